@@ -1,0 +1,60 @@
+# `make demo` and `make test` set everything up on a machine that has Python 3.11 and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# One thread per process: five devices and a server share the machine's cores.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format bench docs clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/base: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(PIP_INSTALL) -e '.[dev,grpc]'
+	touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(PIP_INSTALL) -e '.[docs]'
+	touch $@
+
+$(VENV)/bench: $(VENV)/dev
+	$(PIP_INSTALL) -e '.[bench]'
+	touch $@
+
+demo: $(VENV)/base ## set up, then run the main job: edgepact run
+	$(BIN)/edgepact run $(ARGS)
+
+test: $(VENV)/dev ## set up, then run the default test suite
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-slow: $(VENV)/dev ## the tests that train or measure
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/dev ## style, imports, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(VENV)/dev ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/bench ## side-by-side comparisons; writes benchmarks/results
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/docs ## the documentation as HTML in docs/_build
+	$(BIN)/sphinx-build -W -b html docs docs/_build
+
+clean: ## remove the environment and everything generated
+	rm -rf $(VENV) docs/_build edgepact-run* study-*

@@ -1,0 +1,1 @@
+"""Layer 3: split inference for real, on ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""Live rounds: offers, commitments, work and payments between processes."""

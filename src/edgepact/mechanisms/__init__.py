@@ -1,0 +1,1 @@
+"""Layer 2: who pays whom. Utilities, best responses, exact optima and audits."""

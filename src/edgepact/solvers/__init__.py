@@ -1,0 +1,1 @@
+"""How a decision is found: the generative diffusion model and its rivals."""
