@@ -17,8 +17,7 @@ module imports neither library: devices use it without JAX.
 from abc import ABC, abstractmethod
 from typing import Any
 
-# Any array with a namespace of its own: np.ndarray, jax.Array or a JAX tracer.
-type_of_array = Any
+# Any array that names its own namespace: np.ndarray, jax.Array or a JAX tracer.
 Array = Any
 
 
