@@ -1,0 +1,470 @@
+"""Run stages [i, j) of a cut model: the half of a device, or that of the server.
+
+Every stage is an ONNX Runtime session of its own, opened when it is first
+needed, so that one set of stages serves all cuts; a session for every split
+would hold several copies of the weights. The sessions are chained through
+buffers that stay where they are: the output of one is bound as the input of the
+next, once for each batch size.
+
+This module is what a device process imports: ONNX Runtime, NumPy, Pillow and the
+standard library, nothing heavier.
+"""
+
+import functools
+import io
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime as ort
+from jaxtyping import Float
+from PIL import Image, UnidentifiedImageError
+
+from edgepact.errors import InputError
+
+IMAGE_GRAPH = "image.onnx"
+MODEL_JSON = "model.json"
+IMAGE_BYTES_MAX = 32 * 2**20
+IMAGE_PIXELS_MAX = 50_000_000
+BATCH_MAX = 1024
+LAYERS_MAX = 97
+"""Stage files carry two digits, and there are two stages more than layers."""
+
+TensorKind = tuple[np.dtype[Any], tuple[int, ...]]
+"""Element type of a batch, and shape of one item in it."""
+
+
+def stage_path(model_dir: Path, stage: int) -> Path:
+    """Where a model directory keeps a stage."""
+    return model_dir / f"stage_{stage:02d}.onnx"
+
+
+def open_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
+    """Open an ONNX model the one way this package does.
+
+    Five devices and a server share the cores of a machine, so the number of
+    threads is always set and no thread spins while it waits. All sessions of a
+    process take their memory from one arena: a stage then works in the memory
+    that the stage before it has just left, which is still in the cache.
+
+    The fusion of a residual sum with the normalisation after it is left out. It
+    would reach across the end of a block in the whole model but not in its
+    stages, and the two would differ in the last bit; it saves no time here.
+
+    Raises:
+        InputError: `path` is missing or ONNX Runtime cannot load it.
+    """
+    if not path.is_file():
+        raise InputError(path, "", "an ONNX model", "no such file")
+    _share_arena()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4  # What goes wrong is raised and told once, by us.
+    for key, value in {
+        "session.use_env_allocators": "1",
+        "session.intra_op.allow_spinning": "0",
+        "session.inter_op.allow_spinning": "0",
+    }.items():
+        options.add_session_config_entry(key, value)
+    try:
+        return ort.InferenceSession(
+            path,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(path, "", "a model that ONNX Runtime can load", reason) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What `model.json` says of a model; checked, so that later code need not ask.
+
+    Attributes:
+        name: short name of the model, part of an offer.
+        layers_max: number of transformer blocks, $L_{max}$.
+        image_size: height and width of the input, pixels.
+        channels: 1 (grey) or 3 (red, green, blue).
+        mean: subtracted from each channel after scaling to [0, 1].
+        std: divides each channel after that.
+        dim: length of the image vector.
+        logit_scale: factor on the cosine of image and text vector.
+        labels: names of the classes.
+        templates: prompts with `{}` where the label goes.
+        tokens: length of the sequence between two blocks.
+        width: numbers in each token of it.
+    """
+
+    name: str
+    layers_max: int
+    image_size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dim: int
+    logit_scale: float
+    labels: tuple[str, ...]
+    templates: tuple[str, ...]
+    tokens: int
+    width: int
+
+    @classmethod
+    def read(cls, model_dir: Path) -> Self:
+        """Read `model.json`; fields it does not know are passed over.
+
+        Raises:
+            InputError: the file is missing, is no JSON object, or a field is
+                missing or impossible.
+        """
+        path = model_dir / MODEL_JSON
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            found = getattr(error, "strerror", None) or "bytes that are no UTF-8 text"
+            raise InputError(path, "", "a model description", found) from error
+        except json.JSONDecodeError as error:
+            raise InputError(path, f"line {error.lineno}", "JSON", error.msg) from error
+        if not isinstance(table, dict):
+            raise InputError(path, "", "a JSON object", type(table).__name__)
+        fields = _Fields(path, table)
+        channels = fields.whole("channels", 3)
+        if channels == 2:
+            raise InputError(path, "channels", "1 or 3", channels)
+        templates = fields.texts("templates")
+        for at, template in enumerate(templates):
+            if "{}" not in template:
+                raise InputError(path, f"templates[{at}]", "a prompt with {}", template)
+        labels = fields.texts("labels")
+        if len(set(labels)) < len(labels):
+            raise InputError(path, "labels", "names that differ", list(labels))
+        return cls(
+            name=fields.text("name"),
+            layers_max=fields.whole("layers_max", LAYERS_MAX),
+            image_size=fields.whole("image_size", 4096),
+            channels=channels,
+            mean=fields.per_channel("mean", channels),
+            std=fields.per_channel("std", channels, above=0.0),
+            dim=fields.whole("dim", 65536),
+            logit_scale=fields.number("logit_scale", above=0.0),
+            labels=labels,
+            templates=templates,
+            tokens=fields.whole("tokens", 65536),
+            width=fields.whole("width", 65536),
+        )
+
+
+def preprocess(image_bytes: bytes, info: ModelInfo) -> Float[np.ndarray, "1 channels size size"]:
+    """Make the model's input from the bytes of an image file.
+
+    As CLIP does: the largest square in the middle is scaled to the model's size
+    (bicubic). An image of the right size is not resampled.
+
+    Args:
+        image_bytes: a PNG, JPEG or other file that Pillow can read.
+        info: sizes and normalisation of the model.
+
+    Returns:
+        Normalised pixels, shape `1 channels size size`.
+
+    Raises:
+        InputError: the bytes are no image, or one beyond `IMAGE_BYTES_MAX` or
+            `IMAGE_PIXELS_MAX`.
+    """
+    if len(image_bytes) > IMAGE_BYTES_MAX:
+        raise InputError("image", "", f"at most {IMAGE_BYTES_MAX} bytes", len(image_bytes))
+    try:
+        opened = Image.open(io.BytesIO(image_bytes))
+        # Asked before anything is decoded: a small file can unpack to a huge image.
+        if opened.width * opened.height > IMAGE_PIXELS_MAX:
+            found = f"{opened.width}x{opened.height}"
+            raise InputError("image", "", f"at most {IMAGE_PIXELS_MAX} pixels", found)
+        image = opened.convert("L" if info.channels == 1 else "RGB")
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise InputError("image", "", "an image file", "bytes that cannot be decoded") from error
+    size = info.image_size
+    if image.size != (size, size):
+        # Cut first: scaling a strip of one pixel by a million would fill the memory.
+        side = min(image.size)
+        left, top = ((length - side) / 2 for length in image.size)
+        middle = (left, top, left + side, top + side)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=middle)
+    scaled = np.asarray(image, np.float32).reshape(size, size, info.channels) / np.float32(255)
+    pixels: np.ndarray = (scaled - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+
+class Pipeline:
+    """The stages of one model, opened as they are needed.
+
+    Stage 0 embeds, stages 1 to L_max are the blocks, stage L_max + 1 is the
+    head. Threads may share a pipeline: they share its sessions, and each has
+    buffers of its own.
+
+    Args:
+        model_dir: a model directory with its stage files.
+        threads: that each session may use for one operator.
+
+    Raises:
+        InputError: `model.json` is missing or impossible.
+    """
+
+    def __init__(self, model_dir: Path, *, threads: int = 1) -> None:
+        if threads < 1:
+            raise InputError("pipeline", "threads", "at least 1", threads)
+        self.info = ModelInfo.read(model_dir)
+        self._model_dir = model_dir
+        self._threads = threads
+        self._sessions: dict[int, ort.InferenceSession] = {}
+        self._opening = threading.Lock()
+        self._of_thread = threading.local()
+
+    @property
+    def layers_max(self) -> int:
+        """Number of blocks, $L_{max}$."""
+        return self.info.layers_max
+
+    @property
+    def stage_count(self) -> int:
+        """All blocks, embed and head."""
+        return self.info.layers_max + 2
+
+    def device_stages(self, layers: int) -> range:
+        """Stages that a device with `layers` layers runs.
+
+        None for 0 layers: it sends the image file. All, with the head, for L_max.
+        """
+        if not 0 <= layers <= self.layers_max:
+            raise InputError("cut", "layers", f"a number from 0 to {self.layers_max}", layers)
+        if layers == self.layers_max:
+            return range(self.stage_count)
+        return range(layers + 1 if layers else 0)
+
+    def server_stages(self, layers: int) -> range:
+        """Stages that are left to the server."""
+        return range(self.device_stages(layers).stop, self.stage_count)
+
+    def expects(self, stage: int) -> TensorKind:
+        """What a stage takes: element type, and shape of one item without the batch.
+
+        `stage_count` stands for the finished image vector. No session is opened
+        for the answer, so that a server can refuse a tensor before any work.
+        """
+        if not 0 <= stage <= self.stage_count:
+            raise InputError("pipeline", "stage", f"a number from 0 to {self.stage_count}", stage)
+        info = self.info
+        if stage == 0:
+            shape: tuple[int, ...] = (info.channels, info.image_size, info.image_size)
+        elif stage == self.stage_count:
+            shape = (info.dim,)
+        else:
+            shape = (info.tokens, info.width)
+        return np.dtype(np.float32), shape
+
+    def load(self, stages: range) -> None:
+        """Open the sessions of these stages now and not at the first image."""
+        for stage in stages:
+            self._session(stage)
+
+    def run(self, x: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """Run stages `start` to `stop - 1` on a batch.
+
+        Args:
+            x: what stage `start` expects, batch first.
+            start: first stage to run.
+            stop: first stage not to run; `x` itself comes back if it is `start`.
+
+        Returns:
+            What stage `stop` expects, batch first, in memory of its own.
+
+        Raises:
+            InputError: `x` or the range does not fit the model, a stage file is
+                missing, or it does not fit `model.json`.
+        """
+        if not 0 <= start <= stop <= self.stage_count:
+            expected = f"0 <= start <= stop <= {self.stage_count}"
+            raise InputError("pipeline", "stages", expected, f"[{start}, {stop})")
+        self._check(x, start)
+        if start == stop:
+            return x
+        buffers = self._buffers(len(x))
+        buffers.tensor(start).update_inplace(np.ascontiguousarray(x))
+        for stage in range(start, stop):
+            # Without run options: ONNX Runtime's wrapper takes ten times as long with them.
+            self._session(stage).run_with_iobinding(buffers.binding(stage))
+        return np.array(buffers.tensor(stop).numpy())
+
+    def device_part(self, pixels: np.ndarray, layers: int) -> np.ndarray:
+        """What a device with `layers` layers makes of preprocessed pixels.
+
+        Returns:
+            The pixels as they are for 0 layers, an activation, or for L_max the
+            image vector.
+        """
+        stages = self.device_stages(layers)
+        return self.run(pixels, stages.start, stages.stop)
+
+    def server_part(self, x: np.ndarray, layers: int) -> np.ndarray:
+        """Image vectors from what a device with `layers` layers handed over."""
+        stages = self.server_stages(layers)
+        return self.run(x, stages.start, stages.stop)
+
+    def _check(self, x: np.ndarray, stage: int) -> None:
+        dtype, shape = self.expects(stage)
+        expected = f"{dtype} of shape [1 to {BATCH_MAX}, {', '.join(map(str, shape))}]"
+        if x.dtype != dtype or x.shape[1:] != shape or not 1 <= len(x) <= BATCH_MAX:
+            found = f"{x.dtype} of shape {list(x.shape)}"
+            raise InputError(f"input of stage {stage}", "", expected, found)
+
+    def _session(self, stage: int) -> ort.InferenceSession:
+        session = self._sessions.get(stage)
+        if session is None:
+            with self._opening:
+                session = self._sessions.get(stage)
+                if session is None:
+                    session = self._opened(stage)
+                    self._sessions[stage] = session
+        return session
+
+    def _opened(self, stage: int) -> ort.InferenceSession:
+        path = stage_path(self._model_dir, stage)
+        session = open_session(path, threads=self._threads)
+        ends = {"input": session.get_inputs(), "output": session.get_outputs()}
+        for (end, tensors), at in zip(ends.items(), (stage, stage + 1), strict=True):
+            shape = list(self.expects(at)[1])
+            found = [(tensor.type, list(tensor.shape[1:])) for tensor in tensors]
+            if found != [("tensor(float)", shape)]:
+                expected = f"one float tensor of shape [batch, {', '.join(map(str, shape))}]"
+                raise InputError(path, end, f"{expected} as {MODEL_JSON} says", found)
+        return session
+
+    def _buffers(self, batch: int) -> "_Buffers":
+        """This thread's buffers for a batch size; the least used ones are given up."""
+        by_size: OrderedDict[int, _Buffers] | None = getattr(self._of_thread, "by_size", None)
+        if by_size is None:
+            by_size = self._of_thread.by_size = OrderedDict()
+        buffers = by_size.get(batch)
+        if buffers is None:
+            buffers = by_size[batch] = _Buffers(self, batch)
+            if len(by_size) > _BATCH_SIZES_KEPT:
+                by_size.popitem(last=False)
+        by_size.move_to_end(batch)
+        return buffers
+
+
+_BATCH_SIZES_KEPT = 8
+
+
+class _Buffers:
+    """Tensors between the stages for one batch size, and the stages' ties to them.
+
+    Two buffers serve all blocks in turn: a block writes where the block before
+    the last one has written, which is still in the cache.
+    """
+
+    def __init__(self, pipeline: Pipeline, batch: int) -> None:
+        self._pipeline = pipeline
+        self._batch = batch
+        self._tensors: dict[tuple[int, tuple[int, ...]], ort.OrtValue] = {}
+        self._bindings: dict[int, ort.IOBinding] = {}
+
+    def tensor(self, stage: int) -> ort.OrtValue:
+        """Where `stage` reads, and the stage before it writes."""
+        dtype, shape = self._pipeline.expects(stage)
+        place = stage % 2, shape
+        value = self._tensors.get(place)
+        if value is None:
+            value = ort.OrtValue.ortvalue_from_shape_and_type((self._batch, *shape), dtype)
+            self._tensors[place] = value
+        return value
+
+    def binding(self, stage: int) -> ort.IOBinding:
+        binding = self._bindings.get(stage)
+        if binding is None:
+            session = self._pipeline._session(stage)
+            binding = session.io_binding()
+            binding.bind_ortvalue_input(session.get_inputs()[0].name, self.tensor(stage))
+            binding.bind_ortvalue_output(session.get_outputs()[0].name, self.tensor(stage + 1))
+            self._bindings[stage] = binding
+        return binding
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Give ONNX Runtime one arena for all sessions of this process."""
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(memory, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Reads fields of a JSON object, and says which one is wrong."""
+
+    path: Path
+    table: Mapping[str, Any]
+
+    def _value(self, name: str, expected: str) -> Any:
+        if name not in self.table:
+            raise InputError(self.path, name, expected, "nothing")
+        return self.table[name]
+
+    def whole(self, name: str, at_most: int) -> int:
+        expected = f"a whole number from 1 to {at_most}"
+        value = self._value(name, expected)
+        if type(value) is not int or not 1 <= value <= at_most:
+            raise InputError(self.path, name, expected, value)
+        return value
+
+    def number(self, name: str, *, above: float) -> float:
+        expected = f"a finite number above {above:g}"
+        return self._number(name, self._value(name, expected), above, expected)
+
+    def _number(self, name: str, value: Any, above: float, expected: str) -> float:
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= above:
+            raise InputError(self.path, name, expected, value)
+        return float(value)
+
+    def per_channel(
+        self, name: str, channels: int, *, above: float = -math.inf
+    ) -> tuple[float, ...]:
+        """One number for all channels, or a list with one for each."""
+        expected = f"a finite number or a list of {channels}"
+        expected += f", above {above:g}" if above > -math.inf else ""
+        value = self._value(name, expected)
+        values = value if isinstance(value, list) else [value] * channels
+        if len(values) != channels:
+            raise InputError(self.path, name, expected, value)
+        return tuple(self._number(name, item, above, expected) for item in values)
+
+    def text(self, name: str) -> str:
+        value = self._value(name, "a text")
+        if not isinstance(value, str) or not value:
+            raise InputError(self.path, name, "a text", value)
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        expected = "a list of texts"
+        value = self._value(name, expected)
+        if not isinstance(value, list) or not value:
+            raise InputError(self.path, name, expected, value)
+        if not all(isinstance(item, str) and item for item in value):
+            raise InputError(self.path, name, expected, value)
+        return tuple(value)
