@@ -1,0 +1,303 @@
+r"""The generative diffusion model (GDM): decisions drawn by reverse diffusion.
+
+A decision starts as Gaussian noise $x_T$ and is denoised in a few steps,
+conditioned on what the leader observes, into an action $x_0 \in [-1,1]^d$ (Ho et
+al. 2020, arXiv 2006.11239; for network optimisation Du et al. 2023, arXiv
+2308.05384). The denoiser predicts $x_0$ itself and squashes it with tanh: the
+hard clamp of the published code has gradient exactly zero outside of the range,
+and learning freezes at a price bound.
+
+Training is *value-guided*: two critics learn the reward of an action from the
+rounds played, and the whole chain is moved up the gradient of their minimum.
+No expert is needed. The critics look one round ahead (gamma = 0): a posted
+price changes what the server knows but not the game.
+"""
+
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from edgepact.problem import Problem, State, flat_observation, observation_size
+from edgepact.solvers.learning import Solver, play
+from edgepact.solvers.network import Network
+
+Schedule = Literal["vp", "cosine", "linear"]
+
+
+class Chain(NamedTuple):
+    """Constants of a diffusion of T steps; entry t-1 belongs to step t.
+
+    The posterior of $x_{t-1}$ given $x_t$ and $x_0$ is Gaussian with mean
+    `from_clean * x_0 + from_noisy * x_t` and standard deviation `spread`.
+    """
+
+    signal: Float[Array, " steps"]
+    from_clean: Float[Array, " steps"]
+    from_noisy: Float[Array, " steps"]
+    spread: Float[Array, " steps"]
+
+
+def chain(schedule: Schedule, steps: int) -> Chain:
+    r"""Constants of the forward and reverse process.
+
+    Args:
+        schedule: `vp` discretises the variance-preserving SDE with rate rising
+            from 0.1 to 10 (Song et al. 2021, arXiv 2011.13456), `cosine` is Nichol
+            and Dhariwal's (arXiv 2102.09672), `linear` Ho et al.'s, scaled to the
+            number of steps so that the last one is nearly pure noise.
+        steps: T.
+    """
+    t = jnp.arange(1, steps + 1, dtype=jnp.float32)
+    if schedule == "vp":
+        beta = 1.0 - jnp.exp(-0.1 / steps - 0.5 * (10.0 - 0.1) * (2.0 * t - 1.0) / steps**2)
+    elif schedule == "cosine":
+        edges = jnp.cos((jnp.arange(steps + 1) / steps + 0.008) / 1.008 * jnp.pi / 2.0) ** 2
+        beta = jnp.clip(1.0 - edges[1:] / edges[:-1], 0.0, 0.999)
+    else:
+        beta = jnp.clip(jnp.linspace(1e-4, 0.02, steps) * 1000.0 / steps, 0.0, 0.999)
+    kept = jnp.cumprod(1.0 - beta)
+    before = jnp.concatenate([jnp.ones(1), kept[:-1]])
+    return Chain(
+        signal=jnp.sqrt(kept),
+        from_clean=jnp.sqrt(before) * beta / (1.0 - kept),
+        from_noisy=jnp.sqrt(1.0 - beta) * (1.0 - before) / (1.0 - kept),
+        spread=jnp.sqrt(beta * (1.0 - before) / (1.0 - kept)),
+    )
+
+
+class Denoiser(eqx.Module):
+    """Predicts the clean action from a noisy one, the step and the observation."""
+
+    network: Network
+
+    def __init__(
+        self, action_size: int, observation_size: int, hidden: int, key: PRNGKeyArray
+    ) -> None:
+        size = action_size + len(_FREQUENCIES) * 2 + observation_size
+        self.network = Network((size, hidden, hidden, action_size), key)
+
+    def __call__(
+        self,
+        noisy: Float[Array, " action"],
+        time: Float[Array, ""],
+        observation: Float[Array, " features"],
+    ) -> Float[Array, " action"]:
+        """The predicted action in (-1, 1); `time` is t/T."""
+        phase = jnp.pi * time * jnp.asarray(_FREQUENCIES)
+        features = jnp.concatenate([noisy, jnp.sin(phase), jnp.cos(phase), observation])
+        return jnp.tanh(self.network(features))
+
+
+_FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+
+
+def sample(
+    denoiser: Denoiser,
+    constants: Chain,
+    key: PRNGKeyArray,
+    observation: Float[Array, " features"],
+    action_size: int,
+) -> Float[Array, " action"]:
+    """Draws an action by reverse diffusion from Gaussian noise."""
+    steps = constants.signal.shape[0]
+    noise = jax.random.normal(key, (steps, action_size))
+    noisy = noise[-1]
+    for t in range(steps, 0, -1):
+        clean = denoiser(noisy, jnp.asarray(t / steps), observation)
+        if t > 1:
+            mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
+            noisy = mean + constants.spread[t - 1] * noise[t - 2]
+    return clean
+
+
+class Memory(NamedTuple):
+    """The latest rounds played, a ring; `count` is the number of rounds ever stored."""
+
+    observation: Float[Array, "memory features"]
+    action: Float[Array, "memory action"]
+    reward: Float[Array, " memory"]
+    count: Float[Array, ""]
+
+
+class DiffusionLearner(NamedTuple):
+    """All that changes while the GDM learns."""
+
+    denoiser: Denoiser
+    smooth: Denoiser
+    critics: Network
+    denoiser_steps: PyTree
+    critic_steps: PyTree
+    memory: Memory
+    states: State
+
+
+class Diffusion(Solver):
+    """The value-guided GDM.
+
+    Attributes:
+        steps: T, reverse diffusion steps.
+        schedule: noise schedule.
+        hidden: width of the networks.
+        games: games played side by side.
+        updates: gradient steps in an epoch; each follows one round in every game.
+        batch: rounds replayed in a gradient step.
+        memory: rounds remembered.
+        learning_rate: of both optimisers at the start; falls along a cosine.
+        learning_updates: gradient steps over which it falls.
+        exploration_rounds: rounds over which uniform exploration fades.
+        exploration_floor: share of actions that stay uniform for ever.
+        jitter: standard deviation of the noise on the other actions played.
+        smoothing: rate of the moving average of weights that decides.
+    """
+
+    steps: int = eqx.field(static=True, default=5)
+    schedule: Schedule = eqx.field(static=True, default="vp")
+    hidden: int = eqx.field(static=True, default=64)
+    games: int = eqx.field(static=True, default=8)
+    updates: int = eqx.field(static=True, default=8)
+    batch: int = eqx.field(static=True, default=64)
+    memory: int = eqx.field(static=True, default=8192)
+    learning_rate: float = eqx.field(static=True, default=2e-3)
+    learning_updates: int = eqx.field(static=True, default=4000)
+    exploration_rounds: float = eqx.field(static=True, default=1000.0)
+    exploration_floor: float = eqx.field(static=True, default=0.05)
+    jitter: float = eqx.field(static=True, default=0.05)
+    smoothing: float = eqx.field(static=True, default=0.01)
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """One round in every game before each gradient step."""
+        return self.games * self.updates
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> DiffusionLearner:
+        """Fresh networks, an empty memory and new games."""
+        of_denoiser, of_critics, of_games = jax.random.split(key, 3)
+        features, actions = observation_size(problem), problem.action_size
+        denoiser = Denoiser(actions, features, self.hidden, of_denoiser)
+
+        sizes = (features + actions, self.hidden, self.hidden, 1)
+        critics = jax.vmap(lambda key: Network(sizes, key))(jax.random.split(of_critics, 2))
+        optimiser = self._optimiser()
+        return DiffusionLearner(
+            denoiser=denoiser,
+            smooth=denoiser,
+            critics=critics,
+            denoiser_steps=optimiser.init(denoiser),
+            critic_steps=optimiser.init(critics),
+            memory=Memory(
+                jnp.zeros((self.memory, features)),
+                jnp.zeros((self.memory, actions)),
+                jnp.zeros(self.memory),
+                jnp.zeros(()),
+            ),
+            states=jax.vmap(problem.reset)(jax.random.split(of_games, self.games)),
+        )
+
+    def epoch(
+        self, problem: Problem, learner: DiffusionLearner, key: PRNGKeyArray
+    ) -> DiffusionLearner:
+        """Alternates one round in every game with one gradient step."""
+
+        def update(learner: DiffusionLearner, key: PRNGKeyArray) -> tuple[DiffusionLearner, None]:
+            of_play, of_learning = jax.random.split(key)
+            return self._learn(self._play(problem, learner, of_play), of_learning), None
+
+        learner, _ = jax.lax.scan(update, learner, jax.random.split(key, self.updates))
+        return learner
+
+    def act(
+        self, learner: DiffusionLearner, key: PRNGKeyArray, observation: Float[Array, " features"]
+    ) -> Float[Array, " action"]:
+        """One draw from the chain with averaged weights."""
+        constants = chain(self.schedule, self.steps)
+        return sample(learner.smooth, constants, key, observation, learner.memory.action.shape[1])
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        rate = optax.cosine_decay_schedule(self.learning_rate, self.learning_updates, alpha=0.05)
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+
+    def _play(
+        self, problem: Problem, learner: DiffusionLearner, key: PRNGKeyArray
+    ) -> DiffusionLearner:
+        constants = chain(self.schedule, self.steps)
+        memory = learner.memory
+        fading = jnp.exp(-memory.count / self.exploration_rounds)
+        uniform_share = self.exploration_floor + (1.0 - self.exploration_floor) * fading
+
+        def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array]:
+            of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
+            observation = flat_observation(problem, state)
+            size = problem.action_size
+            drawn = sample(learner.denoiser, constants, of_draw, observation, size)
+            drawn = jnp.clip(drawn + self.jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
+            uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
+            action = jnp.where(jax.random.bernoulli(of_choice, uniform_share), uniform, drawn)
+            after, payoff = play(problem, of_step, state, action)
+            return after, observation, action, payoff.reward
+
+        keys = jax.random.split(key, self.games)
+        states, observation, action, reward = jax.vmap(one)(keys, learner.states)
+        slots = (memory.count.astype(int) + jnp.arange(self.games)) % self.memory
+        memory = Memory(
+            memory.observation.at[slots].set(observation),
+            memory.action.at[slots].set(action),
+            memory.reward.at[slots].set(reward),
+            memory.count + self.games,
+        )
+        return learner._replace(memory=memory, states=states)
+
+    def _learn(self, learner: DiffusionLearner, key: PRNGKeyArray) -> DiffusionLearner:
+        of_batch, of_draws = jax.random.split(key)
+        memory = learner.memory
+        constants = chain(self.schedule, self.steps)
+        filled = jnp.minimum(memory.count, self.memory)
+        # Rewards are standardised by what the memory holds, so that one learning
+        # rate serves games of any scale.
+        mask = jnp.arange(self.memory) < filled
+        mean = jnp.sum(memory.reward * mask) / filled
+        spread = jnp.sqrt(jnp.sum((memory.reward - mean) ** 2 * mask) / filled) + 1e-6
+        rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
+        observation, action = memory.observation[rows], memory.action[rows]
+        reward = (memory.reward[rows] - mean) / spread
+
+        def critic_loss(critics: Network) -> Float[Array, ""]:
+            return jnp.mean((_values(critics, observation, action) - reward) ** 2)
+
+        optimiser = self._optimiser()
+        gradient = jax.grad(critic_loss)(learner.critics)
+        step, critic_steps = optimiser.update(gradient, learner.critic_steps)
+        critics = eqx.apply_updates(learner.critics, step)
+
+        def actor_loss(denoiser: Denoiser) -> Float[Array, ""]:
+            keys = jax.random.split(of_draws, self.batch)
+            drawn = jax.vmap(
+                lambda key, seen: sample(denoiser, constants, key, seen, action.shape[1])
+            )(keys, observation)
+            return -jnp.mean(jnp.min(_values(critics, observation, drawn), axis=0))
+
+        gradient = jax.grad(actor_loss)(learner.denoiser)
+        step, denoiser_steps = optimiser.update(gradient, learner.denoiser_steps)
+        denoiser = eqx.apply_updates(learner.denoiser, step)
+        smooth = jax.tree.map(
+            lambda old, new: old + self.smoothing * (new - old), learner.smooth, denoiser
+        )
+        return learner._replace(
+            denoiser=denoiser,
+            smooth=smooth,
+            critics=critics,
+            denoiser_steps=denoiser_steps,
+            critic_steps=critic_steps,
+        )
+
+
+def _values(
+    critics: Network,
+    observation: Float[Array, "batch features"],
+    action: Float[Array, "batch action"],
+) -> Float[Array, "critics batch"]:
+    together = jnp.concatenate([observation, action], axis=1)
+    return jax.vmap(lambda critic: jax.vmap(critic)(together)[:, 0])(critics)
