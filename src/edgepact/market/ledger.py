@@ -100,6 +100,10 @@ _ENTRIES = sa.Table(
 )
 
 
+class LedgerError(MarketError):
+    """The books cannot be read or written just now: a full disk, a lost database."""
+
+
 class JobState(StrEnum):
     """What has become of a job's payment."""
 
@@ -226,8 +230,12 @@ class Ledger:
             if self._engine.url.database in (None, "", ":memory:"):
                 raise InputError("ledger", "url", "a database that outlives the process", url)
             _set_up_sqlite(self._engine, synchronous)
-        with self._books():
-            _META.create_all(self._engine)
+        try:
+            with self._books() as books:
+                _META.create_all(books)
+        except LedgerError as error:
+            self.close()
+            raise InputError("ledger", "url", "a database to keep it in", str(error)) from None
 
     def close(self) -> None:
         """Closes all connections."""
@@ -283,6 +291,12 @@ class Ledger:
         with self._books() as books:
             row = books.execute(query).first()
         return None if row is None else str(row.name)
+
+    def devices(self) -> list[str]:
+        """Names of all enrolled devices."""
+        with self._books() as books:
+            names = books.execute(sa.select(_DEVICES.c.name).order_by(_DEVICES.c.name))
+            return [str(name) for name in names.scalars()]
 
     # ------------------------------------------------------------ rounds
 
@@ -484,8 +498,8 @@ class Ledger:
         total = sa.func.sum(_ENTRIES.c.credit_microcredits - _ENTRIES.c.debit_microcredits)
         query = sa.select(_ENTRIES.c.account, total.label("total")).group_by(_ENTRIES.c.account)
         with self._books() as books:
-            names = books.execute(sa.select(_DEVICES.c.name)).scalars().all()
-            balances = {SERVER: 0} | {account_of(name): 0 for name in sorted(names)}
+            names = books.execute(sa.select(_DEVICES.c.name).order_by(_DEVICES.c.name)).scalars()
+            balances = {SERVER: 0} | {account_of(name): 0 for name in names}
             return balances | {row.account: int(row.total) for row in books.execute(query)}
 
     def totals(self) -> tuple[int, int]:
@@ -516,8 +530,8 @@ class Ledger:
                 for row in books.execute(query)
             ]
 
-    def audits(self) -> dict[str, int]:
-        """Jobs by state, all rounds: how many were paid, are held, are forfeit."""
+    def jobs_by_state(self) -> dict[str, int]:
+        """How many jobs of all rounds were paid, are held, are forfeit."""
         query = sa.select(_JOBS.c.state, sa.func.count().label("jobs")).group_by(_JOBS.c.state)
         with self._books() as books:
             counts = {str(row.state): int(row.jobs) for row in books.execute(query)}
@@ -534,8 +548,8 @@ class Ledger:
         except sa.exc.IntegrityError:
             raise
         except sa.exc.DBAPIError as error:
-            reason = str(error.orig).splitlines()[0] if str(error.orig) else type(error).__name__
-            raise InputError("ledger", self._url, "a database to write to", reason) from error
+            reason = (str(error.orig).splitlines() or [type(error).__name__])[0]
+            raise LedgerError(f"{self._url}: {reason}") from error
 
     def _settle(self, job: Job, evidence: bytes | None) -> Settlement:
         with self._books() as books:

@@ -427,8 +427,11 @@ def _refuse_constant(name: str) -> float:
 
 
 def _text(source: str, field: str, value: object, chars_max: int) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= chars_max:
-        raise InputError(source, field, f"a text of 1 to {chars_max} characters", _short(value))
+    # What is not printable includes surrogates, which no encoding takes.
+    if not (isinstance(value, str) and 1 <= len(value) <= chars_max and value.isprintable()):
+        raise InputError(
+            source, field, f"a text of 1 to {chars_max} printable characters", _short(value)
+        )
     return value
 
 

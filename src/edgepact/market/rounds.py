@@ -134,8 +134,8 @@ def price_in_microcredits(price: float) -> int:
     return round(price * MICRO)
 
 
-def commit(round: Round, device: str, layers: int, now_s: float) -> Round:
-    """The round with one more commitment; the same one again changes nothing.
+def check_commitment(round: Round, device: str, layers: int) -> None:
+    """Whether a commitment can be taken; the same one again can, at any time.
 
     Raises:
         MarketError: too many layers, another commitment than before, or too late.
@@ -146,16 +146,18 @@ def commit(round: Round, device: str, layers: int, now_s: float) -> Round:
             f"{device!r} committed to {layers}"
         )
     known = round.layers.get(device)
-    if known == layers:
-        return round
-    if known is not None:
+    if known not in (None, layers):
         raise MarketError(
             f"{device!r} has committed to {known} layers in round {round.number} already"
         )
-    if round.phase is not Phase.OFFERED:
+    if known is None and round.phase is not Phase.OFFERED:
         raise MarketError(f"round {round.number} takes no more commitments")
+
+
+def commit(round: Round, device: str, layers: int, now_s: float) -> Round:
+    """The round with a commitment the ledger has recorded; the first starts the clock."""
     deadline_s = round.deadline_s
-    if deadline_s is None:
+    if round.phase is Phase.OFFERED and deadline_s is None:
         deadline_s = now_s + round.terms.commit_timeout_s
     return replace(round, layers={**round.layers, device: layers}, deadline_s=deadline_s)
 
