@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -119,7 +119,7 @@ class ModelInfo:
     width: int
 
     @classmethod
-    def read(cls, model_dir: Path) -> Self:
+    def read(cls, model_dir: Path) -> "ModelInfo":
         """Read `model.json`; fields it does not know are passed over.
 
         Raises:
