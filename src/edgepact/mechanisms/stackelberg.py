@@ -142,11 +142,23 @@ def equilibrium(game: Game) -> Outcome:
     """The exact Stackelberg equilibrium under complete information."""
     if game.integer:
         thresholds = _layer_prices(game)
-        price = _best_price_integer(game, thresholds)
+        price = _best(*_whole_candidates(game, thresholds))
         return settle(game, price, _whole_supply(thresholds, price[..., None], game.saving))
     supply = _interior(game)
-    price = _best_price_continuous(game, supply)
+    price = _best(*_smooth_candidates(game, supply))
     return settle(game, price, _smooth_supply(game, supply, price[..., None], game.saving))
+
+
+def candidates(
+    game: Game,
+) -> tuple[Float[Array, " candidates"], Float[Array, " candidates"]]:
+    """The finitely many prices one of which is optimal, and the profit G at each.
+
+    Entries that stand for no real price come with a profit of minus infinity.
+    """
+    if game.integer:
+        return _whole_candidates(game, _layer_prices(game))
+    return _smooth_candidates(game, _interior(game))
 
 
 def breakpoints(game: Game) -> Float[Array, " breakpoints"]:
@@ -344,7 +356,7 @@ def _participation_price(game: Game, room: Array, cap: Array) -> Float[Array, " 
     return fleet.alpha * average
 
 
-def _best_price_continuous(game: Game, supply: _Interior) -> Array:
+def _smooth_candidates(game: Game, supply: _Interior) -> tuple[Array, Array]:
     """Sweeps entries and saturations in order of price, keeping sums of supply laws."""
     xp = _namespace(game.fleet.A)
     b = game.saving
@@ -368,17 +380,13 @@ def _best_price_continuous(game: Game, supply: _Interior) -> Array:
     # Where everybody has saturated, rounding leaves a trace of c that means nothing.
     elastic = c > 16 * xp.finfo(b.dtype).eps * xp.max(c)
     peak = _peak(game, k, c, bc, elastic, left, right)
-    best_price, best_profit = low[0], xp.asarray(-xp.inf, dtype=b.dtype)
+    tried, profits = [], []
     for price in (left, peak, right):
         term = game.satisfaction.price_term(xp.where(price > 0, price, 1.0))
-        profit = xp.where(real, bk + bc * term - price * (k + c * term), -xp.inf)
-        at = _last_maximum(profit)
-        better = (profit[at] > best_profit) | (
-            (profit[at] == best_profit) & (price[at] > best_price)
-        )
-        best_price = xp.where(better, price[at], best_price)
-        best_profit = xp.where(better, profit[at], best_profit)
-    return best_price
+        profit = bk + bc * term - price * (k + c * term)
+        tried.append(price)
+        profits.append(xp.where(real, profit, -xp.inf))
+    return xp.concat(tried), xp.concat(profits)
 
 
 def _peak(
@@ -392,7 +400,7 @@ def _peak(
     return xp.clip(xp.where(elastic, stationary, left), left, right)
 
 
-def _best_price_integer(game: Game, thresholds: Array) -> Array:
+def _whole_candidates(game: Game, thresholds: Array) -> tuple[Array, Array]:
     """Profit falls between layer prices, so the optimum lies at one of them."""
     xp = _namespace(thresholds)
     b = game.saving
@@ -415,13 +423,13 @@ def _best_price_integer(game: Game, thresholds: Array) -> Array:
     # Buying nothing is best at the largest price at which nobody offers a layer.
     most = xp.full((1,), game.price_max, dtype=prices.dtype)
     none = xp.minimum(xp.concat([prices, most])[:1], most)
-    prices = xp.concat([none, prices])
-    return prices[_last_maximum(xp.concat([xp.zeros_like(none), profit]))]
+    return xp.concat([none, prices]), xp.concat([xp.zeros_like(none), profit])
 
 
-def _last_maximum(values: Array) -> Array:
-    """Index of the last of the largest values: of equal profits, the larger price."""
-    return values.shape[0] - 1 - _namespace(values).argmax(values[::-1])
+def _best(prices: Array, profits: Array) -> Array:
+    """The price of largest profit; of equal profits, the larger price."""
+    xp = _namespace(prices)
+    return xp.max(xp.where(profits == xp.max(profits), prices, -xp.inf))
 
 
 def _is_common(b: Array) -> bool:

@@ -1,0 +1,155 @@
+"""Does a mechanism keep its promises? Measured on a result, not assumed.
+
+*Individually rational*: nobody is worse off than by taking no part.
+*Budget balanced*: the server pays no more than the computing it saves.
+*Gain from lying*: if the price were computed from what the devices report about
+themselves, how much the best lie found would bring a device. A uniform price is
+not truthful; the gain falls about as one over the number of devices.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from edgepact.fleet import Array, Fleet
+from edgepact.mechanisms.stackelberg import (
+    Game,
+    Outcome,
+    best_response,
+    candidates,
+    equilibrium,
+    outcome,
+    settle,
+)
+
+DEVICES_MAX = 8
+"""Most devices for which lies are searched."""
+
+CROWD = 2000
+"""Fleet size from which one device hardly moves the price."""
+
+FACTORS, ZOOMS = 16, 3
+"""Lies in a round of the search, and rounds after the first."""
+
+TOLERANCE = 1e-9
+"""Relative slack for rounding in comparisons of utilities."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What was found.
+
+    Attributes:
+        individually_rational: no device and not the server loses by taking part.
+        budget_balanced: payments stay within the saving they buy.
+        largest_gain_from_lying: credits; a lower bound, since a search found it.
+        lies_tried: how many lies the search weighed.
+    """
+
+    individually_rational: bool
+    budget_balanced: bool
+    largest_gain_from_lying: float
+    lies_tried: int
+
+    def as_json(self) -> dict[str, bool | float]:
+        """The keys of `edgepact solve --json`."""
+        return {
+            "individually_rational": self.individually_rational,
+            "budget_balanced": self.budget_balanced,
+            "largest_gain_from_lying": self.largest_gain_from_lying,
+        }
+
+
+def audit_price(game: Game, result: Outcome) -> Audit:
+    """Audits a uniform price and the layers it led to (NumPy arrays)."""
+    idle = settle(game, result.price, np.zeros_like(game.fleet.A))
+    slack = TOLERANCE * (1.0 + np.max(np.abs(idle.device_utility)))
+    devices_gain = np.all(result.device_utility >= idle.device_utility - slack)
+    server_slack = TOLERANCE * (1.0 + abs(float(idle.server_utility)))
+    server_gains = result.server_utility >= idle.server_utility - server_slack
+    saved = float(np.sum(game.saving * result.layers))
+    paid = float(np.sum(result.payments))
+    gain, tried = largest_gain_from_lying(game, result)
+    return Audit(
+        individually_rational=bool(devices_gain and server_gains),
+        budget_balanced=paid <= saved + TOLERANCE * (1.0 + saved),
+        largest_gain_from_lying=gain,
+        lies_tried=tried,
+    )
+
+
+def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
+    """Searches lies about alpha and W; returns the best gain and the lies tried.
+
+    The liar answers the price its report led to with its true best response.
+    Each lie scales alpha or W of one device. The best of a coarse grid is
+    approached in `ZOOMS` rounds, since the most profitable lie often lies next
+    to the one at which the server gives up on the device. Of many devices,
+    those that supply most are searched.
+    """
+    price_after = _price_in_crowd(game) if len(game.fleet) >= CROWD else _price_by_solving(game)
+    best, tried = 0.0, 0
+    for device in np.argsort(-result.layers, kind="stable")[:DEVICES_MAX]:
+        only = jax.tree.map(lambda column, at=device: column[at : at + 1], game.fleet)
+        alone = eqx.tree_at(lambda g: g.fleet, game, only)
+        for report in ("alpha", "capacity"):
+            around, step = 1.0, 64.0
+            for _ in range(1 + ZOOMS):
+                gains = []
+                lies = np.geomspace(around / step, around * step, FACTORS)
+                for factor in lies:
+                    told = eqx.tree_at(
+                        lambda fleet, name=report: getattr(fleet, name),
+                        only,
+                        getattr(only, report) * factor,
+                    )
+                    answer = outcome(alone, price_after(device, alone, told))
+                    gains.append(float(answer.device_utility[0] - result.device_utility[device]))
+                around = float(lies[int(np.argmax(gains))])
+                step = step ** (2.0 / FACTORS)
+                best, tried = max(best, *gains), tried + FACTORS
+    return best, tried
+
+
+PriceAfter = Callable[[int, Game, Fleet], Any]
+"""Price posted when a device, alone in a game, reports the given fleet of one."""
+
+
+def _price_by_solving(game: Game) -> PriceAfter:
+    def price_after(device: int, alone: Game, told: Fleet) -> Any:
+        def put(column: Array, value: Array) -> Array:
+            column = np.array(column)
+            column[device] = value[0]
+            return column
+
+        fleet = jax.tree.map(put, game.fleet, told)
+        return equilibrium(eqx.tree_at(lambda g: g.fleet, game, fleet)).price
+
+    return price_after
+
+
+def _price_in_crowd(game: Game) -> PriceAfter:
+    """Among many devices one lie can only move the price to another near-optimal one.
+
+    A device changes the server's profit by at most its saving on all layers, so
+    prices further below the optimum than twice that need not be looked at, and
+    in a crowd breakpoints are so dense that no others are needed.
+    """
+    prices, profits = candidates(game)
+    near = profits >= profits.max() - 2.0 * game.saving.max() * game.layers_max
+    prices, order = np.unique(prices[near], return_index=True)
+    profits = profits[near][order]
+
+    def profit_from(alone: Game, fleet: Fleet) -> Any:
+        layers = best_response(eqx.tree_at(lambda g: g.fleet, alone, fleet), prices)[:, 0]
+        return (alone.saving[0] - prices) * layers
+
+    def price_after(device: int, alone: Game, told: Fleet) -> Any:
+        total = profits - profit_from(alone, alone.fleet) + profit_from(alone, told)
+        return prices[len(prices) - 1 - np.argmax(total[::-1])]
+
+    return price_after
