@@ -1,0 +1,250 @@
+r"""Measure a model on this machine: time of its stages, of its cuts, of its codecs.
+
+Every time is the minimum over the repeats. A busy neighbour can only add time, so
+the minimum is the model's own; with it time is linear in the layers (R squared
+above .99), with medians on a noisy machine visibly less. Stages, cuts and codecs
+take turns within each repeat, so that a slow moment does not fall on one of them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepact.efficiency.partition import LayerCosts
+from edgepact.errors import InputError
+from edgepact.inference.codec import CODECS, decode, encode, encoded_bytes
+from edgepact.inference.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import rich.table
+
+REPEATS = 30
+REPEATS_MAX = 10_000
+
+Progress = Callable[[int, int], None]
+"""Called with the number of repeats done and the number of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFit:
+    """Least-squares line through seconds over layers, $A L + B$.
+
+    Attributes:
+        A_s: seconds for each layer.
+        B_s: seconds before the first layer.
+        r_squared: share of the variance that the line explains.
+    """
+
+    A_s: float
+    B_s: float
+    r_squared: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecCost:
+    """What a codec does with the activation of one image.
+
+    Attributes:
+        codec: its name.
+        bytes_per_image: on the link, without names and headers.
+        encode_s: seconds on the device.
+        decode_s: seconds on the server.
+    """
+
+    codec: str
+    bytes_per_image: int
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a model costs on this machine, for one image and one thread unless told.
+
+    Attributes:
+        model: its name.
+        threads: for each operator.
+        repeats: of which the fastest counts.
+        seconds_per_stage: embed, blocks, head.
+        seconds_per_cut: embed and the first L blocks in one go, for L = 0 to L_max.
+        gmac_per_stage: embed, blocks, head, counted in the graph.
+        fit: of `seconds_per_cut`.
+        codecs: each on the activation between two blocks.
+        pixel_bytes: the image as one byte for each pixel and channel.
+        vector_bytes: the image vector, which a device sends that runs all layers.
+    """
+
+    model: str
+    threads: int
+    repeats: int
+    seconds_per_stage: tuple[float, ...]
+    seconds_per_cut: tuple[float, ...]
+    gmac_per_stage: tuple[float, ...]
+    fit: LineFit
+    codecs: tuple[CodecCost, ...]
+    pixel_bytes: int
+    vector_bytes: int
+
+    @property
+    def costs(self) -> LayerCosts:
+        """GMAC of the stages."""
+        return LayerCosts(per_stage=self.gmac_per_stage)
+
+    @property
+    def gmac_per_s(self) -> float:
+        """Speed of this machine on a block."""
+        return self.costs.A / self.fit.A_s
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as numbers, texts, lists and tables that JSON has."""
+        table = asdict(self)
+        table["codecs"] = list(table["codecs"])
+        for name in ("seconds_per_stage", "seconds_per_cut", "gmac_per_stage"):
+            table[name] = list(table[name])
+        table |= {"A_gmac": self.costs.A, "B_gmac": self.costs.B, "total_gmac": self.costs.total}
+        return table | {"gmac_per_s": self.gmac_per_s}
+
+    def table(self) -> "rich.table.Table":
+        """For a terminal: a row for each stage, and what follows from them below."""
+        from rich.table import Table
+
+        table = Table(
+            title=f"{self.model}: stages of one image, {self.threads} thread(s)", min_width=76
+        )
+        table.add_column("stage")
+        table.add_column("ms", justify="right")
+        table.add_column("GMAC", justify="right")
+        table.add_column("GMAC/s", justify="right")
+        last = len(self.seconds_per_stage) - 1
+        for stage, (seconds, gmac) in enumerate(
+            zip(self.seconds_per_stage, self.gmac_per_stage, strict=True)
+        ):
+            name = "embed" if stage == 0 else "head" if stage == last else f"block {stage}"
+            table.add_row(name, f"{1e3 * seconds:.3f}", f"{gmac:.6f}", f"{gmac / seconds:.1f}")
+        fit, costs = self.fit, self.costs
+        codecs = "\n".join(
+            f"{cost.codec}: {cost.bytes_per_image:,} bytes, "
+            f"{1e3 * cost.encode_s:.3f} ms to encode, {1e3 * cost.decode_s:.3f} ms to decode"
+            for cost in self.codecs
+        )
+        table.caption = (
+            f"ms(L) = {1e3 * fit.A_s:.3f} L + {1e3 * fit.B_s:.3f}, R squared {fit.r_squared:.4f}\n"
+            f"GMAC(L) = {costs.A:.6f} L + {costs.B:.6f}\n"
+            f"{codecs}\n"
+            f"image: {self.pixel_bytes:,} bytes of pixels; vector: {self.vector_bytes:,} bytes"
+        )
+        table.caption_justify = "left"
+        return table
+
+
+def profile(
+    model_dir: Path,
+    *,
+    repeats: int = REPEATS,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Profile:
+    """Measure a model directory on this machine.
+
+    Args:
+        model_dir: with its stage files.
+        repeats: of which the fastest counts, 1 to `REPEATS_MAX`.
+        threads: for each operator.
+        progress: told after each repeat how many are done.
+
+    Raises:
+        InputError: the model cannot be read, or `repeats` is out of range.
+    """
+    if not 1 <= repeats <= REPEATS_MAX:
+        raise InputError("profile", "repeats", f"a number from 1 to {REPEATS_MAX}", repeats)
+    pipeline = Pipeline(model_dir, threads=threads)
+    costs = LayerCosts.of_model(model_dir)
+    if costs.layers_max != pipeline.layers_max:
+        expected = f"{costs.layers_max}, the number of blocks in the graph"
+        raise InputError(model_dir, "layers_max", expected, pipeline.layers_max)
+    shape = (1, *pipeline.expects(0)[1])
+    inputs = [np.random.default_rng(0).standard_normal(shape, np.float32)]
+    for stage in range(pipeline.stage_count):
+        inputs.append(pipeline.run(inputs[-1], stage, stage + 1))
+    activation = inputs[1]
+    packed = {codec: encode(activation, codec) for codec in CODECS}
+
+    tasks: dict[tuple[str, int | str], Callable[[], object]] = {}
+    for stage in range(pipeline.stage_count):
+        tasks["stage", stage] = partial(pipeline.run, inputs[stage], stage, stage + 1)
+    for layers in range(pipeline.layers_max + 1):
+        tasks["cut", layers] = partial(pipeline.run, inputs[0], 0, layers + 1)
+    for codec in CODECS:
+        tasks["encode", codec] = partial(encode, activation, codec)
+        tasks["decode", codec] = partial(decode, packed[codec])
+    seconds = _fastest(tasks, repeats, progress)
+
+    cuts = tuple(seconds["cut", layers] for layers in range(pipeline.layers_max + 1))
+    _, pixels_shape = pipeline.expects(0)
+    return Profile(
+        model=pipeline.info.name,
+        threads=threads,
+        repeats=repeats,
+        seconds_per_stage=tuple(seconds["stage", at] for at in range(pipeline.stage_count)),
+        seconds_per_cut=cuts,
+        gmac_per_stage=costs.per_stage,
+        fit=fit_line(cuts),
+        codecs=tuple(
+            CodecCost(
+                codec=codec,
+                bytes_per_image=encoded_bytes(packed[codec]),
+                encode_s=seconds["encode", codec],
+                decode_s=seconds["decode", codec],
+            )
+            for codec in CODECS
+        ),
+        pixel_bytes=int(np.prod(pixels_shape)),
+        vector_bytes=inputs[-1].nbytes,
+    )
+
+
+def fit_line(seconds_per_cut: Sequence[float]) -> LineFit:
+    """Least squares over 0, 1, 2, ... layers.
+
+    Raises:
+        InputError: there are fewer than two cuts.
+
+    Example:
+        >>> fit_line([1.0, 3.0, 5.0])
+        LineFit(A_s=2.0, B_s=1.0, r_squared=1.0)
+    """
+    if len(seconds_per_cut) < 2:
+        raise InputError("fit", "seconds_per_cut", "at least two times", list(seconds_per_cut))
+    y = np.asarray(seconds_per_cut, np.float64)
+    x = np.arange(len(y)) - (len(y) - 1) / 2
+    slope = float(x @ y / (x @ x))
+    residual, spread = y - y.mean() - slope * x, y - y.mean()
+    varied = float(spread @ spread)
+    return LineFit(
+        A_s=slope,
+        B_s=float(y.mean() + slope * x[0]),
+        r_squared=1.0 - float(residual @ residual) / varied if varied > 0 else 1.0,
+    )
+
+
+def _fastest(
+    tasks: dict[tuple[str, int | str], Callable[[], object]],
+    repeats: int,
+    progress: Progress | None,
+) -> dict[tuple[str, int | str], float]:
+    fastest = dict.fromkeys(tasks, float("inf"))
+    for repeat in range(repeats):
+        for name, task in tasks.items():
+            # The run before the timed one fills the caches with this task's weights.
+            task()
+            start = time.perf_counter()
+            task()
+            fastest[name] = min(fastest[name], time.perf_counter() - start)
+        if progress is not None:
+            progress(repeat + 1, repeats)
+    return fastest
