@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import numpy as np
@@ -299,7 +299,7 @@ class _Stop:
         self._waiting = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Stop":
         # Only the main thread may listen to signals; elsewhere nobody sends any.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -346,7 +346,7 @@ class _Link:
             trust_env=False,  # no proxy stands between a device and its edge server
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Link":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -462,7 +462,7 @@ class _Results:
             self._file.write("\n")  # a line cut short by a crash ends here
         self._settled = set(_settled_jobs(text))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Results":
         return self
 
     def __exit__(self, *_: object) -> None:

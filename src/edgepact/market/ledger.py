@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -241,7 +241,7 @@ class Ledger:
         """Closes all connections."""
         self._engine.dispose()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Ledger":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -603,7 +603,7 @@ class Ledger:
         return _settlement(row, repeated=True)
 
     @staticmethod
-    def _row(books: sa.Connection, device: str, job: str) -> sa.Row[Any]:
+    def _row(books: sa.Connection, device: str, job: str) -> Any:
         row = books.execute(
             sa.select(_JOBS).where(_JOBS.c.device == device, _JOBS.c.job == job)
         ).first()
@@ -612,7 +612,7 @@ class Ledger:
         return row
 
     @staticmethod
-    def _open_round(books: sa.Connection, number: int) -> sa.Row[Any]:
+    def _open_round(books: sa.Connection, number: int) -> Any:
         row = books.execute(sa.select(_ROUNDS).where(_ROUNDS.c.number == number)).first()
         if row is None:
             raise MarketError(f"there is no round {number}")
@@ -666,7 +666,7 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _settlement(row: sa.Row[Any], *, repeated: bool) -> Settlement:
+def _settlement(row: Any, *, repeated: bool) -> Settlement:
     return Settlement(state=JobState(row.state), microcredits=row.microcredits, repeated=repeated)
 
 

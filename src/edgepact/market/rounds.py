@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgepact.errors import MarketError
 from edgepact.market.protocol import MICRO, PRICE_CREDITS_MAX
@@ -44,6 +44,7 @@ class RoundResult:
     paid_microcredits: dict[str, int] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Pricer(Protocol):
     """Names the price of the next round."""
 

@@ -1,0 +1,326 @@
+"""The books: they balance at every moment, and nothing acknowledged is lost or repeated."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgepact.errors import InputError, MarketError
+from edgepact.market.ledger import SERVER, Job, JobState, Ledger, Settlement, account_of
+
+DEVICES = ("cam-1", "cam-2")
+LAYERS = {"cam-1": 3, "cam-2": 0}
+PRICE = 250_001
+IMAGES = 6
+
+
+def job(device: str = "cam-1", name: str = "a", round: int = 1, content: bytes = b"x") -> Job:
+    return Job(
+        device=device,
+        job=name,
+        round=round,
+        layers=LAYERS[device],
+        digest=content.ljust(32, b"."),
+    )
+
+
+def open_ledger(folder: Path, *, synchronous: str = "FULL") -> Ledger:
+    return Ledger(f"sqlite:///{folder / 'ledger.db'}", synchronous=synchronous)
+
+
+def with_round(ledger: Ledger, number: int = 1, images: int = IMAGES) -> Ledger:
+    for index, device in enumerate(DEVICES):
+        if device not in ledger.devices():
+            ledger.enrol(f"once-{index}", device)
+    ledger.open_round(number, model="m", price_microcredits=PRICE, images_per_device=images)
+    for device in DEVICES:
+        ledger.commit(number, device, LAYERS[device])
+    return ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with open_ledger(tmp_path) as ledger:
+        yield with_round(ledger)
+
+
+def test_payment_has_two_entries(ledger: Ledger) -> None:
+    settled = ledger.settle(job())
+    assert settled == Settlement(state=JobState.PAID, microcredits=3 * PRICE)
+    entries = [(e.account, e.debit_microcredits, e.credit_microcredits) for e in ledger.entries()]
+    assert entries == [(SERVER, 3 * PRICE, 0), (account_of("cam-1"), 0, 3 * PRICE)]
+    assert ledger.balances() == {
+        SERVER: -3 * PRICE,
+        account_of("cam-1"): 3 * PRICE,
+        account_of("cam-2"): 0,
+    }
+
+
+def test_job_without_layers_is_recorded_and_moves_no_money(ledger: Ledger) -> None:
+    assert ledger.settle(job("cam-2")).state is JobState.PAID
+    assert ledger.entries() == []
+    assert [(p.device, p.microcredits) for p in ledger.payments(1)] == [("cam-2", 0)]
+
+
+def test_repeated_job_is_paid_once(ledger: Ledger) -> None:
+    first = ledger.settle(job())
+    again = ledger.settle(job())
+    assert (first.repeated, again.repeated) == (False, True)
+    assert again.paid_microcredits == first.paid_microcredits
+    assert len(ledger.entries()) == 2
+
+
+def test_the_database_itself_refuses_a_second_payment(ledger: Ledger) -> None:
+    ledger.settle(job())
+    with pytest.raises(sa.exc.IntegrityError), ledger._books() as books:
+        ledger._pay(books, 1, "cam-1", 1)
+    with pytest.raises(sa.exc.IntegrityError), ledger._books() as books:
+        books.exec_driver_sql(
+            "insert into jobs (device, job, round, layers, microcredits, state, digest, recorded_s)"
+            " select device, job, round, layers, microcredits, state, digest, recorded_s from jobs"
+        )
+    assert ledger.totals() == (3 * PRICE, 3 * PRICE)
+
+
+def test_what_is_refused_pays_nothing(ledger: Ledger) -> None:
+    def refused(task: Job, says: str) -> None:
+        with pytest.raises(MarketError, match=says):
+            ledger.settle(task)
+
+    refused(job(round=2), "no round 2")
+    other = Job(device="cam-1", job="a", round=1, layers=4, digest=b"x" * 32)
+    refused(other, "committed to 3 layers")
+    ledger.settle(job())
+    refused(job(content=b"y"), "something else")
+    for index in range(IMAGES - 1):
+        ledger.settle(job(name=f"{index}"))
+    refused(job(name="one-more"), "delivered all 6 images")
+    ledger.close_round(1)
+    refused(job("cam-2"), "closed")
+    assert ledger.settle(job()).repeated  # what was settled stays settled
+    assert ledger.balances()[account_of("cam-1")] == IMAGES * 3 * PRICE
+
+
+def test_held_payment_waits_for_its_audit(ledger: Ledger) -> None:
+    for name in ("good", "bad", "late"):
+        settled = ledger.settle(job(name=name), evidence=b"activation")
+        assert (settled.state, settled.paid_microcredits) == (JobState.HELD, 0)
+    assert ledger.evidence("cam-1", "good") == (3, b"activation")
+    assert ledger.totals() == (0, 0)
+    assert ledger.release("cam-1", "good").paid_microcredits == 3 * PRICE
+    assert ledger.release("cam-1", "good").repeated
+    assert ledger.forfeit("cam-1", "good").state is JobState.PAID
+    assert ledger.forfeit("cam-1", "bad").state is JobState.FORFEIT
+    assert ledger.release("cam-1", "bad").state is JobState.FORFEIT
+    ledger.close_round(1)
+    assert ledger.release("cam-1", "late").state is JobState.FORFEIT
+    assert ledger.evidence("cam-1", "late") is None
+    assert ledger.balances()[account_of("cam-1")] == 3 * PRICE
+    assert ledger.jobs_by_state() == {"paid": 1, "held": 0, "forfeit": 2}
+    with pytest.raises(MarketError, match="no job"):
+        ledger.release("cam-1", "never")
+
+
+def test_enrolment(ledger: Ledger) -> None:
+    token = ledger.enrol("once-9", "cam-9")
+    assert ledger.device_of(token) == "cam-9"
+    assert ledger.device_of("once-9") is None
+    renewed = ledger.enrol("once-9", "cam-9")  # the answer was lost
+    assert (ledger.device_of(token), ledger.device_of(renewed)) == (None, "cam-9")
+    ledger.confirm("cam-9")
+    for one_time, name in (("once-9", "cam-9"), ("once-9", "cam-8"), ("once-8", "cam-9")):
+        with pytest.raises(MarketError):
+            ledger.enrol(one_time, name)
+
+
+def test_rounds_are_told(ledger: Ledger) -> None:
+    ledger.settle(job(name="b"))
+    ledger.settle(job(name="a"), evidence=b"e")
+    with pytest.raises(MarketError, match="another server"):
+        ledger.open_round(1, model="m", price_microcredits=1, images_per_device=1)
+    with pytest.raises(MarketError, match="committed to 3 layers"):
+        ledger.commit(1, "cam-1", 4)
+    (record,) = ledger.rounds()
+    assert record.layers == LAYERS
+    assert record.jobs == {"cam-1": ("b", "a")}
+    assert record.held == {"cam-1": ("a",)}
+    assert record.paid_microcredits == {"cam-1": 3 * PRICE}
+    ledger.close_round(1)
+    with_round(ledger, 2)
+    assert [r.closed for r in ledger.rounds()] == [True, False]
+    assert [r.number for r in ledger.rounds(last=1)] == [2]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "sqlite://", "sqlite:///:memory:", "sqlite:////no/such/folder/l.db", "x://y",
+     "sqlite:////dev/null/l.db"],
+)  # fmt: skip
+def test_impossible_url_is_an_input_error(url: str) -> None:
+    with pytest.raises(InputError, match="ledger"):
+        Ledger(url)
+
+
+def test_file_that_is_no_database_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("nothing of the kind " * 100)
+    with pytest.raises(InputError, match="ledger"):
+        open_ledger(tmp_path)
+
+
+# ---------------------------------------------------------------- properties
+
+_JOBS = st.tuples(st.sampled_from(DEVICES), st.sampled_from("abcdefgh"))
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("pay"), _JOBS),
+        st.tuples(st.just("hold"), _JOBS),
+        st.tuples(st.just("release"), _JOBS),
+        st.tuples(st.just("forfeit"), _JOBS),
+        st.tuples(st.just("crash"), st.tuples(st.integers(0, 12), _JOBS)),
+        st.tuples(st.just("reopen"), st.none()),
+        st.tuples(st.just("close"), st.none()),
+    ),
+    max_size=25,
+)
+
+
+class _PowerCut(BaseException):
+    """Ends a transaction in the middle."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps=_STEPS)
+def test_books_balance_whatever_happens(steps: list[tuple[str, object]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ledger = with_round(open_ledger(folder, synchronous="OFF"))
+        acknowledged: dict[tuple[str, str], Settlement] = {}
+        try:
+            for what, subject in steps:
+                ledger = _step(ledger, folder, what, subject, acknowledged)
+                debits, credits = ledger.totals()
+                assert debits == credits
+                assert sum(ledger.balances().values()) == 0
+            for device in DEVICES:
+                paid = [
+                    settled.paid_microcredits
+                    for (owner, _), settled in acknowledged.items()
+                    if owner == device
+                ]
+                assert ledger.balances()[account_of(device)] == sum(paid)
+        finally:
+            ledger.close()
+
+
+def _step(
+    ledger: Ledger,
+    folder: Path,
+    what: str,
+    subject: object,
+    acknowledged: dict[tuple[str, str], Settlement],
+) -> Ledger:
+    """Does one thing; notes how a job stands if the ledger has said so."""
+    if what == "reopen":
+        ledger.close()
+        return open_ledger(folder, synchronous="OFF")
+    if what == "close":
+        ledger.close_round(1)
+        for key, settled in acknowledged.items():
+            if settled.state is JobState.HELD:
+                acknowledged[key] = Settlement(
+                    state=JobState.FORFEIT, microcredits=settled.microcredits
+                )
+        return ledger
+    if what == "crash":
+        statements, key = subject  # type: ignore[misc]
+        with _power_cut(ledger, statements):
+            try:
+                acknowledged[key] = ledger.settle(job(*key))
+            except (_PowerCut, MarketError):
+                pass
+        ledger.close()
+        return open_ledger(folder, synchronous="OFF")
+    key = subject  # type: ignore[assignment]
+    try:
+        match what:
+            case "pay":
+                settled = ledger.settle(job(*key))
+            case "hold":
+                settled = ledger.settle(job(*key), evidence=b"e")
+            case "release":
+                settled = ledger.release(*key)
+            case _:
+                settled = ledger.forfeit(*key)
+    except MarketError:
+        return ledger
+    if key in acknowledged and settled.repeated:
+        assert settled.state is acknowledged[key].state
+    acknowledged[key] = settled
+    return ledger
+
+
+class _power_cut:
+    """After so many statements the next one never happens."""
+
+    def __init__(self, ledger: Ledger, statements: int) -> None:
+        self._engine, self._left = ledger._engine, statements
+
+    def __enter__(self) -> None:
+        sa.event.listen(self._engine, "before_cursor_execute", self._count)
+
+    def __exit__(self, *_: object) -> None:
+        sa.event.remove(self._engine, "before_cursor_execute", self._count)
+
+    def _count(self, *_: object) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _PowerCut
+
+
+# ---------------------------------------------------------------- a real crash
+
+_PAY_IN_A_LOOP = """
+import sys
+from edgepact.market.ledger import Job, Ledger
+ledger = Ledger(sys.argv[1])
+for index in range(int(sys.argv[2]), 10**6):
+    job = Job(device="cam-1", job=str(index), round=1, layers=3, digest=b"x" * 32)
+    ledger.settle(job)
+    print(index, flush=True)
+"""
+
+
+def test_killed_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    with with_round(open_ledger(tmp_path), images=10**6):
+        pass
+    acknowledged: list[int] = []
+    for count in (7, 30):
+        start = acknowledged[-1] + 1 if acknowledged else 0
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PAY_IN_A_LOOP, f"sqlite:///{tmp_path / 'ledger.db'}",
+             str(start)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        for _ in range(count):
+            acknowledged.append(int(process.stdout.readline()))
+        process.kill()
+        rest, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        acknowledged += [int(line) for line in rest.splitlines(keepends=True) if line[-1] == "\n"]
+        with open_ledger(tmp_path) as ledger:
+            paid = [int(payment.job) for payment in ledger.payments()]
+            # Each once, and at most one that was written but not acknowledged any more.
+            assert paid in (acknowledged, [*acknowledged, acknowledged[-1] + 1])
+            assert ledger.totals() == (len(paid) * 3 * PRICE,) * 2
+            again = ledger.settle(job(name=str(acknowledged[0]), content=b"x" * 32))
+            assert again.repeated
+            acknowledged = paid

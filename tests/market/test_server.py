@@ -1,0 +1,459 @@
+"""The server over real connections: who may do what, and what is refused before it computes."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from tests.market.harness import Device, image, inputs_at, parameters, served
+
+from edgepact.inference.models import embedded
+from edgepact.inference.pipeline import Pipeline
+from edgepact.market import protocol
+from edgepact.market.ledger import Ledger
+from edgepact.market.protocol import BODY_BYTES_MAX, HEADER_LENGTH, encode_request
+from edgepact.market.rounds import FixedPrice
+from edgepact.market.server import MarketServer, ServeConfig
+
+CUT = 4
+IMAGES_PER_ROUND = 5
+
+
+class Open:
+    """A market whose first round stays open, and devices for it."""
+
+    def __init__(self, server: MarketServer, folder: Path, stack: ExitStack) -> None:
+        self.server = server
+        self.folder = folder
+        self.url = server.url
+        self._stack = stack
+        self._count = 0
+        # It never commits, so the round waits for it and others can commit.
+        self._keeper = self.device()
+        self._keeper.offer()
+
+    def device(self, layers: int | None = None) -> Device:
+        self._count += 1
+        device = Device(self.url, f"once-{self._count}", f"cam-{self._count}")
+        self._stack.callback(device.http.close)
+        if layers is not None:
+            assert device.offer()["round"] == 1
+            assert device.commit(1, layers).status_code == 200
+        return device
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.server.market._ledger
+
+    def entries(self) -> int:
+        return len(self.ledger.entries())
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
+    folder = tmp_path_factory.mktemp("market")
+    settings = {"images_per_round": IMAGES_PER_ROUND, "price": 0.25}
+    with served(folder, **settings) as server, ExitStack() as stack:
+        yield Open(server, folder, stack)
+
+
+# ---------------------------------------------------------------- enrolment and tokens
+
+
+def test_one_time_token_enrols_one_device(market: Open) -> None:
+    device = market.device()
+    body = {"token": f"once-{market._count}", "name": "another"}
+    answer = httpx.post(f"{market.url}/market/enrol", json=body)
+    assert answer.status_code == 409
+    assert "enrolled another device" in answer.json()["error"]
+    # A lost answer may be asked for again, but not once the token is in use.
+    again = {"token": f"once-{market._count}", "name": device.name}
+    renewed = httpx.post(f"{market.url}/market/enrol", json=again)
+    assert renewed.status_code == 200
+    assert device.http.post("/market/leave").status_code == 401
+    device.http.headers["Authorization"] = f"Bearer {renewed.json()['device_token']}"
+    assert device.http.post("/market/leave").status_code == 200
+    assert httpx.post(f"{market.url}/market/enrol", json=again).status_code == 409
+
+
+def test_unknown_one_time_token_is_refused(market: Open) -> None:
+    answer = httpx.post(f"{market.url}/market/enrol", json={"token": "guess", "name": "x"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"token": "once-60"}',
+        b'{"token": 1, "name": "x"}',
+        b'{"token": "once-60", "name": "a b"}',
+        b'{"token": "once-60", "name": "\\ud800"}',
+        b'{"token": "\\ud800", "name": "x"}',
+        b'{"token": "once-60", "name": ""}',
+        b"[" * 30_000,
+        b"\xff",
+    ],
+)
+def test_malformed_enrolment_is_refused(market: Open, body: bytes) -> None:
+    answer = httpx.post(f"{market.url}/market/enrol", content=body)
+    assert answer.status_code == 400
+    assert "enrol" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "x"}])
+def test_wrong_device_token_is_refused(market: Open, header: dict[str, str]) -> None:
+    for method, path in (
+        ("GET", "/market/offer"),
+        ("POST", "/market/commit"),
+        ("POST", "/market/audit?job=1"),
+        ("POST", "/market/leave"),
+        ("POST", f"/v2/models/fashion-clip-cut-{CUT}/infer"),
+    ):
+        assert httpx.request(method, market.url + path, headers=header).status_code == 401
+
+
+def test_tokens_are_stored_hashed(market: Open) -> None:
+    device = market.device()
+    files = market.folder.glob("ledger.db*")  # with the write-ahead log
+    raw = b"".join(file.read_bytes() for file in files)
+    assert device.name.encode() in raw
+    assert device.token.encode() not in raw
+
+
+# ---------------------------------------------------------------- commitments
+
+
+def test_commitment_is_checked(market: Open) -> None:
+    device = market.device(layers=CUT)
+    assert device.commit(1, CUT).status_code == 200  # the same again
+    assert device.commit(1, CUT + 1).status_code == 409
+    assert market.device().commit(1, 13).status_code == 409
+    assert market.device().commit(7, CUT).status_code == 409
+    assert market.device().commit(1, -1).status_code == 400
+    assert device.offer()["committed"] == CUT
+
+
+# ---------------------------------------------------------------- jobs
+
+
+@pytest.mark.parametrize("layers", [0, 1, 6, 11, 12])
+def test_job_is_answered_and_paid(market: Open, pipeline: Pipeline, layers: int) -> None:
+    device = market.device(layers)
+    for index, codec in enumerate(("int8", "fp16", "fp32")):
+        sent = inputs_at(pipeline, layers, image(index), codec)
+        told = parameters(device.infer(layers, 1, f"job-{index}", sent))
+        assert told["state"] == "paid"
+        assert told["paid_microcredits"] == 250_000 * layers
+        assert 0 < told["compute_seconds"] <= told["server_seconds"]
+    balance = market.ledger.balances()[f"device:{device.name}"]
+    assert balance == 3 * 250_000 * layers
+    debits, credits = market.ledger.totals()
+    assert debits == credits
+
+
+def test_the_same_label_at_every_cut(market: Open, pipeline: Pipeline) -> None:
+    labels = set()
+    for layers in (0, 3, 12):
+        device = market.device(layers)
+        sent = inputs_at(pipeline, layers, image(40), "fp32")
+        labels.add(parameters(device.infer(layers, 1, "job", sent))["label"])
+    assert len(labels) == 1
+
+
+def test_repeated_job_is_paid_once(market: Open, pipeline: Pipeline) -> None:
+    device = market.device(CUT)
+    sent = inputs_at(pipeline, CUT, image(1))
+    first = parameters(device.infer(CUT, 1, "job", sent))
+    entries = market.entries()
+    again = parameters(device.infer(CUT, 1, "job", sent))
+    assert (first["repeated"], again["repeated"]) == (False, True)
+    for field in ("state", "paid_microcredits", "label"):
+        assert again[field] == first[field]
+    assert market.entries() == entries
+    # The same id for another image is a mistake or a fraud.
+    other = device.infer(CUT, 1, "job", inputs_at(pipeline, CUT, image(2)))
+    assert other.status_code == 409
+    assert market.entries() == entries
+
+
+def test_no_more_images_than_offered_are_paid(market: Open, pipeline: Pipeline) -> None:
+    device = market.device(CUT)
+    sent = inputs_at(pipeline, CUT, image(3))
+    for index in range(IMAGES_PER_ROUND):
+        assert device.infer(CUT, 1, f"job-{index}", sent).status_code == 200
+    entries = market.entries()
+    answer = device.infer(CUT, 1, "one-more", sent)
+    assert answer.status_code == 409
+    assert "delivered all" in answer.json()["error"]
+    assert market.entries() == entries
+
+
+def test_wrong_cut_or_round_is_refused(market: Open, pipeline: Pipeline) -> None:
+    device = market.device(CUT)
+    entries = market.entries()
+    deeper = device.infer(CUT + 1, 1, "job", inputs_at(pipeline, CUT + 1, image()))
+    assert deeper.status_code == 409
+    assert f"committed to {CUT} layers" in deeper.json()["error"]
+    later = device.infer(CUT, 2, "job", inputs_at(pipeline, CUT, image()))
+    assert later.status_code == 409
+    nobody = market.device().infer(CUT, 1, "job", inputs_at(pipeline, CUT, image()))
+    assert nobody.status_code == 409
+    assert market.entries() == entries
+
+
+def _nan(shape: tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, np.nan, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"tokens": _nan((1, 16, 64))}, "finite"),
+        ({"tokens": np.full((1, 16, 64), np.inf, np.float16)}, "finite"),
+        ({"tokens": np.ones((1, 16, 64), np.int8), "scale": _nan((1, 16, 1))}, "finite"),
+        ({"tokens": np.ones((1, 16, 64), np.int8), "scale": -np.ones((1, 16, 1), "f")}, "above 0"),
+        ({"tokens": np.ones((1, 16, 64), np.int8)}, "scale"),
+        ({"tokens": np.full((1, 16, 64), 127, np.int8), "scale": np.full((1, 16, 1), 3e38, "f")},
+         "finite"),
+        ({"tokens": np.ones((1, 16, 63), np.float32)}, "shape"),
+        ({"tokens": np.ones((2, 16, 64), np.float32)}, "shape"),
+        ({"tokens": np.ones((0, 16, 64), np.float32)}, "shape"),
+        ({"vector": np.ones((1, 64), np.float32)}, "tensors"),
+        ({"image": (b"x",)}, "tensors"),
+        ({"tokens": (b"x",), "scale": np.ones((1, 16, 1), "f")}, "data type"),
+    ],
+)  # fmt: skip
+def test_impossible_tensors_are_refused(
+    market: Open, inputs: dict[str, protocol.TensorValue], says: str
+) -> None:
+    device = market.device(CUT)
+    entries = market.entries()
+    answer = device.infer(CUT, 1, "job", inputs)
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+    assert market.entries() == entries
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", image()[:60]])
+def test_unreadable_image_is_refused(market: Open, content: bytes) -> None:
+    device = market.device(0)
+    answer = device.infer(0, 1, "job", {"image": (content,)})
+    assert answer.status_code == 400
+    assert "image" in answer.json()["error"]
+
+
+def test_vector_that_is_none_is_refused(market: Open) -> None:
+    device = market.device(12)
+    vector = np.full((1, 64), 7.0, np.float32)
+    assert device.infer(12, 1, "job", {"vector": vector}).status_code == 400
+
+
+def test_request_needs_id_and_round(market: Open, pipeline: Pipeline) -> None:
+    device = market.device(CUT)
+    sent = inputs_at(pipeline, CUT, image())
+    for job, more in (("", {"round": 1}), ("job", {}), ("job", {"round": "1"}), ("j\n", {})):
+        body, length = encode_request(job, sent, more)
+        answer = device.http.post(
+            f"/v2/models/fashion-clip-cut-{CUT}/infer",
+            content=body,
+            headers={HEADER_LENGTH: str(length)},
+        )
+        assert answer.status_code == 400
+
+
+def test_oversized_body_is_refused(market: Open) -> None:
+    device = market.device(0)
+    path = "/v2/models/fashion-clip-cut-0/infer"
+    assert device.http.post(path, content=b"0" * (BODY_BYTES_MAX + 1)).status_code == 413
+
+    def chunks() -> Iterator[bytes]:  # without a length in advance
+        for _ in range(BODY_BYTES_MAX // 2**20 + 1):
+            yield b"0" * 2**20
+
+    assert device.http.post(path, content=chunks()).status_code == 413
+    assert device.http.post("/market/enrol", content=b"0" * 70_000).status_code == 413
+    gzipped = device.http.post(path, content=b"0", headers={"Content-Encoding": "gzip"})
+    assert gzipped.status_code == 415
+
+
+# ---------------------------------------------------------------- Open Inference Protocol
+
+
+def test_metadata_states_every_cut(market: Open) -> None:
+    for layers in range(13):
+        path = f"{market.url}/v2/models/fashion-clip-cut-{layers}"
+        told = httpx.get(path).json()
+        names = [tensor["name"] for tensor in told["inputs"]]
+        expected = ["image"] if layers == 0 else ["vector"] if layers == 12 else ["tokens", "scale"]
+        assert names == expected
+        assert told["outputs"][0]["shape"] == [1, len(told["parameters"]["labels"])]
+        assert httpx.get(f"{path}/ready").json()["ready"] is True
+        assert httpx.get(f"{path}/versions/1/ready").status_code == 200
+    for model in ("fashion-clip-cut-13", "fashion-clip-cut-04", "fashion-clip", "x-cut-1"):
+        assert httpx.get(f"{market.url}/v2/models/{model}").status_code == 404
+
+
+def test_json_tensors_are_served_too(market: Open, pipeline: Pipeline) -> None:
+    device = market.device(12)
+    vector = inputs_at(pipeline, 12, image())["vector"]
+    assert isinstance(vector, np.ndarray)
+    data = {"name": "vector", "datatype": "FP32", "shape": [1, 64], "data": vector.tolist()}
+    answer = device.http.post(
+        "/v2/models/fashion-clip-cut-12/infer",
+        json={"id": "job", "parameters": {"round": 1}, "inputs": [data]},
+    )
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("application/json")
+    probabilities = answer.json()["outputs"][0]["data"]
+    assert len(probabilities) == 10
+    assert sum(probabilities) == pytest.approx(1)
+
+
+def test_tritonclient_calls_it(market: Open, pipeline: Pipeline) -> None:
+    triton = pytest.importorskip(
+        "tritonclient.http", reason="the conformance test needs the extra `grpc`"
+    )
+    client = triton.InferenceServerClient(market.url.removeprefix("http://"))
+    try:
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+        for layers in (0, CUT, 12):
+            device = market.device(layers)
+            model = f"fashion-clip-cut-{layers}"
+            assert client.is_model_ready(model, "1")
+            metadata = client.get_model_metadata(model)
+            sent = inputs_at(pipeline, layers, image(5))
+            inputs = []
+            for spec in metadata["inputs"]:
+                value = sent[spec["name"]]
+                if isinstance(value, tuple):
+                    value = np.array(value, dtype=object)
+                tensor = triton.InferInput(spec["name"], spec["shape"], spec["datatype"])
+                tensor.set_data_from_numpy(value, binary_data=True)
+                inputs.append(tensor)
+            asked = [
+                triton.InferRequestedOutput("probabilities", binary_data=binary)
+                for binary in (True, False)
+            ]
+            for index, outputs in enumerate([None, asked[:1], asked[1:]]):
+                result = client.infer(
+                    model,
+                    inputs,
+                    outputs=outputs,
+                    request_id=f"job-{index}",
+                    headers={"Authorization": f"Bearer {device.token}"},
+                    parameters={"round": 1},
+                )
+                probabilities = result.as_numpy("probabilities")
+                assert probabilities.shape == (1, 10)
+                told = result.get_response()["parameters"]
+                labels = metadata["parameters"]["labels"]
+                assert told["label"] == labels[int(probabilities.argmax())]
+                assert told["paid_microcredits"] == 250_000 * layers
+            with pytest.raises(triton.InferenceServerException, match="token"):
+                client.infer(model, inputs, request_id="x", parameters={"round": 1})
+    finally:
+        client.close()
+
+
+def test_status_tells_the_market(market: Open) -> None:
+    status = httpx.get(f"{market.url}/market/status").json()
+    assert status["state"] == "offered"
+    (round,) = status["rounds"]
+    assert round["price"] == 0.25
+    assert not round["closed"]
+    paid = sum(round["paid_microcredits"].values())
+    assert status["balances_microcredits"]["server"] == -paid
+
+
+def test_unknown_path_and_method_are_json_errors(market: Open) -> None:
+    assert "error" in httpx.get(f"{market.url}/nothing").json()
+    assert "error" in httpx.get(f"{market.url}/market/enrol").json()
+    assert httpx.get(f"{market.url}/market/offer?after=x", headers={}).status_code == 401
+
+
+# ---------------------------------------------------------------- audits
+
+
+def test_honest_work_is_paid_after_its_audit(
+    tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline
+) -> None:
+    folder = tmp_path_factory.mktemp("audit")
+    with served(folder, audit_probability=1.0) as server, ExitStack() as stack:
+        market = Open(server, folder, stack)
+        for layers, codec in ((1, "int8"), (7, "fp16"), (11, "fp32"), (12, "int8")):
+            device = market.device(layers)
+            told = parameters(
+                device.infer(layers, 1, "job", inputs_at(pipeline, layers, image(), codec))
+            )
+            assert (told["audit"], told["paid_microcredits"]) == (True, 0)
+            assert device.audit("job", b"no image").status_code == 400
+            answer = device.audit("job", image()).json()
+            assert (answer["state"], answer["paid_microcredits"]) == ("paid", 1_000_000 * layers)
+            again = device.audit("job", image()).json()
+            assert again["paid_microcredits"] == 1_000_000 * layers
+            assert market.ledger.balances()[f"device:{device.name}"] == 1_000_000 * layers
+        lazy = market.device(0)  # has done nothing that could be audited
+        told = parameters(lazy.infer(0, 1, "job", inputs_at(pipeline, 0, image())))
+        assert not told["audit"]
+
+        cheat = market.device(6)
+        invented = inputs_at(pipeline, 3, image())  # three layers instead of six
+        assert parameters(cheat.infer(6, 1, "job", invented))["audit"]
+        assert cheat.audit("job", image()).json()["state"] == "forfeit"
+        assert cheat.audit("job", image()).json()["state"] == "forfeit"
+        assert market.ledger.balances()[f"device:{cheat.name}"] == 0
+        assert cheat.audit("no-job", image()).status_code == 409
+
+
+def test_config_is_checked() -> None:
+    for field, value in (
+        ("port", 70_000),
+        ("rounds", 0),
+        ("devices_min", 0),
+        ("images_per_round", 0),
+        ("audit_probability", 1.5),
+        ("round_timeout_s", 0.0),
+        ("seed", -1),
+    ):
+        with pytest.raises(protocol.InputError, match=field):
+            ServeConfig(model_dir=embedded(), ledger_url="sqlite:///x", **{field: value})  # type: ignore[arg-type]
+
+
+def test_impossible_price_ends_the_server(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("price")
+    config = ServeConfig(
+        model_dir=embedded(),
+        ledger_url=f"sqlite:///{folder / 'ledger.db'}",
+        port=0,
+        ready_file=folder / "ready.json",
+        enrol_tokens=("once-0",),
+    )
+    server = MarketServer(config, FixedPrice(float("nan")))
+    said: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            server.run()
+        except Exception as error:
+            said.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not (folder / "ready.json").exists():
+        thread.join(0.01)
+    url = json.loads((folder / "ready.json").read_text())["url"]
+    device = Device(url, "once-0", "cam-0")
+    with closing(device.http):
+        assert device.offer()["state"] == "wait"
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "price of nan" in str(said[0])
