@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,7 +55,7 @@ def write_vit(model_dir: Path, shape: VitShape) -> Path:
     for block in range(1, shape.layers + 1):
         names.append(writer.block(shape, names[-1], f"block{block}"))
     writer.head(shape, names[-1])
-    pixels = ["batch", shape.channels, shape.image_size, shape.image_size]
+    pixels: list[str | int | None] = ["batch", shape.channels, shape.image_size, shape.image_size]
     graph = helper.make_graph(
         writer.nodes,
         "image",
@@ -94,7 +95,7 @@ class _Writer:
         self.initializers: list[onnx.TensorProto] = []
         self.weights = bytearray()
 
-    def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+    def op(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
         return output
 
@@ -168,7 +169,9 @@ class _Writer:
             y = self.reshape(y, f"{name}/{part}/split", split, shape)
             parts[part] = self.op("Transpose", [y], f"{name}/{part}/heads", perm=order)
         scores = self.op("MatMul", [parts["q"], parts["k"]], f"{name}/scores")
-        root = numpy_helper.from_array(np.float32((width // heads) ** 0.5), f"{name}/root")
+        root = numpy_helper.from_array(
+            np.array((width // heads) ** 0.5, np.float32), f"{name}/root"
+        )
         self.initializers.append(root)
         scores = self.op("Div", [scores, root.name], f"{name}/scaled")
         shares = self.op("Softmax", [scores], f"{name}/shares", axis=-1)
@@ -179,7 +182,7 @@ class _Writer:
         y = self.norm(x, f"{name}/norm2", width)
         y = self.linear(y, f"{name}/up", width, 4 * width)
         # CLIP's quick GELU: x * sigmoid(1.702 x).
-        slope = numpy_helper.from_array(np.float32(1.702), f"{name}/slope")
+        slope = numpy_helper.from_array(np.array(1.702, np.float32), f"{name}/slope")
         self.initializers.append(slope)
         steep = self.op("Mul", [y, slope.name], f"{name}/steep")
         y = self.op("Mul", [y, self.op("Sigmoid", [steep], f"{name}/gate")], f"{name}/gelu")

@@ -1,7 +1,7 @@
 """What chaining one session per stage costs against one session for the whole model.
 
 Run by `python -m benchmarks.staged_inference [--json]`. All sessions use one
-thread and take turns within the same run, each round in another order, so that a
+thread and take turns within the same run, each round in a drawn order, so that a
 neighbour's load falls on all of them. A turn is several batches long, and its
 fastest counts: the first one finds the weights of the other model in the cache,
 as nothing does that serves one model. The target is that the staged sessions are
@@ -104,10 +104,11 @@ def _measured(model_dir: Path, name: str, batch: int, rounds: int) -> dict[str, 
     }
     seconds: dict[str, list[float]] = {kind: [] for kind in runs}
     kinds = list(runs)
+    order = np.random.default_rng(0)
     for _ in range(rounds):
         for kind in kinds:
             seconds[kind].append(min(_seconds(runs[kind]) for _ in range(BATCHES_PER_TURN)))
-        kinds = kinds[1:] + kinds[:1]
+        order.shuffle(kinds)
     return {
         "model": name,
         "batch": batch,

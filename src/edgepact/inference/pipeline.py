@@ -302,10 +302,10 @@ class Pipeline:
             return x
         buffers = self._buffers(len(x))
         first, steps, last = buffers.chain(start, stop)
-        first.update_inplace(np.ascontiguousarray(x))
+        first[...] = x
         for run_stage in steps:
             run_stage()
-        return np.array(last.numpy())
+        return last.copy()
 
     def device_part(self, pixels: np.ndarray, layers: int) -> np.ndarray:
         """What a device with `layers` layers makes of preprocessed pixels.
@@ -378,7 +378,7 @@ class _Buffers:
     def __init__(self, pipeline: Pipeline, batch: int) -> None:
         self._pipeline = pipeline
         self._batch = batch
-        self._tensors: dict[tuple[int, TensorKind], ort.OrtValue] = {}
+        self._tensors: dict[tuple[int, TensorKind], _Tensor] = {}
         self._steps: dict[int, _Step] = {}
         self._bindings: list[ort.IOBinding] = []
         self._chains: dict[tuple[int, int], _Chain] = {}
@@ -388,32 +388,46 @@ class _Buffers:
         chain = self._chains.get((start, stop))
         if chain is None:
             steps = tuple(self._step(stage) for stage in range(start, stop))
-            chain = self._tensor(start), steps, self._tensor(stop)
+            chain = self._tensor(start)[0], steps, self._tensor(stop)[0]
             self._chains[start, stop] = chain
         return chain
 
-    def _tensor(self, stage: int) -> ort.OrtValue:
+    def _tensor(self, stage: int) -> "_Tensor":
         kind = dtype, shape = self._pipeline.expects(stage)
-        value = self._tensors.get((stage % 2, kind))
-        if value is None:
-            value = ort.OrtValue.ortvalue_from_shape_and_type((self._batch, *shape), dtype)
-            self._tensors[stage % 2, kind] = value
-        return value
+        tensor = self._tensors.get((stage % 2, kind))
+        if tensor is None:
+            array = _aligned((self._batch, *shape), dtype)
+            # On a CPU the value is no copy: it stands for the array's own memory.
+            tensor = array, ort.OrtValue.ortvalue_from_numpy(array)
+            self._tensors[stage % 2, kind] = tensor
+        return tensor
 
     def _step(self, stage: int) -> "_Step":
         step = self._steps.get(stage)
         if step is None:
             session = self._pipeline._session(stage)
             binding = session.io_binding()
-            binding.bind_ortvalue_input(session.get_inputs()[0].name, self._tensor(stage))
-            binding.bind_ortvalue_output(session.get_outputs()[0].name, self._tensor(stage + 1))
+            binding.bind_ortvalue_input(session.get_inputs()[0].name, self._tensor(stage)[1])
+            binding.bind_ortvalue_output(session.get_outputs()[0].name, self._tensor(stage + 1)[1])
             self._bindings.append(binding)
             step = self._steps[stage] = _tied(session, binding)
         return step
 
 
+_Tensor = tuple[np.ndarray, ort.OrtValue]
 _Step = Callable[[], None]
-_Chain = tuple[ort.OrtValue, tuple[_Step, ...], ort.OrtValue]
+_Chain = tuple[np.ndarray, tuple[_Step, ...], np.ndarray]
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array that starts a cache line, as ONNX Runtime's own tensors do."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(size + _CACHE_LINE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _CACHE_LINE_BYTES
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+_CACHE_LINE_BYTES = 64
 
 
 def _tied(session: ort.InferenceSession, binding: ort.IOBinding) -> _Step:
