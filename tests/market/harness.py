@@ -129,7 +129,7 @@ def inputs_at(
 def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
     """A market served by a thread of this process."""
     price = settings.pop("price", 1.0)
-    config = {
+    config: dict[str, Any] = {
         "model_dir": embedded(),
         "ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}",
         "port": 0,

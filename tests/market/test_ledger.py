@@ -5,7 +5,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -197,7 +199,7 @@ class _PowerCut(BaseException):
 
 @settings(max_examples=60, deadline=None)
 @given(steps=_STEPS)
-def test_books_balance_whatever_happens(steps: list[tuple[str, object]]) -> None:
+def test_books_balance_whatever_happens(steps: list[tuple[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ledger = with_round(open_ledger(folder, synchronous="OFF"))
@@ -223,7 +225,7 @@ def _step(
     ledger: Ledger,
     folder: Path,
     what: str,
-    subject: object,
+    subject: Any,
     acknowledged: dict[tuple[str, str], Settlement],
 ) -> Ledger:
     """Does one thing; notes how a job stands if the ledger has said so."""
@@ -239,15 +241,12 @@ def _step(
                 )
         return ledger
     if what == "crash":
-        statements, key = subject  # type: ignore[misc]
-        with _power_cut(ledger, statements):
-            try:
-                acknowledged[key] = ledger.settle(job(*key))
-            except (_PowerCut, MarketError):
-                pass
+        statements, key = subject
+        with _power_cut(ledger, statements), suppress(_PowerCut, MarketError):
+            acknowledged[key] = ledger.settle(job(*key))
         ledger.close()
         return open_ledger(folder, synchronous="OFF")
-    key = subject  # type: ignore[assignment]
+    key = subject
     try:
         match what:
             case "pay":

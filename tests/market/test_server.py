@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tests.market.harness import Device, image, inputs_at, parameters, served
 
+from edgepact.errors import InputError
 from edgepact.inference.models import embedded
 from edgepact.inference.pipeline import Pipeline
 from edgepact.market import protocol
@@ -287,17 +288,18 @@ def test_oversized_body_is_refused(market: Open) -> None:
 
 
 def test_metadata_states_every_cut(market: Open) -> None:
-    for layers in range(13):
-        path = f"{market.url}/v2/models/fashion-clip-cut-{layers}"
-        told = httpx.get(path).json()
-        names = [tensor["name"] for tensor in told["inputs"]]
-        expected = ["image"] if layers == 0 else ["vector"] if layers == 12 else ["tokens", "scale"]
-        assert names == expected
-        assert told["outputs"][0]["shape"] == [1, len(told["parameters"]["labels"])]
-        assert httpx.get(f"{path}/ready").json()["ready"] is True
-        assert httpx.get(f"{path}/versions/1/ready").status_code == 200
-    for model in ("fashion-clip-cut-13", "fashion-clip-cut-04", "fashion-clip", "x-cut-1"):
-        assert httpx.get(f"{market.url}/v2/models/{model}").status_code == 404
+    with httpx.Client(base_url=market.url) as http:
+        for layers in range(13):
+            path = f"/v2/models/fashion-clip-cut-{layers}"
+            told = http.get(path).json()
+            names = [tensor["name"] for tensor in told["inputs"]]
+            middle = ["tokens", "scale"]
+            assert names == {0: ["image"], 12: ["vector"]}.get(layers, middle)
+            assert told["outputs"][0]["shape"] == [1, len(told["parameters"]["labels"])]
+            assert http.get(f"{path}/ready").json()["ready"] is True
+            assert http.get(f"{path}/versions/1/ready").status_code == 200
+        for model in ("fashion-clip-cut-13", "fashion-clip-cut-04", "fashion-clip", "x-cut-1"):
+            assert http.get(f"/v2/models/{model}").status_code == 404
 
 
 def test_json_tensors_are_served_too(market: Open, pipeline: Pipeline) -> None:
@@ -424,7 +426,7 @@ def test_config_is_checked() -> None:
         ("round_timeout_s", 0.0),
         ("seed", -1),
     ):
-        with pytest.raises(protocol.InputError, match=field):
+        with pytest.raises(InputError, match=field):
             ServeConfig(model_dir=embedded(), ledger_url="sqlite:///x", **{field: value})  # type: ignore[arg-type]
 
 
