@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.random_vit import VitShape, write_vit
+from benchmarks.staged_inference import SLOWER_PERCENT_MAX, measure
 from PIL import Image
 
 from edgepact.errors import InputError
@@ -338,6 +339,13 @@ class TestPreprocess:
         for spoilt in (b"", b"GIF89a", whole[:40], whole[: len(whole) // 2]):
             with pytest.raises(InputError, match="an image file"):
                 preprocess(spoilt, pipeline.info)
+
+
+@pytest.mark.slow
+def test_a_chain_of_sessions_costs_little_more_than_one() -> None:
+    # The target is 5 %, which `make bench` reports; twice that is no neighbour's doing.
+    for row in measure((("embedded", 1, 100), ("embedded", 8, 40)))["cases"]:
+        assert row["slower_percent"] < 2 * SLOWER_PERCENT_MAX, row
 
 
 DEVICE = """
