@@ -128,7 +128,7 @@ def inputs_at(
 @contextmanager
 def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
     """A market served by a thread of this process."""
-    price = settings.pop("price", 1.0)
+    pricer = settings.pop("pricer", None) or FixedPrice(settings.pop("price", 1.0))
     config: dict[str, Any] = {
         "model_dir": embedded(),
         "ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}",
@@ -138,7 +138,7 @@ def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
         "audit_probability": 0.0,
         "commit_timeout_s": 300.0,
     } | settings
-    server = MarketServer(ServeConfig(**config), FixedPrice(price))
+    server = MarketServer(ServeConfig(**config), pricer)
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started)

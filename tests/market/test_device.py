@@ -190,3 +190,10 @@ def test_device_process_is_light() -> None:
     assert heavy.isdisjoint(footprint["modules"])
     assert "onnxruntime" in footprint["modules"]
     assert footprint["rss"] < 150e6
+
+
+def test_server_does_not_load_jax_by_itself() -> None:
+    """Its pricer may; a server at a fixed price starts in a fraction of the time."""
+    code = "import sys, edgepact.market.server; print('jax' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"

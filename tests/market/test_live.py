@@ -76,7 +76,7 @@ def test_a_market_from_start_to_end(processes: Processes) -> None:
 def test_device_that_dies_in_mid_round(processes: Processes) -> None:
     """Its remaining images are not paid; the others go on, and it may come back."""
     server, url = processes.server(
-        rounds=None, devices_min=2, images_per_round=40, round_timeout_s=3.0
+        rounds=None, devices_min=2, images_per_round=30, round_timeout_s=2.5
     )
     survivor = processes.device(url, 0)
     victim = processes.device(url, 1)
@@ -90,8 +90,8 @@ def test_device_that_dies_in_mid_round(processes: Processes) -> None:
     wait_until(lambda: len(rounds()) > 1 and rounds()[1]["images"].get("cam-0", 0) > 0)
     first, second = rounds()[:2]
     assert first["closed"]
-    assert first["images"]["cam-0"] == 40
-    assert first["images"]["cam-1"] < 40
+    assert first["images"]["cam-0"] == 30
+    assert first["images"]["cam-1"] < 30
     assert "cam-1" not in second["layers"]
     back = processes.device(url, 1)
     wait_until(lambda: "cam-1" in rounds()[-1]["layers"])

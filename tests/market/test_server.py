@@ -17,7 +17,7 @@ from edgepact.inference.pipeline import Pipeline
 from edgepact.market import protocol
 from edgepact.market.ledger import Ledger
 from edgepact.market.protocol import BODY_BYTES_MAX, HEADER_LENGTH, encode_request
-from edgepact.market.rounds import FixedPrice
+from edgepact.market.rounds import FixedPrice, RoundResult
 from edgepact.market.server import MarketServer, ServeConfig
 
 CUT = 4
@@ -414,6 +414,102 @@ def test_honest_work_is_paid_after_its_audit(
         assert cheat.audit("job", image()).json()["state"] == "forfeit"
         assert market.ledger.balances()[f"device:{cheat.name}"] == 0
         assert cheat.audit("no-job", image()).status_code == 409
+
+
+def test_audit_that_is_not_answered_forfeits(
+    tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline
+) -> None:
+    folder = tmp_path_factory.mktemp("silent")
+    settings = {"audit_probability": 1.0, "images_per_round": 1, "round_timeout_s": 0.3}
+    with served(folder, **settings) as server, ExitStack() as stack:
+        device = Device(server.url, "once-0", "cam-0")
+        stack.callback(device.http.close)
+        assert device.offer()["round"] == 1
+        device.commit(1, 4)
+        sent = inputs_at(pipeline, 4, image())
+        assert parameters(device.infer(4, 1, "job", sent))["audit"]
+        # The round is over when its time is up, and not before: the audit was open.
+        assert device.offer(after=1)["round"] == 2
+        assert device.audit("job", image()).json()["state"] == "forfeit"
+        # What is repeated later hears how it stands; what is new comes too late.
+        again = parameters(device.infer(4, 1, "job", sent))
+        assert (again["state"], again["paid_microcredits"]) == ("forfeit", 0)
+        assert device.infer(4, 1, "late", sent).status_code == 409
+        assert server.market._ledger.totals() == (0, 0)
+
+
+# ---------------------------------------------------------------- prices, limits, restarts
+
+
+def test_pricer_sees_what_the_server_saw(
+    tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline
+) -> None:
+    seen: list[list[RoundResult]] = []
+
+    def pricer(history: list[RoundResult]) -> float:
+        seen.append(history)
+        return 1.0 + len(history)
+
+    folder = tmp_path_factory.mktemp("prices")
+    with (
+        served(folder, pricer=pricer, devices_min=2, images_per_round=1, rounds=3) as server,
+        ExitStack() as stack,
+    ):
+        devices = [Device(server.url, f"once-{i}", f"cam-{i}") for i in range(2)]
+        for device in devices:
+            stack.callback(device.http.close)
+        waiting = threading.Thread(target=devices[1].offer)
+        waiting.start()
+        for number in (1, 2):
+            for index, device in enumerate(devices):
+                offer = device.offer(after=number - 1)
+                assert (offer["round"], offer["price_microcredits"]) == (number, number * 10**6)
+                device.commit(number, index * 12)
+            for index, device in enumerate(devices):
+                sent = inputs_at(pipeline, index * 12, image())
+                assert device.infer(index * 12, number, f"{number}", sent).status_code == 200
+        waiting.join()
+        assert devices[0].offer(after=2)["round"] == 3
+    assert [len(history) for history in seen] == [0, 1, 2]
+    assert seen[-1][1] == RoundResult(
+        price=2.0,
+        layers={"cam-0": 0, "cam-1": 12},
+        number=2,
+        images={"cam-0": 1, "cam-1": 1},
+        paid_microcredits={"cam-0": 0, "cam-1": 24_000_000},
+    )
+    # The third round is still open. On the same terms it goes on; on others a new one is offered.
+    for images, number in ((1, 3), (2, 4)):
+        with served(folder, pricer=pricer, images_per_round=images) as server:
+            (*_, last) = server.market._ledger.rounds()
+            assert (last.number, last.closed) == (3, images == 2)
+            with httpx.Client(base_url=server.url, headers=device.http.headers) as http:
+                offer = http.get("/market/offer", timeout=10).json()
+            assert (offer["round"], offer["price_microcredits"]) == (number, 3 * 10**6)
+    assert len(seen[-1]) == 2  # a round that nobody took part in tells nothing
+
+
+def test_full_queue_sends_away(
+    market: Open, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = market.device(CUT)
+    sent = inputs_at(pipeline, CUT, image())
+    with monkeypatch.context() as full:
+        full.setattr("edgepact.market.play.JOBS_IN_FLIGHT_MAX", 0)
+        answer = device.infer(CUT, 1, "job", sent)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert device.infer(CUT, 1, "job", sent).status_code == 200
+
+
+def test_ready_file_must_have_a_folder(tmp_path: Path) -> None:
+    config = ServeConfig(
+        model_dir=embedded(),
+        ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}",
+        port=0,
+        ready_file=tmp_path / "none" / "ready.json",
+    )
+    with pytest.raises(InputError, match="ready_file"):
+        MarketServer(config, FixedPrice(1.0))
 
 
 def test_config_is_checked() -> None:

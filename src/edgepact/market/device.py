@@ -47,7 +47,7 @@ ANSWER_TIMEOUT_S = 30.0
 """Longest wait for any answer; the server holds a poll open for less."""
 
 BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 2.0
+BACKOFF_MAX_S = 1.0
 LEAVE_TIMEOUT_S = 2.0
 
 # Answers after which the same request may succeed.

@@ -11,6 +11,7 @@ back from the ledger.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -85,6 +86,7 @@ class Market:
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._present: set[str] = set()  # devices whose next commitment is waited for
+        self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
         self._told: set[str] = set()  # devices that know that the market is over
         self._in_flight = 0
@@ -124,17 +126,11 @@ class Market:
         if self._round is not None:
             self._round = rounds.come_back(self._round, device)
         self._notify()
-        end_s = time.monotonic() + POLL_TIMEOUT_S
-        while True:
-            if self._over:
-                self._told.add(device)
-                self._notify()
-                return NoOffer(state="over")
-            offer = self._offer_now(device, after)
-            if offer is not None:
-                return offer
-            if self._stopping or not await self._change(end_s):
-                return NoOffer(state="wait")
+        self._polls[device] += 1
+        try:
+            return await self._poll(device, after, time.monotonic() + POLL_TIMEOUT_S)
+        finally:
+            self._polls[device] -= 1
 
     async def commit(self, device: str, number: int, layers: int) -> None:
         """Takes a commitment.
@@ -336,17 +332,32 @@ class Market:
             if self._round.phase is before.phase:
                 await self._change(before.deadline_s)
             elif before.phase is Phase.OFFERED:
-                # Who has let the offer pass is not waited for again until it polls again.
-                self._present &= set(before.layers)
+                self._drop(self._present - set(before.layers))  # they let the offer pass
                 self._expected_back = set()
                 self._notify()
         number = self._round.number
-        # Who has not finished is not waited for either. What was paid before the books hear of
-        # the end counts: their thread takes one thing after another.
-        self._present -= rounds.unfinished(self._round)
+        self._drop(rounds.unfinished(self._round))
+        # What was paid before the books hear of the end counts: their thread takes one thing
+        # after another.
         await self._books(lambda: self._ledger.close_round(number))
         (record,) = await self._books(lambda: self._ledger.rounds(last=1))
         self._history = [*self._history, _result(record)][-HISTORY_ROUNDS_MAX:]
+
+    async def _poll(self, device: str, after: int, end_s: float) -> Offer | NoOffer:
+        while True:
+            if self._over:
+                self._told.add(device)
+                self._notify()
+                return NoOffer(state="over")
+            offer = self._offer_now(device, after)
+            if offer is not None:
+                return offer
+            if self._stopping or not await self._change(end_s):
+                return NoOffer(state="wait")
+
+    def _drop(self, devices: set[str]) -> None:
+        """Nobody waits for these devices again until they poll, unless they do so just now."""
+        self._present -= {device for device in devices if self._polls[device] <= 0}
 
     def _offer_now(self, device: str, after: int) -> Offer | None:
         current = self._round

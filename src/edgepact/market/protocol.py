@@ -29,7 +29,7 @@ PRICE_CREDITS_MAX = 1e6
 """Highest price per layer and image that can be offered."""
 
 LAYERS_MAX = 10_000
-IMAGES_PER_ROUND_MAX = 1_000_000
+IMAGES_PER_ROUND_MAX = 100_000
 NAME_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 256
 JOB_CHARS_MAX = 64

@@ -144,6 +144,7 @@ class MarketServer(uvicorn.Server):
     def __init__(self, config: ServeConfig, pricer: Pricer) -> None:
         self._listener = _listen(config.host, config.port)
         try:
+            _forget(config.ready_file)
             bench = Workbench(config.model_dir)
             bench.warm()
             self.market = Market(_rules(config, bench), Ledger(config.ledger_url), bench, pricer)
@@ -486,6 +487,20 @@ def _listen(host: str, port: int) -> socket.socket:
                 "choose another port, or 0 for any that is free"
             ) from None
         raise MarketError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+
+
+def _forget(ready_file: Path | None) -> None:
+    """Removes what an earlier server said of itself, and finds out whether we can speak."""
+    if ready_file is None:
+        return
+    if not ready_file.parent.is_dir():
+        raise InputError("serve", "ready_file", "a file in a folder that exists", str(ready_file))
+    try:
+        ready_file.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            "serve", "ready_file", "a file to write to", f"{ready_file} ({error.strerror})"
+        ) from None
 
 
 def _tell(ready_file: Path | None, **where: object) -> None:
