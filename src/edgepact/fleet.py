@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, PRNGKeyArray
 
 from edgepact.errors import InputError
 
-Array = np.ndarray[Any, Any] | jax.Array
+Array = np.ndarray | jax.Array
 """What the mechanisms compute with: NumPy for exact answers, JAX in compiled loops."""
 
 Scalar = float | np.floating[Any] | Float[Array, ""]
@@ -148,7 +148,7 @@ def _read_table(path: Path) -> Any:
         raise InputError(path, "", f"a readable {path.suffix[1:]} file", f"{error}") from error
 
 
-def _numbers(path: Path, table: Any, name: str) -> np.ndarray[Any, Any]:
+def _numbers(path: Path, table: Any, name: str) -> np.ndarray:
     import pyarrow as pa
 
     if name not in table.column_names:

@@ -74,7 +74,7 @@ class Game(eqx.Module):
 class Outcome(eqx.Module):
     """What a price leads to; all utilities and payments in credits."""
 
-    price: Scalar | Float[Array, "*batch"]
+    price: Scalar | Float[Array, "*prices"]
     layers: Layers
     server_utility: Scalar | Float[Array, "*batch"]
     device_utility: Float[Array, "*batch devices"]
@@ -244,7 +244,7 @@ def _namespace(array: Array) -> Any:
 
 
 def _takes_part(game: Game) -> Bool[Array, " devices"]:
-    return game.room >= 0
+    return game.room > 0 if game.satisfaction.open_at_zero else game.room >= 0
 
 
 def _kept_value(game: Game, layers: Layers) -> Float[Array, "*batch devices"]:
@@ -280,9 +280,16 @@ def _whole_supply(thresholds: Array, price: Array, b: Array) -> Array:
 def _smooth_supply(game: Game, supply: _Interior, price: Array, b: Array) -> Array:
     xp = _namespace(price)
     entered = (supply.entry < price) | ((supply.entry == price) & (b >= price))
-    term = game.satisfaction.price_term(xp.where(price > 0, price, 1.0))
+    term = _price_term(game, price)
     interior = xp.clip(supply.intercept + supply.coefficient * term, 0.0, supply.cap)
     return xp.where(entered, xp.where(price >= supply.saturation, supply.cap, interior), 0.0)
+
+
+def _price_term(game: Game, price: Array) -> Array:
+    """h(P), or anything finite at prices too small for anybody to supply at."""
+    xp = _namespace(price)
+    least = 1e6 * xp.finfo(price.dtype).tiny ** 0.5
+    return game.satisfaction.price_term(xp.where(price > least, price, 1.0))
 
 
 def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
@@ -296,7 +303,9 @@ def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
     xp = _namespace(game.fleet.A)
     fleet = game.fleet
     steps = xp.arange(game.layers_max + 1, dtype=fleet.A.dtype)
-    left = game.room[:, None] - fleet.A[:, None] * steps
+    able = _takes_part(game)
+    room = xp.where(able, game.room, fleet.A * (game.layers_max + 1))
+    left = room[:, None] - fleet.A[:, None] * steps
     kept = fleet.alpha[:, None] * game.satisfaction.value(xp.clip(left, 0.0, None))
     feasible = steps[1:] <= layers_cap(game)[:, None]
     before = kept[:, :-1]
@@ -304,19 +313,21 @@ def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
         before = xp.where(before > -xp.inf, before, 0.0)
     marginal = before - kept[:, 1:]
     if game.outside_option:
-        declined = fleet.alpha * game.satisfaction.value(fleet.capacity)
+        declined = fleet.alpha * game.satisfaction.value(room + fleet.B)
         average = (declined[:, None] - kept[:, 1:]) / steps[1:]
         least = xp.min(xp.where(feasible, average, xp.inf), axis=-1, keepdims=True)
         marginal = xp.maximum(marginal, least)
-    return xp.where(feasible & _takes_part(game)[:, None], marginal, xp.inf)
+    return xp.where(feasible & able[:, None], marginal, xp.inf)
 
 
 def _interior(game: Game) -> _Interior:
     xp = _namespace(game.fleet.A)
     fleet, S = game.fleet, game.satisfaction
-    able = _takes_part(game)
-    room = xp.where(able, game.room, 1.0)
     cap = layers_cap(game)
+    some = _takes_part(game) & (cap > 0)
+    # Others get numbers that give no trouble, and no supply below.
+    room = xp.where(some, game.room, 2.0 * fleet.A)
+    cap = xp.where(some, cap, 1.0)
     intercept, coefficient = S.supply_law(fleet.alpha, room, fleet.A)
     marginal_cost = fleet.alpha * fleet.A
     entry = marginal_cost * S.marginal(room)
@@ -324,11 +335,10 @@ def _interior(game: Game) -> _Interior:
     if game.outside_option:
         entry = xp.maximum(entry, _participation_price(game, room, cap))
         saturation = xp.maximum(saturation, entry)
-    some = able & (cap > 0)
     return _Interior(
         intercept=xp.where(some, intercept, 0.0),
         coefficient=xp.where(some, coefficient, 0.0),
-        cap=cap,
+        cap=xp.where(some, cap, 0.0),
         entry=xp.where(some, entry, xp.inf),
         saturation=xp.where(some, saturation, xp.inf),
     )
@@ -344,15 +354,14 @@ def _participation_price(game: Game, room: Array, cap: Array) -> Float[Array, " 
     """
     xp = _namespace(game.fleet.A)
     fleet, S = game.fleet, game.satisfaction
-    declined = S.value(fleet.capacity)
+    declined = S.value(room + fleet.B)
     low, high = xp.zeros_like(cap), cap
     for _ in range(52 if cap.dtype == np.float64 else 26):
         middle = (low + high) / 2.0
         left = xp.clip(room - fleet.A * middle, 0.0, None)
         short = middle * fleet.A * S.marginal(left) < declined - S.value(left)
         low, high = xp.where(short, middle, low), xp.where(short, high, middle)
-    layers = xp.where(high > 0, high, 1.0)
-    average = (declined - S.value(xp.clip(room - fleet.A * layers, 0.0, None))) / layers
+    average = (declined - S.value(xp.clip(room - fleet.A * high, 0.0, None))) / high
     return fleet.alpha * average
 
 
@@ -382,7 +391,7 @@ def _smooth_candidates(game: Game, supply: _Interior) -> tuple[Array, Array]:
     peak = _peak(game, k, c, bc, elastic, left, right)
     tried, profits = [], []
     for price in (left, peak, right):
-        term = game.satisfaction.price_term(xp.where(price > 0, price, 1.0))
+        term = _price_term(game, price)
         profit = bk + bc * term - price * (k + c * term)
         tried.append(price)
         profits.append(xp.where(real, profit, -xp.inf))
@@ -401,32 +410,37 @@ def _peak(
 
 
 def _whole_candidates(game: Game, thresholds: Array) -> tuple[Array, Array]:
-    """Profit falls between layer prices, so the optimum lies at one of them."""
+    """Profit falls between layer prices, so the optimum lies at one of them.
+
+    Entry j stands for buying the j cheapest layers at the price of the last.
+    """
     xp = _namespace(thresholds)
     b = game.saving
+    flat = xp.reshape(thresholds, (-1,))
     if _is_common(b):
-        (prices,) = _at_most(game.price_max, xp.reshape(thresholds, (-1,)))
+        (prices,) = _at_most(game.price_max, flat)
         prices = xp.sort(prices)
         saved = b[0] * xp.arange(1, prices.shape[0] + 1, dtype=prices.dtype)
     else:
-        savings = xp.broadcast_to(b[:, None], thresholds.shape)
-        prices, savings = _at_most(
-            game.price_max, xp.reshape(thresholds, (-1,)), xp.reshape(savings, (-1,))
-        )
-        order = xp.argsort(prices)
+        savings = xp.reshape(xp.broadcast_to(b[:, None], thresholds.shape), (-1,))
+        prices, savings = _at_most(game.price_max, flat, savings)
+        # Of layers at one price the server wants those first that save it most.
+        order = xp.argsort(-savings, stable=True)
+        order = xp.take(order, xp.argsort(xp.take(prices, order), stable=True))
         prices = xp.take(prices, order)
         saved = xp.cumulative_sum(xp.take(savings, order))
-    prices = xp.clip(prices, game.price_min, None)
-    bought = xp.arange(1, prices.shape[0] + 1, dtype=prices.dtype)
-    offered = prices <= game.price_max
-    profit = xp.where(offered, saved - xp.where(offered, prices, 0.0) * bought, -xp.inf)
-    # Buying nothing is best at the largest price at which nobody offers a layer.
+    forced = xp.sum(prices < game.price_min)  # layers supplied even at the lowest price
+    bought = xp.arange(prices.shape[0] + 1, dtype=prices.dtype)
     most = xp.full((1,), game.price_max, dtype=prices.dtype)
-    none = xp.minimum(xp.concat([prices, most])[:1], most)
-    return xp.concat([none, prices]), xp.concat([xp.zeros_like(none), profit])
+    # Buying nothing is best at the largest price at which nobody offers a layer.
+    prices = xp.concat([xp.minimum(xp.concat([prices, most])[:1], most), prices])
+    prices = xp.clip(prices, game.price_min, None)
+    saved = xp.concat([xp.zeros((1,), dtype=saved.dtype), saved])
+    real = (bought >= forced) & (prices <= game.price_max)
+    return prices, xp.where(real, saved - xp.where(real, prices, 0.0) * bought, -xp.inf)
 
 
-def _best(prices: Array, profits: Array) -> Array:
+def _best(prices: Array, profits: Array) -> Any:
     """The price of largest profit; of equal profits, the larger price."""
     xp = _namespace(prices)
     return xp.max(xp.where(profits == xp.max(profits), prices, -xp.inf))

@@ -86,13 +86,17 @@ class Denoiser(eqx.Module):
         time: Float[Array, ""],
         observation: Float[Array, " features"],
     ) -> Float[Array, " action"]:
-        """The predicted action in (-1, 1); `time` is t/T."""
-        phase = jnp.pi * time * jnp.asarray(_FREQUENCIES)
-        features = jnp.concatenate([noisy, jnp.sin(phase), jnp.cos(phase), observation])
-        return jnp.tanh(self.network(features))
+        """The predicted action before it is squashed; `time` is t/T."""
+        return self.network(jnp.concatenate([noisy, _waves(time[None]), observation]))
 
 
 _FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+
+
+def _waves(x: Float[Array, " size"]) -> Float[Array, " waves"]:
+    """Sines and cosines of x at a few frequencies: a small network sees kinks with them."""
+    phase = jnp.pi * jnp.outer(jnp.asarray(_FREQUENCIES), x).ravel()
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
 
 
 def sample(
@@ -102,16 +106,33 @@ def sample(
     observation: Float[Array, " features"],
     action_size: int,
 ) -> Float[Array, " action"]:
-    """Draws an action by reverse diffusion from Gaussian noise."""
+    """Draws an action in (-1, 1) by reverse diffusion from Gaussian noise."""
+    return _reverse(denoiser, constants, key, observation, action_size)[0]
+
+
+_UNSATURATED = 2.5
+"""tanh is 0.987 here; further out its gradient fades and learning would freeze."""
+
+
+def _reverse(
+    denoiser: Denoiser,
+    constants: Chain,
+    key: PRNGKeyArray,
+    observation: Float[Array, " features"],
+    action_size: int,
+) -> tuple[Float[Array, " action"], Float[Array, ""]]:
+    """A drawn action, and by how much the chain's predictions saturate tanh."""
     steps = constants.signal.shape[0]
     noise = jax.random.normal(key, (steps, action_size))
-    noisy = noise[-1]
+    noisy, saturation = noise[-1], jnp.zeros(())
     for t in range(steps, 0, -1):
-        clean = denoiser(noisy, jnp.asarray(t / steps), observation)
+        raw = denoiser(noisy, jnp.asarray(t / steps), observation)
+        clean = jnp.tanh(raw)
+        saturation += jnp.mean(jax.nn.relu(jnp.abs(raw) - _UNSATURATED) ** 2) / steps
         if t > 1:
             mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
             noisy = mean + constants.spread[t - 1] * noise[t - 2]
-    return clean
+    return clean, saturation
 
 
 class Memory(NamedTuple):
@@ -146,7 +167,9 @@ class Diffusion(Solver):
         updates: gradient steps in an epoch; each follows one round in every game.
         batch: rounds replayed in a gradient step.
         memory: rounds remembered.
-        learning_rate: of both optimisers at the start; falls along a cosine.
+        learning_rate: of the denoiser at the start; falls along a cosine.
+        critic_rate: of the critics, likewise. Larger, since a denoiser that outruns
+            its critics is drawn to prices that they have not understood yet.
         learning_updates: gradient steps over which it falls.
         exploration_rounds: rounds over which uniform exploration fades.
         exploration_floor: share of actions that stay uniform for ever.
@@ -161,12 +184,13 @@ class Diffusion(Solver):
     updates: int = eqx.field(static=True, default=8)
     batch: int = eqx.field(static=True, default=64)
     memory: int = eqx.field(static=True, default=8192)
-    learning_rate: float = eqx.field(static=True, default=2e-3)
+    learning_rate: float = eqx.field(static=True, default=1e-3)
+    critic_rate: float = eqx.field(static=True, default=5e-3)
     learning_updates: int = eqx.field(static=True, default=4000)
     exploration_rounds: float = eqx.field(static=True, default=1000.0)
     exploration_floor: float = eqx.field(static=True, default=0.05)
     jitter: float = eqx.field(static=True, default=0.05)
-    smoothing: float = eqx.field(static=True, default=0.01)
+    smoothing: float = eqx.field(static=True, default=0.05)
 
     @property
     def rounds_per_epoch(self) -> int:
@@ -179,15 +203,14 @@ class Diffusion(Solver):
         features, actions = observation_size(problem), problem.action_size
         denoiser = Denoiser(actions, features, self.hidden, of_denoiser)
 
-        sizes = (features + actions, self.hidden, self.hidden, 1)
+        sizes = (features + actions * (1 + 2 * len(_FREQUENCIES)), self.hidden, self.hidden, 1)
         critics = jax.vmap(lambda key: Network(sizes, key))(jax.random.split(of_critics, 2))
-        optimiser = self._optimiser()
         return DiffusionLearner(
             denoiser=denoiser,
             smooth=denoiser,
             critics=critics,
-            denoiser_steps=optimiser.init(denoiser),
-            critic_steps=optimiser.init(critics),
+            denoiser_steps=self._optimiser(self.learning_rate).init(denoiser),
+            critic_steps=self._optimiser(self.critic_rate).init(critics),
             memory=Memory(
                 jnp.zeros((self.memory, features)),
                 jnp.zeros((self.memory, actions)),
@@ -216,9 +239,9 @@ class Diffusion(Solver):
         constants = chain(self.schedule, self.steps)
         return sample(learner.smooth, constants, key, observation, learner.memory.action.shape[1])
 
-    def _optimiser(self) -> optax.GradientTransformation:
-        rate = optax.cosine_decay_schedule(self.learning_rate, self.learning_updates, alpha=0.05)
-        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    def _optimiser(self, rate: float) -> optax.GradientTransformation:
+        falling = optax.cosine_decay_schedule(rate, self.learning_updates, alpha=0.05)
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling))
 
     def _play(
         self, problem: Problem, learner: DiffusionLearner, key: PRNGKeyArray
@@ -267,19 +290,20 @@ class Diffusion(Solver):
         def critic_loss(critics: Network) -> Float[Array, ""]:
             return jnp.mean((_values(critics, observation, action) - reward) ** 2)
 
-        optimiser = self._optimiser()
         gradient = jax.grad(critic_loss)(learner.critics)
-        step, critic_steps = optimiser.update(gradient, learner.critic_steps)
+        step, critic_steps = self._optimiser(self.critic_rate).update(gradient, learner.critic_steps)
         critics = eqx.apply_updates(learner.critics, step)
 
         def actor_loss(denoiser: Denoiser) -> Float[Array, ""]:
             keys = jax.random.split(of_draws, self.batch)
-            drawn = jax.vmap(
-                lambda key, seen: sample(denoiser, constants, key, seen, action.shape[1])
+            drawn, saturation = jax.vmap(
+                lambda key, seen: _reverse(denoiser, constants, key, seen, action.shape[1])
             )(keys, observation)
-            return -jnp.mean(jnp.min(_values(critics, observation, drawn), axis=0))
+            value = jnp.min(_values(critics, observation, drawn), axis=0)
+            return jnp.mean(saturation - value)
 
         gradient = jax.grad(actor_loss)(learner.denoiser)
+        optimiser = self._optimiser(self.learning_rate)
         step, denoiser_steps = optimiser.update(gradient, learner.denoiser_steps)
         denoiser = eqx.apply_updates(learner.denoiser, step)
         smooth = jax.tree.map(
@@ -299,5 +323,5 @@ def _values(
     observation: Float[Array, "batch features"],
     action: Float[Array, "batch action"],
 ) -> Float[Array, "critics batch"]:
-    together = jnp.concatenate([observation, action], axis=1)
+    together = jnp.concatenate([observation, action, jax.vmap(_waves)(action)], axis=1)
     return jax.vmap(lambda critic: jax.vmap(critic)(together)[:, 0])(critics)

@@ -1,0 +1,58 @@
+"""Hypothesis strategies: random games and fleets, ordinary and nasty ones."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from edgepact.fleet import Fleet
+from edgepact.mechanisms.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg import Game
+
+
+def numbers(low: float, high: float) -> st.SearchStrategy[float]:
+    # Round values make coincidences likely: equal thresholds, prices exactly at one.
+    fine = st.floats(low, high, allow_nan=False, allow_infinity=False)
+    coarse = st.integers(int(np.ceil(low * 4)), int(np.floor(high * 4))).map(lambda k: k / 4)
+    return st.one_of(fine, coarse.filter(lambda x: low <= x <= high))
+
+
+@st.composite
+def fleets(draw: st.DrawFn, devices_max: int = 6, common: bool | None = None) -> Fleet:
+    size = draw(st.integers(1, devices_max))
+    if common is None:
+        common = draw(st.booleans())
+
+    def column(low: float, high: float, shared: bool = False) -> np.ndarray:
+        if shared:
+            return np.full(size, draw(numbers(low, high)))
+        return np.array(draw(st.lists(numbers(low, high), min_size=size, max_size=size)))
+
+    return Fleet(
+        alpha=column(0.25, 60.0),
+        capacity=column(0.0, 14.0),
+        A=column(0.25, 1.5, shared=common),
+        B=column(0.0, 1.5, shared=common),
+    )
+
+
+@st.composite
+def games(
+    draw: st.DrawFn,
+    *,
+    integer: bool | None = None,
+    outside_option: bool | None = None,
+    family: str | None = None,
+    common: bool | None = None,
+    devices_max: int = 6,
+) -> Game:
+    price_min = draw(st.sampled_from([0.0, 0.0, 0.25, 1.0]))
+    return Game(
+        fleet=draw(fleets(devices_max=devices_max, common=common)),
+        revenue=draw(numbers(0.0, 200.0)),
+        beta=draw(numbers(0.25, 12.0)),
+        price_min=price_min,
+        price_max=price_min + draw(numbers(0.25, 15.0)),
+        layers_max=draw(st.integers(1, 14)),
+        integer=draw(st.booleans()) if integer is None else integer,
+        satisfaction=FAMILIES[family or draw(st.sampled_from(sorted(FAMILIES)))],
+        outside_option=draw(st.booleans()) if outside_option is None else outside_option,
+    )
