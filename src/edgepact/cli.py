@@ -73,7 +73,7 @@ def solve(
         return
     from rich.console import Console
 
-    from edgepact.studies.tables import audit_table, benchmarks_table, market_table
+    from edgepact.tables import audit_table, benchmarks_table, market_table
 
     console = Console()
     console.print(market_table(market, result))
@@ -165,7 +165,7 @@ def profile(
     """
     from edgepact.efficiency.profile import profile as measure
     from edgepact.inference.models import embedded
-    from edgepact.studies.progress import progress_bar
+    from edgepact.progress import progress_bar
 
     with progress_bar("profile", enabled=not as_json) as advance:
         measured = measure(model or embedded(), repeats=repeats, progress=advance)
@@ -175,6 +175,183 @@ def profile(
     from rich.console import Console
 
     Console().print(measured.table())
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        Path | None, typer.Option(help="A model directory [default: the embedded CLIP]")
+    ] = None,
+    ledger: Annotated[
+        str, typer.Option(help="Database URL of the ledger.")
+    ] = "sqlite:///edgepact-ledger.db",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8080,
+    price: Annotated[
+        float | None, typer.Option(help="Post this price, in credits per layer and image.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Price with a trained diffusion model in this folder.")
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(help="File of one-time tokens, one a line, to enrol with.")
+    ] = None,
+    new_tokens: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Make so many one-time tokens and print them.")
+    ] = 0,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds to play [default: until stopped]")
+    ] = None,
+    devices_min: Annotated[int, typer.Option(min=1, help="Devices to wait for.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="Images a device and round.")] = 16,
+    commit_timeout_s: Annotated[float, typer.Option(help="Time to commit, seconds.")] = 10.0,
+    round_timeout_s: Annotated[float, typer.Option(help="Time to work, seconds.")] = 120.0,
+    audit_probability: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of jobs computed again before payment.")
+    ] = 0.05,
+    seed: Annotated[
+        int | None, typer.Option(help="Makes quotes and audits repeatable: for tests.")
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Where to write the address once the server answers.")
+    ] = None,
+) -> None:
+    """Serve the live market: offers, split inference, payments.
+
+    Devices enrol with a one-time token each and are paid per verified image. The ledger
+    survives restarts; start again with the same one and the market goes on.
+    """
+    import secrets
+
+    from edgepact.inference.models import embedded
+    from edgepact.market.rounds import FixedPrice, Pricer
+    from edgepact.market.server import ServeConfig
+    from edgepact.market.server import serve as serve_market
+
+    pricer: Pricer
+    if (price is None) == (policy is None):
+        found = "neither" if price is None else "both"
+        raise InputError("serve", "--price, --policy", "one of the two", found)
+    if policy is not None:
+        from edgepact.market.pricing import load_policy
+
+        pricer = load_policy(policy, seed=secrets.randbits(31) if seed is None else seed)
+    else:
+        assert price is not None
+        pricer = FixedPrice(price)
+    fresh = tuple(secrets.token_urlsafe(24) for _ in range(new_tokens))
+    for token in fresh:
+        print(f"one-time token: {token}", file=sys.stderr)
+    serve_market(
+        ServeConfig(
+            model_dir=model or embedded(),
+            ledger_url=ledger,
+            host=host,
+            port=port,
+            ready_file=ready_file,
+            rounds=rounds,
+            devices_min=devices_min,
+            images_per_round=images,
+            commit_timeout_s=commit_timeout_s,
+            round_timeout_s=round_timeout_s,
+            enrol_tokens=_read_tokens(tokens) + fresh,
+            audit_probability=audit_probability,
+            seed=seed,
+        ),
+        pricer,
+    )
+
+
+@app.command()
+def device(
+    server: Annotated[str, typer.Option(help="The server, such as http://127.0.0.1:8080.")],
+    alpha: Annotated[float, typer.Option(help="Weight of satisfaction, credits.")],
+    capacity: Annotated[float, typer.Option(help="W, GMAC per image.")],
+    layer_gmac: Annotated[float, typer.Option("--A", help="A, GMAC per layer.")],
+    before_gmac: Annotated[float, typer.Option("--B", help="B, GMAC before the first layer.")],
+    name: Annotated[str, typer.Option(help="Letters, digits, '.', '_', '-'.")] = "device-1",
+    satisfaction: Annotated[str, typer.Option(help="log1p, log, sqrt or exp.")] = "log1p",
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images [default: the sample set]")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="A line of JSON an image [default: NAME.jsonl]")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model directory [default: the embedded CLIP]")
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="EDGEPACT_ENROL_TOKEN", help="One-time token to enrol with."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Where the device keeps its own token over restarts.")
+    ] = None,
+    codec: Annotated[str, typer.Option(help="int8, fp16 or fp32.")] = "int8",
+    seed: Annotated[int, typer.Option(help="Of the order of images.")] = 0,
+    away_timeout_s: Annotated[
+        float, typer.Option(help="How long to wait for a server that is away, seconds.")
+    ] = 30.0,
+) -> None:
+    """Take part in a live market as one device: commit, run layers, get paid.
+
+    It decides by itself how many layers are worth their price, from alpha and capacity, which
+    it tells nobody.
+    """
+    from edgepact.inference.models import embedded, samples
+    from edgepact.market.device import DeviceConfig, run_device
+
+    summary = run_device(
+        DeviceConfig(
+            server_url=server,
+            name=name,
+            model_dir=model or embedded(),
+            images=images or samples(),
+            results=results or Path(f"{name}.jsonl"),
+            alpha=alpha,
+            capacity=capacity,
+            A=layer_gmac,
+            B=before_gmac,
+            satisfaction=satisfaction,
+            enrol_token=token,
+            token_file=token_file,
+            codec=codec,
+            seed=seed,
+            away_timeout_s=away_timeout_s,
+        )
+    )
+    credits = summary.paid_microcredits / 1_000_000
+    print(f"{name}: {summary.images} images in {summary.rounds} rounds, {credits:.6f} credits")
+
+
+@app.command()
+def ledger(
+    url: Annotated[
+        str, typer.Argument(help="Database URL of a ledger.")
+    ] = "sqlite:///edgepact-ledger.db",
+    as_json: Json = False,
+) -> None:
+    """Show a ledger: balances, payments by round, and whether the books balance."""
+    from edgepact.market.statement import read_statement
+
+    statement = read_statement(url)
+    if as_json:
+        _print_json(statement.as_json())
+        return
+    from rich.console import Console
+
+    for table in statement.tables():
+        Console().print(table)
+
+
+def _read_tokens(path: Path | None) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "", "a file of one-time tokens, one a line", f"{error}") from None
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 def _print_json(value: Any) -> None:

@@ -1,0 +1,5 @@
+"""`python -m edgepact`, the same as the `edgepact` command."""
+
+from edgepact.cli import main
+
+main()
