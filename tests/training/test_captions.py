@@ -22,6 +22,22 @@ def test_same_seed_same_captions_and_another_seed_others():
     assert not np.array_equal(one, captions.caption_bank(20, seed=1))
 
 
+def test_made_up_words_and_capitals_come_as_often_as_asked():
+    def share(found, rows):
+        return np.mean([found(text) for text in decoded(rows.reshape(-1, rows.shape[-1]))])
+
+    trained = captions.trained_templates()
+    framed = {
+        one.format(name) for one in trained for group in captions.NAMES.values() for name in group
+    }
+    plain = captions.caption_bank(100, seed=0, made_up_share=0.0)
+    assert share(lambda text: text in framed, plain) == 1
+    made_up = captions.caption_bank(100, seed=0, made_up_share=1.0)
+    assert share(lambda text: text in framed, made_up) < 0.2
+    capital = captions.caption_bank(100, seed=0, capitals_share=0.3)
+    assert 0.2 < share(lambda text: text[0].isupper(), capital) < 0.4
+
+
 def test_labels_come_first_among_their_names_and_no_name_serves_two_classes():
     assert [names[0] for names in captions.NAMES.values()] == list(LABELS)
     names = [name for group in captions.NAMES.values() for name in group]

@@ -14,7 +14,9 @@ from edgepact.training.clip import (
     TrainingConfig,
     augment,
     contrastive_loss,
+    encode_images,
     train,
+    tune_text,
 )
 
 TINY = ClipConfig(layers=2, text_layers=1, width=16, heads=2, mlp_width=32, dim=8)
@@ -23,7 +25,11 @@ KEY = jax.random.key(7)
 
 @pytest.fixture(scope="module")
 def model():
-    return eqx.filter_jit(Clip.init)(KEY, TINY)
+    # Run once only, so that compiling without optimising is the faster way.
+    once = jax.jit(
+        lambda key: Clip.init(key, TINY), compiler_options={"xla_backend_optimization_level": 0}
+    )
+    return once(KEY)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +140,36 @@ def test_training_lowers_the_loss_and_repeats_itself(model, striped):
     assert np.array_equal(one.losses, other.losses)
     after = [np.asarray(leaf) for leaf in jax.tree.leaves(model)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), "input changed"
+
+
+def test_tuning_the_text_leaves_the_images_alone(model):
+    random = np.random.default_rng(2)
+    labels = random.integers(0, 10, 200).astype(np.uint8)
+    centres = random.standard_normal((10, TINY.dim))
+    vectors = unit(centres[labels] + 0.1 * random.standard_normal((200, TINY.dim)))
+    trained = tune_text(
+        model,
+        vectors.astype(np.float32),
+        labels,
+        captions.caption_bank(20, seed=0),
+        TrainingConfig(batch=50, captions=2, chunk_steps=15, learning_rate=1e-2),
+        KEY,
+        steps_max=30,
+    )
+    assert trained.losses[-5:].mean() < trained.losses[:5].mean() - 0.05
+    unchanged = jax.tree.map(np.array_equal, trained.model.image, model.image)
+    assert all(jax.tree.leaves(unchanged))
+    assert float(trained.model.log_scale) == float(model.log_scale)
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), trained.model.text, model.text)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_encoding_many_images_is_encoding_each(model, striped):
+    images, _ = striped
+    normalisation = Normalisation.of(images)
+    vectors = encode_images(model, images[:10], normalisation, batch=4)
+    expected = eqx.filter_jit(model.image)(normalisation(jnp.asarray(images[:10])))
+    assert vectors == pytest.approx(np.asarray(expected), abs=1e-5)
 
 
 def test_a_batch_larger_than_the_data_is_refused(model, striped):

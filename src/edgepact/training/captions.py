@@ -27,7 +27,10 @@ TEMPLATES = (
     "{}",
 )
 
-HELD_OUT_TEMPLATES = (
+# Seen by nobody but the measurement. The first eight showed that single prompts could still fail
+# after the joint training, hence the second stage; the others were written before that stage
+# was first run and have decided nothing.
+FIRST_HELD_OUT_TEMPLATES = (
     "a drawing of one {}",
     "my favourite {}",
     "someone bought that {} today",
@@ -37,6 +40,17 @@ HELD_OUT_TEMPLATES = (
     "{}, rendered by computers",
     "is it really just another {}?",
 )
+LATE_HELD_OUT_TEMPLATES = (
+    "{} seen from above",
+    "please bring me a {}",
+    "grandma's best {}",
+    "which {} would you take?",
+    "an oil painting of some {}",
+    "{}: size M, hardly worn",
+    "not a hat but a {}",
+    "a {} lying on the kitchen floor",
+)
+HELD_OUT_TEMPLATES = FIRST_HELD_OUT_TEMPLATES + LATE_HELD_OUT_TEMPLATES
 
 # Names of each class seen in training; the first is the label itself.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -120,41 +134,53 @@ def trained_templates() -> tuple[str, ...]:
 
 
 def caption_bank(
-    captions_per_class: int, *, seed: int
+    captions_per_class: int,
+    *,
+    seed: int,
+    made_up_share: float = 0.5,
+    words_after_max: int = 3,
+    capitals_share: float = 0.0,
 ) -> Int32[np.ndarray, "classes captions_per_class 40"]:
     """Captions to draw from while training, class by class in the order of `LABELS`.
 
-    Half of them use the label, half one of its other names; half a template of
-    real words, half made-up words around the name.
+    Half of them use the label, half one of its other names.
+
+    Args:
+        captions_per_class: how many.
+        seed: all randomness comes from it.
+        made_up_share: share of templates of made-up words; the others are of real words.
+        words_after_max: made-up words behind the name, at most.
+        capitals_share: share of captions with a capital at each word's beginning.
     """
     random = np.random.default_rng(seed)
     templates = trained_templates()
+
+    def caption(names: Sequence[str]) -> str:
+        name = names[0] if random.random() < 0.5 else names[int(random.integers(1, len(names)))]
+        room = CAPTION_BYTES_MAX - len(name.encode())
+        while True:
+            if random.random() < 1 - made_up_share:
+                template = templates[int(random.integers(len(templates)))]
+            else:
+                template = _made_up_template(random, words_after_max)
+            if len(template) - len("{}") <= room:
+                break
+        text = template.format(name)
+        return text.title() if capitals_share and random.random() < capitals_share else text
+
     return np.stack(
         [
             prompt_bytes(
-                [_caption(NAMES[label], templates, random) for _ in range(captions_per_class)],
-                CAPTION_BYTES_MAX,
+                [caption(NAMES[label]) for _ in range(captions_per_class)], CAPTION_BYTES_MAX
             )
             for label in LABELS
         ]
     )
 
 
-def _caption(names: Sequence[str], templates: Sequence[str], random: np.random.Generator) -> str:
-    name = names[0] if random.random() < 0.5 else names[int(random.integers(1, len(names)))]
-    room = CAPTION_BYTES_MAX - len(name.encode())
-    while True:
-        if random.random() < 0.5:
-            template = templates[int(random.integers(len(templates)))]
-        else:
-            template = _made_up_template(random)
-        if len(template) - len("{}") <= room:
-            return template.format(name)
-
-
-def _made_up_template(random: np.random.Generator) -> str:
+def _made_up_template(random: np.random.Generator, words_after_max: int) -> str:
     before = [_made_up_word(random) for _ in range(random.integers(0, 6))]
-    after = [_made_up_word(random) for _ in range(random.integers(0, 4))]
+    after = [_made_up_word(random) for _ in range(random.integers(0, words_after_max + 1))]
     mark = _MARKS[int(random.integers(len(_MARKS)))]
     return " ".join([*before, "{}" + mark, *after])
 

@@ -11,8 +11,10 @@ block is compiled, whatever the depth. Products are taken on 2-D arrays, which
 on a CPU is three times faster than on 3-D ones.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -22,6 +24,10 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 NORM_EPSILON = 1e-5
+# Called after each chunk of steps with steps done, steps in all and mean loss.
+Report = Callable[[int, int, float], None]
+
+_Trainable = TypeVar("_Trainable", bound=eqx.Module)
 # CLIP's bound on the temperature: beyond it the loss chases single pairs.
 _LOGIT_SCALE_MAX = 100.0
 _MASKED = -1e9
@@ -347,7 +353,7 @@ def train(
     key: Key[Array, ""],
     *,
     steps_max: int | None = None,
-    report: Callable[[int, int, float], None] = lambda done, steps, loss: None,
+    report: Report = lambda done, steps, loss: None,
 ) -> Trained:
     """Train both encoders together.
 
@@ -359,76 +365,167 @@ def train(
         normalisation: applied to the grey levels.
         config: how.
         key: all randomness comes from it.
-        steps_max: stop the schedule here, whatever the epochs say.
+        steps_max: the schedule ends here if the epochs would take longer.
         report: called after each chunk with steps done, steps in all, mean loss.
+
+    Raises:
+        ValueError: there are fewer images than a batch takes.
     """
-    steps_per_epoch = len(images) // config.batch
-    if steps_per_epoch == 0:
-        raise ValueError(f"a batch of {config.batch} needs as many images, got {len(images)}")
-    steps = config.epochs * steps_per_epoch
-    steps = steps if steps_max is None else min(steps, steps_max)
     data = _Data(
         images=jnp.asarray(images),
         labels=jnp.asarray(labels, jnp.int32),
         captions=jnp.asarray(captions),
+        fixed=normalisation,
     )
-    state = _optimiser(config, steps).init(model)
-    order_key, chunk_key = jax.random.split(key)
-    rows = _orders(order_key, len(images), config.batch, steps)
-    losses: list[np.ndarray] = []
-    for start in range(0, steps, config.chunk_steps):
-        chunk_key, now = jax.random.split(chunk_key)
-        chunk = jnp.asarray(rows[start : start + config.chunk_steps])
-        model, state, loss = _run_chunk(
-            model, state, data, chunk, now, normalisation, config, steps
-        )
-        losses.append(np.asarray(loss))
-        report(start + len(loss), steps, float(losses[-1].mean()))
-    return Trained(model=model, losses=np.concatenate(losses))
+    trained, losses = _fit(model, data, _loss_of_both, config, key, steps_max, report)
+    return Trained(model=trained, losses=losses)
+
+
+def tune_text(
+    model: Clip,
+    image_vectors: Float[np.ndarray, "n dim"],
+    labels: UInt8[np.ndarray, " n"],
+    captions: Int[np.ndarray, "classes captions bytes"],
+    config: TrainingConfig,
+    key: Key[Array, ""],
+    *,
+    steps_max: int | None = None,
+    report: Report = lambda done, steps, loss: None,
+) -> Trained:
+    """Train the text encoder alone, against vectors of a finished image encoder.
+
+    A text costs far less than an image, so that this stage can show the text
+    encoder many more captions than `train` can afford.
+
+    Args:
+        model: its image encoder and temperature stay as they are.
+        image_vectors: of the training images, shape `n dim`.
+        labels: class of each, shape `n`.
+        captions: those to draw from, shape `classes captions bytes`.
+        config: how; `shift_pixels` means nothing here.
+        key: all randomness comes from it.
+        steps_max: the schedule ends here if the epochs would take longer.
+        report: called after each chunk with steps done, steps in all, mean loss.
+
+    Raises:
+        ValueError: there are fewer images than a batch takes.
+    """
+    data = _Data(
+        images=jnp.asarray(image_vectors),
+        labels=jnp.asarray(labels, jnp.int32),
+        captions=jnp.asarray(captions),
+        fixed=model.logit_scale,
+    )
+    text, losses = _fit(model.text, data, _loss_of_text, config, key, steps_max, report)
+    return Trained(model=dataclasses.replace(model, text=text), losses=losses)
+
+
+def encode_images(
+    model: Clip,
+    images: UInt8[np.ndarray, "n size size"],
+    normalisation: Normalisation,
+    *,
+    batch: int = 500,
+) -> Float[np.ndarray, "n dim"]:
+    """Vectors of many images, a batch at a time."""
+    encode = eqx.filter_jit(lambda model, grey: model.image(normalisation(grey)))
+    return np.concatenate(
+        [
+            np.asarray(encode(model, jnp.asarray(images[start : start + batch])))
+            for start in range(0, len(images), batch)
+        ]
+    )
 
 
 class _Data(eqx.Module):
     """What every step draws from; an argument, since a constant would be compiled in."""
 
-    images: UInt8[Array, "n size size"]
+    images: UInt8[Array, "n size size"] | Float[Array, "n dim"]
     labels: Int[Array, " n"]
     captions: Int[Array, "classes captions bytes"]
+    fixed: Normalisation | Float[Array, ""]
+
+
+def _loss_of_both(
+    model: Clip, data: _Data, row: Int[Array, " batch"], key: Key[Array, ""], config: TrainingConfig
+) -> Float[Array, ""]:
+    assert isinstance(data.fixed, Normalisation)
+    augment_key, caption_key = jax.random.split(key)
+    pixels = data.fixed(augment(augment_key, data.images[row], config.shift_pixels))
+    texts, text_labels = _draw_captions(caption_key, data.captions, config.captions)
+    return batch_loss(model, pixels, data.labels[row], texts, text_labels)
+
+
+def _loss_of_text(
+    text: TextEncoder,
+    data: _Data,
+    row: Int[Array, " batch"],
+    key: Key[Array, ""],
+    config: TrainingConfig,
+) -> Float[Array, ""]:
+    assert not isinstance(data.fixed, Normalisation)
+    texts, text_labels = _draw_captions(key, data.captions, config.captions)
+    matches = data.labels[row][:, None] == text_labels[None, :]
+    return contrastive_loss(data.images[row], text(texts), matches, data.fixed)
+
+
+def _fit(
+    trainable: _Trainable,
+    data: _Data,
+    loss: Callable[..., Array],
+    config: TrainingConfig,
+    key: Key[Array, ""],
+    steps_max: int | None,
+    report: Report,
+) -> tuple[_Trainable, Float[np.ndarray, " steps"]]:
+    steps_per_epoch = len(data.labels) // config.batch
+    if steps_per_epoch == 0:
+        raise ValueError(f"a batch of {config.batch} needs as many images, got {len(data.labels)}")
+    steps = config.epochs * steps_per_epoch
+    steps = steps if steps_max is None else min(steps, steps_max)
+    state = _optimiser(config, steps).init(trainable)
+    order_key, chunk_key = jax.random.split(key)
+    rows = _orders(order_key, len(data.labels), config.batch, steps)
+    losses: list[np.ndarray] = []
+    for start in range(0, steps, config.chunk_steps):
+        chunk_key, now = jax.random.split(chunk_key)
+        chunk = jnp.asarray(rows[start : start + config.chunk_steps])
+        trainable, state, found = _run_chunk(
+            trainable, state, data, chunk, now, loss, config, steps
+        )
+        losses.append(np.asarray(found))
+        report(start + len(found), steps, float(losses[-1].mean()))
+    return trainable, np.concatenate(losses)
 
 
 @eqx.filter_jit
 def _run_chunk(
-    model: Clip,
+    trainable: _Trainable,
     state: optax.OptState,
     data: _Data,
     rows: Int[Array, "steps batch"],
     key: Key[Array, ""],
-    normalisation: Normalisation,
+    loss: Callable[..., Array],
     config: TrainingConfig,
     steps_total: int,
-) -> tuple[Clip, optax.OptState, Float[Array, " steps"]]:
-    """One compiled program for all steps of a chunk; `config` and what follows are static."""
+) -> tuple[_Trainable, optax.OptState, Float[Array, " steps"]]:
+    """One compiled program for all steps of a chunk; `loss` and what follows are static."""
     optimiser = _optimiser(config, steps_total)
-    text_labels = jnp.repeat(jnp.arange(len(data.captions), dtype=jnp.int32), config.captions)
 
     def step(
-        carry: tuple[Clip, optax.OptState],
+        carry: tuple[_Trainable, optax.OptState],
         inputs: tuple[Int[Array, " batch"], Key[Array, ""]],
-    ) -> tuple[tuple[Clip, optax.OptState], Float[Array, ""]]:
-        model, state = carry
+    ) -> tuple[tuple[_Trainable, optax.OptState], Float[Array, ""]]:
+        trainable, state = carry
         row, key = inputs
-        augment_key, caption_key = jax.random.split(key)
-        pixels = normalisation(augment(augment_key, data.images[row], config.shift_pixels))
-        texts = _draw_captions(caption_key, data.captions, config.captions)
-        loss, gradient = jax.value_and_grad(batch_loss)(
-            model, pixels, data.labels[row], texts, text_labels
-        )
-        updates, state = optimiser.update(gradient, state, model)
-        return (optax.apply_updates(model, updates), state), loss
+        value, gradient = jax.value_and_grad(loss)(trainable, data, row, key, config)
+        updates, state = optimiser.update(gradient, state, trainable)
+        return (optax.apply_updates(trainable, updates), state), value
 
-    (model, state), losses = jax.lax.scan(
-        step, (model, state), (rows, jax.random.split(key, len(rows)))
+    (trainable, state), losses = jax.lax.scan(
+        step, (trainable, state), (rows, jax.random.split(key, len(rows)))
     )
-    return model, state, losses
+    return trainable, state, losses
 
 
 def _stacked_blocks(key: Key[Array, ""], config: ClipConfig, depth: int) -> Block:
@@ -470,10 +567,12 @@ def _cross_entropy(
 
 def _draw_captions(
     key: Key[Array, ""], bank: Int[Array, "classes captions bytes"], count: int
-) -> Int[Array, "texts bytes"]:
+) -> tuple[Int[Array, "texts bytes"], Int[Array, " texts"]]:
+    """`count` captions of every class, and the class of each."""
     classes, captions, _ = bank.shape
     drawn = jax.random.randint(key, (classes, count), 0, captions)
-    return jnp.take_along_axis(bank, drawn[:, :, None], axis=1).reshape(classes * count, -1)
+    texts = jnp.take_along_axis(bank, drawn[:, :, None], axis=1).reshape(classes * count, -1)
+    return texts, jnp.repeat(jnp.arange(classes, dtype=jnp.int32), count)
 
 
 def _orders(
@@ -499,9 +598,9 @@ def _optimiser(config: TrainingConfig, steps: int) -> optax.GradientTransformati
     )
 
 
-def _is_matrix(model: Clip) -> Clip:
+def _is_matrix(trainable: _Trainable) -> _Trainable:
     """True at the leaves called `weight`; stacking gives biases two axes, so shape cannot tell."""
-    marked: Clip = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: getattr(path[-1], "name", "") == "weight", model
+    marked: _Trainable = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: getattr(path[-1], "name", "") == "weight", trainable
     )
     return marked
