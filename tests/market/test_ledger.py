@@ -85,8 +85,9 @@ def test_the_database_itself_refuses_a_second_payment(ledger: Ledger) -> None:
         ledger._pay(books, 1, "cam-1", 1)
     with pytest.raises(sa.exc.IntegrityError), ledger._books() as books:
         books.exec_driver_sql(
-            "insert into jobs (device, job, round, layers, microcredits, state, digest, recorded_s)"
-            " select device, job, round, layers, microcredits, state, digest, recorded_s from jobs"
+            "insert into jobs (device, job, round, layers, microcredits, state, digest, audited,"
+            " recorded_s) select device, job, round, layers, microcredits, state, digest, audited,"
+            " recorded_s from jobs"
         )
     assert ledger.totals() == (3 * PRICE, 3 * PRICE)
 
@@ -126,6 +127,8 @@ def test_held_payment_waits_for_its_audit(ledger: Ledger) -> None:
     assert ledger.evidence("cam-1", "late") is None
     assert ledger.balances()[account_of("cam-1")] == 3 * PRICE
     assert ledger.jobs_by_state() == {"paid": 1, "held": 0, "forfeit": 2}
+    assert ledger.audited() == 3
+    assert [payment.audited for payment in ledger.payments()] == [True]
     with pytest.raises(MarketError, match="no job"):
         ledger.release("cam-1", "never")
 
@@ -174,6 +177,19 @@ def test_file_that_is_no_database_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("nothing of the kind " * 100)
     with pytest.raises(InputError, match="ledger"):
         open_ledger(tmp_path)
+
+
+def test_reader_does_not_create(tmp_path: Path) -> None:
+    missing = tmp_path / "none.db"
+    with pytest.raises(InputError, match="no file"):
+        Ledger(f"sqlite:///{missing}", create=False)
+    assert not missing.exists()
+    other = sa.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    with other.begin() as books:
+        books.exec_driver_sql("create table something (x)")
+    other.dispose()
+    with pytest.raises(InputError, match="another database"):
+        Ledger(f"sqlite:///{tmp_path / 'other.db'}", create=False)
 
 
 # ---------------------------------------------------------------- properties

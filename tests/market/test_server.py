@@ -1,7 +1,9 @@
 """The server over real connections: who may do what, and what is refused before it computes."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -282,6 +284,22 @@ def test_oversized_body_is_refused(market: Open) -> None:
     assert device.http.post("/market/enrol", content=b"0" * 70_000).status_code == 413
     gzipped = device.http.post(path, content=b"0", headers={"Content-Encoding": "gzip"})
     assert gzipped.status_code == 415
+
+
+def test_client_that_goes_away_leaves_no_trace(
+    market: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = market.device(CUT)
+    head = (
+        f"POST /v2/models/fashion-clip-cut-{CUT}/infer HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {device.token}\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", market.server.port)) as connection:
+        connection.sendall(head.encode() + b"half")
+        time.sleep(0.1)
+    assert httpx.get(f"{market.url}/v2/health/live").status_code == 200
+    time.sleep(0.1)
+    assert caplog.records == []
 
 
 # ---------------------------------------------------------------- Open Inference Protocol

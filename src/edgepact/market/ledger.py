@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,6 +81,7 @@ _JOBS = sa.Table(
     sa.Column("microcredits", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String(8), nullable=False),
     sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("audited", sa.Boolean, nullable=False),
     sa.Column("evidence", sa.LargeBinary, nullable=True),
     sa.Column("recorded_s", sa.Float, nullable=False),
     sa.UniqueConstraint("device", "job"),
@@ -199,16 +201,19 @@ class Payment:
     job: str
     layers: int
     microcredits: int
+    audited: bool
     recorded_s: float
 
 
 class Ledger:
-    """The books at a database URL, created if they do not exist.
+    """The books at a database URL.
 
     Args:
         url: an SQLAlchemy URL such as `sqlite:///run/ledger.db`; any database will do.
         synchronous: SQLite's setting. `FULL` is durable against power cuts; `OFF` is for tests
             that open hundreds of ledgers.
+        create: whether a ledger that does not exist is created; who only reads one had better
+            hear of a wrong path.
         clock: seconds since 1970, for the times of jobs.
 
     Raises:
@@ -216,7 +221,12 @@ class Ledger:
     """
 
     def __init__(
-        self, url: str, *, synchronous: str = "FULL", clock: Callable[[], float] = time.time
+        self,
+        url: str,
+        *,
+        synchronous: str = "FULL",
+        create: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url
         self._clock = clock
@@ -227,12 +237,18 @@ class Ledger:
                 "ledger", "url", "a database URL such as sqlite:///ledger.db", f"{url} ({error})"
             ) from None
         if self._engine.dialect.name == "sqlite":
-            if self._engine.url.database in (None, "", ":memory:"):
+            file = self._engine.url.database
+            if file is None or file in ("", ":memory:"):
                 raise InputError("ledger", "url", "a database that outlives the process", url)
+            if not create and not Path(file).is_file():
+                raise InputError("ledger", "url", "a ledger", f"no file {file}")
             _set_up_sqlite(self._engine, synchronous)
         try:
             with self._books() as books:
-                _META.create_all(books)
+                if create:
+                    _META.create_all(books)
+                elif not sa.inspect(books).has_table(_ENTRIES.name):
+                    raise InputError("ledger", "url", "a ledger", f"another database at {url}")
         except LedgerError as error:
             self.close()
             raise InputError("ledger", "url", "a database to keep it in", str(error)) from None
@@ -525,6 +541,7 @@ class Ledger:
                     job=row.job,
                     layers=row.layers,
                     microcredits=row.microcredits,
+                    audited=row.audited,
                     recorded_s=row.recorded_s,
                 )
                 for row in books.execute(query)
@@ -536,6 +553,12 @@ class Ledger:
         with self._books() as books:
             counts = {str(row.state): int(row.jobs) for row in books.execute(query)}
         return {state.value: counts.get(state.value, 0) for state in JobState}
+
+    def audited(self) -> int:
+        """How many jobs of all rounds were picked for an audit."""
+        query = sa.select(sa.func.count()).where(_JOBS.c.audited)
+        with self._books() as books:
+            return int(books.execute(query).scalar_one())
 
     # ------------------------------------------------------------ private
 
@@ -583,6 +606,7 @@ class Ledger:
                     microcredits=microcredits,
                     state=state,
                     digest=job.digest,
+                    audited=evidence is not None,
                     evidence=evidence,
                     recorded_s=self._clock(),
                 )

@@ -205,6 +205,7 @@ class Market:
         records = await self._books(lambda: self._ledger.rounds(last=HISTORY_ROUNDS_MAX))
         balances = await self._books(self._ledger.balances)
         jobs = await self._books(self._ledger.jobs_by_state)
+        audited = await self._books(self._ledger.audited)
         terms = self.rules.terms
         return {
             "state": self._state(),
@@ -216,6 +217,7 @@ class Market:
             "devices_present": sorted(self._present),
             "jobs_in_flight": self._in_flight,
             "jobs": jobs,
+            "jobs_audited": audited,
             "balances_microcredits": balances,
             "rounds": [
                 {

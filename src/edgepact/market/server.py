@@ -37,7 +37,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -413,6 +413,9 @@ async def _body(request: Request, bytes_max: int) -> bytes:
                 chunks.append(chunk)
     except TimeoutError:
         raise HTTPException(408, f"expected the body within {BODY_TIMEOUT_S:g} s") from None
+    except ClientDisconnect:
+        # Nobody hears this answer; a device that dies in mid-request is no defect of the server.
+        raise HTTPException(400, "the client has gone away") from None
     return b"".join(chunks)
 
 
