@@ -1,0 +1,65 @@
+"""Figure 5: final and mean utility of the server, for GDM, PPO and random pricing.
+
+The same training as figure 4. The mean is taken over epochs 200 to 500, as in
+the article; bars show means over seeds, whiskers 95 % confidence intervals.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from edgepact.studies.fig4 import (
+    COLOURS,
+    Config,
+    Curves,
+    config_for,
+    learn,
+    measures,
+    write_curves,
+)
+from edgepact.studies.record import write_metrics
+
+
+def draw(curves: Curves, config: Config, table: dict[str, Any]) -> Figure:
+    """Bars of final and mean utility under the exact optimum."""
+    figure = Figure(figsize=(8.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    names = list(curves.learning)
+    places = np.arange(2)
+    width = 0.8 / len(names)
+    for at, name in enumerate(names):
+        bars = [table["solvers"][name][key] for key in ("final_utility", "mean_utility_settled")]
+        means = np.array([bar["mean"] for bar in bars])
+        whiskers = [means - [b["low"] for b in bars], [b["high"] for b in bars] - means]
+        x = places + (at - (len(names) - 1) / 2) * width
+        drawn = axes.bar(
+            x, means, width * 0.92, yerr=whiskers, color=COLOURS[name], label=name, capsize=3
+        )
+        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8)
+    axes.axhline(curves.optimum, color="black", linestyle=":", label="exact optimum")
+    low = min(float(run.utility[:, -1].min()) for run in curves.learning.values())
+    axes.set_ylim(min(low, curves.random_mean) - 3.0, curves.optimum + 3.0)
+    axes.set_xticks(
+        places,
+        [
+            f"final (epoch {config.epochs})",
+            f"mean of epochs {config.settled_from} to {config.epochs}",
+        ],
+    )
+    axes.set_ylabel("utility of the server, credits (axis cut)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)
+    return figure
+
+
+def run(folder: Path, smoke: bool) -> None:
+    """Writes curves.csv, fig5.png and metrics.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = config_for(smoke)
+    curves = learn(config)
+    table = measures(curves, config)
+    write_curves(folder, curves)
+    draw(curves, config, table).savefig(folder / "fig5.png", dpi=150)
+    write_metrics(folder, config, table)

@@ -1,0 +1,47 @@
+"""What is kept beside every result: configuration, versions, machine, command."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import edgepact
+
+
+def provenance(config: Any) -> dict[str, Any]:
+    """Where a result comes from, so that anyone can make it again.
+
+    Args:
+        config: a dataclass, the settings of the study.
+    """
+    return {
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "edgepact": edgepact.__version__,
+        "commit": _commit(),
+        "versions": {name: version(name) for name in ("jax", "numpy", "onnxruntime")},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+
+
+def write_metrics(folder: Path, config: Any, metrics: dict[str, Any]) -> None:
+    """Writes `metrics.json`: the figures and their provenance."""
+    text = json.dumps({**metrics, "provenance": provenance(config)}, indent=2, allow_nan=False)
+    (folder / "metrics.json").write_text(text + "\n")
+
+
+def _commit() -> str | None:
+    """The commit of a checkout; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    asked = ["git", "-C", str(here), "rev-parse", "--short", "HEAD"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
