@@ -288,6 +288,9 @@ def device(
         Path | None, typer.Option(help="Where the device keeps its own token over restarts.")
     ] = None,
     codec: Annotated[str, typer.Option(help="int8, fp16 or fp32.")] = "int8",
+    layers_max: Annotated[
+        int | None, typer.Option(min=0, help="Most layers to ever run [default: the model's]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of images.")] = 0,
     away_timeout_s: Annotated[
         float, typer.Option(help="How long to wait for a server that is away, seconds.")
@@ -313,6 +316,7 @@ def device(
             A=layer_gmac,
             B=before_gmac,
             satisfaction=satisfaction,
+            layers_max=layers_max,
             enrol_token=token,
             token_file=token_file,
             codec=codec,

@@ -1,11 +1,9 @@
 """A ledger told to people: balances, payments, and whether the books balance."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepact.errors import InputError
-from edgepact.market.ledger import Ledger, Payment
+from edgepact.market.ledger import Ledger, Payment, RoundRecord
 from edgepact.market.protocol import MICRO
 
 if TYPE_CHECKING:
@@ -21,6 +19,7 @@ class Statement:
         debits, credits: sums over all entries; equal unless the books are broken.
         jobs: number of jobs by state.
         payments: every paid job.
+        rounds: as offered, committed to and closed.
     """
 
     balances: dict[str, int]
@@ -28,6 +27,7 @@ class Statement:
     credits: int
     jobs: dict[str, int]
     payments: tuple[Payment, ...]
+    rounds: tuple[RoundRecord, ...]
 
     @property
     def balanced(self) -> bool:
@@ -79,9 +79,7 @@ def read_statement(url: str) -> Statement:
     Raises:
         InputError: there is none at this URL.
     """
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        raise InputError("ledger", "url", "a ledger that exists", url)
-    with Ledger(url) as books:
+    with Ledger(url, create=False) as books:
         debits, credits = books.totals()
         return Statement(
             balances=books.balances(),
@@ -89,6 +87,7 @@ def read_statement(url: str) -> Statement:
             credits=credits,
             jobs=books.jobs_by_state(),
             payments=tuple(books.payments()),
+            rounds=tuple(books.rounds()),
         )
 
 

@@ -1,0 +1,293 @@
+"""The main job: profile, price, serve, classify, pay, report.
+
+The article's case study on one machine: a CLIP image encoder split between
+device processes and one server process. A diffusion model that was taught, in
+simulation, to price fleets like this one quotes a price per layer in each
+round; devices answer with the layers that pay them best, run them on real
+images, and are paid per verified image.
+"""
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from edgepact.efficiency.profile import Profile, profile
+from edgepact.errors import InputError
+from edgepact.fleet import Fleet, FleetPrior, Interval
+from edgepact.inference import graph
+from edgepact.inference.models import embedded, samples
+from edgepact.inference.pipeline import stage_path
+from edgepact.market.device import DeviceConfig
+from edgepact.market.pricing import save_policy
+from edgepact.market.statement import read_statement
+from edgepact.mechanisms.pricing import RepeatedPricing
+from edgepact.mechanisms.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg import Game
+from edgepact.progress import progress_bar
+from edgepact.scenario import Market, read_market
+from edgepact.solvers.diffusion import Diffusion
+from edgepact.solvers.learning import train
+from edgepact.studies.findings import find
+from edgepact.studies.processes import LiveMarket
+from edgepact.studies.report import write_report
+
+DEVICE_NAMES = ("camera", "phone", "drone", "kiosk", "robot", "watch", "car", "glasses")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Settings of `edgepact run`.
+
+    Attributes:
+        fleet: market file to play; None draws a fleet.
+        devices: number of devices to draw.
+        rounds: rounds to play.
+        images: images of each device in a round.
+        seed: of the fleet, the training, the quotes and the order of images.
+        model: model directory; None takes the embedded CLIP.
+        samples: folder of images; None takes the sample set.
+        out: folder to write into; must be new or empty.
+        smoke: train briefly and play two rounds.
+    """
+
+    fleet: Path | None
+    devices: int
+    rounds: int
+    images: int
+    seed: int
+    model: Path | None
+    samples: Path | None
+    out: Path
+    smoke: bool = False
+
+
+def run_market(config: RunConfig) -> Path:
+    """Does the whole job; returns the path of the report.
+
+    Raises:
+        InputError: an option or file is impossible; nothing was started.
+        MarketError: the server could not be started, or all devices were lost.
+    """
+    model, images = config.model or embedded(), config.samples or samples()
+    _check_inputs(config, model, images)
+    config.out.mkdir(parents=True, exist_ok=True)
+    with progress_bar("Measure the model's layers") as advance:
+        measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
+    market = _market(config, measured)
+    problem, solver, epochs = _lesson(config, market)
+    with progress_bar("Teach the diffusion model to price") as advance:
+        training = train(
+            solver,
+            problem,
+            jax.random.key(config.seed),
+            seeds=1,
+            epochs=epochs,
+            chunk=min(epochs, 4),
+            on_epochs=lambda done: advance(done, epochs),
+        )
+    denoiser = jax.tree.map(lambda leaf: leaf[0], training.learner.smooth)
+    save_policy(config.out / "policy", problem, solver, denoiser)
+    started_s = time.monotonic()
+    lost = _play(config, market, model, images)
+    findings = find(
+        folder=config.out,
+        market=market,
+        profile=measured,
+        model=model,
+        images=images,
+        statement=read_statement(_ledger_url(config)),
+        lost=lost,
+        live_seconds=time.monotonic() - started_s,
+    )
+    return write_report(config.out, config, findings)
+
+
+def _check_inputs(config: RunConfig, model: Path, images: Path) -> None:
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise InputError(config.out, "--out", "a new or empty folder", "one with files in it")
+    if not images.is_dir():
+        raise InputError(images, "--images-from", "a folder of images", "no such folder")
+    if not model.is_dir():
+        raise InputError(model, "--model", "a model directory", "no such folder")
+    if not stage_path(model, 0).is_file():
+        graph.cut(model)
+
+
+def _market(config: RunConfig, measured: Profile) -> Market:
+    """The market in a file of the run's folder, so that `edgepact solve` can read it."""
+    path = config.out / "market.toml"
+    if config.fleet is None:
+        path.write_text(_drawn_market(config, measured))
+        return read_market(path)
+    market = read_market(config.fleet)
+    game = market.game
+    layers_max = measured.costs.layers_max
+    if game.layers_max != layers_max:
+        expected = f"{layers_max}, the layers of {measured.model}"
+        raise InputError(config.fleet, "server.layers_max", expected, game.layers_max)
+    if not game.integer:
+        expected = "'integer', since processes run whole layers"
+        raise InputError(config.fleet, "layers", expected, "'continuous'")
+    if game.outside_option:
+        expected = "false, since live devices do not decline"
+        raise InputError(config.fleet, "outside_option", expected, "true")
+    if len(game.fleet) > 64:
+        expected = "at most 64 devices, each a process here"
+        raise InputError(config.fleet, "device", expected, len(game.fleet))
+    path.write_text(_as_toml(game, market.names))
+    return market
+
+
+def _drawn_market(config: RunConfig, measured: Profile) -> str:
+    """Heterogeneous devices in the units of the model measured here.
+
+    A layer costs the server one credit. Satisfaction is ln(y), the family in
+    which the unit of computing drops out, so that a model of one MMAC a layer
+    and one of 358 play the same game.
+    """
+    costs = measured.costs
+    prior = _prior(costs.A, costs.B)
+    fleet = prior.sample(jax.random.key(config.seed), config.devices)
+    game = Game(
+        fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
+        revenue=20.0 * config.devices,
+        beta=1.0 / costs.A,
+        price_min=0.05,
+        price_max=1.2,
+        layers_max=costs.layers_max,
+        satisfaction=FAMILIES["log"],
+    )
+    names = [
+        name if at < len(DEVICE_NAMES) else f"{name}-{at // len(DEVICE_NAMES) + 1}"
+        for at in range(config.devices)
+        for name in [DEVICE_NAMES[at % len(DEVICE_NAMES)]]
+    ]
+    return _as_toml(game, names)
+
+
+def _prior(A: float, B: float) -> FleetPrior:
+    """What the operator believes before anything is seen: the fleets this job draws from."""
+    return FleetPrior(
+        alpha=Interval(1.0, 6.0), capacity=Interval(B + 13.0 * A, B + 25.0 * A), A=A, B=B
+    )
+
+
+def _lesson(config: RunConfig, market: Market) -> tuple[RepeatedPricing, Diffusion, int]:
+    """What the diffusion model practises: fleets like this one, eight rounds with each."""
+    game, fleet = market.game, market.game.fleet
+    A, B = float(fleet.A.mean()), float(fleet.B.mean())
+    if config.fleet is None:
+        prior = _prior(A, B)
+    else:
+        # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
+        prior = FleetPrior(
+            alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
+            capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
+            A=A,
+            B=B,
+        )
+    problem = RepeatedPricing(
+        prior,
+        price=Interval(float(game.price_min), float(game.price_max)),
+        devices=len(fleet),
+        beta=float(game.beta),
+        revenue=float(game.revenue),
+        layers_max=game.layers_max,
+        integer=True,
+        satisfaction=game.satisfaction,
+        window=4,
+        rounds=8,
+    )
+    epochs, updates = (4, 4) if config.smoke else (100, 16)
+    solver = Diffusion(
+        games=64,
+        updates=updates,
+        batch=256,
+        hidden=96,
+        memory=32_768,
+        critic_rate=3e-3,
+        learning_updates=epochs * updates,
+        exploration_rounds=20_000.0,
+        exploration_floor=0.1,
+        jitter=0.1,
+        smoothing=0.02,
+    )
+    return problem, solver, epochs
+
+
+def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[str, str]:
+    """Starts everybody, follows the rounds, stops everybody; returns devices that were lost."""
+    from edgepact.studies.watching import watching
+
+    names, game = market.names, market.game
+    tokens = [secrets.token_urlsafe(24) for _ in names]
+    token_file = config.out / "one-time-tokens"
+    token_file.touch(mode=0o600)
+    token_file.write_text("\n".join(tokens) + "\n")
+    rounds = 2 if config.smoke else config.rounds
+    with LiveMarket(config.out) as live, watching(names, rounds, config.images) as on_status:
+        live.start_server(
+            [
+                *("--model", str(model), "--ledger", _ledger_url(config)),
+                *("--policy", str(config.out / "policy"), "--tokens", str(token_file)),
+                *("--rounds", str(rounds), "--devices-min", str(len(names))),
+                *("--images", str(config.images), "--seed", str(config.seed)),
+                # What a device that died costs the others; a round takes well under a second.
+                *("--round-timeout-s", "20"),
+            ]
+        )
+        for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
+            live.start_device(
+                DeviceConfig(
+                    server_url=live.url,
+                    name=name,
+                    model_dir=model,
+                    images=images,
+                    results=config.out / f"{name}.jsonl",
+                    alpha=float(game.fleet.alpha[at]),
+                    capacity=float(game.fleet.capacity[at]),
+                    A=float(game.fleet.A[at]),
+                    B=float(game.fleet.B[at]),
+                    satisfaction=game.satisfaction.name,
+                    enrol_token=token,
+                    seed=config.seed,
+                )
+            )
+        live.watch(on_status)
+        return live.lost_devices()
+
+
+def _ledger_url(config: RunConfig) -> str:
+    return f"sqlite:///{config.out.resolve() / 'ledger.db'}"
+
+
+def _as_toml(game: Game, names: list[str]) -> str:
+    lines = [
+        'mechanism = "stackelberg"',
+        f'layers = "{"integer" if game.integer else "continuous"}"',
+        f'satisfaction = "{game.satisfaction.name}"',
+        "",
+        "[server]",
+        f"revenue = {float(game.revenue)!r}",
+        f"beta = {float(game.beta)!r}",
+        f"layers_max = {game.layers_max}",
+        f"price_min = {float(game.price_min)!r}",
+        f"price_max = {float(game.price_max)!r}",
+    ]
+    fleet: Fleet = game.fleet
+    for at, name in enumerate(names):
+        lines += [
+            "",
+            "[[device]]",
+            f"name = {json.dumps(name)}",
+            f"alpha = {float(fleet.alpha[at])!r}",
+            f"capacity = {float(fleet.capacity[at])!r}",
+            f"A = {float(fleet.A[at])!r}",
+            f"B = {float(fleet.B[at])!r}",
+        ]
+    return "\n".join(lines) + "\n"

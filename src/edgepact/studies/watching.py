@@ -1,0 +1,63 @@
+"""The live market in the terminal: one line a round while it is played."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+ROUNDS_SHOWN = 16
+
+
+@contextmanager
+def watching(
+    names: Sequence[str], rounds: int, images: int
+) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Shows the rounds while the block runs.
+
+    Args:
+        names: the devices.
+        rounds: rounds that will be played.
+        images: images of each device in a round.
+
+    Yields:
+        A function that is told each status of the market.
+    """
+    progress = Progress(
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    task = progress.add_task("Start a server and its devices", total=rounds * len(names) * images)
+    with Live(progress, console=Console(stderr=True), refresh_per_second=8) as live:
+
+        def on_status(status: dict[str, Any]) -> None:
+            done = sum(sum(each["images"].values()) for each in status["rounds"])
+            here = len(status["devices_present"])
+            what = "Play rounds on real images" if done else f"{here} of {len(names)} devices here"
+            progress.update(task, completed=done, description=what)
+            live.update(Group(_table(names, status["rounds"]), progress))
+
+        yield on_status
+
+
+def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="Layers each device runs", title_justify="left")
+    table.add_column("round", justify="right")
+    table.add_column("price", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("images", justify="right")
+    table.add_column("paid, credits", justify="right")
+    for each in rounds[-ROUNDS_SHOWN:]:
+        layers = (str(each["layers"].get(name, "")) for name in names)
+        paid = sum(each["paid_microcredits"].values()) / 1e6
+        delivered = str(sum(each["images"].values()))
+        table.add_row(
+            str(each["round"]), f"{each['price']:.4f}", *layers, delivered, f"{paid:.3f}"
+        )
+    return table
