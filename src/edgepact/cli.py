@@ -36,7 +36,7 @@ def main() -> None:
     try:
         app()
     except EdgepactError as error:
-        print(f"edgepact: {error}", file=sys.stderr)
+        print(f"edgepact: {_one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -44,19 +44,26 @@ def main() -> None:
 
 @app.command()
 def solve(
-    file: Annotated[Path, typer.Argument(help="A market in TOML.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A market in TOML.")],
     as_json: Json = False,
 ) -> None:
     """Solve one market exactly: the best price, what everybody gets, and an audit.
 
     FILE names the mechanism, the server's terms and the devices; examples/ holds some.
     """
+    import numpy as np
+
     from edgepact.mechanisms.audit import audit_price
     from edgepact.mechanisms.stackelberg import equilibrium
     from edgepact.scenario import read_market
 
     market = read_market(file)
-    result = equilibrium(market.game)
+    with np.errstate(all="ignore"):  # what is not finite is refused below, in words
+        result = equilibrium(market.game)
+    results = (result.price, result.server_utility, result.device_utility, result.payments)
+    if not all(np.isfinite(each).all() for each in results):
+        expected = "numbers whose sizes lie closer together"
+        raise InputError(file, "", expected, "a market without a finite solution in float64")
     audit = audit_price(market.game, result)
     if as_json:
         layers = result.layers.astype(int) if market.game.integer else result.layers
@@ -129,7 +136,7 @@ def run(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="Which one: fig4, fig5.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one: fig4, fig5.")],
     smoke: Annotated[bool, typer.Option(help="A few epochs only: does it run?")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results [default: study-NAME]")
@@ -152,7 +159,8 @@ def study(
 @app.command()
 def profile(
     model: Annotated[
-        Path | None, typer.Argument(help="A model directory [default: the embedded CLIP]")
+        Path | None,
+        typer.Argument(metavar="MODEL", help="A model directory [default: the embedded CLIP]"),
     ] = None,
     repeats: Annotated[
         int, typer.Option(min=3, max=10_000, help="Runs of each stage; the fastest counts.")
@@ -224,6 +232,7 @@ def serve(
     import secrets
 
     from edgepact.inference.models import embedded
+    from edgepact.market.protocol import PRICE_CREDITS_MAX
     from edgepact.market.rounds import FixedPrice, Pricer
     from edgepact.market.server import ServeConfig
     from edgepact.market.server import serve as serve_market
@@ -238,6 +247,8 @@ def serve(
         pricer = load_policy(policy, seed=secrets.randbits(31) if seed is None else seed)
     else:
         assert price is not None
+        if not 0.0 <= price <= PRICE_CREDITS_MAX:
+            raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
         pricer = FixedPrice(price)
     fresh = tuple(secrets.token_urlsafe(24) for _ in range(new_tokens))
     for token in fresh:
@@ -331,7 +342,7 @@ def device(
 @app.command()
 def ledger(
     url: Annotated[
-        str, typer.Argument(help="Database URL of a ledger.")
+        str, typer.Argument(metavar="URL", help="Database URL of a ledger.")
     ] = "sqlite:///edgepact-ledger.db",
     as_json: Json = False,
 ) -> None:
@@ -356,6 +367,11 @@ def _read_tokens(path: Path | None) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "", "a file of one-time tokens, one a line", f"{error}") from None
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def _one_line(error: Exception) -> str:
+    """A message without the line breaks and control characters that input can carry into it."""
+    return "".join(char if char.isprintable() else " " for char in str(error))
 
 
 def _print_json(value: Any) -> None:

@@ -76,7 +76,9 @@ class FleetPrior(eqx.Module):
         of_alpha, of_capacity = jax.random.split(key)
         shape = (devices,)
         return Fleet(
-            alpha=jax.random.uniform(of_alpha, shape, minval=self.alpha.low, maxval=self.alpha.high),
+            alpha=jax.random.uniform(
+                of_alpha, shape, minval=self.alpha.low, maxval=self.alpha.high
+            ),
             capacity=jax.random.uniform(
                 of_capacity, shape, minval=self.capacity.low, maxval=self.capacity.high
             ),
@@ -90,6 +92,19 @@ COLUMNS = ("alpha", "capacity", "A", "B")
 
 DEVICES_MAX = 20_000_000
 """Most devices a fleet file may hold: some gigabytes of columns."""
+
+SIZE_MIN, SIZE_MAX = 1e-30, 1e30
+"""Sizes a number may have. Wider than any unit needs, and narrow enough that no product,
+quotient or power of them that the mechanisms form leaves the range of floats."""
+
+
+def has_size(value: float | Float[np.ndarray, " values"]) -> np.ndarray:
+    """Whether numbers are 0 or of a size that can be computed with."""
+    size = np.abs(value)
+    return np.asarray((size == 0.0) | ((size >= SIZE_MIN) & (size <= SIZE_MAX)))
+
+
+SIZE_EXPECTED = f"0 or a number of a size from {SIZE_MIN:g} to {SIZE_MAX:g}"
 
 
 def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
@@ -105,59 +120,124 @@ def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
         InputError: the file cannot be read, or a column or value is missing or impossible.
     """
     table = _read_table(path)
+    header = table.column_names
+    for name in header:
+        if name not in {*COLUMNS, "name"}:
+            expected = f"only the columns {', '.join(COLUMNS)} and name"
+            raise InputError(path, name, expected, "this one")
+        if header.count(name) > 1:
+            raise InputError(path, name, "one column of this name", f"{header.count(name)}")
+    for name in COLUMNS:
+        if name not in header:
+            found = ", ".join(header) or "no columns"
+            raise InputError(path, name, "a column of this name", found)
     if not 1 <= table.num_rows <= DEVICES_MAX:
-        raise InputError(path, "rows", f"1 to {DEVICES_MAX} devices", table.num_rows)
-    columns = {name: _numbers(path, table, name) for name in COLUMNS}
-    names = None
-    if "name" in table.column_names:
-        names = [str(name) for name in table.column("name").to_pylist()]
-    unknown = sorted(set(table.column_names) - {*COLUMNS, "name"})
-    if unknown:
-        raise InputError(path, unknown[0], f"columns {', '.join(COLUMNS)} and name", "this one")
+        raise InputError(path, "rows", f"1 to {DEVICES_MAX} devices", f"{table.num_rows}")
+    columns = {name: _numbers(path, table.column(name), name) for name in COLUMNS}
+    names = _names(path, table.column("name")) if "name" in header else None
     return checked_fleet(path, Fleet(**columns)), names
 
 
 def checked_fleet(source: object, fleet: Fleet) -> Fleet:
-    """Passes a fleet on if its values are possible, and names the first that is not."""
-    for name, low, strict in (
-        ("alpha", 0.0, True),
-        ("capacity", 0.0, False),
-        ("A", 0.0, True),
-        ("B", 0.0, False),
-    ):
+    """Passes a fleet on if its values are possible, and names the first that is not.
+
+    Raises:
+        InputError: a value is not finite, too small or too large.
+    """
+    for name, strict in (("alpha", True), ("capacity", False), ("A", True), ("B", False)):
         column = np.asarray(getattr(fleet, name))
-        good = np.isfinite(column) & ((column > low) if strict else (column >= low))
-        if not good.all():
-            at = int(np.argmin(good))
-            expected = f"a finite number {'above' if strict else 'of at least'} {low:g}"
-            raise InputError(source, f"device[{at + 1}].{name}", expected, float(column[at]))
+        sign = column > 0.0 if strict else column >= 0.0
+        _all_good(
+            source,
+            name,
+            column,
+            np.isfinite(column) & sign,
+            f"a finite number {'above' if strict else 'of at least'} 0",
+        )
+        _all_good(source, name, column, has_size(column), SIZE_EXPECTED)
     return fleet
+
+
+def file_exists(path: Path) -> bool:
+    """Whether a path leads to a file; impossible paths lead to none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, a folder that may not be searched
+        return False
+
+
+def _all_good(
+    source: object, name: str, column: np.ndarray, good: np.ndarray, expected: str
+) -> None:
+    if not good.all():
+        at = int(np.argmin(good))
+        raise InputError(source, f"device[{at + 1}].{name}", expected, float(column[at]))
 
 
 def _read_table(path: Path) -> Any:
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import parquet
 
     if path.suffix not in {".csv", ".parquet"}:
         raise InputError(path, "", "a .csv or .parquet file", path.suffix or "no suffix")
-    if not path.is_file():
+    if not file_exists(path):
         raise InputError(path, "", "a file that exists", "none there")
     try:
-        return csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(path, "", f"a readable {path.suffix[1:]} file", f"{error}") from error
+        return _read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "", f"a readable {path.suffix[1:]} file", f"{error}") from None
 
 
-def _numbers(path: Path, table: Any, name: str) -> np.ndarray:
+def _read_csv(path: Path) -> Any:
+    """The table; columns of numbers as such, so that a word in one is found out.
+
+    Raises:
+        InputError: a cell of such a column is no number.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    # Only an empty cell is empty: "nan" and "NULL" must not pass for one.
+    types: dict[str, Any] = dict.fromkeys(COLUMNS, pa.float64())
+    numbers = csv.ConvertOptions(column_types={**types, "name": pa.string()}, null_values=[""])
+    try:
+        return csv.read_csv(path, convert_options=numbers)
+    except pa.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+        words = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
+        table = csv.read_csv(path, convert_options=words)
+        for name in set(COLUMNS) & set(table.column_names):
+            for at, cell in enumerate(table.column(name).to_pylist(), start=1):
+                if cell and not _is_number(cell):
+                    raise InputError(path, f"device[{at}].{name}", "a number", repr(cell)) from None
+        raise
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, column: Any, name: str) -> np.ndarray:
     import pyarrow as pa
 
-    if name not in table.column_names:
-        found = ", ".join(table.column_names) or "no columns"
-        raise InputError(path, name, "a column of this name", found)
-    column = table.column(name)
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise InputError(path, name, "a column of numbers", f"{column.type}")
     if column.null_count:
         at = int(np.argmax(column.is_null().to_numpy()))
         raise InputError(path, f"device[{at + 1}].{name}", "a number", "an empty cell")
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise InputError(path, name, "a column of numbers", f"{column.type}")
     return np.asarray(column.to_numpy(), dtype=np.float64)
+
+
+def _names(path: Path, column: Any) -> list[str]:
+    names = ["" if name is None else str(name) for name in column.to_pylist()]
+    for at, name in enumerate(names, start=1):
+        if not name.strip() or not name.isprintable():
+            raise InputError(path, f"device[{at}].name", "a line of text", repr(name))
+    return names

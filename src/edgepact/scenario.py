@@ -3,6 +3,7 @@
 Every error names the file, the field, what was expected and what was found.
 """
 
+import json
 import math
 import tomllib
 from collections import Counter
@@ -13,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fleet import COLUMNS, DEVICES_MAX, Fleet, checked_fleet, read_fleet
+from edgepact.fleet import (
+    COLUMNS,
+    DEVICES_MAX,
+    SIZE_EXPECTED,
+    Fleet,
+    checked_fleet,
+    file_exists,
+    has_size,
+    read_fleet,
+)
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
 
@@ -22,6 +32,9 @@ LAYERS_MAX = 1000
 
 FILE_BYTES_MAX = 256 * 2**20
 """Largest TOML file read; larger fleets come as CSV or Parquet."""
+
+SHOWN_CHARS_MAX = 60
+"""Longest value an error repeats."""
 
 CELLS_MAX = 200_000_000
 """Most devices times layers of an integer game: a dozen arrays of this size are held."""
@@ -47,14 +60,12 @@ class Table:
 
     def __init__(self, source: Path, path: str, values: Any) -> None:
         if not isinstance(values, dict):
-            raise InputError(source, path, "a table", values)
+            raise InputError(source, path, "a table", _shown(values))
         self._source, self._path, self._values = source, path, dict(values)
         self._known: list[str] = []
 
-    def number(
-        self, name: str, *, above: float | None = None, least: float | None = None
-    ) -> float:
-        """A finite number, larger than `above` or at least `least`."""
+    def number(self, name: str, *, above: float | None = None, least: float | None = None) -> float:
+        """A finite number, larger than `above` or at least `least`, of a reasonable size."""
         expected = "a finite number"
         if above is not None:
             expected += f" above {above:g}"
@@ -68,6 +79,8 @@ class Table:
             raise self._wrong(name, expected, value)
         if least is not None and value < least:
             raise self._wrong(name, expected, value)
+        if not has_size(float(value)):
+            raise self._wrong(name, SIZE_EXPECTED, value)
         return float(value)
 
     def whole(self, name: str, *, least: int, most: int) -> int:
@@ -95,9 +108,9 @@ class Table:
 
     def text(self, name: str, default: str) -> str:
         """A line of text."""
-        value = self._take(name, "text", default)
-        if not isinstance(value, str) or not value.strip():
-            raise self._wrong(name, "text", value)
+        value = self._take(name, "a line of text", default)
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise self._wrong(name, "a line of text", value)
         return value
 
     def raw(self, name: str, expected: str) -> Any:
@@ -120,10 +133,25 @@ class Table:
         return default
 
     def _wrong(self, name: str, expected: str, value: Any) -> InputError:
-        return InputError(self._source, self._field(name), expected, value)
+        return InputError(self._source, self._field(name), expected, _shown(value))
 
     def _field(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
+
+
+def _shown(value: Any) -> str:
+    """A value as the file spells it, shortened where it is long."""
+    if isinstance(value, bool | str):
+        text = json.dumps(value, ensure_ascii=False)
+    elif isinstance(value, int) and abs(value) > 10**SHOWN_CHARS_MAX:
+        text = f"a whole number of {value.bit_length()} bits"  # str() refuses the longest
+    elif isinstance(value, dict):
+        text = "a table"
+    elif isinstance(value, list):
+        text = "a list" if value else "an empty list"
+    else:
+        text = str(value)
+    return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"
 
 
 def read_market(path: Path) -> Market:
@@ -165,15 +193,16 @@ def read_market(path: Path) -> Market:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not file_exists(path):
         raise InputError(path, "", "a TOML file", "none there")
     if path.stat().st_size > FILE_BYTES_MAX:
         raise InputError(path, "", f"at most {FILE_BYTES_MAX} bytes", path.stat().st_size)
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(path, "", "TOML", f"{error}") from error
+    # ValueError: not TOML, not UTF-8, or a number of too many digits.
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(path, "", "TOML", f"{error}") from None
 
 
 def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet, list[str]]:
@@ -181,6 +210,8 @@ def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet,
         if "device" in document:
             raise InputError(path, "device", "either devices = FILE or [[device]]", "both")
         file = path.parent / table.text("devices", "")
+        if not file_exists(file):
+            raise InputError(path, "devices", "a file that exists", f"no file {_shown(str(file))}")
         fleet, names = read_fleet(file)
     else:
         fleet, names = _listed_devices(path, table.raw("device", "[[device]] or devices = FILE"))
@@ -188,13 +219,14 @@ def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet,
         names = [f"device-{at + 1}" for at in range(len(fleet))]
     if len(set(names)) < len(names):
         repeated = Counter(names).most_common(1)[0][0]
-        raise InputError(path, "device.name", "names that differ", f"{repeated!r} twice")
+        expected = "names that differ"
+        raise InputError(path, "device.name", expected, f"{_shown(repeated)} more than once")
     return fleet, names
 
 
 def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= DEVICES_MAX:
-        raise InputError(path, "device", "one or more [[device]] tables", entries)
+        raise InputError(path, "device", "one or more [[device]] tables", _shown(entries))
     columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
     names = []
     for at, entry in enumerate(entries, start=1):
