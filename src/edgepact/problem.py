@@ -64,6 +64,10 @@ class Problem(eqx.Module):
         """The oracle: the best that full knowledge of `state` allows in this round."""
 
     @abstractmethod
+    def best_action(self, state: State) -> Float[Array, " action"]:
+        """The oracle's decision: what earns `optimum`. Shown to learners only in training."""
+
+    @abstractmethod
     def finished(self, state: State) -> Bool[Array, ""]:
         """Whether the episode is over and the next round needs a `reset`."""
 

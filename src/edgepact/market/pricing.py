@@ -74,7 +74,7 @@ class LearnedPrice:
                 layers[slot] = each.layers.get(name, 0) / problem.layers_max
             unit = problem.price.to_unit(jnp.asarray(each.price, jnp.float32))
             seen = seen.remember(jnp.clip(unit, -1.0, 1.0), jnp.asarray(layers))
-        return seen
+        return seen.in_order_of_supply()
 
 
 def save_policy(

@@ -48,6 +48,11 @@ class History(eqx.Module):
             jnp.concatenate([jnp.ones(1), self.played[:-1]]),
         )
 
+    def in_order_of_supply(self) -> "History":
+        """The same history with the devices that supplied least first."""
+        order = jnp.argsort(jnp.sum(self.layers, axis=0))
+        return History(self.price, self.layers[:, order], self.played)
+
 
 class Round(eqx.Module):
     """State of an episode: the fleet, private to it, and what was seen so far."""
@@ -99,8 +104,12 @@ class RepeatedPricing(Problem):
         return Round(fleet, history, jnp.zeros(()), jnp.zeros(()))
 
     def observe(self, state: Round) -> History:
-        """Past prices and answers; nothing private."""
-        return state.history
+        """Past prices and answers; nothing private.
+
+        Devices come in order of what they supplied, so that it does not matter
+        in which order they enrolled.
+        """
+        return state.history.in_order_of_supply()
 
     def step(
         self, key: PRNGKeyArray, state: Round, action: Float[Array, " action"]
@@ -119,6 +128,10 @@ class RepeatedPricing(Problem):
     def optimum(self, state: Round) -> Payoff:
         """The equilibrium under complete information."""
         return self._payoff(state, equilibrium(self.game(state.fleet)))
+
+    def best_action(self, state: Round) -> Float[Array, " action"]:
+        """The equilibrium price as an action."""
+        return self.price.to_unit(equilibrium(self.game(state.fleet)).price)[None]
 
     def finished(self, state: Round) -> Bool[Array, ""]:
         """After `rounds` rounds."""

@@ -7,10 +7,13 @@ al. 2020, arXiv 2006.11239; for network optimisation Du et al. 2023, arXiv
 hard clamp of the published code has gradient exactly zero outside of the range,
 and learning freezes at a price bound.
 
-Training is *value-guided*: two critics learn the reward of an action from the
-rounds played, and the whole chain is moved up the gradient of their minimum.
-No expert is needed. The critics look one round ahead (gamma = 0): a posted
-price changes what the server knows but not the game.
+Two ways to train. *Value-guided*: two critics learn the reward of an action from
+the rounds played, and the whole chain is moved up the gradient of their
+minimum. No expert is needed, so this is what plays against other learners. The
+critics look one round ahead (gamma = 0): a posted price changes what the server
+knows but not the game. *Expert*: in simulation the oracle's decision is known,
+and the denoiser learns to restore it from noise; what it draws then follows the
+decision's distribution given what the leader has seen.
 """
 
 from typing import Literal, NamedTuple
@@ -26,6 +29,7 @@ from edgepact.solvers.learning import Solver, play
 from edgepact.solvers.network import Network
 
 Schedule = Literal["vp", "cosine", "linear"]
+Mode = Literal["value", "expert"]
 
 
 class Chain(NamedTuple):
@@ -141,6 +145,7 @@ class Memory(NamedTuple):
     observation: Float[Array, "memory features"]
     action: Float[Array, "memory action"]
     reward: Float[Array, " memory"]
+    expert: Float[Array, "memory action"]
     count: Float[Array, ""]
 
 
@@ -157,9 +162,10 @@ class DiffusionLearner(NamedTuple):
 
 
 class Diffusion(Solver):
-    """The value-guided GDM.
+    """The GDM as a solver.
 
     Attributes:
+        mode: how it is trained.
         steps: T, reverse diffusion steps.
         schedule: noise schedule.
         hidden: width of the networks.
@@ -177,6 +183,7 @@ class Diffusion(Solver):
         smoothing: rate of the moving average of weights that decides.
     """
 
+    mode: Mode = eqx.field(static=True, default="value")
     steps: int = eqx.field(static=True, default=5)
     schedule: Schedule = eqx.field(static=True, default="vp")
     hidden: int = eqx.field(static=True, default=64)
@@ -215,6 +222,7 @@ class Diffusion(Solver):
                 jnp.zeros((self.memory, features)),
                 jnp.zeros((self.memory, actions)),
                 jnp.zeros(self.memory),
+                jnp.zeros((self.memory, actions)),
                 jnp.zeros(()),
             ),
             states=jax.vmap(problem.reset)(jax.random.split(of_games, self.games)),
@@ -251,7 +259,7 @@ class Diffusion(Solver):
         fading = jnp.exp(-memory.count / self.exploration_rounds)
         uniform_share = self.exploration_floor + (1.0 - self.exploration_floor) * fading
 
-        def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array]:
+        def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array, Array]:
             of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
             observation = flat_observation(problem, state)
             size = problem.action_size
@@ -260,62 +268,86 @@ class Diffusion(Solver):
             uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
             action = jnp.where(jax.random.bernoulli(of_choice, uniform_share), uniform, drawn)
             after, payoff = play(problem, of_step, state, action)
-            return after, observation, action, payoff.reward
+            shown = problem.best_action(state) if self.mode == "expert" else jnp.zeros_like(action)
+            return after, observation, action, payoff.reward, shown
 
         keys = jax.random.split(key, self.games)
-        states, observation, action, reward = jax.vmap(one)(keys, learner.states)
+        states, observation, action, reward, shown = jax.vmap(one)(keys, learner.states)
         slots = (memory.count.astype(int) + jnp.arange(self.games)) % self.memory
         memory = Memory(
             memory.observation.at[slots].set(observation),
             memory.action.at[slots].set(action),
             memory.reward.at[slots].set(reward),
+            memory.expert.at[slots].set(shown),
             memory.count + self.games,
         )
         return learner._replace(memory=memory, states=states)
 
     def _learn(self, learner: DiffusionLearner, key: PRNGKeyArray) -> DiffusionLearner:
         of_batch, of_draws = jax.random.split(key)
-        memory = learner.memory
-        constants = chain(self.schedule, self.steps)
-        filled = jnp.minimum(memory.count, self.memory)
-        # Rewards are standardised by what the memory holds, so that one learning
-        # rate serves games of any scale.
-        mask = jnp.arange(self.memory) < filled
-        mean = jnp.sum(memory.reward * mask) / filled
-        spread = jnp.sqrt(jnp.sum((memory.reward - mean) ** 2 * mask) / filled) + 1e-6
+        filled = jnp.minimum(learner.memory.count, self.memory)
         rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
-        observation, action = memory.observation[rows], memory.action[rows]
-        reward = (memory.reward[rows] - mean) / spread
-
-        def critic_loss(critics: Network) -> Float[Array, ""]:
-            return jnp.mean((_values(critics, observation, action) - reward) ** 2)
-
-        gradient = jax.grad(critic_loss)(learner.critics)
-        step, critic_steps = self._optimiser(self.critic_rate).update(gradient, learner.critic_steps)
-        critics = eqx.apply_updates(learner.critics, step)
-
-        def actor_loss(denoiser: Denoiser) -> Float[Array, ""]:
-            keys = jax.random.split(of_draws, self.batch)
-            drawn, saturation = jax.vmap(
-                lambda key, seen: _reverse(denoiser, constants, key, seen, action.shape[1])
-            )(keys, observation)
-            value = jnp.min(_values(critics, observation, drawn), axis=0)
-            return jnp.mean(saturation - value)
-
-        gradient = jax.grad(actor_loss)(learner.denoiser)
+        if self.mode == "value":
+            learner = self._learn_values(learner, rows, filled)
+            gradient = jax.grad(self._regret)(learner.denoiser, learner, rows, of_draws)
+        else:
+            gradient = jax.grad(self._denoising_error)(learner.denoiser, learner, rows, of_draws)
         optimiser = self._optimiser(self.learning_rate)
         step, denoiser_steps = optimiser.update(gradient, learner.denoiser_steps)
         denoiser = eqx.apply_updates(learner.denoiser, step)
         smooth = jax.tree.map(
             lambda old, new: old + self.smoothing * (new - old), learner.smooth, denoiser
         )
-        return learner._replace(
-            denoiser=denoiser,
-            smooth=smooth,
-            critics=critics,
-            denoiser_steps=denoiser_steps,
-            critic_steps=critic_steps,
-        )
+        return learner._replace(denoiser=denoiser, smooth=smooth, denoiser_steps=denoiser_steps)
+
+    def _learn_values(
+        self, learner: DiffusionLearner, rows: Array, filled: Array
+    ) -> DiffusionLearner:
+        """One step of both critics towards the rewards in memory."""
+        memory = learner.memory
+        # Rewards are standardised by what the memory holds, so that one learning
+        # rate serves games of any scale.
+        mask = jnp.arange(self.memory) < filled
+        mean = jnp.sum(memory.reward * mask) / filled
+        spread = jnp.sqrt(jnp.sum((memory.reward - mean) ** 2 * mask) / filled) + 1e-6
+        reward = (memory.reward[rows] - mean) / spread
+
+        def error(critics: Network) -> Float[Array, ""]:
+            values = _values(critics, memory.observation[rows], memory.action[rows])
+            return jnp.mean((values - reward) ** 2)
+
+        gradient = jax.grad(error)(learner.critics)
+        optimiser = self._optimiser(self.critic_rate)
+        step, critic_steps = optimiser.update(gradient, learner.critic_steps)
+        critics = eqx.apply_updates(learner.critics, step)
+        return learner._replace(critics=critics, critic_steps=critic_steps)
+
+    def _regret(
+        self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """Value-guided: what the critics say of drawn actions, negated."""
+        constants = chain(self.schedule, self.steps)
+        observation = learner.memory.observation[rows]
+        size = learner.memory.action.shape[1]
+        drawn, saturation = jax.vmap(
+            lambda key, seen: _reverse(denoiser, constants, key, seen, size)
+        )(jax.random.split(key, self.batch), observation)
+        value = jnp.min(_values(learner.critics, observation, drawn), axis=0)
+        return jnp.mean(saturation - value)
+
+    def _denoising_error(
+        self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """Expert: squared error of the restored decision at a random step."""
+        constants = chain(self.schedule, self.steps)
+        of_step, of_noise = jax.random.split(key)
+        expert = learner.memory.expert[rows]
+        t = jax.random.randint(of_step, (self.batch,), 0, self.steps)
+        signal = constants.signal[t][:, None]
+        noise = jax.random.normal(of_noise, expert.shape)
+        noisy = signal * expert + jnp.sqrt(1.0 - signal**2) * noise
+        raw = jax.vmap(denoiser)(noisy, (t + 1) / self.steps, learner.memory.observation[rows])
+        return jnp.mean((jnp.tanh(raw) - expert) ** 2)
 
 
 def _values(

@@ -182,8 +182,9 @@ def draw(curves: Curves, config: Config) -> Figure:
     whole.set_ylabel("utility of the server, credits")
     whole.legend(frameon=False, loc="lower right")
     whole.set_title("All of training")
-    close.set_title("The last percent of the range")
+    close.set_title("The last two percent of the range")
     reach = curves.optimum - curves.random_mean
+    whole.set_ylim(curves.random_mean - 0.25 * reach, curves.optimum + 0.06 * reach)
     close.set_ylim(curves.optimum - 0.02 * reach, curves.optimum + 0.002 * reach)
     close.axhline(curves.optimum - 0.01 * reach, color="grey", linewidth=0.8, linestyle="--")
     close.annotate(

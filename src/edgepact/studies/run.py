@@ -12,6 +12,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,8 @@ from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import stage_path
 from edgepact.market.device import DeviceConfig
 from edgepact.market.pricing import save_policy
-from edgepact.market.statement import read_statement
+from edgepact.market.protocol import MICRO
+from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.pricing import RepeatedPricing
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
@@ -87,7 +89,7 @@ def run_market(config: RunConfig) -> Path:
             jax.random.key(config.seed),
             seeds=1,
             epochs=epochs,
-            chunk=min(epochs, 4),
+            chunk=min(epochs, 10),
             on_epochs=lambda done: advance(done, epochs),
         )
     denoiser = jax.tree.map(lambda leaf: leaf[0], training.learner.smooth)
@@ -203,18 +205,18 @@ def _lesson(config: RunConfig, market: Market) -> tuple[RepeatedPricing, Diffusi
         window=4,
         rounds=8,
     )
-    epochs, updates = (4, 4) if config.smoke else (100, 16)
+    epochs, updates = (4, 4) if config.smoke else (300, 16)
     solver = Diffusion(
+        mode="expert",
         games=64,
         updates=updates,
         batch=256,
-        hidden=96,
+        hidden=128,
         memory=32_768,
-        critic_rate=3e-3,
+        learning_rate=2e-3,
         learning_updates=epochs * updates,
-        exploration_rounds=20_000.0,
+        exploration_rounds=5_000.0,
         exploration_floor=0.1,
-        jitter=0.1,
         smoothing=0.02,
     )
     return problem, solver, epochs
@@ -259,7 +261,23 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
                 )
             )
         live.watch(on_status)
+        on_status(_last_status(read_statement(_ledger_url(config))))
         return live.lost_devices()
+
+
+def _last_status(statement: Statement) -> dict[str, Any]:
+    """The end of the market as the ledger has it: the server may end between two looks at it."""
+    rounds = [
+        {
+            "round": record.number,
+            "price": record.price_microcredits / MICRO,
+            "layers": record.layers,
+            "images": {name: len(jobs) for name, jobs in record.jobs.items()},
+            "paid_microcredits": record.paid_microcredits,
+        }
+        for record in statement.rounds
+    ]
+    return {"devices_present": [], "rounds": rounds}
 
 
 def _ledger_url(config: RunConfig) -> str:
