@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from benchmarks.random_vit import EMBEDDED, VIT_B_32, write_vit
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.random_vit import EMBEDDED, VIT_B_32, write_vit
 from edgepact.inference import graph
 from edgepact.inference.pipeline import IMAGE_GRAPH, Pipeline, open_session, stage_path
 

@@ -6,7 +6,7 @@ on JAX arrays (float32, compiled training loops).
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -15,11 +15,15 @@ from jaxtyping import Float, Int, PRNGKeyArray
 
 from edgepact.errors import InputError
 
-Array = np.ndarray | jax.Array
-"""What the mechanisms compute with: NumPy for exact answers, JAX in compiled loops."""
-
-Scalar = float | np.floating[Any] | Float[Array, ""]
-"""A number, or an array of shape ()."""
+if TYPE_CHECKING:
+    # The array API standard has no static type yet, and a union would ask every caller
+    # that knows which of the two it holds to say so again.
+    Array = Any
+    Scalar = Any
+else:
+    # NumPy for exact answers, JAX in compiled loops.
+    Array = np.ndarray | jax.Array
+    Scalar = float | np.floating | Float[Array, ""]
 
 Layers = Float[Array, "*batch devices"] | Int[Array, "*batch devices"]
 """Layers per device: whole numbers in integer games, stored as floats under JAX."""

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from benchmarks.random_vit import VitShape, write_vit
 
+from benchmarks.random_vit import VitShape, write_vit
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.errors import InputError
 from edgepact.inference.models import embedded

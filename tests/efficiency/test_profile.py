@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.random_vit import VitShape, write_vit
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from scipy.stats import linregress
 
+from benchmarks.random_vit import VitShape, write_vit
 from edgepact.efficiency.profile import REPEATS_MAX, Profile, fit_line, profile
 from edgepact.errors import InputError
 from edgepact.inference import graph

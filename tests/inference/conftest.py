@@ -2,8 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from benchmarks.random_vit import VitShape, write_vit
 
+from benchmarks.random_vit import VitShape, write_vit
 from edgepact.inference import graph
 
 CutVit = Callable[[VitShape], Path]

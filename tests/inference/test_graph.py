@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from benchmarks.random_vit import VitShape, write_vit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from benchmarks.random_vit import VitShape, write_vit
 from edgepact.errors import InputError
 from edgepact.inference import graph
 from edgepact.inference.models import embedded

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.random_vit import VitShape, write_vit
-from benchmarks.staged_inference import SLOWER_PERCENT_MAX
 from PIL import Image
 
+from benchmarks.random_vit import VitShape, write_vit
+from benchmarks.staged_inference import SLOWER_PERCENT_MAX
 from edgepact.errors import InputError
 from edgepact.inference import graph
 from edgepact.inference.codec import decode, encode

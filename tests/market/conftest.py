@@ -5,10 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.market.harness import Processes
 
 from edgepact.inference.models import embedded
 from edgepact.inference.pipeline import Pipeline
+from tests.market.harness import Processes
 
 
 @pytest.fixture

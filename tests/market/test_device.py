@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.market.harness import DEVICE
 
 from edgepact.errors import InputError, MarketError
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device import DeviceConfig, best_layers, find_images, run_device
 from edgepact.mechanisms.satisfaction import FAMILIES
+from tests.market.harness import DEVICE
 
 SATISFACTION: dict[str, Callable[[float], float]] = {
     "log1p": math.log1p,

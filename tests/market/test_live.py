@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.market.harness import Processes, finish, wait_until
 
 from edgepact.market.ledger import Ledger
+from tests.market.harness import Processes, finish, wait_until
 
 
 def settled_lines(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from tests.market.harness import Device, image, inputs_at, parameters, served
 
 from edgepact.errors import InputError
 from edgepact.inference.models import embedded
@@ -21,6 +20,7 @@ from edgepact.market.ledger import Ledger
 from edgepact.market.protocol import BODY_BYTES_MAX, HEADER_LENGTH, encode_request
 from edgepact.market.rounds import FixedPrice, RoundResult
 from edgepact.market.server import MarketServer, ServeConfig
+from tests.market.harness import Device, image, inputs_at, parameters, served
 
 CUT = 4
 IMAGES_PER_ROUND = 5

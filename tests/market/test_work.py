@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from tests.market.harness import image, inputs_at
 
 from edgepact.errors import InputError
 from edgepact.inference.codec import CODECS
@@ -17,6 +16,7 @@ from edgepact.market.work import (
     picked_for_audit,
     unpack,
 )
+from tests.market.harness import image, inputs_at
 
 
 @pytest.fixture(scope="module")

@@ -288,9 +288,7 @@ def test_candidates_hold_the_optimum(game: Game) -> None:
     prices, profits = candidates(game)
     alone = settle(game, 0.0, np.zeros(len(game.fleet))).server_utility
     best = equilibrium(game)
-    assert np.max(profits) == pytest.approx(
-        float(best.server_utility - alone), rel=1e-7, abs=1e-7
-    )
+    assert np.max(profits) == pytest.approx(float(best.server_utility - alone), rel=1e-7, abs=1e-7)
     assert np.any(prices == best.price)
 
 

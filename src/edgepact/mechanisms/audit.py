@@ -8,10 +8,9 @@ not truthful; the gain falls about as one over the number of devices.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -95,18 +94,14 @@ def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
     best, tried = 0.0, 0
     for device in np.argsort(-result.layers, kind="stable")[:DEVICES_MAX]:
         only = jax.tree.map(lambda column, at=device: column[at : at + 1], game.fleet)
-        alone = eqx.tree_at(lambda g: g.fleet, game, only)
+        alone = replace(game, fleet=only)
         for report in ("alpha", "capacity"):
             around, step = 1.0, 64.0
             for _ in range(1 + ZOOMS):
                 gains = []
                 lies = np.geomspace(around / step, around * step, FACTORS)
                 for factor in lies:
-                    told = eqx.tree_at(
-                        lambda fleet, name=report: getattr(fleet, name),
-                        only,
-                        getattr(only, report) * factor,
-                    )
+                    told = replace(only, **{report: getattr(only, report) * factor})
                     answer = outcome(alone, price_after(device, alone, told))
                     gains.append(float(answer.device_utility[0] - result.device_utility[device]))
                 around = float(lies[int(np.argmax(gains))])
@@ -127,7 +122,7 @@ def _price_by_solving(game: Game) -> PriceAfter:
             return column
 
         fleet = jax.tree.map(put, game.fleet, told)
-        return equilibrium(eqx.tree_at(lambda g: g.fleet, game, fleet)).price
+        return equilibrium(replace(game, fleet=fleet)).price
 
     return price_after
 
@@ -145,7 +140,7 @@ def _price_in_crowd(game: Game) -> PriceAfter:
     profits = profits[near][order]
 
     def profit_from(alone: Game, fleet: Fleet) -> Any:
-        layers = best_response(eqx.tree_at(lambda g: g.fleet, alone, fleet), prices)[:, 0]
+        layers = best_response(replace(alone, fleet=fleet), prices)[:, 0]
         return (alone.saving[0] - prices) * layers
 
     def price_after(device: int, alone: Game, told: Fleet) -> Any:

@@ -166,7 +166,9 @@ def _wright_omega(z: Array) -> Array:
     xp = _namespace(z)
     # w + ln w is concave in w, so Newton from the left of the root climbs to it; these
     # starts are left of it or close enough that six steps reach the last bit.
-    w = xp.where(z > 1.0, z - xp.log(xp.where(z > 1.0, z, 1.0)), xp.exp(xp.clip(z, None, 1.0) - 1.0))
+    w = xp.where(
+        z > 1.0, z - xp.log(xp.where(z > 1.0, z, 1.0)), xp.exp(xp.clip(z, None, 1.0) - 1.0)
+    )
     w = xp.where(z < -4.0, xp.exp(xp.clip(z, None, 1.0)), w)
     for _ in range(6):
         w = w * (1.0 + z - xp.log(w)) / (1.0 + w)

@@ -140,13 +140,13 @@ def _reverse(
 
 
 class Memory(NamedTuple):
-    """The latest rounds played, a ring; `count` is the number of rounds ever stored."""
+    """The latest rounds played, a ring; `rounds` is the number ever stored."""
 
     observation: Float[Array, "memory features"]
     action: Float[Array, "memory action"]
     reward: Float[Array, " memory"]
     expert: Float[Array, "memory action"]
-    count: Float[Array, ""]
+    rounds: Float[Array, ""]
 
 
 class DiffusionLearner(NamedTuple):
@@ -256,7 +256,7 @@ class Diffusion(Solver):
     ) -> DiffusionLearner:
         constants = chain(self.schedule, self.steps)
         memory = learner.memory
-        fading = jnp.exp(-memory.count / self.exploration_rounds)
+        fading = jnp.exp(-memory.rounds / self.exploration_rounds)
         uniform_share = self.exploration_floor + (1.0 - self.exploration_floor) * fading
 
         def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array, Array]:
@@ -273,19 +273,19 @@ class Diffusion(Solver):
 
         keys = jax.random.split(key, self.games)
         states, observation, action, reward, shown = jax.vmap(one)(keys, learner.states)
-        slots = (memory.count.astype(int) + jnp.arange(self.games)) % self.memory
+        slots = (memory.rounds.astype(int) + jnp.arange(self.games)) % self.memory
         memory = Memory(
             memory.observation.at[slots].set(observation),
             memory.action.at[slots].set(action),
             memory.reward.at[slots].set(reward),
             memory.expert.at[slots].set(shown),
-            memory.count + self.games,
+            memory.rounds + self.games,
         )
         return learner._replace(memory=memory, states=states)
 
     def _learn(self, learner: DiffusionLearner, key: PRNGKeyArray) -> DiffusionLearner:
         of_batch, of_draws = jax.random.split(key)
-        filled = jnp.minimum(learner.memory.count, self.memory)
+        filled = jnp.minimum(learner.memory.rounds, self.memory)
         rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
         if self.mode == "value":
             learner = self._learn_values(learner, rows, filled)

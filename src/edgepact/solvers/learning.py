@@ -114,7 +114,7 @@ def train(
     curves = []
     for start in range(0, epochs, chunk):
         carry, curve = run(carry, keys[:, start : start + chunk])
-        curves.append(jax.block_until_ready(curve))
+        curves.append(jax.tree.map(lambda part: part.block_until_ready(), curve))
         on_epochs(min(start + chunk, epochs))
     utility, action = (jnp.concatenate(parts, axis=1) for parts in zip(*curves, strict=True))
     return Training(carry[0], utility, action)

@@ -159,9 +159,7 @@ class PPO(Solver):
             return (advantage, value), advantage
 
         start = (jnp.zeros_like(last), last)
-        _, advantage = jax.lax.scan(
-            backwards, start, (rounds.reward, rounds.value), reverse=True
-        )
+        _, advantage = jax.lax.scan(backwards, start, (rounds.reward, rounds.value), reverse=True)
         return advantage
 
     def _loss(
@@ -187,14 +185,13 @@ def _log_density(action: Array, mean: Array, log_spread: Array) -> Array:
 def _orthogonal(network: Network, last_scale: float, key: PRNGKeyArray) -> Network:
     """Orthogonal weights, zero biases; the last layer scaled down."""
     layers = []
-    for at, (layer, key) in enumerate(
-        zip(network.layers, jax.random.split(key, len(network.layers)), strict=True)
-    ):
+    keys = jax.random.split(key, len(network.layers))
+    for at, layer in enumerate(network.layers):
         scale = last_scale if at == len(network.layers) - 1 else 2.0**0.5
-        weight = jax.nn.initializers.orthogonal(scale)(key, layer.weight.shape)
+        weight = jax.nn.initializers.orthogonal(scale)(keys[at], layer.weight.shape)
         layers.append(
             eqx.tree_at(
-                lambda each: (each.weight, each.bias), layer, (weight, jnp.zeros_like(layer.bias))
+                lambda each: (each.weight, each.bias), layer, (weight, jnp.zeros(len(weight)))
             )
         )
     return eqx.tree_at(lambda net: net.layers, network, tuple(layers))

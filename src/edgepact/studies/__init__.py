@@ -13,7 +13,5 @@ def _study(module: str) -> Callable[[Path, bool], None]:
     return run
 
 
-STUDIES: dict[str, Callable[[Path, bool], None]] = {
-    name: _study(name) for name in ("fig4", "fig5")
-}
+STUDIES: dict[str, Callable[[Path, bool], None]] = {name: _study(name) for name in ("fig4", "fig5")}
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""

@@ -20,7 +20,10 @@ def utility_curve(findings: Findings) -> Figure:
         np.concatenate(
             [
                 np.linspace(float(game.price_min), float(game.price_max), 3001),
-                *(np.clip(breakpoints(game) + e, game.price_min, game.price_max) for e in (-1e-9, 0)),
+                *(
+                    np.clip(breakpoints(game) + e, game.price_min, game.price_max)
+                    for e in (-1e-9, 0)
+                ),
             ]
         )
     )

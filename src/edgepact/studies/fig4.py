@@ -10,6 +10,7 @@ settings chosen on this very game, in its favour.
 
 import csv
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -105,6 +106,10 @@ def learn(config: Config) -> Curves:
     learning = {}
     for name, solver in SOLVERS.items():
         with progress_bar(name) as advance:
+
+            def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
+                show(done, config.epochs)
+
             started = time.process_time()
             training = train(
                 solver,
@@ -112,7 +117,7 @@ def learn(config: Config) -> Curves:
                 jax.random.key(config.seed),
                 seeds=config.seeds,
                 epochs=config.epochs,
-                on_epochs=lambda done, show=advance: show(done, config.epochs),
+                on_epochs=on_epochs,
             )
             spent = time.process_time() - started
         learning[name] = Learning(np.asarray(training.utility), np.asarray(training.action), spent)

@@ -227,7 +227,10 @@ def _audit(findings: Findings) -> str:
         ],
         ["Server's utility alone", f"{alone:.2f} credits"],
         ["… at the exact best price for all", f"{float(best.server_utility):.2f} credits"],
-        ["… with a price for each device", f"{float(findings.personal.server_utility):.2f} credits"],
+        [
+            "… with a price for each device",
+            f"{float(findings.personal.server_utility):.2f} credits",
+        ],
         ["… first best, all surplus to it", f"{float(findings.first.server_utility):.2f} credits"],
     ]
     text = (
@@ -249,9 +252,7 @@ def _ledger(findings: Findings) -> str:
     ]
     totals = [sum(devices.get(name, 0) for devices in paid.values()) for name in names]
     rows.append(
-        ["all"]
-        + [f"{total / MICRO:.6f}" for total in totals]
-        + [f"{sum(totals) / MICRO:.6f}"]
+        ["all"] + [f"{total / MICRO:.6f}" for total in totals] + [f"{sum(totals) / MICRO:.6f}"]
     )
     statement = findings.statement
     state = "equal" if statement.balanced else "DO NOT EQUAL"

@@ -57,7 +57,5 @@ def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
         layers = (str(each["layers"].get(name, "")) for name in names)
         paid = sum(each["paid_microcredits"].values()) / 1e6
         delivered = str(sum(each["images"].values()))
-        table.add_row(
-            str(each["round"]), f"{each['price']:.4f}", *layers, delivered, f"{paid:.3f}"
-        )
+        table.add_row(str(each["round"]), f"{each['price']:.4f}", *layers, delivered, f"{paid:.3f}")
     return table
