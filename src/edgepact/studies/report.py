@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import re
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from html import escape
@@ -178,7 +179,9 @@ def _svg(figure: Figure) -> str:
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "edgepact"}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "<figure>" + buffer.getvalue()[buffer.getvalue().index("<svg") :] + "</figure>"
+    drawing = buffer.getvalue()
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.S)
+    return f"<figure>{drawing}</figure>"
 
 
 def _gallery(config: Any, findings: Findings) -> str:

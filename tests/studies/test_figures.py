@@ -1,0 +1,40 @@
+"""The studies of the article's figures, in small."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepact.studies import STUDIES
+from edgepact.studies.fig4 import SOLVERS, stays_above
+
+
+def test_after_which_epoch_a_seed_stays_above_the_mark() -> None:
+    share = np.array(
+        [
+            [0.5, 0.995, 0.98, 0.995, 0.999],  # above, below again, above from the fourth epoch on
+            [0.999, 0.999, 0.999, 0.999, 0.999],
+            [0.999, 0.999, 0.999, 0.999, 0.9],
+        ]
+    )
+    assert stays_above(share, 0.99) == [3, 0, None]
+
+
+@pytest.mark.slow
+def test_both_figures_in_small(tmp_path: Path) -> None:
+    for name in ("fig4", "fig5"):
+        STUDIES[name](tmp_path / name, True)
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        assert set(metrics["solvers"]) == set(SOLVERS)
+        assert metrics["rounds_per_epoch"] == 64
+        assert (tmp_path / name / f"{name}.png").stat().st_size > 10_000
+        rows = list(csv.DictReader((tmp_path / name / "curves.csv").open()))
+        assert len(rows) == len(SOLVERS) * 2 * 20
+        best = metrics["optimum"]
+        assert all(float(row["utility"]) <= best + 1e-3 for row in rows)
+
+
+def test_an_epoch_is_as_many_rounds_for_everyone() -> None:
+    assert {solver.rounds_per_epoch for solver in SOLVERS.values()} == {64}
