@@ -134,8 +134,9 @@ def _price_in_crowd(game: Game) -> PriceAfter:
     prices further below the optimum than twice that need not be looked at, and
     in a crowd breakpoints are so dense that no others are needed.
     """
-    prices, profits = candidates(game)
-    near = profits >= profits.max() - 2.0 * game.saving.max() * game.layers_max
+    reach = 2.0 * game.saving.max() * game.layers_max
+    prices, profits = candidates(game, below_best=reach)
+    near = profits >= profits.max() - reach
     prices, order = np.unique(prices[near], return_index=True)
     profits = profits[near][order]
 

@@ -17,6 +17,7 @@ one local maximum per piece, but at an entry price its slope jumps *up*, so
 heterogeneous fleets have several peaks and local search can stop on a wrong
 one. The exact optimum sorts all those breakpoints and sweeps them once with
 running sums: O(N log N) for continuous layers, O(N L log N L) for integer ones.
+Of very many breakpoints most are ruled out by one pass of counting before that.
 
 Everything is written against the array API standard: with NumPy arrays it
 computes at once in float64, with JAX arrays it can be compiled and vmapped.
@@ -25,6 +26,8 @@ Ties are broken as in a strong Stackelberg equilibrium: an indifferent device
 does what the server prefers, and of several best prices the largest is taken.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -142,23 +145,28 @@ def equilibrium(game: Game) -> Outcome:
     """The exact Stackelberg equilibrium under complete information."""
     if game.integer:
         thresholds = _layer_prices(game)
-        price = _best(*_whole_candidates(game, thresholds))
+        price = _best(*_whole_candidates(game, thresholds, 0.0))
         return settle(game, price, _whole_supply(thresholds, price[..., None], game.saving))
     supply = _interior(game)
-    price = _best(*_smooth_candidates(game, supply))
+    price = _best(*_smooth_candidates(game, supply, 0.0))
     return settle(game, price, _smooth_supply(game, supply, price[..., None], game.saving))
 
 
 def candidates(
-    game: Game,
+    game: Game, *, below_best: float = math.inf
 ) -> tuple[Float[Array, " candidates"], Float[Array, " candidates"]]:
     """The finitely many prices one of which is optimal, and the profit G at each.
 
     Entries that stand for no real price come with a profit of minus infinity.
+
+    Args:
+        game: the game.
+        below_best: prices that earn at least this much less than the best may be
+            left out, credits. It saves most of the sorting of a large fleet.
     """
     if game.integer:
-        return _whole_candidates(game, _layer_prices(game))
-    return _smooth_candidates(game, _interior(game))
+        return _whole_candidates(game, _layer_prices(game), below_best)
+    return _smooth_candidates(game, _interior(game), below_best)
 
 
 def breakpoints(game: Game) -> Float[Array, " breakpoints"]:
@@ -365,36 +373,42 @@ def _participation_price(game: Game, room: Array, cap: Array) -> Float[Array, " 
     return fleet.alpha * average
 
 
-def _smooth_candidates(game: Game, supply: _Interior) -> tuple[Array, Array]:
+def _smooth_candidates(game: Game, supply: _Interior, below_best: float) -> tuple[Array, Array]:
     """Sweeps entries and saturations in order of price, keeping sums of supply laws."""
     xp = _namespace(game.fleet.A)
     b = game.saving
+    common = _is_common(b)
     k, c, cap = supply.intercept, supply.coefficient, supply.cap
     prices = xp.concat([supply.entry, supply.saturation])
     changes = [xp.concat([k, cap - k]), xp.concat([c, -c])]
-    if not _is_common(b):
+    if not common:
         changes += [xp.concat([b * k, b * (cap - k)]), xp.concat([b * c, -b * c])]
-    prices, *changes = _at_most(game.price_max, prices, *changes)
-    prices = xp.clip(prices, game.price_min, game.price_max)
+
+    def trade(price: Array, sums: list[Array]) -> tuple[Array, Array]:
+        k, c, bk, bc = sums if len(sums) == 4 else (*sums, b[0] * sums[0], b[0] * sums[1])
+        term = _price_term(game, price)
+        return k + c * term, bk + bc * term
+
+    window, prices, changes = _promising(game, below_best, prices, changes, trade)
+    prices = xp.clip(prices, window.low, window.high)
     order = xp.argsort(prices)
-    low = xp.full((1,), game.price_min, dtype=b.dtype)
-    left = xp.concat([low, xp.take(prices, order)])
-    right = xp.concat([left[1:], xp.full((1,), game.price_max, dtype=b.dtype)])
-    zero = xp.zeros((1,), dtype=b.dtype)
-    sums = [xp.concat([zero, xp.cumulative_sum(xp.take(each, order))]) for each in changes]
+    left = xp.concat([xp.asarray([window.low], dtype=b.dtype), xp.take(prices, order)])
+    right = xp.concat([left[1:], xp.asarray([window.high], dtype=b.dtype)])
+    sums = [
+        xp.cumulative_sum(xp.concat([xp.asarray([start], dtype=b.dtype), xp.take(change, order)]))
+        for start, change in zip(window.sums, changes, strict=True)
+    ]
     k, c = sums[:2]
-    bk, bc = sums[2:] if len(sums) == 4 else (b[0] * k, b[0] * c)
     # Between equal breakpoints the sums are half updated and stand for no real supply.
     real = xp.concat([left[1:] > left[:-1], xp.ones((1,), dtype=bool)])
     # Where everybody has saturated, rounding leaves a trace of c that means nothing.
     elastic = c > 16 * xp.finfo(b.dtype).eps * xp.max(c)
-    peak = _peak(game, k, c, bc, elastic, left, right)
+    peak = _peak(game, k, c, b[0] * c if common else sums[3], elastic, left, right)
     tried, profits = [], []
     for price in (left, peak, right):
-        term = _price_term(game, price)
-        profit = bk + bc * term - price * (k + c * term)
+        supplied, saved = trade(price, sums)
         tried.append(price)
-        profits.append(xp.where(real, profit, -xp.inf))
+        profits.append(xp.where(real, saved - price * supplied, -xp.inf))
     return xp.concat(tried), xp.concat(profits)
 
 
@@ -409,35 +423,117 @@ def _peak(
     return xp.clip(xp.where(elastic, stationary, left), left, right)
 
 
-def _whole_candidates(game: Game, thresholds: Array) -> tuple[Array, Array]:
+def _whole_candidates(game: Game, thresholds: Array, below_best: float) -> tuple[Array, Array]:
     """Profit falls between layer prices, so the optimum lies at one of them.
 
     Entry j stands for buying the j cheapest layers at the price of the last.
     """
     xp = _namespace(thresholds)
     b = game.saving
-    flat = xp.reshape(thresholds, (-1,))
-    if _is_common(b):
-        (prices,) = _at_most(game.price_max, flat)
+    common = _is_common(b)
+    prices = xp.reshape(thresholds, (-1,))
+    changes = [xp.broadcast_to(xp.ones((1,), dtype=prices.dtype), prices.shape)]
+    if not common:
+        changes += [xp.reshape(xp.broadcast_to(b[:, None], thresholds.shape), (-1,))]
+
+    def trade(price: Array, sums: list[Array]) -> tuple[Array, Array]:
+        return sums[0], sums[1] if len(sums) == 2 else b[0] * sums[0]
+
+    window, prices, changes = _promising(game, below_best, prices, changes, trade)
+    before = xp.asarray([window.sums[0]], dtype=prices.dtype)
+    bought = xp.concat([before, before + xp.arange(1, prices.shape[0] + 1, dtype=prices.dtype)])
+    if common:
         prices = xp.sort(prices)
-        saved = b[0] * xp.arange(1, prices.shape[0] + 1, dtype=prices.dtype)
+        saved = b[0] * bought
     else:
-        savings = xp.reshape(xp.broadcast_to(b[:, None], thresholds.shape), (-1,))
-        prices, savings = _at_most(game.price_max, flat, savings)
         # Of layers at one price the server wants those first that save it most.
-        order = xp.argsort(-savings, stable=True)
+        order = xp.argsort(-changes[1], stable=True)
         order = xp.take(order, xp.argsort(xp.take(prices, order), stable=True))
         prices = xp.take(prices, order)
-        saved = xp.cumulative_sum(xp.take(savings, order))
+        start = xp.asarray([window.sums[1]], dtype=prices.dtype)
+        saved = xp.cumulative_sum(xp.concat([start, xp.take(changes[1], order)]))
     forced = xp.sum(prices < game.price_min)  # layers supplied even at the lowest price
-    bought = xp.arange(prices.shape[0] + 1, dtype=prices.dtype)
-    most = xp.full((1,), game.price_max, dtype=prices.dtype)
-    # Buying nothing is best at the largest price at which nobody offers a layer.
-    prices = xp.concat([xp.minimum(xp.concat([prices, most])[:1], most), prices])
-    prices = xp.clip(prices, game.price_min, None)
-    saved = xp.concat([xp.zeros((1,), dtype=saved.dtype), saved])
+    most = xp.asarray([window.high], dtype=prices.dtype)
+    # Buying no more is best at the largest price at which nobody offers a further layer
+    # (nothing), or was best below the window (something).
+    first = xp.minimum(xp.concat([prices, most])[:1], most)
+    first = xp.where(before > 0, xp.asarray([window.low], dtype=prices.dtype), first)
+    prices = xp.clip(xp.concat([first, prices]), game.price_min, None)
     real = (bought >= forced) & (prices <= game.price_max)
     return prices, xp.where(real, saved - xp.where(real, prices, 0.0) * bought, -xp.inf)
+
+
+BINS = 4096
+"""Bins in which breakpoints are counted before the promising ones are sorted."""
+
+COUNTED_MIN = 4 * BINS
+"""Fewer breakpoints than this are sorted at once."""
+
+
+class _Window(NamedTuple):
+    """Prices among which the best one is, and the sums of all changes below them."""
+
+    low: Scalar
+    high: Scalar
+    sums: list[Scalar]
+
+
+Trade = Callable[[Array, list[Array]], tuple[Array, Array]]
+"""Layers supplied, and what they save the server, from prices and sums of changes."""
+
+
+def _promising(
+    game: Game, below_best: float, prices: Array, changes: list[Array], trade: Trade
+) -> tuple[_Window, Array, list[Array]]:
+    """Leaves out breakpoints that cannot matter, since sorting is what takes time.
+
+    Supply, and what it saves, grow with the price. Between two prices the profit
+    is therefore at most what is saved at the upper one less what the supply at
+    the lower one costs there, and a bin whose bound is below the profit at some
+    edge holds no optimum. Sums at the edges need one pass of counting. Rounding
+    may put a breakpoint into the bin beside its own, so the window is one bin
+    wider on each side than the bounds say.
+
+    NumPy drops what it leaves out; under JAX shapes are fixed, so breakpoints
+    above the largest price move to infinity and change nothing there.
+    """
+    whole = _Window(game.price_min, game.price_max, [0.0] * len(changes))
+    if not isinstance(prices, np.ndarray):
+        xp = _namespace(prices)
+        within = prices <= game.price_max
+        changes = [xp.where(within, change, 0.0) for change in changes]
+        return whole, xp.where(within, prices, xp.inf), changes
+    if below_best == math.inf:
+        within = prices <= game.price_max
+        return whole, prices[within], [change[within] for change in changes]
+    # Above what a layer saves at most, profit falls as soon as anybody supplies.
+    top = max(game.price_min, min(game.price_max, max(game.saving.max(), prices.min())))
+    whole, within = whole._replace(high=top), prices <= top
+    prices, changes = prices[within], [change[within] for change in changes]
+    if len(prices) < COUNTED_MIN or top <= game.price_min:
+        return whole, prices, changes
+
+    edges = np.linspace(game.price_min, top, BINS + 1)
+    index = ((prices - game.price_min) * (BINS / (top - game.price_min))).astype(np.intp)
+    np.clip(index, 0, BINS - 1, out=index)
+    sums = [_summed(np.bincount(index, change, BINS)) for change in changes]
+    supplied, saved = trade(edges, sums)
+    paid = edges * supplied
+    # What rounding of the sums can come to, intercepts being their largest terms.
+    largest = np.max(np.abs(sums[0])) + np.max(np.abs(supplied))
+    slack = below_best + 1e-9 * max(top, game.saving.max()) * largest
+    # The first edge is left out: layers that are forced on the server cost something there.
+    reached = np.max((saved - paid)[1:])
+    possible = np.flatnonzero(saved[1:] - paid[:-1] >= reached - slack)
+    first, last = max(possible[0] - 1, 0), min(possible[-1] + 1, BINS - 1)
+    inside = (index >= first) & (index <= last)
+    window = _Window(edges[first], edges[last + 1], [total[first] for total in sums])
+    return window, prices[inside], [change[inside] for change in changes]
+
+
+def _summed(changes: np.ndarray) -> np.ndarray:
+    """Running sums with a zero in front."""
+    return np.concatenate([np.zeros(1), np.cumsum(changes)])
 
 
 def _best(prices: Array, profits: Array) -> Any:
@@ -452,16 +548,3 @@ def _is_common(b: Array) -> bool:
     Values that JAX only traces are unknown; then the general sums are kept.
     """
     return isinstance(b, np.ndarray) and bool(np.all(b == b[:1]))
-
-
-def _at_most(price_max: Scalar, prices: Array, *columns: Array) -> list[Array]:
-    """Takes breakpoints above the largest price out of the sums.
-
-    NumPy drops them, which makes the sort shorter; under JAX shapes are fixed,
-    so the price becomes infinite and what would change there becomes 0.
-    """
-    within = prices <= price_max
-    if isinstance(prices, np.ndarray):
-        return [prices[within], *(column[within] for column in columns)]
-    xp = _namespace(prices)
-    return [xp.where(within, prices, xp.inf), *(xp.where(within, c, 0.0) for c in columns)]
