@@ -3,14 +3,15 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from edgepact.fleet import Fleet
+from edgepact.fleet import SIZE_MIN, Fleet
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:
     # Round values make coincidences likely: equal thresholds, prices exactly at one.
-    fine = st.floats(low, high, allow_nan=False, allow_infinity=False)
+    # Smaller ones than SIZE_MIN are refused wherever games are read.
+    fine = st.floats(low, high).filter(lambda x: x == 0.0 or abs(x) >= SIZE_MIN)
     coarse = st.integers(int(np.ceil(low * 4)), int(np.floor(high * 4))).map(lambda k: k / 4)
     return st.one_of(fine, coarse.filter(lambda x: low <= x <= high))
 
