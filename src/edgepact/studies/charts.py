@@ -14,25 +14,38 @@ DEPTH = LinearSegmentedColormap.from_list("depth", ["#f2f7f5", "#0b6e4f"])
 
 def utility_curve(findings: Findings) -> Figure:
     """The server's utility at every price, its breakpoints, and the prices posted."""
+    figure = Figure(figsize=(8.6, 4.0), layout="constrained")
+    whole, close = figure.subplots(1, 2, width_ratios=(3, 2))
     game = findings.market.game
-    figure, axes = _figure(8.6, 4.0)
-    prices = np.unique(
-        np.concatenate(
-            [
-                np.linspace(float(game.price_min), float(game.price_max), 3001),
-                *(
-                    np.clip(breakpoints(game) + e, game.price_min, game.price_max)
-                    for e in (-1e-9, 0)
-                ),
-            ]
-        )
-    )
-    axes.plot(prices, outcome(game, prices).server_utility, color=INK, linewidth=1.1, zorder=2)
+    low, high = float(game.price_min), float(game.price_max)
+    posted = [each.price for each in findings.rounds]
+    best = float(findings.best.price)
+    reach = 0.03 * (high - low)
+    near = (max(low, min(*posted, best) - reach), min(high, max(*posted, best) + reach))
+    for axes, (left, right) in ((whole, (low, high)), (close, near)):
+        _draw_utility(axes, findings, left, right)
+        _clean(axes)
+    whole.set_ylabel("server's utility, credits")
+    whole.set_title("every price")
+    close.set_title("around the quotes")
+    if len(findings.rounds) > 1:
+        figure.colorbar(close.collections[0], ax=close, label="round", pad=0.02)
+    figure.supxlabel("price, credits per layer  (ticks: where a device adds a layer)", fontsize=10)
+    return figure
+
+
+def _draw_utility(axes: Axes, findings: Findings, left: float, right: float) -> None:
+    game, best = findings.market.game, findings.best
     points = breakpoints(game)
-    points = points[np.isfinite(points)]
-    floor = axes.get_ylim()[0]
+    points = points[(points >= left) & (points <= right)]
+    # The curve jumps at each breakpoint, so it is evaluated on both sides.
+    prices = np.concatenate([np.linspace(left, right, 1001), points, points - 1e-9 * right])
+    prices = np.unique(np.clip(prices, left, right))
+    utility = outcome(game, prices).server_utility
+    axes.plot(prices, utility, color=INK, linewidth=1.1, zorder=2)
+    floor = float(utility.min()) - 0.06 * float(np.ptp(utility))
     axes.plot(points, np.full_like(points, floor), "|", color=QUIET, markersize=9, zorder=1)
-    posted = axes.scatter(
+    axes.scatter(
         [each.price for each in findings.rounds],
         [each.utility for each in findings.rounds],
         c=[each.number for each in findings.rounds],
@@ -42,27 +55,12 @@ def utility_curve(findings: Findings) -> Figure:
         linewidth=0.8,
         zorder=4,
     )
-    axes.plot(
-        float(findings.best.price),
-        float(findings.best.server_utility),
-        "*",
-        color=SERVER,
-        markersize=15,
-        zorder=3,
-    )
+    peak = (float(best.price), float(best.server_utility))
+    axes.plot(*peak, "*", color=SERVER, markersize=15, zorder=3)
     axes.annotate(
-        "exact optimum",
-        (float(findings.best.price), float(findings.best.server_utility)),
-        xytext=(10, 6),
-        textcoords="offset points",
-        color=SERVER,
+        "exact optimum", peak, xytext=(0, 10), textcoords="offset points", ha="center", color=SERVER
     )
-    if len(findings.rounds) > 1:
-        figure.colorbar(posted, ax=axes, label="round", pad=0.02)
-    axes.set_xlabel("price, credits per layer  (ticks below: where a device adds a layer)")
-    axes.set_ylabel("server's utility, credits")
-    axes.set_ylim(bottom=floor)
-    return figure
+    axes.set_ylim(floor, peak[1] + 0.12 * (peak[1] - floor))
 
 
 def price_trajectory(findings: Findings) -> Figure:
@@ -71,15 +69,12 @@ def price_trajectory(findings: Findings) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     numbers = [each.number for each in findings.rounds]
     above.plot(numbers, [each.price for each in findings.rounds], "o-", color=DEVICE)
-    above.axhline(float(findings.best.price), color=SERVER, linestyle=":")
-    above.annotate(
-        "exact optimum under complete information",
-        (numbers[-1], float(findings.best.price)),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-        color=SERVER,
-    )
+    best = float(findings.best.price)
+    above.axhline(best, color=SERVER, linestyle=":", label="exact optimum, all costs known")
+    above.legend(frameon=False, loc="upper right")
+    # At least a quarter of the optimum to each side, or small changes look like large ones.
+    furthest = max(0.25 * best, *(1.2 * abs(each.price - best) for each in findings.rounds))
+    above.set_ylim(best - furthest, best + furthest)
     above.set_ylabel("price, credits per layer")
     shares = [100.0 * each.share for each in findings.rounds]
     below.plot(numbers, shares, "o-", color=INK, markersize=4)

@@ -185,7 +185,7 @@ def draw(curves: Curves, config: Config) -> Figure:
         axes.set_xlabel("epoch (64 rounds each)")
         axes.spines[["top", "right"]].set_visible(False)
     whole.set_ylabel("utility of the server, credits")
-    whole.legend(frameon=False, loc="lower right")
+    whole.legend(frameon=False, loc="center right")
     whole.set_title("All of training")
     close.set_title("The last two percent of the range")
     reach = curves.optimum - curves.random_mean
