@@ -1,0 +1,10 @@
+"""Sphinx settings. Build with `make docs`; warnings are errors there."""
+
+project = "edgepact"
+extensions = ["myst_parser", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath", "deflist"]
+exclude_patterns = ["_build"]
+html_theme = "alabaster"
+html_theme_options = {"description": "Split a model, price the work, pay for it."}
+# Links into the repository, such as to examples/, lead nowhere in the HTML.
+suppress_warnings = ["myst.xref_missing"]

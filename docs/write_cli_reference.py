@@ -1,0 +1,46 @@
+"""Writes docs/reference/cli.md from the command line's own help.
+
+Run `python docs/write_cli_reference.py` after a change to the commands; a test compares.
+"""
+
+from pathlib import Path
+
+import typer
+
+from edgepact.cli import app
+
+PAGE = Path(__file__).parent / "reference" / "cli.md"
+COLUMNS = 90
+
+HEAD = """# The command line
+
+The help of every command, as `edgepact COMMAND --help` prints it. Written by
+`python docs/write_cli_reference.py`.
+
+Exit status: 0 for success; 2 for bad input, with one line that names the file or option, what was
+expected and what was found; 130 after Ctrl-C.
+"""
+
+
+def reference() -> str:
+    """The page."""
+    root = typer.main.get_command(app)
+    parts = [HEAD, _section("edgepact", root)]
+    parts += [_section(f"edgepact {name}", each) for name, each in root.commands.items()]
+    return "\n".join(parts)
+
+
+def _section(name: str, command: typer.core.TyperCommand) -> str:
+    context = command.context_class(
+        command,
+        info_name=name,
+        terminal_width=COLUMNS,
+        max_content_width=COLUMNS,
+        help_option_names=["-h", "--help"],
+    )
+    return f"## {name}\n\n```text\n{command.get_help(context).strip()}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(reference(), encoding="utf-8")
