@@ -1,0 +1,219 @@
+"""Documentation runs: its code, its commands, its examples, its links."""
+
+import contextlib
+import importlib.util
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+import typer
+
+from edgepact import cli
+from edgepact.mechanisms.stackelberg import equilibrium, outcome
+from edgepact.scenario import read_market
+from tests.test_cli import process
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
+    ]
+)
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+COMMANDS = typer.main.get_command(cli.app).commands
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Fenced blocks of a language."""
+    pattern = rf"^```{language}\n(.*?)^```$"
+    return re.findall(pattern, page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands_of(page: Path) -> list[tuple[list[str], str]]:
+    """Commands of the console blocks, each with the output that is shown below it."""
+    shown: list[tuple[list[str], str]] = []
+    for block in blocks(page, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            shown.append((shlex.split(command), output.strip()))
+    return shown
+
+
+RUN_PAGE = """
+import doctest, sys
+names = {}
+for at, block in enumerate(sys.stdin.read().split("\\0"), start=1):
+    if ">>>" in block:
+        example = doctest.DocTestParser().get_doctest(block, names, f"block {at}", "page", 0)
+        result = doctest.DocTestRunner().run(example, clear_globs=False)
+        if result.failed:
+            sys.exit(1)
+        names = example.globs
+    else:
+        exec(compile(block, f"block {at}", "exec"), names)
+"""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
+def test_code_runs_and_says_what_it_shows(page: Path) -> None:
+    # As a reader runs it: in an interpreter of its own, without the checks of types that slow
+    # down what is called a thousand times.
+    answer = subprocess.run(
+        [sys.executable, "-W", "error", "-c", RUN_PAGE],
+        input="\0".join(blocks(page, "python")),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    assert (answer.returncode, answer.stderr) == (0, ""), answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=named)
+def test_commands_exist_and_print_what_is_shown(
+    page: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for words, output in commands_of(page):
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "python":
+            assert (ROOT / words[1]).is_file()
+        else:
+            assert words[0] == "edgepact"
+            command = COMMANDS[words[1]]
+            # Parsing alone: unknown options and impossible values are errors.
+            command.make_context(words[1], words[2:])
+        if output:
+            answer = process(*words[1:])
+            assert answer.returncode == 0, answer.stderr
+            assert_same(json.loads(answer.stdout), json.loads(output))
+
+
+def assert_same(got: object, shown: object) -> None:
+    """Equal, up to what another processor makes of the last digits."""
+    if isinstance(shown, dict):
+        assert isinstance(got, dict)
+        assert list(got) == list(shown)
+        for key in shown:
+            assert_same(got[key], shown[key])
+    else:
+        assert got == pytest.approx(shown, rel=1e-6)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(
+        r"\]\(([^)#]+)(?:#[^)]*)?\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    )
+    links += [f"{target}.md" for target in re.findall(r"\{doc\}`([^`]+)`", text)]
+    for link in links:
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_installing_names_no_index(page: Path) -> None:
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if "pip install" in line:
+            assert "://" not in line
+            assert "index" not in line
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_has_help_and_a_place_in_the_docs(name: str) -> None:
+    command = COMMANDS[name]
+    told = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert command.help
+    assert f"`edgepact {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+    for option in command.params:
+        assert option.help or option.name == "help", f"{name} {option.name} has no help"
+        for flag in option.opts:
+            if flag.startswith("--"):
+                assert re.search(rf"(?<![\w-]){flag}(?![\w-])", told), f"{name} {flag}"
+
+
+def test_reference_of_the_command_line_is_current() -> None:
+    writer = runpy.run_path(str(ROOT / "docs" / "write_cli_reference.py"))
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    assert page == writer["reference"](), "run `python docs/write_cli_reference.py`"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=named)
+def test_examples_solve_and_no_other_price_is_better(path: Path) -> None:
+    game = read_market(path).game
+    best = equilibrium(game)
+    prices = np.linspace(game.price_min, game.price_max, 5001)[1:]
+    assert np.max(outcome(game, prices).server_utility) <= best.server_utility + 1e-9
+    assert np.sum(best.layers) > 0, "somebody takes part"
+
+
+def test_the_live_example_is_about_the_embedded_model() -> None:
+    from edgepact.efficiency.partition import LayerCosts
+    from edgepact.inference.models import embedded
+
+    costs = LayerCosts.of_model(embedded())
+    game = read_market(ROOT / "examples" / "live.toml").game
+    assert game.layers_max == costs.layers_max
+    assert np.allclose(game.fleet.A, costs.A, rtol=0.01)
+    assert np.allclose(game.fleet.B, costs.B, rtol=0.01)
+
+
+def bridge() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "bridge_toll", ROOT / "examples" / "bridge_toll.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["bridge_toll"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_example_problem_has_a_true_oracle() -> None:
+    problem = bridge().BridgeToll(drivers=9)
+    for seed in range(5):
+        state = problem.reset(jax.random.key(seed))
+        best = problem.optimum(state)
+        _, payoff = problem.step(jax.random.key(0), state, problem.best_action(state))
+        assert float(payoff.leader) == pytest.approx(float(best.leader), rel=0.12)
+        actions = np.linspace(-1.0, 1.0, 401, dtype=np.float32)[:, None]
+        others = jax.vmap(
+            lambda action, state=state: problem.step(jax.random.key(0), state, action)
+        )
+        assert np.max(others(actions)[1].leader) <= float(best.leader) + 1e-4
+
+
+@pytest.mark.slow
+def test_the_diffusion_model_learns_the_example_problem() -> None:
+    # A keeper who must post one toll to all days cannot reach what full knowledge of each
+    # day's drivers would: 0.9 * 0.9 of them a head at best, with values uniform on [0.8, 1.8].
+    module = bridge()
+    problem = module.BridgeToll()
+    days = jax.vmap(problem.reset)(jax.random.split(jax.random.key(1), 256))
+    best = float(np.mean(jax.vmap(problem.optimum)(days).leader))
+    blind = 0.9 * 0.9 * problem.drivers / best
+    assert 0.97 * blind < module.main() < 1.03 * blind
+
+
+@pytest.mark.slow
+def test_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    build = pytest.importorskip("sphinx.cmd.build")
+    with contextlib.chdir(ROOT):
+        assert build.build_main(["-q", "-W", "-b", "html", "docs", str(tmp_path)]) == 0
+    assert (tmp_path / "index.html").is_file()
