@@ -106,7 +106,8 @@ def run(
         typer.Option("--images-from", help="A folder of images instead of the sample set."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the report [default: edgepact-run-SEED]")
+        Path | None,
+        typer.Option(help="New folder for the report [default: edgepact-run-SEED, numbered]"),
     ] = None,
     smoke: Annotated[bool, typer.Option(help="Train briefly and play few rounds: a test.")] = False,
 ) -> None:
@@ -127,7 +128,7 @@ def run(
             seed=seed,
             model=model,
             samples=samples,
-            out=out or Path(f"edgepact-run-{seed}"),
+            out=out or _free_folder(f"edgepact-run-{seed}"),
             smoke=smoke,
         )
     )
@@ -357,6 +358,16 @@ def ledger(
 
     for table in statement.tables():
         Console().print(table)
+
+
+def _free_folder(name: str) -> Path:
+    """A folder that is not there yet: a second run must not touch the first one's report."""
+    number = 1
+    folder = Path(name)
+    while folder.exists():
+        number += 1
+        folder = Path(f"{name}-{number}")
+    return folder
 
 
 def _read_tokens(path: Path | None) -> tuple[str, ...]:
