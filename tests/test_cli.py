@@ -269,7 +269,7 @@ class TestBadMarkets:
         told = f"edgepact: {path}: device[1].alpha: expected a finite number above 0, found -3.0\n"
         assert (answer.stdout, answer.stderr) == ("", told)
 
-    @settings(max_examples=25)
+    @settings(max_examples=12)
     @given(
         field=st.sampled_from(sorted(NUMBERS)),
         value=st.one_of(
