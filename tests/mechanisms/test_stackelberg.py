@@ -11,6 +11,7 @@ from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import (
     Game,
+    bayesian_price,
     best_response,
     breakpoints,
     candidates,
@@ -257,6 +258,31 @@ class TestOutsideOption:
         just_below, just_above = best_response(game, np.array([entry - 1e-9, entry + 1e-9]))[:, 0]
         assert just_below == 0
         assert just_above > 1.0
+
+
+class TestBayesianPrice:
+    def test_it_is_the_best_fixed_price_over_many_fleets(self) -> None:
+        prior = FleetPrior()
+
+        def as_numpy(seed: int, size: int) -> Fleet:
+            drawn = prior.sample(jax.random.key(seed), size)
+            return jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
+
+        game = game_of(as_numpy(0, 1), beta=1.0, price_min=0.05, price_max=3.0)
+        price = bayesian_price(game, as_numpy(1, 20_000))
+        fresh = _with(game, as_numpy(2, 50_000))
+        grid = np.linspace(0.05, 3.0, 400)
+        utility = np.array([outcome(fresh, p).server_utility for p in (price, *grid)])
+        spread = utility[1:].max() - utility[1:].min()
+        assert utility[0] >= utility[1:].max() - 2e-3 * spread
+
+    @given(games(), st.integers(0, 5))
+    def test_knowing_the_fleet_is_worth_something(self, game: Game, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        of = rng.integers(0, len(game.fleet), 50)
+        blind = bayesian_price(game, jax.tree.map(lambda column: column[of], game.fleet))
+        known = equilibrium(game).server_utility
+        assert outcome(game, blind).server_utility <= known + ROUNDING * (1 + abs(known))
 
 
 class TestCompiled:

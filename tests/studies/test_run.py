@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -40,13 +39,13 @@ def wait_for_images(folder: Path, run: "subprocess.Popen[str]") -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cwd = tmp_path_factory.mktemp("run")
     run = start("--out", "out", "--images", "6", "--devices", "3", cwd=cwd)
     out, err = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 0, err
     assert "out/report.html" in out
-    yield cwd / "out"
+    return cwd / "out"
 
 
 class TestAWholeRun:

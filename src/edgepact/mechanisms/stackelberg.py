@@ -28,6 +28,7 @@ does what the server prefers, and of several best prices the largest is taken.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -150,6 +151,21 @@ def equilibrium(game: Game) -> Outcome:
     supply = _interior(game)
     price = _best(*_smooth_candidates(game, supply, 0.0))
     return settle(game, price, _smooth_supply(game, supply, price[..., None], game.saving))
+
+
+def bayesian_price(game: Game, sample: Fleet) -> Scalar:
+    """The best price for devices of which only the distribution is known.
+
+    Maximises the expected profit `E[(b - P) L*(P)]` of a device, with the
+    distribution given by a sample: a fleet of many draws is a game of its own,
+    and its exact equilibrium is the answer. Nothing better can be quoted before
+    anything was observed, so this is the honest baseline of a first quote.
+
+    Args:
+        game: its rules and prices count, its fleet does not.
+        sample: devices drawn from what is believed, some thousands.
+    """
+    return equilibrium(replace(game, fleet=sample)).price
 
 
 def candidates(

@@ -68,12 +68,15 @@ def price_trajectory(findings: Findings) -> Figure:
     figure = Figure(figsize=(8.6, 4.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     numbers = [each.number for each in findings.rounds]
-    above.plot(numbers, [each.price for each in findings.rounds], "o-", color=DEVICE)
+    posted = [each.price for each in findings.rounds]
+    above.plot(numbers, posted, "o-", color=DEVICE, label="quoted")
     best = float(findings.best.price)
     above.axhline(best, color=SERVER, linestyle=":", label="exact optimum, all costs known")
-    above.legend(frameon=False, loc="upper right")
+    blind = float(findings.blind.price)
+    above.axhline(blind, color=QUIET, linestyle="--", label="best price that never looks")
+    above.legend(frameon=False, loc="upper right", ncols=2)
     # At least a quarter of the optimum to each side, or small changes look like large ones.
-    furthest = max(0.25 * best, *(1.2 * abs(each.price - best) for each in findings.rounds))
+    furthest = max(0.25 * best, *(1.3 * abs(p - best) for p in (*posted, blind)))
     above.set_ylim(best - furthest, best + furthest)
     above.set_ylabel("price, credits per layer")
     shares = [100.0 * each.share for each in findings.rounds]

@@ -74,6 +74,7 @@ class Findings:
         market: the game that was played.
         profile: of the model on this machine.
         best: the exact equilibrium; `personal` and `first` bound it from above.
+        blind: what the best price brings that is chosen from the prior alone.
         random_utility: the server's mean utility over prices drawn log-uniformly.
         rounds: as played.
         images: one result an image, the last word on each job.
@@ -94,6 +95,7 @@ class Findings:
     best: Outcome
     personal: Outcome
     first: Outcome
+    blind: Outcome
     random_utility: float
     rounds: tuple[PlayedRound, ...]
     images: tuple[tuple[str, ImageResult], ...]
@@ -125,6 +127,7 @@ def find(
     *,
     folder: Path,
     market: Market,
+    prior_price: float,
     profile: Profile,
     model: Path,
     images: Path,
@@ -153,6 +156,7 @@ def find(
         best=best,
         personal=personalised(game),
         first=first_best(game),
+        blind=outcome(game, prior_price),
         random_utility=random_utility,
         rounds=rounds,
         images=tuple(results),
@@ -267,6 +271,8 @@ def as_json(findings: Findings) -> dict[str, Any]:
             "server_utility": float(findings.best.server_utility),
             "layers": findings.best.layers.astype(int).tolist(),
             "personalised_utility": float(findings.personal.server_utility),
+            "prior_only_price": float(findings.blind.price),
+            "prior_only_utility": float(findings.blind.server_utility),
             "first_best_utility": float(findings.first.server_utility),
             "alone_utility": float(game.revenue - np.sum(game.saving) * game.layers_max),
             "random_utility": findings.random_utility,

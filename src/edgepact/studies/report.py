@@ -34,7 +34,8 @@ CHARTS: dict[str, tuple[Callable[[Findings], Figure], str, str]] = {
         charts.price_trajectory,
         "How the price was found",
         "The diffusion model learned in simulation, on fleets drawn like this one, and met this "
-        "fleet for the first time in round 1. Zero is the mean utility of a random price, 100 % "
+        "fleet for the first time in round 1. The dashed price is the best one for fleets of this "
+        "kind, fixed before anything was seen. Zero is the mean utility of a random price, 100 % "
         "the best a server could do that knew every device's costs.",
     ),
     "layers": (
@@ -228,14 +229,15 @@ def _audit(findings: Findings) -> str:
             f"Largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
             f"{audit.largest_gain_from_lying:.3f} credits an image",
         ],
-        ["Server's utility alone", f"{alone:.2f} credits"],
-        ["… at the exact best price for all", f"{float(best.server_utility):.2f} credits"],
-        [
-            "… with a price for each device",
-            f"{float(findings.personal.server_utility):.2f} credits",
-        ],
-        ["… first best, all surplus to it", f"{float(findings.first.server_utility):.2f} credits"],
     ]
+    for rule, utility in (
+        ("Server's utility alone", alone),
+        ("… at the best price that never looks", findings.blind.server_utility),
+        ("… at the exact best price for all", best.server_utility),
+        ("… with a price for each device", findings.personal.server_utility),
+        ("… first best, all surplus to it", findings.first.server_utility),
+    ):
+        rows.append([rule, f"{float(utility):.2f} credits"])
     text = (
         "The exact price, audited on the devices' true characteristics. One price for all is not "
         "truthful: if it were computed from what devices report, a liar could gain. Here it is "

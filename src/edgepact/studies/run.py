@@ -29,7 +29,7 @@ from edgepact.market.protocol import MICRO
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.pricing import RepeatedPricing
 from edgepact.mechanisms.satisfaction import FAMILIES
-from edgepact.mechanisms.stackelberg import Game
+from edgepact.mechanisms.stackelberg import Game, bayesian_price
 from edgepact.progress import progress_bar
 from edgepact.scenario import Market, read_market
 from edgepact.solvers.diffusion import Diffusion
@@ -99,6 +99,7 @@ def run_market(config: RunConfig) -> Path:
     findings = find(
         folder=config.out,
         market=market,
+        prior_price=_prior_price(config, problem, market.game),
         profile=measured,
         model=model,
         images=images,
@@ -220,6 +221,14 @@ def _lesson(config: RunConfig, market: Market) -> tuple[RepeatedPricing, Diffusi
         smoothing=0.02,
     )
     return problem, solver, epochs
+
+
+def _prior_price(config: RunConfig, problem: RepeatedPricing, game: Game) -> float:
+    """What an operator would post that knows the prior and never looks at an answer."""
+    assert isinstance(problem.fleets, FleetPrior), "the lesson is about a prior"
+    drawn = problem.fleets.sample(jax.random.key(config.seed + 1), 20_000)
+    sample = jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
+    return float(bayesian_price(game, sample))
 
 
 def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[str, str]:
