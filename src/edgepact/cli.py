@@ -251,7 +251,7 @@ def serve(
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
         pricer = FixedPrice(price)
-    fresh = tuple(secrets.token_urlsafe(24) for _ in range(new_tokens))
+    fresh = tuple(secrets.token_hex(20) for _ in range(new_tokens))
     for token in fresh:
         print(f"one-time token: {token}", file=sys.stderr)
     serve_market(

@@ -92,7 +92,7 @@ def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
     """
     price_after = _price_in_crowd(game) if len(game.fleet) >= CROWD else _price_by_solving(game)
     best, tried = 0.0, 0
-    for device in np.argsort(-result.layers, kind="stable")[:DEVICES_MAX]:
+    for device in np.argsort(-result.layers, kind="stable")[:DEVICES_MAX].tolist():
         only = jax.tree.map(lambda column, at=device: column[at : at + 1], game.fleet)
         alone = replace(game, fleet=only)
         for report in ("alpha", "capacity"):

@@ -158,7 +158,8 @@ class Exp(Satisfaction):
         # slope: bc/P - c ln P - c - k = 0. With b = bc/c and w = b/P this reads
         # w + ln w = ln b + 1 + k/c, whose solution is the Wright omega function.
         b = bc / c
-        return b / _wright_omega(xp.log(b) + 1.0 + k / c)
+        some = xp.where(b > 0, b, 1.0)
+        return xp.where(b > 0, some / _wright_omega(xp.log(some) + 1.0 + k / c), 0.0)
 
 
 def _wright_omega(z: Array) -> Array:

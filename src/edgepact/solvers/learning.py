@@ -105,7 +105,7 @@ def train(
         return (learner, states), (jnp.mean(payoff.leader), jnp.mean(action))
 
     @jax.jit
-    def run(carry: tuple[Learner, State], keys: PRNGKeyArray) -> tuple[Any, Any]:
+    def run(carry: tuple[Learner, State], keys: Array) -> tuple[Any, Any]:
         return jax.vmap(lambda c, k: jax.lax.scan(one_epoch, c, k))(carry, keys)
 
     of_begin, of_run = jax.random.split(key)

@@ -22,10 +22,10 @@ from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.inference import graph
 from edgepact.inference.models import embedded, samples
-from edgepact.inference.pipeline import stage_path
-from edgepact.market.device import DeviceConfig
+from edgepact.inference.pipeline import ModelInfo, stage_path
+from edgepact.market.device import DeviceConfig, find_images
 from edgepact.market.pricing import save_policy
-from edgepact.market.protocol import MICRO
+from edgepact.market.protocol import MICRO, check_name
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.pricing import RepeatedPricing
 from edgepact.mechanisms.satisfaction import FAMILIES
@@ -37,6 +37,9 @@ from edgepact.solvers.learning import train
 from edgepact.studies.findings import find
 from edgepact.studies.processes import LiveMarket
 from edgepact.studies.report import write_report
+
+DEVICES_MAX = 64
+"""Most devices, each a process, on one machine."""
 
 DEVICE_NAMES = ("camera", "phone", "drone", "kiosk", "robot", "watch", "car", "glasses")
 
@@ -76,11 +79,11 @@ def run_market(config: RunConfig) -> Path:
         MarketError: the server could not be started, or all devices were lost.
     """
     model, images = config.model or embedded(), config.samples or samples()
-    _check_inputs(config, model, images)
+    given = _check_inputs(config, model, images)
     config.out.mkdir(parents=True, exist_ok=True)
     with progress_bar("Measure the model's layers") as advance:
         measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
-    market = _market(config, measured)
+    market = _market(config, measured, given)
     problem, solver, epochs = _lesson(config, market)
     with progress_bar("Teach the diffusion model to price") as advance:
         training = train(
@@ -110,40 +113,61 @@ def run_market(config: RunConfig) -> Path:
     return write_report(config.out, config, findings)
 
 
-def _check_inputs(config: RunConfig, model: Path, images: Path) -> None:
+def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
+    """Refuses what cannot work before anything is written; returns the market of a fleet file."""
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise InputError(config.out, "--out", "a new or empty folder", "one with files in it")
     if not images.is_dir():
         raise InputError(images, "--images-from", "a folder of images", "no such folder")
     if not model.is_dir():
         raise InputError(model, "--model", "a model directory", "no such folder")
+    find_images(images)
     if not stage_path(model, 0).is_file():
         graph.cut(model)
-
-
-def _market(config: RunConfig, measured: Profile) -> Market:
-    """The market in a file of the run's folder, so that `edgepact solve` can read it."""
-    path = config.out / "market.toml"
     if config.fleet is None:
-        path.write_text(_drawn_market(config, measured))
-        return read_market(path)
+        return None
     market = read_market(config.fleet)
-    game = market.game
-    layers_max = measured.costs.layers_max
-    if game.layers_max != layers_max:
-        expected = f"{layers_max}, the layers of {measured.model}"
-        raise InputError(config.fleet, "server.layers_max", expected, game.layers_max)
-    if not game.integer:
-        expected = "'integer', since processes run whole layers"
-        raise InputError(config.fleet, "layers", expected, "'continuous'")
-    if game.outside_option:
-        expected = "false, since live devices do not decline"
-        raise InputError(config.fleet, "outside_option", expected, "true")
-    if len(game.fleet) > 64:
-        expected = "at most 64 devices, each a process here"
-        raise InputError(config.fleet, "device", expected, len(game.fleet))
-    path.write_text(_as_toml(game, market.names))
+    _check_playable(config.fleet, market, ModelInfo.read(model))
     return market
+
+
+def _check_playable(source: Path, market: Market, info: ModelInfo) -> None:
+    game = market.game
+    for field, fits, expected, found in (
+        (
+            "server.layers_max",
+            game.layers_max == info.layers_max,
+            f"{info.layers_max}, the layers of {info.name}",
+            game.layers_max,
+        ),
+        (
+            "layers",
+            game.integer,
+            "'integer', since processes run whole layers",
+            "'continuous'",
+        ),
+        ("outside_option", not game.outside_option, "false: live devices do not decline", "true"),
+        (
+            "device",
+            len(market.names) <= DEVICES_MAX,
+            f"at most {DEVICES_MAX} devices, each a process here",
+            len(market.names),
+        ),
+    ):
+        if not fits:
+            raise InputError(source, field, expected, found)
+    for name in market.names:
+        check_name("device", name)
+
+
+def _market(config: RunConfig, measured: Profile, given: Market | None) -> Market:
+    """The market that is played, also in a file of its own, for `edgepact solve`."""
+    path = config.out / "market.toml"
+    if given is not None:
+        path.write_text(_as_toml(given.game, given.names))
+        return given
+    path.write_text(_drawn_market(config, measured))
+    return read_market(path)
 
 
 def _drawn_market(config: RunConfig, measured: Profile) -> str:
@@ -236,7 +260,7 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
     from edgepact.studies.watching import watching
 
     names, game = market.names, market.game
-    tokens = [secrets.token_urlsafe(24) for _ in names]
+    tokens = [secrets.token_hex(20) for _ in names]
     token_file = config.out / "one-time-tokens"
     token_file.touch(mode=0o600)
     token_file.write_text("\n".join(tokens) + "\n")
