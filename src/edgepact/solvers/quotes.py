@@ -1,0 +1,306 @@
+"""Quoting prices to a fleet nobody knows: who may see what, and how it is scored.
+
+A *quoter* posts a price, sees how many layers every device runs for it, and posts
+the next one. This module holds what all of them share, so that a comparison
+compares like with like: what a server knows (`Known`), the rounds it has seen,
+the reference prior of unseen fleets, and the score.
+
+The score of a quote is its *share of the range*,
+
+$$(U - U_{random}) / (U^* - U_{random}),$$
+
+with $U^*$ the exact equilibrium and $U_{random}$ the mean utility of a price drawn
+log-uniformly from what may be posted. 1 is the best a server could do that knew
+everything, 0 is guessing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from edgepact.errors import InputError
+from edgepact.fleet import Fleet
+from edgepact.mechanisms.satisfaction import FAMILIES, Satisfaction
+from edgepact.mechanisms.stackelberg import Game, equilibrium, outcome
+
+SOURCE = "observed rounds"
+"""Where bad observations are said to come from."""
+
+RANDOM_PRICES = 1000
+"""Prices over which the utility of a random price is averaged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What only some methods are told: how devices decide, though not their costs.
+
+    Attributes:
+        satisfaction: S.
+        A: GMAC per layer.
+        B: GMAC before the first layer.
+    """
+
+    satisfaction: Satisfaction
+    A: float
+    B: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a server knows of a fleet before it has seen an answer.
+
+    Attributes:
+        saving: b, what it saves per layer that a device runs, credits.
+        layers_max: layers of the model.
+        price_min, price_max: range it may post, credits per layer.
+        devices: number of devices.
+        integer: whether devices run whole layers.
+        form: how devices decide, or None for methods that do not know it.
+    """
+
+    saving: float
+    layers_max: int
+    price_min: float
+    price_max: float
+    devices: int
+    integer: bool
+    form: Form | None = None
+
+    @staticmethod
+    def of(game: Game, *, form: bool) -> "Known":
+        """What is public in a game; `form` tells also how devices decide.
+
+        Raises:
+            InputError: devices differ in A or B, or the lowest price is 0.
+        """
+        A, B = game.fleet.A, game.fleet.B
+        if len(game.fleet) == 0 or np.ptp(A) > 0 or np.ptp(B) > 0:
+            raise InputError("game", "fleet", "devices with one A and one B", "others")
+        if not 0 < float(game.price_min) < float(game.price_max):
+            raise InputError("game", "price_min", "a price above 0", float(game.price_min))
+        return Known(
+            saving=float(game.beta * A[0]),
+            layers_max=game.layers_max,
+            price_min=float(game.price_min),
+            price_max=float(game.price_max),
+            devices=len(game.fleet),
+            integer=game.integer,
+            form=Form(satisfaction=game.satisfaction, A=float(A[0]), B=float(B[0]))
+            if form
+            else None,
+        )
+
+    @property
+    def price_top(self) -> float:
+        """Highest price worth posting: above what a layer saves, every layer is a loss."""
+        return max(self.price_min, min(self.price_max, self.saving))
+
+    def price_at(self, position: float) -> float:
+        """Price at a position in [0, 1] on the logarithmic scale of prices worth posting."""
+        price = self.price_min * (self.price_top / self.price_min) ** position
+        return float(min(max(price, self.price_min), self.price_top))
+
+    def position_of(self, prices: Float[np.ndarray, " rounds"]) -> Float[np.ndarray, " rounds"]:
+        """Positions of prices; all 0 where only one price is worth posting."""
+        width = np.log(self.price_top / self.price_min)
+        return np.log(prices / self.price_min) / (width if width > 0 else 1.0)
+
+
+@runtime_checkable
+class Quoter(Protocol):
+    """A way to quote. Fields are its configuration; it keeps no memory of its own."""
+
+    knows_form: ClassVar[bool]
+    """Whether it must be told how devices decide."""
+
+    def quote(
+        self,
+        seed: int,
+        known: Known,
+        prices: Float[np.ndarray, " rounds"],
+        layers: Float[np.ndarray, "rounds devices"],
+    ) -> float:
+        """The next price, credits per layer.
+
+        Args:
+            seed: of this fleet, the same in every round.
+            known: what is public.
+            prices: posted so far, the first round first.
+            layers: what the devices answered.
+
+        Raises:
+            InputError: an observation is not a possible one.
+        """
+        ...
+
+
+def profits(
+    known: Known,
+    prices: Float[np.ndarray, " rounds"],
+    layers: Float[np.ndarray, "rounds devices"],
+) -> Float[np.ndarray, " rounds"]:
+    """What buying layers brought in each round seen, `(b - P) sum_n L_n`, credits.
+
+    Raises:
+        InputError: a price or an answer is impossible; every quoter checks by this.
+    """
+    if layers.shape != (len(prices), known.devices):
+        shape = f"{len(prices)} x {known.devices}"
+        raise InputError(SOURCE, "layers", f"rounds x devices, {shape}", str(layers.shape))
+    bad = ~(np.isfinite(prices) & (prices > 0))
+    if np.any(bad):
+        where = int(np.argmax(bad))
+        raise InputError(SOURCE, f"prices[{where}]", "a number above 0", float(prices[where]))
+    wrong = ~((layers >= 0) & (layers <= known.layers_max))
+    if known.integer:
+        wrong |= layers != np.floor(layers)
+    if np.any(wrong):
+        row, column = (int(at) for at in np.argwhere(wrong)[0])
+        kind = "whole layers" if known.integer else "layers"
+        raise InputError(
+            SOURCE,
+            f"layers[{row}][{column}]",
+            f"{kind} from 0 to {known.layers_max}",
+            float(layers[row, column]),
+        )
+    return (known.saving - prices) * layers.sum(axis=1)
+
+
+def in_order(
+    layers: Float[np.ndarray, "rounds devices"],
+) -> Float[np.ndarray, "rounds devices"]:
+    """The same answers with the devices in an order that their answers alone decide.
+
+    Methods that draw numbers for each device quote the same whoever enrolled first.
+    """
+    return layers[:, np.lexsort(layers)] if len(layers) else layers
+
+
+def play(
+    quoter: Quoter, games: Sequence[Game], *, rounds: int, seed: int
+) -> Float[np.ndarray, "fleets rounds"]:
+    """Lets a quoter meet fleets, each for some rounds, and scores its quotes.
+
+    Args:
+        quoter: the method.
+        games: fleets as NumPy arrays, the devices of each with one A and one B.
+        rounds: quotes to each fleet.
+        seed: of the quoter's own randomness.
+
+    Returns:
+        Shares of the range; at most 1.
+    """
+    shares = np.empty((len(games), rounds))
+    for index, game in enumerate(games):
+        known = Known.of(game, form=quoter.knows_form)
+        own = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+        zero, best = range_of(game)
+        prices, layers = np.empty(rounds), np.empty((rounds, known.devices))
+        for at in range(rounds):
+            price = quoter.quote(own, known, prices[:at].copy(), layers[:at].copy())
+            assert known.price_min <= price <= known.price_max, (quoter, price)
+            result = outcome(game, price)
+            prices[at], layers[at] = price, result.layers
+            gained = float(result.server_utility) - zero
+            # Where every price is as good as the best there is nothing to miss.
+            shares[index, at] = gained / (best - zero) if best > zero else 1.0
+    return shares
+
+
+def range_of(game: Game) -> tuple[float, float]:
+    """Mean utility of a random price and utility of the best one: 0 and 1 of the score."""
+    cells = (np.arange(RANDOM_PRICES) + 0.5) / RANDOM_PRICES
+    prices = game.price_min * (game.price_max / game.price_min) ** cells
+    zero = float(np.mean(outcome(game, prices).server_utility))
+    return zero, float(equilibrium(game).server_utility)
+
+
+def best_so_far(
+    shares: Float[np.ndarray, "fleets rounds"],
+) -> Float[np.ndarray, "fleets rounds"]:
+    """Shares if a server went back to its best quote after each round.
+
+    It sees what each of its quotes earned, so it could; the price of having
+    searched is in `regret`, not in this.
+    """
+    return np.maximum.accumulate(shares, axis=1)
+
+
+def regret(shares: Float[np.ndarray, "fleets rounds"]) -> Float[np.ndarray, " fleets"]:
+    """What was missed over all rounds, in rounds of the full range."""
+    return np.sum(1.0 - shares, axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePrior:
+    """The fleets that methods are compared on.
+
+    Alpha of device n is `alpha_low + alpha_shift a + alpha_width b u_n`, its capacity
+    `capacity_low + capacity_shift c + capacity_width v_n`, with a, b, c drawn once a
+    fleet and u, v once a device, all uniform on [0, 1]: devices of one fleet are
+    alike in ways that differ between fleets, which is what can be learned from them.
+
+    Attributes:
+        devices_max: numbers of devices are uniform on 1 to this.
+        A, B: GMAC per layer and before the first one.
+        beta: credits per GMAC that is left to the server.
+        price_min, price_max: range that may be posted, credits per layer.
+    """
+
+    devices_max: int = 16
+    alpha_low: float = 1.0
+    alpha_shift: float = 4.0
+    alpha_width: float = 4.0
+    capacity_low: float = 6.0
+    capacity_shift: float = 6.0
+    capacity_width: float = 4.0
+    A: float = 1.0
+    B: float = 0.5
+    beta: float = 1.0
+    layers_max: int = 12
+    price_min: float = 0.05
+    price_max: float = 3.0
+    satisfaction: Satisfaction = FAMILIES["log1p"]
+
+    def fleet(self, rng: np.random.Generator, devices: int) -> Fleet:
+        """Draws one fleet."""
+        a, b, c = rng.uniform(size=3)
+        u, v = rng.uniform(size=(2, devices))
+        return Fleet(
+            alpha=self.alpha_low + self.alpha_shift * a + self.alpha_width * b * u,
+            capacity=self.capacity_low + self.capacity_shift * c + self.capacity_width * v,
+            A=np.full(devices, self.A),
+            B=np.full(devices, self.B),
+        )
+
+    def game(self, fleet: Fleet, *, integer: bool) -> Game:
+        """The game that is played with a fleet; the fixed revenue is 0."""
+        return Game(
+            fleet=fleet,
+            revenue=0.0,
+            beta=self.beta,
+            price_min=self.price_min,
+            price_max=self.price_max,
+            layers_max=self.layers_max,
+            integer=integer,
+            satisfaction=self.satisfaction,
+        )
+
+
+REFERENCE = ReferencePrior()
+"""The reference prior itself."""
+
+
+def reference_fleets(
+    seed: int, fleets: int, *, integer: bool, prior: ReferencePrior = REFERENCE
+) -> list[Game]:
+    """Games with fleets of the reference prior; one seed gives the same fleets in both kinds."""
+    rng = np.random.default_rng(seed)
+    games = []
+    for _ in range(fleets):
+        devices = int(rng.integers(1, prior.devices_max + 1))
+        games.append(prior.game(prior.fleet(rng, devices), integer=integer))
+    return games
