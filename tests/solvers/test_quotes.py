@@ -1,0 +1,211 @@
+"""What quoters may see, and how quotes are scored."""
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from edgepact.errors import InputError
+from edgepact.fleet import Fleet
+from edgepact.mechanisms.stackelberg import Game, equilibrium, outcome
+from edgepact.solvers.bayes import BayesianPostedPrice, BayesianPosterior
+from edgepact.solvers.identify import IdentifyThenSolve
+from edgepact.solvers.quotes import (
+    REFERENCE,
+    Known,
+    Quoter,
+    best_so_far,
+    play,
+    profits,
+    range_of,
+    reference_fleets,
+    regret,
+)
+from edgepact.solvers.search import (
+    CMAES,
+    GaussianProcess,
+    GoldenSection,
+    GridSearch,
+    RandomQuotes,
+)
+
+QUOTERS: list[Quoter] = [
+    RandomQuotes(),
+    GridSearch(),
+    GoldenSection(),
+    CMAES(),
+    GaussianProcess(),
+    IdentifyThenSolve(),
+    BayesianPostedPrice(),
+    BayesianPosterior(),
+]
+every_quoter = pytest.mark.parametrize("quoter", QUOTERS, ids=lambda each: type(each).__name__)
+both_kinds = pytest.mark.parametrize("integer", [False, True])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """Posts what it was given, round after round."""
+
+    knows_form: ClassVar[bool] = False
+    posted: tuple[float, ...]
+
+    def quote(self, seed: int, known: Known, prices: Any, layers: Any) -> float:
+        return self.posted[len(prices)]
+
+
+def seen(game: Game, posted: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Rounds a fleet answers."""
+    return np.array(posted), np.stack([outcome(game, price).layers for price in posted])
+
+
+class TestShares:
+    @both_kinds
+    def test_the_equilibrium_scores_one_and_nothing_scores_more(self, integer: bool) -> None:
+        for game in reference_fleets(0, 5, integer=integer):
+            best = float(equilibrium(game).price)
+            posted = (best, *np.geomspace(0.05, 3.0, 100))
+            shares = play(Fixed(posted=posted), [game], rounds=len(posted), seed=0)
+            assert shares[0, 0] == pytest.approx(1.0)
+            assert shares.max() <= 1.0 + 1e-9
+
+    def test_random_prices_score_zero_on_average(self) -> None:
+        games = reference_fleets(1, 3, integer=True)
+        shares = play(RandomQuotes(), games, rounds=400, seed=0)
+        deviation = shares.std(axis=1) / np.sqrt(shares.shape[1])
+        assert np.all(np.abs(shares.mean(axis=1)) < 4 * deviation)
+
+    def test_shares_are_what_the_issue_defines(self) -> None:
+        (game,) = reference_fleets(2, 1, integer=False)
+        zero, best = range_of(game)
+        prices = 0.05 * 60 ** np.random.default_rng(0).uniform(size=20_000)
+        utility = outcome(game, prices).server_utility
+        assert zero == pytest.approx(utility.mean(), abs=5 * utility.std() / np.sqrt(20_000))
+        (share,) = play(Fixed(posted=(0.3,)), [game], rounds=1, seed=0)[0]
+        assert share == pytest.approx((outcome(game, 0.3).server_utility - zero) / (best - zero))
+
+    def test_going_back_to_the_best_quote_never_loses(self) -> None:
+        shares = np.array([[0.2, 0.9, 0.4], [0.5, 0.1, 0.6]])
+        assert best_so_far(shares).tolist() == [[0.2, 0.9, 0.9], [0.5, 0.5, 0.6]]
+        assert regret(shares) == pytest.approx([1.5, 1.8])
+
+
+class TestReferencePrior:
+    def test_fleets_are_within_the_prior_and_differ_from_each_other(self) -> None:
+        games = reference_fleets(0, 400, integer=True)
+        assert {len(game.fleet) for game in games} == set(range(1, 17))
+        alpha = np.concatenate([game.fleet.alpha for game in games])
+        capacity = np.concatenate([game.fleet.capacity for game in games])
+        assert 1 <= alpha.min() < 1.2
+        assert 8.5 < alpha.max() <= 9
+        assert 6 <= capacity.min() < 6.2
+        assert 15.8 < capacity.max() <= 16
+        # Devices of a fleet share a, b and c: fleets differ by more than their devices do.
+        means = [game.fleet.capacity.mean() for game in games if len(game.fleet) > 8]
+        assert np.std(means) > 1.2 * np.std(capacity - np.mean(capacity)) / np.sqrt(8)
+
+    def test_both_kinds_have_the_same_fleets(self) -> None:
+        smooth, whole = (reference_fleets(5, 3, integer=integer) for integer in (False, True))
+        for one, other in zip(smooth, whole, strict=True):
+            assert np.array_equal(one.fleet.alpha, other.fleet.alpha)
+            assert (one.integer, other.integer) == (False, True)
+
+
+@every_quoter
+@both_kinds
+class TestEveryQuoter:
+    def test_seeds_reproduce(self, quoter: Quoter, integer: bool) -> None:
+        games = reference_fleets(3, 2, integer=integer)
+        first, again = (play(quoter, games, rounds=6, seed=4) for _ in range(2))
+        assert np.array_equal(first, again)
+
+    def test_a_quote_does_not_change_what_it_was_given(self, quoter: Quoter, integer: bool) -> None:
+        (game,) = reference_fleets(3, 1, integer=integer)
+        prices, layers = seen(game, [0.3, 0.5, 0.4])
+        kept = prices.copy(), layers.copy()
+        quoter.quote(1, Known.of(game, form=quoter.knows_form), prices, layers)
+        assert np.array_equal(prices, kept[0])
+        assert np.array_equal(layers, kept[1])
+
+    def test_it_depends_on_nothing_private(self, quoter: Quoter, integer: bool) -> None:
+        # Nobody supplies at such prices, whatever a few costs are, so all fleets look alike.
+        posted, quotes, costs = [0.06, 0.07], [], []
+        for alpha in (5.0, 7.0):
+            fleet = Fleet(
+                alpha=np.full(3, alpha),
+                capacity=np.array([8.0, 9.0, alpha + 5.0]),
+                A=np.ones(3),
+                B=np.full(3, 0.5),
+            )
+            game = REFERENCE.game(fleet, integer=integer)
+            prices, layers = seen(game, posted)
+            assert not layers.any()
+            known = Known.of(game, form=quoter.knows_form)
+            quotes.append(quoter.quote(9, known, prices, layers))
+            costs.append(float(equilibrium(game).price))
+        assert costs[0] != costs[1]
+        assert quotes[0] == quotes[1]
+
+    def test_the_order_of_devices_changes_nothing(self, quoter: Quoter, integer: bool) -> None:
+        game = reference_fleets(8, 1, integer=integer)[0]
+        known = Known.of(game, form=quoter.knows_form)
+        prices, layers = seen(game, [0.3, 0.5, 0.4])
+        quote = quoter.quote(1, known, prices, layers)
+        turned = quoter.quote(1, known, prices, layers[:, ::-1].copy())
+        assert turned == pytest.approx(quote, rel=1e-12)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, 13.0])
+    def test_impossible_answers_are_refused(
+        self, quoter: Quoter, integer: bool, bad: float
+    ) -> None:
+        (game,) = reference_fleets(3, 1, integer=integer)
+        prices, layers = seen(game, [0.3, 0.5])
+        layers[1, 0] = bad
+        known = Known.of(game, form=quoter.knows_form)
+        with pytest.raises(InputError, match=r"observed rounds: layers\[1\]\[0\]: expected"):
+            quoter.quote(1, known, prices, layers)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+    def test_impossible_prices_are_refused(self, quoter: Quoter, integer: bool, bad: float) -> None:
+        (game,) = reference_fleets(3, 1, integer=integer)
+        prices, layers = seen(game, [0.3, 0.5])
+        prices[0] = bad
+        known = Known.of(game, form=quoter.knows_form)
+        with pytest.raises(InputError, match=r"observed rounds: prices\[0\]: expected"):
+            quoter.quote(1, known, prices, layers)
+
+    def test_answers_no_device_would_give_still_bring_a_price(
+        self, quoter: Quoter, integer: bool
+    ) -> None:
+        (game,) = reference_fleets(3, 1, integer=integer)
+        known = Known.of(game, form=quoter.knows_form)
+        rng = np.random.default_rng(0)
+        prices = rng.uniform(0.05, 1.0, 6)
+        layers = rng.integers(0, 13, (6, known.devices)).astype(float)
+        price = quoter.quote(1, known, prices, layers)
+        assert known.price_min <= price <= known.price_max
+
+
+def test_whole_layers_are_whole() -> None:
+    (game,) = reference_fleets(3, 1, integer=True)
+    prices, layers = seen(game, [0.3])
+    layers[0, 0] = 1.5
+    with pytest.raises(InputError, match="whole layers"):
+        profits(Known.of(game, form=False), prices, layers)
+
+
+def test_rounds_and_answers_must_match() -> None:
+    (game,) = reference_fleets(3, 1, integer=True)
+    prices, layers = seen(game, [0.3, 0.4])
+    with pytest.raises(InputError, match="rounds x devices"):
+        profits(Known.of(game, form=False), prices, layers[:, :-1])
+
+
+def test_only_fleets_with_one_saving_and_prices_above_zero_can_be_quoted_to() -> None:
+    (game,) = reference_fleets(4, 1, integer=True)
+    other = replace(game, fleet=replace(game.fleet, A=np.linspace(1, 2, len(game.fleet))))
+    with pytest.raises(InputError, match="one A and one B"):
+        Known.of(other, form=False)
+    with pytest.raises(InputError, match="a price above 0"):
+        Known.of(replace(game, price_min=0.0), form=False)
