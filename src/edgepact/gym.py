@@ -1,0 +1,121 @@
+"""Problems as Gymnasium environments, for learners from outside.
+
+Importing this module registers
+
+- `edgepact/Stackelberg-v0`: 20 rounds of pricing with a fleet of five drawn anew for
+  each episode, continuous layers;
+- `edgepact/StackelbergInteger-v0`: the same with whole layers,
+
+both showing the last four rounds. `gymnasium.make("edgepact.gym:edgepact/Stackelberg-v0")`
+imports it on the way. Any other `Problem` becomes an environment by `ProblemEnv(problem)`.
+
+Learners see past prices and answers and the reward, never a private value. The
+`info` of a step carries the utility and the best possible one, for scoring only.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from edgepact.errors import InputError, MissingExtraError
+from edgepact.fleet import FleetPrior
+from edgepact.mechanisms.pricing import RepeatedPricing
+from edgepact.problem import Payoff, Problem, State, flat_observation, observation_size
+
+try:
+    import gymnasium
+    from gymnasium import spaces
+except ImportError:
+    raise MissingExtraError("An environment for Gymnasium", "gym") from None
+
+SEEDS = 2**31
+"""Keys are drawn from this many seeds."""
+
+
+class ProblemEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A problem behind the interface of Gymnasium.
+
+    Args:
+        problem: what is played; an episode lasts until it says so.
+        observation_max: no component of an observation is larger in size.
+    """
+
+    def __init__(self, problem: Problem, *, observation_max: float = 1.0) -> None:
+        size = observation_size(problem)
+        self.action_space = spaces.Box(-1.0, 1.0, (problem.action_size,), np.float32)
+        self.observation_space = spaces.Box(-observation_max, observation_max, (size,), np.float32)
+        self.problem = problem
+        self._state: State | None = None
+        self._reset = eqx.filter_jit(_reset)
+        self._step = eqx.filter_jit(_step)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Starts an episode in an environment drawn anew; takes no options."""
+        super().reset(seed=seed)
+        self._state, observation = self._reset(self.problem, self._key())
+        return np.asarray(observation), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Plays one round.
+
+        Raises:
+            InputError: the action has another shape, or is not in [-1, 1].
+        """
+        if self._state is None:
+            raise InputError("environment", "step", "reset() before the first step", "none")
+        chosen = np.asarray(action, np.float32)
+        if chosen.shape != self.action_space.shape or not np.all(np.abs(chosen) <= 1.0):
+            expected = f"{self.problem.action_size} numbers from -1 to 1"
+            raise InputError("environment", "action", expected, np.array2string(chosen))
+        self._state, observation, payoff, best, over = self._step(
+            self.problem, self._key(), self._state, jnp.asarray(chosen)
+        )
+        info = {"utility": float(payoff.leader), "utility_max": float(best)}
+        return np.asarray(observation), float(payoff.reward), bool(over), False, info
+
+    def _key(self) -> PRNGKeyArray:
+        return jax.random.key(int(self.np_random.integers(SEEDS)))
+
+
+def stackelberg(
+    *, integer: bool = False, devices: int = 5, window: int = 4, rounds: int = 20
+) -> ProblemEnv:
+    """Repeated pricing of fleets of the default prior.
+
+    Args:
+        integer: whether devices run whole layers.
+        devices: number of devices in a fleet.
+        window: rounds the server remembers.
+        rounds: length of an episode.
+    """
+    problem = RepeatedPricing(
+        FleetPrior(), devices=devices, integer=integer, window=window, rounds=rounds
+    )
+    return ProblemEnv(problem)
+
+
+def _reset(problem: Problem, key: PRNGKeyArray) -> tuple[State, Float[Array, " features"]]:
+    state = problem.reset(key)
+    return state, flat_observation(problem, state)
+
+
+def _step(
+    problem: Problem, key: PRNGKeyArray, state: State, action: Float[Array, " action"]
+) -> tuple[State, Float[Array, " features"], Payoff, Float[Array, ""], Array]:
+    best = problem.optimum(state).leader
+    after, payoff = problem.step(key, state, action)
+    return after, flat_observation(problem, after), payoff, best, problem.finished(after)
+
+
+gymnasium.register(id="edgepact/Stackelberg-v0", entry_point="edgepact.gym:stackelberg")
+gymnasium.register(
+    id="edgepact/StackelbergInteger-v0",
+    entry_point="edgepact.gym:stackelberg",
+    kwargs={"integer": True},
+)
