@@ -59,10 +59,10 @@ def test_particles_would_have_answered_as_the_devices_did(integer: bool) -> None
         layers = best_response(game, prices)
         kappas = np.linspace(6.55, 16.45, 100)
         left = what_is_open(known, prices, layers, kappas)
-        alpha, kappa = BayesianPosterior()._particles(
-            np.random.default_rng(0), left, left.kappa - 0.5
-        )
         assert known.form is not None
+        quoter = BayesianPosterior(points=len(kappas))
+        believed = quoter._rectangles(known.form, -0.5)
+        alpha, kappa = quoter._particles(np.random.default_rng(0), left, believed)
         drawn = fleet_of(known.form, alpha.ravel(), kappa.ravel())
         would = best_response(REFERENCE.game(drawn, integer=integer), prices)
         would = would.reshape(2, *alpha.shape)
@@ -84,3 +84,10 @@ def test_other_devices_tell_of_one_that_has_not_answered_yet() -> None:
         known = Known.of(game, form=True)
         quotes.append(BayesianPosterior().quote(0, known, prices, best_response(game, prices)))
     assert quotes[0] < quotes[1]
+
+
+def test_a_large_fleet_is_priced_in_blocks() -> None:
+    fleet = REFERENCE.fleet(np.random.default_rng(1), 300)
+    game = REFERENCE.game(fleet, integer=True)
+    shares = play(BayesianPosterior(), [game], rounds=3, seed=0)
+    assert shares[0, 2] > 0.99

@@ -21,17 +21,23 @@ devices remain, and a misfit is spread over what its own answers leave open.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from edgepact.fleet import Fleet
 from edgepact.solvers.identify import Open, fleet_of, form_of, price_for, what_is_open
-from edgepact.solvers.quotes import REFERENCE, Known, ReferencePrior, in_order, profits
+from edgepact.solvers.quotes import REFERENCE, Form, Known, ReferencePrior, in_order, profits
 
 SAMPLE = 40_000
 """Devices that stand for the prior of one."""
+
+BLOCK = 16
+"""Devices looked at together."""
+
+SLACK = 1e-6
+"""By how much the prior's edges give, so that rounding puts no device outside."""
 
 MISFIT = 1e-12
 """Probability granted to answers that a fleet could not give: misfits are counted by it."""
@@ -97,50 +103,87 @@ class BayesianPosterior:
         kappas = (prior.capacity_low + span * across - offset) / form.A
         left = what_is_open(known, prices, in_order(layers), kappas)
         rng = np.random.default_rng([seed, len(prices)])
-        alpha, kappa = self._particles(rng, left, left.kappa * form.A + offset)
+        alpha, kappa = self._particles(rng, left, self._rectangles(form, offset))
         return price_for(known, fleet_of(form, alpha.ravel(), kappa.ravel()))
 
+    def _rectangles(self, form: Form, offset: float) -> "_Rectangles":
+        """Where devices may lie in samples of fleets."""
+        prior = self.prior
+        a, b, c = _spread_evenly(self.fleets)
+        low = prior.alpha_low + prior.alpha_shift * a
+        least = (prior.capacity_low + prior.capacity_shift * c - offset) / form.A
+        return _Rectangles(
+            low, low + prior.alpha_width * b, least, least + prior.capacity_width / form.A
+        )
+
     def _particles(
-        self, rng: np.random.Generator, left: Open, capacity: Float[np.ndarray, "devices points"]
+        self, rng: np.random.Generator, left: Open, believed: "_Rectangles"
     ) -> tuple[Float[np.ndarray, "draws devices"], Float[np.ndarray, "draws devices"]]:
         """Alphas and kappas drawn from the posterior."""
-        prior, devices = self.prior, len(capacity)
-        a, b, c = _spread_evenly(self.fleets)
-        low = (prior.alpha_low + prior.alpha_shift * a)[:, None, None]
-        high = low + (prior.alpha_width * b)[:, None, None]
-        least = (prior.capacity_low + prior.capacity_shift * c)[:, None, None]
-        slack = 1e-6
-        able = (capacity >= least - slack) & (capacity <= least + prior.capacity_width + slack)
-        weight = able * left.measure(low - slack, high + slack)
-        of_device = weight.sum(axis=-1) / (high - low)[..., 0]
-        fits = np.log(np.maximum(of_device / len(capacity[0]), MISFIT)).sum(axis=1)
+        devices = len(left.kappa)
+        # A block of devices at a time, so that memory does not grow with the fleet.
+        blocks = [left.only(slice(at, at + BLOCK)) for at in range(0, devices, BLOCK)]
+        sums = [believed.weight(block).sum(axis=-1) for block in blocks]
+        of_device = np.concatenate(sums, axis=1) / (believed.high - believed.low)[:, None]
+        fits = np.log(np.maximum(of_device / self.points, MISFIT)).sum(axis=1)
         chance = np.exp(fits - fits.max())
         draws = max(self.particles_min, self.particles // devices)
         # Systematic: as many draws of each fleet as its chance says, to within one.
         steps = (np.arange(draws) + rng.uniform()) / draws
         fleet = np.searchsorted(np.cumsum(chance) / chance.sum(), steps)
-        fleet = np.minimum(fleet, self.fleets - 1)
+        chosen = believed.only(np.minimum(fleet, self.fleets - 1))
+        parts = [self._draw(rng, block, chosen, steps) for block in blocks]
+        alpha, kappa = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        return alpha, kappa
 
+    def _draw(
+        self,
+        rng: np.random.Generator,
+        left: Open,
+        chosen: "_Rectangles",
+        steps: Float[np.ndarray, " draws"],
+    ) -> tuple[Float[np.ndarray, "draws devices"], Float[np.ndarray, "draws devices"]]:
+        """One particle of every device for each fleet chosen."""
+        prior, devices = self.prior, len(left.kappa)
         most = prior.alpha_low + prior.alpha_shift + prior.alpha_width
         alone = left.measure(np.zeros_like(left.low), np.full_like(left.high, most))
         alone = np.where(alone.sum(axis=1, keepdims=True) > 0, alone, 1.0)
-        misfit = of_device[fleet] <= 0
-        chosen = np.where(misfit[..., None], alone, weight[fleet])
-        floor = np.where(misfit, 0.0, low[fleet][..., 0])
-        ceiling = np.where(misfit, most, high[fleet][..., 0])
+        weight = chosen.weight(left)
+        misfit = weight.sum(axis=-1) <= 0
+        weight = np.where(misfit[..., None], alone, weight)
 
-        shares = np.cumsum(chosen, axis=-1)
+        shares = np.cumsum(weight, axis=-1)
         wanted = rng.permuted(np.tile(steps, (devices, 1)), axis=1).T[..., None] * shares[..., -1:]
-        at = np.minimum(np.sum(shares <= wanted, axis=-1), chosen.shape[-1] - 1)
+        at = np.minimum(np.sum(shares <= wanted, axis=-1), weight.shape[-1] - 1)
         device = np.arange(devices)
-        floor = np.maximum(floor, left.low[device, at])
-        ceiling = np.minimum(ceiling, left.high[device, at])
+        low, high = left.low[device, at], left.high[device, at]
         # Points and contradictions have no inside.
-        ceiling = np.where(left.exact, left.high[device, at], ceiling)
-        floor = np.where(left.exact, left.low[device, at], floor)
+        floor = np.maximum(np.where(misfit, 0.0, chosen.low[:, None]), low)
+        floor = np.where(left.exact, low, floor)
+        ceiling = np.minimum(np.where(misfit, most, chosen.high[:, None]), high)
+        ceiling = np.where(left.exact, high, ceiling)
         floor = np.where(np.isfinite(floor), np.minimum(floor, ceiling), ceiling)
         alpha = floor + rng.uniform(size=floor.shape) * (ceiling - floor)
         return np.clip(alpha, 1e-9, None), left.kappa[device, at]
+
+
+class _Rectangles(NamedTuple):
+    """Where the devices of each sampled fleet lie: alpha, and kappa."""
+
+    low: Float[np.ndarray, " fleets"]
+    high: Float[np.ndarray, " fleets"]
+    least: Float[np.ndarray, " fleets"]
+    most: Float[np.ndarray, " fleets"]
+
+    def only(self, which: np.ndarray) -> "_Rectangles":
+        """Some of the fleets, each as often as it is named."""
+        return _Rectangles(*(part[which] for part in self))
+
+    def weight(self, left: Open) -> Float[np.ndarray, "fleets devices points"]:
+        """How much of what is open at each kappa lies inside."""
+        low, high, least, most = (part[:, None, None] for part in self)
+        able = (left.kappa >= least - SLACK) & (left.kappa <= most + SLACK)
+        return able * left.measure(low - SLACK, high + SLACK)
 
 
 @lru_cache(maxsize=64)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
@@ -55,7 +55,11 @@ class Open:
     kappa: Float[np.ndarray, "devices points"]
     low: Float[np.ndarray, "devices points"]
     high: Float[np.ndarray, "devices points"]
-    exact: np.ndarray
+    exact: Bool[np.ndarray, " devices"]
+
+    def only(self, which: slice) -> "Open":
+        """Some of the devices."""
+        return Open(self.kappa[which], self.low[which], self.high[which], self.exact[which])
 
     def measure(
         self,
