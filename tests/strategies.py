@@ -29,7 +29,7 @@ def fleets(draw: st.DrawFn, devices_max: int = 6, common: bool | None = None) ->
 
     return Fleet(
         alpha=column(0.25, 60.0),
-        capacity=column(0.0, 14.0),
+        capacity=column(0.0, draw(st.sampled_from([14.0, 14.0, 2000.0]))),
         A=column(0.25, 1.5, shared=common),
         B=column(0.0, 1.5, shared=common),
     )
@@ -49,7 +49,7 @@ def games(
     return Game(
         fleet=draw(fleets(devices_max=devices_max, common=common)),
         revenue=draw(numbers(0.0, 200.0)),
-        beta=draw(numbers(0.25, 12.0)),
+        beta=draw(st.one_of(st.just(0.0), numbers(0.25, 12.0))),
         price_min=price_min,
         price_max=price_min + draw(numbers(0.25, 15.0)),
         layers_max=draw(st.integers(1, 14)),

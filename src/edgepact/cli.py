@@ -212,6 +212,10 @@ def serve(
         int | None, typer.Option(min=1, help="Rounds to play [default: until stopped]")
     ] = None,
     devices_min: Annotated[int, typer.Option(min=1, help="Devices to wait for.")] = 1,
+    gather_timeout_s: Annotated[
+        float | None,
+        typer.Option(help="Start with fewer after so many seconds [default: wait on]"),
+    ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images a device and round.")] = 16,
     commit_timeout_s: Annotated[float, typer.Option(help="Time to commit, seconds.")] = 10.0,
     round_timeout_s: Annotated[float, typer.Option(help="Time to work, seconds.")] = 120.0,
@@ -263,6 +267,7 @@ def serve(
             ready_file=ready_file,
             rounds=rounds,
             devices_min=devices_min,
+            gather_timeout_s=gather_timeout_s,
             images_per_round=images,
             commit_timeout_s=commit_timeout_s,
             round_timeout_s=round_timeout_s,

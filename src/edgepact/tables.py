@@ -65,7 +65,7 @@ def audit_table(audit: Audit) -> Table:
     table.add_row("payments stay within the saving", _yes(audit.budget_balanced))
     table.add_row(
         f"largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
-        f"{audit.largest_gain_from_lying:.4g} credits",
+        f"at least {audit.largest_gain_from_lying:.4g} credits",
     )
     return table
 

@@ -59,6 +59,7 @@ class Rules:
         terms: what every offer says.
         rounds: rounds to play, those already in the ledger included; None for no end.
         devices_min: devices that must be there before the first round.
+        gather_timeout_s: how long to wait for so many; then one is enough. None waits on.
         audit_probability: share of jobs that are audited.
         audit_secret: key that picks them.
         enrol_tokens: one-time tokens that are accepted.
@@ -67,6 +68,7 @@ class Rules:
     terms: Terms
     rounds: int | None
     devices_min: int
+    gather_timeout_s: float | None
     audit_probability: float
     audit_secret: bytes
     enrol_tokens: frozenset[str]
@@ -249,7 +251,7 @@ class Market:
         if self._round is not None:
             await self._play_round()
         # After a restart the devices come back by themselves; some of them may not.
-        patience_s = commit_timeout_s if self._number else None
+        patience_s = commit_timeout_s if self._number else self.rules.gather_timeout_s
         while self.rules.rounds is None or self._number < self.rules.rounds:
             await self._gather(patience_s)
             self._round = await self._open(self._number + 1)

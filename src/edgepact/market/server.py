@@ -72,6 +72,8 @@ class ServeConfig:
             server answers; without it the same line goes to standard output.
         rounds: rounds to play, those in the ledger included; None plays until it is stopped.
         devices_min: devices that must be there before the first round.
+        gather_timeout_s: how long to wait for so many, seconds; then one is enough. None
+            waits on.
         images_per_round: images taken and paid per device and round.
         commit_timeout_s: time to commit after the first commitment, seconds.
         round_timeout_s: time to work after that, seconds.
@@ -91,6 +93,7 @@ class ServeConfig:
     ready_file: Path | None = None
     rounds: int | None = None
     devices_min: int = 1
+    gather_timeout_s: float | None = None
     images_per_round: int = 16
     commit_timeout_s: float = 10.0
     round_timeout_s: float = 120.0
@@ -104,6 +107,11 @@ class ServeConfig:
             ("port", 0 <= self.port <= 65535, "a port from 0 to 65535"),
             ("rounds", self.rounds is None or self.rounds >= 1, "at least 1"),
             ("devices_min", self.devices_min >= 1, "at least 1"),
+            (
+                "gather_timeout_s",
+                self.gather_timeout_s is None or 0 < self.gather_timeout_s <= 86400,
+                "0 to 86400 seconds",
+            ),
             ("images_per_round", 1 <= self.images_per_round <= images_max, f"1 to {images_max}"),
             ("commit_timeout_s", 0 < self.commit_timeout_s <= 86400, "0 to 86400 seconds"),
             ("round_timeout_s", 0 < self.round_timeout_s <= 86400, "0 to 86400 seconds"),
@@ -466,6 +474,7 @@ def _rules(config: ServeConfig, bench: Workbench) -> Rules:
         ),
         rounds=config.rounds,
         devices_min=config.devices_min,
+        gather_timeout_s=config.gather_timeout_s,
         audit_probability=config.audit_probability,
         audit_secret=audit_secret(config.seed),
         enrol_tokens=frozenset(config.enrol_tokens),

@@ -31,8 +31,8 @@ DEVICES_MAX = 8
 CROWD = 2000
 """Fleet size from which one device hardly moves the price."""
 
-FACTORS, ZOOMS = 16, 3
-"""Lies in a round of the search, and rounds after the first."""
+COARSE, STARTS, ZOOMS, FINE = 48, 3, 2, 8
+"""Factors tried first; then from the best few of them, so many rounds of so many nearby."""
 
 TOLERANCE = 1e-9
 """Relative slack for rounding in comparisons of utilities."""
@@ -85,28 +85,43 @@ def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
     """Searches lies about alpha and W; returns the best gain and the lies tried.
 
     The liar answers the price its report led to with its true best response.
-    Each lie scales alpha or W of one device. The best of a coarse grid is
-    approached in `ZOOMS` rounds, since the most profitable lie often lies next
-    to the one at which the server gives up on the device. Of many devices,
-    those that supply most are searched.
+    Each lie scales alpha or W of one device. Of many devices those are searched
+    that supply most, which gain most from a higher price, and those that value
+    their computing most.
     """
     price_after = _price_in_crowd(game) if len(game.fleet) >= CROWD else _price_by_solving(game)
+    suppliers = np.argsort(-result.layers, kind="stable")[: DEVICES_MAX - 2]
+    keenest = np.argsort(-game.fleet.alpha, kind="stable")[:2]
     best, tried = 0.0, 0
-    for device in np.argsort(-result.layers, kind="stable")[:DEVICES_MAX].tolist():
+    for device in dict.fromkeys([*suppliers.tolist(), *keenest.tolist()]):
         only = jax.tree.map(lambda column, at=device: column[at : at + 1], game.fleet)
         alone = replace(game, fleet=only)
         for report in ("alpha", "capacity"):
-            around, step = 1.0, 64.0
-            for _ in range(1 + ZOOMS):
-                gains = []
-                lies = np.geomspace(around / step, around * step, FACTORS)
-                for factor in lies:
-                    told = replace(only, **{report: getattr(only, report) * factor})
-                    answer = outcome(alone, price_after(device, alone, told))
-                    gains.append(float(answer.device_utility[0] - result.device_utility[device]))
-                around = float(lies[int(np.argmax(gains))])
-                step = step ** (2.0 / FACTORS)
-                best, tried = max(best, *gains), tried + FACTORS
+
+            def gain(factor: float) -> float:
+                told = replace(only, **{report: getattr(only, report) * factor})  # noqa: B023
+                answer = outcome(alone, price_after(device, alone, told))  # noqa: B023
+                return float(answer.device_utility[0] - result.device_utility[device])  # noqa: B023
+
+            found, lies = _climb(gain)
+            best, tried = max(best, found), tried + lies
+    return best, tried
+
+
+def _climb(gain: Callable[[float], float]) -> tuple[float, int]:
+    """The largest gain found over factors from 1/64 to 64, and the number tried."""
+    lies = np.geomspace(1 / 64, 64, COARSE)
+    gains = [gain(lie) for lie in lies]
+    best, tried = max(gains), COARSE
+    # The most profitable lie often lies next to one that goes too far, so the
+    # neighbourhoods of several good ones are searched.
+    for start in np.argsort(-np.array(gains), kind="stable")[:STARTS]:
+        around, step = float(lies[start]), float(lies[1] / lies[0])
+        for _ in range(ZOOMS):
+            near = np.geomspace(around / step, around * step, FINE)
+            gains = [gain(lie) for lie in near]
+            around, step = float(near[int(np.argmax(gains))]), step ** (2.0 / FINE)
+            best, tried = max(best, *gains), tried + FINE
     return best, tried
 
 

@@ -35,6 +35,10 @@ class Satisfaction(ABC):
         """S(y) for remaining computing y >= 0, in GMAC."""
 
     @abstractmethod
+    def drop(self, y: Array, dy: Array) -> Array:
+        """S(y) - S(y - dy) for 0 <= dy <= y, without the cancellation of a difference."""
+
+    @abstractmethod
     def marginal(self, y: Array) -> Array:
         """S'(y)."""
 
@@ -67,7 +71,7 @@ class _Logarithmic(Satisfaction):
     """What ln(1 + y) and ln(y) share: h(P) = -1/P and the square-root law."""
 
     def price_term(self, price: Array) -> Array:
-        return -1.0 / price
+        return -1.0 / _not_below(price, 1e-200, 1e-30)
 
     def stationary_price(self, k: Array, c: Array, bc: Array) -> Array:
         xp = _namespace(k)
@@ -82,6 +86,9 @@ class Log1p(_Logarithmic):
 
     def value(self, y: Array) -> Array:
         return _namespace(y).log1p(y)
+
+    def drop(self, y: Array, dy: Array) -> Array:
+        return -_namespace(y).log1p(-dy / (1.0 + y))
 
     def marginal(self, y: Array) -> Array:
         return 1.0 / (1.0 + y)
@@ -100,6 +107,11 @@ class Log(_Logarithmic):
         xp = _namespace(y)
         return xp.where(y > 0, xp.log(xp.where(y > 0, y, 1.0)), -xp.inf)
 
+    def drop(self, y: Array, dy: Array) -> Array:
+        xp = _namespace(y)
+        some = dy < y
+        return xp.where(some, -xp.log1p(-xp.where(some, dy, 0.0) / xp.where(y > 0, y, 1.0)), xp.inf)
+
     def marginal(self, y: Array) -> Array:
         xp = _namespace(y)
         return xp.where(y > 0, 1.0 / xp.where(y > 0, y, 1.0), xp.inf)
@@ -116,6 +128,11 @@ class Sqrt(Satisfaction):
     def value(self, y: Array) -> Array:
         return _namespace(y).sqrt(y)
 
+    def drop(self, y: Array, dy: Array) -> Array:
+        xp = _namespace(y)
+        roots = xp.sqrt(y) + xp.sqrt(y - dy)
+        return xp.where(roots > 0, dy / xp.where(roots > 0, roots, 1.0), 0.0)
+
     def marginal(self, y: Array) -> Array:
         xp = _namespace(y)
         return xp.where(y > 0, 0.5 / xp.sqrt(xp.where(y > 0, y, 1.0)), xp.inf)
@@ -124,7 +141,7 @@ class Sqrt(Satisfaction):
         return room / A, alpha * alpha * A / 4.0
 
     def price_term(self, price: Array) -> Array:
-        return -1.0 / (price * price)
+        return -1.0 / _not_below(price, 1e-100, 1e-15) ** 2
 
     def stationary_price(self, k: Array, c: Array, bc: Array) -> Array:
         xp = _namespace(k)
@@ -144,6 +161,10 @@ class Exp(Satisfaction):
     def value(self, y: Array) -> Array:
         return -_namespace(y).expm1(-y)
 
+    def drop(self, y: Array, dy: Array) -> Array:
+        xp = _namespace(y)
+        return -xp.exp(dy - y) * xp.expm1(-dy)
+
     def marginal(self, y: Array) -> Array:
         return _namespace(y).exp(-y)
 
@@ -151,7 +172,11 @@ class Exp(Satisfaction):
         return (room - _namespace(alpha).log(alpha * A)) / A, 1.0 / A
 
     def price_term(self, price: Array) -> Array:
-        return _namespace(price).log(price)
+        # Entry prices fall exponentially with the room, so every price counts.
+        xp = _namespace(price)
+        return xp.log(
+            _not_below(price, *(float(xp.finfo(d).tiny) for d in (xp.float64, xp.float32)))
+        )
 
     def stationary_price(self, k: Array, c: Array, bc: Array) -> Array:
         xp = _namespace(k)
@@ -174,6 +199,12 @@ def _wright_omega(z: Array) -> Array:
     for _ in range(6):
         w = w * (1.0 + z - xp.log(w)) / (1.0 + w)
     return w
+
+
+def _not_below(price: Array, least: float, least_single: float) -> Array:
+    """Keeps h(P) finite at prices so small that nobody supplies anything there."""
+    xp = _namespace(price)
+    return xp.clip(price, least if price.dtype == xp.float64 else least_single, None)
 
 
 def _namespace(array: Array) -> Any:

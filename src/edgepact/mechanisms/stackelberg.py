@@ -304,16 +304,9 @@ def _whole_supply(thresholds: Array, price: Array, b: Array) -> Array:
 def _smooth_supply(game: Game, supply: _Interior, price: Array, b: Array) -> Array:
     xp = _namespace(price)
     entered = (supply.entry < price) | ((supply.entry == price) & (b >= price))
-    term = _price_term(game, price)
+    term = game.satisfaction.price_term(price)
     interior = xp.clip(supply.intercept + supply.coefficient * term, 0.0, supply.cap)
     return xp.where(entered, xp.where(price >= supply.saturation, supply.cap, interior), 0.0)
-
-
-def _price_term(game: Game, price: Array) -> Array:
-    """h(P), or anything finite at prices too small for anybody to supply at."""
-    xp = _namespace(price)
-    least = 1e6 * xp.finfo(price.dtype).tiny ** 0.5
-    return game.satisfaction.price_term(xp.where(price > least, price, 1.0))
 
 
 def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
@@ -326,19 +319,17 @@ def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
     """
     xp = _namespace(game.fleet.A)
     fleet = game.fleet
-    steps = xp.arange(game.layers_max + 1, dtype=fleet.A.dtype)
+    steps = xp.arange(1, game.layers_max + 1, dtype=fleet.A.dtype)
     able = _takes_part(game)
     room = xp.where(able, game.room, fleet.A * (game.layers_max + 1))
-    left = room[:, None] - fleet.A[:, None] * steps
-    kept = fleet.alpha[:, None] * game.satisfaction.value(xp.clip(left, 0.0, None))
-    feasible = steps[1:] <= layers_cap(game)[:, None]
-    before = kept[:, :-1]
-    if game.satisfaction.open_at_zero:  # no layer follows one that leaves nothing
-        before = xp.where(before > -xp.inf, before, 0.0)
-    marginal = before - kept[:, 1:]
+    alpha, A = fleet.alpha[:, None], fleet.A[:, None]
+    before = xp.clip(room[:, None] - A * (steps - 1.0), 0.0, None)
+    feasible = steps <= layers_cap(game)[:, None]
+    marginal = alpha * game.satisfaction.drop(before, xp.minimum(A, before))
     if game.outside_option:
-        declined = fleet.alpha * game.satisfaction.value(room + fleet.B)
-        average = (declined[:, None] - kept[:, 1:]) / steps[1:]
+        capacity = (room + fleet.B)[:, None]
+        spent = xp.minimum(fleet.B[:, None] + A * steps, capacity)
+        average = alpha * game.satisfaction.drop(capacity, spent) / steps
         least = xp.min(xp.where(feasible, average, xp.inf), axis=-1, keepdims=True)
         marginal = xp.maximum(marginal, least)
     return xp.where(feasible & able[:, None], marginal, xp.inf)
@@ -359,6 +350,13 @@ def _interior(game: Game) -> _Interior:
     if game.outside_option:
         entry = xp.maximum(entry, _participation_price(game, room, cap))
         saturation = xp.maximum(saturation, entry)
+    # A device with room for very many more layers than it can run takes all of them within a
+    # sliver of prices. As a step it is exact to the same precision, and its huge intercept does
+    # not swallow the others' in the running sums.
+    step = xp.abs(intercept) * xp.finfo(cap.dtype).eps ** 0.5 > cap
+    entry = xp.where(step, saturation, entry)
+    intercept = xp.where(step, cap, intercept)
+    coefficient = xp.where(step, 0.0, coefficient)
     return _Interior(
         intercept=xp.where(some, intercept, 0.0),
         coefficient=xp.where(some, coefficient, 0.0),
@@ -378,14 +376,18 @@ def _participation_price(game: Game, room: Array, cap: Array) -> Float[Array, " 
     """
     xp = _namespace(game.fleet.A)
     fleet, S = game.fleet, game.satisfaction
-    declined = S.value(room + fleet.B)
+    capacity = room + fleet.B
+
+    def given_up(layers: Array) -> Array:
+        return S.drop(capacity, xp.minimum(fleet.B + fleet.A * layers, capacity))
+
     low, high = xp.zeros_like(cap), cap
     for _ in range(52 if cap.dtype == np.float64 else 26):
         middle = (low + high) / 2.0
         left = xp.clip(room - fleet.A * middle, 0.0, None)
-        short = middle * fleet.A * S.marginal(left) < declined - S.value(left)
+        short = middle * fleet.A * S.marginal(left) < given_up(middle)
         low, high = xp.where(short, middle, low), xp.where(short, high, middle)
-    average = (declined - S.value(xp.clip(room - fleet.A * high, 0.0, None))) / high
+    average = given_up(high) / high
     return fleet.alpha * average
 
 
@@ -402,7 +404,7 @@ def _smooth_candidates(game: Game, supply: _Interior, below_best: float) -> tupl
 
     def trade(price: Array, sums: list[Array]) -> tuple[Array, Array]:
         k, c, bk, bc = sums if len(sums) == 4 else (*sums, b[0] * sums[0], b[0] * sums[1])
-        term = _price_term(game, price)
+        term = game.satisfaction.price_term(price)
         return k + c * term, bk + bc * term
 
     window, prices, changes = _promising(game, below_best, prices, changes, trade)

@@ -135,7 +135,7 @@ def measures(curves: Curves, config: Config) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name, run in curves.learning.items():
         share = curves.share(run.utility)
-        settled = run.utility[:, config.settled_from :]
+        settled = run.utility[:, config.settled_from - 1 :]
         table[name] = {
             "final_utility": interval(run.utility[:, -1]),
             "mean_utility_settled": interval(settled.mean(axis=1)),

@@ -19,7 +19,7 @@ from edgepact.market.device import DeviceConfig
 READY_TIMEOUT_S = 90.0
 """Loading JAX, compiling the policy and opening the model takes seconds, not minutes."""
 
-STALL_TIMEOUT_S = 300.0
+STALL_TIMEOUT_S = 120.0
 """Longest time without any image delivered; rounds have shorter limits of their own."""
 
 STOP_TIMEOUT_S = 10.0
@@ -115,15 +115,12 @@ class LiveMarket:
         delivered, moved_s = -1, time.monotonic()
         with httpx.Client(base_url=self.url, timeout=10.0) as client:
             while self._server.poll() is None:
-                try:
-                    status = client.get("/market/status").raise_for_status().json()
-                except httpx.HTTPError:
-                    time.sleep(POLL_S)  # it is ending; its exit status tells
-                    continue
-                on_status(status)
-                now = sum(sum(each["images"].values()) for each in status["rounds"])
-                if now != delivered:
-                    delivered, moved_s = now, time.monotonic()
+                status = _ask(client)
+                if status is not None:
+                    on_status(status)
+                    now = sum(sum(each["images"].values()) for each in status["rounds"])
+                    if now != delivered:
+                        delivered, moved_s = now, time.monotonic()
                 if time.monotonic() - moved_s > STALL_TIMEOUT_S:
                     raise MarketError(f"no image was delivered for {STALL_TIMEOUT_S:g} s")
                 if all(device.poll() is not None for device in self._devices.values()):
@@ -169,3 +166,12 @@ class LiveMarket:
     def _last_words(self, name: str) -> str:
         lines = (self._folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+def _ask(client: httpx.Client) -> dict[str, Any] | None:
+    """The market at a glance; None while the server does not answer, as when it ends."""
+    try:
+        status: dict[str, Any] = client.get("/market/status").raise_for_status().json()
+    except httpx.HTTPError:
+        return None
+    return status

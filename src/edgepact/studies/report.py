@@ -227,7 +227,7 @@ def _audit(findings: Findings) -> str:
         ["Payments stay within what they save", "yes" if audit.budget_balanced else "NO"],
         [
             f"Largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
-            f"{audit.largest_gain_from_lying:.3f} credits an image",
+            f"at least {audit.largest_gain_from_lying:.3f} credits an image",
         ],
     ]
     for rule, utility in (

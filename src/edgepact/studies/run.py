@@ -146,6 +146,12 @@ def _check_playable(source: Path, market: Market, info: ModelInfo) -> None:
             "'integer', since processes run whole layers",
             "'continuous'",
         ),
+        (
+            "server.price_max",
+            game.price_max > game.price_min,
+            "more than price_min, or there is nothing to quote",
+            game.price_max,
+        ),
         ("outside_option", not game.outside_option, "false: live devices do not decline", "true"),
         (
             "device",
@@ -157,7 +163,9 @@ def _check_playable(source: Path, market: Market, info: ModelInfo) -> None:
         if not fits:
             raise InputError(source, field, expected, found)
     for name in market.names:
-        check_name("device", name)
+        check_name(str(source), name)
+        if name.casefold() == "server":
+            raise InputError(source, "device.name", "names other than 'server'", name)
 
 
 def _market(config: RunConfig, measured: Profile, given: Market | None) -> Market:
@@ -273,7 +281,7 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
                 *("--rounds", str(rounds), "--devices-min", str(len(names))),
                 *("--images", str(config.images), "--seed", str(config.seed)),
                 # What a device that died costs the others; a round takes well under a second.
-                *("--round-timeout-s", "20"),
+                *("--round-timeout-s", "20", "--gather-timeout-s", "30"),
             ]
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
