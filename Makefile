@@ -16,6 +16,7 @@ help: ## show this list
 
 $(VENV)/base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing edgepact and what it needs into $(VENV) ..."
 	$(PIP_INSTALL) -e .
 	touch $@
 

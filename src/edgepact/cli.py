@@ -5,6 +5,8 @@ so that `edgepact --help` answers at once and a device loads no JAX.
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,15 +33,43 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
+class _Interrupt:
+    """Ctrl-C: at once while libraries are being loaded, afterwards as KeyboardInterrupt.
+
+    Extension modules answer an exception in the middle of their import with errors and
+    tracebacks of their own, and until a command has begun there is nothing to clean up.
+    """
+
+    came = False
+    work_begun = False
+
+    def __call__(self, signum: int, frame: object) -> None:
+        self.came = True
+        if not self.work_begun:
+            os._exit(130)
+        raise KeyboardInterrupt
+
+
+_interrupt = _Interrupt()
+
+
 def main() -> None:
     """Entry point of the `edgepact` command: errors become one line and exit status 2."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except EdgepactError as error:
-        print(f"edgepact: {_one_line(error)}", file=sys.stderr)
+        print(f"edgepact: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    except BaseException:
+        if not _interrupt.came:
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Everything of ours has been stopped by now. The usual way out would take the
+        # interpreter apart while JAX may still be computing, and crash.
+        os._exit(130)
 
 
 @app.command()
@@ -94,10 +124,15 @@ def run(
         Path | None,
         typer.Option(help="A market in TOML to play instead of a fleet drawn at random."),
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, max=64, help="Devices to draw and start.")] = 5,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Devices to draw and start [default: 5]"),
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds to play.")] = 12,
     images: Annotated[int, typer.Option(min=1, max=1000, help="Images a device and round.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Of the fleet, the GDM and the images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of the fleet, the GDM and the images.")
+    ] = 0,
     model: Annotated[
         Path | None, typer.Option(help="A model directory instead of the embedded CLIP.")
     ] = None,
@@ -119,10 +154,13 @@ def run(
     """
     from edgepact.studies.run import RunConfig, run_market
 
+    if fleet is not None and devices is not None:
+        raise InputError("run", "--devices", "either --fleet or --devices", "both")
+    _interrupt.work_begun = True
     report = run_market(
         RunConfig(
             fleet=fleet,
-            devices=devices,
+            devices=devices or 5,
             rounds=rounds,
             images=images,
             seed=seed,
@@ -153,6 +191,7 @@ def study(
     if name not in STUDIES:
         raise InputError("study", "NAME", f"one of {', '.join(STUDIES)}", name)
     folder = out or Path(f"study-{name}")
+    _interrupt.work_begun = True
     STUDIES[name](folder, smoke)
     print(f"Results: {folder}")
 
@@ -176,6 +215,7 @@ def profile(
     from edgepact.inference.models import embedded
     from edgepact.progress import progress_bar
 
+    _interrupt.work_begun = True
     with progress_bar("profile", enabled=not as_json) as advance:
         measured = measure(model or embedded(), repeats=repeats, progress=advance)
     if as_json:
@@ -223,7 +263,8 @@ def serve(
         float, typer.Option(min=0.0, max=1.0, help="Share of jobs computed again before payment.")
     ] = 0.05,
     seed: Annotated[
-        int | None, typer.Option(help="Makes quotes and audits repeatable: for tests.")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="Makes quotes and audits repeatable: for tests."),
     ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Where to write the address once the server answers.")
@@ -239,8 +280,7 @@ def serve(
     from edgepact.inference.models import embedded
     from edgepact.market.protocol import PRICE_CREDITS_MAX
     from edgepact.market.rounds import FixedPrice, Pricer
-    from edgepact.market.server import ServeConfig
-    from edgepact.market.server import serve as serve_market
+    from edgepact.market.server import MarketServer, ServeConfig
 
     pricer: Pricer
     if (price is None) == (policy is None):
@@ -256,9 +296,8 @@ def serve(
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
         pricer = FixedPrice(price)
     fresh = tuple(secrets.token_hex(20) for _ in range(new_tokens))
-    for token in fresh:
-        print(f"one-time token: {token}", file=sys.stderr)
-    serve_market(
+    # The port is taken here, so that a server that cannot have it hands out no tokens.
+    market = MarketServer(
         ServeConfig(
             model_dir=model or embedded(),
             ledger_url=ledger,
@@ -277,6 +316,9 @@ def serve(
         ),
         pricer,
     )
+    for token in fresh:
+        print(f"one-time token: {token}", file=sys.stderr)
+    market.run()
 
 
 @app.command()
@@ -308,7 +350,7 @@ def device(
     layers_max: Annotated[
         int | None, typer.Option(min=0, help="Most layers to ever run [default: the model's]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the order of images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the order of images.")] = 0,
     away_timeout_s: Annotated[
         float, typer.Option(help="How long to wait for a server that is away, seconds.")
     ] = 30.0,

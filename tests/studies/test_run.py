@@ -113,6 +113,29 @@ def test_ctrl_c_stops_everybody(tmp_path: Path) -> None:
     assert read_statement(f"sqlite:///{tmp_path / 'out' / 'ledger.db'}").balanced
 
 
+@pytest.mark.parametrize("moment_s", [0.3, 9.0])
+def test_ctrl_c_while_it_starts_or_learns(tmp_path: Path, moment_s: float) -> None:
+    """Libraries are being imported at the first moment; at the second JAX compiles or computes."""
+    run = start("--out", "out", cwd=tmp_path)
+    time.sleep(moment_s)
+    assert run.poll() is None
+    os.killpg(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def test_sigterm_stops_everybody(tmp_path: Path) -> None:
+    run = start("--out", "out", "--images", "500", "--devices", "1", cwd=tmp_path)
+    wait_for_images(tmp_path / "out", run)
+    children = psutil.Process(run.pid).children(recursive=True)
+    run.terminate()
+    run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
 def test_a_device_that_dies_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     run = start("--out", "out", "--images", "60", "--devices", "3", cwd=tmp_path)
     wait_for_images(tmp_path / "out", run)

@@ -53,24 +53,27 @@ class Statement:
             "paid_microcredits_by_round": self.paid_by_round(),
         }
 
-    def tables(self) -> "list[Table]":
+    def tables(self) -> "list[Table | str]":
         """Balances, and payments by round."""
         from rich.table import Table
 
         verdict = "balance" if self.balanced else "DO NOT BALANCE"
-        accounts = Table(title=f"Accounts: the books {verdict}", caption=_jobs_told(self.jobs))
+        accounts = Table(title="Accounts", title_justify="left")
         accounts.add_column("account")
         accounts.add_column("credits", justify="right")
         for account, balance in sorted(self.balances.items()):
             accounts.add_row(account, f"{balance / MICRO:.6f}")
-        rounds = Table(title="Paid, credits")
+        told = f"The books {verdict}; {_jobs_told(self.jobs)}."
+        if not self.payments:
+            return [accounts, told, "No payments yet."]
+        rounds = Table(title="Paid by round, credits", title_justify="left")
         rounds.add_column("round", justify="right")
         devices = sorted({payment.device for payment in self.payments})
         for name in devices:
             rounds.add_column(name, justify="right")
         for number, paid in sorted(self.paid_by_round().items()):
             rounds.add_row(str(number), *(f"{paid.get(n, 0) / MICRO:.6f}" for n in devices))
-        return [accounts, rounds]
+        return [accounts, told, rounds]
 
 
 def read_statement(url: str) -> Statement:

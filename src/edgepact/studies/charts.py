@@ -74,7 +74,7 @@ def price_trajectory(findings: Findings) -> Figure:
     above.axhline(best, color=SERVER, linestyle=":", label="exact optimum, all costs known")
     blind = float(findings.blind.price)
     above.axhline(blind, color=QUIET, linestyle="--", label="best price that never looks")
-    above.legend(frameon=False, loc="upper right", ncols=2)
+    _legend_above(above)
     # At least a quarter of the optimum to each side, or small changes look like large ones.
     furthest = max(0.25 * best, *(1.3 * abs(p - best) for p in (*posted, blind)))
     above.set_ylim(best - furthest, best + furthest)
@@ -82,7 +82,8 @@ def price_trajectory(findings: Findings) -> Figure:
     shares = [100.0 * each.share for each in findings.rounds]
     below.plot(numbers, shares, "o-", color=INK, markersize=4)
     below.axhline(100.0, color=SERVER, linestyle=":")
-    below.set_ylim(min(70.0, *shares) - 3.0, 104.0)
+    below.axhline(100.0 * findings.blind_share, color=QUIET, linestyle="--")
+    below.set_ylim(min(70.0, 100.0 * findings.blind_share, *shares) - 3.0, 104.0)
     below.set_ylabel("share of the\nattainable gain, %")
     below.set_xlabel("round")
     below.xaxis.get_major_locator().set_params(integer=True)
@@ -126,7 +127,8 @@ def latency(findings: Findings) -> Figure:
     for label, colour, seconds in (
         ("device: layers and codec", DEVICE, [d.device_s for d in findings.devices]),
         ("link: loopback and HTTP", LINK, [d.link_s for d in findings.devices]),
-        ("server: layers, queue, ledger", SERVER, [d.server_s for d in findings.devices]),
+        ("server: layers", SERVER, [d.compute_s for d in findings.devices]),
+        ("server: queue and ledger", QUIET, [d.wait_s for d in findings.devices]),
     ):
         milliseconds = 1e3 * np.array(seconds)
         axes.barh(names, milliseconds, left=start, color=colour, label=label, height=0.62)
@@ -203,5 +205,5 @@ def _clean(axes: Axes) -> None:
 
 def _legend_above(axes: Axes) -> None:
     axes.legend(
-        frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, borderaxespad=0.2
+        frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2
     )

@@ -58,7 +58,8 @@ class DeviceFindings:
     paid_credits: float
     device_s: float
     link_s: float
-    server_s: float
+    compute_s: float
+    wait_s: float
     bytes_sent: float
     jpeg_bytes: float
     device_gmac: float
@@ -110,6 +111,21 @@ class Findings:
     audit: Audit
     audited: int
     live_seconds: float
+
+    def share(self, utility: float) -> float:
+        """Where a utility lies between random pricing (0) and the exact optimum (1)."""
+        reach = float(self.best.server_utility) - self.random_utility
+        return (utility - self.random_utility) / reach
+
+    @property
+    def blind_share(self) -> float:
+        """Share of the best price that never looks."""
+        return self.share(float(self.blind.server_utility))
+
+    @property
+    def mean_share(self) -> float:
+        """Share of the quotes, mean over rounds."""
+        return float(np.mean([each.share for each in self.rounds]))
 
     @property
     def server_saved(self) -> float:
@@ -229,7 +245,8 @@ def _device(
         paid_credits=sum(r.paid_microcredits for r in own) / MICRO,
         device_s=median([r.device_seconds + r.encode_seconds for r in finished]),
         link_s=median([(r.roundtrip_seconds or 0.0) - (r.server_seconds or 0.0) for r in finished]),
-        server_s=median([r.server_seconds or 0.0 for r in finished]),
+        compute_s=median([r.compute_seconds or 0.0 for r in finished]),
+        wait_s=median([(r.server_seconds or 0.0) - (r.compute_seconds or 0.0) for r in finished]),
         bytes_sent=float(np.mean([r.bytes_sent for r in own])) if own else 0.0,
         jpeg_bytes=float(np.mean([r.jpeg_bytes for r in own])) if own else 0.0,
         device_gmac=sum(costs.device(r.layers) for r in own),
@@ -273,6 +290,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             "personalised_utility": float(findings.personal.server_utility),
             "prior_only_price": float(findings.blind.price),
             "prior_only_utility": float(findings.blind.server_utility),
+            "prior_only_share": findings.blind_share,
             "first_best_utility": float(findings.first.server_utility),
             "alone_utility": float(game.revenue - np.sum(game.saving) * game.layers_max),
             "random_utility": findings.random_utility,
@@ -287,6 +305,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             }
             for each in findings.rounds
         ],
+        "mean_share": findings.mean_share,
         "images": len(findings.images),
         "accuracy": findings.accuracy,
         "whole_model_accuracy": findings.whole_accuracy,
@@ -301,7 +320,8 @@ def as_json(findings: Findings) -> dict[str, Any]:
                 "paid_credits": device.paid_credits,
                 "device_ms_median": device.device_s * 1e3,
                 "link_ms_median": device.link_s * 1e3,
-                "server_ms_median": device.server_s * 1e3,
+                "server_compute_ms_median": device.compute_s * 1e3,
+                "server_queue_and_ledger_ms_median": device.wait_s * 1e3,
                 "bytes_sent_mean": device.bytes_sent,
                 "jpeg_bytes_mean": device.jpeg_bytes,
                 "lost": device.lost,

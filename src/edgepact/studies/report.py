@@ -102,11 +102,13 @@ def write_report(folder: Path, config: Any, findings: Findings) -> Path:
 
 def summary_table(findings: Findings) -> Table:
     """The run in one table for the terminal."""
-    table = Table(title="What the run showed")
-    table.add_column("")
-    table.add_column("", justify="right")
+    table = Table(title="What the run showed", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
     for name, value, _ in _headline(findings):
         table.add_row(name, value)
+        if "attainable" in name:
+            table.add_row("  by the best price that never looks", f"{findings.blind_share:.1%}")
     for device in findings.devices:
         if device.lost is not None:
             table.add_row(f"{device.name} was lost", device.lost)
@@ -138,10 +140,10 @@ def _headline(findings: Findings) -> list[tuple[str, str, str]]:
             "above 1 the split costs bandwidth",
         ),
         (
-            "of the attainable gain, last round",
-            f"{last.share:.1%}",
-            f"{first.share:.1%} at the first quote, {max(r.share for r in findings.rounds):.1%} "
-            "at the best one",
+            "of the attainable gain, mean of the quotes",
+            f"{findings.mean_share:.1%}",
+            f"{first.share:.1%} at the first, {last.share:.1%} at the last; the best price that "
+            f"never looks at an answer: {findings.blind_share:.1%}",
         ),
         (
             "paid to devices, credits",
@@ -200,7 +202,7 @@ def _gallery(config: Any, findings: Findings) -> str:
             f'<div class="tile {"hit" if right else "miss"}">'
             f'<img alt="" src="data:image/{kind};base64,{data}">'
             f"<b>{escape(result.label_predicted or '')}</b>{note}"
-            f"<small>{escape(device)}, {result.layers} layers<br>"
+            f"<small>{escape(device)}<br>{result.layers} layers<br>"
             f"{result.paid_microcredits / MICRO:.3f} credits</small></div>"
         )
     text = (

@@ -9,6 +9,8 @@ images, and are paid per verified image.
 
 import json
 import secrets
+import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
@@ -40,6 +43,9 @@ from edgepact.studies.report import write_report
 
 DEVICES_MAX = 64
 """Most devices, each a process, on one machine."""
+
+IMAGES_CHECKED = 2000
+"""Images opened before anything is started."""
 
 DEVICE_NAMES = ("camera", "phone", "drone", "kiosk", "robot", "watch", "car", "glasses")
 
@@ -80,7 +86,11 @@ def run_market(config: RunConfig) -> Path:
     """
     model, images = config.model or embedded(), config.samples or samples()
     given = _check_inputs(config, model, images)
-    config.out.mkdir(parents=True, exist_ok=True)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(config.out, "--out", "a folder that can be made", f"{error}") from None
+    signal.signal(signal.SIGTERM, _end)
     with progress_bar("Measure the model's layers") as advance:
         measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
     market = _market(config, measured, given)
@@ -115,13 +125,16 @@ def run_market(config: RunConfig) -> Path:
 
 def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
     """Refuses what cannot work before anything is written; returns the market of a fleet file."""
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise InputError(config.out, "--out", "a new or empty folder", "one with files in it")
+    if config.out.exists():
+        if not config.out.is_dir():
+            raise InputError(config.out, "--out", "a new or empty folder", "a file")
+        if any(config.out.iterdir()):
+            raise InputError(config.out, "--out", "a new or empty folder", "one with files in it")
     if not images.is_dir():
         raise InputError(images, "--images-from", "a folder of images", "no such folder")
     if not model.is_dir():
         raise InputError(model, "--model", "a model directory", "no such folder")
-    find_images(images)
+    _check_images(images)
     if not stage_path(model, 0).is_file():
         graph.cut(model)
     if config.fleet is None:
@@ -129,6 +142,21 @@ def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None
     market = read_market(config.fleet)
     _check_playable(config.fleet, market, ModelInfo.read(model))
     return market
+
+
+def _end(signum: int, frame: object) -> None:
+    """On SIGTERM everybody is stopped in the same way as on Ctrl-C."""
+    raise SystemExit(128 + signum)
+
+
+def _check_images(folder: Path) -> None:
+    """Opens the images that will be used first: a broken one should not end a device later."""
+    for picture in find_images(folder)[:IMAGES_CHECKED]:
+        try:
+            with Image.open(picture.path) as image:
+                image.verify()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(picture.path, "", "an image", f"{error}") from None
 
 
 def _check_playable(source: Path, market: Market, info: ModelInfo) -> None:
@@ -173,6 +201,13 @@ def _market(config: RunConfig, measured: Profile, given: Market | None) -> Marke
     path = config.out / "market.toml"
     if given is not None:
         path.write_text(_as_toml(given.game, given.names))
+        ratio = float(np.mean(given.game.fleet.A)) / measured.costs.A
+        if not 0.5 < ratio < 2.0:
+            print(
+                f"note: a layer of {measured.model} takes {measured.costs.A:.4g} GMAC, the fleet's "
+                f"A is {ratio:.3g} times that; devices decide and are paid by the file",
+                file=sys.stderr,
+            )
         return given
     path.write_text(_drawn_market(config, measured))
     return read_market(path)
@@ -301,7 +336,11 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
                     seed=config.seed,
                 )
             )
-        live.watch(on_status)
+        try:
+            live.watch(on_status)
+        except KeyboardInterrupt:
+            print(f"\nstopped; what was paid is in {config.out / 'ledger.db'}", file=sys.stderr)
+            raise
         on_status(_last_status(read_statement(_ledger_url(config))))
         return live.lost_devices()
 

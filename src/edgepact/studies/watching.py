@@ -33,7 +33,8 @@ def watching(
         TimeElapsedColumn(),
     )
     task = progress.add_task("Start a server and its devices", total=rounds * len(names) * images)
-    with Live(progress, console=Console(stderr=True), refresh_per_second=8) as live:
+    console = Console(stderr=True)
+    with Live(progress, console=console, refresh_per_second=8) as live:
 
         def on_status(status: dict[str, Any]) -> None:
             done = sum(sum(each["images"].values()) for each in status["rounds"])
@@ -43,16 +44,18 @@ def watching(
             live.update(Group(_table(names, status["rounds"]), progress))
 
         yield on_status
+    if not console.is_terminal:
+        console.print()  # what follows must not start on the last line of the bar
 
 
 def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="Layers each device runs", title_justify="left")
     table.add_column("round", justify="right")
-    table.add_column("price", justify="right")
+    table.add_column("price", justify="right", no_wrap=True, min_width=6)
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("images", justify="right")
-    table.add_column("paid, credits", justify="right")
+    table.add_column("paid, credits", justify="right", min_width=8)
     for each in rounds[-ROUNDS_SHOWN:]:
         layers = (str(each["layers"].get(name, "")) for name in names)
         paid = sum(each["paid_microcredits"].values()) / 1e6
