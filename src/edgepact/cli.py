@@ -60,7 +60,7 @@ def main() -> None:
     try:
         app()
     except EdgepactError as error:
-        print(f"edgepact: {error}", file=sys.stderr)
+        print(f"edgepact: {_one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except BaseException:
         if not _interrupt.came:

@@ -31,7 +31,10 @@ DEVICES_MAX = 8
 CROWD = 2000
 """Fleet size from which one device hardly moves the price."""
 
-COARSE, STARTS, ZOOMS, FINE = 48, 3, 2, 8
+REACH = 1000.0
+"""Lies scale alpha or W by up to this factor, and down to its inverse."""
+
+COARSE, STARTS, ZOOMS, FINE = 80, 3, 3, 8
 """Factors tried first; then from the best few of them, so many rounds of so many nearby."""
 
 TOLERANCE = 1e-9
@@ -109,8 +112,8 @@ def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
 
 
 def _climb(gain: Callable[[float], float]) -> tuple[float, int]:
-    """The largest gain found over factors from 1/64 to 64, and the number tried."""
-    lies = np.geomspace(1 / 64, 64, COARSE)
+    """The largest gain found over all factors, and the number tried."""
+    lies = np.geomspace(1.0 / REACH, REACH, COARSE)
     gains = [gain(lie) for lie in lies]
     best, tried = max(gains), COARSE
     # The most profitable lie often lies next to one that goes too far, so the
@@ -118,7 +121,7 @@ def _climb(gain: Callable[[float], float]) -> tuple[float, int]:
     for start in np.argsort(-np.array(gains), kind="stable")[:STARTS]:
         around, step = float(lies[start]), float(lies[1] / lies[0])
         for _ in range(ZOOMS):
-            near = np.geomspace(around / step, around * step, FINE)
+            near = np.geomspace(max(around / step, lies[0]), min(around * step, lies[-1]), FINE)
             gains = [gain(lie) for lie in near]
             around, step = float(near[int(np.argmax(gains))]), step ** (2.0 / FINE)
             best, tried = max(best, *gains), tried + FINE
