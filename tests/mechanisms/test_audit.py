@@ -53,7 +53,6 @@ class TestLying:
         in_crowd, _ = largest_gain_from_lying(game, result)
         monkeypatch.setattr(audit, "CROWD", size + 1)
         solved, _ = largest_gain_from_lying(game, result)
-        print(in_crowd, solved, float(result.device_utility.mean()))
         assert in_crowd == pytest.approx(solved, abs=1e-4 * float(result.device_utility.mean()))
 
 
