@@ -34,18 +34,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 
 class _Interrupt:
-    """Ctrl-C: at once while libraries are being loaded, afterwards as KeyboardInterrupt.
+    """Ctrl-C: at once, but as KeyboardInterrupt while there are processes to stop.
 
-    Extension modules answer an exception in the middle of their import with errors and
-    tracebacks of their own, and until a command has begun there is nothing to clean up.
+    An exception in the middle of an import, or of a callback of JAX, is answered with
+    tracebacks or swallowed, and while nothing has been started there is nothing to clean up.
     """
 
     came = False
-    work_begun = False
+    live = False
 
     def __call__(self, signum: int, frame: object) -> None:
         self.came = True
-        if not self.work_begun:
+        if not self.live:
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h\n")  # progress bars hide the cursor
+                sys.stderr.flush()
             os._exit(130)
         raise KeyboardInterrupt
 
@@ -156,7 +159,6 @@ def run(
 
     if fleet is not None and devices is not None:
         raise InputError("run", "--devices", "either --fleet or --devices", "both")
-    _interrupt.work_begun = True
     report = run_market(
         RunConfig(
             fleet=fleet,
@@ -168,7 +170,8 @@ def run(
             samples=samples,
             out=out or _free_folder(f"edgepact-run-{seed}"),
             smoke=smoke,
-        )
+        ),
+        on_live=lambda: setattr(_interrupt, "live", True),
     )
     print(f"\nReport: {report}")
 
@@ -191,7 +194,6 @@ def study(
     if name not in STUDIES:
         raise InputError("study", "NAME", f"one of {', '.join(STUDIES)}", name)
     folder = out or Path(f"study-{name}")
-    _interrupt.work_begun = True
     STUDIES[name](folder, smoke)
     print(f"Results: {folder}")
 
@@ -215,7 +217,6 @@ def profile(
     from edgepact.inference.models import embedded
     from edgepact.progress import progress_bar
 
-    _interrupt.work_begun = True
     with progress_bar("profile", enabled=not as_json) as advance:
         measured = measure(model or embedded(), repeats=repeats, progress=advance)
     if as_json:

@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,12 @@ class RunConfig:
     smoke: bool = False
 
 
-def run_market(config: RunConfig) -> Path:
+def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None) -> Path:
     """Does the whole job; returns the path of the report.
+
+    Args:
+        config: the settings.
+        on_live: called before the first process is started.
 
     Raises:
         InputError: an option or file is impossible; nothing was started.
@@ -107,6 +112,7 @@ def run_market(config: RunConfig) -> Path:
         )
     denoiser = jax.tree.map(lambda leaf: leaf[0], training.learner.smooth)
     save_policy(config.out / "policy", problem, solver, denoiser)
+    on_live()
     started_s = time.monotonic()
     lost = _play(config, market, model, images)
     findings = find(
