@@ -12,15 +12,18 @@ from edgepact.mechanisms.stackelberg import Game, equilibrium, outcome
 from edgepact.solvers.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import (
+    LEAST_SHARE,
     REFERENCE,
     Known,
     Quoter,
     best_so_far,
+    meet,
     play,
     profits,
     range_of,
     reference_fleets,
     regret,
+    shares_of,
 )
 from edgepact.solvers.search import (
     CMAES,
@@ -209,3 +212,51 @@ def test_only_fleets_with_one_saving_and_prices_above_zero_can_be_quoted_to() ->
         Known.of(other, form=False)
     with pytest.raises(InputError, match="a price above 0"):
         Known.of(replace(game, price_min=0.0), form=False)
+
+
+class TestAnyGame:
+    """What is public where devices may differ and 0 may be posted."""
+
+    def test_what_is_public_is_the_same_where_both_apply(self) -> None:
+        (game,) = reference_fleets(4, 1, integer=True)
+        assert Known.of_any(game, source="game") == Known.of(game, form=False)
+
+    def test_zero_is_replaced_by_a_small_price_and_savings_by_their_mean(self) -> None:
+        (game,) = reference_fleets(4, 1, integer=True)
+        costs = np.linspace(1, 2, len(game.fleet))
+        other = replace(game, price_min=0.0, fleet=replace(game.fleet, A=costs))
+        known = Known.of_any(other, source="game")
+        assert known.saving == pytest.approx(costs.mean())
+        assert known.price_min == pytest.approx(LEAST_SHARE * costs.mean())
+
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [({"beta": 0.0}, "server.beta"), ({"price_min": 0.0, "price_max": 0.0}, "price_max")],
+    )
+    def test_nothing_worth_posting_is_refused(self, change: dict[str, float], field: str) -> None:
+        (game,) = reference_fleets(4, 1, integer=True)
+        with pytest.raises(InputError, match=f"fleet.toml: .*{field}: expected"):
+            Known.of_any(replace(game, **change), source="fleet.toml")
+
+
+class TestMeeting:
+    def test_rounds_are_what_the_fleet_answers(self) -> None:
+        (game,) = reference_fleets(4, 1, integer=True)
+        known = Known.of(game, form=False)
+        met = meet(GoldenSection(), game, known, rounds=5, seed=0)
+        expected = outcome(game, met.price)
+        assert np.array_equal(met.layers, expected.layers)
+        assert np.array_equal(met.server_utility, expected.server_utility)
+        shares = play(GoldenSection(), [game], rounds=5, seed=0)
+        assert shares[0] == pytest.approx(shares_of(game, met.server_utility), abs=1e-12)
+
+    def test_other_answers_are_what_is_seen_and_paid(self) -> None:
+        (game,) = reference_fleets(4, 1, integer=True)
+        known = Known.of(game, form=False)
+
+        def silent(game: Game, price: float, rng: np.random.Generator) -> np.ndarray:
+            return np.zeros(len(game.fleet))
+
+        met = meet(GoldenSection(), game, known, rounds=4, seed=0, answer=silent)
+        assert not met.layers.any()
+        assert np.all(np.diff(met.price) > 0), "nobody sells: the search goes up"

@@ -14,7 +14,7 @@ log-uniformly from what may be posted. 1 is the best a server could do that knew
 everything, 0 is guessing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -24,13 +24,19 @@ from jaxtyping import Float
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.satisfaction import FAMILIES, Satisfaction
-from edgepact.mechanisms.stackelberg import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg import Game, Outcome, equilibrium, outcome, settle
 
 SOURCE = "observed rounds"
 """Where bad observations are said to come from."""
 
 RANDOM_PRICES = 1000
 """Prices over which the utility of a random price is averaged."""
+
+LEAST_SHARE = 0.002
+"""Lowest price quoted where 0 may be posted, as a share of what a layer saves."""
+
+Answer = Callable[[Game, float, np.random.Generator], Float[np.ndarray, " devices"]]
+"""How devices answer a price: layers, by a rule that may draw."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,37 @@ class Known:
             form=Form(satisfaction=game.satisfaction, A=float(A[0]), B=float(B[0]))
             if form
             else None,
+        )
+
+    @staticmethod
+    def of_any(game: Game, *, source: object) -> "Known":
+        """What is public in any game, for methods that need not know how devices decide.
+
+        Where 0 may be posted, the lowest price is `LEAST_SHARE` of what a layer saves:
+        prices are looked for on scales that 0 has no place on, and it buys next to
+        nothing. Of devices that save the server different amounts per layer the mean
+        counts.
+
+        Args:
+            game: devices may differ in A and B.
+            source: where the game stands, for errors.
+
+        Raises:
+            InputError: no price above 0 is worth posting.
+        """
+        saving, high = float(np.mean(game.saving)), float(game.price_max)
+        if not saving > 0:
+            raise InputError(source, "server.beta", "a cost of computing above 0", saving)
+        if not high > 0:
+            raise InputError(source, "server.price_max", "a price above 0", high)
+        low = float(game.price_min)
+        return Known(
+            saving=saving,
+            layers_max=game.layers_max,
+            price_min=low if low > 0 else LEAST_SHARE * min(saving, high),
+            price_max=high,
+            devices=len(game.fleet),
+            integer=game.integer,
         )
 
     @property
@@ -179,8 +216,46 @@ def in_order(
     return layers[:, np.lexsort(layers)] if len(layers) else layers
 
 
+def meet(
+    quoter: Quoter,
+    game: Game,
+    known: Known,
+    *,
+    rounds: int,
+    seed: int,
+    answer: Answer | None = None,
+) -> Outcome:
+    """Lets a quoter meet one fleet.
+
+    Args:
+        quoter: the method.
+        game: the fleet as NumPy arrays.
+        known: what the quoter is told of it.
+        rounds: quotes.
+        seed: of the quoter's own randomness, and of the answers'.
+        answer: how devices answer; exact best responses if None.
+
+    Returns:
+        All rounds: prices of shape `(rounds)`, layers `(rounds, devices)`, and what
+        everybody got.
+    """
+    rng = np.random.default_rng([seed, 1])
+    prices, layers = np.empty(rounds), np.empty((rounds, known.devices))
+    for at in range(rounds):
+        price = quoter.quote(seed, known, prices[:at].copy(), layers[:at].copy())
+        assert known.price_min <= price <= known.price_max, (quoter, price)
+        prices[at] = price
+        layers[at] = answer(game, price, rng) if answer else outcome(game, price).layers
+    return settle(game, prices, layers)
+
+
 def play(
-    quoter: Quoter, games: Sequence[Game], *, rounds: int, seed: int
+    quoter: Quoter,
+    games: Sequence[Game],
+    *,
+    rounds: int,
+    seed: int,
+    on_fleet: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "fleets rounds"]:
     """Lets a quoter meet fleets, each for some rounds, and scores its quotes.
 
@@ -189,6 +264,7 @@ def play(
         games: fleets as NumPy arrays, the devices of each with one A and one B.
         rounds: quotes to each fleet.
         seed: of the quoter's own randomness.
+        on_fleet: told after each fleet how many are done, and how many there are.
 
     Returns:
         Shares of the range; at most 1.
@@ -196,24 +272,37 @@ def play(
     shares = np.empty((len(games), rounds))
     for index, game in enumerate(games):
         known = Known.of(game, form=quoter.knows_form)
-        own = int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-        zero, best = range_of(game)
-        prices, layers = np.empty(rounds), np.empty((rounds, known.devices))
-        for at in range(rounds):
-            price = quoter.quote(own, known, prices[:at].copy(), layers[:at].copy())
-            assert known.price_min <= price <= known.price_max, (quoter, price)
-            result = outcome(game, price)
-            prices[at], layers[at] = price, result.layers
-            gained = float(result.server_utility) - zero
-            # Where every price is as good as the best there is nothing to miss.
-            shares[index, at] = gained / (best - zero) if best > zero else 1.0
+        met = meet(quoter, game, known, rounds=rounds, seed=seed_of(seed, index))
+        shares[index] = shares_of(game, met.server_utility)
+        if on_fleet:
+            on_fleet(index + 1, len(games))
     return shares
 
 
-def range_of(game: Game) -> tuple[float, float]:
-    """Mean utility of a random price and utility of the best one: 0 and 1 of the score."""
+def seed_of(seed: int, index: int) -> int:
+    """The seed of one fleet of many."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def shares_of(
+    game: Game, utility: Float[np.ndarray, " rounds"], *, price_min: float | None = None
+) -> Float[np.ndarray, " rounds"]:
+    """Shares of the range that the server's utilities are; see `range_of`."""
+    zero, best = range_of(game, price_min=price_min)
+    # Where every price is as good as the best there is nothing to miss.
+    return (utility - zero) / (best - zero) if best > zero else np.ones_like(utility)
+
+
+def range_of(game: Game, *, price_min: float | None = None) -> tuple[float, float]:
+    """Mean utility of a random price and utility of the best one: 0 and 1 of the score.
+
+    Args:
+        game: the game.
+        price_min: lowest random price, above 0; the game's own if None.
+    """
+    low = game.price_min if price_min is None else price_min
     cells = (np.arange(RANDOM_PRICES) + 0.5) / RANDOM_PRICES
-    prices = game.price_min * (game.price_max / game.price_min) ** cells
+    prices = low * (game.price_max / low) ** cells
     zero = float(np.mean(outcome(game, prices).server_utility))
     return zero, float(equilibrium(game).server_utility)
 
