@@ -1,17 +1,28 @@
 """One file per figure or benchmark, each headed by its Config."""
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Variables that numerical libraries read when they are loaded."""
 
-def _study(module: str) -> Callable[[Path, bool], None]:
+
+def _study(module: str, *, one_thread: bool = False) -> Callable[[Path, bool], None]:
     def run(folder: Path, smoke: bool) -> None:
+        if one_thread:
+            # Quotes are small sums, which threads slow down, and whose times are compared.
+            os.environ.update(dict.fromkeys(THREADS, "1"))
         # Here, since every study loads JAX and the list must not.
         import_module(f"edgepact.studies.{module}").run(folder, smoke)
 
     return run
 
 
-STUDIES: dict[str, Callable[[Path, bool], None]] = {name: _study(name) for name in ("fig4", "fig5")}
+STUDIES: dict[str, Callable[[Path, bool], None]] = {
+    "fig4": _study("fig4"),
+    "fig5": _study("fig5"),
+    "quoting": _study("quoting", one_thread=True),
+}
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
