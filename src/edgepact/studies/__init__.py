@@ -24,5 +24,6 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "fig4": _study("fig4"),
     "fig5": _study("fig5"),
     "quoting": _study("quoting", one_thread=True),
+    "robustness": _study("robustness", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""

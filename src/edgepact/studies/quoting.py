@@ -141,7 +141,9 @@ def scores(shares: np.ndarray) -> Scores:
 
 
 def error_of(values: np.ndarray) -> np.ndarray:
-    """Standard error of the mean over the first axis."""
+    """Standard error of the mean over fleets, the first axis; 0 of a single one."""
+    if len(values) < 2:
+        return np.zeros(values.shape[1:])
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
@@ -247,6 +249,7 @@ def draw(plays: Plays) -> Figure:
                     zorder=3 if name == GDM else 2,
                 )
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.invert_yaxis()
             axes.grid(axis="y", alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
@@ -325,8 +328,8 @@ def _comparison(plays: dict[str, Play]) -> list[str]:
     if behind:
         most = min(blind, key=lambda lead: lead.ahead)
         sentence += (
-            f"; it is behind at {spans(behind)}, by {points(-most.ahead, most.error)[1:]} points "
-            f"at most ({most.rival})."
+            f"; it is behind at quotes {spans(behind)}, by "
+            f"{points(-most.ahead, most.error)[1:]} points at most ({most.rival})."
         )
     else:
         sentence += "."
@@ -334,7 +337,7 @@ def _comparison(plays: dict[str, Play]) -> list[str]:
     if lost:
         most = min(told, key=lambda lead: lead.ahead)
         sentence += (
-            f" A rival that is told it wins at {spans(lost)}, by "
+            f" A rival that is told it wins at quotes {spans(lost)}, by "
             f"{points(-most.ahead, most.error)[1:]} points at most ({most.rival})."
         )
     else:

@@ -1,0 +1,329 @@
+"""How quotes fare on fleets that the prior did not promise.
+
+Each case changes one thing about the reference prior: how devices value what they keep,
+how far their costs spread, how many they are, or how exactly they answer. Methods that
+are told how devices decide are told what was believed, `log1p` and the reference prior,
+and not what is true. The GDM is told neither, but was trained on a prior of its own.
+
+Under noise a quote is scored by what its price would earn from exact answers, and the
+best quote so far is the one that looked best to the server.
+
+A policy that never saw a family: with `--train` one is trained without each group of
+families and quotes to the fleets of that group. A study run without finds them if they
+stand in its folder, and says so if they do not.
+"""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from edgepact.fleet import Fleet
+from edgepact.mechanisms.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg import Game, best_response, layers_cap, outcome
+from edgepact.progress import progress_bar
+from edgepact.solvers.bayes import BayesianPosterior
+from edgepact.solvers.identify import IdentifyThenSolve
+from edgepact.solvers.quotes import (
+    REFERENCE,
+    Answer,
+    Form,
+    Known,
+    Quoter,
+    meet,
+    profits,
+    reference_fleets,
+    seed_of,
+    shares_of,
+)
+from edgepact.solvers.search import GoldenSection
+from edgepact.studies.methods import COLOURS, GDM, in_context
+from edgepact.studies.pages import percent, table, write_page
+from edgepact.studies.quoting import KINDS, error_of
+from edgepact.studies.record import write_metrics
+
+SHOWN = (1, 2, 3, 5, 8, 20)
+"""Quotes that are reported."""
+BELIEVED = Form(satisfaction=REFERENCE.satisfaction, A=REFERENCE.A, B=REFERENCE.B)
+"""What methods that want to know the form are told, true or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Settings of the study.
+
+    Attributes:
+        fleets: of every case, for each kind of layers.
+        crowds: of the cases with many devices.
+        fleets_seed: draws them; no training uses it.
+        seed: of the methods' own randomness and of noisy answers.
+        rounds: quotes to each fleet.
+        tail: standard deviation of the logarithm of what multiplies each alpha.
+        wrong: chance that an answer of whole layers is one off, either way.
+        noise: standard deviation of continuous answers, as a share of the model.
+    """
+
+    fleets: int = 300
+    crowds: int = 40
+    fleets_seed: int = 20_313
+    seed: int = 1
+    rounds: int = 20
+    tail: float = 1.0
+    wrong: float = 0.2
+    noise: float = 0.02
+
+
+class Case(NamedTuple):
+    """One way to be wrong about fleets.
+
+    Attributes:
+        what: is different, in words.
+        fleets: draws games of one kind.
+        answer: how devices answer, exactly if None.
+    """
+
+    what: str
+    fleets: Callable[[bool], list[Game]]
+    answer: Answer | None = None
+
+
+class Met(NamedTuple):
+    """One method in one case: shares of the range, fleets x rounds."""
+
+    posted: np.ndarray
+    best_so_far: np.ndarray
+
+
+Found = dict[str, dict[str, dict[str, Met]]]
+"""By case, kind of layers and method."""
+
+
+def config_for(smoke: bool) -> Config:
+    """The full study, or one that only shows that everything runs."""
+    return Config(fleets=3, crowds=1, rounds=8) if smoke else Config()
+
+
+def cases(config: Config, crowds: tuple[int, ...] = (64, 256, 1000)) -> dict[str, Case]:
+    """All of them, by name."""
+
+    def reference(**changes: Any) -> Callable[[bool], list[Game]]:
+        prior = replace(REFERENCE, **changes)
+        return lambda integer: reference_fleets(
+            config.fleets_seed, config.fleets, integer=integer, prior=prior
+        )
+
+    found = {"as believed": Case("nothing: the reference prior", reference())}
+    for family in ("log", "sqrt", "exp"):
+        what = f"devices value what they keep by `{family}`"
+        found[f"satisfaction {family}"] = Case(what, reference(satisfaction=FAMILIES[family]))
+    found["heavy tails"] = Case(
+        f"each alpha times a lognormal, sigma {config.tail:g}",
+        lambda integer: [_heavy(game, config, at) for at, game in enumerate(reference()(integer))],
+    )
+    for devices in crowds:
+        found[f"{devices} devices"] = Case(
+            f"{devices} devices in every fleet",
+            lambda integer, devices=devices: _crowds(config, devices, integer),  # type: ignore[misc]
+        )
+    found["noise"] = Case(
+        f"answers of whole layers are one off with chance {config.wrong:g}, continuous ones "
+        f"have a standard deviation of {100 * config.noise:g} % of the model",
+        reference(),
+        lambda game, price, rng: _noisy(game, price, rng, config),
+    )
+    return found
+
+
+def _heavy(game: Game, config: Config, at: int) -> Game:
+    rng = np.random.default_rng([config.fleets_seed, at])
+    factor = np.exp(config.tail * rng.standard_normal(len(game.fleet)))
+    return replace(game, fleet=replace(game.fleet, alpha=game.fleet.alpha * factor))
+
+
+def _crowds(config: Config, devices: int, integer: bool) -> list[Game]:
+    rng = np.random.default_rng([config.fleets_seed, devices])
+    fleets: list[Fleet] = [REFERENCE.fleet(rng, devices) for _ in range(config.crowds)]
+    return [REFERENCE.game(fleet, integer=integer) for fleet in fleets]
+
+
+def _noisy(game: Game, price: float, rng: np.random.Generator, config: Config) -> np.ndarray:
+    layers = best_response(game, price)
+    if game.integer:
+        off = rng.choice((-1.0, 1.0), layers.shape) * (
+            rng.uniform(size=layers.shape) < config.wrong
+        )
+    else:
+        off = config.noise * game.layers_max * rng.standard_normal(layers.shape)
+    return np.clip(layers + off, 0.0, layers_cap(game))
+
+
+def quoters() -> dict[str, Quoter]:
+    """Who quotes: the GDM, the best search, and two who trust what they were told."""
+    return {
+        GDM: in_context(),
+        "golden section": GoldenSection(),
+        "identify, then solve": IdentifyThenSolve(),
+        "Bayesian posterior": BayesianPosterior(),
+    }
+
+
+def meet_all(
+    quoter: Quoter, games: list[Game], case: Case, config: Config, on_fleet: Callable[..., None]
+) -> Met:
+    """Lets a method meet the fleets of a case."""
+    posted = np.empty((len(games), config.rounds))
+    kept = np.empty_like(posted)
+    for at, game in enumerate(games):
+        known = Known.of(game, form=False)
+        if quoter.knows_form:
+            known = replace(known, form=BELIEVED)
+        seed = seed_of(config.seed, at)
+        met = meet(quoter, game, known, rounds=config.rounds, seed=seed, answer=case.answer)
+        posted[at] = shares_of(game, outcome(game, met.price).server_utility)
+        seen = profits(known, met.price, met.layers)
+        best = [int(np.argmax(seen[: now + 1])) for now in range(config.rounds)]
+        kept[at] = posted[at, best]
+        on_fleet(at + 1, len(games))
+    return Met(posted, kept)
+
+
+def play_all(config: Config, named: dict[str, Case], who: dict[str, Quoter]) -> Found:
+    """Every method in every case, with both kinds of layers."""
+    found: Found = {}
+    for name, case in named.items():
+        found[name] = {kind: {} for kind in KINDS}
+        for kind, integer in KINDS.items():
+            games = case.fleets(integer)
+            for method, quoter in who.items():
+                with progress_bar(f"{name}, {kind}: {method}"[:34]) as advance:
+                    found[name][kind][method] = meet_all(quoter, games, case, config, advance)
+    return found
+
+
+def counted(name: str, met: Met) -> np.ndarray:
+    """The GDM's quotes as posted, a rival's best so far."""
+    return met.posted if name.startswith(GDM) else met.best_so_far
+
+
+def measures(found: Found) -> dict[str, Any]:
+    """The figures of `metrics.json`."""
+    return {
+        case: {
+            kind: {
+                method: {
+                    "fleets": len(met.posted),
+                    "posted": _as_lists(met.posted),
+                    "best_so_far": _as_lists(met.best_so_far),
+                }
+                for method, met in of_kind.items()
+            }
+            for kind, of_kind in of_case.items()
+        }
+        for case, of_case in found.items()
+    }
+
+
+def _as_lists(shares: np.ndarray) -> dict[str, list[float]]:
+    return {
+        "mean": shares.mean(axis=0).tolist(),
+        "standard_error": error_of(shares).tolist(),
+        "percentile_5": np.percentile(shares, 5.0, axis=0).tolist(),
+    }
+
+
+def write_tables(folder: Path, found: Found) -> None:
+    """Writes `curves.csv`: a line for each case, kind, method and quote."""
+    with (folder / "curves.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        columns = ("mean", "standard_error", "percentile_5")
+        counts = ("posted", "best_so_far")
+        head = ["case", "layers", "method", "fleets", "quote"]
+        rows.writerow([*head, *(f"{count}_{each}" for count in counts for each in columns)])
+        for case, of_case in measures(found).items():
+            for kind, of_kind in of_case.items():
+                for method, each in of_kind.items():
+                    lists = [each[count][column] for count in counts for column in columns]
+                    for at, values in enumerate(zip(*lists, strict=True)):
+                        place = [case, kind, method, each["fleets"], at + 1]
+                        rows.writerow([*place, *(f"{x:.6g}" for x in values)])
+
+
+def draw(found: Found) -> Figure:
+    """What is missed at each quote, a panel a case."""
+    figure = Figure(figsize=(11, 2.3 * len(found)), layout="constrained")
+    panels = figure.subplots(len(found), len(KINDS), sharex=True, sharey=True, squeeze=False)
+    for row, (case, of_case) in enumerate(found.items()):
+        for column, (kind, of_kind) in enumerate(of_case.items()):
+            axes = panels[row, column]
+            for method, met in of_kind.items():
+                missed = 100.0 * (1.0 - counted(method, met).mean(axis=0))
+                axes.plot(
+                    np.arange(1, len(missed) + 1),
+                    np.maximum(missed, 1e-3),
+                    color=COLOURS[GDM if method.startswith(GDM) else method],
+                    linestyle=":" if method not in COLOURS else "-",
+                    linewidth=2.4 if method == GDM else 1.3,
+                    label=method,
+                )
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_title(f"{case}, {kind} layers", fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[0, 0].invert_yaxis()
+    figure.supxlabel("quote")
+    figure.supylabel("missed share of the range, %: mean (rivals by their best quote so far)")
+    labels: dict[str, Any] = {}
+    for axes in panels.flat:
+        handles, names = axes.get_legend_handles_labels()
+        labels |= dict(zip(names, handles, strict=True))
+    figure.legend(
+        labels.values(), labels.keys(), frameon=False, loc="outside upper center", ncols=4
+    )
+    return figure
+
+
+def page(found: Found, named: dict[str, Case], left_out: str) -> list[str]:
+    """The findings in words and tables."""
+    parts = [
+        "Each case changes one thing about the reference prior. Golden-section search knows "
+        "nothing and believes nothing. Identify-then-solve and the Bayesian posterior are told "
+        "what was believed, `log1p` and the reference prior, whatever is true. The GDM is told "
+        "neither. A share of 100 is the exact optimum, 0 the mean of random prices; the GDM is "
+        "held to the quotes it posts, rivals to their best quote so far, as it looked to the "
+        "server. After ± stands the standard error over fleets.",
+        left_out,
+        "![What is missed in each case](robustness.png)",
+    ]
+    for case, of_case in found.items():
+        number = len(next(iter(of_case["integer"].values())).posted)
+        parts.append(f"## {case[0].upper()}{case[1:]}")
+        parts.append(f"Different: {named[case].what}. Fleets: {number} of each kind of layers.")
+        for kind, of_kind in of_case.items():
+            rounds = len(next(iter(of_kind.values())).posted[0])
+            shown = [at for at in SHOWN if at <= rounds]
+            rows = []
+            for method, met in of_kind.items():
+                values = counted(method, met)
+                mean, error = values.mean(axis=0), error_of(values)
+                rows.append([method, *(percent(mean[at - 1], error[at - 1]) for at in shown)])
+            parts += [table([f"{kind} layers, quote", *(str(at) for at in shown)], rows)]
+    return parts
+
+
+def run(folder: Path, smoke: bool) -> None:
+    """Writes curves.csv, robustness.png, metrics.json and page.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = config_for(smoke)
+    named = cases(config, (64,)) if smoke else cases(config)
+    found = play_all(config, named, quoters())
+    left_out = "The shipped policy has seen all four families in training."
+    write_tables(folder, found)
+    draw(found).savefig(folder / "robustness.png", dpi=110)
+    write_metrics(folder, config, {"cases": measures(found)})
+    title = "Quotes where the prior is wrong"
+    write_page(folder, "robustness", title, page(found, named, left_out), smoke=smoke)
