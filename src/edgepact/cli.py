@@ -122,6 +122,36 @@ def solve(
 
 
 @app.command()
+def quote(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A market in TOML.")],
+    rounds: Annotated[int, typer.Option(min=1, max=200, help="Rounds to play.")] = 8,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of the noise that prices are drawn from.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Quote prices to a fleet as if nothing were known of it, round after round.
+
+    The diffusion model posts a price, sees how many layers each device of FILE runs for it, and
+    posts the next one. What it never sees, the devices' own alpha and capacity, gives the exact
+    optimum that its quotes are held against.
+    """
+    from edgepact.scenario import read_market
+    from edgepact.solvers.live import quoted
+
+    market = read_market(file)
+    result = quoted(market.game, rounds=rounds, seed=seed, source=file)
+    if as_json:
+        _print_json(result.as_json())
+        return
+    from rich.console import Console
+
+    from edgepact.tables import quotes_table
+
+    Console().print(quotes_table(market, result))
+
+
+@app.command()
 def run(
     fleet: Annotated[
         Path | None,
@@ -178,22 +208,31 @@ def run(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one: fig4, fig5.")],
-    smoke: Annotated[bool, typer.Option(help="A few epochs only: does it run?")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; see below.")],
+    smoke: Annotated[bool, typer.Option(help="In small: does it run?")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results [default: study-NAME]")
     ] = None,
+    train: Annotated[
+        bool, typer.Option(help="quoting, robustness: train policies first, into the folder.")
+    ] = False,
 ) -> None:
     """Reproduce a figure or benchmark: CSV, PNG and metrics.json in one folder.
 
     fig4: the server's utility against training epochs, for the GDM, PPO and random pricing,
-    with the exact optimum as ceiling. fig5: their final and mean utility.
+    with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
+    to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
+    speed: the time of a quote.
     """
-    from edgepact.studies import STUDIES
+    from edgepact.studies import STUDIES, TRAININGS
 
     if name not in STUDIES:
         raise InputError("study", "NAME", f"one of {', '.join(STUDIES)}", name)
+    if train and name not in TRAININGS:
+        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", name)
     folder = out or Path(f"study-{name}")
+    if train:
+        TRAININGS[name](folder, smoke)
     STUDIES[name](folder, smoke)
     print(f"Results: {folder}")
 
@@ -240,8 +279,22 @@ def serve(
     price: Annotated[
         float | None, typer.Option(help="Post this price, in credits per layer and image.")
     ] = None,
+    saving: Annotated[
+        float | None,
+        typer.Option(
+            help="Quote in context: credits an image that a layer run elsewhere saves."
+        ),
+    ] = None,
+    price_min: Annotated[
+        float | None,
+        typer.Option(help="Lowest price to quote, credits [default: 5 % of the saving]"),
+    ] = None,
+    price_max: Annotated[
+        float | None, typer.Option(help="Highest price to quote, credits [default: the saving]")
+    ] = None,
     policy: Annotated[
-        Path | None, typer.Option(help="Price with a trained diffusion model in this folder.")
+        Path | None,
+        typer.Option(help="Weights to quote with [default: those that come with edgepact]"),
     ] = None,
     tokens: Annotated[
         Path | None, typer.Option(help="File of one-time tokens, one a line, to enrol with.")
@@ -279,20 +332,43 @@ def serve(
     import secrets
 
     from edgepact.inference.models import embedded
+    from edgepact.inference.pipeline import ModelInfo
+    from edgepact.market.pricing import QuotedPrice
     from edgepact.market.protocol import PRICE_CREDITS_MAX
     from edgepact.market.rounds import FixedPrice, Pricer
     from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.solvers.quotes import Known
+    from edgepact.solvers.quoting import SHIPPED, InContext, load
 
     pricer: Pricer
-    if (price is None) == (policy is None):
+    if (price is None) == (saving is None):
         found = "neither" if price is None else "both"
-        raise InputError("serve", "--price, --policy", "one of the two", found)
-    if policy is not None:
-        from edgepact.market.pricing import load_policy
-
-        pricer = load_policy(policy, seed=secrets.randbits(31) if seed is None else seed)
+        raise InputError("serve", "--price, --saving", "one of the two", found)
+    if saving is not None:
+        if not 0.0 < saving <= PRICE_CREDITS_MAX:
+            expected = f"a number above 0, at most {PRICE_CREDITS_MAX:g}"
+            raise InputError("serve", "--saving", expected, saving)
+        low = 0.05 * saving if price_min is None else price_min
+        high = saving if price_max is None else price_max
+        if not 0.0 < low < high <= PRICE_CREDITS_MAX:
+            expected = f"0 < min < max <= {PRICE_CREDITS_MAX:g}"
+            raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
+        pricer = QuotedPrice(
+            InContext(load(policy or SHIPPED)),
+            Known(
+                saving=saving,
+                layers_max=ModelInfo.read(model or embedded()).layers_max,
+                price_min=low,
+                price_max=high,
+                devices=devices_min,
+                integer=True,
+            ),
+            seed=secrets.randbits(31) if seed is None else seed,
+        )
     else:
         assert price is not None
+        if policy is not None:
+            raise InputError("serve", "--policy", "--saving beside it", "--price")
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
         pricer = FixedPrice(price)

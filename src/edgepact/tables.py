@@ -1,5 +1,7 @@
 """Results as tables for the terminal."""
 
+from types import EllipsisType
+
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -8,8 +10,13 @@ from rich.table import Table
 from edgepact.mechanisms.audit import Audit
 from edgepact.mechanisms.stackelberg import Game, Outcome, first_best, personalised
 from edgepact.scenario import Market
+from edgepact.solvers.live import Quoted
+from edgepact.solvers.quotes import LEAST_SHARE
 
 DEVICES_SHOWN = 20
+
+DEVICES_QUOTED = 6
+"""Most devices that have a column each in a table of quotes."""
 
 
 def market_table(market: Market, result: Outcome) -> RenderableType:
@@ -40,6 +47,50 @@ def market_table(market: Market, result: Outcome) -> RenderableType:
     )
     more = [f"(the first {DEVICES_SHOWN} of {size} devices)"] if size > DEVICES_SHOWN else []
     return Group(title, table, *more)
+
+
+def quotes_table(market: Market, result: Quoted) -> RenderableType:
+    """Rounds of quotes, what devices answered, and a sentence on how good that is."""
+    few = len(market.names) <= DEVICES_QUOTED
+    table = Table()
+    table.add_column("round", justify="right")
+    table.add_column("price", justify="right")
+    for name in market.names if few else ["layers, all devices"]:
+        table.add_column(escape(name), justify="right")
+    table.add_column("server's utility", justify="right")
+    table.add_column("share of the optimum", justify="right")
+    digits = 0 if result.integer else 3
+
+    def row(label: str, of: Outcome, at: int | EllipsisType, share: float) -> list[str]:
+        layers = np.asarray(of.layers)[at]
+        shown = layers if few else [np.sum(layers)]
+        return [
+            label,
+            f"{float(np.asarray(of.price)[at]):.5g}",
+            *(f"{float(each):.{digits}f}" for each in shown),
+            f"{float(np.asarray(of.server_utility)[at]):.6g}",
+            f"{100.0 * share:.2f} %",
+        ]
+
+    for at, share in enumerate(result.shares):
+        table.add_row(*row(str(at + 1), result.rounds, at, float(share)))
+    table.add_section()
+    table.add_row(*row("best", result.best, ..., 1.0))
+    number = int(np.argmax(result.shares))
+    meaning = (
+        f"Without seeing any device's costs, quote {number + 1} of {len(result.shares)} earned "
+        f"{100.0 * float(result.shares[number]):.2f} % of what a server could gain over random "
+        f"prices that knew them all, and the last one {100.0 * float(result.shares[-1]):.2f} %."
+    )
+    notes = []
+    if float(market.game.price_min) <= 0:
+        low = result.known.price_min
+        notes.append(
+            f"Prices below {low:.4g} ({LEAST_SHARE:.1%} of a layer's saving) are not posted."
+        )
+    if np.ptp(market.game.fleet.A) > 0:
+        notes.append("A layer saves different amounts on different devices; the mean was used.")
+    return Group(table, meaning, *notes)
 
 
 def benchmarks_table(game: Game, result: Outcome) -> Table:

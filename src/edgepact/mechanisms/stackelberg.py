@@ -145,10 +145,10 @@ def settle(game: Game, price: Scalar | Float[Array, "*batch"], layers: Layers) -
 def equilibrium(game: Game) -> Outcome:
     """The exact Stackelberg equilibrium under complete information."""
     if game.integer:
-        thresholds = _layer_prices(game)
+        thresholds = layer_prices(game)
         price = _best(*_whole_candidates(game, thresholds, 0.0))
         return settle(game, price, _whole_supply(thresholds, price[..., None], game.saving))
-    supply = _interior(game)
+    supply = interior_supply(game)
     price = _best(*_smooth_candidates(game, supply, 0.0))
     return settle(game, price, _smooth_supply(game, supply, price[..., None], game.saving))
 
@@ -181,8 +181,8 @@ def candidates(
             left out, credits. It saves most of the sorting of a large fleet.
     """
     if game.integer:
-        return _whole_candidates(game, _layer_prices(game), below_best)
-    return _smooth_candidates(game, _interior(game), below_best)
+        return _whole_candidates(game, layer_prices(game), below_best)
+    return _smooth_candidates(game, interior_supply(game), below_best)
 
 
 def breakpoints(game: Game) -> Float[Array, " breakpoints"]:
@@ -192,9 +192,9 @@ def breakpoints(game: Game) -> Float[Array, " breakpoints"]:
     """
     xp = _namespace(game.fleet.A)
     if game.integer:
-        prices = xp.reshape(_layer_prices(game), (-1,))
+        prices = xp.reshape(layer_prices(game), (-1,))
     else:
-        supply = _interior(game)
+        supply = interior_supply(game)
         prices = xp.concat([supply.entry, supply.saturation])
     inside = (prices >= game.price_min) & (prices <= game.price_max)
     return xp.sort(xp.where(inside, prices, xp.inf))
@@ -210,9 +210,9 @@ def personalised(game: Game) -> Outcome:
     b = game.saving
     low, high = game.price_min, game.price_max
     if game.integer:
-        candidates = xp.clip(_layer_prices(game), low, None)
+        candidates = xp.clip(layer_prices(game), low, None)
     else:
-        supply = _interior(game)
+        supply = interior_supply(game)
         ends = xp.minimum(supply.saturation, xp.asarray(high, dtype=b.dtype))
         c = supply.coefficient
         peak = _peak(game, supply.intercept, c, b * c, c > 0, supply.entry, ends)
@@ -253,7 +253,7 @@ def first_best(game: Game) -> Outcome:
     )
 
 
-class _Interior(NamedTuple):
+class InteriorSupply(NamedTuple):
     """Supply with continuous layers: 0 below `entry`, k + c h(P), `cap` from `saturation`."""
 
     intercept: Array
@@ -285,11 +285,11 @@ def _supply(game: Game, price: Array, *, per_device: bool = False) -> Array:
     """Layers at prices of shape `(*batch, 1)`, or `(devices, prices)` if per device."""
     b = game.saving[:, None] if per_device else game.saving
     if game.integer:
-        thresholds = _layer_prices(game)
+        thresholds = layer_prices(game)
         return _whole_supply(thresholds[:, None, :] if per_device else thresholds, price, b)
-    supply = _interior(game)
+    supply = interior_supply(game)
     if per_device:
-        supply = _Interior(*(part[:, None] for part in supply))
+        supply = InteriorSupply(*(part[:, None] for part in supply))
     return _smooth_supply(game, supply, price, b)
 
 
@@ -301,7 +301,7 @@ def _whole_supply(thresholds: Array, price: Array, b: Array) -> Array:
     return xp.sum(supplied, axis=-1, dtype=thresholds.dtype)
 
 
-def _smooth_supply(game: Game, supply: _Interior, price: Array, b: Array) -> Array:
+def _smooth_supply(game: Game, supply: InteriorSupply, price: Array, b: Array) -> Array:
     xp = _namespace(price)
     entered = (supply.entry < price) | ((supply.entry == price) & (b >= price))
     term = game.satisfaction.price_term(price)
@@ -309,7 +309,7 @@ def _smooth_supply(game: Game, supply: _Interior, price: Array, b: Array) -> Arr
     return xp.where(entered, xp.where(price >= supply.saturation, supply.cap, interior), 0.0)
 
 
-def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
+def layer_prices(game: Game) -> Float[Array, "devices layers"]:
     r"""Price from which device n runs its k-th layer; infinite beyond its cap.
 
     The utility is concave in the layers, so layer k is supplied iff the price
@@ -335,7 +335,8 @@ def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
     return xp.where(feasible & able[:, None], marginal, xp.inf)
 
 
-def _interior(game: Game) -> _Interior:
+def interior_supply(game: Game) -> InteriorSupply:
+    """How each device's supply depends on the price with continuous layers."""
     xp = _namespace(game.fleet.A)
     fleet, S = game.fleet, game.satisfaction
     cap = layers_cap(game)
@@ -357,7 +358,7 @@ def _interior(game: Game) -> _Interior:
     entry = xp.where(step, saturation, entry)
     intercept = xp.where(step, cap, intercept)
     coefficient = xp.where(step, 0.0, coefficient)
-    return _Interior(
+    return InteriorSupply(
         intercept=xp.where(some, intercept, 0.0),
         coefficient=xp.where(some, coefficient, 0.0),
         cap=xp.where(some, cap, 0.0),
@@ -391,7 +392,9 @@ def _participation_price(game: Game, room: Array, cap: Array) -> Float[Array, " 
     return fleet.alpha * average
 
 
-def _smooth_candidates(game: Game, supply: _Interior, below_best: float) -> tuple[Array, Array]:
+def _smooth_candidates(
+    game: Game, supply: InteriorSupply, below_best: float
+) -> tuple[Array, Array]:
     """Sweeps entries and saturations in order of price, keeping sums of supply laws."""
     xp = _namespace(game.fleet.A)
     b = game.saving

@@ -9,13 +9,15 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables that numerical libraries read when they are loaded."""
 
 
-def _study(module: str, *, one_thread: bool = False) -> Callable[[Path, bool], None]:
+def _study(
+    module: str, *, one_thread: bool = False, function: str = "run"
+) -> Callable[[Path, bool], None]:
     def run(folder: Path, smoke: bool) -> None:
         if one_thread:
             # Quotes are small sums, which threads slow down, and whose times are compared.
             os.environ.update(dict.fromkeys(THREADS, "1"))
         # Here, since every study loads JAX and the list must not.
-        import_module(f"edgepact.studies.{module}").run(folder, smoke)
+        getattr(import_module(f"edgepact.studies.{module}"), function)(folder, smoke)
 
     return run
 
@@ -25,5 +27,11 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "fig5": _study("fig5"),
     "quoting": _study("quoting", one_thread=True),
     "robustness": _study("robustness", one_thread=True),
+    "speed": _study("speed", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
+
+TRAININGS: dict[str, Callable[[Path, bool], None]] = {
+    name: _study(name, function="train") for name in ("quoting", "robustness")
+}
+"""What `edgepact study NAME --train` does first: policies, into the folder."""

@@ -1,8 +1,11 @@
 """The ways to quote that studies compare: the GDM in context and its rivals, as they ship."""
 
+from pathlib import Path
+
 from edgepact.solvers.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import Quoter
+from edgepact.solvers.quoting import SHIPPED, InContext, load
 from edgepact.solvers.search import (
     CMAES,
     GaussianProcess,
@@ -27,16 +30,15 @@ COLOURS = {
 }
 
 
-def in_context() -> Quoter:
-    """The policy whose weights ship."""
-    # Stands in until the policy has landed in `solvers.quoting`: no figures come of this.
-    return GoldenSection()
+def in_context(weights: Path = SHIPPED) -> Quoter:
+    """The policy with the weights that ship, or others."""
+    return InContext(load(weights))
 
 
-def methods() -> dict[str, Quoter]:
+def methods(weights: Path = SHIPPED) -> dict[str, Quoter]:
     """All of them, the GDM first, then those that do not know how devices decide."""
     return {
-        GDM: in_context(),
+        GDM: in_context(weights),
         "golden section": GoldenSection(),
         "grid": GridSearch(),
         "CMA-ES": CMAES(),

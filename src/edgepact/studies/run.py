@@ -2,8 +2,8 @@
 
 The article's case study on one machine: a CLIP image encoder split between
 device processes and one server process. A diffusion model that was taught, in
-simulation, to price fleets like this one quotes a price per layer in each
-round; devices answer with the layers that pay them best, run them on real
+simulation, to price fleets of many kinds reads this one's answers and quotes a
+price per layer in each round; devices answer with the layers that pay them best, run them on real
 images, and are paid per verified image.
 """
 
@@ -28,16 +28,13 @@ from edgepact.inference import graph
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import ModelInfo, stage_path
 from edgepact.market.device import DeviceConfig, find_images
-from edgepact.market.pricing import save_policy
 from edgepact.market.protocol import MICRO, check_name
 from edgepact.market.statement import Statement, read_statement
-from edgepact.mechanisms.pricing import RepeatedPricing
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game, bayesian_price
 from edgepact.progress import progress_bar
 from edgepact.scenario import Market, read_market
-from edgepact.solvers.diffusion import Diffusion
-from edgepact.solvers.learning import train
+from edgepact.solvers.quotes import Known
 from edgepact.studies.findings import find
 from edgepact.studies.processes import LiveMarket
 from edgepact.studies.report import write_report
@@ -60,11 +57,11 @@ class RunConfig:
         devices: number of devices to draw.
         rounds: rounds to play.
         images: images of each device in a round.
-        seed: of the fleet, the training, the quotes and the order of images.
+        seed: of the fleet, the quotes and the order of images.
         model: model directory; None takes the embedded CLIP.
         samples: folder of images; None takes the sample set.
         out: folder to write into; must be new or empty.
-        smoke: train briefly and play two rounds.
+        smoke: measure briefly and play two rounds.
     """
 
     fleet: Path | None
@@ -99,26 +96,13 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     with progress_bar("Measure the model's layers") as advance:
         measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
     market = _market(config, measured, given)
-    problem, solver, epochs = _lesson(config, market)
-    with progress_bar("Teach the diffusion model to price") as advance:
-        training = train(
-            solver,
-            problem,
-            jax.random.key(config.seed),
-            seeds=1,
-            epochs=epochs,
-            chunk=min(epochs, 10),
-            on_epochs=lambda done: advance(done, epochs),
-        )
-    denoiser = jax.tree.map(lambda leaf: leaf[0], training.learner.smooth)
-    save_policy(config.out / "policy", problem, solver, denoiser)
     on_live()
     started_s = time.monotonic()
     lost = _play(config, market, model, images)
     findings = find(
         folder=config.out,
         market=market,
-        prior_price=_prior_price(config, problem, market.game),
+        prior_price=_prior_price(config, market.game),
         profile=measured,
         model=model,
         images=images,
@@ -253,9 +237,9 @@ def _prior(A: float, B: float) -> FleetPrior:
     )
 
 
-def _lesson(config: RunConfig, market: Market) -> tuple[RepeatedPricing, Diffusion, int]:
-    """What the diffusion model practises: fleets like this one, eight rounds with each."""
-    game, fleet = market.game, market.game.fleet
+def _prior_price(config: RunConfig, game: Game) -> float:
+    """What an operator would post that knows the prior and never looks at an answer."""
+    fleet = game.fleet
     A, B = float(fleet.A.mean()), float(fleet.B.mean())
     if config.fleet is None:
         prior = _prior(A, B)
@@ -267,41 +251,19 @@ def _lesson(config: RunConfig, market: Market) -> tuple[RepeatedPricing, Diffusi
             A=A,
             B=B,
         )
-    problem = RepeatedPricing(
-        prior,
-        price=Interval(float(game.price_min), float(game.price_max)),
-        devices=len(fleet),
-        beta=float(game.beta),
-        revenue=float(game.revenue),
-        layers_max=game.layers_max,
-        integer=True,
-        satisfaction=game.satisfaction,
-        window=4,
-        rounds=8,
-    )
-    epochs, updates = (4, 4) if config.smoke else (300, 16)
-    solver = Diffusion(
-        mode="expert",
-        games=64,
-        updates=updates,
-        batch=256,
-        hidden=128,
-        memory=32_768,
-        learning_rate=2e-3,
-        learning_updates=epochs * updates,
-        exploration_rounds=5_000.0,
-        exploration_floor=0.1,
-        smoothing=0.02,
-    )
-    return problem, solver, epochs
-
-
-def _prior_price(config: RunConfig, problem: RepeatedPricing, game: Game) -> float:
-    """What an operator would post that knows the prior and never looks at an answer."""
-    assert isinstance(problem.fleets, FleetPrior), "the lesson is about a prior"
-    drawn = problem.fleets.sample(jax.random.key(config.seed + 1), 20_000)
+    drawn = prior.sample(jax.random.key(config.seed + 1), 20_000)
     sample = jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
     return float(bayesian_price(game, sample))
+
+
+def _quoting(game: Game) -> tuple[str, ...]:
+    """What the server is told to quote with: what is public in the game."""
+    known = Known.of_any(game, source="market")
+    return (
+        *("--saving", repr(known.saving)),
+        *("--price-min", repr(known.price_min)),
+        *("--price-max", repr(known.price_max)),
+    )
 
 
 def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[str, str]:
@@ -318,7 +280,8 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
         live.start_server(
             [
                 *("--model", str(model), "--ledger", _ledger_url(config)),
-                *("--policy", str(config.out / "policy"), "--tokens", str(token_file)),
+                *_quoting(game),
+                *("--tokens", str(token_file)),
                 *("--rounds", str(rounds), "--devices-min", str(len(names))),
                 *("--images", str(config.images), "--seed", str(config.seed)),
                 # What a device that died costs the others; a round takes well under a second.
