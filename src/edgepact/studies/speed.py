@@ -1,0 +1,225 @@
+"""The time of one quote, for every method, fleets of 1 to 10,000 devices and 1 to 20 rounds seen.
+
+Measured on one core with one thread, in turns that end after a while: slow methods get
+fewer. The answers that are read come from fleets of the reference prior at prices spread
+over the range. Times differ between machines and with what else runs; ratios less so.
+"""
+
+import csv
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from edgepact.mechanisms.stackelberg import outcome
+from edgepact.progress import progress_bar
+from edgepact.solvers.quotes import REFERENCE, Known, Quoter
+from edgepact.studies import THREADS
+from edgepact.studies.methods import COLOURS, GDM, methods
+from edgepact.studies.pages import table, write_page
+from edgepact.studies.record import write_metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Settings of the study.
+
+    Attributes:
+        devices: sizes of fleets.
+        history: rounds seen before the quote.
+        seed: of the fleets and the methods.
+        integer: whether devices run whole layers.
+        turns, turns_min: most and fewest quotes that are timed.
+        budget_s: after so long no further turn is begun, once there are `turns_min`.
+        slow_s: a single quote that takes longer than this is not repeated.
+    """
+
+    devices: tuple[int, ...] = (1, 10, 100, 1000, 10_000)
+    history: tuple[int, ...] = (1, 4, 20)
+    seed: int = 0
+    integer: bool = True
+    turns: int = 101
+    turns_min: int = 3
+    budget_s: float = 1.0
+    slow_s: float = 5.0
+
+
+class Timing(NamedTuple):
+    """Milliseconds of one quote: median, quartiles and how many were timed."""
+
+    method: str
+    devices: int
+    history: int
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    turns: int
+
+
+def config_for(smoke: bool) -> Config:
+    """The full study, or one that only shows that everything runs."""
+    return Config(devices=(1, 10), history=(1, 4), budget_s=0.02) if smoke else Config()
+
+
+@contextmanager
+def one_core() -> Iterator[bool]:
+    """Keeps to one core while the block runs, where the system can; yields whether it can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield False
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield True
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def measure(config: Config, quoters: dict[str, Quoter]) -> list[Timing]:
+    """Times every method in every situation."""
+    found = []
+    situations = [(n, h, name) for n in config.devices for h in config.history for name in quoters]
+    with progress_bar("time of a quote") as advance:
+        for done, (devices, history, name) in enumerate(situations):
+            milliseconds = 1e3 * _times(config, quoters[name], devices, history)
+            low, median, high = np.percentile(milliseconds, (25, 50, 75))
+            found.append(
+                Timing(
+                    name,
+                    devices,
+                    history,
+                    float(median),
+                    float(low),
+                    float(high),
+                    len(milliseconds),
+                )
+            )
+            advance(done + 1, len(situations))
+    return found
+
+
+def _times(config: Config, quoter: Quoter, devices: int, history: int) -> np.ndarray:
+    """Seconds of single quotes."""
+    rng = np.random.default_rng([config.seed, devices])
+    game = REFERENCE.game(REFERENCE.fleet(rng, devices), integer=config.integer)
+    known = Known.of(game, form=quoter.knows_form)
+    positions = np.mod(0.6 + 0.618 * np.arange(history), 1.0)
+    prices = np.array([known.price_at(float(position)) for position in positions])
+    layers = outcome(game, prices).layers
+    seconds: list[float] = []
+    began = time.perf_counter()
+    # The first quote reads files and fills caches, and is not counted, unless it was slow.
+    for turn in range(config.turns + 1):
+        started = time.perf_counter()
+        quoter.quote(config.seed, known, prices, layers)
+        now = time.perf_counter()
+        slow = now - started > config.slow_s
+        if turn > 0 or slow:
+            seconds.append(now - started)
+        if slow or (len(seconds) >= config.turns_min and now - began > config.budget_s):
+            break
+    return np.array(seconds)
+
+
+def measures(found: list[Timing], pinned: bool) -> dict[str, Any]:
+    """The figures of `metrics.json`."""
+    own = {(each.devices, each.history): each.median_ms for each in found if each.method == GDM}
+    return {
+        "one_core": pinned,
+        "threads": {name: os.environ.get(name) for name in THREADS},
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "quotes": [
+            each._asdict() | {"gdm_times": each.median_ms / own[each.devices, each.history]}
+            for each in found
+        ],
+    }
+
+
+def draw(found: list[Timing], config: Config) -> Figure:
+    """Time against devices, a panel for each length of history."""
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    panels = figure.subplots(1, len(config.history), sharey=True, squeeze=False)[0]
+    for axes, history in zip(panels, config.history, strict=True):
+        for name in dict.fromkeys(each.method for each in found):
+            here = [each for each in found if (each.method, each.history) == (name, history)]
+            devices = [each.devices for each in here]
+            axes.fill_between(
+                devices,
+                [each.low_ms for each in here],
+                [each.high_ms for each in here],
+                color=COLOURS[name],
+                alpha=0.2,
+                linewidth=0,
+            )
+            axes.plot(
+                devices,
+                [each.median_ms for each in here],
+                "o-",
+                color=COLOURS[name],
+                label=name,
+                markersize=3,
+                linewidth=2.4 if name == GDM else 1.3,
+            )
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("devices")
+        axes.set_title(f"{history} round{'s' if history > 1 else ''} seen")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("milliseconds a quote")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=5, fontsize=9)
+    return figure
+
+
+def page(found: list[Timing], config: Config, pinned: bool) -> list[str]:
+    """The findings in words and tables."""
+    where = "one core" if pinned else "as many cores as the system gave"
+    load = f" (load of the machine: {os.getloadavg()[0]:.1f})" if hasattr(os, "getloadavg") else ""
+    parts = [
+        f"Milliseconds of one quote, whole layers, one thread on {where}{load}: the median, and "
+        "in brackets the quartiles. `×` is the median over the GDM's. Slow methods were timed "
+        "less often; `metrics.json` says how often. The Bayesian posted price is computed once "
+        "and kept, which is what is timed. Nothing is asserted: seconds belong to a machine and "
+        "to what else it was doing.",
+        "![Time of a quote](speed.png)",
+    ]
+    own = {(each.devices, each.history): each.median_ms for each in found if each.method == GDM}
+    for history in config.history:
+        rows = []
+        for name in dict.fromkeys(each.method for each in found):
+            here = [each for each in found if (each.method, each.history) == (name, history)]
+            rows.append(
+                [
+                    name,
+                    *(
+                        f"{each.median_ms:.3g} ({each.low_ms:.3g} to {each.high_ms:.3g}), "
+                        f"{each.median_ms / own[each.devices, history]:.2g} ×"
+                        for each in here
+                    ),
+                ]
+            )
+        parts.append(f"## {history} round{'s' if history > 1 else ''} seen")
+        parts.append(table(["devices", *(f"{number:,}" for number in config.devices)], rows))
+    return parts
+
+
+def run(folder: Path, smoke: bool) -> None:
+    """Writes times.csv, speed.png, metrics.json and page.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = config_for(smoke)
+    with one_core() as pinned:
+        found = measure(config, methods())
+    with (folder / "times.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(Timing._fields)
+        rows.writerows(found)
+    draw(found, config).savefig(folder / "speed.png", dpi=110)
+    write_metrics(folder, config, measures(found, pinned))
+    write_page(folder, "speed", "The time of a quote", page(found, config, pinned), smoke=smoke)
