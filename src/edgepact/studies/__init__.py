@@ -27,6 +27,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "fig5": _study("fig5"),
     "quoting": _study("quoting", one_thread=True),
     "robustness": _study("robustness", one_thread=True),
+    "dynamics": _study("dynamics", one_thread=True),
     "speed": _study("speed", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""

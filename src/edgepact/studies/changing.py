@@ -1,0 +1,236 @@
+"""Episodes with fleets that change, and how quoters meet them.
+
+An episode is drawn once and is the same for every method: who is there in each round,
+what their links and capacities are, and the noise of their answers. Only habits
+(inertia) depend on the prices posted.
+
+A quoter sees the devices that are there now, one column each. Of the rounds before a
+device came there is no answer of it. A method whose class says `takes_absence = True`
+is told which answers are missing, and is spared rounds in which none of those here
+took part. For others the mean answer of those who were there is filled in, which is
+what a server could do for them; it is no answer of anybody.
+"""
+
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
+
+from edgepact.fleet import Fleet
+from edgepact.mechanisms.dynamics import Conditions, Dynamics, levels_of
+from edgepact.mechanisms.stackelberg import Game, outcome, settle
+from edgepact.solvers.quotes import REFERENCE, Known, Quoter, ReferencePrior, range_of
+
+SEEDS = 2**31
+"""Keys are drawn from this many seeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One round of an episode.
+
+    Attributes:
+        game: played by the devices that are there, as they show themselves.
+        slots: which slots they are in.
+        since: rounds in which they came.
+        zero, best: server's mean utility of random prices, and of the best one.
+    """
+
+    game: Game
+    slots: Int[np.ndarray, " devices"]
+    since: Int[np.ndarray, " devices"]
+    zero: float
+    best: float
+
+    def share(self, utility: float) -> float:
+        """Share of the range that a utility is."""
+        # Where every price is as good as the best there is nothing to miss.
+        return (utility - self.zero) / (self.best - self.zero) if self.best > self.zero else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What a fleet goes through, whatever the prices.
+
+    Attributes:
+        dynamics: that it was drawn from.
+        slots: number of slots.
+        scenes: a round each; None while nobody is there.
+        seed: of the noise of answers and of quoters.
+    """
+
+    dynamics: Dynamics
+    slots: int
+    scenes: tuple[Scene | None, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What a quoter did in an episode, by round; NaN in rounds with nobody there.
+
+    Attributes:
+        price: posted, credits per layer.
+        quoted: share of the range that the price would earn from answers at once and
+            exact: at most 1.
+        earned: share that it did earn. Habits and noise can take it above 1.
+    """
+
+    price: Float[np.ndarray, " rounds"]
+    quoted: Float[np.ndarray, " rounds"]
+    earned: Float[np.ndarray, " rounds"]
+
+
+def draw_episode(
+    dynamics: Dynamics,
+    *,
+    rounds: int,
+    slots: int,
+    seed: int,
+    integer: bool,
+    prior: ReferencePrior = REFERENCE,
+) -> Episode:
+    """Draws an episode with devices of a prior.
+
+    All devices are of one kind (one a, b and c of the prior), newcomers too. Without
+    churn their number is that of the prior, with it as the dynamics say.
+
+    Args:
+        dynamics: what changes.
+        rounds: length.
+        slots: most devices at a time; at least the most of the prior.
+        seed: of everything.
+        integer: whether devices run whole layers.
+        prior: of fleets.
+    """
+    rng = np.random.default_rng(seed)
+    devices = int(rng.integers(1, prior.devices_max + 1))
+    pool = prior.fleet(rng, rounds * slots)
+    key, own = (int(each) for each in rng.integers(SEEDS, size=2))
+    newcomers = jax.tree.map(lambda column: column.reshape(rounds, slots), pool)
+    path, fleets = _walk(dynamics, jax.random.key(key), newcomers)
+    present, new = np.asarray(path.present), np.asarray(path.new)
+    if not dynamics.churns:
+        present = present & (np.arange(slots) < devices)
+    came = np.maximum.accumulate(np.where(new, np.arange(rounds)[:, None], 0), axis=0)
+    scenes: list[Scene | None] = []
+    for at in range(rounds):
+        here = np.flatnonzero(present[at])
+        if len(here) == 0:
+            scenes.append(None)
+            continue
+        fleet = jax.tree.map(lambda x, at=at, here=here: np.asarray(x[at], float)[here], fleets)
+        game = prior.game(fleet, integer=integer)
+        scenes.append(Scene(game, here, came[at, here], *range_of(game)))
+    return Episode(dynamics, slots, tuple(scenes), own)
+
+
+def play_changing(quoter: Quoter, episode: Episode, *, window: int = 20) -> Met:
+    """Lets a quoter price a fleet that changes.
+
+    Args:
+        quoter: the method.
+        episode: what the fleet goes through.
+        window: latest rounds that a quoter is shown.
+    """
+    rounds = len(episode.scenes)
+    price, quoted, earned = (np.full(rounds, np.nan) for _ in range(3))
+    answers = np.zeros((rounds, episode.slots))
+    told: bool = getattr(type(quoter), "takes_absence", False)
+    for at, scene in enumerate(episode.scenes):
+        if scene is None:
+            continue
+        known = Known.of(scene.game, form=quoter.knows_form)
+        played = np.flatnonzero(np.isfinite(price[:at]))[-window:]
+        posted = _quote(quoter, known, episode, scene, played, price, answers, absence=told)
+        assert known.price_min <= posted <= known.price_max, (quoter, posted)
+        layers = _answer(episode, scene, at, posted, answers)
+        answers[at, scene.slots] = layers
+        price[at] = posted
+        quoted[at] = scene.share(float(outcome(scene.game, posted).server_utility))
+        earned[at] = scene.share(float(settle(scene.game, posted, layers).server_utility))
+    return Met(price, quoted, earned)
+
+
+def seen_by(
+    scene: Scene,
+    played: Int[np.ndarray, " rounds"],
+    answers: Float[np.ndarray, "all slots"],
+) -> tuple[Float[np.ndarray, "rounds devices"], Bool[np.ndarray, "rounds devices"]]:
+    """Past answers of those who are here now, 0 where they were not, and where they were."""
+    present = played[:, None] >= scene.since[None, :]
+    return np.where(present, answers[np.ix_(played, scene.slots)], 0.0), present
+
+
+def filled(
+    layers: Float[np.ndarray, "rounds devices"],
+    present: Bool[np.ndarray, "rounds devices"],
+    means: Float[np.ndarray, " rounds"],
+    *,
+    integer: bool,
+) -> Float[np.ndarray, "rounds devices"]:
+    """Answers with the mean of a round in place of those that are missing."""
+    return np.where(present, layers, (np.round(means) if integer else means)[:, None])
+
+
+def _quote(
+    quoter: Quoter,
+    known: Known,
+    episode: Episode,
+    scene: Scene,
+    played: np.ndarray,
+    price: np.ndarray,
+    answers: np.ndarray,
+    *,
+    absence: bool,
+) -> float:
+    layers, present = seen_by(scene, played, answers)
+    if absence:
+        some = present.any(axis=1)
+        return float(
+            quoter.quote(  # type: ignore[call-arg]
+                episode.seed, known, price[played[some]], layers[some], present=present[some]
+            )
+        )
+    means = np.array([_mean(answers[each], episode.scenes[each]) for each in played])
+    layers = filled(layers, present, means, integer=known.integer)
+    return float(quoter.quote(episode.seed, known, price[played], layers))
+
+
+def _mean(answers: np.ndarray, scene: Scene | None) -> float:
+    assert scene is not None  # only such rounds are played
+    return float(answers[scene.slots].mean())
+
+
+def _answer(
+    episode: Episode, scene: Scene, at: int, price: float, answers: np.ndarray
+) -> np.ndarray:
+    dynamics, slots = episode.dynamics, scene.slots
+    before = answers[at - 1, slots] if at else np.zeros(len(slots))
+    shocks = None
+    if dynamics.noise > 0:
+        # A slot's own whoever else is there, and the same for every quoter.
+        rng = np.random.default_rng([episode.seed, at])
+        shocks = rng.gumbel(size=(episode.slots, levels_of(scene.game)))[slots].T
+    return np.asarray(dynamics.answer(scene.game, price, before, scene.since < at, shocks))
+
+
+@eqx.filter_jit
+def _walk(dynamics: Dynamics, key: PRNGKeyArray, newcomers: Fleet) -> tuple[Conditions, Fleet]:
+    """Conditions of all rounds, and the fleets as they show themselves, stacked."""
+    of_start, of_rounds = jax.random.split(key)
+    first = dynamics.start(of_start, jax.tree.map(lambda column: column[0], newcomers))
+    rest = jax.tree.map(lambda column: column[1:], newcomers)
+    keys = jax.random.split(of_rounds, rest.alpha.shape[0])
+
+    def step(now: Conditions, each: tuple[PRNGKeyArray, Fleet]) -> tuple[Conditions, Conditions]:
+        after = dynamics.advance(each[0], now, now.layers, each[1])
+        return after, after
+
+    _, later = jax.lax.scan(step, first, (keys, rest))
+    path = jax.tree.map(
+        lambda one, others: jax.numpy.concatenate([one[None], others]), first, later
+    )
+    return path, jax.vmap(dynamics.fleet_shown)(path)
