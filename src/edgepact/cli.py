@@ -281,9 +281,7 @@ def serve(
     ] = None,
     saving: Annotated[
         float | None,
-        typer.Option(
-            help="Quote in context: credits an image that a layer run elsewhere saves."
-        ),
+        typer.Option(help="Quote in context: credits an image that a layer run elsewhere saves."),
     ] = None,
     price_min: Annotated[
         float | None,

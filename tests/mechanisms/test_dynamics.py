@@ -430,7 +430,7 @@ class TestLies:
 
 
 class TestProblem:
-    @both_kinds
+    @pytest.mark.parametrize("integer", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_no_price_beats_the_optimum_of_the_round(self, integer: bool) -> None:
         dynamics = replace(ALL, inertia=1.0, noise=0.0)
         problem = RepeatedPricing(FleetPrior(), devices=8, integer=integer, dynamics=dynamics)
@@ -479,7 +479,7 @@ class TestProblem:
         assert float(jnp.abs(flat_observation(problem, last)).max()) <= 1.0
 
     def test_order_of_devices_does_not_matter_to_what_is_seen(self) -> None:
-        problem = RepeatedPricing(a_fleet(), window=2, dynamics=ALL)
+        problem = RepeatedPricing(a_fleet(), window=3, dynamics=ALL)
         states, _ = play(problem, [0.1, 0.4])
         seen = problem.observe(states[-1])
         supply = np.asarray(seen.layers.sum(axis=0))
@@ -487,6 +487,7 @@ class TestProblem:
         assert seen.present is not None
         assert not np.any(np.asarray(seen.layers)[np.asarray(seen.present) == 0])
 
+    @pytest.mark.slow
     def test_it_compiles_scans_and_repeats(self) -> None:
         problem = RepeatedPricing(FleetPrior(), devices=4, integer=True, dynamics=ALL)
 

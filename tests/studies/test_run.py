@@ -113,9 +113,9 @@ def test_ctrl_c_stops_everybody(tmp_path: Path) -> None:
     assert read_statement(f"sqlite:///{tmp_path / 'out' / 'ledger.db'}").balanced
 
 
-@pytest.mark.parametrize("moment_s", [0.3, 9.0])
-def test_ctrl_c_while_it_starts_or_learns(tmp_path: Path, moment_s: float) -> None:
-    """Libraries are being imported at the first moment; at the second JAX compiles or computes."""
+@pytest.mark.parametrize("moment_s", [0.3, 1.2])
+def test_ctrl_c_while_it_starts(tmp_path: Path, moment_s: float) -> None:
+    """Libraries are being imported, or the first layers measured."""
     run = start("--out", "out", cwd=tmp_path)
     time.sleep(moment_s)
     assert run.poll() is None

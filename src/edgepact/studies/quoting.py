@@ -18,9 +18,13 @@ from matplotlib.figure import Figure
 
 from edgepact.progress import progress_bar
 from edgepact.solvers.quotes import Quoter, best_so_far, play, reference_fleets, regret
-from edgepact.studies.methods import COLOURS, GDM, POSTED, methods
+from edgepact.solvers.quoting import SHIPPED
+from edgepact.studies.methods import COLOURS, GDM, POSTED, methods, train_to
 from edgepact.studies.pages import percent, points, spans, table, write_page
 from edgepact.studies.record import write_metrics
+
+TRAINED = "quoting.npz"
+"""Weights that `--train` leaves in the folder."""
 
 KINDS = {"continuous": False, "integer": True}
 SHOWN = (1, 2, 3, 4, 5, 8, 12, 20)
@@ -384,11 +388,19 @@ def _tables(plays: dict[str, Play]) -> list[str]:
     ]
 
 
+def train(folder: Path, smoke: bool) -> None:
+    """Trains the policy that ships from nothing, into the folder."""
+    train_to(folder / TRAINED, smoke=smoke)
+
+
 def run(folder: Path, smoke: bool) -> None:
-    """Writes curves.csv, shares.csv, quoting.png, metrics.json and page.md."""
+    """Writes curves.csv, shares.csv, quoting.png, metrics.json and page.md.
+
+    The weights are those in the folder, if it was trained to, or else those that ship.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
-    plays = play_all(config, methods())
+    config, trained = config_for(smoke), folder / TRAINED
+    plays = play_all(config, methods(trained if trained.is_file() else SHIPPED))
     write_tables(folder, plays)
     draw(plays).savefig(folder / "quoting.png", dpi=120)
     write_metrics(folder, config, measures(plays))

@@ -33,7 +33,7 @@ CHARTS: dict[str, tuple[Callable[[Findings], Figure], str, str]] = {
     "prices": (
         charts.price_trajectory,
         "How the price was found",
-        "The diffusion model learned in simulation, on fleets drawn like this one, and met this "
+        "The diffusion model was trained once, on simulated fleets of many kinds, and met this "
         "fleet for the first time in round 1. The dashed price is the best one for fleets of this "
         "kind, fixed before anything was seen. Zero is the mean utility of a random price, 100 % "
         "the best a server could do that knew every device's costs.",

@@ -8,9 +8,8 @@ and not what is true. The GDM is told neither, but was trained on a prior of its
 Under noise a quote is scored by what its price would earn from exact answers, and the
 best quote so far is the one that looked best to the server.
 
-A policy that never saw a family: with `--train` one is trained without each group of
-families and quotes to the fleets of that group. A study run without finds them if they
-stand in its folder, and says so if they do not.
+With `--train` another policy is trained first, from nothing and without one of the
+families. A run without finds it if it stands in the folder, and says so if it does not.
 """
 
 import csv
@@ -41,7 +40,7 @@ from edgepact.solvers.quotes import (
     shares_of,
 )
 from edgepact.solvers.search import GoldenSection
-from edgepact.studies.methods import COLOURS, GDM, in_context
+from edgepact.studies.methods import COLOURS, GDM, in_context, train_to
 from edgepact.studies.pages import percent, table, write_page
 from edgepact.studies.quoting import KINDS, error_of
 from edgepact.studies.record import write_metrics
@@ -50,6 +49,10 @@ SHOWN = (1, 2, 3, 5, 8, 20)
 """Quotes that are reported."""
 BELIEVED = Form(satisfaction=REFERENCE.satisfaction, A=REFERENCE.A, B=REFERENCE.B)
 """What methods that want to know the form are told, true or not."""
+
+
+LEFT_OUT, WITHOUT = "exp", "without-exp.npz"
+"""A family left out of a training, and where its weights are put."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,9 +164,14 @@ def _noisy(game: Game, price: float, rng: np.random.Generator, config: Config) -
     return np.clip(layers + off, 0.0, layers_cap(game))
 
 
-def quoters() -> dict[str, Quoter]:
-    """Who quotes: the GDM, the best search, and two who trust what they were told."""
-    return {
+def quoters(without: Path) -> dict[str, Quoter]:
+    """Who quotes: the GDM, the best search, and two who trust what they were told.
+
+    Args:
+        without: weights of a policy that never saw the family `LEFT_OUT`, if there are any.
+    """
+    unseen = {f"GDM without {LEFT_OUT}": in_context(without)} if without.is_file() else {}
+    return unseen | {
         GDM: in_context(),
         "golden section": GoldenSection(),
         "identify, then solve": IdentifyThenSolve(),
@@ -315,13 +323,23 @@ def page(found: Found, named: dict[str, Case], left_out: str) -> list[str]:
     return parts
 
 
+def train(folder: Path, smoke: bool) -> None:
+    """Trains a policy that never sees one family, into the folder."""
+    families = [name for name in FAMILIES if name != LEFT_OUT]
+    train_to(folder / WITHOUT, smoke=smoke, families=families)
+
+
 def run(folder: Path, smoke: bool) -> None:
     """Writes curves.csv, robustness.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
     named = cases(config, (64,)) if smoke else cases(config)
-    found = play_all(config, named, quoters())
-    left_out = "The shipped policy has seen all four families in training."
+    found = play_all(config, named, quoters(folder / WITHOUT))
+    left_out = "The policy that ships has seen all four families in training. "
+    if (folder / WITHOUT).is_file():
+        left_out += f"The other one was trained without {LEFT_OUT}, by `--train`."
+    else:
+        left_out += f"One that never saw {LEFT_OUT} is trained by `--train`; here it was not."
     write_tables(folder, found)
     draw(found).savefig(folder / "robustness.png", dpi=110)
     write_metrics(folder, config, {"cases": measures(found)})
