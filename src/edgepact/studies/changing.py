@@ -12,6 +12,7 @@ what a server could do for them; it is no answer of anybody.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,7 +22,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.dynamics import Conditions, Dynamics, levels_of
 from edgepact.mechanisms.stackelberg import Game, outcome, settle
-from edgepact.solvers.quotes import REFERENCE, Known, Quoter, ReferencePrior, range_of
+from edgepact.solvers.quotes import REFERENCE, Known, Quoter, ReferencePrior, range_of, seed_of
 
 SEEDS = 2**31
 """Keys are drawn from this many seeds."""
@@ -138,13 +139,17 @@ def play_changing(quoter: Quoter, episode: Episode, *, window: int = 20) -> Met:
     rounds = len(episode.scenes)
     price, quoted, earned = (np.full(rounds, np.nan) for _ in range(3))
     answers = np.zeros((rounds, episode.slots))
-    told: bool = getattr(type(quoter), "takes_absence", False)
     for at, scene in enumerate(episode.scenes):
         if scene is None:
             continue
         known = Known.of(scene.game, form=quoter.knows_form)
-        played = np.flatnonzero(np.isfinite(price[:at]))[-window:]
-        posted = _quote(quoter, known, episode, scene, played, price, answers, absence=told)
+        everything = np.flatnonzero(np.isfinite(price[:at]))
+        played = everything[-window:]
+        # Quoters number their draws by the rounds they are shown, which no longer grow then.
+        dropped = len(everything) - len(played)
+        seed = seed_of(episode.seed, dropped) if dropped else episode.seed
+        sight = Sight(known, scene, played, price[played], answers, episode.scenes)
+        posted = sight.ask(quoter, seed)
         assert known.price_min <= posted <= known.price_max, (quoter, posted)
         layers = _answer(episode, scene, at, posted, answers)
         answers[at, scene.slots] = layers
@@ -152,6 +157,45 @@ def play_changing(quoter: Quoter, episode: Episode, *, window: int = 20) -> Met:
         quoted[at] = scene.share(float(outcome(scene.game, posted).server_utility))
         earned[at] = scene.share(float(settle(scene.game, posted, layers).server_utility))
     return Met(price, quoted, earned)
+
+
+class Sight(NamedTuple):
+    """What a server sees when it has to quote.
+
+    Attributes:
+        known: of the devices that are here now.
+        scene: this round's.
+        played: numbers of the rounds that are shown.
+        prices: posted in them.
+        answers: of all slots in all rounds.
+        scenes: of all rounds.
+    """
+
+    known: Known
+    scene: Scene
+    played: Int[np.ndarray, " rounds"]
+    prices: Float[np.ndarray, " rounds"]
+    answers: Float[np.ndarray, "all slots"]
+    scenes: tuple[Scene | None, ...]
+
+    def ask(self, quoter: Quoter, seed: int) -> float:
+        """The next price, with absence told or filled in as the method wants it."""
+        layers, present = seen_by(self.scene, self.played, self.answers)
+        if getattr(type(quoter), "takes_absence", False):
+            some = present.any(axis=1)
+            shown = (self.prices[some], layers[some])
+            return float(quoter.quote(seed, self.known, *shown, present=present[some]))  # type: ignore[call-arg]
+        layers = filled(layers, present, self._means(), integer=self.known.integer)
+        return float(quoter.quote(seed, self.known, self.prices.copy(), layers))
+
+    def _means(self) -> Float[np.ndarray, " rounds"]:
+        """Mean answer of all who were there, round by round."""
+        means = np.zeros(len(self.played))
+        for at, number in enumerate(self.played):
+            scene = self.scenes[number]
+            assert scene is not None  # only such rounds are played
+            means[at] = self.answers[number, scene.slots].mean()
+        return means
 
 
 def seen_by(
@@ -173,35 +217,6 @@ def filled(
 ) -> Float[np.ndarray, "rounds devices"]:
     """Answers with the mean of a round in place of those that are missing."""
     return np.where(present, layers, (np.round(means) if integer else means)[:, None])
-
-
-def _quote(
-    quoter: Quoter,
-    known: Known,
-    episode: Episode,
-    scene: Scene,
-    played: np.ndarray,
-    price: np.ndarray,
-    answers: np.ndarray,
-    *,
-    absence: bool,
-) -> float:
-    layers, present = seen_by(scene, played, answers)
-    if absence:
-        some = present.any(axis=1)
-        return float(
-            quoter.quote(  # type: ignore[call-arg]
-                episode.seed, known, price[played[some]], layers[some], present=present[some]
-            )
-        )
-    means = np.array([_mean(answers[each], episode.scenes[each]) for each in played])
-    layers = filled(layers, present, means, integer=known.integer)
-    return float(quoter.quote(episode.seed, known, price[played], layers))
-
-
-def _mean(answers: np.ndarray, scene: Scene | None) -> float:
-    assert scene is not None  # only such rounds are played
-    return float(answers[scene.slots].mean())
 
 
 def _answer(
