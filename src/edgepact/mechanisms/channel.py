@@ -1,10 +1,10 @@
 r"""Radio links that fade, and what a bad link leaves of a device's computing.
 
 A device shares its round with its radio: it computes first and uploads the activation
-at the cut afterwards, and both must fit into the deadline $T$. A link of rate $R$
-needs $q/R$ seconds for $q$ bits, so of the computing $W$ that fits into $T$ there is
+at the cut afterwards, and both must fit into the deadline $D$. A link of rate $R$
+needs $q/R$ seconds for $q$ bits, so of the computing $W$ that fits into $D$ there is
 
-$$W \cdot \max(0,\ 1 - q / (R T))$$
+$$W \cdot \max(0,\ 1 - q / (R D))$$
 
 left. The size of an activation does not depend on the cut (every block of a
 transformer has the same width), so neither does $q$; what is sent without any layer
@@ -59,7 +59,7 @@ class Channel(eqx.Module):
             spread evenly over its area.
         height_station_m, height_device_m: of the antennas.
         bits: size of an activation on the link.
-        deadline_s: T, time for computing and upload of one image.
+        deadline_s: D, time for computing and upload of one image.
         correlation: of the fading from one round to the next, from 0 (block fading)
             to 1 (no fading over time); `correlation_of` gives it for a moving device.
     """
@@ -114,13 +114,13 @@ class Channel(eqx.Module):
         return -loss
 
     def draw_fading(self, key: PRNGKeyArray, devices: int) -> Float[Array, "devices 2"]:
-        """Real and imaginary part of h, with |h|^2 exponential of mean 1 (Rayleigh)."""
+        """Real and imaginary part of z, with |z|^2 exponential of mean 1 (Rayleigh)."""
         return jnp.sqrt(0.5) * jax.random.normal(key, (devices, 2))
 
     def fade(
         self, key: PRNGKeyArray, fading: Float[Array, "devices 2"]
     ) -> Float[Array, "devices 2"]:
-        """The next round's h, `rho h + sqrt(1 - rho^2) w`: Gauss-Markov, block at rho 0."""
+        """The next round's z, `rho z + sqrt(1 - rho^2) w`: Gauss-Markov, block at rho 0."""
         rest = math.sqrt(1.0 - self.correlation**2)
         return self.correlation * fading + rest * self.draw_fading(key, fading.shape[0])
 
@@ -216,12 +216,12 @@ def outage(rate: float, snr: float) -> float:
 
 
 def correlation_of(speed_m_s: float, carrier_ghz: float, interval_s: float) -> float:
-    """Correlation of the fading of a moving device, Clarke's `J0(2 pi f T)`; at least 0.
+    """Correlation of the fading of a moving device, Clarke's `J0(2 pi f t)`; at least 0.
 
     Args:
         speed_m_s: of the device, from which its Doppler shift f follows.
         carrier_ghz: carrier frequency.
-        interval_s: T, from one round to the next.
+        interval_s: t, from one round to the next.
     """
     doppler_hz = speed_m_s * carrier_ghz * 1e9 / LIGHT_M_S
     # Beyond its first zero it only rings: independent draws come closest to that.
