@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.pricing import RepeatedPricing
 from edgepact.problem import flat_observation
@@ -14,6 +15,7 @@ from edgepact.solvers.diffusion import (
     Denoiser,
     Diffusion,
     DiffusionLearner,
+    Sampling,
     Schedule,
     chain,
     sample,
@@ -40,7 +42,7 @@ def a_denoiser(
     return jax.tree.map(draw, shapes)
 
 
-@pytest.mark.parametrize("steps", [2, 5, 6, 30])
+@pytest.mark.parametrize("steps", [1, 2, 5, 6, 20, 30])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 class TestChain:
     def test_signal_falls_to_near_noise(self, schedule: Schedule, steps: int) -> None:
@@ -171,3 +173,54 @@ def _with_last_bias(denoiser: Denoiser, value: float) -> Denoiser:
         denoiser,
         jnp.full_like(denoiser.network.layers[-1].bias, value),
     )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+class TestSampling:
+    """DDIM follows the first noise; DDPM draws on the way. With one step both are the same."""
+
+    def draws(self, schedule: Schedule, steps: int, sampling: Sampling) -> np.ndarray:
+        denoiser = a_denoiser(1, 2)
+        constants = chain(schedule, steps)
+        keys = jax.random.split(jax.random.key(4), 8)
+        seen = jnp.array([0.3, -0.2])
+        drawn = [sample(denoiser, constants, key, seen, 1, sampling) for key in keys]
+        return np.concatenate([np.asarray(each) for each in drawn])
+
+    def test_one_step_is_the_same_either_way(self, schedule: Schedule) -> None:
+        assert np.array_equal(self.draws(schedule, 1, "ddpm"), self.draws(schedule, 1, "ddim"))
+
+    def test_more_steps_differ_and_stay_in_range(self, schedule: Schedule) -> None:
+        ddpm, ddim = (self.draws(schedule, 4, sampling) for sampling in ("ddpm", "ddim"))
+        assert not np.allclose(ddpm, ddim)
+        for drawn in (ddpm, ddim):
+            assert np.all(np.abs(drawn) < 1.0)
+
+
+@pytest.mark.parametrize("steps", [0, 21])
+def test_impossible_numbers_of_steps_are_named(steps: int) -> None:
+    with pytest.raises(InputError, match="steps"):
+        Diffusion(steps=steps)
+
+
+class TestPaperMode:
+    def test_it_asks_for_the_articles_reward(self) -> None:
+        problem = RepeatedPricing(a_fleet())
+        with pytest.raises(InputError, match="binary"):
+            Diffusion(mode="paper").init(problem, jax.random.key(0))
+
+    def test_over_a_horizon_a_cycle_earns_more_than_the_optimum(self) -> None:
+        """Why the article's reward is learned at gamma = 0 only."""
+        problem = RepeatedPricing(a_fleet(), reward="binary")
+        rounds = 10
+
+        def earned(actions: list[Array]) -> float:
+            state, total = problem.reset(jax.random.key(0)), 0.0
+            for action in actions:
+                state, payoff = problem.step(jax.random.key(0), state, action)
+                total += float(payoff.reward)
+            return total / rounds
+
+        best = problem.best_action(problem.reset(jax.random.key(0)))
+        assert earned([best] * rounds) == 0.0
+        assert earned([jnp.array([-1.0]), best] * (rounds // 2)) == 0.5

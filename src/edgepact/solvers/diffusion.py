@@ -13,7 +13,10 @@ minimum. No expert is needed, so this is what plays against other learners. The
 critics look one round ahead (gamma = 0): a posted price changes what the server
 knows but not the game. *Expert*: in simulation the oracle's decision is known,
 and the denoiser learns to restore it from noise; what it draws then follows the
-decision's distribution given what the leader has seen.
+decision's distribution given what the leader has seen. *Paper*: value-guided on the
+article's own reward, 1 if the utility rose and 0 if it fell. That reward depends on the
+round before and is earned over a horizon by going down and up again, so it makes sense
+at gamma = 0 only, which is how it is learned here.
 """
 
 from typing import Literal, NamedTuple
@@ -24,12 +27,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from edgepact.errors import InputError
 from edgepact.problem import Problem, State, flat_observation, observation_size
 from edgepact.solvers.learning import Solver, play
 from edgepact.solvers.network import Network
 
 Schedule = Literal["vp", "cosine", "linear"]
-Mode = Literal["value", "expert"]
+Mode = Literal["value", "expert", "paper"]
+Sampling = Literal["ddpm", "ddim"]
+
+STEPS_MAX = 20
+"""Most steps of the reverse diffusion; decisions of few components need five or six."""
 
 
 class Chain(NamedTuple):
@@ -62,7 +70,9 @@ def chain(schedule: Schedule, steps: int) -> Chain:
         edges = jnp.cos((jnp.arange(steps + 1) / steps + 0.008) / 1.008 * jnp.pi / 2.0) ** 2
         beta = jnp.clip(1.0 - edges[1:] / edges[:-1], 0.0, 0.999)
     else:
-        beta = jnp.clip(jnp.linspace(1e-4, 0.02, steps) * 1000.0 / steps, 0.0, 0.999)
+        # Counted from the end: a single step has to be the noisiest.
+        rising = jnp.linspace(0.02, 1e-4, steps)[::-1]
+        beta = jnp.clip(rising * 1000.0 / steps, 0.0, 0.999)
     kept = jnp.cumprod(1.0 - beta)
     before = jnp.concatenate([jnp.ones(1), kept[:-1]])
     return Chain(
@@ -109,9 +119,20 @@ def sample(
     key: PRNGKeyArray,
     observation: Float[Array, " features"],
     action_size: int,
+    sampling: Sampling = "ddpm",
 ) -> Float[Array, " action"]:
-    """Draws an action in (-1, 1) by reverse diffusion from Gaussian noise."""
-    return _reverse(denoiser, constants, key, observation, action_size)[0]
+    """Draws an action in (-1, 1) by reverse diffusion from Gaussian noise.
+
+    Args:
+        denoiser: the trained network.
+        constants: of the chain it was trained with.
+        key: of the noise.
+        observation: what the leader sees.
+        action_size: components of an action.
+        sampling: `ddpm` draws new noise in every step (Ho et al. 2020); `ddim` is the
+            deterministic map from the first noise (Song et al. 2021, arXiv 2010.02502).
+    """
+    return _reverse(denoiser, constants, key, observation, action_size, sampling)[0]
 
 
 _UNSATURATED = 2.5
@@ -124,6 +145,7 @@ def _reverse(
     key: PRNGKeyArray,
     observation: Float[Array, " features"],
     action_size: int,
+    sampling: Sampling,
 ) -> tuple[Float[Array, " action"], Float[Array, ""]]:
     """A drawn action, and by how much the chain's predictions saturate tanh."""
     steps = constants.signal.shape[0]
@@ -133,7 +155,11 @@ def _reverse(
         raw = denoiser(noisy, jnp.asarray(t / steps), observation)
         clean = jnp.tanh(raw)
         saturation += jnp.mean(jax.nn.relu(jnp.abs(raw) - _UNSATURATED) ** 2) / steps
-        if t > 1:
+        if t > 1 and sampling == "ddim":
+            here, after = constants.signal[t - 1], constants.signal[t - 2]
+            direction = (noisy - here * clean) / jnp.sqrt(1.0 - here**2)
+            noisy = after * clean + jnp.sqrt(1.0 - after**2) * direction
+        elif t > 1:
             mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
             noisy = mean + constants.spread[t - 1] * noise[t - 2]
     return clean, saturation
@@ -166,8 +192,9 @@ class Diffusion(Solver):
 
     Attributes:
         mode: how it is trained.
-        steps: T, reverse diffusion steps.
+        steps: T, reverse diffusion steps, 1 to `STEPS_MAX`.
         schedule: noise schedule.
+        sampling: how the reverse diffusion steps.
         hidden: width of the networks.
         games: games played side by side.
         updates: gradient steps in an epoch; each follows one round in every game.
@@ -186,6 +213,7 @@ class Diffusion(Solver):
     mode: Mode = eqx.field(static=True, default="value")
     steps: int = eqx.field(static=True, default=5)
     schedule: Schedule = eqx.field(static=True, default="vp")
+    sampling: Sampling = eqx.field(static=True, default="ddpm")
     hidden: int = eqx.field(static=True, default=64)
     games: int = eqx.field(static=True, default=8)
     updates: int = eqx.field(static=True, default=8)
@@ -199,13 +227,24 @@ class Diffusion(Solver):
     jitter: float = eqx.field(static=True, default=0.05)
     smoothing: float = eqx.field(static=True, default=0.05)
 
+    def __check_init__(self) -> None:
+        if not 1 <= self.steps <= STEPS_MAX:
+            raise InputError("Diffusion", "steps", f"1 to {STEPS_MAX}", self.steps)
+
     @property
     def rounds_per_epoch(self) -> int:
         """One round in every game before each gradient step."""
         return self.games * self.updates
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> DiffusionLearner:
-        """Fresh networks, an empty memory and new games."""
+        """Fresh networks, an empty memory and new games.
+
+        Raises:
+            InputError: the mode is `paper` and the problem does not reward in 0 and 1.
+        """
+        rewarded = getattr(problem, "reward", None)
+        if self.mode == "paper" and rewarded != "binary":
+            raise InputError("Diffusion", "mode", "a problem with reward 'binary'", f"{rewarded!r}")
         of_denoiser, of_critics, of_games = jax.random.split(key, 3)
         features, actions = observation_size(problem), problem.action_size
         denoiser = Denoiser(actions, features, self.hidden, of_denoiser)
@@ -245,7 +284,8 @@ class Diffusion(Solver):
     ) -> Float[Array, " action"]:
         """One draw from the chain with averaged weights."""
         constants = chain(self.schedule, self.steps)
-        return sample(learner.smooth, constants, key, observation, learner.memory.action.shape[1])
+        size = learner.memory.action.shape[1]
+        return sample(learner.smooth, constants, key, observation, size, self.sampling)
 
     def _optimiser(self, rate: float) -> optax.GradientTransformation:
         falling = optax.cosine_decay_schedule(rate, self.learning_updates, alpha=0.05)
@@ -263,7 +303,7 @@ class Diffusion(Solver):
             of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
             observation = flat_observation(problem, state)
             size = problem.action_size
-            drawn = sample(learner.denoiser, constants, of_draw, observation, size)
+            drawn = sample(learner.denoiser, constants, of_draw, observation, size, self.sampling)
             drawn = jnp.clip(drawn + self.jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
             uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
             action = jnp.where(jax.random.bernoulli(of_choice, uniform_share), uniform, drawn)
@@ -287,7 +327,7 @@ class Diffusion(Solver):
         of_batch, of_draws = jax.random.split(key)
         filled = jnp.minimum(learner.memory.rounds, self.memory)
         rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
-        if self.mode == "value":
+        if self.mode != "expert":
             learner = self._learn_values(learner, rows, filled)
             gradient = jax.grad(self._regret)(learner.denoiser, learner, rows, of_draws)
         else:
@@ -330,7 +370,7 @@ class Diffusion(Solver):
         observation = learner.memory.observation[rows]
         size = learner.memory.action.shape[1]
         drawn, saturation = jax.vmap(
-            lambda key, seen: _reverse(denoiser, constants, key, seen, size)
+            lambda key, seen: _reverse(denoiser, constants, key, seen, size, self.sampling)
         )(jax.random.split(key, self.batch), observation)
         value = jnp.min(_values(learner.critics, observation, drawn), axis=0)
         return jnp.mean(saturation - value)
