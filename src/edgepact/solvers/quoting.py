@@ -53,7 +53,7 @@ SIDE = 3
 STEPS = 5
 """Steps of the reverse diffusion."""
 
-DRAWS = 12
+DRAWS = 48
 """Candidates drawn for one quote."""
 
 ZOOM = 0.7

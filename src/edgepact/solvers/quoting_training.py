@@ -71,6 +71,7 @@ class Course:
         horizon: weight of the rounds to come against this one.
         explore: share of rounds in which any candidate is posted.
         changing: share of games that change, for each kind of change.
+        draws: candidates drawn by the chain; fewer than a quote draws, to save time.
         uniform, near: candidates beside the drawn ones, anywhere and near to them.
     """
 
@@ -84,6 +85,7 @@ class Course:
     horizon: float = 0.9
     explore: float = 0.15
     changing: float = 0.06
+    draws: int = 12
     uniform: int = 3
     near: int = 3
 
@@ -525,7 +527,7 @@ def _candidates(key: PRNGKeyArray, policy: Policy, seen: Array, course: Course) 
     """What the policy would choose from, and other actions for it to learn about."""
     of_noise, of_uniform, of_width, of_near = jax.random.split(key, 4)
     games = course.games
-    own = quoting.options(policy, seen, jax.random.normal(of_noise, (games, STEPS, quoting.DRAWS)))
+    own = quoting.options(policy, seen, jax.random.normal(of_noise, (games, STEPS, course.draws)))
     uniform = jax.random.uniform(of_uniform, (games, course.uniform), minval=-1.0, maxval=1.0)
     shape = (games, course.near)
     width = jnp.exp(jax.random.uniform(of_width, shape, minval=-4.0, maxval=0.0))
