@@ -28,7 +28,6 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from edgepact.errors import InputError
-from edgepact.errors import InputError
 from edgepact.problem import Problem, State, flat_observation, observation_size
 from edgepact.solvers.learning import Solver, play
 from edgepact.solvers.network import Network
@@ -54,7 +53,7 @@ class Chain(NamedTuple):
     spread: Float[Array, " steps"]
 
 
-def chain(schedule: Schedule, steps: int, sampling: Sampling = "ddpm") -> Chain:
+def chain(schedule: Schedule, steps: int) -> Chain:
     r"""Constants of the forward and reverse process.
 
     Args:
@@ -62,11 +61,7 @@ def chain(schedule: Schedule, steps: int, sampling: Sampling = "ddpm") -> Chain:
             from 0.1 to 10 (Song et al. 2021, arXiv 2011.13456), `cosine` is Nichol
             and Dhariwal's (arXiv 2102.09672), `linear` Ho et al.'s, scaled to the
             number of steps so that the last one is nearly pure noise.
-        steps: T, at least 1.
-        sampling: `ddpm` draws from the posterior of the forward process (Ho et al.
-            2020); `ddim` goes to the point of that process that has the noise seen
-            at $x_t$, with none added (Song et al. 2021, arXiv 2010.02502, eta = 0),
-            so that $x_T$ alone says what is decided.
+        steps: T.
     """
     t = jnp.arange(1, steps + 1, dtype=jnp.float32)
     if schedule == "vp":
@@ -75,19 +70,11 @@ def chain(schedule: Schedule, steps: int, sampling: Sampling = "ddpm") -> Chain:
         edges = jnp.cos((jnp.arange(steps + 1) / steps + 0.008) / 1.008 * jnp.pi / 2.0) ** 2
         beta = jnp.clip(1.0 - edges[1:] / edges[:-1], 0.0, 0.999)
     else:
-        # A single step has to do what all do: it takes the last rate and not the first.
-        rates = jnp.linspace(1e-4, 0.02, steps) if steps > 1 else jnp.array([0.02])
-        beta = jnp.clip(rates * 1000.0 / steps, 0.0, 0.999)
+        # Counted from the end: a single step has to be the noisiest.
+        rising = jnp.linspace(0.02, 1e-4, steps)[::-1]
+        beta = jnp.clip(rising * 1000.0 / steps, 0.0, 0.999)
     kept = jnp.cumprod(1.0 - beta)
     before = jnp.concatenate([jnp.ones(1), kept[:-1]])
-    if sampling == "ddim":
-        from_noisy = jnp.sqrt((1.0 - before) / (1.0 - kept))
-        return Chain(
-            signal=jnp.sqrt(kept),
-            from_clean=jnp.sqrt(before) - jnp.sqrt(kept) * from_noisy,
-            from_noisy=from_noisy,
-            spread=jnp.zeros(steps),
-        )
     return Chain(
         signal=jnp.sqrt(kept),
         from_clean=jnp.sqrt(before) * beta / (1.0 - kept),
@@ -132,28 +119,20 @@ def sample(
     key: PRNGKeyArray,
     observation: Float[Array, " features"],
     action_size: int,
+    sampling: Sampling = "ddpm",
 ) -> Float[Array, " action"]:
-    """Draws an action in (-1, 1) by reverse diffusion from Gaussian noise."""
-    noise = jax.random.normal(key, (constants.signal.shape[0], action_size))
-    return denoise(denoiser, constants, noise, observation)
-
-
-def denoise(
-    denoiser: Denoiser,
-    constants: Chain,
-    noise: Float[Array, "steps action"],
-    observation: Float[Array, " features"],
-) -> Float[Array, " action"]:
-    """The action in (-1, 1) that noise leads to.
+    """Draws an action in (-1, 1) by reverse diffusion from Gaussian noise.
 
     Args:
-        denoiser: predicts the clean action.
-        constants: of the chain, T steps.
-        noise: standard Gaussian; the last row is $x_T$, row t-2 is added by step t. Of a
-            DDIM chain only the last row counts.
+        denoiser: the trained network.
+        constants: of the chain it was trained with.
+        key: of the noise.
         observation: what the leader sees.
+        action_size: components of an action.
+        sampling: `ddpm` draws new noise in every step (Ho et al. 2020); `ddim` is the
+            deterministic map from the first noise (Song et al. 2021, arXiv 2010.02502).
     """
-    return _reverse(denoiser, constants, noise, observation)[0]
+    return _reverse(denoiser, constants, key, observation, action_size, sampling)[0]
 
 
 _UNSATURATED = 2.5
@@ -163,17 +142,24 @@ _UNSATURATED = 2.5
 def _reverse(
     denoiser: Denoiser,
     constants: Chain,
-    noise: Float[Array, "steps action"],
+    key: PRNGKeyArray,
     observation: Float[Array, " features"],
+    action_size: int,
+    sampling: Sampling,
 ) -> tuple[Float[Array, " action"], Float[Array, ""]]:
-    """The action that noise leads to, and by how much the predictions saturate tanh."""
-    steps = noise.shape[0]
+    """A drawn action, and by how much the chain's predictions saturate tanh."""
+    steps = constants.signal.shape[0]
+    noise = jax.random.normal(key, (steps, action_size))
     noisy, saturation = noise[-1], jnp.zeros(())
     for t in range(steps, 0, -1):
         raw = denoiser(noisy, jnp.asarray(t / steps), observation)
         clean = jnp.tanh(raw)
         saturation += jnp.mean(jax.nn.relu(jnp.abs(raw) - _UNSATURATED) ** 2) / steps
-        if t > 1:
+        if t > 1 and sampling == "ddim":
+            here, after = constants.signal[t - 1], constants.signal[t - 2]
+            direction = (noisy - here * clean) / jnp.sqrt(1.0 - here**2)
+            noisy = after * clean + jnp.sqrt(1.0 - after**2) * direction
+        elif t > 1:
             mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
             noisy = mean + constants.spread[t - 1] * noise[t - 2]
     return clean, saturation
@@ -222,10 +208,6 @@ class Diffusion(Solver):
         exploration_floor: share of actions that stay uniform for ever.
         jitter: standard deviation of the noise on the other actions played.
         smoothing: rate of the moving average of weights that decides.
-
-    Raises:
-        InputError: a mode, schedule or sampling that does not exist, steps out of range,
-            or, in `init`, a problem that does not give the reward of mode `paper`.
     """
 
     mode: Mode = eqx.field(static=True, default="value")
@@ -248,16 +230,6 @@ class Diffusion(Solver):
     def __check_init__(self) -> None:
         if not 1 <= self.steps <= STEPS_MAX:
             raise InputError("Diffusion", "steps", f"1 to {STEPS_MAX}", self.steps)
-
-    def __check_init__(self) -> None:
-        choices: dict[str, Any] = {"mode": Mode, "schedule": Schedule, "sampling": Sampling}
-        for name, kinds in choices.items():
-            found = getattr(self, name)
-            if found not in get_args(kinds):
-                raise InputError("Diffusion", name, " or ".join(get_args(kinds)), found)
-        if not isinstance(self.steps, int) or not 1 <= self.steps <= STEPS_MAX:
-            expected = f"a whole number from 1 to {STEPS_MAX}"
-            raise InputError("Diffusion", "steps", expected, self.steps)
 
     @property
     def rounds_per_epoch(self) -> int:
@@ -311,12 +283,9 @@ class Diffusion(Solver):
         self, learner: DiffusionLearner, key: PRNGKeyArray, observation: Float[Array, " features"]
     ) -> Float[Array, " action"]:
         """One draw from the chain with averaged weights."""
-        constants = self._chain()
+        constants = chain(self.schedule, self.steps)
         size = learner.memory.action.shape[1]
         return sample(learner.smooth, constants, key, observation, size, self.sampling)
-
-    def _chain(self) -> Chain:
-        return chain(self.schedule, self.steps, self.sampling)
 
     def _optimiser(self, rate: float) -> optax.GradientTransformation:
         falling = optax.cosine_decay_schedule(rate, self.learning_updates, alpha=0.05)
@@ -325,7 +294,7 @@ class Diffusion(Solver):
     def _play(
         self, problem: Problem, learner: DiffusionLearner, key: PRNGKeyArray
     ) -> DiffusionLearner:
-        constants = self._chain()
+        constants = chain(self.schedule, self.steps)
         memory = learner.memory
         fading = jnp.exp(-memory.rounds / self.exploration_rounds)
         uniform_share = self.exploration_floor + (1.0 - self.exploration_floor) * fading
@@ -397,7 +366,7 @@ class Diffusion(Solver):
         self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
     ) -> Float[Array, ""]:
         """Value-guided: what the critics say of drawn actions, negated."""
-        constants = self._chain()
+        constants = chain(self.schedule, self.steps)
         observation = learner.memory.observation[rows]
         size = learner.memory.action.shape[1]
         drawn, saturation = jax.vmap(
@@ -410,7 +379,7 @@ class Diffusion(Solver):
         self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
     ) -> Float[Array, ""]:
         """Expert: squared error of the restored decision at a random step."""
-        constants = self._chain()
+        constants = chain(self.schedule, self.steps)
         of_step, of_noise = jax.random.split(key)
         expert = learner.memory.expert[rows]
         t = jax.random.randint(of_step, (self.batch,), 0, self.steps)
