@@ -17,7 +17,7 @@ import typer
 
 from edgepact import cli
 from edgepact.mechanisms.stackelberg import equilibrium, outcome
-from edgepact.scenario import read_market
+from edgepact.scenario.market import read_market
 from tests.test_cli import process
 
 ROOT = Path(__file__).resolve().parent.parent

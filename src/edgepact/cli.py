@@ -84,11 +84,18 @@ def solve(
 
     FILE names the mechanism, the server's terms and the devices; examples/ holds some.
     """
+    from edgepact.scenario import mechanism_of
+
+    solved_by = {"stackelberg": _solve_stackelberg}
+    solved_by[mechanism_of(file)](file, as_json)
+
+
+def _solve_stackelberg(file: Path, as_json: bool) -> None:
     import numpy as np
 
     from edgepact.mechanisms.audit import audit_price
     from edgepact.mechanisms.stackelberg import equilibrium
-    from edgepact.scenario import read_market
+    from edgepact.scenario.market import read_market
 
     market = read_market(file)
     with np.errstate(all="ignore"):  # what is not finite is refused below, in words
@@ -136,7 +143,7 @@ def quote(
     posts the next one. What it never sees, the devices' own alpha and capacity, gives the exact
     optimum that its quotes are held against.
     """
-    from edgepact.scenario import read_market
+    from edgepact.scenario.market import read_market
     from edgepact.solvers.live import quoted
 
     market = read_market(file)

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from edgepact.mechanisms.audit import Audit
 from edgepact.mechanisms.stackelberg import Game, Outcome, first_best, personalised
-from edgepact.scenario import Market
+from edgepact.scenario.market import Market
 from edgepact.solvers.live import Quoted
 from edgepact.solvers.quotes import LEAST_SHARE
 

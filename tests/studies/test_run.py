@@ -73,7 +73,7 @@ class TestAWholeRun:
 
     def test_devices_answered_with_best_responses(self, finished: Path) -> None:
         from edgepact.mechanisms.stackelberg import best_response
-        from edgepact.scenario import read_market
+        from edgepact.scenario.market import read_market
 
         market = read_market(finished / "market.toml")
         metrics = json.loads((finished / "metrics.json").read_text())

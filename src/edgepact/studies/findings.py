@@ -27,7 +27,7 @@ from edgepact.mechanisms.stackelberg import (
     personalised,
     settle,
 )
-from edgepact.scenario import Market
+from edgepact.scenario.market import Market
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

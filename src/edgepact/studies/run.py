@@ -33,7 +33,7 @@ from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game, bayesian_price
 from edgepact.progress import progress_bar
-from edgepact.scenario import Market, read_market
+from edgepact.scenario.market import Market, read_market
 from edgepact.solvers.quotes import Known
 from edgepact.studies.findings import find
 from edgepact.studies.processes import LiveMarket

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgepact.errors import InputError
-from edgepact.scenario import read_market
+from edgepact.scenario.market import read_market
 
 SERVER = """
 [server]
