@@ -78,7 +78,7 @@ class Int8:
         starts = np.arange(0, vector.size, self.block)
         largest = np.maximum.reduceat(np.abs(vector), starts) if vector.size else vector
         scales = (largest.astype(np.float64) / 127).astype("<f4")
-        spread = np.repeat(scales.astype(np.float64), self.block)[: vector.size]
+        spread = np.repeat(scales.astype(np.float64), min(self.block, vector.size))[: vector.size]
         steps = np.divide(vector, spread, out=np.zeros(vector.size), where=spread > 0)
         rounded = np.floor(steps + rng.random(vector.size)) if self.stochastic else np.rint(steps)
         codes = np.clip(rounded, -127, 127).astype(np.int8)
