@@ -1,0 +1,78 @@
+"""Optimal menus: golden values, theorems on random contracts."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepact.errors import InputError
+from edgepact.mechanisms.contract import (
+    Contract,
+    complete_information,
+    optimal_menu,
+    payments,
+    profit,
+    rents,
+    virtual_cost,
+)
+from edgepact.mechanisms.contract_audit import audit_menu
+from edgepact.mechanisms.quality import Log1p
+
+
+def contract_of(psi: list[float], probability: list[float], **rest: object) -> Contract:
+    terms: dict = {"value": Log1p(scale=10.0), "quality_max": 20.0}
+    return Contract(psi=np.array(psi), probability=np.array(probability), **(terms | rest))
+
+
+@st.composite
+def contracts(draw: st.DrawFn) -> Contract:
+    size = draw(st.integers(1, 6))
+    psi = draw(st.lists(st.floats(0.25, 6.0), min_size=size, max_size=size))
+    p = np.array(draw(st.lists(st.floats(0.01, 1.0), min_size=size, max_size=size)))
+    return contract_of(psi, list(p / p.sum()))
+
+
+def test_golden_values_of_falling_virtual_costs() -> None:
+    contract = contract_of([3.0, 2.0, 1.0], [0.3, 0.3, 0.4])
+    menu = optimal_menu(contract)
+    assert virtual_cost(contract) == pytest.approx([5.333333, 3.333333, 1.0], abs=1e-6)
+    assert menu.quality == pytest.approx([0.875, 2.0, 9.0], rel=1e-12)
+    assert menu.reward == pytest.approx([2.625, 4.875, 11.875], rel=1e-12)
+    assert rents(contract, menu) == pytest.approx([0.0, 0.875, 2.875], abs=1e-12)
+    assert profit(contract, menu) == pytest.approx(7.392003, abs=5e-7)
+    assert profit(contract, complete_information(contract)) == pytest.approx(9.550573, abs=5e-7)
+
+
+def test_golden_values_of_ironed_virtual_costs() -> None:
+    contract = contract_of([3.0, 2.9, 1.5, 1.0], [0.3, 0.1, 0.3, 0.3])
+    menu = optimal_menu(contract)
+    assert virtual_cost(contract) == pytest.approx([3.233333, 11.3, 2.0, 1.0], abs=1e-6)
+    assert menu.quality == pytest.approx([0.904762, 0.904762, 4.0, 9.0], abs=5e-7)
+    assert menu.reward == pytest.approx([2.714286, 2.714286, 7.357143, 12.357143], abs=5e-7)
+    assert profit(contract, menu) == pytest.approx(7.313497, abs=5e-7)
+
+
+@given(contracts())
+def test_everybody_is_served_truthfully_and_below_first_best(contract: Contract) -> None:
+    menu, first = optimal_menu(contract), complete_information(contract)
+    audit = audit_menu(contract, menu)
+    assert audit.individually_rational
+    assert audit.incentive_compatible
+    assert -1e-9 <= profit(contract, menu) <= profit(contract, first) + 1e-9
+    assert np.all(menu.quality <= first.quality + 1e-9)
+
+
+@given(contracts(), st.floats(0.05, 5.0), st.sampled_from([0.0, 0.5]))
+def test_a_budget_is_kept(contract: Contract, budget: float, fixed: float) -> None:
+    limited = contract_of(
+        list(contract.psi), list(contract.probability), budget=budget, participation_cost=fixed
+    )
+    menu = optimal_menu(limited)
+    assert payments(limited, menu) <= budget * (1 + 1e-12)
+    assert audit_menu(limited, menu).incentive_compatible
+    assert profit(limited, menu) <= profit(contract, optimal_menu(contract)) + 1e-9
+
+
+def test_impossible_terms_are_refused() -> None:
+    with pytest.raises(InputError, match=r"probability\[1\]"):
+        contract_of([1.0, 2.0], [1.0, 0.0])
