@@ -17,6 +17,7 @@ import typer
 
 from edgepact import cli
 from edgepact.mechanisms.stackelberg import equilibrium, outcome
+from edgepact.scenario import mechanism_of
 from edgepact.scenario.market import read_market
 from tests.test_cli import process
 
@@ -27,7 +28,11 @@ PAGES = sorted(
         *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
     ]
 )
-EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+EXAMPLES = [
+    path
+    for path in sorted((ROOT / "examples").glob("*.toml"))
+    if mechanism_of(path) == "stackelberg"
+]
 COMMANDS = typer.main.get_command(cli.app).commands
 
 

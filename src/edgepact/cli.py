@@ -86,7 +86,7 @@ def solve(
     """
     from edgepact.scenario import mechanism_of
 
-    solved_by = {"stackelberg": _solve_stackelberg}
+    solved_by = {"contract": _solve_contract, "stackelberg": _solve_stackelberg}
     solved_by[mechanism_of(file)](file, as_json)
 
 
@@ -126,6 +126,53 @@ def _solve_stackelberg(file: Path, as_json: bool) -> None:
     console.print(market_table(market, result))
     console.print(benchmarks_table(market.game, result))
     console.print(audit_table(audit))
+
+
+def _solve_contract(file: Path, as_json: bool) -> None:
+    import numpy as np
+
+    from edgepact.mechanisms import contract as contracts
+    from edgepact.mechanisms.contract_audit import audit_menu
+    from edgepact.scenario.contract import read_contract
+
+    contract = read_contract(file)
+    with np.errstate(all="ignore"):  # what is not finite is refused below, in words
+        menu = contracts.optimal_menu(contract)
+        first_best = contracts.profit(contract, contracts.complete_information(contract))
+        profit, rents = contracts.profit(contract, menu), contracts.rents(contract, menu)
+        virtual_cost = contracts.virtual_cost(contract)
+    results = (menu.quality, menu.reward, rents, virtual_cost, profit, first_best)
+    if not all(np.isfinite(each).all() for each in results):
+        expected = "numbers whose sizes lie closer together"
+        raise InputError(file, "", expected, "a contract without a finite solution in float64")
+    audit = audit_menu(contract, menu)
+    if as_json:
+        items = zip(menu.quality.tolist(), menu.reward.tolist(), strict=True)
+        _print_json(
+            {
+                "menu": [{"quality": quality, "reward": reward} for quality, reward in items],
+                "virtual_cost": virtual_cost.tolist(),
+                "profit": profit,
+                "rents": rents.tolist(),
+                "first_best_profit": first_best,
+                "audit": audit.as_json(),
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for title in ("type", "cost", "probability", "quality", "reward", "rent"):
+        table.add_column(title, justify="right")
+    columns = (contract.psi, contract.probability, menu.quality, menu.reward, rents)
+    for at, row in enumerate(zip(*columns, strict=True), start=1):
+        table.add_row(str(at), *(f"{each:.6g}" for each in row))
+    console = Console()
+    console.print(table)
+    console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
+    for question, answer in audit.as_json().items():
+        console.print(f"{question.replace('_', ' ')}: {answer}")
 
 
 @app.command()
