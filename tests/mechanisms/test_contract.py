@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract import (
@@ -25,11 +26,11 @@ def contract_of(psi: list[float], probability: list[float], **rest: object) -> C
 
 
 @st.composite
-def contracts(draw: st.DrawFn) -> Contract:
+def types(draw: st.DrawFn) -> tuple[list[float], list[float]]:
     size = draw(st.integers(1, 6))
     psi = draw(st.lists(st.floats(0.25, 6.0), min_size=size, max_size=size))
     p = np.array(draw(st.lists(st.floats(0.01, 1.0), min_size=size, max_size=size)))
-    return contract_of(psi, list(p / p.sum()))
+    return psi, list(p / p.sum())
 
 
 def test_golden_values_of_falling_virtual_costs() -> None:
@@ -52,8 +53,11 @@ def test_golden_values_of_ironed_virtual_costs() -> None:
     assert profit(contract, menu) == pytest.approx(7.313497, abs=5e-7)
 
 
-@given(contracts())
-def test_everybody_is_served_truthfully_and_below_first_best(contract: Contract) -> None:
+@given(types())
+def test_everybody_is_served_truthfully_and_below_first_best(
+    drawn: tuple[list[float], list[float]],
+) -> None:
+    contract = contract_of(*drawn)
     menu, first = optimal_menu(contract), complete_information(contract)
     audit = audit_menu(contract, menu)
     assert audit.individually_rational
@@ -62,15 +66,48 @@ def test_everybody_is_served_truthfully_and_below_first_best(contract: Contract)
     assert np.all(menu.quality <= first.quality + 1e-9)
 
 
-@given(contracts(), st.floats(0.05, 5.0), st.sampled_from([0.0, 0.5]))
-def test_a_budget_is_kept(contract: Contract, budget: float, fixed: float) -> None:
-    limited = contract_of(
-        list(contract.psi), list(contract.probability), budget=budget, participation_cost=fixed
-    )
+@given(types(), st.floats(0.05, 5.0), st.sampled_from([0.0, 0.5]))
+def test_a_budget_is_kept(
+    drawn: tuple[list[float], list[float]], budget: float, fixed: float
+) -> None:
+    contract = contract_of(*drawn)
+    limited = contract_of(*drawn, budget=budget, participation_cost=fixed)
     menu = optimal_menu(limited)
     assert payments(limited, menu) <= budget * (1 + 1e-12)
     assert audit_menu(limited, menu).incentive_compatible
     assert profit(limited, menu) <= profit(contract, optimal_menu(contract)) + 1e-9
+
+
+def lottery_profit(contract: Contract, quality: np.ndarray) -> float:
+    """The best profit of lotteries over given qualities: all IC and IR rows, no theory."""
+    types, grid = len(contract.psi), len(quality)
+    x = np.eye(types * grid).reshape(types, grid, -1)
+    zero, one = np.zeros((types, types * grid)), np.eye(types)
+    delivered = np.hstack([np.tensordot(x, quality, (1, 0)), np.zeros((types, types))])
+    reward = np.hstack([zero, one])
+    worth = np.hstack([np.tensordot(x, 10.0 * np.log1p(quality), (1, 0)), np.zeros_like(one)])
+    rows = []
+    for k in range(types):
+        own = reward[k] - contract.psi[k] * delivered[k]
+        rows.append(-own)
+        rows += [reward[j] - contract.psi[k] * delivered[j] - own for j in range(types) if j != k]
+    limits = np.zeros(len(rows))
+    sums = np.hstack([x.sum(axis=1), np.zeros((types, types))])
+    gain = contract.probability @ (worth - reward)
+    bounds = [(0, None)] * (types * grid) + [(None, None)] * types
+    solved = linprog(-gain, np.array(rows), limits, sums, np.ones(types), bounds)
+    assert solved.success
+    return -float(solved.fun)
+
+
+@settings(max_examples=25)
+@given(types())
+def test_no_lottery_over_items_earns_more(drawn: tuple[list[float], list[float]]) -> None:
+    contract = contract_of(*drawn)
+    menu = optimal_menu(contract)
+    grid = np.unique(np.concatenate([np.linspace(0.0, 20.0, 41), menu.quality]))
+    best = lottery_profit(contract, grid)
+    assert profit(contract, menu) == pytest.approx(best, rel=1e-6, abs=1e-6)
 
 
 def test_impossible_terms_are_refused() -> None:
