@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import linprog
+from scipy.optimize import isotonic_regression, linprog
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract import (
@@ -113,3 +113,25 @@ def test_no_lottery_over_items_earns_more(drawn: tuple[list[float], list[float]]
 def test_impossible_terms_are_refused() -> None:
     with pytest.raises(InputError, match=r"probability\[1\]"):
         contract_of([1.0, 2.0], [1.0, 0.0])
+
+
+def earned(contract: Contract, quality: np.ndarray) -> float:
+    """Profit of rising qualities of types in falling order of cost, cheapest rewards."""
+    reward = np.cumsum(contract.psi * np.diff(quality, prepend=0.0))
+    return float(contract.probability @ (10.0 * np.log1p(quality) - reward))
+
+
+def test_leaving_out_the_rent_term_earns_less() -> None:
+    contract = contract_of([3.0, 2.0, 1.0], [0.3, 0.3, 0.4])
+    naive = 10.0 / contract.psi - 1.0
+    assert earned(contract, naive) < 0.98 * profit(contract, optimal_menu(contract))
+
+
+def test_pooling_qualities_instead_of_virtual_costs_earns_less() -> None:
+    contract = contract_of([3.0, 2.9, 1.5, 1.0], [0.3, 0.1, 0.3, 0.3])
+    alone = np.clip(10.0 / virtual_cost(contract) - 1.0, 0.0, 20.0)
+    best = profit(contract, optimal_menu(contract))
+    unweighted = earned(contract, isotonic_regression(alone).x)
+    weighted = earned(contract, isotonic_regression(alone, weights=contract.probability).x)
+    assert unweighted < best - 1e-3
+    assert weighted < best - 1e-3
