@@ -322,10 +322,10 @@ def _pooled(types: _Types, start: int, multiplier: float) -> np.ndarray:
             first = blocks.pop()[0]
             quality = _best_shared(types, charge, first, at + 1)
         blocks.append((first, quality))
-    quality = np.zeros(len(types.psi))
+    qualities = np.zeros(len(types.psi))
     for first, shared in blocks:
-        quality[first:] = shared
-    return quality
+        qualities[first:] = shared
+    return qualities
 
 
 BISECTIONS = 200
@@ -407,7 +407,9 @@ def _best_within(types: _Types, most: float) -> Menu:
     """
     cutoffs = len(types.psi) + 1
     if not types.may_leave_out:
-        return _affordable(types, 0, most)[0]
+        affordable = _affordable(types, 0, most)
+        assert affordable is not None  # the lowest quality is free
+        return affordable[0]
     bound = _totals(types, 0.0)
     best, found = types.rewarded(cutoffs - 1, np.zeros(cutoffs - 1)), 0.0
     for _ in range(cutoffs):
