@@ -276,7 +276,8 @@ def study(
     fig4: the server's utility against training epochs, for the GDM, PPO and random pricing,
     with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
     to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
-    dynamics: the same where the fleet changes from round to round. speed: the time of a quote.
+    dynamics: the same where the fleet changes from round to round. ablation: what each
+    part of the diffusion model is worth. speed: the time of a quote.
     """
     from edgepact.studies import STUDIES, TRAININGS
 

@@ -59,6 +59,9 @@ DRAWS = 48
 ZOOM = 0.7
 """Share of the action range that lies between the best round's neighbours."""
 
+EARLY, EARLY_HORIZON = 3, 0.5
+"""In the first quotes the rounds to come weigh less: what earns most there teaches enough."""
+
 CONTEXT, DEVICE, POOLED, HEAD = 160, 64, 48, 128
 
 
@@ -68,7 +71,8 @@ class Policy(NamedTuple):
     Attributes:
         weights: of all layers.
         constants: of the reverse diffusion, as in `diffusion.Chain`.
-        horizon: weight of the rounds to come, 0 (only this one counts) to 1.
+        horizon: weight of the rounds to come, 0 (only this one counts) to 1, after the first
+            `EARLY` quotes; in those it is `EARLY_HORIZON` at most.
     """
 
     weights: Weights
@@ -203,7 +207,9 @@ def choose(policy: Policy, scene: Scene, at: Knots, seen: Array, actions: Array)
     """Index of the action that misses least, now and later; the first one is to stay."""
     xp = _namespace(actions)
     now, later = judge(policy.weights, scene, at, seen, actions)
-    missed = (1.0 - policy.horizon) * now + policy.horizon * later
+    early = xp.sum(scene.played, axis=-1) < EARLY
+    horizon = xp.where(early, min(EARLY_HORIZON, policy.horizon), policy.horizon)[..., None]
+    missed = (1.0 - horizon) * now + horizon * later
     # Before the first round there is nothing to stay at.
     nowhere = (xp.arange(actions.shape[-1]) == 0) & (scene.played[..., :1] == 0)
     return xp.argmin(xp.where(nowhere, xp.inf, missed), axis=-1)

@@ -28,6 +28,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "quoting": _study("quoting", one_thread=True),
     "robustness": _study("robustness", one_thread=True),
     "dynamics": _study("dynamics", one_thread=True),
+    "ablation": _study("ablation"),
     "speed": _study("speed", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
