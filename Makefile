@@ -38,7 +38,7 @@ demo: $(VENV)/base ## set up, then run the main job: edgepact run
 test: $(VENV)/dev ## set up, then run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/dev ## the tests that train or measure
+test-slow: $(VENV)/bench ## the tests that train or measure
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/dev ## style, imports, types

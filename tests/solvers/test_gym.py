@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import gymnasium
 import numpy as np
@@ -29,6 +30,47 @@ def test_stable_baselines_finds_nothing_wrong(name: str) -> None:
         reason="Stable-Baselines3 is not installed; the extra `bench` has it",
     )
     checker.check_env(gymnasium.make(name).unwrapped)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("learner", "rounds", "settings"),
+    [
+        ("PPO", 12_000, {"n_steps": 256, "learning_rate": 1e-3}),
+        ("SAC", 2_000, {"learning_starts": 200, "learning_rate": 1e-3}),
+    ],
+)
+def test_learners_of_stable_baselines_learn_to_price(
+    learner: str, rounds: int, settings: dict[str, float]
+) -> None:
+    stable_baselines3 = pytest.importorskip(
+        "stable_baselines3", reason="the extra `bench` installs Stable-Baselines3"
+    )
+    # A price does not change the game, so nothing beyond the next round is worth a thought.
+    model = getattr(stable_baselines3, learner)(
+        "MlpPolicy", gymnasium.make(IDS[0]), gamma=0.0, seed=0, device="cpu", **settings
+    )
+    rng = np.random.default_rng(0)
+    guessed, best = _played(lambda _: rng.uniform(-1.0, 1.0, 1).astype(np.float32))
+    before, _ = _played(lambda seen: model.predict(seen, deterministic=True)[0])
+    model.learn(rounds)
+    after, _ = _played(lambda seen: model.predict(seen, deterministic=True)[0])
+    assert (before - guessed) / (best - guessed) < 0.6
+    assert (after - guessed) / (best - guessed) > 0.97
+
+
+def _played(policy: Callable[[np.ndarray], np.ndarray], episodes: int = 20) -> tuple[float, float]:
+    """Mean utility of a policy over fleets it has not seen, and of the best prices for them."""
+    env = gymnasium.make(IDS[0])
+    utilities, best = [], []
+    for episode in range(episodes):
+        seen, _ = env.reset(seed=1_000 + episode)
+        over = False
+        while not over:
+            seen, _, over, _, info = env.step(policy(seen))
+            utilities.append(info["utility"])
+            best.append(info["utility_max"])
+    return float(np.mean(utilities)), float(np.mean(best))
 
 
 def test_an_episode_has_its_rounds_and_no_utility_beats_the_best() -> None:
