@@ -1,6 +1,5 @@
 """The ways to quote that studies compare: the GDM in context and its rivals, as they ship."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from edgepact.solvers.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import Quoter
 from edgepact.solvers.quoting import SHIPPED, InContext, load, save
-from edgepact.solvers.quoting_training import EVERY_FAMILY, Course, train_policy
+from edgepact.solvers.quoting_training import Course, train_policy
 from edgepact.solvers.search import (
     CMAES,
     GaussianProcess,
@@ -24,6 +23,9 @@ POSTED = "Bayesian posted price"
 TRAINING_SEED = 0
 """Of the weights that ship, too."""
 
+SHIPPING = Course()
+"""Of the weights that ship."""
+
 COLOURS = {
     GDM: "#0b6e4f",
     "golden section": "#edae49",
@@ -37,9 +39,8 @@ COLOURS = {
 }
 
 
-def train_to(path: Path, *, smoke: bool, families: Sequence[str] = EVERY_FAMILY) -> None:
+def train_to(path: Path, *, smoke: bool, course: Course = SHIPPING) -> None:
     """Trains a policy with a progress bar and writes it; some ten minutes on two cores."""
-    course = Course(families=families)
     if smoke:
         course = replace(course, fleets=100, updates=20, games=16)
     with progress_bar(f"Train {path.stem}") as advance:

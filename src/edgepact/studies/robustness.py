@@ -8,8 +8,9 @@ and not what is true. The GDM is told neither, but was trained on a prior of its
 Under noise a quote is scored by what its price would earn from exact answers, and the
 best quote so far is the one that looked best to the server.
 
-With `--train` another policy is trained first, from nothing and without one of the
-families. A run without finds it if it stands in the folder, and says so if it does not.
+With `--train` two more policies are trained first, from nothing: one without one of the
+families, and one on the reference prior alone, which shows what the broad prior costs. A
+run without finds them if they stand in the folder, and says so if they do not.
 """
 
 import csv
@@ -39,6 +40,7 @@ from edgepact.solvers.quotes import (
     seed_of,
     shares_of,
 )
+from edgepact.solvers.quoting_training import EVERY_FAMILY, Course
 from edgepact.solvers.search import GoldenSection
 from edgepact.studies.methods import COLOURS, GDM, in_context, train_to
 from edgepact.studies.pages import percent, table, write_page
@@ -51,8 +53,27 @@ BELIEVED = Form(satisfaction=REFERENCE.satisfaction, A=REFERENCE.A, B=REFERENCE.
 """What methods that want to know the form are told, true or not."""
 
 
-LEFT_OUT, WITHOUT = "exp", "without-exp.npz"
-"""A family left out of a training, and where its weights are put."""
+LEFT_OUT = "exp"
+"""A family left out of a training."""
+
+
+class Special(NamedTuple):
+    """A policy that is trained on less than the one that ships, and where its weights are put."""
+
+    file: str
+    course: Course
+
+
+SPECIAL = {
+    f"{GDM}, without {LEFT_OUT}": Special(
+        "without-exp.npz", Course(families=[name for name in EVERY_FAMILY if name != LEFT_OUT])
+    ),
+    f"{GDM}, reference prior alone": Special("reference-alone.npz", Course(reference_share=1.0)),
+}
+"""By the name that pages give them."""
+
+STYLES = dict(zip(SPECIAL, (":", "--"), strict=True))
+"""Of their lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,15 +185,16 @@ def _noisy(game: Game, price: float, rng: np.random.Generator, config: Config) -
     return np.clip(layers + off, 0.0, layers_cap(game))
 
 
-def quoters(without: Path) -> dict[str, Quoter]:
+def quoters(folder: Path) -> dict[str, Quoter]:
     """Who quotes: the GDM, the best search, and two who trust what they were told.
 
     Args:
-        without: weights of a policy that never saw the family `LEFT_OUT`, if there are any.
+        folder: may hold the weights of policies of `SPECIAL`.
     """
-    unseen = {f"GDM without {LEFT_OUT}": in_context(without)} if without.is_file() else {}
-    return unseen | {
+    trained = {name: folder / special.file for name, special in SPECIAL.items()}
+    return {
         GDM: in_context(),
+        **{name: in_context(path) for name, path in trained.items() if path.is_file()},
         "golden section": GoldenSection(),
         "identify, then solve": IdentifyThenSolve(),
         "Bayesian posterior": BayesianPosterior(),
@@ -273,7 +295,7 @@ def draw(found: Found) -> Figure:
                     np.arange(1, len(missed) + 1),
                     np.maximum(missed, 1e-3),
                     color=COLOURS[GDM if method.startswith(GDM) else method],
-                    linestyle=":" if method not in COLOURS else "-",
+                    linestyle=STYLES.get(method, "-"),
                     linewidth=2.4 if method == GDM else 1.3,
                     label=method,
                 )
@@ -295,7 +317,7 @@ def draw(found: Found) -> Figure:
     return figure
 
 
-def page(found: Found, named: dict[str, Case], left_out: str) -> list[str]:
+def page(found: Found, named: dict[str, Case], trained: str) -> list[str]:
     """The findings in words and tables."""
     parts = [
         "Each case changes one thing about the reference prior. Golden-section search knows "
@@ -304,7 +326,7 @@ def page(found: Found, named: dict[str, Case], left_out: str) -> list[str]:
         "neither. A share of 100 is the exact optimum, 0 the mean of random prices; the GDM is "
         "held to the quotes it posts, rivals to their best quote so far, as it looked to the "
         "server. After ± stands the standard error over fleets.",
-        left_out,
+        trained,
         "![What is missed in each case](robustness.png)",
     ]
     for case, of_case in found.items():
@@ -324,9 +346,9 @@ def page(found: Found, named: dict[str, Case], left_out: str) -> list[str]:
 
 
 def train(folder: Path, smoke: bool) -> None:
-    """Trains a policy that never sees one family, into the folder."""
-    families = [name for name in FAMILIES if name != LEFT_OUT]
-    train_to(folder / WITHOUT, smoke=smoke, families=families)
+    """Trains the policies of `SPECIAL`, into the folder."""
+    for special in SPECIAL.values():
+        train_to(folder / special.file, smoke=smoke, course=special.course)
 
 
 def run(folder: Path, smoke: bool) -> None:
@@ -334,14 +356,22 @@ def run(folder: Path, smoke: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
     named = cases(config, (64,)) if smoke else cases(config)
-    found = play_all(config, named, quoters(folder / WITHOUT))
-    left_out = "The policy that ships has seen all four families in training. "
-    if (folder / WITHOUT).is_file():
-        left_out += f"The other one was trained without {LEFT_OUT}, by `--train`."
-    else:
-        left_out += f"One that never saw {LEFT_OUT} is trained by `--train`; here it was not."
+    who = quoters(folder)
+    found = play_all(config, named, who)
     write_tables(folder, found)
     draw(found).savefig(folder / "robustness.png", dpi=110)
     write_metrics(folder, config, {"cases": measures(found)})
     title = "Quotes where the prior is wrong"
-    write_page(folder, "robustness", title, page(found, named, left_out), smoke=smoke)
+    write_page(folder, "robustness", title, page(found, named, _trained(who)), smoke=smoke)
+
+
+def _trained(who: dict[str, Quoter]) -> str:
+    """Which policies took part, in words."""
+    there = [f"`{name}`" for name in SPECIAL if name in who]
+    missing = [f"`{name}`" for name in SPECIAL if name not in who]
+    text = "The policy that ships has seen all four families and both priors in training."
+    if there:
+        text += f" Trained on less, by `--train`: {'; '.join(there)}."
+    if missing:
+        text += f" Not here, since it takes `--train`: {'; '.join(missing)}."
+    return text
