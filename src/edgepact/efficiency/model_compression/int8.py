@@ -76,10 +76,10 @@ def _fold_casts(graph: onnx.GraphProto) -> int:
     weights = Weights(graph)
     products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
     operands = {node.input[1] for node in products if weights.is_matrix(node.input[1])}
-    for name in sorted(operands):
-        if weights.stored_name(name) != name:
-            values = weights.values(name).astype(np.float32)
-            graph.initializer.append(numpy_helper.from_array(values, name))
+    initialisers = {tensor.name for tensor in graph.initializer}
+    for name in sorted(operands - initialisers):
+        values = weights.values(name).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(values, name))
     for node in [node for node in graph.node if node.output[0] in operands]:
         graph.node.remove(node)
     still_read = {name for node in graph.node for name in node.input}

@@ -40,6 +40,12 @@ class Weights:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._tensors |= {
+            node.output[0]: attribute.t
+            for node in graph.node
+            for attribute in node.attribute
+            if node.op_type == "Constant" and attribute.name == "value"
+        }
         self._stored = {name: name for name in self._tensors}
         self._stored |= {
             node.output[0]: node.input[0]

@@ -100,7 +100,9 @@ class CompressionReport:
             ratio = f"{is_ / was:.3f}" if was and name != "zeros" else ""
             table.add_row(label, f"{was:,}", f"{is_:,}", ratio)
         was_s, is_s = before.seconds_per_image, after.seconds_per_image
-        table.add_row("ms per image", f"{1e3 * was_s:.3f}", f"{1e3 * is_s:.3f}", f"{is_s / was_s:.3f}")
+        table.add_row(
+            "ms per image", f"{1e3 * was_s:.3f}", f"{1e3 * is_s:.3f}", f"{is_s / was_s:.3f}"
+        )
         if before.accuracy is not None and after.accuracy is not None:
             table.add_row("accuracy", f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", "")
         agreement = (
@@ -129,9 +131,6 @@ def report(
     if not len(images.pixels) or repeats < 1:
         found = f"{len(images.pixels)} images, {repeats} repeats"
         raise InputError("compression", "report", "one image and one repeat or more", found)
-    if images.classes is not None and len(images.classes) != len(images.pixels):
-        expected = f"{len(images.pixels)}, one for each image"
-        raise InputError("compression", "classes", expected, len(images.classes))
     pipelines = [Pipeline(folder) for folder in (original_dir, model_dir)]
     dims = [pipeline.info.dim for pipeline in pipelines]
     if dims[0] != dims[1]:

@@ -40,11 +40,14 @@ METHOD = "structured"
 _RIDGE = 1e-3
 _BATCH = 32
 
-_ACTIVATIONS = frozenset(
-    "Sigmoid Erf Tanh Relu Gelu QuickGelu LeakyRelu PRelu Elu Selu Celu Softplus Softsign "
-    "HardSigmoid HardSwish Swish Mish ThresholdedRelu Clip Max Min".split()
-)
-_ELEMENTWISE = _ACTIVATIONS | frozenset("Add Sub Mul Div Pow Neg Identity".split())
+# fmt: off
+_ACTIVATIONS = frozenset({
+    "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Max", "Min",
+    "Mish", "PRelu", "QuickGelu", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Swish",
+    "Tanh", "ThresholdedRelu",
+})
+_ELEMENTWISE = _ACTIVATIONS | {"Add", "Div", "Identity", "Mul", "Neg", "Pow", "Sub"}
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,9 +207,7 @@ def mlps_by_block(image: onnx.ModelProto, model_dir: Path) -> tuple[tuple[MlpPla
     return tuple(map(tuple, blocks))
 
 
-def _mlp_from(
-    nodes: Sequence[onnx.NodeProto], weights: Weights, stop: set[str]
-) -> MlpPlace | None:
+def _mlp_from(nodes: Sequence[onnx.NodeProto], weights: Weights, stop: set[str]) -> MlpPlace | None:
     """The MLP that begins with the first node, a product, if one does."""
     first = nodes[0]
     units = weights.sizes(first.input[1])[1]
