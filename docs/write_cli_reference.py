@@ -26,9 +26,14 @@ expected and what was found; 130 after Ctrl-C, where
 def reference() -> str:
     """The page."""
     root = typer.main.get_command(app)
-    parts = [HEAD, _section("edgepact", root)]
-    parts += [_section(f"edgepact {name}", each) for name, each in root.commands.items()]
-    return "\n".join(parts)
+    return "\n".join([HEAD, *_sections("edgepact", root)])
+
+
+def _sections(name: str, command: typer.core.TyperCommand) -> list[str]:
+    """One for a command, and after that of a group those of its commands."""
+    own = [_section(name, command)]
+    inner = getattr(command, "commands", {})
+    return own + [part for each in inner for part in _sections(f"{name} {each}", inner[each])]
 
 
 def _section(name: str, command: typer.core.TyperCommand) -> str:

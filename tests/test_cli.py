@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact import cli
+from edgepact.inference.models import embedded, samples
 from edgepact.market.ledger import Ledger
 
 HEAD = """
@@ -462,10 +464,13 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
 import contextlib, io, sys
 import typer
 from edgepact import cli
+from edgepact.inference.models import embedded, samples
 heavy = {"jax", "equinox", "numpy", "scipy", "onnx", "onnxruntime", "pyarrow", "sqlalchemy",
          "matplotlib", "starlette", "httpx", "rich"}
-for name in ("", *typer.main.get_command(cli.app).commands):
-    sys.argv = ["edgepact", *([name] if name else []), "--help"]
+root = typer.main.get_command(cli.app).commands
+inner = [f"{name} {each}" for name in root for each in getattr(root[name], "commands", {})]
+for name in ("", *root, *inner):
+    sys.argv = ["edgepact", *name.split(), "--help"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         cli.main()
     loaded = heavy & set(sys.modules)
@@ -476,3 +481,69 @@ print("light")
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
     )
     assert answer.stdout == "light\n", answer.stderr
+
+
+class TestModel:
+    def test_inspect_counts_the_embedded_model(self) -> None:
+        answer = edgepact("model", "inspect", "--json")
+        assert answer.status == 0, answer.err
+        counted = json.loads(answer.out)
+        assert (counted["model"], len(counted["stages"])) == ("fashion-clip", 14)
+        assert "block_12.out" in edgepact("model", "inspect").out
+
+    def test_cut_lists_chooses_and_cuts(self, tmp_path: Path) -> None:
+        for name in ("image.onnx", "weights.bin", "model.json"):
+            shutil.copy(embedded() / name, tmp_path)
+        listed = edgepact("model", "cut", tmp_path, "--list")
+        assert {"embed.out", "block_01.out", "block_12.out"} < set(listed.out.split())
+        at = ["embed.out", "block_06.out", "block_12.out"]
+        answer = edgepact(
+            "model", "cut", tmp_path, *(word for name in at for word in ("--at", name))
+        )
+        assert answer.status == 0, answer.err
+        assert [Path(line).name for line in answer.out.split()] == [
+            f"stage_0{stage}.onnx" for stage in range(4)
+        ]
+        stages = json.loads(edgepact("model", "inspect", tmp_path, "--json").out)["stages"]
+        assert [stage["ends_with"] for stage in stages] == [*at, "vector"]
+
+    def test_cut_where_it_cannot_be_leaves_the_model_alone(self, tmp_path: Path) -> None:
+        shutil.copy(embedded() / "image.onnx", tmp_path)
+        before = (tmp_path / "image.onnx").read_bytes()
+        for at in (["embed.out", "block_01.gelu"], ["block_02.out", "block_01.out"], ["embed.out"]):
+            words = [word for name in at for word in ("--at", name)]
+            answer = edgepact("model", "cut", tmp_path, *words)
+            assert (answer.status, answer.out) == (2, "")
+            assert answer.err.startswith("edgepact: ")
+        assert edgepact("model", "cut", tmp_path, "--list", "--at", "x").status == 2
+        assert [path.name for path in tmp_path.iterdir()] == ["image.onnx"]
+        assert (tmp_path / "image.onnx").read_bytes() == before
+
+    def test_compress_writes_a_model_and_measures_it(self, tmp_path: Path) -> None:
+        images = ("--images-from", samples() / "bag")
+        out = tmp_path / "out"
+        made = ("model", "compress", embedded(), out, "--method", "structured", "--share", 0.5)
+        answer = edgepact(*made, *images, "--json")
+        assert answer.status == 0, answer.err
+        measured = json.loads(answer.out)
+        before, after = (measured[name]["footprint"]["macs"] for name in ("original", "compressed"))
+        assert after < before
+        assert measured["images"] == 30
+        assert edgepact("profile", out, "--repeats", 3, "--json").status == 0
+        again = edgepact(*made, *images)
+        assert again.status == 2
+        assert "expected a new or empty folder" in again.err
+
+    def test_compress_prints_a_table(self, tmp_path: Path) -> None:
+        answer = edgepact(
+            "model", "compress", embedded(), tmp_path / "out", "--method", "magnitude",
+            "--share", 0.3, "--images-from", samples() / "bag",
+        )  # fmt: skip
+        assert answer.status == 0, answer.err
+        assert "fashion-clip-magnitude-0.3" in answer.out
+        assert "top-1 agreement" in answer.out
+
+    def test_compress_without_a_method_it_knows(self, tmp_path: Path) -> None:
+        answer = edgepact("model", "compress", embedded(), tmp_path / "out", "--method", "zip")
+        assert answer.status == 2
+        assert "--method: expected int8 or magnitude or structured, found zip" in answer.err

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +34,19 @@ EXAMPLES = [
     for path in sorted((ROOT / "examples").glob("*.toml"))
     if mechanism_of(path) == "stackelberg"
 ]
-COMMANDS = typer.main.get_command(cli.app).commands
+
+
+def commands_in(group: typer.core.TyperGroup, before: str = "") -> dict[str, Any]:
+    """Commands by their words; those of a group after it."""
+    found = {}
+    for name, command in group.commands.items():
+        found[before + name] = command
+        if isinstance(command, typer.core.TyperGroup):
+            found |= commands_in(command, f"{before}{name} ")
+    return found
+
+
+COMMANDS = commands_in(typer.main.get_command(cli.app))
 
 
 def named(path: Path) -> str:
@@ -103,9 +116,10 @@ def test_commands_exist_and_print_what_is_shown(
             assert (ROOT / words[1]).is_file()
         else:
             assert words[0] == "edgepact"
-            command = COMMANDS[words[1]]
+            named_by = 2 if isinstance(COMMANDS[words[1]], typer.core.TyperGroup) else 1
+            name = " ".join(words[1 : 1 + named_by])
             # Parsing alone: unknown options and impossible values are errors.
-            command.make_context(words[1], words[2:])
+            COMMANDS[name].make_context(name, words[1 + named_by :])
         if output:
             answer = process(*words[1:])
             assert answer.returncode == 0, answer.stderr

@@ -321,6 +321,132 @@ def profile(
     Console().print(measured.table())
 
 
+model_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(
+    model_app, name="model", help="Look into a model folder, cut a model, make it smaller."
+)
+
+
+@model_app.command("inspect")
+def model_inspect(
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="A model directory [default: the embedded CLIP]"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Count a model's stages: parameters, bytes, operations, and where it is cut.
+
+    A stage is what lies between two cuts: embed, the blocks, the head. A device that runs L
+    layers needs the first L + 1 stages. Nothing is run; `edgepact profile` measures.
+    """
+    from edgepact.efficiency.footprint import footprint
+    from edgepact.inference.models import embedded
+
+    counted = footprint(model or embedded())
+    if as_json:
+        _print_json(counted.as_json())
+        return
+    from rich.console import Console
+
+    Console().print(counted.table())
+
+
+@model_app.command("cut")
+def model_cut(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A folder with image.onnx and its weights.")
+    ],
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TENSOR",
+            help="Output of embed, then of each block: once for each [default: as image.onnx says]",
+        ),
+    ] = None,
+    possible: Annotated[
+        bool, typer.Option("--list", help="Print the tensors it can be cut at, and cut nothing.")
+    ] = False,
+) -> None:
+    """Cut a model into stages: stage_00.onnx, stage_01.onnx, ... beside image.onnx.
+
+    A model can be cut in two where a single tensor carries all that depends on the image. All
+    stages read the weights of the whole model, which stay where they are. The stages are run
+    and compared with the whole model before they get their names.
+    """
+    from edgepact.inference import graph
+    from edgepact.inference.pipeline import IMAGE_GRAPH
+
+    if possible:
+        if at:
+            raise InputError("model cut", "--list", "either --list or --at", "both")
+        for name in graph.single_tensor_cuts(model / IMAGE_GRAPH):
+            print(name)
+        return
+    if at:
+        graph.choose_boundaries(model, at)
+    for path in graph.cut(model):
+        print(path)
+
+
+@model_app.command("compress")
+def model_compress(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the smaller one.")],
+    method: Annotated[str, typer.Option(help="int8, magnitude or structured; see below.")],
+    share: Annotated[
+        float | None,
+        typer.Option(help="magnitude, structured: what to remove, from 0 to below 1."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images-from", help="Images to judge by [default: the sample set]"),
+    ] = None,
+    fit_images: Annotated[
+        Path | None,
+        typer.Option(
+            "--fit-from", help="structured: images to choose by, others than to judge by."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a model smaller, and measure what that gains and loses.
+
+    int8: weights and products in whole numbers; fewer bytes, as many operations, each of them
+    cheaper. structured: fewer hidden units in every block; fewer bytes, operations and seconds.
+    magnitude: the smallest weights of every matrix become 0; fewer bytes only where the model
+    is sent or stored compressed, and no seconds.
+
+    With --fit-from, structured removes the units that the others can best stand in for on those
+    images, and lets them; without, those with the smallest weights. OUT is a model directory like
+    any other, for `profile`, `run --model`, `serve` and `device`. Its text encoder is MODEL's.
+    A folder of images has one folder for each class, if accuracy is to be measured; the files of
+    Fashion-MNIST will do too, whose training half is for --fit-from.
+    """
+    from edgepact.studies.compress import CompressConfig, compress
+
+    measured = compress(
+        CompressConfig(
+            model=model,
+            out=out,
+            method=method,
+            share=share,
+            images=images,
+            fit_images=fit_images,
+        )
+    )
+    if as_json:
+        _print_json(measured.as_json())
+        return
+    from rich.console import Console
+
+    Console().print(measured.table())
+
+
 @app.command()
 def serve(
     model: Annotated[

@@ -76,6 +76,29 @@ def boundaries(path: Path) -> tuple[str, ...]:
     return _boundaries(model, _Wiring.of(model.graph, path), path)
 
 
+def choose_boundaries(model_dir: Path, names: Sequence[str]) -> None:
+    """Write into `image.onnx` where it is to be cut; `cut` then does it.
+
+    Args:
+        model_dir: holds `image.onnx`.
+        names: the output of embed, of block 1, ..., of block L_max.
+
+    Raises:
+        InputError: the model cannot be read, or cannot be cut there in this order.
+    """
+    path = model_dir / IMAGE_GRAPH
+    model = _load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, kept | {BOUNDARIES_KEY: json.dumps(list(names))})
+    _boundaries(model, _Wiring.of(model.graph, path), path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(model.SerializeToString(deterministic=True))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 def cut(model_dir: Path) -> tuple[Path, ...]:
     """Write `stage_00.onnx`, `stage_01.onnx`, ... beside `image.onnx`.
 
@@ -124,8 +147,9 @@ def cut(model_dir: Path) -> tuple[Path, ...]:
 def macs_per_stage(model_dir: Path) -> tuple[int, ...]:
     """Multiply-accumulate operations of each stage for one image.
 
-    `MatMul`, `Gemm` and `Conv` are counted from their inferred shapes; all
-    other operators count as 0, as in the usual closed forms. What is computed
+    `MatMul`, `Gemm` and `Conv`, and their forms for integers, are counted from
+    their inferred shapes; all other operators count as 0, as in the usual closed
+    forms. What is computed
     from constants alone counts as 0 too, since ONNX Runtime does it once, when
     the model is loaded.
 
@@ -504,13 +528,13 @@ def _run(path: Path, x: np.ndarray) -> np.ndarray:
 def _macs(node: onnx.NodeProto, shapes: _Shapes) -> int:
     """Operations of one node; formulas of the ONNX operator specification."""
     match node.op_type:
-        case "MatMul":
+        case "MatMul" | "MatMulInteger":
             return math.prod(shapes.sizes(node.output[0])) * shapes.sizes(node.input[0])[-1]
         case "Gemm":
             transposed = any(item.name == "transA" and item.i for item in node.attribute)
             inner = shapes.sizes(node.input[0])[0 if transposed else 1]
             return math.prod(shapes.sizes(node.output[0])) * inner
-        case "Conv":
+        case "Conv" | "ConvInteger":
             # Weight: [channels out, channels in / groups, *kernel].
             return math.prod(shapes.sizes(node.output[0])) * math.prod(
                 shapes.sizes(node.input[1])[1:]

@@ -1,0 +1,123 @@
+"""Compress a model and measure it: what `edgepact model compress` does.
+
+Images come from a folder, or from the files of Fashion-MNIST, whose test half judges and
+whose training half is what pruning chooses its units by.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepact.efficiency.model_compression.int8 import quantise_int8
+from edgepact.efficiency.model_compression.magnitude import prune_magnitude
+from edgepact.efficiency.model_compression.model_folder import check_free
+from edgepact.efficiency.model_compression.report import CompressionReport, Images, report
+from edgepact.efficiency.model_compression.structured import prune_structured
+from edgepact.errors import InputError
+from edgepact.inference.models import samples
+from edgepact.inference.pipeline import ModelInfo, preprocess
+from edgepact.market.device import find_images
+from edgepact.training import fashion_mnist
+
+METHODS = ("int8", "magnitude", "structured")
+
+FIT_IMAGES_MAX = 1000
+"""Units are chosen by the first so many images; more change the choice no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressConfig:
+    """What to do.
+
+    Attributes:
+        model: the folder to compress.
+        out: the folder to write.
+        method: one of `METHODS`.
+        share: to remove; None for int8.
+        images: folder to judge by; None takes the sample images.
+        fit_images: folder to choose hidden units by; None chooses by norms.
+    """
+
+    model: Path
+    out: Path
+    method: str
+    share: float | None = None
+    images: Path | None = None
+    fit_images: Path | None = None
+
+
+def compress(config: CompressConfig) -> CompressionReport:
+    """Write the compressed model, then measure it beside the original.
+
+    Raises:
+        InputError: an option does not fit the method, or something cannot be read.
+    """
+    if config.method not in METHODS:
+        raise InputError("compress", "--method", " or ".join(METHODS), config.method)
+    if (config.share is None) != (config.method == "int8"):
+        expected = "none with int8" if config.method == "int8" else f"one with {config.method}"
+        raise InputError("compress", "--share", expected, config.share)
+    if config.fit_images is not None and config.method != "structured":
+        raise InputError("compress", "--fit-from", "only with structured", config.method)
+    check_free(config.out)
+    info = ModelInfo.read(config.model)
+    # Read first: a mistake in them must not leave a folder behind.
+    images = read_images(config.images or samples(), info, split="test")
+    _methods(config, info)[config.method]()
+    return report(config.out, config.model, images)
+
+
+def read_images(folder: Path, info: ModelInfo, *, split: str) -> Images:
+    """Images of a folder, preprocessed, with their classes if all have one.
+
+    Args:
+        folder: flat or one folder for each class; or the files of Fashion-MNIST.
+        info: of the model that shall see them.
+        split: half of Fashion-MNIST, `train` or `test`.
+
+    Raises:
+        InputError: there are no images, or one cannot be read.
+    """
+    if any(folder.glob("*-idx3-ubyte.gz")):
+        return _fashion_mnist(folder, info, split)
+    pictures = find_images(folder)
+    pixels = [preprocess(picture.path.read_bytes(), info) for picture in pictures]
+    labels = [picture.label for picture in pictures]
+    known = all(label in info.labels for label in labels)
+    classes = [info.labels.index(label) for label in labels if label is not None] if known else None
+    return Images(
+        pixels=np.concatenate(pixels),
+        classes=None if classes is None else np.array(classes, np.int64),
+    )
+
+
+def _fashion_mnist(folder: Path, info: ModelInfo, split: str) -> Images:
+    size = fashion_mnist.IMAGE_SIZE
+    if (info.channels, info.image_size) != (1, size) or set(info.labels) != set(
+        fashion_mnist.LABELS
+    ):
+        expected = f"images for {info.channels} channels of {info.image_size} pixels"
+        raise InputError(folder, "", f"{expected} with the model's labels", "Fashion-MNIST")
+    found = fashion_mnist.read(folder, split)
+    order = np.array([info.labels.index(label) for label in fashion_mnist.LABELS])
+    grey = found.images[:, None].astype(np.float32) / np.float32(255)
+    pixels = (grey - np.float32(info.mean[0])) / np.float32(info.std[0])
+    return Images(pixels=pixels, classes=order[found.labels])
+
+
+def _methods(config: CompressConfig, info: ModelInfo) -> dict[str, Callable[[], None]]:
+    share = config.share or 0.0
+
+    def structured() -> None:
+        pixels = None
+        if config.fit_images is not None:
+            pixels = read_images(config.fit_images, info, split="train").pixels[:FIT_IMAGES_MAX]
+        prune_structured(config.model, config.out, share, pixels=pixels)
+
+    return {
+        "int8": lambda: quantise_int8(config.model, config.out),
+        "magnitude": lambda: prune_magnitude(config.model, config.out, share),
+        "structured": structured,
+    }
