@@ -43,7 +43,7 @@ SAMPLES = "samples"
 
 TEMPLATE = "a photo of a {}"
 TEST_EVERY = 5
-"""Of the sample images, every so many-th is kept for testing."""
+"""Of the sample images of each class, every so many-th is kept for testing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ def read_data(config: TaskConfig) -> Data:
     """
     if config.data == SAMPLES:
         every = _sample_images()
-        test = np.arange(len(every)) % TEST_EVERY == 0
+        test = np.arange(len(every)) // len(LABELS) % TEST_EVERY == 0
         train, tested = _part(every, np.flatnonzero(~test)), _part(every, np.flatnonzero(test))
     else:
         folder = Path(config.data)
