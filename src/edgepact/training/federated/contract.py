@@ -82,4 +82,3 @@ def items(contract: Contract, menu: Menu) -> tuple[Item, ...]:
             if item not in offered:
                 offered.append(item)
     return tuple(offered)
-

@@ -13,14 +13,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgepact.errors import InputError, MarketError
 from edgepact.training.federated import offline  # noqa: F401 - before Flower and Ray
 from edgepact.training.federated.client import Client, Memory
-from edgepact.training.federated.messages import QUESTION, TRAIN, Fields
+from edgepact.training.federated.messages import QUESTION, TRAIN
 from edgepact.training.federated.simulated import Simulated, name_of
 from edgepact.training.federated.transport import Reply, Request, Transport, failure_of
 
@@ -201,6 +200,7 @@ class SimulatedClient:
         self.fleet = fleet
 
     def __call__(self, context: Context) -> Client:
+        """The client of a node."""
         return self.fleet.client(int(context.node_config["partition-id"]))
 
 
@@ -232,8 +232,7 @@ def _reply(name: str, message: Message) -> Reply:
     record = message.content.get(FIELDS)
     if not isinstance(record, ConfigRecord):
         return Reply(client=name, failure="a message without fields")
-    fields: Fields = dict(record)  # type: ignore[arg-type]
-    return Reply(client=name, fields=fields)
+    return Reply(client=name, fields=dict(record))
 
 
 @contextmanager
@@ -270,4 +269,3 @@ def _ray_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-

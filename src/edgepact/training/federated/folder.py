@@ -136,9 +136,7 @@ def read_checkpoint(folder: Path, size: int) -> Progress | None:
         raise InputError(path, "", expected, path.stat().st_size)
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            model = Model(
-                weights=arrays["weights"], first=arrays["first"], second=arrays["second"]
-            )
+            model = Model(weights=arrays["weights"], first=arrays["first"], second=arrays["second"])
             rounds = json.loads(arrays["history"].tobytes())
         history = tuple(Round.from_json(each) for each in rounds)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:

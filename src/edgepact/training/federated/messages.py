@@ -81,7 +81,9 @@ def read_question(fields: Fields) -> Question:
     """The question in a server's message."""
     rates, rewards = fields["menu_rate"], fields["menu_reward_microcredits"]
     bid_rates = fields["bid_rates"]
-    assert isinstance(rates, list) and isinstance(rewards, list) and isinstance(bid_rates, list)
+    assert isinstance(rates, list)
+    assert isinstance(rewards, list)
+    assert isinstance(bid_rates, list)
     return Question(
         menu=tuple(
             Item(rate=float(rate), reward_microcredits=int(reward))

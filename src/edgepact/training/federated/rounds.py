@@ -290,9 +290,7 @@ def _next(
         for name, order in orders.items()
     }
     replies = transport.exchange(TRAIN, requests, config.train_timeout_s) if requests else []
-    seen = {
-        bytes.fromhex(each.digest) for past in progress.history for each in past.accepted
-    }
+    seen = {bytes.fromhex(each.digest) for past in progress.history for each in past.accepted}
     bounds = Bounds(examples_max=config.examples_max, norm_max=config.norm_max)
     verdicts = _verdicts(replies, orders, task.size, bounds, seen)
     used = [verdict for verdict in verdicts.values() if isinstance(verdict, Accepted)]

@@ -1,11 +1,12 @@
 """The whole of `edgepact train`: a simulated federation that pays, in a folder of its own."""
 
 import hashlib
+import importlib.util
 import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class TrainConfig:
     per_round: int | None = None
     aggregate: str = "fedavg"
     budget: float | None = None
-    task: TaskConfig = TaskConfig()
+    task: TaskConfig = field(default_factory=TaskConfig)
     out: Path = Path("edgepact-train")
     workers: int | None = None
 
@@ -369,13 +370,14 @@ class _Nobody:
 
 def _simulation() -> Callable[..., None]:
     try:
-        import ray  # noqa: F401
-
         from edgepact.training.federated.flower import simulate
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("flwr", "ray"):
-            raise MissingExtraError("federated training", "federated") from None
-        raise
+        if (error.name or "").split(".")[0] != "flwr":
+            raise
+        raise MissingExtraError("federated training", "federated") from None
+    # Flower imports Ray late, where nobody could be told what is missing.
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("federated training", "federated")
     return simulate
 
 

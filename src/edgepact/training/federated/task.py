@@ -123,7 +123,9 @@ class Task:
         # Shapes only: whoever gets its weights from the server draws none of its own.
         tower = eqx.filter_eval_shape(ImageEncoder.init, jax.random.key(0), self._shape)
         arrays, static = eqx.partition(tower, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), arrays))
+        flat, unravel = ravel_pytree(
+            jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), arrays)
+        )
         self.size = int(flat.size)
 
         def logits(vector: Float32[Array, " n"], images: UInt8[Array, "b h w"]) -> Array:
@@ -254,7 +256,9 @@ def _compiled_training(
         scores = logits(vector, images)
         return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
 
-    def step(carry: tuple[Array, optax.OptState], batch: tuple[Array, Array, Array]) -> tuple:
+    def step(
+        carry: tuple[Array, optax.OptState], batch: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, optax.OptState], None]:
         vector, state = carry
         images, labels, key = batch
         gradient = jax.grad(loss)(vector, augment(key, images, config.shift_pixels), labels)
