@@ -17,6 +17,8 @@ held    waits for its audit      none yet
 forfeit failed its audit         none, ever
 ======  =======================  ======================
 
+An update in federated training is a job too, with a price of its own and no layers: `pay_work`.
+
 Methods are safe to call from several threads. Tokens are random and long, so that a plain
 SHA-256 of them is a safe thing to store: there is nothing to guess.
 """
@@ -130,6 +132,25 @@ class Job:
     job: str
     round: int
     layers: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A piece of work with a price of its own, such as an update in federated training.
+
+    Args:
+        device: name of the device.
+        job: an id of it, the device's own in all rounds.
+        round: number of the round, one of `open_work_round`.
+        microcredits: what it earns.
+        digest: SHA-256 of what was delivered.
+    """
+
+    device: str
+    job: str
+    round: int
+    microcredits: int
     digest: bytes
 
 
@@ -296,6 +317,18 @@ class Ledger:
                 books.execute(_DEVICES.update().where(_DEVICES.c.name == name).values(**row))
         return token
 
+    def admit(self, name: str) -> None:
+        """Notes a device whom somebody else has identified: it has no token here.
+
+        A device that is known already, in whatever way, stays as it is.
+        """
+        nobodys = {"enrol_hash": token_hash(secrets.token_urlsafe(32))}
+        nobodys["token_hash"] = token_hash(secrets.token_urlsafe(32))
+        with self._books() as books:
+            known = books.execute(sa.select(_DEVICES.c.name).where(_DEVICES.c.name == name)).first()
+            if known is None:
+                books.execute(_DEVICES.insert().values(name=name, confirmed=True, **nobodys))
+
     def confirm(self, name: str) -> None:
         """Notes that a device has used its own token: its one-time token is void from now on."""
         with self._books() as books:
@@ -339,6 +372,22 @@ class Ledger:
             raise MarketError(
                 f"round {number} exists in {self._url}: is another server using this ledger?"
             ) from None
+
+    def open_work_round(self, number: int, *, model: str) -> None:
+        """Records a round of work that is priced piece by piece, see `pay_work`.
+
+        It takes no images. The same round again changes nothing.
+
+        Raises:
+            MarketError: the round exists and is of another kind or model.
+        """
+        terms = {"model": model, "price_microcredits": 0, "images_per_device": 0}
+        with self._books() as books:
+            known = books.execute(sa.select(_ROUNDS).where(_ROUNDS.c.number == number)).first()
+            if known is None:
+                books.execute(_ROUNDS.insert().values(number=number, closed=False, **terms))
+            elif any(getattr(known, name) != value for name, value in terms.items()):
+                raise MarketError(f"round {number} exists in {self._url} and is of another kind")
 
     def commit(self, number: int, device: str, layers: int) -> None:
         """Records a commitment. The same one again changes nothing.
@@ -439,6 +488,22 @@ class Ledger:
             if known is None:
                 raise
             return known
+
+    def pay_work(self, work: Work) -> Settlement:
+        """Records and pays a piece of work at its own price, once, in one transaction.
+
+        Returns:
+            How it stands; what was known before is left as it is.
+
+        Raises:
+            MarketError: there is no such round, it is closed, or the job's id was used for
+                something else. Nothing is paid.
+        """
+        try:
+            return self._pay_work(work)
+        except sa.exc.IntegrityError:
+            # As in `settle`; the second try finds the other one's row, or says what is wrong.
+            return self._pay_work(work)
 
     def find(self, job: Job) -> Settlement | None:
         """How a job stands; None if the ledger does not know it.
@@ -616,10 +681,35 @@ class Ledger:
                 self._pay(books, result.inserted_primary_key[0], job.device, microcredits)
             return Settlement(state=state, microcredits=microcredits)
 
+    def _pay_work(self, work: Work) -> Settlement:
+        with self._books() as books:
+            row = self._find_row(books, work.device, work.job)
+            if row is not None:
+                found = (row.round, row.microcredits, row.digest)
+                if found != (work.round, work.microcredits, work.digest):
+                    raise MarketError(f"the job id {work.job!r} has been used for something else")
+                return _settlement(row, repeated=True)
+            self._open_round(books, work.round)
+            result = books.execute(
+                _JOBS.insert().values(
+                    device=work.device,
+                    job=work.job,
+                    round=work.round,
+                    layers=0,
+                    microcredits=work.microcredits,
+                    state=JobState.PAID,
+                    digest=work.digest,
+                    audited=False,
+                    evidence=None,
+                    recorded_s=self._clock(),
+                )
+            )
+            assert result.inserted_primary_key is not None
+            self._pay(books, result.inserted_primary_key[0], work.device, work.microcredits)
+            return Settlement(state=JobState.PAID, microcredits=work.microcredits)
+
     def _find(self, books: sa.Connection, job: Job) -> Settlement | None:
-        row = books.execute(
-            sa.select(_JOBS).where(_JOBS.c.device == job.device, _JOBS.c.job == job.job)
-        ).first()
+        row = self._find_row(books, job.device, job.job)
         if row is None:
             return None
         if (row.round, row.layers, row.digest) != (job.round, job.layers, job.digest):
@@ -627,10 +717,14 @@ class Ledger:
         return _settlement(row, repeated=True)
 
     @staticmethod
-    def _row(books: sa.Connection, device: str, job: str) -> Any:
-        row = books.execute(
+    def _find_row(books: sa.Connection, device: str, job: str) -> Any:
+        return books.execute(
             sa.select(_JOBS).where(_JOBS.c.device == device, _JOBS.c.job == job)
         ).first()
+
+    @classmethod
+    def _row(cls, books: sa.Connection, device: str, job: str) -> Any:
+        row = cls._find_row(books, device, job)
         if row is None:
             raise MarketError(f"{device!r} has no job {job!r}")
         return row

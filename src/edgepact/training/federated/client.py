@@ -1,0 +1,97 @@
+"""A client: answers for its own good, trains on its own images, sends a compressed change.
+
+What it keeps to itself are its images, its cost and what compression has cut off so far, the
+residual, which is added to its next update (error feedback).
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepact.efficiency.compression import Vector, at_rate, with_error_feedback
+from edgepact.training.fashion_mnist import LabelledImages
+from edgepact.training.federated.engagement import (
+    Answer,
+    PrivateCost,
+    Question,
+    chosen,
+    truthful_bids,
+)
+from edgepact.training.federated.messages import (
+    QUESTION,
+    Fields,
+    Order,
+    Update,
+    answer_fields,
+    read_order,
+    read_question,
+    update_fields,
+)
+from edgepact.training.federated.task import Task
+from edgepact.training.federated.transport import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Memory:
+    """What a client carries from one request to the next.
+
+    Attributes:
+        residual: what compression has cut off so far [n]; None before the first update.
+        seconds: how long its last training took.
+    """
+
+    residual: Vector | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Client:
+    """One client: pure functions of what it has and what it is asked.
+
+    Attributes:
+        task: shared by the clients of a process.
+        images: its own.
+        cost: its own, told to nobody.
+        seed: of its order, augmentation and rounding.
+    """
+
+    task: Task
+    images: LabelledImages
+    cost: PrivateCost
+    seed: tuple[int, ...]
+
+    def handle(self, kind: str, request: Request, memory: Memory) -> tuple[Fields, Memory]:
+        """Answers a request of either kind; the memory is for the next one."""
+        if kind == QUESTION:
+            answer = self.answer(read_question(request.fields), memory)
+            return answer_fields(answer), memory
+        assert request.weights is not None, "an order comes with weights"
+        update, memory = self.train(read_order(request.fields), request.weights, memory)
+        return update_fields(update), memory
+
+    def answer(self, question: Question, memory: Memory) -> Answer:
+        """Takes the item that pays best, and bids what an update costs."""
+        return Answer(
+            item=chosen(question.menu, self.cost),
+            bids_microcredits=truthful_bids(question.bid_rates, self.cost),
+            examples=len(self.images),
+            seconds=memory.seconds,
+        )
+
+    def train(self, order: Order, weights: Vector, memory: Memory) -> tuple[Update, Memory]:
+        """Trains from the weights [n] and packs the change and the residual at the order's rate."""
+        began = time.monotonic()
+        trained = self.task.train(weights, self.images, seed=[*self.seed, order.round])
+        change = trained - weights
+        residual = np.zeros_like(change) if memory.residual is None else memory.residual
+        random = np.random.default_rng([*self.seed, order.round, 0xC0])
+        payload, residual = with_error_feedback(at_rate(order.rate), change, residual, random)
+        update = Update(
+            round=order.round,
+            nonce=order.nonce,
+            rate=order.rate,
+            examples=len(self.images),
+            payload=payload,
+        )
+        return update, Memory(residual=residual, seconds=time.monotonic() - began)

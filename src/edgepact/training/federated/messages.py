@@ -1,0 +1,203 @@
+"""What crosses the wire between server and client, and how it is read back.
+
+Messages travel as flat fields of numbers, text and bytes, which any transport can carry. The
+other side may be anybody: `read_answer` and `read_update` believe nothing that they have not
+checked, and raise InputError for the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgepact.errors import InputError
+from edgepact.training.federated.engagement import (
+    REWARD_MICROCREDITS_MAX,
+    Answer,
+    Item,
+    Question,
+)
+
+Value = int | float | str | bytes | list[int] | list[float]
+Fields = Mapping[str, Value]
+
+QUESTION, TRAIN = "question", "train"
+"""The two kinds of request in a round."""
+
+EXAMPLES_MAX = 10**9
+"""Most images a client may claim to hold."""
+
+SECONDS_MAX = 1e9
+"""Longest time a client may claim to have worked."""
+
+NONE = -1
+"""Stands for None in whole numbers: no item taken, no bid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One client's work in a round; the weights to start from travel beside it.
+
+    Attributes:
+        round: counted from 1.
+        nonce: a word of the server's that an update must repeat; new in every try of a round.
+        rate: to compress the update at.
+        reward_microcredits: what an accepted update earns.
+    """
+
+    round: int
+    nonce: str
+    rate: float
+    reward_microcredits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A client's compressed change of the weights.
+
+    Attributes:
+        round, nonce, rate: of the order it answers.
+        examples: images it was learnt from, a claim.
+        payload: a message of `compression.at_rate(rate)`.
+    """
+
+    round: int
+    nonce: str
+    rate: float
+    examples: int
+    payload: bytes
+
+
+def question_fields(question: Question, round: int) -> dict[str, Value]:
+    """A question of a round."""
+    return {
+        "round": round,
+        "menu_rate": [item.rate for item in question.menu],
+        "menu_reward_microcredits": [item.reward_microcredits for item in question.menu],
+        "bid_rates": list(question.bid_rates),
+    }
+
+
+def read_question(fields: Fields) -> Question:
+    """The question in a server's message."""
+    rates, rewards = fields["menu_rate"], fields["menu_reward_microcredits"]
+    bid_rates = fields["bid_rates"]
+    assert isinstance(rates, list)
+    assert isinstance(rewards, list)
+    assert isinstance(bid_rates, list)
+    return Question(
+        menu=tuple(
+            Item(rate=float(rate), reward_microcredits=int(reward))
+            for rate, reward in zip(rates, rewards, strict=True)
+        ),
+        bid_rates=tuple(float(rate) for rate in bid_rates),
+    )
+
+
+def answer_fields(answer: Answer) -> dict[str, Value]:
+    """An answer to a question."""
+    return {
+        "item": NONE if answer.item is None else answer.item,
+        "bids_microcredits": [NONE if bid is None else bid for bid in answer.bids_microcredits],
+        "examples": answer.examples,
+        "seconds": answer.seconds,
+    }
+
+
+def read_answer(fields: Fields, question: Question) -> Answer:
+    """The answer in a client's message.
+
+    Raises:
+        InputError: it is no answer to this question.
+    """
+    item = _whole(fields, "item", NONE, len(question.menu) - 1)
+    bids = fields.get("bids_microcredits")
+    count = len(question.bid_rates)
+    if not isinstance(bids, list) or len(bids) != count:
+        raise InputError("answer", "bids_microcredits", f"a list of {count}", _shown(bids))
+    for at, bid in enumerate(bids):
+        if type(bid) is not int or not NONE <= bid <= REWARD_MICROCREDITS_MAX:
+            expected = f"a whole number from {NONE} to {REWARD_MICROCREDITS_MAX}"
+            raise InputError("answer", f"bids_microcredits[{at}]", expected, _shown(bid))
+    return Answer(
+        item=None if item == NONE else item,
+        bids_microcredits=tuple(None if bid == NONE else int(bid) for bid in bids),
+        examples=_whole(fields, "examples", 1, EXAMPLES_MAX),
+        seconds=_number(fields, "seconds", 0.0, SECONDS_MAX),
+    )
+
+
+def order_fields(order: Order) -> dict[str, Value]:
+    """An order to train."""
+    return {
+        "round": order.round,
+        "nonce": order.nonce,
+        "rate": order.rate,
+        "reward_microcredits": order.reward_microcredits,
+    }
+
+
+def read_order(fields: Fields) -> Order:
+    """The order in a server's message."""
+    nonce = fields["nonce"]
+    assert isinstance(nonce, str)
+    return Order(
+        round=_whole(fields, "round", 1, 10**9),
+        nonce=nonce,
+        rate=_number(fields, "rate", 0.0, 1.0),
+        reward_microcredits=_whole(fields, "reward_microcredits", 0, REWARD_MICROCREDITS_MAX),
+    )
+
+
+def update_fields(update: Update) -> dict[str, Value]:
+    """An update."""
+    return {
+        "round": update.round,
+        "nonce": update.nonce,
+        "rate": update.rate,
+        "examples": update.examples,
+        "payload": update.payload,
+    }
+
+
+def read_update(fields: Fields) -> Update:
+    """The update in a client's message; its payload is not looked into.
+
+    Raises:
+        InputError: a field is missing or of another kind.
+    """
+    nonce, payload = fields.get("nonce"), fields.get("payload")
+    if not isinstance(nonce, str) or len(nonce) > 64:
+        raise InputError("update", "nonce", "a word of at most 64 letters", _shown(nonce))
+    if not isinstance(payload, bytes):
+        raise InputError("update", "payload", "bytes", _shown(payload))
+    return Update(
+        round=_whole(fields, "round", 1, 10**9),
+        nonce=nonce,
+        rate=_number(fields, "rate", 0.0, 1.0),
+        examples=_whole(fields, "examples", 1, EXAMPLES_MAX),
+        payload=payload,
+    )
+
+
+def _whole(fields: Fields, name: str, least: int, most: int) -> int:
+    value = fields.get(name)
+    # type(), since True is an int too.
+    if type(value) is not int or not least <= value <= most:
+        expected = f"a whole number from {least} to {most}"
+        raise InputError("message", name, expected, _shown(value))
+    return value
+
+
+def _number(fields: Fields, name: str, least: float, most: float) -> float:
+    value = fields.get(name)
+    # NaN is in no range.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise InputError("message", name, f"a number from {least:g} to {most:g}", _shown(value))
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bytes | list):
+        return f"{len(value)} {'bytes' if isinstance(value, bytes) else 'entries'}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:59] + "…"

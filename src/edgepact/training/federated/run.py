@@ -1,0 +1,428 @@
+"""The whole of `edgepact train`: a simulated federation that pays, in a folder of its own."""
+
+import hashlib
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepact.errors import InputError, MissingExtraError
+from edgepact.market.ledger import Ledger
+from edgepact.mechanisms.contract import Contract
+from edgepact.scenario.contract import read_contract
+from edgepact.training.federated import folder as files
+from edgepact.training.federated.aggregate import AGGREGATES
+from edgepact.training.federated.contract import ByContract
+from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
+from edgepact.training.federated.rounds import (
+    ROUNDS_MAX,
+    Progress,
+    Round,
+    RoundsConfig,
+    play,
+    start,
+)
+from edgepact.training.federated.simulated import CostTypes, Simulated, name_of
+from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
+from edgepact.training.federated.transport import Transport
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MECHANISMS = ("none", "contract")
+
+WEIGHT_SHARE_MAX = 4
+"""A client's examples count up to this many times an even share of all images."""
+
+BUDGET_CREDITS_MAX = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """What `edgepact train` is asked for.
+
+    Attributes:
+        clients: in the fleet.
+        rounds: to play in all.
+        dirichlet: concentration of the labels over clients; infinity for an even split.
+        mechanism: one of `MECHANISMS`.
+        contract: file with the types, for the contract.
+        rate: compression rate of everybody without a mechanism.
+        per_round: clients that train in a round at most; None for all.
+        aggregate: `fedavg` or `fedadam`.
+        budget: most credits to promise in a round; None for no limit.
+        task: what is trained.
+        out: folder of the run.
+        workers: processes of the simulation; None for one a core.
+    """
+
+    clients: int = 20
+    rounds: int = 20
+    dirichlet: float = 1.0
+    mechanism: str = "none"
+    contract: Path | None = None
+    rate: float = 1.0
+    per_round: int | None = None
+    aggregate: str = "fedavg"
+    budget: float | None = None
+    task: TaskConfig = field(default_factory=TaskConfig)
+    out: Path = Path("edgepact-train")
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mechanism not in MECHANISMS:
+            expected = f"one of {', '.join(MECHANISMS)}"
+            raise InputError("train", "--mechanism", expected, self.mechanism)
+        if self.aggregate not in AGGREGATES:
+            expected = f"one of {', '.join(AGGREGATES)}"
+            raise InputError("train", "--aggregate", expected, self.aggregate)
+        if (self.mechanism == "contract") != (self.contract is not None):
+            found = "one without the other"
+            raise InputError("train", "--contract", "a file with --mechanism contract", found)
+        if not 0.0 < self.rate <= 1.0:
+            raise InputError("train", "--rate", "a number above 0, at most 1", self.rate)
+        if self.mechanism != "none" and self.rate != 1.0:
+            raise InputError("train", "--rate", "no rate beside a mechanism", self.rate)
+        if not 1 <= self.rounds <= ROUNDS_MAX:
+            raise InputError("train", "--rounds", f"1 to {ROUNDS_MAX}", self.rounds)
+        if self.per_round is not None and not 1 <= self.per_round <= self.clients:
+            raise InputError("train", "--per-round", f"1 to {self.clients}", self.per_round)
+        if self.budget is not None and not 0.0 <= self.budget <= BUDGET_CREDITS_MAX:
+            expected = f"0 to {BUDGET_CREDITS_MAX:g} credits"
+            raise InputError("train", "--budget", expected, self.budget)
+
+    @property
+    def budget_microcredits(self) -> int | None:
+        """The budget of a round."""
+        return None if self.budget is None else round(self.budget * MICRO)
+
+    def smoke(self) -> "TrainConfig":
+        """The same in small: sample images, few clients, a short tower."""
+        task = TaskConfig(
+            data=SAMPLES,
+            layers=2,
+            public_images=40,
+            warm_up_steps=4,
+            test_images=60,
+            steps=4,
+            batch=16,
+            seed=self.task.seed,
+        )
+        clients = min(self.clients, 4)
+        per_round = None if self.per_round is None else min(self.per_round, clients)
+        rounds = min(self.rounds, 2)
+        return replace(self, task=task, clients=clients, per_round=per_round, rounds=rounds)
+
+    def settings(self) -> dict[str, Any]:
+        """What makes one run another run, as JSON values."""
+        task = {name: getattr(self.task, name) for name in TaskConfig.__dataclass_fields__}
+        digest = None
+        if self.contract is not None:
+            digest = hashlib.sha256(self.contract.read_bytes()).hexdigest()
+        return {
+            "clients": self.clients,
+            "rounds": self.rounds,
+            "dirichlet": "inf" if math.isinf(self.dirichlet) else self.dirichlet,
+            "mechanism": self.mechanism,
+            "contract_sha256": digest,
+            "rate": self.rate,
+            "per_round": self.per_round,
+            "aggregate": self.aggregate,
+            "budget_microcredits": self.budget_microcredits,
+            **{f"task.{name}": value for name, value in task.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeTakeUp:
+    """What clients of one cost type did. Known to who simulates them, not to the server.
+
+    Attributes:
+        psi: credits per unit of c(rate).
+        clients: of the type.
+        trained: updates of theirs that were accepted.
+        mean_rate: of these.
+        paid_microcredits: for these.
+    """
+
+    psi: float
+    clients: int
+    trained: int
+    mean_rate: float
+    paid_microcredits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What came of a run.
+
+    Attributes:
+        out: its folder.
+        size: weights of the model.
+        history: round 0 and all finished rounds.
+        types: take-up by cost type; empty without a contract.
+        balanced: whether the books balance.
+    """
+
+    out: Path
+    size: int
+    history: tuple[Round, ...]
+    types: tuple[TypeTakeUp, ...]
+    balanced: bool
+
+    @property
+    def accuracy(self) -> float:
+        """After the last round."""
+        return self.history[-1].accuracy
+
+    def as_json(self) -> dict[str, Any]:
+        """For `metrics.json` and `edgepact train --json`."""
+        updates = sum(len(each.accepted) for each in self.history)
+        engaged = sum(len(each.deliveries) for each in self.history)
+        bytes_up = sum(each.bytes_up for each in self.history)
+        return {
+            "rounds": self.history[-1].number,
+            "accuracy_start": self.history[0].accuracy,
+            "accuracy": self.accuracy,
+            "accuracy_by_round": [each.accuracy for each in self.history],
+            "weights": self.size,
+            "updates": updates,
+            "rejected": engaged - updates,
+            "bytes_up": bytes_up,
+            "bytes_up_float32": 4 * self.size * updates,
+            "times_fewer_bytes": 4 * self.size * updates / bytes_up if bytes_up else None,
+            "bytes_down": 4 * self.size * engaged,
+            "paid_microcredits": sum(each.paid_microcredits for each in self.history),
+            "books_balance": self.balanced,
+            "seconds": sum(each.seconds for each in self.history),
+            "types": [
+                {
+                    "psi": each.psi,
+                    "clients": each.clients,
+                    "trained": each.trained,
+                    "mean_rate": each.mean_rate,
+                    "paid_microcredits": each.paid_microcredits,
+                }
+                for each in self.types
+            ],
+            "out": str(self.out),
+        }
+
+    def tables(self) -> "list[Table | str]":
+        """The figures for a terminal."""
+        from rich.table import Table
+
+        facts = self.as_json()
+        table = Table(title=f"Federated training, {facts['rounds']} rounds", title_justify="left")
+        table.add_column("figure")
+        table.add_column("value", justify="right")
+        fewer = facts["times_fewer_bytes"]
+        balance = "balance" if self.balanced else "DO NOT BALANCE"
+        for name, value in (
+            ("accuracy before the first round", f"{facts['accuracy_start']:.2%}"),
+            ("accuracy after the last", f"{self.accuracy:.2%}"),
+            ("updates accepted", f"{facts['updates']}"),
+            ("updates rejected, unpaid", f"{facts['rejected']}"),
+            ("bytes up", f"{facts['bytes_up']:,}"),
+            ("bytes up as float32", f"{facts['bytes_up_float32']:,}"),
+            ("times fewer bytes", "none sent" if fewer is None else f"{fewer:.1f}"),
+            ("bytes down, weights as float32", f"{facts['bytes_down']:,}"),
+            ("paid, credits", f"{facts['paid_microcredits'] / MICRO:.6f}"),
+            ("the books", balance),
+            ("seconds", f"{facts['seconds']:.1f}"),
+        ):
+            table.add_row(name, value)
+        if not self.types:
+            return [table]
+        types = Table(title="Who took what", title_justify="left")
+        for title in ("cost psi", "clients", "updates", "mean rate", "paid, credits"):
+            types.add_column(title, justify="right")
+        for each in self.types:
+            types.add_row(
+                f"{each.psi:g}",
+                f"{each.clients}",
+                f"{each.trained}",
+                f"{each.mean_rate:.4f}",
+                f"{each.paid_microcredits / MICRO:.6f}",
+            )
+        return [table, types]
+
+
+def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: None) -> Trained:
+    """Trains together, from the start or from where the folder's last run stopped.
+
+    Args:
+        config: what and how.
+        advance: told how many rounds are done, of how many.
+
+    Raises:
+        MissingExtraError: Flower or Ray is not installed.
+        InputError: a setting, a file or the folder cannot be used.
+        MarketError: the simulation broke down.
+    """
+    simulate = _simulation()
+    contract = None if config.contract is None else read_contract(config.contract)
+    engagement = engagement_of(config, contract)
+    fleet = fleet_of(config, contract)
+    shared = len(read_data(config.task).shared)
+    if config.clients > shared:
+        raise InputError("train", "--clients", f"at most {shared}, the images", config.clients)
+    with files.locked(config.out):
+        files.keep_config(config.out, config.settings(), may_differ=frozenset({"rounds"}))
+        task = task_of(config.task)
+        aggregate = AGGREGATES[config.aggregate]
+        progress = files.read_checkpoint(config.out, task.size)
+        if progress is None:
+            progress = start(task, aggregate, task.start())
+            files.write_checkpoint(config.out, progress)
+        reached = [progress]
+        advance(progress.round, config.rounds)
+
+        def keep(now: Progress) -> None:
+            files.write_checkpoint(config.out, now)
+            reached[0] = now
+
+        with Ledger(f"sqlite:///{config.out / files.LEDGER}") as books:
+
+            def serve(transport: Transport) -> None:
+                play(
+                    reached[0],
+                    transport=transport,
+                    engagement=engagement,
+                    aggregate=aggregate,
+                    task=task,
+                    config=rounds_config(config, shared, task.size),
+                    keep=keep,
+                    books=books,
+                    report=lambda finished: advance(finished.number, config.rounds),
+                )
+
+            # A folder that is finished has its last payments looked after all the same.
+            if progress.round >= config.rounds:
+                serve(_Nobody())
+            else:
+                workers = config.workers or min(os.cpu_count() or 1, config.clients)
+                simulate(fleet, serve, workers=workers, log=config.out / files.LOG)
+            debits, credits = books.totals()
+        return _written(
+            Trained(
+                out=config.out,
+                size=task.size,
+                history=reached[0].history,
+                types=_take_up(fleet, reached[0].history),
+                balanced=debits == credits,
+            )
+        )
+
+
+def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
+    """The mechanism that a configuration names."""
+    if contract is None:
+        return Everyone(per_round=config.per_round, rate=config.rate, seed=config.task.seed)
+    return ByContract(
+        contract=contract,
+        per_round=config.per_round,
+        budget_microcredits=config.budget_microcredits,
+        seed=config.task.seed,
+    )
+
+
+def fleet_of(config: TrainConfig, contract: Contract | None) -> Simulated:
+    """The simulated clients of a configuration."""
+    return Simulated(
+        task=config.task,
+        clients=config.clients,
+        dirichlet=config.dirichlet,
+        costs=None if contract is None else CostTypes.of(contract),
+        seed=config.task.seed,
+    )
+
+
+def rounds_config(config: TrainConfig, images: int, size: int) -> RoundsConfig:
+    """Bounds on what clients claim and move.
+
+    Adam moves a weight by about its learning rate a step, so that no honest client gets further
+    than all steps in one direction.
+    """
+    return RoundsConfig(
+        rounds=config.rounds,
+        budget_microcredits=config.budget_microcredits,
+        examples_max=WEIGHT_SHARE_MAX * -(-images // config.clients),
+        norm_max=config.task.steps * config.task.learning_rate * math.sqrt(size),
+    )
+
+
+class _Nobody:
+    """A transport for a run with no rounds left."""
+
+    def clients(self) -> list[str]:
+        return []
+
+    def exchange(self, *_: Any) -> list[Any]:
+        return []
+
+
+def _simulation() -> Callable[..., None]:
+    try:
+        from edgepact.training.federated.flower import simulate
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "flwr":
+            raise
+        raise MissingExtraError("federated training", "federated") from None
+    # Flower imports Ray late, where nobody could be told what is missing.
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("federated training", "federated")
+    return simulate
+
+
+def _take_up(fleet: Simulated, history: tuple[Round, ...]) -> tuple[TypeTakeUp, ...]:
+    if fleet.costs is None:
+        return ()
+    type_of = {
+        name_of(number): fleet.costs.drawn(fleet.seed, number) for number in range(fleet.clients)
+    }
+    rows = []
+    for at, psi in enumerate(fleet.costs.psi):
+        done = [each for past in history for each in past.accepted if type_of[each.client] == at]
+        rows.append(
+            TypeTakeUp(
+                psi=psi,
+                clients=sum(kind == at for kind in type_of.values()),
+                trained=len(done),
+                mean_rate=float(np.mean([each.rate for each in done])) if done else 0.0,
+                paid_microcredits=sum(each.paid_microcredits for each in done),
+            )
+        )
+    return tuple(rows)
+
+
+def _written(trained: Trained) -> Trained:
+    """The same, with `rounds.csv`, `metrics.json` and `accuracy.png` in its folder."""
+    files.write_rounds(trained.out, trained.history)
+    metrics = json.dumps(trained.as_json(), indent=2, allow_nan=False)
+    files.write_durably(trained.out / files.METRICS, metrics.encode() + b"\n")
+    _draw(trained)
+    return trained
+
+
+def _draw(trained: Trained) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.0))
+    axes.plot(
+        [each.number for each in trained.history], [each.accuracy for each in trained.history], "o-"
+    )
+    axes.set_xlabel("round")
+    axes.set_ylabel("share of the test images told right")
+    axes.grid(alpha=0.3)
+    figure.savefig(trained.out / files.FIGURE, dpi=150, bbox_inches="tight")
+    pyplot.close(figure)

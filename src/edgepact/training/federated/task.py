@@ -1,0 +1,274 @@
+r"""What is learnt together: the embedded CLIP's image tower, against texts that stay fixed.
+
+The classifier is ten frozen vectors, those of "a photo of a {label}" by the embedded text tower;
+an image's logits are its scaled cosines with them. Only the image tower is trained, from random
+weights or after a short warm start on public images that the server holds itself.
+
+Everything that crosses a wire is one float32 vector of all weights. A client's whole round is one
+compiled program of fixed shape, `steps` batches of `batch` images whatever the client holds, so
+that a process compiles once for all of its clients.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Float32, Int, Key, UInt8
+from PIL import Image
+
+from edgepact.efficiency.compression import Vector
+from edgepact.errors import InputError
+from edgepact.inference.models import embedded, samples
+from edgepact.inference.pipeline import ModelInfo
+from edgepact.inference.zero_shot import KnowledgeBase
+from edgepact.training.clip import ClipConfig, ImageEncoder, Normalisation, augment
+from edgepact.training.fashion_mnist import (
+    DEBIAN_FOLDER,
+    IMAGE_SIZE,
+    LABELS,
+    LabelledImages,
+    read,
+)
+
+SAMPLES = "samples"
+"""Name of the data that come with the package: 300 images."""
+
+TEMPLATE = "a photo of a {}"
+TEST_EVERY = 5
+"""Of the sample images of each class, every so many-th is kept for testing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskConfig:
+    """What is trained, on what, and how much of it a client does in a round.
+
+    Attributes:
+        data: a folder of Fashion-MNIST files, or `samples`.
+        layers: blocks of the image tower; the embedded model has 12.
+        public_images: images the server keeps for the warm start; no client holds them.
+        warm_up_steps: batches of the warm start; 0 starts from random weights.
+        test_images: of the test set, how many count for the accuracy; the first ones.
+        steps: batches a client and round.
+        batch: images a step.
+        learning_rate: of the clients' AdamW, which starts anew in every round.
+        weight_decay: of the same.
+        shift_pixels: images are mirrored and moved at random by up to this much.
+        seed: of weights, public images, order and augmentation.
+    """
+
+    data: str = str(DEBIAN_FOLDER)
+    layers: int = 12
+    public_images: int = 1000
+    warm_up_steps: int = 100
+    test_images: int = 2000
+    steps: int = 12
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    shift_pixels: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "layers": (1, 48),
+            "public_images": (0, 60_000),
+            "warm_up_steps": (0, 100_000),
+            "test_images": (1, 10_000),
+            "steps": (1, 10_000),
+            "batch": (1, 4096),
+            "shift_pixels": (0, IMAGE_SIZE // 2),
+            "seed": (0, 2**31 - 1),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                raise InputError("task", name, f"{low} to {high}", getattr(self, name))
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise InputError("task", "learning_rate", "above 0, at most 1", self.learning_rate)
+        if not 0.0 <= self.weight_decay < 1.0:
+            raise InputError("task", "weight_decay", "0 to below 1", self.weight_decay)
+
+
+class Data(NamedTuple):
+    """Images of the clients, of the server, and for the accuracy."""
+
+    shared: LabelledImages
+    public: LabelledImages
+    test: LabelledImages
+
+
+class Task:
+    """The compiled pieces of a task; one in a process serves all clients of that process.
+
+    Attributes:
+        config: what it was made from.
+        data: its images.
+        size: weights of the model, n.
+    """
+
+    def __init__(self, config: TaskConfig) -> None:
+        self.config = config
+        self.data = read_data(config)
+        texts = KnowledgeBase.from_texts(embedded(), LABELS, (TEMPLATE,))
+        info = ModelInfo.read(embedded())
+        normalisation = Normalisation(mean=info.mean[0], std=info.std[0])
+        self._shape = ClipConfig(layers=config.layers)
+        # Shapes only: whoever gets its weights from the server draws none of its own.
+        tower = eqx.filter_eval_shape(ImageEncoder.init, jax.random.key(0), self._shape)
+        arrays, static = eqx.partition(tower, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+        flat, unravel = ravel_pytree(
+            jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), arrays)
+        )
+        self.size = int(flat.size)
+
+        def logits(vector: Float32[Array, " n"], images: UInt8[Array, "b h w"]) -> Array:
+            encoder = eqx.combine(unravel(vector), static)
+            vectors = encoder(normalisation(images))
+            return texts.logit_scale * (vectors @ texts.vectors.T)
+
+        self._train = _compiled_training(logits, config)
+        self._correct = jax.jit(
+            lambda vector, images, labels: jnp.sum(jnp.argmax(logits(vector, images), 1) == labels)
+        )
+
+    def start(self) -> Vector:
+        """Weights before the first round [n]: random, then trained on the public images."""
+        config, public = self.config, self.data.public
+        weights = self._random_weights()
+        if len(public) == 0:
+            return weights
+        for begun in range(0, config.warm_up_steps, config.steps):
+            weights = self.train(weights, public, seed=[config.seed, 0xA0, begun])
+        return weights
+
+    def _random_weights(self) -> Vector:
+        init = jax.jit(lambda key: ravel_pytree(ImageEncoder.init(key, self._shape))[0])
+        return np.asarray(init(jax.random.key(self.config.seed)), np.float32)
+
+    def train(self, weights: Vector, images: LabelledImages, *, seed: list[int]) -> Vector:
+        """Weights [n] after `steps` batches of a client's images, drawn in passes over them."""
+        config = self.config
+        random = np.random.default_rng(seed)
+        places = _passes(len(images), config.steps * config.batch, random)
+        shape = (config.steps, config.batch)
+        trained = self._train(
+            jnp.asarray(weights),
+            jnp.asarray(images.images[places].reshape(*shape, IMAGE_SIZE, IMAGE_SIZE)),
+            jnp.asarray(images.labels[places].reshape(shape), jnp.int32),
+            jax.random.key(int(random.integers(2**31))),
+        )
+        return np.asarray(trained, np.float32)
+
+    def accuracy(self, weights: Vector) -> float:
+        """Share of the test images told right."""
+        test, vector = self.data.test, jnp.asarray(weights)
+        chunk = min(500, len(test))
+        right = 0
+        for begin in range(0, len(test), chunk):
+            # The last chunk reaches back, so that all have one shape; what counted is left out.
+            first = min(begin, len(test) - chunk)
+            labels = test.labels[first : first + chunk].astype(np.int32)
+            labels[: begin - first] = -1
+            images = jnp.asarray(test.images[first : first + chunk])
+            right += int(self._correct(vector, images, jnp.asarray(labels)))
+        return right / len(test)
+
+
+@lru_cache(maxsize=2)
+def task_of(config: TaskConfig) -> Task:
+    """The process's one task of this configuration."""
+    return Task(config)
+
+
+@lru_cache(maxsize=2)
+def read_data(config: TaskConfig) -> Data:
+    """The images of a task.
+
+    Raises:
+        InputError: a file is missing or damaged, or there are too few images.
+    """
+    if config.data == SAMPLES:
+        every = _sample_images()
+        test = np.arange(len(every)) // len(LABELS) % TEST_EVERY == 0
+        train, tested = _part(every, np.flatnonzero(~test)), _part(every, np.flatnonzero(test))
+    else:
+        folder = Path(config.data)
+        train, tested = read(folder, "train"), read(folder, "test")
+    if not config.public_images < len(train):
+        expected = f"less than {len(train)}, the training images"
+        raise InputError("task", "public_images", expected, config.public_images)
+    mixed = np.random.default_rng([config.seed, 0xDA]).permutation(len(train))
+    return Data(
+        shared=_part(train, np.sort(mixed[config.public_images :])),
+        public=_part(train, np.sort(mixed[: config.public_images])),
+        test=tested.first(config.test_images),
+    )
+
+
+def _sample_images() -> LabelledImages:
+    """Classes take turns, so that every run of ten images holds each once."""
+    folder = samples()
+    files = [sorted((folder / label).glob("*.png")) for label in LABELS]
+    rows = [(path, at) for row in zip(*files, strict=False) for at, path in enumerate(row)]
+    grey = []
+    for path, _ in rows:
+        with Image.open(path) as image:
+            grey.append(np.asarray(image.convert("L"), np.uint8))
+    return LabelledImages(
+        images=np.stack(grey), labels=np.array([label for _, label in rows], np.uint8)
+    )
+
+
+def _part(images: LabelledImages, places: Int[np.ndarray, " some"]) -> LabelledImages:
+    return LabelledImages(images=images.images[places], labels=images.labels[places])
+
+
+def _passes(held: int, wanted: int, random: np.random.Generator) -> Int[np.ndarray, " wanted"]:
+    """Places in 0..held-1: each once before any comes again."""
+    passes = [random.permutation(held) for _ in range(-(-wanted // held))]
+    return np.concatenate(passes)[:wanted]
+
+
+def _compiled_training(
+    logits: Callable[[Array, Array], Array], config: TaskConfig
+) -> Callable[
+    [
+        Float[Array, " n"],
+        UInt8[Array, "steps batch 28 28"],
+        Int[Array, "steps batch"],
+        Key[Array, ""],
+    ],
+    Float[Array, " n"],
+]:
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adamw(config.learning_rate, b2=0.98, weight_decay=config.weight_decay),
+    )
+
+    def loss(vector: Array, images: Array, labels: Array) -> Array:
+        scores = logits(vector, images)
+        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+
+    def step(
+        carry: tuple[Array, optax.OptState], batch: tuple[Array, Array, Array]
+    ) -> tuple[tuple[Array, optax.OptState], None]:
+        vector, state = carry
+        images, labels, key = batch
+        gradient = jax.grad(loss)(vector, augment(key, images, config.shift_pixels), labels)
+        change, state = optimiser.update(gradient, state, vector)
+        return (optax.apply_updates(vector, change), state), None
+
+    def training(vector: Array, images: Array, labels: Array, key: Array) -> Array:
+        keys = jax.random.split(key, config.steps)
+        start = (vector, optimiser.init(vector))
+        (vector, _), _ = jax.lax.scan(step, start, (images, labels, keys))
+        return vector
+
+    return jax.jit(training)
