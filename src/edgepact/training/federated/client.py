@@ -28,6 +28,7 @@ from edgepact.training.federated.messages import (
     read_question,
     update_fields,
 )
+from edgepact.training.federated.speed import Speed
 from edgepact.training.federated.task import Task
 from edgepact.training.federated.transport import Request
 
@@ -39,10 +40,12 @@ class Memory:
     Attributes:
         residual: what compression has cut off so far [n]; None before the first update.
         seconds: how long its last training took.
+        loss: root mean square of its images' losses in it; None before the first.
     """
 
     residual: Vector | None = None
     seconds: float = 0.0
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,12 +57,14 @@ class Client:
         images: its own.
         cost: its own, told to nobody.
         seed: of its order, augmentation and rounding.
+        speed: of a simulated client; None for one that has only its own clock.
     """
 
     task: Task
     images: LabelledImages
     cost: PrivateCost
     seed: tuple[int, ...]
+    speed: Speed | None = None
 
     def handle(self, kind: str, request: Request, memory: Memory) -> tuple[Fields, Memory]:
         """Answers a request of either kind; the memory is for the next one."""
@@ -76,13 +81,27 @@ class Client:
             item=chosen(question.menu, self.cost),
             bids_microcredits=truthful_bids(question.bid_rates, self.cost),
             examples=len(self.images),
-            seconds=memory.seconds,
+            compute_s=self._compute_s(memory),
+            upload_s=self._upload_s(question),
+            loss=memory.loss,
         )
+
+    def _compute_s(self, memory: Memory) -> float:
+        if self.speed is None:
+            return memory.seconds
+        config = self.task.config
+        return self.speed.compute_s(config.steps * config.batch, self.task.macs_per_image)
+
+    def _upload_s(self, question: Question) -> float:
+        if self.speed is None:
+            return 0.0
+        rates = [item.rate for item in question.menu] or list(question.bid_rates) or [1.0]
+        return self.speed.upload_s(self.task.size, max(rates))
 
     def train(self, order: Order, weights: Vector, memory: Memory) -> tuple[Update, Memory]:
         """Trains from the weights [n] and packs the change and the residual at the order's rate."""
         began = time.monotonic()
-        trained = self.task.train(weights, self.images, seed=[*self.seed, order.round])
+        trained, loss = self.task.train(weights, self.images, seed=[*self.seed, order.round])
         change = trained - weights
         residual = np.zeros_like(change) if memory.residual is None else memory.residual
         random = np.random.default_rng([*self.seed, order.round, 0xC0])
@@ -94,4 +113,4 @@ class Client:
             examples=len(self.images),
             payload=payload,
         )
-        return update, Memory(residual=residual, seconds=time.monotonic() - began)
+        return update, Memory(residual=residual, seconds=time.monotonic() - began, loss=loss)

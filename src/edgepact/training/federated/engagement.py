@@ -13,8 +13,9 @@ mechanism                 asks                        hears               reward
 everyone, a random share  nothing                     who is there        none
 contract                  `menu`                      `item`              the item's
 auction                   `bid_rates`, one rate       `bids_microcredits` what the auction pays
-selection                 nothing                     `examples`,         any
-                                                      `seconds`
+posted pay, a selector    `menu`, one item            `item`, data, time, the item's
+                                                      `loss`
+posted price              `menu`, steps of the rate   `item`              the item's
 auction with a contract   `menu` and `bid_rates`      both                the item's or the
                                                                           auction's, by client
 ========================  ==========================  ==================  =====================
@@ -108,13 +109,18 @@ class Answer:
         bids_microcredits: least reward for an update at each of the question's rates; None where
             it does not bid.
         examples: images it claims to hold.
-        seconds: how long it claims its last round's work took; 0 before the first.
+        compute_s: how long training takes it: a simulated clock, or its last round's; 0 before
+            the first.
+        upload_s: how long sending takes it, likewise.
+        loss: root mean square of its images' losses when it last trained; None before.
     """
 
     item: int | None = None
     bids_microcredits: tuple[int | None, ...] = ()
     examples: int = 1
-    seconds: float = 0.0
+    compute_s: float = 0.0
+    upload_s: float = 0.0
+    loss: float | None = None
 
 
 class Engagement(Protocol):

@@ -213,7 +213,9 @@ def _handled(kind: str, client: Client, message: Message, context: Context) -> M
     if kind == TRAIN:
         assert memory.residual is not None
         context.state[RESIDUAL] = ArrayRecord([memory.residual])
-        context.state[MEMORY] = ConfigRecord({"seconds": memory.seconds})
+        assert memory.loss is not None
+        facts = {"seconds": memory.seconds, "loss": memory.loss}
+        context.state[MEMORY] = ConfigRecord(dict(facts))
     return Message(RecordDict({FIELDS: ConfigRecord(dict(fields))}), reply_to=message)
 
 
@@ -221,8 +223,12 @@ def _recalled(context: Context) -> Memory:
     if RESIDUAL not in context.state:
         return Memory()
     (residual,) = context.state[RESIDUAL].to_numpy_ndarrays()
-    seconds = context.state[MEMORY]["seconds"]
-    return Memory(residual=np.asarray(residual, np.float32), seconds=float(seconds))
+    facts = context.state[MEMORY]
+    return Memory(
+        residual=np.asarray(residual, np.float32),
+        seconds=float(facts["seconds"]),
+        loss=float(facts["loss"]),
+    )
 
 
 def _reply(name: str, message: Message) -> Reply:

@@ -29,8 +29,11 @@ EXAMPLES_MAX = 10**9
 SECONDS_MAX = 1e9
 """Longest time a client may claim to have worked."""
 
+LOSS_MAX = 1e6
+"""Largest loss a client may claim."""
+
 NONE = -1
-"""Stands for None in whole numbers: no item taken, no bid."""
+"""Stands for None: no item taken, no bid, no loss yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,9 @@ def answer_fields(answer: Answer) -> dict[str, Value]:
         "item": NONE if answer.item is None else answer.item,
         "bids_microcredits": [NONE if bid is None else bid for bid in answer.bids_microcredits],
         "examples": answer.examples,
-        "seconds": answer.seconds,
+        "compute_s": answer.compute_s,
+        "upload_s": answer.upload_s,
+        "loss": float(NONE) if answer.loss is None else answer.loss,
     }
 
 
@@ -118,11 +123,14 @@ def read_answer(fields: Fields, question: Question) -> Answer:
         if type(bid) is not int or not NONE <= bid <= REWARD_MICROCREDITS_MAX:
             expected = f"a whole number from {NONE} to {REWARD_MICROCREDITS_MAX}"
             raise InputError("answer", f"bids_microcredits[{at}]", expected, _shown(bid))
+    loss = _number(fields, "loss", float(NONE), LOSS_MAX)
     return Answer(
         item=None if item == NONE else item,
         bids_microcredits=tuple(None if bid == NONE else int(bid) for bid in bids),
         examples=_whole(fields, "examples", 1, EXAMPLES_MAX),
-        seconds=_number(fields, "seconds", 0.0, SECONDS_MAX),
+        compute_s=_number(fields, "compute_s", 0.0, SECONDS_MAX),
+        upload_s=_number(fields, "upload_s", 0.0, SECONDS_MAX),
+        loss=None if loss < 0.0 else loss,
     )
 
 

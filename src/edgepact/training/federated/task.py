@@ -111,6 +111,7 @@ class Task:
         config: what it was made from.
         data: its images.
         size: weights of the model, n.
+        macs_per_image: multiply-accumulates of a forward pass.
     """
 
     def __init__(self, config: TaskConfig) -> None:
@@ -127,6 +128,7 @@ class Task:
             jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), arrays)
         )
         self.size = int(flat.size)
+        self.macs_per_image = _macs_per_image(self._shape)
 
         def logits(vector: Float32[Array, " n"], images: UInt8[Array, "b h w"]) -> Array:
             encoder = eqx.combine(unravel(vector), static)
@@ -145,26 +147,33 @@ class Task:
         if len(public) == 0:
             return weights
         for begun in range(0, config.warm_up_steps, config.steps):
-            weights = self.train(weights, public, seed=[config.seed, 0xA0, begun])
+            weights, _ = self.train(weights, public, seed=[config.seed, 0xA0, begun])
         return weights
 
     def _random_weights(self) -> Vector:
         init = jax.jit(lambda key: ravel_pytree(ImageEncoder.init(key, self._shape))[0])
         return np.asarray(init(jax.random.key(self.config.seed)), np.float32)
 
-    def train(self, weights: Vector, images: LabelledImages, *, seed: list[int]) -> Vector:
-        """Weights [n] after `steps` batches of a client's images, drawn in passes over them."""
+    def train(
+        self, weights: Vector, images: LabelledImages, *, seed: list[int]
+    ) -> tuple[Vector, float]:
+        """Trains for `steps` batches of a client's images, drawn in passes over them.
+
+        Returns:
+            The weights [n] after it, and the root mean square of the images' losses as they
+            were met.
+        """
         config = self.config
         random = np.random.default_rng(seed)
         places = _passes(len(images), config.steps * config.batch, random)
         shape = (config.steps, config.batch)
-        trained = self._train(
+        trained, loss = self._train(
             jnp.asarray(weights),
             jnp.asarray(images.images[places].reshape(*shape, IMAGE_SIZE, IMAGE_SIZE)),
             jnp.asarray(images.labels[places].reshape(shape), jnp.int32),
             jax.random.key(int(random.integers(2**31))),
         )
-        return np.asarray(trained, np.float32)
+        return np.asarray(trained, np.float32), float(loss)
 
     def accuracy(self, weights: Vector) -> float:
         """Share of the test images told right."""
@@ -245,30 +254,40 @@ def _compiled_training(
         Int[Array, "steps batch"],
         Key[Array, ""],
     ],
-    Float[Array, " n"],
+    tuple[Float[Array, " n"], Float[Array, ""]],
 ]:
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(config.learning_rate, b2=0.98, weight_decay=config.weight_decay),
     )
 
-    def loss(vector: Array, images: Array, labels: Array) -> Array:
+    def loss(vector: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         scores = logits(vector, images)
-        return optax.softmax_cross_entropy_with_integer_labels(scores, labels).mean()
+        each = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+        return each.mean(), jnp.square(each).mean()
 
     def step(
         carry: tuple[Array, optax.OptState], batch: tuple[Array, Array, Array]
-    ) -> tuple[tuple[Array, optax.OptState], None]:
+    ) -> tuple[tuple[Array, optax.OptState], Array]:
         vector, state = carry
         images, labels, key = batch
-        gradient = jax.grad(loss)(vector, augment(key, images, config.shift_pixels), labels)
+        moved = augment(key, images, config.shift_pixels)
+        gradient, square = jax.grad(loss, has_aux=True)(vector, moved, labels)
         change, state = optimiser.update(gradient, state, vector)
-        return (optax.apply_updates(vector, change), state), None
+        return (optax.apply_updates(vector, change), state), square
 
-    def training(vector: Array, images: Array, labels: Array, key: Array) -> Array:
+    def training(vector: Array, images: Array, labels: Array, key: Array) -> tuple[Array, Array]:
         keys = jax.random.split(key, config.steps)
         start = (vector, optimiser.init(vector))
-        (vector, _), _ = jax.lax.scan(step, start, (images, labels, keys))
-        return vector
+        (vector, _), squares = jax.lax.scan(step, start, (images, labels, keys))
+        return vector, jnp.sqrt(jnp.mean(squares))
 
     return jax.jit(training)
+
+
+def _macs_per_image(shape: ClipConfig) -> float:
+    """`layers * (4 t w^2 + 2 t w m + 2 t^2 w)` of the blocks, and what stands around them."""
+    tokens, width = shape.tokens, shape.width
+    block = tokens * width * (4 * width + 2 * shape.mlp_width + 2 * tokens)
+    around = tokens * shape.channels * shape.patch**2 * width + width * shape.dim
+    return float(shape.layers * block + around)

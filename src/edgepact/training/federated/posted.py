@@ -1,0 +1,95 @@
+r"""Engaging by a posted price: the Stackelberg game, with steps of the rate for layers.
+
+The server posts a price $P$ for each step of the rate; a client answers with the number of steps
+that pays it best, none being one of them, and is paid $P$ for each. The next price comes from a
+way to quote, the diffusion model in context by default, which sees prices and answers only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgepact.errors import InputError
+from edgepact.solvers.quotes import Known, Quoter
+from edgepact.training.federated.engagement import MICRO, Answer, Assignment, Item, Question
+from edgepact.training.federated.rounds import Round
+
+STEPS_MAX = 48
+"""Most steps; the diffusion model has learned on models of up to as many layers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ByPrice:
+    """A price per step of the rate, new in each round.
+
+    Attributes:
+        quoter: finds the price.
+        saving_credits: what a step of one client's rate is worth to the server.
+        steps: of the rate, from 0 to `rate_max`.
+        rate_max: rate of all steps.
+        clients: names of all clients, for the quoter's columns.
+        seed: of the quotes.
+        played: prices, and each client's steps, so far.
+    """
+
+    quoter: Quoter
+    saving_credits: float
+    clients: tuple[str, ...]
+    steps: int = 12
+    rate_max: float = 1.0
+    seed: int = 0
+    played: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.saving_credits < 1e9:
+            raise InputError("price", "saving_credits", "above 0, below 1e9", self.saving_credits)
+        if not 4 <= self.steps <= STEPS_MAX:
+            raise InputError("price", "steps", f"4 to {STEPS_MAX}", self.steps)
+        if not 0.0 < self.rate_max <= 1.0:
+            raise InputError("price", "rate_max", "above 0, at most 1", self.rate_max)
+
+    @property
+    def known(self) -> Known:
+        """What the server knows of the game."""
+        return Known(
+            saving=self.saving_credits,
+            layers_max=self.steps,
+            price_min=self.saving_credits / 50.0,
+            price_max=self.saving_credits,
+            devices=len(self.clients),
+            integer=True,
+        )
+
+    def price_microcredits(self, round: int) -> int:
+        """The price of a round, from those before it; whole micro-credits a step."""
+        prices = np.array([price for price, _ in self.played[: round - 1]])
+        answers = [[steps.get(n, 0) for n in self.clients] for _, steps in self.played[: round - 1]]
+        layers = np.array(answers, float).reshape(len(answers), len(self.clients))
+        price = self.quoter.quote(self.seed, self.known, prices, layers)
+        return max(1, int(np.rint(price * MICRO)))
+
+    def question(self, round: int) -> Question:
+        """A menu with an item for each number of steps, most first: ties favour the server."""
+        price = self.price_microcredits(round)
+        return Question(
+            menu=tuple(
+                Item(rate=self.rate_max * step / self.steps, reward_microcredits=price * step)
+                for step in range(self.steps, 0, -1)
+            )
+        )
+
+    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+        """What each client took."""
+        menu = self.question(round).menu
+        taken = {name: answer.item for name, answer in answers.items() if answer.item is not None}
+        return {name: menu[item] for name, item in taken.items() if name in self.clients}
+
+    def observe(self, round: Round) -> None:
+        """Keeps the answers of a finished round; who was not engaged ran no step."""
+        price = self.price_microcredits(round.number) / MICRO
+        steps = {
+            each.client: int(np.rint(each.rate / self.rate_max * self.steps))
+            for each in round.deliveries
+        }
+        self.played.append((price, steps))

@@ -1,0 +1,64 @@
+"""How fast simulated clients are: their computing, and their link to the server.
+
+A simulation runs on one machine, so the seconds it takes say nothing of the clients. They have
+a clock of their own instead: a training step costs three times the operations of the model's
+forward pass (forward, and backward to inputs and to weights), a device does so many a second,
+and its link carries what a Rayleigh channel with the path loss of TR 38.901 carries on average.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from edgepact.mechanisms.channel import Channel, ergodic_rate
+
+TYPICAL_MACS_S = 2e9
+"""Multiply-accumulates a second of a typical device: about a tenth of one core of a server in
+`edgepact profile`."""
+
+UNLIKE = 0.7
+"""Standard deviation of the logarithm of devices' speeds: the quickest twentieth is ten times as
+fast as the slowest."""
+
+MACS_OF_A_STEP = 3
+"""Passes through the model in a training step, in units of the forward one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Of one device.
+
+    Attributes:
+        macs_s: multiply-accumulates a second.
+        upload_bytes_s: of its link.
+    """
+
+    macs_s: float
+    upload_bytes_s: float
+
+    def compute_s(self, images: int, macs_per_image: float) -> float:
+        """Seconds of training on so many images, each as often as it is drawn."""
+        return MACS_OF_A_STEP * images * macs_per_image / self.macs_s
+
+    def upload_s(self, weights: int, rate: float) -> float:
+        """Seconds to send an update of so many weights at a compression rate."""
+        return 4 * weights * rate / self.upload_bytes_s
+
+
+def drawn_speed(seed: int, client: int, clients: int) -> Speed:
+    """The speed of one client of a fleet."""
+    random = np.random.default_rng([seed, client, 0x5D])
+    macs_s = TYPICAL_MACS_S * math.exp(UNLIKE * float(random.standard_normal()))
+    return Speed(macs_s=macs_s, upload_bytes_s=_links(seed, clients)[client])
+
+
+@functools.lru_cache(maxsize=8)
+def _links(seed: int, clients: int) -> tuple[float, ...]:
+    channel = Channel()
+    gains = channel.draw_gain_db(jax.random.key(seed), clients)
+    steady = np.full((clients, 2), math.sqrt(0.5))  # fading of its mean power
+    snr = np.asarray(channel.snr(np.asarray(gains, float), steady), float)
+    return tuple(channel.bandwidth_hz * ergodic_rate(each) / 8.0 for each in snr)
