@@ -5,7 +5,9 @@ residual, which is added to its next update (error feedback).
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,8 +30,16 @@ from edgepact.training.federated.messages import (
     read_question,
     update_fields,
 )
-from edgepact.training.federated.task import Task
 from edgepact.training.federated.transport import Request
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """What a client needs of a task."""
+
+    def train(self, weights: Vector, images: LabelledImages, *, seed: Sequence[int]) -> Vector:
+        """Weights [n] after a round's work on the images."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,7 +66,7 @@ class Client:
         seed: of its order, augmentation and rounding.
     """
 
-    task: Task
+    task: Trains
     images: LabelledImages
     cost: PrivateCost
     seed: tuple[int, ...]

@@ -117,6 +117,7 @@ class Answer:
     seconds: float = 0.0
 
 
+@runtime_checkable
 class Engagement(Protocol):
     """A mechanism: what is asked, and who trains for what."""
 
