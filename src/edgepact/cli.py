@@ -698,6 +698,10 @@ def train(
             "[default: where Debian puts it]",
         ),
     ] = None,
+    layers: Annotated[
+        int,
+        typer.Option(min=1, max=48, help="Blocks of the image tower; the embedded one has 12."),
+    ] = 4,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="Processes that play clients [default: one a core]"),
@@ -724,12 +728,16 @@ def train(
 
     First try: edgepact train --smoke. Needs: pip install 'edgepact[federated]'.
     """
+    from dataclasses import replace
+
     from edgepact.progress import progress_bar
     from edgepact.training.federated.run import TrainConfig
     from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 
-    task = TaskConfig(seed=seed) if data is None else TaskConfig(data=data, seed=seed)
+    task = TaskConfig(seed=seed, layers=layers)
+    if data is not None:
+        task = replace(task, data=data)
     config = TrainConfig(
         clients=clients,
         rounds=rounds,

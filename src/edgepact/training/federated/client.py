@@ -5,7 +5,9 @@ residual, which is added to its next update (error feedback).
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,8 +17,8 @@ from edgepact.training.federated.engagement import (
     Answer,
     PrivateCost,
     Question,
+    bids,
     chosen,
-    truthful_bids,
 )
 from edgepact.training.federated.messages import (
     QUESTION,
@@ -29,8 +31,18 @@ from edgepact.training.federated.messages import (
     update_fields,
 )
 from edgepact.training.federated.speed import Speed
-from edgepact.training.federated.task import Task
 from edgepact.training.federated.transport import Request
+
+
+@runtime_checkable
+class Trains(Protocol):
+    """What a client needs of a task."""
+
+    def train(
+        self, weights: Vector, images: LabelledImages, *, seed: Sequence[int]
+    ) -> tuple[Vector, float]:
+        """Weights [n] after a round's work on the images, and the images' loss in it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,13 +70,15 @@ class Client:
         cost: its own, told to nobody.
         seed: of its order, augmentation and rounding.
         speed: of a simulated client; None for one that has only its own clock.
+        claimed: by what it multiplies its cost when it bids; 1 is the truth.
     """
 
-    task: Task
+    task: Trains
     images: LabelledImages
     cost: PrivateCost
     seed: tuple[int, ...]
     speed: Speed | None = None
+    claimed: float = 1.0
 
     def handle(self, kind: str, request: Request, memory: Memory) -> tuple[Fields, Memory]:
         """Answers a request of either kind; the memory is for the next one."""
@@ -79,24 +93,17 @@ class Client:
         """Takes the item that pays best, and bids what an update costs."""
         return Answer(
             item=chosen(question.menu, self.cost),
-            bids_microcredits=truthful_bids(question.bid_rates, self.cost),
+            bids_microcredits=bids(question.bid_rates, self.cost, claimed=self.claimed),
             examples=len(self.images),
-            compute_s=self._compute_s(memory),
+            compute_s=memory.seconds if self.speed is None else self.speed.compute_s,
             upload_s=self._upload_s(question),
             loss=memory.loss,
         )
 
-    def _compute_s(self, memory: Memory) -> float:
-        if self.speed is None:
-            return memory.seconds
-        config = self.task.config
-        return self.speed.compute_s(config.steps * config.batch, self.task.macs_per_image)
-
     def _upload_s(self, question: Question) -> float:
-        if self.speed is None:
-            return 0.0
+        """Of the heaviest update it is asked for."""
         rates = [item.rate for item in question.menu] or list(question.bid_rates) or [1.0]
-        return self.speed.upload_s(self.task.size, max(rates))
+        return 0.0 if self.speed is None else self.speed.upload_s * max(rates)
 
     def train(self, order: Order, weights: Vector, memory: Memory) -> tuple[Update, Memory]:
         """Trains from the weights [n] and packs the change and the residual at the order's rate."""

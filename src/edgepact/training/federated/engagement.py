@@ -123,6 +123,7 @@ class Answer:
     loss: float | None = None
 
 
+@runtime_checkable
 class Engagement(Protocol):
     """A mechanism: what is asked, and who trains for what."""
 
@@ -210,9 +211,12 @@ def chosen(menu: Sequence[Item], cost: PrivateCost) -> int | None:
     return next(at for at, gain in enumerate(gains) if gain >= best - TIE_MICROCREDITS)
 
 
-def truthful_bids(rates: Sequence[float], cost: PrivateCost) -> tuple[int, ...]:
-    """A client's own cost of each rate, rounded up to whole micro-credits."""
-    return tuple(int(np.ceil(cost.microcredits(rate) - 1e-6)) for rate in rates)
+def bids(rates: Sequence[float], cost: PrivateCost, *, claimed: float = 1.0) -> tuple[int, ...]:
+    """A client's own cost of each rate, rounded up to whole micro-credits.
+
+    `claimed` multiplies it; 1 is the truth.
+    """
+    return tuple(int(np.ceil(claimed * cost.microcredits(rate) - 1e-6)) for rate in rates)
 
 
 def drawn(names: Mapping[str, object], most: int | None, *, seed: int, round: int) -> list[str]:

@@ -135,7 +135,8 @@ def read_checkpoint(folder: Path, size: int) -> Progress | None:
         expected = f"at most {CHECKPOINT_BYTES_MAX} bytes"
         raise InputError(path, "", expected, path.stat().st_size)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # From memory: of a damaged file NumPy would leave the handle open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             model = Model(weights=arrays["weights"], first=arrays["first"], second=arrays["second"])
             rounds = json.loads(arrays["history"].tobytes())
         history = tuple(Round.from_json(each) for each in rounds)

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,7 @@ SILENT_ROUNDS_MAX = 3
 """After so many rounds in which nobody answered the run ends with an error."""
 
 
+@runtime_checkable
 class Measured(Protocol):
     """What the rounds need to know of a task."""
 

@@ -30,7 +30,7 @@ from edgepact.training.federated.rounds import (
 )
 from edgepact.training.federated.simulated import CostTypes, Simulated, name_of
 from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
-from edgepact.training.federated.transport import Transport
+from edgepact.training.federated.transport import InMemory, Transport
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -267,9 +267,25 @@ def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: 
         MarketError: the simulation broke down.
     """
     simulate = _simulation()
-    contract = None if config.contract is None else read_contract(config.contract)
-    engagement = engagement_of(config, contract)
-    fleet = fleet_of(config, contract)
+    fleet = fleet_of(config, _contract_of(config))
+    workers = config.workers or min(os.cpu_count() or 1, config.clients)
+    trained = train_over(
+        config,
+        lambda serve: simulate(fleet, serve, workers=workers, log=config.out / files.LOG),
+        advance,
+    )
+    return _written(replace(trained, types=_take_up(fleet, trained.history)))
+
+
+Reach = Callable[[Callable[[Transport], None]], None]
+"""Calls what it is given with a transport to the clients, and returns when that is done."""
+
+
+def train_over(
+    config: TrainConfig, reach: Reach, advance: Callable[[int, int], None] = lambda *_: None
+) -> Trained:
+    """The same over any transport; what costs clients have is not known."""
+    engagement = engagement_of(config, _contract_of(config))
     shared = len(read_data(config.task).shared)
     if config.clients > shared:
         raise InputError("train", "--clients", f"at most {shared}, the images", config.clients)
@@ -303,22 +319,25 @@ def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: 
                     report=lambda finished: advance(finished.number, config.rounds),
                 )
 
-            # A folder that is finished has its last payments looked after all the same.
-            if progress.round >= config.rounds:
-                serve(_Nobody())
+            if progress.round < config.rounds:
+                reach(serve)
             else:
-                workers = config.workers or min(os.cpu_count() or 1, config.clients)
-                simulate(fleet, serve, workers=workers, log=config.out / files.LOG)
+                # Nobody has to be reached for what the last round may still owe.
+                serve(InMemory({}))
             debits, credits = books.totals()
         return _written(
             Trained(
                 out=config.out,
                 size=task.size,
                 history=reached[0].history,
-                types=_take_up(fleet, reached[0].history),
+                types=(),
                 balanced=debits == credits,
             )
         )
+
+
+def _contract_of(config: TrainConfig) -> Contract | None:
+    return None if config.contract is None else read_contract(config.contract)
 
 
 def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
@@ -356,16 +375,6 @@ def rounds_config(config: TrainConfig, images: int, size: int) -> RoundsConfig:
         examples_max=WEIGHT_SHARE_MAX * -(-images // config.clients),
         norm_max=config.task.steps * config.task.learning_rate * math.sqrt(size),
     )
-
-
-class _Nobody:
-    """A transport for a run with no rounds left."""
-
-    def clients(self) -> list[str]:
-        return []
-
-    def exchange(self, *_: Any) -> list[Any]:
-        return []
 
 
 def _simulation() -> Callable[..., None]:

@@ -7,7 +7,7 @@ from jaxtyping import Int, UInt8
 
 from edgepact.errors import InputError
 
-Shards = tuple[Int[np.ndarray, " images"], ...]
+Shards = tuple[Int[np.ndarray, " ..."], ...]
 
 
 def dirichlet_shards(

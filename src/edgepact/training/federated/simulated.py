@@ -13,6 +13,7 @@ from edgepact.training.federated.client import Client
 from edgepact.training.federated.engagement import PrivateCost
 from edgepact.training.federated.rounds import CLIENTS_MAX
 from edgepact.training.federated.shards import Shards, dirichlet_shards
+from edgepact.training.federated.speed import drawn_speed
 from edgepact.training.federated.task import TaskConfig, read_data, task_of
 
 
@@ -56,6 +57,28 @@ class CostTypes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CostRange:
+    """Costs of an update that are evenly spread, whatever its rate.
+
+    Attributes:
+        low, high: credits.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.low <= self.high < 1e9:
+            expected = "0 <= low <= high < 1e9 credits"
+            raise InputError("clients", "costs", expected, f"{self.low:g}, {self.high:g}")
+
+    def cost(self, seed: int, client: int) -> PrivateCost:
+        """The cost of one client."""
+        share = np.random.default_rng([seed, client, 0xC7]).uniform()
+        return PrivateCost(participation_credits=self.low + share * (self.high - self.low))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
     """A whole fleet of clients; any process can make any of them.
 
@@ -65,13 +88,16 @@ class Simulated:
         dirichlet: concentration of the labels; infinity for an even split.
         costs: what an update may cost them; None for nothing.
         seed: of shards, costs and training.
+        lies: by what clients multiply their cost when they bid, in turns; all tell the truth
+            if there are none.
     """
 
     task: TaskConfig
     clients: int
     dirichlet: float
-    costs: CostTypes | None
+    costs: CostTypes | CostRange | None
     seed: int
+    lies: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.clients <= CLIENTS_MAX:
@@ -81,15 +107,23 @@ class Simulated:
         """One of them, counted from 0."""
         shared = read_data(self.task).shared
         places = _shards(self)[number]
-        cost = PrivateCost()
-        if self.costs is not None:
-            cost = self.costs.cost(self.costs.drawn(self.seed, number))
+        task = task_of(self.task)
         return Client(
-            task=task_of(self.task),
+            task=task,
             images=LabelledImages(images=shared.images[places], labels=shared.labels[places]),
-            cost=cost,
+            cost=self.cost(number),
             seed=(self.seed, number),
+            speed=drawn_speed(self.seed, number, self.clients, task=task),
+            claimed=self.lies[number % len(self.lies)] if self.lies else 1.0,
         )
+
+    def cost(self, number: int) -> PrivateCost:
+        """The private cost of one of them."""
+        if isinstance(self.costs, CostRange):
+            return self.costs.cost(self.seed, number)
+        if self.costs is None:
+            return PrivateCost()
+        return self.costs.cost(self.costs.drawn(self.seed, number))
 
 
 def name_of(number: int) -> str:

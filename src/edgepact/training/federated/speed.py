@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from edgepact.mechanisms.channel import Channel, ergodic_rate
+from edgepact.training.federated.task import Task
 
 TYPICAL_MACS_S = 2e9
 """Multiply-accumulates a second of a typical device: about a tenth of one core of a server in
@@ -29,34 +30,30 @@ MACS_OF_A_STEP = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Of one device.
+    """Of one client in one round.
 
     Attributes:
-        macs_s: multiply-accumulates a second.
-        upload_bytes_s: of its link.
+        compute_s: seconds of training.
+        upload_s: seconds to send an update as float32.
     """
 
-    macs_s: float
-    upload_bytes_s: float
-
-    def compute_s(self, images: int, macs_per_image: float) -> float:
-        """Seconds of training on so many images, each as often as it is drawn."""
-        return MACS_OF_A_STEP * images * macs_per_image / self.macs_s
-
-    def upload_s(self, weights: int, rate: float) -> float:
-        """Seconds to send an update of so many weights at a compression rate."""
-        return 4 * weights * rate / self.upload_bytes_s
+    compute_s: float
+    upload_s: float
 
 
-def drawn_speed(seed: int, client: int, clients: int) -> Speed:
+def drawn_speed(seed: int, client: int, clients: int, *, task: Task) -> Speed:
     """The speed of one client of a fleet."""
     random = np.random.default_rng([seed, client, 0x5D])
     macs_s = TYPICAL_MACS_S * math.exp(UNLIKE * float(random.standard_normal()))
-    return Speed(macs_s=macs_s, upload_bytes_s=_links(seed, clients)[client])
+    images = task.config.steps * task.config.batch
+    return Speed(
+        compute_s=MACS_OF_A_STEP * images * task.macs_per_image / macs_s,
+        upload_s=4 * task.size / _links_bytes_s(seed, clients)[client],
+    )
 
 
 @functools.lru_cache(maxsize=8)
-def _links(seed: int, clients: int) -> tuple[float, ...]:
+def _links_bytes_s(seed: int, clients: int) -> tuple[float, ...]:
     channel = Channel()
     gains = channel.draw_gain_db(jax.random.key(seed), clients)
     steady = np.full((clients, 2), math.sqrt(0.5))  # fading of its mean power

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edgepact.efficiency.compression import Vector
 from edgepact.training.federated.messages import Fields
@@ -31,6 +31,7 @@ class Reply:
     failure: str = ""
 
 
+@runtime_checkable
 class Transport(Protocol):
     """Names of clients, and requests to them."""
 

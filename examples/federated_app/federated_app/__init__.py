@@ -1,0 +1,1 @@
+"""edgepact on a real Flower deployment."""

@@ -1,0 +1,122 @@
+"""The apps of a real deployment: what a SuperLink and its SuperNodes run.
+
+An app folder names `server_app` and `client_app` (`examples/federated_app` is one). The run's
+settings come from its `[tool.flwr.app.config]` and are the same for both sides. What is a client's
+own comes from its SuperNode's `--node-config` and reaches nobody else:
+
+==============  ===============================================================================
+`data`          folder of Fashion-MNIST files, or `samples`
+`partition-id`  which share of the data is its own, of `clients` shares; -1 for all of it
+`psi`           its private cost, credits per unit of c(rate)
+`cost-form`     of c: `linear` or `quadratic`
+`fixed-cost`    credits for taking part at all
+==============  ===============================================================================
+
+The server's own settings are `out`, the folder of the run, and whatever `edgepact train` knows.
+"""
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from edgepact.errors import InputError, MarketError
+from edgepact.training.federated.client import Client
+from edgepact.training.federated.engagement import PrivateCost
+from edgepact.training.federated.flower import Context, FlowerTransport, Grid, ServerApp, client_app
+from edgepact.training.federated.run import Trained, TrainConfig, train_over
+from edgepact.training.federated.simulated import Simulated
+from edgepact.training.federated.task import TaskConfig, read_data, task_of
+
+GATHER_TIMEOUT_S = 600.0
+"""How long the server waits for its first clients."""
+
+POLL_S = 1.0
+
+
+def train_config(run: Mapping[str, Any]) -> TrainConfig:
+    """The settings of a run, as both sides read them.
+
+    Raises:
+        InputError: a setting is missing or out of range.
+    """
+    contract = str(run.get("contract", ""))
+    per_round, budget = int(run.get("per-round", 0)), float(run.get("budget", -1.0))
+    names = TaskConfig.__dataclass_fields__
+    task = {name: run[name.replace("_", "-")] for name in names if name.replace("_", "-") in run}
+    return TrainConfig(
+        clients=int(run.get("clients", 2)),
+        rounds=int(run.get("rounds", 3)),
+        dirichlet=float(run.get("dirichlet", 1.0)),
+        mechanism=str(run.get("mechanism", "none")),
+        contract=Path(contract) if contract else None,
+        rate=float(run.get("rate", 1.0)),
+        per_round=per_round or None,
+        budget=None if budget < 0.0 else budget,
+        aggregate=str(run.get("aggregate", "fedavg")),
+        task=TaskConfig(**task),
+        out=Path(str(run.get("out", "edgepact-train"))),
+    )
+
+
+def client_of(context: Context) -> Client:
+    """The client of a SuperNode, from its node config."""
+    config, node = train_config(context.run_config), dict(context.node_config)
+    task = {name: getattr(config.task, name) for name in TaskConfig.__dataclass_fields__}
+    task["data"] = str(node.get("data", config.task.data))
+    return _client(
+        TaskConfig(**task),
+        config.clients,
+        config.dirichlet,
+        int(node.get("partition-id", -1)),
+        float(node.get("psi", 0.0)),
+        str(node.get("cost-form", "linear")),
+        float(node.get("fixed-cost", 0.0)),
+    )
+
+
+@lru_cache(maxsize=4)
+def _client(
+    task: TaskConfig,
+    clients: int,
+    dirichlet: float,
+    partition: int,
+    psi: float,
+    form: str,
+    fixed: float,
+) -> Client:
+    if form not in ("linear", "quadratic"):
+        raise InputError("node config", "cost-form", "linear or quadratic", form)
+    cost = PrivateCost(
+        psi=psi,
+        form="linear" if form == "linear" else "quadratic",
+        participation_credits=fixed,
+    )
+    if partition < 0:
+        images = read_data(task).shared
+        return Client(task=task_of(task), images=images, cost=cost, seed=(task.seed,))
+    fleet = Simulated(task=task, clients=clients, dirichlet=dirichlet, costs=None, seed=task.seed)
+    if partition >= clients:
+        raise InputError("node config", "partition-id", f"-1 to {clients - 1}", partition)
+    own = fleet.client(partition)
+    return Client(task=own.task, images=own.images, cost=cost, seed=own.seed)
+
+
+client_side = client_app(client_of)
+server_side = ServerApp()
+
+
+@server_side.main()
+def main(grid: Grid, context: Context) -> None:
+    """Waits for the clients, plays the rounds, writes the folder."""
+    config = train_config(context.run_config)
+    transport = FlowerTransport(grid, simulated=False)
+    deadline = time.monotonic() + GATHER_TIMEOUT_S
+    while len(transport.clients()) < config.clients:
+        if time.monotonic() > deadline:
+            found = len(transport.clients())
+            raise MarketError(f"{found} of {config.clients} clients came in {GATHER_TIMEOUT_S:g} s")
+        time.sleep(POLL_S)
+    trained: Trained = train_over(config, lambda serve: serve(transport))
+    print(f"edgepact: {trained.history[-1].number} rounds, accuracy {trained.accuracy:.4f}")

@@ -1,0 +1,121 @@
+"""A federation that takes milliseconds: weights wander towards a target, and clients are functions.
+
+Run as a program (`python -m tests.training.federated.toy FOLDER`) it plays its rounds in a folder,
+for tests that kill it.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgepact.efficiency.compression import Vector
+from edgepact.market.ledger import Ledger
+from edgepact.mechanisms.contract import Contract
+from edgepact.mechanisms.quality import Saturating
+from edgepact.training.fashion_mnist import LabelledImages
+from edgepact.training.federated import folder as files
+from edgepact.training.federated.aggregate import FedAvg
+from edgepact.training.federated.client import Client, Memory
+from edgepact.training.federated.contract import ByContract
+from edgepact.training.federated.engagement import Engagement, PrivateCost
+from edgepact.training.federated.messages import Fields
+from edgepact.training.federated.rounds import Progress, RoundsConfig, play, start
+from edgepact.training.federated.transport import Handler, InMemory, Request
+
+SIZE, CLIENTS, ROUNDS = 2000, 6, 12
+PSI = (12.0, 6.0, 2.0)
+TARGET = np.random.default_rng(5).normal(size=SIZE).astype(np.float32)
+
+
+class ToyTask:
+    """Each client pulls the weights a part of the way to the target, with noise of its own."""
+
+    size = SIZE
+
+    def train(
+        self, weights: Vector, images: LabelledImages, *, seed: Sequence[int]
+    ) -> tuple[Vector, float]:
+        noise = np.random.default_rng(list(seed)).normal(size=SIZE) * 0.05
+        moved = (weights + 0.3 * (TARGET - weights) + noise).astype(np.float32)
+        return moved, float(np.linalg.norm(TARGET - weights))
+
+    def accuracy(self, weights: Vector) -> float:
+        return float(1.0 / (1.0 + np.linalg.norm(weights - TARGET) / np.sqrt(SIZE)))
+
+
+def handler(number: int, psi: float) -> Handler:
+    """A client that remembers, as Flower's context makes it."""
+    images = LabelledImages(
+        images=np.zeros((10 + number, 28, 28), np.uint8), labels=np.zeros(10 + number, np.uint8)
+    )
+    client = Client(task=ToyTask(), images=images, cost=PrivateCost(psi=psi), seed=(number,))
+    memory = [Memory()]
+
+    def handle(kind: str, request: Request) -> Fields:
+        fields, memory[0] = client.handle(kind, request, memory[0])
+        return fields
+
+    return handle
+
+
+def handlers() -> dict[str, Handler]:
+    return {f"client-{n}": handler(n, PSI[n % len(PSI)]) for n in range(CLIENTS)}
+
+
+def menu() -> ByContract:
+    return ByContract(
+        contract=Contract(
+            psi=np.array(PSI),
+            probability=np.array([0.3, 0.3, 0.4]),
+            value=Saturating(scale=1.0, rate=40.0),
+            quality_max=0.5,
+        )
+    )
+
+
+def play_in(
+    folder: Path,
+    clients: Mapping[str, Handler] | None = None,
+    *,
+    engagement: Engagement | None = None,
+    rounds: int = ROUNDS,
+    budget_microcredits: int | None = None,
+    on_keep: Callable[[Progress], None] = lambda progress: None,
+    synchronous: str = "OFF",
+) -> Progress:
+    """Plays or resumes the rounds of a folder."""
+    task = ToyTask()
+    with files.locked(folder):
+        progress = files.read_checkpoint(folder, SIZE)
+        if progress is None:
+            progress = start(task, FedAvg(), np.zeros(SIZE, np.float32))
+
+        def keep(now: Progress) -> None:
+            files.write_checkpoint(folder, now)
+            on_keep(now)
+
+        with Ledger(f"sqlite:///{folder / files.LEDGER}", synchronous=synchronous) as books:
+            return play(
+                progress,
+                transport=InMemory(handlers() if clients is None else clients),
+                engagement=engagement or menu(),
+                aggregate=FedAvg(),
+                task=task,
+                config=RoundsConfig(
+                    rounds=rounds,
+                    examples_max=100,
+                    norm_max=1e3,
+                    budget_microcredits=budget_microcredits,
+                ),
+                keep=keep,
+                books=books,
+            )
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    play_in(Path(sys.argv[1]), synchronous="FULL", on_keep=lambda progress: time.sleep(0.01))
+    print("done", flush=True)
