@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import brentq
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.bid_prior import VirtualCost
@@ -32,8 +33,8 @@ from edgepact.mechanisms.bid_prior import VirtualCost
 CELLS_MAX = 20_000_000
 """Most cells, bidders times capacity, of the table behind `KnapsackVcg`: 160 MB."""
 
-BISECTIONS = 200
-"""Of the multiplier in `expected_budget`; floats end it sooner."""
+LOG_MULTIPLIER_MAX = 690.0
+"""The multiplier of `expected_budget` lies between exp of minus this and of this: any float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -457,17 +458,16 @@ def expected_budget(
             spent[own] = np.maximum(price[own], 0.0) * each.prior.cdf(price[own])
         return price, spent
 
-    low, high = 1e-300, 1e300
-    best, spent = prices(low)
+    def overspent(log_multiplier: float) -> float:
+        return float(np.sum(prices(np.exp(log_multiplier))[1])) - budget
+
+    best, spent = prices(np.exp(-LOG_MULTIPLIER_MAX))
     if float(np.sum(spent)) > budget:
-        for _ in range(BISECTIONS):
-            middle = float(np.sqrt(low) * np.sqrt(high))
-            if not low < middle < high:
-                break
-            if float(np.sum(prices(middle)[1])) > budget:
-                low = middle
-            else:
-                high = middle
+        root = brentq(overspent, -LOG_MULTIPLIER_MAX, LOG_MULTIPLIER_MAX, xtol=1e-13, rtol=1e-15)
+        # Spending may jump at the root, so it is held between two multipliers.
+        width, low, high = 1e-13, np.exp(root), np.exp(root)
+        while overspent(np.log(low)) <= 0.0 or overspent(np.log(high)) > 0.0:
+            width, low, high = 2.0 * width, np.exp(root - width), np.exp(root + width)
         (dearer, over), (best, spent) = prices(low), prices(high)
         left = budget * (1.0 - 1e-12) - float(np.sum(spent))
         raised = np.cumsum(over - spent) <= left
