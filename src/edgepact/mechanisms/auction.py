@@ -61,6 +61,11 @@ class Auction(ABC):
         return False
 
     @property
+    def effort(self) -> float:
+        """Work of an award, a bid; 1 where it is a sort or less."""
+        return 1.0
+
+    @property
     @abstractmethod
     def bidders(self) -> int | None:
         """How many bids the rule takes; None for any number."""
@@ -261,6 +266,11 @@ class KnapsackVcg(Auction):
     def bidders(self) -> int | None:
         """As many as values."""
         return len(self.values)
+
+    @property
+    def effort(self) -> float:
+        """A pass over the capacity, and what it costs to begin one."""
+        return 100.0 + self._units()[1]
 
     def award(self, bids: Float[np.ndarray, "*batch bidders"]) -> Award:
         """See `Auction.award`; O(n C) for each auction of a batch."""

@@ -29,11 +29,14 @@ STEP = 1e-6
 CELLS = 2_000_000
 """Bids in the auctions that are held at once."""
 
-CELLS_MAX = 60_000_000
-"""Bids in all auctions that `audit_auction` holds unless told otherwise; seconds of work."""
+CELLS_MAX = 20_000_000
+"""Bids in all auctions held, unless told otherwise: seconds of work."""
 
 BIDDERS_AUDITED = 64
-"""Bidders whose lies are searched where the others must be left out."""
+"""Most bidders whose lies are searched where some must be left out."""
+
+LIES_LEAST = 12
+"""Lies tried of each of those, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +86,13 @@ def audit_auction(
     lies are taken evenly over their order, those at the margin of winning always.
     """
     truth = np.asarray(truth, float)
-    critical = _nothing if _too_many(truth, cells_max) else auction.critical_bids
     return audit_rule(
         auction.award,
         truth,
-        critical_bids=critical,
+        critical_bids=auction.critical_bids,
         spare=auction.spare,
         sells=auction.sells,
-        cells_max=cells_max,
+        cells_max=int(cells_max / auction.effort),
     )
 
 
@@ -167,38 +169,33 @@ def _lies(
     finite = np.where(np.isfinite(batch), batch, 0.0)
     beyond = 2.0 * max(float(np.max(finite)), float(np.max(honest.payments))) + 1.0
     ends = [0.0, beyond] if sells else [0.0, beyond, np.inf]
-    if not _too_many(batch, cells_max):
+    # All critical lies are some three a bidder and critical value, two of these a rival.
+    if 6 * batch.size * size**2 <= cells_max:
         points = critical_bids(batch).reshape(count * size, -1)
-        of = np.stack(np.meshgrid(np.arange(count), np.arange(size), indexing="ij"), axis=-1)
-        of = of.reshape(-1, 2)
+        of = np.stack(np.unravel_index(np.arange(batch.size), batch.shape), axis=-1)
     else:
-        of = _margin(batch, honest)
-        room = max(4, cells_max // (size * len(of) * 3))
-        rows = np.sort(finite[of[:, 0]], axis=1)
-        points = rows[:, np.linspace(0, size - 1, min(room, size)).astype(int)]
+        bidders = int(np.clip(cells_max // (size * LIES_LEAST), 2, BIDDERS_AUDITED))
+        of = _margin(batch, honest, bidders)
+        few = batch.size * size <= CELLS
+        points = critical_bids(batch)[*of.T] if few else finite[of[:, 0]]
+        most = min(max(1, cells_max // (3 * size * len(of))), points.shape[1])
+        spread = np.linspace(0, points.shape[1] - 1, most).astype(int)
+        points = np.sort(points, axis=1)[:, spread]
     own = honest.payments[of[:, 0], of[:, 1], None]
     points = np.concatenate([points, own], axis=1)
     around = np.concatenate([points * (1.0 - STEP), points, points * (1.0 + STEP)], axis=1)
     return np.concatenate([around, np.tile(ends, (len(of), 1))], axis=1), of
 
 
-def _margin(batch: np.ndarray, honest: Award) -> Int[np.ndarray, "searched 2"]:
-    """Bidders to search where there are too many: winners that gain least, and some of all."""
+def _margin(batch: np.ndarray, honest: Award, bidders: int) -> Int[np.ndarray, "searched 2"]:
+    """Some bidders: half of them winners that gain least, half from the whole range of bids."""
     margin = np.where(honest.wins, np.abs(honest.payments - batch), np.inf)
-    closest = np.argsort(margin, axis=None, kind="stable")[: BIDDERS_AUDITED // 2]
+    half = min(bidders // 2, batch.size)
+    closest = np.argpartition(margin, half - 1, axis=None)[:half]
     ranked = np.argsort(batch, axis=None, kind="stable")
-    spread = ranked[np.linspace(0, batch.size - 1, BIDDERS_AUDITED // 2).astype(int)]
+    spread = ranked[np.linspace(0, batch.size - 1, half + 2).astype(int)[1:-1]]
     chosen = np.unique(np.concatenate([closest, spread]))
     return np.stack(np.unravel_index(chosen, batch.shape), axis=-1)
-
-
-def _too_many(batch: np.ndarray, cells_max: int) -> bool:
-    """Whether all critical lies, some three a bidder and rival, would take too long to try."""
-    return 6 * batch.size * batch.shape[-1] ** 2 > cells_max
-
-
-def _nothing(bids: np.ndarray) -> np.ndarray:
-    return np.zeros((*bids.shape, 0))
 
 
 def _found_critical(
