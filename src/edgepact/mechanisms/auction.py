@@ -155,8 +155,10 @@ class ProportionalShare(Auction):
         paid = np.where(wins, unit * self.values, 0.0)
         total = np.sum(paid, axis=-1, keepdims=True)
         if np.any(total > self.budget):  # by rounding of a long sum; the budget is a promise
-            shrink = np.where(total > self.budget, self.budget / total * (1.0 - 1e-14), 1.0)
-            unit = unit * shrink
+            less = np.divide(
+                self.budget, total, out=np.ones(total.shape), where=total > self.budget
+            )
+            unit = np.where(total > self.budget, unit * less * (1.0 - 1e-14), unit)
             paid = np.where(wins, unit * self.values, 0.0)
         return Award(wins=wins, payments=paid, unit_price=unit[..., 0])
 
@@ -303,11 +305,12 @@ class KnapsackVcg(Auction):
 
     def _best(self, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Who is in the best set, and every bidder's threshold (negative: none)."""
-        sizes, capacity = self._units()
+        whole, capacity = self._units()
+        sizes, scores = whole.tolist(), score.tolist()
         count = len(score)
         after = np.zeros((count + 1, capacity + 1))  # best of the bidders from i on
         for at in range(count - 1, -1, -1):
-            after[at] = _with_one_more(after[at + 1], score[at], sizes[at])
+            after[at] = _with_one_more(after[at + 1], scores[at], sizes[at])
         wins = np.zeros(count, bool)
         threshold = np.full(count, -np.inf)
         before, room = np.zeros(capacity + 1), capacity
@@ -319,7 +322,7 @@ class KnapsackVcg(Auction):
                 threshold[at] = self.values[at] - (others - np.max(beside))
             if after[at, room] > after[at + 1, room]:
                 wins[at], room = True, room - size
-            before = _with_one_more(before, score[at], size)
+            before = _with_one_more(before, scores[at], size)
         return wins, threshold
 
 
@@ -477,7 +480,8 @@ def expected_budget(
         # Spending may jump at the root, so it is held between two multipliers.
         width, low, high = 1e-13, np.exp(root), np.exp(root)
         while overspent(np.log(low)) <= 0.0 or overspent(np.log(high)) > 0.0:
-            width, low, high = 2.0 * width, np.exp(root - width), np.exp(root + width)
+            width, low = 2.0 * width, np.exp(root - width)
+            high = np.exp(min(root + width, LOG_MULTIPLIER_MAX))
         (dearer, over), (best, spent) = prices(low), prices(high)
         left = budget * (1.0 - 1e-12) - float(np.sum(spent))
         raised = np.cumsum(over - spent) <= left

@@ -60,7 +60,7 @@ class Prior(ABC):
 
     def tail(self, x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """1 - F(x), exact where that is small."""
-        return 1.0 - self.cdf(x)
+        return np.asarray(1.0 - self.cdf(x))
 
     @property
     def low(self) -> float:
@@ -156,7 +156,8 @@ class TruncatedExponential(Prior):
     def cdf(self, x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """F(x)."""
         inside = np.clip(x, self.start, self.stop) - self.start
-        return np.expm1(-self.rate * inside) / np.expm1(-self.rate * (self.stop - self.start))
+        whole = np.expm1(-self.rate * (self.stop - self.start))
+        return np.asarray(np.expm1(-self.rate * inside) / whole)
 
     def tail(self, x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """1 - F(x)."""

@@ -176,7 +176,9 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
             parts = table.raw("parts", "a list of tables")
             if not isinstance(parts, list) or not 1 <= len(parts) <= PARTS_MAX:
                 raise InputError(path, f"{field}.parts", f"1 to {PARTS_MAX} tables", shown(parts))
-            read = [_prior(path, f"{field}.parts[{at}]", each, 1) for at, each in enumerate(parts, 1)]
+            read = [
+                _prior(path, f"{field}.parts[{at}]", each, 1) for at, each in enumerate(parts, 1)
+            ]
             listed = table.raw("weights", "a list")
             weights = _numbers(path, f"{field}.weights", listed, PARTS_MAX)
             prior = Mixture(parts=read, weights=weights)
