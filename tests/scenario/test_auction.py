@@ -19,6 +19,7 @@ from tests.test_cli import assert_refused, edgepact
 SHARE = 'rule = "proportional_share"\nbudget = 8.0\n'
 UNIFORM = 'prior = { form = "uniform", low = 0.0, high = 1.0 }\n'
 BIDS = [(1.0, 4.0), (2.0, 5.0), (3.0, 5.0), (2.0, 2.0), (5.0, 4.0)]
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("auction*.toml"))
 AUDIT = [
     "individually_rational",
     "incentive_compatible",
@@ -153,6 +154,13 @@ def test_terms_choose_among_forms_of_a_rule(tmp_path: Path) -> None:
     assert (sized.capacity, sized.sizes.tolist()) == (9, [3] * 5)
     posted = read_auction(auction_file(tmp_path, f'rule = "optimal"\nbudget = 9\n{UNIFORM}'))
     assert isinstance(posted.auction, PostedPrices)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_solve_and_keep_their_promises(path: Path) -> None:
+    answer = solved(path)
+    assert answer["winners"]
+    assert all(answer["audit"][key] for key in AUDIT[:3])
 
 
 OPTIMAL = f'rule = "optimal"\nwinners_max = 2\n{UNIFORM}'
