@@ -15,8 +15,8 @@ from edgepact.training.federated.engagement import (
     Everyone,
     Item,
     PrivateCost,
+    bids,
     chosen,
-    truthful_bids,
 )
 
 
@@ -103,8 +103,8 @@ def test_everyone_draws_another_share_in_every_round() -> None:
 
 def test_bids_are_costs_rounded_up() -> None:
     cost = PrivateCost(psi=1.5, participation_credits=0.25)
-    assert truthful_bids((0.5, 1.0), cost) == (1_000_000, 1_750_000)
-    assert truthful_bids((1 / 3,), PrivateCost(psi=1.0)) == (333_334,)
+    assert bids((0.5, 1.0), cost) == (1_000_000, 1_750_000)
+    assert bids((1 / 3,), PrivateCost(psi=1.0)) == (333_334,)
 
 
 def test_what_is_no_rate_is_refused() -> None:

@@ -25,7 +25,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.engagement import PrivateCost
 from edgepact.training.federated.flower import Context, FlowerTransport, Grid, ServerApp, client_app
-from edgepact.training.federated.run import Trained, TrainConfig, train_over
+from edgepact.training.federated.run import TrainConfig, Trained, train_over
 from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task import TaskConfig, read_data, task_of
 
