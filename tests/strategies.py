@@ -1,4 +1,4 @@
-"""Hypothesis strategies: random games and fleets, ordinary and nasty ones."""
+"""Hypothesis strategies: random games, fleets and bids, ordinary and nasty ones."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -84,3 +84,16 @@ def ordered_games(draw: st.DrawFn, *, devices_max: int = 6, layers_max: int = 14
         layers_max=draw(st.integers(1, layers_max)),
         satisfaction=FAMILIES[draw(st.sampled_from(sorted(FAMILIES)))],
     )
+
+
+@st.composite
+def bids_and_values(
+    draw: st.DrawFn, bidders_max: int = 7, common: bool | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bids, often equal ones, and values, often the same for all."""
+    size = draw(st.integers(1, bidders_max))
+    bids = draw(st.lists(numbers(0.0, 4.0), min_size=size, max_size=size))
+    if draw(st.booleans()) if common is None else common:
+        return np.array(bids), np.full(size, draw(numbers(0.25, 4.0)))
+    values = draw(st.lists(numbers(0.25, 4.0), min_size=size, max_size=size))
+    return np.array(bids), np.array(values)

@@ -133,6 +133,13 @@ def assert_same(got: object, shown: object) -> None:
         assert list(got) == list(shown)
         for key in shown:
             assert_same(got[key], shown[key])
+    elif isinstance(shown, list):
+        assert isinstance(got, list)
+        assert len(got) == len(shown)
+        for one, other in zip(got, shown, strict=True):
+            assert_same(one, other)
+    elif isinstance(shown, str):
+        assert got == shown
     else:
         assert got == pytest.approx(shown, rel=1e-6)
 

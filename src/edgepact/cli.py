@@ -82,11 +82,16 @@ def solve(
 ) -> None:
     """Solve one market exactly: the best price, what everybody gets, and an audit.
 
-    FILE names the mechanism, the server's terms and the devices; examples/ holds some.
+    FILE names the mechanism (a Stackelberg game, a contract or an auction), the server's terms
+    and the devices; examples/ holds some.
     """
     from edgepact.scenario import mechanism_of
 
-    solved_by = {"contract": _solve_contract, "stackelberg": _solve_stackelberg}
+    solved_by = {
+        "auction": _solve_auction,
+        "contract": _solve_contract,
+        "stackelberg": _solve_stackelberg,
+    }
     solved_by[mechanism_of(file)](file, as_json)
 
 
@@ -173,6 +178,38 @@ def _solve_contract(file: Path, as_json: bool) -> None:
     console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
     for question, answer in audit.as_json().items():
         console.print(f"{question.replace('_', ' ')}: {answer}")
+
+
+def _solve_auction(file: Path, as_json: bool) -> None:
+    import numpy as np
+
+    from edgepact.mechanisms.auction_audit import audit_auction
+    from edgepact.scenario.auction import read_auction
+
+    read = read_auction(file)
+    with np.errstate(all="ignore"):  # what is not finite is refused below, in words
+        award = read.auction.award(read.bids)
+    if not np.isfinite(award.payments).all():
+        expected = "numbers whose sizes lie closer together"
+        raise InputError(file, "", expected, "an auction without finite payments in float64")
+    audit = audit_auction(read.auction, read.bids)
+    if as_json:
+        winners = [read.names[at] for at in np.flatnonzero(award.wins)]
+        answer: dict[str, Any] = {
+            "winners": winners,
+            "payments": dict(zip(read.names, award.payments.tolist(), strict=True)),
+        }
+        if award.unit_price is not None:
+            answer["unit_price"] = float(award.unit_price)
+        _print_json(answer | {"audit": audit.as_json()})
+        return
+    from rich.console import Console
+
+    from edgepact.tables import auction_audit_table, auction_table
+
+    console = Console()
+    console.print(auction_table(read, award))
+    console.print(auction_audit_table(read.auction, audit))
 
 
 @app.command()

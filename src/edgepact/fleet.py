@@ -5,6 +5,7 @@ never objects. The same code runs on NumPy arrays (float64, exact answers) and
 on JAX arrays (float32, compiled training loops).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,23 +124,70 @@ def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
     Raises:
         InputError: the file cannot be read, or a column or value is missing or impossible.
     """
-    table = _read_table(path)
+    columns, names = read_columns(path, COLUMNS, row="device")
+    return checked_fleet(path, Fleet(**columns)), names
+
+
+def read_columns(
+    path: Path, columns: Sequence[str], *, row: str
+) -> tuple[dict[str, Float[np.ndarray, " rows"]], list[str] | None]:
+    """Reads columns of numbers from CSV or Parquet, and a column `name` if there is one.
+
+    Args:
+        path: a `.csv` or `.parquet` file.
+        columns: all that the file must have; of others only `name` is allowed.
+        row: what a row is, as errors call it.
+
+    Returns:
+        The columns as float64 NumPy arrays, and the names if the file has any.
+
+    Raises:
+        InputError: the file cannot be read, or a column or cell is missing or no number.
+    """
+    table = _read_table(path, columns, row)
     header = table.column_names
     for name in header:
-        if name not in {*COLUMNS, "name"}:
-            expected = f"only the columns {', '.join(COLUMNS)} and name"
+        if name not in {*columns, "name"}:
+            expected = f"only the columns {', '.join(columns)} and name"
             raise InputError(path, name, expected, "this one")
         if header.count(name) > 1:
             raise InputError(path, name, "one column of this name", f"{header.count(name)}")
-    for name in COLUMNS:
+    for name in columns:
         if name not in header:
             found = ", ".join(header) or "no columns"
             raise InputError(path, name, "a column of this name", found)
     if not 1 <= table.num_rows <= DEVICES_MAX:
-        raise InputError(path, "rows", f"1 to {DEVICES_MAX} devices", f"{table.num_rows}")
-    columns = {name: _numbers(path, table.column(name), name) for name in COLUMNS}
-    names = _names(path, table.column("name")) if "name" in header else None
-    return checked_fleet(path, Fleet(**columns)), names
+        raise InputError(path, "rows", f"1 to {DEVICES_MAX} {row}s", f"{table.num_rows}")
+    numbers = {name: _numbers(path, table.column(name), name, row) for name in columns}
+    names = _names(path, table.column("name"), row) if "name" in header else None
+    return numbers, names
+
+
+def checked_column(
+    source: object, row: str, name: str, column: Float[np.ndarray, " rows"], *, strict: bool
+) -> Float[np.ndarray, " rows"]:
+    """Passes a column on if its values can be computed with, and names the first that cannot.
+
+    Args:
+        source: where it stands.
+        row: what a row is.
+        name: of the column.
+        column: its values.
+        strict: whether they need to be above 0 instead of at least 0.
+
+    Raises:
+        InputError: a value is not finite, too small or too large.
+    """
+    sign = column > 0.0 if strict else column >= 0.0
+    expected = f"a finite number {'above' if strict else 'of at least'} 0"
+    for good, wanted in (
+        (np.isfinite(column) & sign, expected),
+        (has_size(column), SIZE_EXPECTED),
+    ):
+        if not good.all():
+            at = int(np.argmin(good))
+            raise InputError(source, f"{row}[{at + 1}].{name}", wanted, float(column[at]))
+    return column
 
 
 def checked_fleet(source: object, fleet: Fleet) -> Fleet:
@@ -150,15 +198,7 @@ def checked_fleet(source: object, fleet: Fleet) -> Fleet:
     """
     for name, strict in (("alpha", True), ("capacity", False), ("A", True), ("B", False)):
         column = np.asarray(getattr(fleet, name))
-        sign = column > 0.0 if strict else column >= 0.0
-        _all_good(
-            source,
-            name,
-            column,
-            np.isfinite(column) & sign,
-            f"a finite number {'above' if strict else 'of at least'} 0",
-        )
-        _all_good(source, name, column, has_size(column), SIZE_EXPECTED)
+        checked_column(source, "device", name, column, strict=strict)
     return fleet
 
 
@@ -170,15 +210,7 @@ def file_exists(path: Path) -> bool:
         return False
 
 
-def _all_good(
-    source: object, name: str, column: np.ndarray, good: np.ndarray, expected: str
-) -> None:
-    if not good.all():
-        at = int(np.argmin(good))
-        raise InputError(source, f"device[{at + 1}].{name}", expected, float(column[at]))
-
-
-def _read_table(path: Path) -> Any:
+def _read_table(path: Path, columns: Sequence[str], row: str) -> Any:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -187,12 +219,14 @@ def _read_table(path: Path) -> Any:
     if not file_exists(path):
         raise InputError(path, "", "a file that exists", "none there")
     try:
-        return _read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
+        if path.suffix == ".csv":
+            return _read_csv(path, columns, row)
+        return parquet.read_table(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(path, "", f"a readable {path.suffix[1:]} file", f"{error}") from None
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(path: Path, columns: Sequence[str], row: str) -> Any:
     """The table; columns of numbers as such, so that a word in one is found out.
 
     Raises:
@@ -202,19 +236,19 @@ def _read_csv(path: Path) -> Any:
     from pyarrow import csv
 
     # Only an empty cell is empty: "nan" and "NULL" must not pass for one.
-    types: dict[str, Any] = dict.fromkeys(COLUMNS, pa.float64())
+    types: dict[str, Any] = dict.fromkeys(columns, pa.float64())
     numbers = csv.ConvertOptions(column_types={**types, "name": pa.string()}, null_values=[""])
     try:
         return csv.read_csv(path, convert_options=numbers)
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
-        words = csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
+        words = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
         table = csv.read_csv(path, convert_options=words)
-        for name in set(COLUMNS) & set(table.column_names):
+        for name in set(columns) & set(table.column_names):
             for at, cell in enumerate(table.column(name).to_pylist(), start=1):
                 if cell and not _is_number(cell):
-                    raise InputError(path, f"device[{at}].{name}", "a number", repr(cell)) from None
+                    raise InputError(path, f"{row}[{at}].{name}", "a number", repr(cell)) from None
         raise
 
 
@@ -226,12 +260,12 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _numbers(path: Path, column: Any, name: str) -> np.ndarray:
+def _numbers(path: Path, column: Any, name: str, row: str) -> np.ndarray:
     import pyarrow as pa
 
     if column.null_count:
         at = int(np.argmax(column.is_null().to_numpy()))
-        raise InputError(path, f"device[{at + 1}].{name}", "a number", "an empty cell")
+        raise InputError(path, f"{row}[{at + 1}].{name}", "a number", "an empty cell")
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
@@ -239,9 +273,9 @@ def _numbers(path: Path, column: Any, name: str) -> np.ndarray:
     return np.asarray(column.to_numpy(), dtype=np.float64)
 
 
-def _names(path: Path, column: Any) -> list[str]:
+def _names(path: Path, column: Any, row: str) -> list[str]:
     names = ["" if name is None else str(name) for name in column.to_pylist()]
     for at, name in enumerate(names, start=1):
         if not name.strip() or not name.isprintable():
-            raise InputError(path, f"device[{at}].name", "a line of text", repr(name))
+            raise InputError(path, f"{row}[{at}].name", "a line of text", repr(name))
     return names

@@ -7,8 +7,11 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edgepact.mechanisms.auction import Auction, Award
+from edgepact.mechanisms.auction_audit import AuctionAudit
 from edgepact.mechanisms.audit import Audit
 from edgepact.mechanisms.stackelberg import Game, Outcome, first_best, personalised
+from edgepact.scenario.auction import AuctionFile
 from edgepact.scenario.market import Market
 from edgepact.solvers.live import Quoted
 from edgepact.solvers.quotes import LEAST_SHARE
@@ -120,6 +123,48 @@ def audit_table(audit: Audit) -> Table:
     table.add_row(
         f"largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
         f"at least {audit.largest_gain_from_lying:.4g} credits",
+    )
+    return table
+
+
+def auction_table(read: AuctionFile, award: Award) -> RenderableType:
+    """Who wins and is paid what; of many bidders, the first winners."""
+    winners = np.flatnonzero(award.wins)
+    few = len(read.names) <= DEVICES_SHOWN
+    shown = np.arange(len(read.names)) if few else winners[:DEVICES_SHOWN]
+    sells = read.auction.sells
+    table = Table()
+    table.add_column("bidder")
+    for title in ("bid", "wins", "pays" if sells else "is paid", "beyond its bid"):
+        table.add_column(title, justify="right")
+    for at in shown:
+        wins, bid, payment = bool(award.wins[at]), read.bids[at], award.payments[at]
+        gain = (bid - payment if sells else payment - bid) if wins else 0.0
+        name = escape(read.names[at])
+        table.add_row(name, f"{bid:.4g}", "yes" if wins else "", f"{payment:.4f}", f"{gain:.4f}")
+    total = float(np.sum(award.payments))
+    title = (
+        f"{len(winners)} of {len(read.names)} bidders win and "
+        f"{'pay' if sells else 'are paid'} {total:.6g} credits"
+    )
+    if award.unit_price is not None and len(winners):
+        title += f", {float(award.unit_price):.6g} a unit of value"
+    rest = [] if few else [f"(the first {len(shown)} of {len(winners)} winners)"]
+    return Group(title, table, *rest)
+
+
+def auction_audit_table(auction: Auction, audit: AuctionAudit) -> Table:
+    """The audit of an auction in words."""
+    table = Table(title="Audit", title_justify="left")
+    table.add_column("question")
+    table.add_column("answer", justify="right")
+    limit = "cover what is sold" if auction.sells else "stay within the budget or the value bought"
+    table.add_row("nobody loses by taking part", _yes(audit.individually_rational))
+    table.add_row(f"payments {limit}", _yes(audit.budget_balanced))
+    table.add_row("a better bid never loses what a worse one wins", _yes(audit.monotone))
+    table.add_row(
+        f"largest gain from lying ({audit.lies_tried} lies of {audit.bidders_searched} bidders)",
+        f"{audit.largest_gain_from_lying:.4g} credits",
     )
     return table
 

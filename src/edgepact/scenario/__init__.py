@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgepact.scenario.toml import Table, load
 
-MECHANISMS = ("stackelberg", "contract")
+MECHANISMS = ("stackelberg", "contract", "auction")
 
 
 def mechanism_of(path: Path) -> str:

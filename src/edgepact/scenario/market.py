@@ -1,6 +1,5 @@
 """Files with `mechanism = "stackelberg"`: TOML in, a checked game out."""
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,11 @@ from edgepact.fleet import (
     DEVICES_MAX,
     Fleet,
     checked_fleet,
-    file_exists,
     read_fleet,
 )
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
-from edgepact.scenario.toml import Table, load, shown
+from edgepact.scenario.toml import Table, checked_names, load, shown, table_file
 
 LAYERS_MAX = 1000
 """Most layers of a model; real ones have tens."""
@@ -84,19 +82,11 @@ def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet,
     if "devices" in document:
         if "device" in document:
             raise InputError(path, "device", "either devices = FILE or [[device]]", "both")
-        file = path.parent / table.text("devices", "")
-        if not file_exists(file):
-            raise InputError(path, "devices", "a file that exists", f"no file {shown(str(file))}")
+        file = table_file(path, "devices", table.text("devices", ""))
         fleet, names = read_fleet(file)
     else:
         fleet, names = _listed_devices(path, table.raw("device", "[[device]] or devices = FILE"))
-    if names is None:
-        names = [f"device-{at + 1}" for at in range(len(fleet))]
-    if len(set(names)) < len(names):
-        repeated = Counter(names).most_common(1)[0][0]
-        expected = "names that differ"
-        raise InputError(path, "device.name", expected, f"{shown(repeated)} more than once")
-    return fleet, names
+    return fleet, checked_names(path, "device", names, len(fleet))
 
 
 def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:

@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,33 @@ class Table:
 
     def _field(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
+
+
+def table_file(path: Path, field: str, name: str) -> Path:
+    """A table that a file names, relative to itself.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = path.parent / name
+    if not file_exists(file):
+        raise InputError(path, field, "a file that exists", f"no file {shown(str(file))}")
+    return file
+
+
+def checked_names(path: Path, row: str, names: list[str] | None, rows: int) -> list[str]:
+    """Names that differ, numbered ones where there are none.
+
+    Raises:
+        InputError: a name comes twice.
+    """
+    if names is None:
+        return [f"{row}-{at + 1}" for at in range(rows)]
+    if len(set(names)) < len(names):
+        repeated = Counter(names).most_common(1)[0][0]
+        expected = "names that differ"
+        raise InputError(path, f"{row}.name", expected, f"{shown(repeated)} more than once")
+    return names
 
 
 def shown(value: Any) -> str:
