@@ -60,6 +60,33 @@ def games(
 
 
 @st.composite
+def ordered_games(draw: st.DrawFn, *, devices_max: int = 6, layers_max: int = 14) -> Game:
+    """Whole layers, and devices in one common order: later ones bear more for every layer.
+
+    They weigh their satisfaction more, or have less room, or need more for a layer; each of
+    the three may be the same for all.
+    """
+    size = draw(st.integers(1, devices_max))
+
+    def rising(low: float, high: float) -> np.ndarray:
+        if draw(st.booleans()):
+            return np.full(size, draw(numbers(low, high)))
+        return np.sort(draw(st.lists(numbers(low, high), min_size=size, max_size=size)))
+
+    capacity = rising(0.0, draw(st.sampled_from([14.0, 14.0, 200.0])))[::-1]
+    fleet = Fleet(rising(0.25, 60.0), capacity, rising(0.25, 1.5), rising(0.0, 1.5))
+    return Game(
+        fleet=fleet,
+        revenue=draw(numbers(0.0, 200.0)),
+        beta=draw(st.one_of(st.just(0.0), numbers(0.25, 12.0))),
+        price_min=0.0,
+        price_max=20.0,
+        layers_max=draw(st.integers(1, layers_max)),
+        satisfaction=FAMILIES[draw(st.sampled_from(sorted(FAMILIES)))],
+    )
+
+
+@st.composite
 def bids_and_values(
     draw: st.DrawFn, bidders_max: int = 7, common: bool | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

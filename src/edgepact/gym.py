@@ -4,9 +4,11 @@ Importing this module registers
 
 - `edgepact/Stackelberg-v0`: 20 rounds of pricing with a fleet of five drawn anew for
   each episode, continuous layers;
-- `edgepact/StackelbergInteger-v0`: the same with whole layers,
+- `edgepact/StackelbergInteger-v0`: the same with whole layers;
+- `edgepact/StackelbergClasses-v0`: a price for each of three classes of devices;
+- `edgepact/StackelbergLayers-v0`: a price for each layer, in order, with whole layers,
 
-both showing the last four rounds. `gymnasium.make("edgepact.gym:edgepact/Stackelberg-v0")`
+all showing the last four rounds. `gymnasium.make("edgepact.gym:edgepact/Stackelberg-v0")`
 imports it on the way. Any other `Problem` becomes an environment by `ProblemEnv(problem)`.
 
 Learners see past prices and answers and the reward, never a private value. The
@@ -23,6 +25,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.fleet import FleetPrior
+from edgepact.mechanisms.class_pricing import ClassPricing
+from edgepact.mechanisms.layer_pricing import LayerPricing
 from edgepact.mechanisms.pricing import RepeatedPricing
 from edgepact.problem import Payoff, Problem, State, flat_observation, observation_size
 
@@ -100,6 +104,28 @@ def stackelberg(
     return ProblemEnv(problem)
 
 
+def stackelberg_classes(*, integer: bool = False, window: int = 4, rounds: int = 20) -> ProblemEnv:
+    """Repeated pricing of phones, cameras and gateways, a price each.
+
+    Args:
+        integer: whether devices run whole layers.
+        window: rounds the server remembers.
+        rounds: length of an episode.
+    """
+    return ProblemEnv(ClassPricing(integer=integer, window=window, rounds=rounds))
+
+
+def stackelberg_layers(*, devices: int = 5, window: int = 4, rounds: int = 20) -> ProblemEnv:
+    """Repeated pricing with a schedule, a price for each layer, of fleets of the default prior.
+
+    Args:
+        devices: number of devices in a fleet.
+        window: rounds the server remembers.
+        rounds: length of an episode.
+    """
+    return ProblemEnv(LayerPricing(devices=devices, window=window, rounds=rounds))
+
+
 def _reset(problem: Problem, key: PRNGKeyArray) -> tuple[State, Float[Array, " features"]]:
     state = problem.reset(key)
     return state, flat_observation(problem, state)
@@ -118,4 +144,10 @@ gymnasium.register(
     id="edgepact/StackelbergInteger-v0",
     entry_point="edgepact.gym:stackelberg",
     kwargs={"integer": True},
+)
+gymnasium.register(
+    id="edgepact/StackelbergClasses-v0", entry_point="edgepact.gym:stackelberg_classes"
+)
+gymnasium.register(
+    id="edgepact/StackelbergLayers-v0", entry_point="edgepact.gym:stackelberg_layers"
 )

@@ -15,7 +15,12 @@ from edgepact.fleet import FleetPrior
 from edgepact.gym import ProblemEnv
 from edgepact.mechanisms.pricing import RepeatedPricing
 
-IDS = ("edgepact/Stackelberg-v0", "edgepact/StackelbergInteger-v0")
+IDS = (
+    "edgepact/Stackelberg-v0",
+    "edgepact/StackelbergInteger-v0",
+    "edgepact/StackelbergClasses-v0",
+    "edgepact/StackelbergLayers-v0",
+)
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -73,8 +78,9 @@ def _played(policy: Callable[[np.ndarray], np.ndarray], episodes: int = 20) -> t
     return float(np.mean(utilities)), float(np.mean(best))
 
 
-def test_an_episode_has_its_rounds_and_no_utility_beats_the_best() -> None:
-    env = gymnasium.make(f"edgepact.gym:{IDS[1]}")
+@pytest.mark.parametrize("name", IDS[1:])
+def test_an_episode_has_its_rounds_and_no_utility_beats_the_best(name: str) -> None:
+    env = gymnasium.make(f"edgepact.gym:{name}")
     env.reset(seed=3)
     env.action_space.seed(3)
     over, rounds = False, 0

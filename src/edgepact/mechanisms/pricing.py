@@ -29,7 +29,8 @@ class History(eqx.Module):
     """The last rounds, the latest first; rounds not yet played hold zeros.
 
     Attributes:
-        price: posted price on the scale of actions, [-1, 1].
+        price: what was posted on the scale of actions, [-1, 1]: a price, or one for
+            each layer.
         layers: the devices' answers as shares of the model's layers.
         played: 1 where the round was played, else 0.
         present: 1 where the device took part in the round, else 0; None of a fleet
@@ -37,16 +38,17 @@ class History(eqx.Module):
         here: 1 where the device is there now, else 0; None likewise.
     """
 
-    price: Float[Array, " rounds"]
+    price: Float[Array, "rounds *prices"]
     layers: Float[Array, "rounds devices"]
     played: Float[Array, " rounds"]
     present: Float[Array, "rounds devices"] | None = None
     here: Float[Array, " devices"] | None = None
 
     @staticmethod
-    def empty(rounds: int, devices: int) -> "History":
-        """A history of which nothing was played."""
-        return History(jnp.zeros(rounds), jnp.zeros((rounds, devices)), jnp.zeros(rounds))
+    def empty(rounds: int, devices: int, prices: tuple[int, ...] = ()) -> "History":
+        """A history of which nothing was played; `prices` is the shape of what is posted."""
+        posted = jnp.zeros((rounds, *prices))
+        return History(posted, jnp.zeros((rounds, devices)), jnp.zeros(rounds))
 
     @staticmethod
     def of_changing(rounds: int, here: Bool[Array, " devices"]) -> "History":
@@ -56,7 +58,9 @@ class History(eqx.Module):
         absent = jnp.zeros((rounds, devices))
         return replace(nothing, present=absent, here=here.astype(absent.dtype))
 
-    def remember(self, price: Float[Array, ""], layers: Float[Array, " devices"]) -> "History":
+    def remember(
+        self, price: Float[Array, "*prices"], layers: Float[Array, " devices"]
+    ) -> "History":
         """Puts a round in front; the oldest drops out."""
         return History(
             jnp.concatenate([price[None], self.price[:-1]]),

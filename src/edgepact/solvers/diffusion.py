@@ -205,7 +205,8 @@ class Diffusion(Solver):
             its critics is drawn to prices that they have not understood yet.
         learning_updates: gradient steps over which it falls.
         exploration_rounds: rounds over which uniform exploration fades.
-        exploration_floor: share of actions that stay uniform for ever.
+        exploration_floor: share of actions that stay uniform for ever, of several
+            components in one of them at least.
         jitter: standard deviation of the noise on the other actions played.
         smoothing: rate of the moving average of weights that decides.
     """
@@ -296,8 +297,11 @@ class Diffusion(Solver):
     ) -> DiffusionLearner:
         constants = chain(self.schedule, self.steps)
         memory = learner.memory
+        # Components are explored each by itself: once the decision is good, an action that is
+        # random in all of them is far from it and tells little of what is around it.
+        floor = 1.0 - (1.0 - self.exploration_floor) ** (1.0 / problem.action_size)
         fading = jnp.exp(-memory.rounds / self.exploration_rounds)
-        uniform_share = self.exploration_floor + (1.0 - self.exploration_floor) * fading
+        uniform_share = floor + (1.0 - floor) * fading
 
         def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array, Array]:
             of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
@@ -306,7 +310,8 @@ class Diffusion(Solver):
             drawn = sample(learner.denoiser, constants, of_draw, observation, size, self.sampling)
             drawn = jnp.clip(drawn + self.jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
             uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
-            action = jnp.where(jax.random.bernoulli(of_choice, uniform_share), uniform, drawn)
+            explored = jax.random.bernoulli(of_choice, uniform_share, (size,))
+            action = jnp.where(explored, uniform, drawn)
             after, payoff = play(problem, of_step, state, action)
             shown = problem.best_action(state) if self.mode == "expert" else jnp.zeros_like(action)
             return after, observation, action, payoff.reward, shown
