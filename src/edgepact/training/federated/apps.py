@@ -24,10 +24,13 @@ from typing import Any
 from edgepact.errors import InputError, MarketError
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.engagement import PrivateCost
-from edgepact.training.federated.flower import Context, FlowerTransport, Grid, ServerApp, client_app
-from edgepact.training.federated.run import Trained, TrainConfig, train_over
+from edgepact.training.federated.flower import FlowerTransport, client_app
+from edgepact.training.federated.run import TrainConfig, Trained, train_over
 from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task import TaskConfig, read_data, task_of
+
+from flwr.app import Context  # isort: skip
+from flwr.serverapp import Grid, ServerApp  # isort: skip
 
 GATHER_TIMEOUT_S = 600.0
 """How long the server waits for its first clients."""

@@ -32,8 +32,9 @@ FIELDS, WEIGHTS, RESIDUAL, MEMORY = "fields", "weights", "residual", "memory"
 HELLO = "query.hello"
 _TYPES = {QUESTION: "query.question", TRAIN: "train"}
 
-HELLO_TIMEOUT_S = 120.0
-"""How long a client may take to say its name; the first one waits for Ray to start."""
+HELLO_TIMEOUT_S = 600.0
+"""How long a client may take to say its name; the first one waits for Ray, which on a busy machine
+takes minutes to start."""
 
 WORKERS_MAX = 64
 OBJECT_STORE_BYTES = 256 * 2**20
