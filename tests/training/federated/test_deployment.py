@@ -89,7 +89,7 @@ def running(*command: str, log: Path, env: dict[str, str]) -> Iterator[subproces
 @pytest.mark.slow
 def test_superlink_and_supernodes_train_over_tls(tmp_path: Path) -> None:
     tls = certificate(tmp_path)
-    control, fleet, runtime = free_port(), free_port(), free_port()
+    port = free_port()
     home, out, app = tmp_path / "home", tmp_path / "out", tmp_path / "app"
     home.mkdir()
     shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"))
@@ -98,7 +98,7 @@ def test_superlink_and_supernodes_train_over_tls(tmp_path: Path) -> None:
 default = "test"
 
 [superlink.test]
-address = "127.0.0.1:{control}"
+address = "127.0.0.1:{port}"
 root-certificates = "{tls["certificate"]}"
 """
     )
@@ -117,16 +117,14 @@ root-certificates = "{tls["certificate"]}"
         "--ssl-ca-certfile", str(tls["certificate"]),
         "--ssl-certfile", str(tls["certificate"]),
         "--ssl-keyfile", str(tls["key"]),
-        "--control-api-address", f"127.0.0.1:{control}",
-        "--fleet-api-address", f"127.0.0.1:{fleet}",
-        "--port", str(runtime),
+        "--port", str(port),
         "--disable-runtime-dependency-installation",
     )  # fmt: skip
 
     def node(number: int) -> list[str]:
         return [
             str(SCRIPTS / "flower-supernode"),
-            "--superlink", f"127.0.0.1:{fleet}",
+            "--superlink", f"127.0.0.1:{port}",
             "--root-certificates", str(tls["certificate"]),
             "--port", str(free_port()),
             "--node-config", f'partition-id={number} data="samples" psi=2.0',
