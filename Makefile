@@ -21,7 +21,7 @@ $(VENV)/base: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/base
-	$(PIP_INSTALL) -e '.[dev,grpc]'
+	$(PIP_INSTALL) -e '.[dev,grpc,federated]'
 	touch $@
 
 $(VENV)/docs: $(VENV)/base
@@ -58,4 +58,4 @@ docs: $(VENV)/docs ## the documentation as HTML in docs/_build
 	$(BIN)/sphinx-build -W -b html docs docs/_build
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) docs/_build edgepact-run* study-*
+	rm -rf $(VENV) docs/_build edgepact-run* edgepact-train* study-*

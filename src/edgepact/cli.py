@@ -768,7 +768,7 @@ def train(
     from dataclasses import replace
 
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.run import TrainConfig
+    from edgepact.training.federated.run import TrainConfig, expect_ready
     from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 
@@ -789,8 +789,10 @@ def train(
         out=out or Path("edgepact-train"),
         workers=workers,
     )
+    config = config.smoke() if smoke else config
+    expect_ready(config)
     with progress_bar("train together", enabled=not as_json) as advance:
-        trained = train_together(config.smoke() if smoke else config, advance)
+        trained = train_together(config, advance)
     if as_json:
         _print_json(trained.as_json())
         return

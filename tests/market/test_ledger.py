@@ -15,7 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError, MarketError
-from edgepact.market.ledger import SERVER, Job, JobState, Ledger, Settlement, account_of
+from edgepact.market.ledger import (
+    SERVER,
+    Job,
+    JobState,
+    Ledger,
+    Settlement,
+    Work,
+    account_of,
+)
 
 DEVICES = ("cam-1", "cam-2")
 LAYERS = {"cam-1": 3, "cam-2": 0}
@@ -339,3 +347,44 @@ def test_killed_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
             again = ledger.settle(job(name=str(acknowledged[0]), content=b"x" * 32))
             assert again.repeated
             acknowledged = paid
+
+
+def work(device: str = "cam-1", microcredits: int = 7, content: bytes = b"x") -> Work:
+    return Work(
+        device=device,
+        job="1-a",
+        round=1,
+        microcredits=microcredits,
+        digest=content.ljust(32, b"."),
+    )
+
+
+def test_work_is_paid_its_own_price_once(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        for _ in range(2):  # all of it may be said again
+            ledger.admit("cam-1")
+            ledger.open_work_round(1, model="m")
+        first, again = ledger.pay_work(work()), ledger.pay_work(work())
+        assert (first.paid_microcredits, first.repeated, again.repeated) == (7, False, True)
+        for other in (work(microcredits=8), work(content=b"y")):
+            with pytest.raises(MarketError, match="something else"):
+                ledger.pay_work(other)
+        ledger.close_round(1)
+        assert ledger.pay_work(work()).repeated
+        ledger.admit("cam-2")
+        with pytest.raises(MarketError, match="closed"):
+            ledger.pay_work(work("cam-2"))
+        assert ledger.totals() == (7, 7)
+        assert ledger.balances() == {SERVER: -7, account_of("cam-1"): 7, account_of("cam-2"): 0}
+
+
+def test_a_round_of_images_is_no_round_of_work(ledger: Ledger) -> None:
+    with pytest.raises(MarketError, match="another kind"):
+        ledger.open_work_round(1, model="m")
+
+
+def test_nobody_can_enrol_as_an_admitted_device(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        ledger.admit("cam-1")
+        with pytest.raises(MarketError, match="has enrolled as"):
+            ledger.enrol("once", "cam-1")

@@ -68,7 +68,7 @@ def test_what_was_ordered_is_accepted(rate: float, scale: float, seed: int) -> N
     assert accepted.payload_bytes == len(payload) <= 4 * SIZE * rate + 64
     decoded = at_rate(rate).decode(payload, SIZE)
     assert np.linalg.norm(accepted.vector) <= BOUNDS.norm_max * (1 + 1e-5)
-    shortened = min(1.0, BOUNDS.norm_max / max(float(np.linalg.norm(decoded)), 1e-9))
+    shortened = min(1.0, BOUNDS.norm_max / max(float(np.linalg.norm(decoded.astype(float))), 1e-9))
     assert accepted.vector == pytest.approx(decoded * shortened, rel=1e-4, abs=1e-4)
 
 

@@ -15,24 +15,21 @@ own comes from its SuperNode's `--node-config` and reaches nobody else:
 The server's own settings are `out`, the folder of the run, and whatever `edgepact train` knows.
 """
 
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import InputError
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.engagement import PrivateCost
-from edgepact.training.federated.flower import Context, FlowerTransport, Grid, ServerApp, client_app
+from edgepact.training.federated.flower import FlowerTransport, client_app
 from edgepact.training.federated.run import TrainConfig, Trained, train_over
 from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task import TaskConfig, read_data, task_of
 
-GATHER_TIMEOUT_S = 600.0
-"""How long the server waits for its first clients."""
-
-POLL_S = 1.0
+from flwr.app import Context  # isort: skip
+from flwr.serverapp import Grid, ServerApp  # isort: skip
 
 
 def train_config(run: Mapping[str, Any]) -> TrainConfig:
@@ -112,11 +109,6 @@ def main(grid: Grid, context: Context) -> None:
     """Waits for the clients, plays the rounds, writes the folder."""
     config = train_config(context.run_config)
     transport = FlowerTransport(grid, simulated=False)
-    deadline = time.monotonic() + GATHER_TIMEOUT_S
-    while len(transport.clients()) < config.clients:
-        if time.monotonic() > deadline:
-            found = len(transport.clients())
-            raise MarketError(f"{found} of {config.clients} clients came in {GATHER_TIMEOUT_S:g} s")
-        time.sleep(POLL_S)
+    transport.gather(config.clients)
     trained: Trained = train_over(config, lambda serve: serve(transport))
     print(f"edgepact: {trained.history[-1].number} rounds, accuracy {trained.accuracy:.4f}")

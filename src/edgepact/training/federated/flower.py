@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,8 +33,14 @@ FIELDS, WEIGHTS, RESIDUAL, MEMORY = "fields", "weights", "residual", "memory"
 HELLO = "query.hello"
 _TYPES = {QUESTION: "query.question", TRAIN: "train"}
 
-HELLO_TIMEOUT_S = 120.0
-"""How long a client may take to say its name; the first one waits for Ray to start."""
+HELLO_TIMEOUT_S = 600.0
+"""How long a client may take to say its name; the first one waits for Ray, which on a busy machine
+takes minutes to start."""
+
+GATHER_TIMEOUT_S = 600.0
+"""How long the server waits for its first clients."""
+
+GATHER_POLL_S = 0.2
 
 WORKERS_MAX = 64
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -84,6 +91,19 @@ class FlowerTransport:
     def __init__(self, grid: Grid, *, simulated: bool) -> None:
         self.grid, self.simulated = grid, simulated
         self._nodes: dict[str, int] = {}
+
+    def gather(self, count: int) -> None:
+        """Waits until so many clients are there: nodes come after the server has started.
+
+        Raises:
+            MarketError: they did not come.
+        """
+        deadline = time.monotonic() + GATHER_TIMEOUT_S
+        while len(self.clients()) < count:
+            if time.monotonic() > deadline:
+                found = len(self._nodes)
+                raise MarketError(f"{found} of {count} clients came in {GATHER_TIMEOUT_S:g} s")
+            time.sleep(GATHER_POLL_S)
 
     def clients(self) -> Sequence[str]:
         """Names of the nodes that are there just now."""
@@ -156,7 +176,9 @@ def simulate(
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         try:
-            serve(FlowerTransport(grid, simulated=True))
+            transport = FlowerTransport(grid, simulated=True)
+            transport.gather(fleet.clients)
+            serve(transport)
             done.append(True)
         except Exception as error:
             failed.append(error)

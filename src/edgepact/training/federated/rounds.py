@@ -41,8 +41,8 @@ from edgepact.training.federated.transport import Reply, Request, Transport, fai
 
 ROUNDS_MAX = 1000
 CLIENTS_MAX = 1000
-SILENT_ROUNDS_MAX = 3
-"""After so many rounds in which nobody answered the run ends with an error."""
+SILENT_TRIES_MAX = 3
+"""A round in which nobody answers is none: it is tried again, so often at most."""
 
 
 @runtime_checkable
@@ -203,7 +203,7 @@ def play(
         report: told of each finished and paid round.
 
     Raises:
-        MarketError: nobody answered for several rounds, or the ledger is another run's.
+        MarketError: nobody answered, several times in a row, or the ledger is another run's.
         InputError: a mechanism engaged somebody it may not, or beyond the budget.
     """
     _settle_last(books, progress, model)
@@ -212,13 +212,15 @@ def play(
             engagement.observe(finished)
     silent = 0
     while progress.round < config.rounds:
-        progress, failure = _next(progress, transport, engagement, aggregate, task, config)
-        finished = progress.history[-1]
-        silent = 0 if finished.answered else silent + 1
-        if silent == SILENT_ROUNDS_MAX:
-            raise MarketError(
-                f"no client answered in {silent} rounds ({failure or 'none to be found'})"
-            )
+        following, failure = _next(progress, transport, engagement, aggregate, task, config)
+        finished = following.history[-1]
+        if not finished.answered:
+            silent += 1
+            if silent == SILENT_TRIES_MAX:
+                found = failure or "none to be found"
+                raise MarketError(f"no client answered, {silent} times in a row ({found})")
+            continue
+        silent, progress = 0, following
         keep(progress)
         pay(books, finished, model)
         if isinstance(engagement, Learning):

@@ -277,6 +277,17 @@ def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: 
     return _written(replace(trained, types=_take_up(fleet, trained.history)))
 
 
+def expect_ready(config: TrainConfig) -> None:
+    """Finds out what is missing before anything is started.
+
+    Raises:
+        MissingExtraError, InputError: as `train`.
+    """
+    _simulation()
+    _contract_of(config)
+    read_data(config.task)
+
+
 Reach = Callable[[Callable[[Transport], None]], None]
 """Calls what it is given with a transport to the clients, and returns when that is done."""
 

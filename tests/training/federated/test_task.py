@@ -1,0 +1,54 @@
+"""The task on the images of the package: who holds what, one program for all, a true accuracy."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepact.errors import InputError
+from edgepact.training.fashion_mnist import LABELS
+from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
+
+CONFIG = TaskConfig(
+    data=SAMPLES,
+    layers=1,
+    public_images=40,
+    warm_up_steps=4,
+    test_images=60,
+    steps=8,
+    batch=16,
+    learning_rate=3e-3,
+)
+
+
+def test_images_are_held_once_and_all_classes_are_tested() -> None:
+    data = read_data(CONFIG)
+    assert [len(part) for part in data] == [200, 40, 60]
+    assert np.bincount(data.test.labels).tolist() == [6] * len(LABELS)
+    rows = [image.tobytes() for part in data for image in part.images]
+    assert len(set(rows)) == len(rows)
+
+
+def test_training_repeats_itself_and_learns() -> None:
+    task = task_of(CONFIG)
+    weights = task.start()
+    assert weights.shape == (task.size,)
+    once, again, other = (task.train(weights, task.data.shared, seed=[seed]) for seed in (1, 1, 2))
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, other)
+    few = task.train(weights, task.data.shared.first(3), seed=[1])  # the same shapes
+    assert np.isfinite(few).all()
+    for seed in range(4):
+        once = task.train(once, task.data.shared, seed=[seed])
+    assert task.accuracy(once) > task.accuracy(weights)
+    assert 60 * task.accuracy(once) == pytest.approx(round(60 * task.accuracy(once)))
+
+
+def test_what_is_out_of_range_or_missing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="steps"):
+        replace(CONFIG, steps=0)
+    with pytest.raises(InputError, match="dataset-fashion-mnist"):
+        read_data(replace(CONFIG, data=str(tmp_path)))
+    with pytest.raises(InputError, match="public_images"):
+        read_data(replace(CONFIG, public_images=240))
