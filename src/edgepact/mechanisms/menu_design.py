@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract import Contract
+from edgepact.mechanisms.ironing import ironed, virtual_cost
 from edgepact.mechanisms.quality import Log1p, Saturating
 from edgepact.problem import Payoff, Problem
 
@@ -428,37 +429,6 @@ def action_of(shares: Float[Array, " types"]) -> Float[Array, " types"]:
     """The inverse of `shares_of`."""
     step = jnp.maximum(jnp.diff(shares, prepend=jnp.zeros(1)), 0.0)
     return jnp.clip(jnp.log1p(step * np.expm1(2.0 * SPAN)) / SPAN - 1.0, -1.0, 1.0)
-
-
-def virtual_cost(
-    psi: Float[Array, " types"], probability: Float[Array, " types"]
-) -> Float[Array, " types"]:
-    """What a unit of c of each type costs the principal, the rents of better types included.
-
-    Types in order of falling cost, as in `contract.virtual_cost`.
-    """
-    better = jnp.cumsum(probability[::-1])[::-1] - probability
-    # The last type has nobody above it; rounding would leave something.
-    better = better.at[-1].set(0.0)
-    drop = psi - jnp.concatenate([psi[1:], psi[-1:]])
-    return psi + drop * better / probability
-
-
-def ironed(phi: Float[Array, " types"], weight: Float[Array, " types"]) -> Float[Array, " types"]:
-    r"""The falling numbers closest to phi: isotonic regression, O(K^3) and without a loop.
-
-    $\tilde\varphi_k = \min_{i \le k} \max_{j \ge k}$ of the weighted mean over $i \dots j$.
-    """
-    size = phi.shape[0]
-    at = np.arange(size)
-    # Sums of every stretch, each by itself: differences of running sums would lose small types.
-    inside = (at[:, None, None] <= at) & (at <= at[None, :, None])
-    total = jnp.sum(jnp.where(inside, weight, 0.0), axis=-1)
-    mean = jnp.sum(jnp.where(inside, weight * phi, 0.0), axis=-1)
-    mean = mean / jnp.where(total > 0, total, 1.0)
-    ends = jnp.where(at[:, None] <= at, mean, -jnp.inf)
-    highest = jax.lax.cummax(ends, axis=1, reverse=True)
-    return jnp.diagonal(jax.lax.cummin(highest, axis=0))
 
 
 def broken_promises(

@@ -29,6 +29,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
+from edgepact.mechanisms.ironing import better, ironed, virtual_cost
 from edgepact.mechanisms.takeup import TakeUp, frequencies, told_apart
 from edgepact.solvers.quoting import Constants, dense, silu
 
@@ -160,27 +161,27 @@ def context(weights: Weights, scene: Scene) -> Float[Array, "*batch context"]:
     after = xp.concat([psi[..., 1:], psi[..., -1:]], axis=-1)
     drop = exists * (psi - after) / psi
     share = xp.maximum(scene.estimate, 1e-6)
-    better = xp.flip(xp.cumulative_sum(xp.flip(scene.estimate, axis=-1), axis=-1), axis=-1)
-    better = better - scene.estimate
-    # What the estimate by itself would say, before any ironing.
-    alone = 1.0 / (1.0 + drop * better / share)
+    rarer = better(scene.estimate)
+    # What the best menu would be if the estimate were exact: a hint that the network weighs
+    # against how much was seen, and by which devices. Padding, at the first cost, changes nothing.
+    weight = xp.where(exists > 0, share, 1e-9)
+    alone = virtual_cost(psi, weight)
+    hint = exists * psi / ironed(alone, weight)
     rows = xp.concat(
         [
             exists,
             drop,
             xp.log(psi / psi[..., -1:]) / 3.0,
             exists * xp.sqrt(share),
-            better,
-            exists * alone,
-            exists * xp.log(drop * better / share + 0.01) / 5.0,
+            rarer,
+            hint,
+            exists * xp.log(drop * rarer / share + 0.01) / 5.0,
             exists / xp.sqrt(1.0 + scene.apart),
         ],
         axis=-1,
     )
     number = xp.sum(exists, axis=-1)
-    whole = xp.stack(
-        [number / TYPES, 1.0 / number, 1.0 / xp.sqrt(1.0 + scene.devices)], axis=-1
-    )
+    whole = xp.stack([number / TYPES, 1.0 / number, 1.0 / xp.sqrt(1.0 + scene.devices)], axis=-1)
     x = xp.concat([rows, whole], axis=-1).astype(weights["context_in"][1].dtype)
     x = silu(dense(weights["context_in"], x))
     return x + silu(dense(weights["context_out"], x))

@@ -22,7 +22,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from edgepact.mechanisms.menu_design import Instance, InstancePrior, Worth, ironed, virtual_cost
+from edgepact.mechanisms.ironing import ironed, virtual_cost
+from edgepact.mechanisms.menu_design import Instance, InstancePrior, Worth
 from edgepact.mechanisms.takeup import TakeUp, frequencies, told_apart
 from edgepact.solvers import menus
 from edgepact.solvers.diffusion import chain
@@ -52,10 +53,10 @@ class Course:
     """
 
     populations: int = 20_000
-    pools: int = 6
+    pools: int = 8
     batch: int = 256
-    updates: int = 24_000
-    expert_share: float = 0.35
+    updates: int = 16_000
+    expert_share: float = 0.3
     rate: float = 2e-3
     draws: int = 2
     told: float = 0.3
@@ -214,11 +215,7 @@ def train_policy(
 
 def best_prices(pool: Pool) -> Float[Array, "populations types"]:
     """Ironed virtual costs for the true frequencies."""
-
-    def one(psi: Array, p: Array) -> Array:
-        return ironed(virtual_cost(psi, p), p)
-
-    return jax.vmap(one)(pool.scene.psi, pool.probability)
+    return ironed(virtual_cost(pool.scene.psi, pool.probability), pool.probability)
 
 
 def share_earned(
