@@ -1,9 +1,12 @@
 """Hypothesis strategies: random games and fleets, ordinary and nasty ones."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
 from edgepact.fleet import SIZE_MIN, Fleet
+from edgepact.mechanisms.quality import Log1p, Saturating
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
 
@@ -57,3 +60,20 @@ def games(
         satisfaction=FAMILIES[family or draw(st.sampled_from(sorted(FAMILIES)))],
         outside_option=draw(st.booleans()) if outside_option is None else outside_option,
     )
+
+
+@st.composite
+def contract_terms(draw: st.DrawFn, *, sizes: tuple[int, ...] = (1, 2, 3, 6)) -> dict[str, Any]:
+    """What makes a `Contract` with bounds and nothing else, ordinary and nasty ones."""
+    size = draw(st.sampled_from(sizes))
+    psi = draw(st.lists(numbers(0.25, 6.0), min_size=size, max_size=size))
+    p = np.array(draw(st.lists(st.floats(0.01, 1.0), min_size=size, max_size=size)))
+    scale = draw(numbers(0.25, 20.0))
+    saturating = Saturating(scale=scale, rate=draw(st.sampled_from([0.25, 1.0, 3.0])))
+    return {
+        "psi": np.array(psi),
+        "probability": p / p.sum(),
+        "value": draw(st.sampled_from([Log1p(scale=scale), saturating])),
+        "cost": draw(st.sampled_from(["linear", "quadratic"])),
+        "quality_max": draw(numbers(0.25, 20.0)),
+    }

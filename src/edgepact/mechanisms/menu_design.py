@@ -179,7 +179,8 @@ class InstancePrior(eqx.Module):
         spread: range of the natural logarithm of the dearest cost over the cheapest; uniform.
         concentration: range of the Dirichlet distribution's parameter, common to all types: small
             ones give a few frequent types, large ones equal frequencies.
-        quality_max: range; the value function bends at qualities of 1.
+        quality_max: range where V is log1p; V bends at qualities of 1.
+        saturating_max: range where V saturates, which by 5 it has done.
         top: range of the share of `quality_max` that the cheapest type would deliver if costs
             were public; uniform. Above 1 the bound is reached.
         least: share of all devices that is spread evenly over types, so that each occurs.
@@ -188,6 +189,7 @@ class InstancePrior(eqx.Module):
     spread: tuple[float, float] = eqx.field(static=True, default=(0.2, 2.5))
     concentration: tuple[float, float] = eqx.field(static=True, default=(0.3, 10.0))
     quality_max: tuple[float, float] = eqx.field(static=True, default=(0.5, 20.0))
+    saturating_max: tuple[float, float] = eqx.field(static=True, default=(0.5, 3.0))
     top: tuple[float, float] = eqx.field(static=True, default=(0.3, 1.3))
     least: float = eqx.field(static=True, default=0.01)
 
@@ -204,8 +206,13 @@ class InstancePrior(eqx.Module):
         keys = jax.random.split(key, 7)
         places = jnp.sort(jax.random.uniform(keys[0], (types,)))[::-1]
         psi = jnp.exp(_uniform(keys[1], self.spread) * (places - places[-1]))
-        quality_max = jnp.exp(_uniform(keys[2], tuple(np.log(self.quality_max).tolist())))
         saturates = jax.random.bernoulli(keys[3]).astype(psi.dtype)
+        low, high = jnp.where(
+            saturates > 0,
+            jnp.log(np.array(self.saturating_max)),
+            jnp.log(np.array(self.quality_max)),
+        )
+        quality_max = jnp.exp(jax.random.uniform(keys[2], minval=low, maxval=high))
         quadratic = jax.random.bernoulli(keys[4]).astype(psi.dtype)
         wanted = _uniform(keys[5], self.top) * quality_max
         # V'(wanted) = psi_K c'(wanted) gives the scale of V.

@@ -53,9 +53,9 @@ class Course:
     """
 
     populations: int = 20_000
-    pools: int = 8
+    pools: int = 6
     batch: int = 256
-    updates: int = 16_000
+    updates: int = 12_000
     expert_share: float = 0.3
     rate: float = 2e-3
     draws: int = 2
@@ -116,9 +116,10 @@ def make_pool(seed: int, course: Course, number: int | None = None) -> Pool:
     p = exists * np.exp(weight - np.max(np.where(exists > 0, weight, -np.inf), axis=1)[:, None])
     p = (1.0 - prior.least) * p / p.sum(axis=1)[:, None] + prior.least * exists / types[:, None]
 
-    quality_max, top = log_uniform(prior.quality_max), uniform(prior.top)
     saturates, quadratic = (rng.uniform(size=(2, size)) < 0.5).astype(float)
-    wanted = top * quality_max
+    bounds = (log_uniform(prior.saturating_max), log_uniform(prior.quality_max))
+    quality_max = np.where(saturates > 0, *bounds)
+    wanted = uniform(prior.top) * quality_max
     slope = np.where(saturates > 0, np.exp(-wanted), 1.0 / (1.0 + wanted))
     scale = np.where(quadratic > 0, 2.0 * wanted, 1.0) / slope
 
