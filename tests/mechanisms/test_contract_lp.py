@@ -31,10 +31,11 @@ GAMBLE = wide([[3.0, 0.02], [1.0, 0.4], [2.2, 0.02]], [0.4, 0.3, 0.3])
 
 
 @settings(max_examples=15)
-@given(contract_terms(), st.sampled_from([None, 0.5]), st.sampled_from([0.0, 0.3]))
+@given(contract_terms(), st.sampled_from([(None, 0.0), (None, 0.3), (0.5, 0.0)]))
 def test_one_dimension_is_the_optimal_menu(
-    terms: dict[str, Any], budget: float | None, fixed: float
+    terms: dict[str, Any], limits: tuple[float | None, float]
 ) -> None:
+    budget, fixed = limits
     plain = Contract(**terms, budget=budget, participation_cost=fixed)
     same = {name: each for name, each in terms.items() if name not in ("psi", "cost")}
     one = WideContract(
@@ -66,6 +67,18 @@ def test_promises_are_kept_and_first_best_is_above(seed: int, types: int) -> Non
     assert found.profit <= first_best_profit(contract) * (1 + 1e-5) + 1e-9
     assert found.sure_profit is not None
     assert found.sure_profit <= found.profit * (1 + 1e-6) + 1e-9
+
+
+def test_drawing_who_takes_part_spends_a_budget_better_than_cutoffs() -> None:
+    # The budget buys the one type's whole quality from a part of the devices only.
+    terms: dict = {"value": Log1p(scale=2.0), "budget": 0.2, "participation_cost": 0.3}
+    psi, p = np.array([1.0]), np.array([1.0])
+    plain = Contract(psi=psi, probability=p, **terms)
+    sure = profit(plain, optimal_menu(plain))
+    found = lottery_menu(WideContract(psi=psi[:, None], costs=("linear",), probability=p, **terms))
+    assert sure == 0.0
+    assert found.profit > 0.01
+    assert found.lotteries
 
 
 def test_a_gamble_deters() -> None:

@@ -241,6 +241,14 @@ def first_best_profit(
     return _profit(contract, outcomes, chance, np.diagonal(_own(outcomes, chance)))
 
 
+def linear_program_menu(contract: WideContract, grid: int) -> float:
+    """Profit of the menu of one linear program over a grid, without refinement; credits."""
+    outcomes, chance = _refined(contract, grid, 0, honest=True)
+    reward = _cheapest(_own(outcomes, chance))
+    assert reward is not None
+    return _profit(contract, outcomes, chance, reward)
+
+
 def _refined(
     contract: WideContract, size: int, refinements: int, *, honest: bool
 ) -> tuple[_Grid, Float[np.ndarray, "types items"]]:

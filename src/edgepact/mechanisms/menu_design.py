@@ -316,7 +316,9 @@ class MenuDesign(Problem):
 
         def before(key: PRNGKeyArray) -> tuple[Array, Array]:
             of_belief, of_answers = jax.random.split(key)
-            believed = self._prior().frequencies(of_belief, self.types)
+            # Evenly distributed over all frequencies there are.
+            odds = jax.random.exponential(of_belief, (self.types,))
+            believed = 0.99 * odds / jnp.sum(odds) + 0.01 / self.types
             quality = replace(instance, probability=believed).optimal_quality()
             offer = _Offer(quality, instance.rewards(quality))
             return quality / instance.quality_max, self._taken(of_answers, instance, offer)
@@ -379,9 +381,6 @@ class MenuDesign(Problem):
         both = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
         most = instance.worth.at(instance.quality_max)
         return _Offer(instance.quality_max * both[: self.types], most * both[self.types :])
-
-    def _prior(self) -> InstancePrior:
-        return self.instances if isinstance(self.instances, InstancePrior) else InstancePrior()
 
     def _taken(self, key: PRNGKeyArray, instance: Instance, offer: _Offer) -> Array:
         """Shares of the devices by item, those of a shared item at its first type."""

@@ -49,16 +49,17 @@ def take_up_of(contract: Contract, menus: list[Menu], taken: list[np.ndarray]) -
         InputError: lengths that differ, or negative counts.
     """
     order = np.argsort(-contract.psi, kind="stable")
-    counts = np.array([np.asarray(each, float) for each in taken]).reshape(len(taken), -1)
-    if len(menus) != len(taken) or (len(taken) and counts.shape[1] != len(order)):
-        expected = f"{len(menus)} menus with {len(order)} counts each"
+    shape = (len(menus), len(order))
+    if not menus and not taken:
+        return TakeUp(np.zeros(shape), np.ones(shape))
+    counts = np.array([np.asarray(each, float) for each in taken])
+    if counts.shape != shape:
+        expected = f"{shape[0]} menus with {shape[1]} counts each"
         raise InputError("take-up", "taken", expected, f"{counts.shape}")
     if not (np.isfinite(counts).all() and (counts >= 0).all()):
         raise InputError("take-up", "taken", "counts of at least 0", "others")
-    quality = np.array([menu.quality[order] for menu in menus]).reshape(len(menus), len(order))
+    quality = np.array([menu.quality[order] for menu in menus])
     before = np.concatenate([np.full((len(menus), 1), -1.0), quality[:, :-1]], axis=1)
-    if not len(menus):
-        counts = np.zeros((0, len(order)))
     return TakeUp(counts[:, order], (quality != before).astype(float))
 
 
