@@ -452,7 +452,9 @@ def _uniform(key: PRNGKeyArray, span: tuple[float, ...]) -> Array:
 
 def _wright_omega(x: Array) -> Array:
     """The w with w + ln w = x, by Newton's method; differentiable."""
-    w = jax.nn.softplus(x)
-    for _ in range(NEWTON):
-        w = w * (1.0 + x - jnp.log(w)) / (1.0 + w)
-    return w
+
+    def closer(_: Array, w: Array) -> Array:
+        return w * (1.0 + x - jnp.log(w)) / (1.0 + w)
+
+    # A loop, since compilers copy what is written out into all that uses it.
+    return jax.lax.fori_loop(0, NEWTON, closer, jax.nn.softplus(x))

@@ -11,7 +11,9 @@ are. So one policy serves them all, measured value functions included. And since
 at falling prices rise, the recursion pays for them so that nobody gains by a lie or loses.
 
 *How.* The reverse diffusion draws $\psi_k/\text{price}_k$, a number between 0 and 1, for all
-types at once; a running minimum makes prices fall.
+types at once; a running minimum makes prices fall. Its denoiser starts from the prices of the
+plug-in rule, the optimal menu for estimated frequencies, and learns by how much to depart from
+them: estimates of few devices are not to be trusted, least so of rare types.
 
 *Units.* Costs enter by their ratios: money has no scale.
 
@@ -53,6 +55,9 @@ DRAWS = 8
 
 LEAST = 1e-3
 """Least share of a cost in its price: above a thousand times the cost nobody buys."""
+
+SURE = 0.9999
+"""Largest action the denoiser starts from: tanh reaches no end."""
 
 FEATURES, WHOLE = 8, 3
 CONTEXT, HEAD = 160, 128
@@ -128,7 +133,7 @@ class InContextMenus:
         told = known if isinstance(known, TakeUp) else np.asarray(known, float)[order]
         scene = seen(psi[order][None], told)
         noise = np.random.default_rng(seed).normal(size=(1, STEPS, DRAWS, TYPES))
-        share = draw(self._policy, context(self._policy.weights, scene), noise.astype(np.float32))
+        share = draw(self._policy, scene, noise.astype(np.float32))
         price = np.empty(len(psi))
         price[order] = prices_of(scene, np.mean(share, axis=-2))[0, TYPES - len(psi) :]
         return price
@@ -162,11 +167,6 @@ def context(weights: Weights, scene: Scene) -> Float[Array, "*batch context"]:
     drop = exists * (psi - after) / psi
     share = xp.maximum(scene.estimate, 1e-6)
     rarer = better(scene.estimate)
-    # What the best menu would be if the estimate were exact: a hint that the network weighs
-    # against how much was seen, and by which devices. Padding, at the first cost, changes nothing.
-    weight = xp.where(exists > 0, share, 1e-9)
-    alone = virtual_cost(psi, weight)
-    hint = exists * psi / ironed(alone, weight)
     rows = xp.concat(
         [
             exists,
@@ -174,7 +174,7 @@ def context(weights: Weights, scene: Scene) -> Float[Array, "*batch context"]:
             xp.log(psi / psi[..., -1:]) / 3.0,
             exists * xp.sqrt(share),
             rarer,
-            hint,
+            exists * _hint(scene),
             exists * xp.log(drop * rarer / share + 0.01) / 5.0,
             exists / xp.sqrt(1.0 + scene.apart),
         ],
@@ -187,26 +187,54 @@ def context(weights: Weights, scene: Scene) -> Float[Array, "*batch context"]:
     return x + silu(dense(weights["context_out"], x))
 
 
-def draw(policy: Policy, seen: Array, noise: Float[Array, "*batch steps draws types"]) -> Array:
+def _hint(scene: Scene) -> Array:
+    """Shares of costs in the prices of the optimal menu, were the estimate exact."""
+    xp = scene.psi.__array_namespace__()
+    # Padding costs what the first type does and is next to never there: it changes nothing.
+    weight = xp.where(scene.exists > 0, xp.maximum(scene.estimate, 1e-6), 1e-9)
+    return scene.psi / ironed(virtual_cost(scene.psi, weight), weight)
+
+
+class Grounds(NamedTuple):
+    """What does not change from step to step of the diffusion; axes batch, draws, ...
+
+    Attributes:
+        base: the context's part of the denoiser's first layer.
+        start: the plug-in rule's action, before tanh.
+    """
+
+    base: Array
+    start: Array
+
+
+def grounds(weights: Weights, scene: Scene) -> Grounds:
+    """What is seen, as the denoiser takes it."""
+    xp = scene.psi.__array_namespace__()
+    base = dense(weights["denoiser_context"], context(weights, scene))[..., None, :]
+    plug_in = xp.clip(2.0 * _hint(scene) - 1.0, -SURE, SURE)
+    return Grounds(base, xp.atanh(plug_in).astype(base.dtype)[..., None, :])
+
+
+def draw(policy: Policy, scene: Scene, noise: Float[Array, "*batch steps draws types"]) -> Array:
     """Draws in (-1, 1), `(*batch, draws, types)`, by reverse diffusion from Gaussian noise."""
     constants, steps = policy.constants, noise.shape[-3]
-    base = dense(policy.weights["denoiser_context"], seen)[..., None, :]
+    seen = grounds(policy.weights, scene)
     noisy = noise[..., -1, :, :]
     for t in range(steps, 0, -1):
-        clean = denoise(policy.weights, base, noisy, constants.signal[t - 1])
+        clean = denoise(policy.weights, seen, noisy, constants.signal[t - 1])
         if t > 1:
             mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
             noisy = mean + constants.spread[t - 1] * noise[..., t - 2, :, :]
     return clean
 
 
-def denoise(weights: Weights, base: Array, noisy: Array, signal: Array) -> Array:
-    """The clean action that a noisy one stands for; `base` is the context's part."""
+def denoise(weights: Weights, seen: Grounds, noisy: Array, signal: Array) -> Array:
+    """The clean action that a noisy one stands for."""
     xp = noisy.__array_namespace__()
     level = signal + xp.zeros_like(noisy[..., :1])
-    x = silu(dense(weights["denoiser_in"], xp.concat([noisy, level], axis=-1)) + base)
+    x = silu(dense(weights["denoiser_in"], xp.concat([noisy, level], axis=-1)) + seen.base)
     x = x + silu(dense(weights["denoiser_mid"], x))
-    return xp.tanh(dense(weights["denoiser_out"], x))
+    return xp.tanh(seen.start + dense(weights["denoiser_out"], x))
 
 
 def prices_of(scene: Scene, action: Float[Array, "*batch types"]) -> Array:

@@ -53,11 +53,11 @@ class Course:
     """
 
     populations: int = 20_000
-    pools: int = 6
+    pools: int = 8
     batch: int = 256
-    updates: int = 12_000
-    expert_share: float = 0.3
-    rate: float = 2e-3
+    updates: int = 10_000
+    expert_share: float = 0.25
+    rate: float = 1e-3
     draws: int = 2
     told: float = 0.3
     devices: tuple[float, float] = (4.0, 4000.0)
@@ -241,9 +241,8 @@ def _restored(policy: Policy, pool: Pool, key: PRNGKeyArray, draws: int) -> Arra
     shape = (size, 4, TYPES)
     signal = policy.constants.signal[jax.random.randint(of_step, (size, 4, 1), 0, STEPS)]
     noisy = signal * best + jnp.sqrt(1.0 - signal**2) * jax.random.normal(of_noise, shape)
-    seen = menus.context(policy.weights, pool.scene)
-    base = menus.dense(policy.weights["denoiser_context"], seen)[:, None]
-    missed = (menus.denoise(policy.weights, base, noisy, signal) - best) ** 2
+    seen = menus.grounds(policy.weights, pool.scene)
+    missed = (menus.denoise(policy.weights, seen, noisy, signal) - best) ** 2
     # Rare types matter less, and padding not at all.
     weight = pool.scene.exists * (pool.probability + 0.02)
     return jnp.mean(jnp.sum(missed * weight[:, None], axis=-1))
@@ -253,7 +252,7 @@ def _earned(policy: Policy, pool: Pool, key: PRNGKeyArray, draws: int) -> Array:
     """Mean share of the optimum that drawn menus miss."""
     size = pool.probability.shape[0]
     noise = jax.random.normal(key, (size, STEPS, draws, TYPES))
-    drawn = menus.draw(policy, menus.context(policy.weights, pool.scene), noise)
+    drawn = menus.draw(policy, pool.scene, noise)
 
     def missed(action: Array) -> Array:
         return 1.0 - share_earned(pool, menus.prices_of(pool.scene, action))
@@ -266,7 +265,7 @@ def _initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
     rng = np.random.default_rng(seed)
     weights = {}
     for name, (inputs, outputs) in menus.sizes().items():
-        scale = (0.1 if name == "denoiser_out" else 1.0) / np.sqrt(inputs)
+        scale = (0.02 if name == "denoiser_out" else 1.0) / np.sqrt(inputs)
         weight = scale * rng.normal(size=(inputs, outputs))
         weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
     return weights

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -342,7 +341,9 @@ def learn(config: Config, smoke: bool) -> dict[str, Learned]:
     instances = jax.vmap(lambda key: prior.sample(key, config.types))(
         jax.random.split(of_contracts, config.contracts)
     )
-    keys = jax.random.split(of_learning, (config.contracts, config.seeds))
+    # One axis for contracts and seeds together compiles in a quarter of the time of two.
+    instances = jax.tree.map(lambda column: jnp.repeat(column, config.seeds, axis=0), instances)
+    keys = jax.random.split(of_learning, config.contracts * config.seeds)
     found = {}
     for name, (solver, problem) in solvers().items():
         if smoke and name not in SMOKED:
@@ -378,9 +379,10 @@ def _learned(
 
         return jax.vmap(lane)(jax.random.split(of_lanes, config.lanes))
 
-    over_seeds = jax.vmap(one, in_axes=(None, 0))
-    share, broken = eqx.filter_jit(jax.vmap(over_seeds))(instances, keys)
-    return Learned(np.asarray(share), np.asarray(jnp.maximum(broken, 0.0)))
+    share, broken = jax.jit(jax.vmap(one))(instances, keys)
+    shape = (config.contracts, config.seeds, config.lanes)
+    shares = np.asarray(share).reshape(shape)
+    return Learned(shares, np.maximum(np.asarray(broken), 0.0).reshape(shape))
 
 
 def grouped(scores: list[Score]) -> dict[tuple[str, str, str], np.ndarray]:
