@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
 from edgepact.errors import InputError
@@ -287,6 +287,13 @@ class _Program(NamedTuple):
     low: Float[np.ndarray, " variables"]
     high: Float[np.ndarray, " variables"]
 
+    def constraints(self) -> list[LinearConstraint]:
+        """As SciPy takes them."""
+        return [
+            LinearConstraint(self.promises, -np.inf, self.limits),
+            LinearConstraint(self.certain, 1.0, 1.0),
+        ]
+
 
 def _program(contract: WideContract, grid: _Grid, honest: bool) -> _Program:
     """All participations, all incentives if `honest`, and the budget."""
@@ -329,14 +336,11 @@ def _solved(contract: WideContract, grid: _Grid, honest: bool) -> Float[np.ndarr
     """Chances of the best menu."""
     types, items = grid.burden.shape
     program = _program(contract, grid, honest)
-    solved = linprog(
+    # SciPy's other entrance to HiGHS, and the one whose types know sparse matrices.
+    solved = milp(
         -program.gain,
-        A_ub=program.promises,
-        b_ub=program.limits,
-        A_eq=program.certain,
-        b_eq=np.ones(types),
-        bounds=np.stack([program.low, program.high], axis=1),
-        method="highs",
+        constraints=program.constraints(),
+        bounds=Bounds(program.low, program.high),
     )
     if not solved.success:
         expected = "terms that can be met, of sizes that lie closer together"
@@ -392,10 +396,7 @@ def _best_sure(contract: WideContract, grid: _Grid, chance: np.ndarray) -> float
     items = types * len(kept)
     found = milp(
         -program.gain,
-        constraints=[
-            LinearConstraint(program.promises, -np.inf, program.limits),
-            LinearConstraint(program.certain, 1.0, 1.0),
-        ],
+        constraints=program.constraints(),
         integrality=np.concatenate([np.ones(items), np.zeros(types)]),
         bounds=Bounds(program.low, program.high),
         options={"node_limit": NODES},

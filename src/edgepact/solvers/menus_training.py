@@ -27,7 +27,8 @@ from edgepact.mechanisms.menu_design import Instance, InstancePrior, Worth
 from edgepact.mechanisms.takeup import TakeUp, frequencies, told_apart
 from edgepact.solvers import menus
 from edgepact.solvers.diffusion import chain
-from edgepact.solvers.menus import STEPS, TYPES, Constants, Policy, Scene
+from edgepact.solvers.menus import STEPS, TYPES, Policy, Scene
+from edgepact.solvers.quoting import Constants
 
 ROUNDS = 3
 """Most rounds of take-up that are learned on."""
@@ -124,7 +125,8 @@ def make_pool(seed: int, course: Course, number: int | None = None) -> Pool:
     scale = np.where(quadratic > 0, 2.0 * wanted, 1.0) / slope
 
     scene = _seen(rng, psi, exists, p, course)
-    columns = (np.where(exists > 0, p, ABSENT), saturates, scale, quadratic, quality_max)
+    present = np.where(exists > 0, p, ABSENT)
+    columns = [jnp.asarray(c) for c in (present, saturates, scale, quadratic, quality_max)]
     pool = Pool(scene, *columns)
     return jax.tree.map(lambda column: jnp.asarray(column, jnp.float32), pool)
 
@@ -177,7 +179,7 @@ def train_policy(
             of_rows, of_noise = jax.random.split(key)
             rows = jax.random.randint(of_rows, (course.batch,), 0, pool.probability.shape[0])
             part = jax.tree.map(lambda column: column[rows], pool)
-            policy = Policy(lesson.weights, constants)
+            policy = Policy(lesson.weights, Constants(*constants))
             gradient = jax.grad(
                 lambda weights: lesson_of(
                     policy._replace(weights=weights), part, of_noise, course.draws

@@ -446,8 +446,8 @@ def write_tables(folder: Path, scores: list[Score], learned: dict[str, Learned])
         rows.writerow(["learner", "contract", "seed", "lane", "share", "broken"])
         for name, found in learned.items():
             for place in np.ndindex(found.share.shape):
-                numbers = (found.share[place], found.broken[place])
-                rows.writerow([name, *place, *(f"{number:.6g}" for number in numbers)])
+                cells = (found.share[place], found.broken[place])
+                rows.writerow([name, *place, *(f"{cell:.6g}" for cell in cells)])
 
 
 def draw(scores: list[Score], learned: dict[str, Learned], config: Config) -> Figure:
