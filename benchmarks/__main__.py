@@ -28,6 +28,7 @@ BENCHMARKS = {
     "startup": "start of the command line, memory of a device",
     "oracle": "exact equilibrium against sorting and against a grid search",
     "auctions": "truthful auctions against sorting and against a loop over winners",
+    "menus": "exact optimal menus against a linear program",
     "staged_inference": "one session a stage against the unsplit model",
     "learning": "the diffusion model against Stable-Baselines3 PPO",
 }

@@ -1,9 +1,12 @@
 """Hypothesis strategies: random games, fleets and bids, ordinary and nasty ones."""
 
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
 from edgepact.fleet import SIZE_MIN, Fleet
+from edgepact.mechanisms.quality import Log1p, Saturating
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
 
@@ -97,3 +100,20 @@ def bids_and_values(
         return np.array(bids), np.full(size, draw(numbers(0.25, 4.0)))
     values = draw(st.lists(numbers(0.25, 4.0), min_size=size, max_size=size))
     return np.array(bids), np.array(values)
+
+
+@st.composite
+def contract_terms(draw: st.DrawFn, *, sizes: tuple[int, ...] = (1, 2, 3, 6)) -> dict[str, Any]:
+    """What makes a `Contract` with bounds and nothing else, ordinary and nasty ones."""
+    size = draw(st.sampled_from(sizes))
+    psi = draw(st.lists(numbers(0.25, 6.0), min_size=size, max_size=size))
+    p = np.array(draw(st.lists(st.floats(0.01, 1.0), min_size=size, max_size=size)))
+    scale = draw(numbers(0.25, 20.0))
+    saturating = Saturating(scale=scale, rate=draw(st.sampled_from([0.25, 1.0, 3.0])))
+    return {
+        "psi": np.array(psi),
+        "probability": p / p.sum(),
+        "value": draw(st.sampled_from([Log1p(scale=scale), saturating])),
+        "cost": draw(st.sampled_from(["linear", "quadratic"])),
+        "quality_max": draw(numbers(0.25, 20.0)),
+    }

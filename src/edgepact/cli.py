@@ -138,9 +138,13 @@ def _solve_contract(file: Path, as_json: bool) -> None:
 
     from edgepact.mechanisms import contract as contracts
     from edgepact.mechanisms.contract_audit import audit_menu
+    from edgepact.mechanisms.contract_lp import WideContract
     from edgepact.scenario.contract import read_contract
 
     contract = read_contract(file)
+    if isinstance(contract, WideContract):
+        _solve_wide_contract(contract, as_json)
+        return
     with np.errstate(all="ignore"):  # what is not finite is refused below, in words
         menu = contracts.optimal_menu(contract)
         first_best = contracts.profit(contract, contracts.complete_information(contract))
@@ -210,6 +214,39 @@ def _solve_auction(file: Path, as_json: bool) -> None:
     console = Console()
     console.print(auction_table(read, award))
     console.print(auction_audit_table(read.auction, audit))
+
+
+def _solve_wide_contract(contract: Any, as_json: bool) -> None:
+    from edgepact.mechanisms.contract_lp import first_best_profit, lottery_menu
+
+    menu, first_best = lottery_menu(contract), first_best_profit(contract)
+    if as_json:
+        _print_json(menu.as_json() | {"first_best_profit": first_best})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for title in ("type", "costs", "probability", "quality", "reward", "rent"):
+        table.add_column(title, justify="right")
+    for at, items in enumerate(menu.items(), start=1):
+        costs = ", ".join(f"{cost:.6g}" for cost in contract.psi[at - 1])
+        sure = len(items) == 1
+        quality = "\n".join(
+            f"{'none' if q is None else f'{q:.6g}'}{'' if sure else f' at {chance:.1%}'}"
+            for q, chance in items
+        )
+        row = (contract.probability[at - 1], menu.reward[at - 1], menu.rents[at - 1])
+        shown = [f"{each:.6g}" for each in row]
+        table.add_row(str(at), costs, shown[0], quality, *shown[1:])
+    console = Console()
+    console.print(table)
+    console.print(f"profit {menu.profit:.6g} credits; if costs were public {first_best:.6g}")
+    console.print(menu.about_lotteries())
+    console.print(f"largest gain from lying: {menu.largest_gain_from_lying:.3g} credits")
+    console.print(
+        f"largest loss from taking part: {menu.largest_loss_from_taking_part:.3g} credits"
+    )
 
 
 @app.command()

@@ -228,6 +228,29 @@ def optimal_menu(contract: Contract) -> Menu:
     return _best_within(types, contract.budget / contract.devices)
 
 
+def menu_at(contract: Contract, price: Float[np.ndarray, " types"]) -> Menu:
+    """The menu that buys from each type what is best, were c to cost the principal a price.
+
+    Rewards are the cheapest that nobody can better by a lie, so the menu breaks no promise
+    whatever prices are; a type whose price is higher than that of a dearer one is pooled with
+    it. How frequent types are plays no part. Everybody is served, budget and all left aside.
+
+    Args:
+        contract: whose costs, value and bounds count.
+        price: of each type, credits per unit of c, above 0, in the contract's order.
+
+    Raises:
+        InputError: a price is not above 0, or there is not one for each type.
+    """
+    price = np.asarray(price, float)
+    if price.shape != np.shape(contract.psi) or not np.all(price > 0.0):
+        expected = f"{len(contract.psi)} prices above 0"
+        raise InputError("menu", "price", expected, f"{price.tolist()}")
+    types = _in_order(contract)
+    quality = np.maximum.accumulate(types.best(price[types.order]))
+    return types.rewarded(0, quality)
+
+
 class _Types(NamedTuple):
     """Types in order of falling cost, with what the theory needs of them."""
 

@@ -29,11 +29,12 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "robustness": _study("robustness", one_thread=True),
     "dynamics": _study("dynamics", one_thread=True),
     "ablation": _study("ablation"),
+    "contract": _study("contract", one_thread=True),
     "speed": _study("speed", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 
 TRAININGS: dict[str, Callable[[Path, bool], None]] = {
-    name: _study(name, function="train") for name in ("quoting", "robustness")
+    name: _study(name, function="train") for name in ("quoting", "robustness", "contract")
 }
 """What `edgepact study NAME --train` does first: policies, into the folder."""
