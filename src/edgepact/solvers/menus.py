@@ -65,23 +65,37 @@ class MenuLogits(eqx.Module):
         """Random allocations, most of them close to deterministic, and boosts of about 0."""
         of_takers, of_wants, of_boosts = jax.random.split(key, 3)
         return MenuLogits(
-            3.0 * jax.random.normal(of_takers, (menu, bidders + 1, items)),
-            3.0 * jax.random.normal(of_wants, (menu, bidders, items + 1)),
+            2.0 * jax.random.normal(of_takers, (menu, bidders + 1, items)),
+            2.0 * jax.random.normal(of_wants, (menu, bidders, items + 1)),
             0.01 * unit * jax.random.normal(of_boosts, (menu,)),
             jnp.zeros(bidders),
         )
 
     def menu(self, demand: Demand) -> AffineMaximiser:
         """The menu they stand for, the empty allocation first."""
-        allocations = jax.nn.softmax(self.takers, axis=1)[:, :-1, :]
+        allocations = _stretched(self.takers, axis=1)[:, :-1, :]
         if demand == "unit":
-            wanted = jax.nn.softmax(self.wants, axis=2)[:, :, :-1]
+            wanted = _stretched(self.wants, axis=2)[:, :, :-1]
             allocations = jnp.minimum(allocations, wanted)
         nothing = jnp.zeros_like(allocations[:1])
         # Only ratios of weights matter, so they are kept at a geometric mean of 1.
         weights = jnp.exp(self.log_weights - jnp.mean(self.log_weights))
         boosts = jnp.concatenate([jnp.zeros(1), self.boosts])
         return AffineMaximiser(jnp.concatenate([nothing, allocations]), boosts, weights)
+
+
+_STRETCH = 0.05
+"""How far beyond 0 and 1 odds reach before they are cut off."""
+
+
+def _stretched(logits: Array, axis: int) -> Array:
+    """Softmax that reaches 0 and 1: optimal menus hold certain sales, and nearly costs revenue.
+
+    Sums stay at 1 or less. Where two or more are left above 0, what is taken off them makes up
+    for the stretch; where only one is left, it is cut off at 1.
+    """
+    odds = (1.0 + 2.0 * _STRETCH) * jax.nn.softmax(logits, axis=axis) - _STRETCH
+    return jnp.clip(odds, 0.0, 1.0)
 
 
 def learn_menu(
