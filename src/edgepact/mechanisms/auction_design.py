@@ -111,7 +111,8 @@ def _iron(virtual: Float[Array, " cells"]) -> Float[Array, " cells"]:
     total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(virtual)])
     start, end = jnp.arange(cells)[:, None], jnp.arange(cells)[None, :]
     mean = (total[1:][None, :] - total[:-1][:, None]) / jnp.maximum(end - start + 1, 1)
-    least = jax.lax.cummin(jnp.where(end >= start, mean, jnp.inf), axis=1, reverse=True)
+    mean = jnp.where(end >= start, mean, jnp.inf)
+    least = jax.lax.associative_scan(jnp.minimum, mean, axis=1, reverse=True)
     return jnp.max(jnp.where(start <= end, least, -jnp.inf), axis=0)
 
 
@@ -219,16 +220,7 @@ class AuctionDesign(Problem):
 
     def expected(self, state: Selling, action: Float[Array, " action"]) -> Float[Array, ""]:
         """Revenue of an action over the priors, without sampling; credits an auction."""
-        known = tables(state.priors)
-        return self._expected(known, self.rules(state, action))
-
-    def expected_of(self, state: Selling, rules: Rules) -> Float[Array, ""]:
-        """The same for given rules."""
-        return self._expected(tables(state.priors), rules)
-
-    def _expected(self, known: Tables, rules: Rules) -> Float[Array, ""]:
-        chance = winning_chance(rules.score(known.value.T).T)
-        return jnp.sum(jnp.mean(known.virtual * chance, axis=1))
+        return expected(tables(state.priors), self.rules(state, action))
 
     def optimum(self, state: Selling) -> Payoff:
         """Myerson's auction for these priors, in expectation."""
@@ -267,6 +259,17 @@ def sell(
     rival = jnp.max(jnp.where(winner, -jnp.inf, score), axis=1, keepdims=True)
     due = rules.reserve + jnp.maximum(rival, 0.0) / rules.weight
     return won, won * due
+
+
+def expected(known: Tables, rules: Rules) -> Float[Array, ""]:
+    """Revenue of rules over priors, without sampling; credits an auction."""
+    chance = winning_chance(rules.score(known.value.T).T)
+    return jnp.sum(jnp.mean(known.virtual * chance, axis=1))
+
+
+def optimal(known: Tables) -> Float[Array, ""]:
+    """Revenue of Myerson's auction, credits an auction."""
+    return jnp.sum(jnp.mean(known.virtual * winning_chance(known.ironed), axis=1))
 
 
 def plug_in(state: Selling) -> Rules:

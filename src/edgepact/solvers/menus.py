@@ -134,9 +134,7 @@ def learn_menu(
         logits, moments = carry
         number, key = now
         cooling = (course.cold / course.hot) ** (number / course.steps)
-        value, gradient = jax.value_and_grad(loss)(
-            logits, key, course.unit * course.hot * cooling
-        )
+        value, gradient = jax.value_and_grad(loss)(logits, key, course.unit * course.hot * cooling)
         if not course.weigh:
             still = jnp.zeros_like(gradient.log_weights)
             gradient = eqx.tree_at(lambda g: g.log_weights, gradient, still)
@@ -165,3 +163,44 @@ def exactly(menu: AffineMaximiser, demand: Demand) -> AffineMaximiser:
     found = AffineMaximiser(allocations, boosts, np.asarray(menu.weights, np.float64))
     check(found, demand)
     return found
+
+
+def soft_lies(
+    menu: AffineMaximiser,
+    values: Float[np.ndarray, "batch bidders items"],
+    *,
+    low: float,
+    high: float,
+    temperature: float,
+    steps: int = 100,
+) -> Float[np.ndarray, "batch bidders items"]:
+    """Where each bidder's utility in the smoothed auction leads it: lies for a search to try.
+
+    The exact auction has no slope, since a bid changes its outcome in jumps.
+
+    Args:
+        menu: the auction.
+        values: the truth, from which the ascent starts.
+        low, high: range of bids, credits.
+        temperature: of the smoothing, credits; it leaves gains of about this size.
+        steps: of gradient ascent, each a fiftieth of the range at most.
+    """
+    menu = jax.tree.map(lambda part: jnp.asarray(part, jnp.float32), menu)
+    truth = jnp.asarray(values, jnp.float32)
+    stride = 0.02 * (high - low)
+
+    def earned(bids: Array) -> Array:
+        total = jnp.zeros(())
+        for bidder in range(truth.shape[1]):
+            alone = truth.at[:, bidder].set(bids[:, bidder])
+            utility = softly(menu, alone, temperature).utility(truth)
+            total = total + jnp.sum(utility[:, bidder])
+        return total
+
+    def climb(bids: Array, _: None) -> tuple[Array, None]:
+        slope = jax.grad(earned)(bids)
+        size = jnp.max(jnp.abs(slope), axis=-1, keepdims=True) + 1e-9
+        return jnp.clip(bids + stride * slope / size, low, high), None
+
+    found = jax.jit(lambda start: jax.lax.scan(climb, start, None, length=steps)[0])(truth)
+    return np.asarray(found, np.float64)

@@ -30,6 +30,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "dynamics": _study("dynamics", one_thread=True),
     "ablation": _study("ablation"),
     "speed": _study("speed", one_thread=True),
+    "auctions": _study("auctions", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 
