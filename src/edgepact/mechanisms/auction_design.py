@@ -16,6 +16,7 @@ Revenue over a prior is computed on a grid of quantiles: with $x_i(q)$ the chanc
 quantile $q$, it is $\sum_i \int \varphi_i(q)\, x_i(q)\, dq$.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -71,7 +72,7 @@ class Priors(eqx.Module):
         numbers = (jnp.full(bidders, each) for each in (low, first, second, share))
         return Priors(jnp.full(bidders, exponential), *numbers)
 
-    def value_at(self, level: Float[Array, "*batch bidders"]) -> Float[Array, "*batch bidders"]:
+    def value_at(self, level: Float[Array, "*batch #bidders"]) -> Float[Array, "*batch bidders"]:
         """Values at levels of the distribution function, in [0, 1); credits."""
         inner = self.first * level / self.share
         outer = self.first + self.second * (level - self.share) / (1.0 - self.share)
@@ -94,6 +95,7 @@ class Tables(NamedTuple):
     ironed: Float[Array, "bidders cells"]
 
 
+@partial(jax.jit, static_argnames="cells")
 def tables(priors: Priors, cells: int = 256) -> Tables:
     """Virtual values of Myerson. Exact as means over cells, kinks of the prior included."""
     edges = jnp.linspace(0.0, 1.0, cells + 1)
@@ -261,12 +263,14 @@ def sell(
     return won, won * due
 
 
+@jax.jit
 def expected(known: Tables, rules: Rules) -> Float[Array, ""]:
     """Revenue of rules over priors, without sampling; credits an auction."""
     chance = winning_chance(rules.score(known.value.T).T)
     return jnp.sum(jnp.mean(known.virtual * chance, axis=1))
 
 
+@jax.jit
 def optimal(known: Tables) -> Float[Array, ""]:
     """Revenue of Myerson's auction, credits an auction."""
     return jnp.sum(jnp.mean(known.virtual * winning_chance(known.ironed), axis=1))

@@ -15,7 +15,8 @@ that depend on the others' bids are what makes simple auctions of many items nea
 SODA 2015; Cai, Devanur and Weinberg, STOC 2016).
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -37,11 +38,8 @@ class Tariffs(NamedTuple):
     prices: Float[Array, "*batch tariffs items"]
 
 
-class Offer(Protocol):
-    """What sets tariffs; `bidder` tells it whom they are for."""
-
-    def __call__(self, bidder: int, others: Float[np.ndarray, "batch rivals items"]) -> Tariffs:
-        """Tariffs for `bidder`, from the bids of the others alone."""
+Offer = Callable[[int, Float[np.ndarray, "batch rivals items"]], Tariffs]
+"""Sets tariffs for the bidder of that number, from the bids of the others alone."""
 
 
 def no_fee(reserve: float) -> Offer:

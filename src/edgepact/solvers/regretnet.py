@@ -154,7 +154,7 @@ def train_regretnet(
     for begin in range(0, course.steps, chunk):
         carry, _ = run(carry, keys[begin : begin + chunk])
         carry = (*carry[:3], carry[3] + course.penalty_growth)
-        jax.block_until_ready(carry)
+        jax.tree.map(lambda part: part.block_until_ready(), carry)
         on_steps(min(begin + chunk, course.steps), course.steps)
     return carry[0]
 

@@ -141,6 +141,6 @@ def learn_tariffs(
     for begin in range(0, course.steps, chunk):
         numbers = jnp.arange(begin, min(begin + chunk, course.steps))
         carry, _ = run(carry, (numbers, keys[begin : begin + chunk]))
-        jax.block_until_ready(carry)
+        jax.tree.map(lambda part: part.block_until_ready(), carry)
         on_steps(min(begin + chunk, course.steps), course.steps)
     return carry[0]

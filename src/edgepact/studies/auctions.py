@@ -266,7 +266,7 @@ def _with_controls(seen: np.ndarray, setting: Setting) -> tuple[float, float]:
     bidders, items = setting.bidders, setting.items
     means = items * np.array([bidders / (bidders + 1), best_for_one_item(bidders)])
     off = seen[:, 1:] - means
-    slope = np.linalg.lstsq(off, seen[:, 0] - seen[:, 0].mean(), rcond=None)[0]
+    slope = np.linalg.lstsq(off - off.mean(0), seen[:, 0] - seen[:, 0].mean(), rcond=None)[0]
     corrected = seen[:, 0] - off @ slope
     return float(corrected.mean()), float(corrected.std(ddof=1) / math.sqrt(len(corrected)))
 
@@ -328,9 +328,9 @@ def small_regretnet(setting: Setting, config: Config, title: str) -> Measured:
     rng = np.random.default_rng([config.seed, 2])
     values = setting.values(rng, 10 * config.profiles)
     start = rng.uniform(0.0, course.unit, values.shape)
-    single = [jnp.asarray(each, jnp.float32) for each in (values, start)]
-    lie = regretnet.lies(network, *single, course.lies, course)
-    claimed = float(jnp.mean(regretnet.gains(network, single[0], lie)))
+    truth = jnp.asarray(values, jnp.float32)
+    lie = regretnet.lies(network, truth, jnp.asarray(start, jnp.float32), course.lies, course)
+    claimed = float(jnp.mean(regretnet.gains(network, truth, lie)))
 
     def known(values: np.ndarray) -> list[np.ndarray]:
         return regretnet.known_lies(network, values, rng, restarts=10, steps=100, course=course)
@@ -577,8 +577,8 @@ def page(sold: dict[str, dict[str, Measured]], proposals: Proposals, config: Con
         setting = SETTINGS[name]
         if setting.optimum is not None:
             rows.append([name, "optimum (theory)", f"{setting.optimum:.6f}", "", "", "", ""])
-        for known, amount in setting.known.items():
-            rows.append([name, f"{known} (theory)", f"{amount:.4f}", "", "", "", ""])
+        for of_what, amount in setting.known.items():
+            rows.append([name, f"{of_what} (theory)", f"{amount:.4f}", "", "", "", ""])
         for way, each in ways.items():
             rows.append(
                 [
@@ -602,9 +602,9 @@ def page(sold: dict[str, dict[str, Measured]], proposals: Proposals, config: Con
         ]
         for name, each in proposals.unseen.items()
     ]
-    ways = list(proposals.unseen)
+    names = list(proposals.unseen)
     anchors = [
-        [name, f"{found['optimum']:.4f}", *(percent(found[way]) for way in ways)]
+        [name, f"{found['optimum']:.4f}", *(percent(found[way]) for way in names)]
         for name, found in proposals.anchors.items()
     ]
     return [
@@ -627,7 +627,7 @@ def page(sold: dict[str, dict[str, Measured]], proposals: Proposals, config: Con
         "which knows the priors too and shows what weights and reserves alone can reach.",
         pages.table(["way", "share, %", "of each seed", "5 % quantile", "worst"], unseen),
         "Priors of the literature, shares in % of the optimum (in credits):",
-        pages.table(["prior", "optimum", *ways], anchors),
+        pages.table(["prior", "optimum", *names], anchors),
     ]
 
 
