@@ -351,7 +351,8 @@ def study(
     with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
     to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
     dynamics: the same where the fleet changes from round to round. ablation: what each
-    part of the diffusion model is worth. speed: the time of a quote.
+    part of the diffusion model is worth. speed: the time of a quote. auctions: revenue and
+    regret of auctions that are learnt.
     """
     from edgepact.studies import STUDIES, TRAININGS
 

@@ -1,0 +1,55 @@
+"""The study of learnt auctions: how it measures, and that it runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepact.mechanisms.tariffs import no_fee, sell
+from edgepact.studies import STUDIES, auctions
+
+TWO = "2 bidders, 2 items, additive on [0, 1]"
+
+
+def test_selling_separately_measures_as_theory_says() -> None:
+    config = replace(auctions.config_for(True), samples=40_000)
+    setting = auctions.SETTINGS[TWO]
+    found = auctions.measure(lambda bids: sell(no_fee(0.5), bids), setting, config)
+    # It is one of the control variates itself, so nothing is left to chance.
+    assert found.revenue == pytest.approx(setting.known[auctions.SEPARATELY], abs=1e-9)
+    assert found.error < 1e-9
+    assert found.worst <= 1e-12
+    assert found.lost == 0.0
+
+
+def test_control_variates_leave_the_mean_alone_and_take_from_the_error() -> None:
+    config = replace(auctions.config_for(True), samples=60_000)
+    setting = auctions.SETTINGS[TWO]
+    found = auctions.measure(lambda bids: sell(no_fee(0.4), bids), setting, config)
+    rng = np.random.default_rng(7)
+    plain = sell(no_fee(0.4), setting.values(rng, 60_000)).payments.sum(1)
+    error = plain.std() / np.sqrt(len(plain))
+    assert abs(found.revenue - plain.mean()) < 4 * error
+    assert found.error < 0.7 * error
+
+
+def test_theory_of_separate_items() -> None:
+    assert auctions.best_for_one_item(1) == pytest.approx(0.25)
+    assert auctions.best_for_one_item(3) == pytest.approx(0.53125)
+
+
+@pytest.mark.slow
+def test_in_small(tmp_path: Path) -> None:
+    STUDIES["auctions"](tmp_path, True)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics["several_items"]) == set(auctions.SMOKED)
+    for ways in metrics["several_items"].values():
+        for name, each in ways["auctions"].items():
+            assert each["sold"] <= 1.0 + 1e-6
+            if name != auctions.REGRETNET:
+                assert each["worst"] <= 1e-9
+                assert each["lost"] <= 1e-12
+    assert (tmp_path / "auctions.png").stat().st_size > 10_000
+    assert "smoke run" in (tmp_path / "page.md").read_text()
