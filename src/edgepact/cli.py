@@ -749,20 +749,43 @@ def train(
         typer.Option(help="How evenly labels are spread: 0.1 hardly, 1 unevenly, inf evenly."),
     ] = 1.0,
     mechanism: Annotated[
-        str, typer.Option(help="Who trains for what: none (unpaid, one rate) or contract.")
+        str,
+        typer.Option(
+            help="Who trains for what: none, contract (a menu), auction (bids) or stackelberg "
+            "(a price for each step of the rate)."
+        ),
     ] = "none",
     contract: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Cost types and value, in TOML.")
     ] = None,
     rate: Annotated[
         float,
-        typer.Option(help="Without a mechanism: share of the bytes of float32 an update takes."),
+        typer.Option(help="Without a contract: share of the bytes of float32 an update takes."),
     ] = 1.0,
     per_round: Annotated[
         int | None, typer.Option(min=1, help="Train at most so many in a round [default: all]")
     ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Most credits to promise in a round [default: no limit]")
+    ] = None,
+    selector: Annotated[
+        str | None,
+        typer.Option(
+            help="Who is chosen of the willing: random, fedcs, oort, power-of-choice, or auction: "
+            "the winners [default: the mechanism's own choice]"
+        ),
+    ] = None,
+    pay: Annotated[
+        float, typer.Option(min=0, help="Without a mechanism: credits for each accepted update.")
+    ] = 0.0,
+    cost_min: Annotated[
+        float, typer.Option(min=0, help="Least private cost of an update, without a contract.")
+    ] = 0.5,
+    cost_max: Annotated[
+        float, typer.Option(min=0, help="Largest private cost of an update, likewise.")
+    ] = 1.5,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds of a round, by the clients' simulated clocks.")
     ] = None,
     aggregate: Annotated[str, typer.Option(help="fedavg or fedadam.")] = "fedavg",
     data: Annotated[
@@ -796,8 +819,8 @@ def train(
     """Train a model together with devices that keep their images, and pay them.
 
     The embedded CLIP's image tower learns Fashion-MNIST, split over clients that Flower simulates
-    on this machine. In each round the server asks (with a contract: offers a menu of compression
-    rates and rewards), clients answer for their own good, train on their own images and send a
+    on this machine. In each round the server asks (a contract offers a menu of compression rates
+    and rewards, an auction calls for bids), clients answer for their own good, train on their own images and send a
     compressed update; accepted updates are averaged and paid. The folder holds checkpoint, ledger,
     rounds.csv, metrics.json and accuracy.png; the same command resumes it after a crash.
 
@@ -822,6 +845,10 @@ def train(
         rate=rate,
         per_round=per_round,
         budget=budget,
+        selector=selector,
+        pay=pay,
+        costs=(cost_min, cost_max),
+        deadline_s=deadline,
         aggregate=aggregate,
         task=task,
         out=out or Path("edgepact-train"),

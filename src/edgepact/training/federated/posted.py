@@ -15,6 +15,9 @@ from edgepact.solvers.quotes import Known, Quoter
 from edgepact.training.federated.engagement import MICRO, Answer, Assignment, Item, Question
 from edgepact.training.federated.rounds import Round
 
+STEPS = 12
+"""Steps of the rate, if nothing else is said: as many as the embedded CLIP has layers."""
+
 STEPS_MAX = 48
 """Most steps; the diffusion model has learned on models of up to as many layers."""
 
@@ -36,7 +39,7 @@ class ByPrice:
     quoter: Quoter
     saving_credits: float
     clients: tuple[str, ...]
-    steps: int = 12
+    steps: int = STEPS
     rate_max: float = 1.0
     seed: int = 0
     played: list[tuple[float, dict[str, int]]] = field(default_factory=list)

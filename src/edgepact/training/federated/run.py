@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepact.efficiency.selection import (
+    Deadline,
+    Oort,
+    PowerOfChoice,
+    RandomSelection,
+    Selector,
+)
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.market.ledger import Ledger
-from edgepact.mechanisms.contract import Contract
+from edgepact.mechanisms.contract import Contract, optimal_menu
 from edgepact.scenario.contract import read_contract
+from edgepact.solvers.quoting import InContext
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import AGGREGATES
-from edgepact.training.federated.contract import ByContract
+from edgepact.training.federated.bidding import ByAuction, BySecondScore
+from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
+from edgepact.training.federated.posted import STEPS, ByPrice
 from edgepact.training.federated.rounds import (
     ROUNDS_MAX,
     Progress,
@@ -28,14 +38,17 @@ from edgepact.training.federated.rounds import (
     play,
     start,
 )
-from edgepact.training.federated.simulated import CostTypes, Simulated, name_of
+from edgepact.training.federated.selecting import BySelector, Narrowed
+from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated, name_of
 from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
 from edgepact.training.federated.transport import InMemory, Transport
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-MECHANISMS = ("none", "contract")
+MECHANISMS = ("none", "contract", "auction", "stackelberg")
+
+SELECTORS = ("auction", "random", "fedcs", "oort", "power-of-choice")
 
 WEIGHT_SHARE_MAX = 4
 """A client's examples count up to this many times an even share of all images."""
@@ -52,8 +65,13 @@ class TrainConfig:
         rounds: to play in all.
         dirichlet: concentration of the labels over clients; infinity for an even split.
         mechanism: one of `MECHANISMS`.
-        contract: file with the types, for the contract.
-        rate: compression rate of everybody without a mechanism.
+        contract: file with cost types and what a rate is worth, for a contract and for a
+            Stackelberg price; with an auction, clients bid on the rates of its optimal menu.
+        rate: compression rate of everybody where no contract sets it.
+        selector: one of `SELECTORS`; None for the mechanism's own choice.
+        pay: credits for an update, without a mechanism; clients whom it costs more stay away.
+        costs: least and largest cost of an update to a client, credits, without a contract.
+        deadline_s: of a round, for FedCS; also what is not yet slow for an auction.
         per_round: clients that train in a round at most; None for all.
         aggregate: `fedavg` or `fedadam`.
         budget: most credits to promise in a round; None for no limit.
@@ -71,6 +89,10 @@ class TrainConfig:
     per_round: int | None = None
     aggregate: str = "fedavg"
     budget: float | None = None
+    selector: str | None = None
+    pay: float = 0.0
+    costs: tuple[float, float] = (0.5, 1.5)
+    deadline_s: float | None = None
     task: TaskConfig = field(default_factory=TaskConfig)
     out: Path = Path("edgepact-train")
     workers: int | None = None
@@ -82,13 +104,9 @@ class TrainConfig:
         if self.aggregate not in AGGREGATES:
             expected = f"one of {', '.join(AGGREGATES)}"
             raise InputError("train", "--aggregate", expected, self.aggregate)
-        if (self.mechanism == "contract") != (self.contract is not None):
-            found = "one without the other"
-            raise InputError("train", "--contract", "a file with --mechanism contract", found)
+        self._expect_fitting()
         if not 0.0 < self.rate <= 1.0:
             raise InputError("train", "--rate", "a number above 0, at most 1", self.rate)
-        if self.mechanism != "none" and self.rate != 1.0:
-            raise InputError("train", "--rate", "no rate beside a mechanism", self.rate)
         if not 1 <= self.rounds <= ROUNDS_MAX:
             raise InputError("train", "--rounds", f"1 to {ROUNDS_MAX}", self.rounds)
         if self.per_round is not None and not 1 <= self.per_round <= self.clients:
@@ -96,6 +114,51 @@ class TrainConfig:
         if self.budget is not None and not 0.0 <= self.budget <= BUDGET_CREDITS_MAX:
             expected = f"0 to {BUDGET_CREDITS_MAX:g} credits"
             raise InputError("train", "--budget", expected, self.budget)
+
+    def _expect_fitting(self) -> None:
+        """Refuses what does not fit together, and says why."""
+        mechanism, selector = self.mechanism, self.selector
+        if mechanism in ("contract", "stackelberg") and self.contract is None:
+            expected = f"a file with cost types, which --mechanism {mechanism} prices"
+            raise InputError("train", "--contract", expected, "none")
+        if mechanism == "none" and self.contract is not None:
+            expected = "--mechanism contract, auction or stackelberg beside a --contract file"
+            raise InputError("train", "--mechanism", expected, "none")
+        if self.contract is not None and self.rate != 1.0:
+            expected = "no rate beside a contract: clients choose theirs"
+            raise InputError("train", "--rate", expected, self.rate)
+        if selector is not None and selector not in SELECTORS:
+            raise InputError("train", "--selector", f"one of {', '.join(SELECTORS)}", selector)
+        if selector == "auction" and mechanism != "auction":
+            expected = "--mechanism auction, whose winners are selected"
+            raise InputError("train", "--selector", expected, mechanism)
+        if (
+            mechanism == "auction"
+            and self.contract is not None
+            and selector not in (None, "auction")
+        ):
+            expected = "the auction's own choice where clients bid on rates"
+            raise InputError("train", "--selector", expected, selector)
+        if selector not in (None, "auction") and self.per_round is None:
+            raise InputError("train", "--per-round", "how many a selector may choose", "nothing")
+        if mechanism == "auction" and (self.contract is None) == (self.budget is None):
+            expected = "credits a round for the auction of updates at one rate, and only for that"
+            found = "nothing" if self.budget is None else self.budget
+            raise InputError("train", "--budget", expected, found)
+        if mechanism == "stackelberg" and (selector is not None or self.per_round is not None):
+            expected = "nobody: who takes part is what the price decides"
+            raise InputError("train", "--selector, --per-round", expected, "a selection beside it")
+        if (self.selector == "fedcs") and self.deadline_s is None:
+            raise InputError("train", "--deadline", "seconds of a round, for fedcs", "nothing")
+        if self.deadline_s is not None and not 0.0 < self.deadline_s < 1e9:
+            raise InputError("train", "--deadline", "seconds above 0", self.deadline_s)
+        if self.pay and (mechanism != "none" or self.per_round is None):
+            expected = "no pay beside a mechanism, and --per-round with it"
+            raise InputError("train", "--pay", expected, self.pay)
+        if not 0.0 <= self.pay <= BUDGET_CREDITS_MAX:
+            expected = f"0 to {BUDGET_CREDITS_MAX:g} credits"
+            raise InputError("train", "--pay", expected, self.pay)
+        CostRange(low=self.costs[0], high=self.costs[1])
 
     @property
     def budget_microcredits(self) -> int | None:
@@ -135,6 +198,10 @@ class TrainConfig:
             "per_round": self.per_round,
             "aggregate": self.aggregate,
             "budget_microcredits": self.budget_microcredits,
+            "selector": self.selector,
+            "pay_credits": self.pay,
+            "costs_credits": list(self.costs),
+            "deadline_s": self.deadline_s,
             **{f"task.{name}": value for name, value in task.items()},
         }
 
@@ -267,7 +334,7 @@ def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: 
         MarketError: the simulation broke down.
     """
     simulate = _simulation()
-    fleet = fleet_of(config, _contract_of(config))
+    fleet = fleet_of(config, contract_of(config))
     workers = config.workers or min(os.cpu_count() or 1, config.clients)
     trained = train_over(
         config,
@@ -284,7 +351,7 @@ def expect_ready(config: TrainConfig) -> None:
         MissingExtraError, InputError: as `train`.
     """
     _simulation()
-    _contract_of(config)
+    contract_of(config)
     read_data(config.task)
 
 
@@ -296,7 +363,7 @@ def train_over(
     config: TrainConfig, reach: Reach, advance: Callable[[int, int], None] = lambda *_: None
 ) -> Trained:
     """The same over any transport; what costs clients have is not known."""
-    engagement = engagement_of(config, _contract_of(config))
+    engagement = engagement_of(config, contract_of(config))
     shared = len(read_data(config.task).shared)
     if config.clients > shared:
         raise InputError("train", "--clients", f"at most {shared}, the images", config.clients)
@@ -347,29 +414,103 @@ def train_over(
         )
 
 
-def _contract_of(config: TrainConfig) -> Contract | None:
-    return None if config.contract is None else read_contract(config.contract)
+def contract_of(config: TrainConfig) -> Contract | None:
+    """The contract a configuration names, if any.
+
+    Raises:
+        InputError: the file is none, or its types have several costs.
+    """
+    if config.contract is None:
+        return None
+    contract = read_contract(config.contract)
+    if not isinstance(contract, Contract):
+        raise InputError(config.contract, "type.cost", "one cost a type, to train by", "several")
+    return contract
 
 
 def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
     """The mechanism that a configuration names."""
-    if contract is None:
-        return Everyone(per_round=config.per_round, rate=config.rate, seed=config.task.seed)
-    return ByContract(
-        contract=contract,
-        per_round=config.per_round,
-        budget_microcredits=config.budget_microcredits,
-        seed=config.task.seed,
+    seed, per_round = config.task.seed, config.per_round
+    budget, late_s = config.budget_microcredits, config.deadline_s or math.inf
+    if config.mechanism == "stackelberg":
+        assert contract is not None
+        worth = float(contract.worth(np.full(len(contract.psi), contract.quality_max))[0])
+        return ByPrice(
+            quoter=InContext.shipped(),
+            saving_credits=worth / STEPS,
+            rate_max=contract.quality_max,
+            clients=tuple(name_of(number) for number in range(config.clients)),
+            seed=seed,
+        )
+    if config.mechanism == "auction" and contract is not None:
+        menu = items(contract, optimal_menu(contract))
+        rates = tuple(sorted({item.rate for item in menu}))
+        worths = tuple(float(contract.worth(np.full(len(contract.psi), r))[0]) for r in rates)
+        return BySecondScore(
+            rates=rates,
+            worth_credits=worths,
+            per_round=per_round or config.clients,
+            preferred_s=late_s,
+        )
+    if config.mechanism == "auction" and config.selector in (None, "auction"):
+        assert budget is not None
+        return ByAuction(budget_microcredits=budget, rate=config.rate, preferred_s=late_s)
+    selector = _selector_of(config)
+    if contract is not None:
+        if selector is None:
+            return ByContract(
+                contract=contract, per_round=per_round, budget_microcredits=budget, seed=seed
+            )
+        assert per_round is not None
+        return Narrowed(
+            mechanism=ByContract(contract=contract, seed=seed),
+            selector=selector,
+            per_round=per_round,
+            budget_microcredits=budget,
+            seed=seed,
+        )
+    if selector is None and not config.pay:
+        return Everyone(per_round=per_round, rate=config.rate, seed=seed)
+    assert per_round is not None
+    pay = round(config.pay * MICRO)
+    if config.mechanism == "auction":
+        # The selector does not look at bids, so the truth is kept by a price that does not either.
+        assert budget is not None
+        pay = budget // per_round
+    return BySelector(
+        selector=selector or RandomSelection(),
+        per_round=per_round,
+        rate=config.rate,
+        pay_microcredits=pay,
+        budget_microcredits=budget,
+        seed=seed,
     )
+
+
+def _selector_of(config: TrainConfig) -> Selector | None:
+    if config.selector == "fedcs":
+        assert config.deadline_s is not None
+        return Deadline(deadline_s=config.deadline_s)
+    made: dict[str, Selector] = {
+        "random": RandomSelection(),
+        "oort": Oort(),
+        "power-of-choice": PowerOfChoice(),
+    }
+    return None if config.selector is None else made[config.selector]
 
 
 def fleet_of(config: TrainConfig, contract: Contract | None) -> Simulated:
     """The simulated clients of a configuration."""
+    costs: CostTypes | CostRange | None = None
+    if contract is not None:
+        costs = CostTypes.of(contract)
+    elif config.mechanism == "auction" or config.pay:
+        costs = CostRange(low=config.costs[0], high=config.costs[1])
     return Simulated(
         task=config.task,
         clients=config.clients,
         dirichlet=config.dirichlet,
-        costs=None if contract is None else CostTypes.of(contract),
+        costs=costs,
         seed=config.task.seed,
     )
 
@@ -402,13 +543,12 @@ def _simulation() -> Callable[..., None]:
 
 
 def _take_up(fleet: Simulated, history: tuple[Round, ...]) -> tuple[TypeTakeUp, ...]:
-    if fleet.costs is None:
+    if not isinstance(fleet.costs, CostTypes):
         return ()
-    type_of = {
-        name_of(number): fleet.costs.drawn(fleet.seed, number) for number in range(fleet.clients)
-    }
+    costs = fleet.costs
+    type_of = {name_of(number): costs.drawn(fleet.seed, number) for number in range(fleet.clients)}
     rows = []
-    for at, psi in enumerate(fleet.costs.psi):
+    for at, psi in enumerate(costs.psi):
         done = [each for past in history for each in past.accepted if type_of[each.client] == at]
         rows.append(
             TypeTakeUp(
