@@ -820,9 +820,10 @@ def train(
 
     The embedded CLIP's image tower learns Fashion-MNIST, split over clients that Flower simulates
     on this machine. In each round the server asks (a contract offers a menu of compression rates
-    and rewards, an auction calls for bids), clients answer for their own good, train on their own images and send a
-    compressed update; accepted updates are averaged and paid. The folder holds checkpoint, ledger,
-    rounds.csv, metrics.json and accuracy.png; the same command resumes it after a crash.
+    and rewards, an auction calls for bids), clients answer for their own good, train on their own
+    images and send a compressed update; accepted updates are averaged and paid. The folder holds
+    checkpoint, ledger, rounds.csv, metrics.json and accuracy.png; the same command resumes it
+    after a crash.
 
     First try: edgepact train --smoke. Needs: pip install 'edgepact[federated]'.
     """
