@@ -16,6 +16,9 @@ from edgepact.mechanisms.quality import cost_of
 TOLERANCE = 1e-9
 """Slack for rounding, relative to the largest reward or burden."""
 
+TINY = float(np.finfo(float).tiny)
+"""Where every item is worth nothing, any slack above 0 will do."""
+
 CELLS = 4_000_000
 """Pairs weighed at once; a block of rows of this size stays within some 100 MB."""
 
@@ -58,7 +61,7 @@ def audit_menu(contract: Contract, menu: Menu) -> ContractAudit:
     loss = max(0.0, -float(np.min(kept)))
     # The dearest item taken by the dearest type is the largest number that is rounded.
     burden = float(np.max(contract.psi) * np.max(cost_of(contract.cost, menu.quality)))
-    slack = TOLERANCE * max(burden, float(np.max(np.abs(menu.reward))), np.finfo(float).tiny)
+    slack = TOLERANCE * max(burden, float(np.max(np.abs(menu.reward))), TINY)
     paid, earned = payments(contract, menu), profit(contract, menu)
     limit = paid + earned if contract.budget is None else contract.budget
     return ContractAudit(

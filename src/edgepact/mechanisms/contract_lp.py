@@ -43,6 +43,9 @@ SURE_GRID = 25
 NODES = 200
 """Most branches of that search."""
 
+TINY = float(np.finfo(float).tiny)
+"""Where nothing is worth anything, money has no other unit."""
+
 CLIMBS = 10
 """Rounds over all types in the climb that follows it."""
 
@@ -219,7 +222,7 @@ def lottery_menu(
     sure = _best_sure(contract, outcomes, chance)
     kept = reward - np.diagonal(own)
     gain = reward - own  # type by item
-    threshold = GAIN * max(abs(profit), np.finfo(float).tiny)
+    threshold = GAIN * max(abs(profit), TINY)
     return LotteryMenu(
         quality=quality[used],
         chance=chance[:, used],
@@ -300,7 +303,7 @@ def _program(contract: WideContract, grid: _Grid, honest: bool) -> _Program:
     types, items = grid.burden.shape
     p = np.asarray(contract.probability)
     # HiGHS has absolute tolerances, so money is counted in units of the largest amount.
-    unit = max(float(np.max(np.abs(grid.worth))), np.finfo(float).tiny)
+    unit = max(float(np.max(np.abs(grid.worth))), TINY)
     burden, worth = grid.burden / unit, grid.worth / unit
     place = np.arange(types * items).reshape(types, items)
     reward = types * items + np.arange(types)

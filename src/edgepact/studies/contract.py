@@ -383,8 +383,8 @@ def _learned(
 
     share, broken = jax.jit(jax.vmap(one))(instances, keys)
     shape = (config.contracts, config.seeds, config.lanes)
-    shares = np.asarray(share).reshape(shape)
-    return Learned(shares, np.maximum(np.asarray(broken), 0.0).reshape(shape))
+    shares, broke = (np.asarray(part, np.float64).reshape(shape) for part in (share, broken))
+    return Learned(shares, np.maximum(broke, 0.0))
 
 
 def grouped(scores: list[Score]) -> dict[tuple[str, str, str], np.ndarray]:
@@ -492,7 +492,7 @@ def profit_page(
     compared = list(dict.fromkeys(each.rule for each in scores))
     parts = [
         "Shares are profit over that of the optimal menu for the true frequencies, in percent; "
-        "the small number is the 5th percentile. A menu's profit is what it earns when every "
+        "the 5th percentile in brackets. A menu's profit is what it earns when every "
         "device takes what suits it best.",
         "![What rules miss, and what learners reach](contract.png)",
         "## Part A: profit with populations never seen",
