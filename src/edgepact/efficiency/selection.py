@@ -18,7 +18,7 @@ An auction selects too, by what clients ask for; what each is worth to it is `wo
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -73,6 +73,7 @@ class Candidates:
         return self.compute_s + self.upload_s
 
 
+@runtime_checkable
 class Selector(Protocol):
     """Chooses the clients of a round."""
 

@@ -124,6 +124,7 @@ class Answer:
 
 
 @runtime_checkable
+@runtime_checkable
 class Engagement(Protocol):
     """A mechanism: what is asked, and who trains for what."""
 

@@ -1,0 +1,8 @@
+"""Modules that need an extra are not collected where it is not installed."""
+
+import importlib.util
+
+collect_ignore: list[str] = []
+if importlib.util.find_spec("flwr") is None:
+    federated = "src/edgepact/training/federated"
+    collect_ignore += [f"{federated}/flower.py", f"{federated}/apps.py"]
