@@ -8,7 +8,7 @@ of the optimal menu for the true frequencies; and by the promises it breaks. Two
   honest rival is the *plug-in* rule, the optimal menu for the frequencies that take-up suggests.
 * *One contract.* Learners that know nothing play one contract over and over, as in the literature.
 
-Part B, accuracy against bytes and money in federated training, is to join `run`.
+Part B, accuracy against bytes and money in federated training, is `contract_training`.
 """
 
 import csv
@@ -50,6 +50,7 @@ from edgepact.solvers.menus import SHIPPED, InContextMenus, load, save
 from edgepact.solvers.menus_training import Course, train_policy
 from edgepact.solvers.ppo import PPO
 from edgepact.solvers.random import Random
+from edgepact.studies import contract_training
 from edgepact.studies.pages import percent, table, write_page
 from edgepact.studies.record import write_metrics
 
@@ -557,7 +558,7 @@ def train(folder: Path, smoke: bool) -> None:
 
 
 def run(folder: Path, smoke: bool) -> None:
-    """Writes shares.csv, learned.csv, contract.png, metrics.json and page.md.
+    """Writes two CSV and PNG for each part, metrics.json and page.md.
 
     The weights are those in the folder, if it was trained to, or else those that ship.
     """
@@ -568,9 +569,9 @@ def run(folder: Path, smoke: bool) -> None:
     learned = learn(config, smoke)
     write_tables(folder, scores, learned)
     draw(scores, learned, config).savefig(folder / "contract.png", dpi=120)
-    found = {"profit": measures(scores, first_best, learned)}
-    parts = profit_page(scores, first_best, learned, config)
-    # Part B adds its figures to `found` and its sections to `parts` here.
+    training, of_training = contract_training.write(folder, smoke)
+    found = {"profit": measures(scores, first_best, learned), "training": training}
+    parts = [*profit_page(scores, first_best, learned, config), *of_training]
     write_metrics(folder, config, found)
-    title = "Menus for private types: profit"
+    title = "Menus for private types"
     write_page(folder, "contract", title, parts, smoke=smoke)

@@ -20,10 +20,11 @@ from edgepact.training.federated.engagement import (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ByContract:
-    """The exact optimal menu of a contract whose quality is the compression rate.
+    """The menu of a contract whose quality is the compression rate.
 
     Attributes:
         contract: what the server knows of the types; qualities of at most 1.
+        offer: the menu; the exact optimal one if None.
         per_round: how many train at most, drawn from those who took an item; None for all.
         budget_microcredits: most to promise in a round; None for no limit. The contract's own
             budget holds in expectation, this one in every round.
@@ -34,6 +35,7 @@ class ByContract:
     """
 
     contract: Contract
+    offer: Menu | None = None
     per_round: int | None = None
     budget_microcredits: int | None = None
     seed: int = 0
@@ -43,7 +45,9 @@ class ByContract:
         if self.contract.quality_max > 1.0:
             found = self.contract.quality_max
             raise InputError("contract", "quality_max", "a rate, at most 1", found)
-        object.__setattr__(self, "menu", items(self.contract, optimal_menu(self.contract)))
+        object.__setattr__(
+            self, "menu", items(self.contract, self.offer or optimal_menu(self.contract))
+        )
 
     def question(self, round: int) -> Question:
         """The menu."""
