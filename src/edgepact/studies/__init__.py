@@ -31,6 +31,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "ablation": _study("ablation"),
     "contract": _study("contract", one_thread=True),
     "speed": _study("speed", one_thread=True),
+    "selection": _study("selection"),
     "auctions": _study("auctions", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""

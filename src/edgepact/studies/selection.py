@@ -1,0 +1,369 @@
+"""Who should train: accuracy against money, time and rounds, for every selector and the auction.
+
+A hundred clients hold Fashion-MNIST unevenly and bear private costs. Random selection, FedCS,
+power of choice and Oort choose among those who take a posted pay; the auction buys from those who
+ask least for what their data, speed and loss are worth. All train the same model from the same
+start, pay from a ledger, and run on the clients' own simulated clocks.
+
+The target is what random selection at the pay that everybody takes reaches at its end. A second
+part asks what a client gains by lying, if winners are paid their threshold or what they bid.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from edgepact.efficiency.selection import (
+    Deadline,
+    Oort,
+    PowerOfChoice,
+    RandomSelection,
+    Selector,
+)
+from edgepact.mechanisms.auction import ProportionalShare
+from edgepact.progress import progress_bar
+from edgepact.studies.federation import federate, task_for
+from edgepact.studies.pages import percent, table, write_page
+from edgepact.studies.record import write_metrics
+from edgepact.training.federated.bidding import ByAuction
+from edgepact.training.federated.engagement import MICRO, Engagement
+from edgepact.training.federated.rounds import Round
+from edgepact.training.federated.run import TrainConfig
+from edgepact.training.federated.selecting import BySelector
+from edgepact.training.federated.simulated import CostRange, Simulated, name_of
+from edgepact.training.federated.speed import Speed, drawn_speed
+from edgepact.training.federated.task import task_of
+
+RANDOM = "random, pay for all"
+AUCTION = "auction"
+COLOURS = {
+    AUCTION: "#0b6e4f",
+    RANDOM: "#1f2933",
+    "random, pay for half": "#9aa5b1",
+    "FedCS": "#2f6690",
+    "power of choice": "#edae49",
+    "Oort": "#d1495b",
+}
+SMOOTHED = 3
+"""Rounds over which accuracy is averaged before it is held against the target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Settings of the study.
+
+    Attributes:
+        clients, per_round, rounds: of a federation.
+        dirichlets: concentrations of the labels, a federation of each method for each.
+        cost_min, cost_max: private costs of an update, credits, uniform between.
+        budget: of the auction in a round, credits.
+        rate: compression rate of all updates.
+        deadline_quantile: FedCS's deadline, as a quantile of the clients' times.
+        seed: of everything.
+        money_max: share of random selection's money for which the auction should reach the target.
+        lies: factors by which a client multiplies its cost in the second part.
+        auctions: drawn for the second part.
+    """
+
+    clients: int = 100
+    per_round: int = 10
+    rounds: int = 30
+    dirichlets: tuple[float, ...] = (0.1, 1.0)
+    cost_min: float = 0.5
+    cost_max: float = 1.5
+    budget: float = 7.0
+    rate: float = 0.09
+    deadline_quantile: float = 0.5
+    seed: int = 0
+    money_max: float = 0.7
+    lies: tuple[float, ...] = (0.8, 1.0, 1.1, 1.25, 1.5, 2.0)
+    auctions: int = 500
+
+
+class Course(NamedTuple):
+    """A federation's course: by round, from 0."""
+
+    accuracy: np.ndarray
+    credits: np.ndarray
+    seconds: np.ndarray
+    trained: np.ndarray
+    clients: int
+
+
+Found = dict[float, dict[str, Course]]
+"""By concentration of the labels and method."""
+
+
+def config_for(smoke: bool) -> Config:
+    """The full study, or one that only shows that everything runs."""
+    if not smoke:
+        return Config()
+    return Config(clients=8, per_round=2, rounds=2, dirichlets=(1.0,), budget=2.0, auctions=5)
+
+
+def methods(config: Config, speeds: list[Speed]) -> dict[str, Engagement]:
+    """All of them, fresh: they remember who took part."""
+    seconds = np.array([each.compute_s + config.rate * each.upload_s for each in speeds])
+    deadline_s = float(np.quantile(seconds, config.deadline_quantile))
+
+    def posted(selector: Selector, pay: float) -> BySelector:
+        return BySelector(
+            selector=selector,
+            per_round=config.per_round,
+            rate=config.rate,
+            pay_microcredits=round(pay * MICRO),
+            seed=config.seed,
+        )
+
+    half = (config.cost_min + config.cost_max) / 2.0
+    return {
+        RANDOM: posted(RandomSelection(), config.cost_max),
+        "random, pay for half": posted(RandomSelection(), half),
+        "FedCS": posted(Deadline(deadline_s=deadline_s, asked=1.0), config.cost_max),
+        "power of choice": posted(PowerOfChoice(), config.cost_max),
+        "Oort": posted(Oort(), config.cost_max),
+        AUCTION: ByAuction(
+            budget_microcredits=round(config.budget * MICRO),
+            rate=config.rate,
+            preferred_s=float(np.median(seconds)),
+        ),
+    }
+
+
+def train_all(config: Config, smoke: bool) -> Found:
+    """Every method on every split."""
+    found: Found = {}
+    for dirichlet in config.dirichlets:
+        run = TrainConfig(
+            clients=config.clients,
+            rounds=config.rounds,
+            dirichlet=dirichlet,
+            task=task_for(smoke, seed=config.seed),
+        )
+        fleet = Simulated(
+            task=run.task,
+            clients=run.clients,
+            dirichlet=dirichlet,
+            costs=CostRange(low=config.cost_min, high=config.cost_max),
+            seed=config.seed,
+        )
+        task = task_of(run.task)
+        speeds = [
+            drawn_speed(config.seed, number, config.clients, task=task)
+            for number in range(config.clients)
+        ]
+        found[dirichlet] = {}
+        for name, engagement in methods(config, speeds).items():
+            with progress_bar(f"{name}, Dirichlet {dirichlet:g}") as advance:
+                history = federate(run, engagement, fleet, advance)
+            found[dirichlet][name] = _course(history, speeds, config)
+    return found
+
+
+def _course(history: tuple[Round, ...], speeds: list[Speed], config: Config) -> Course:
+    by_name = {name_of(number): speed for number, speed in enumerate(speeds)}
+    seconds = [
+        max(
+            (
+                by_name[each.client].compute_s + each.rate * by_name[each.client].upload_s
+                for each in played.deliveries
+            ),
+            default=0.0,
+        )
+        for played in history
+    ]
+    taken_part = {each.client for played in history for each in played.accepted}
+    return Course(
+        accuracy=np.array([each.accuracy for each in history]),
+        credits=np.cumsum([each.paid_microcredits for each in history]) / MICRO,
+        seconds=np.cumsum(seconds),
+        trained=np.array([len(each.accepted) for each in history]),
+        clients=len(taken_part),
+    )
+
+
+def smooth(accuracy: np.ndarray) -> np.ndarray:
+    """Mean of the last `SMOOTHED` rounds, or of as many as there are."""
+    return np.array(
+        [accuracy[max(0, at - SMOOTHED + 1) : at + 1].mean() for at in range(len(accuracy))]
+    )
+
+
+def reached(course: Course, target: float) -> int | None:
+    """The first round whose smoothed accuracy is the target; None if there is none."""
+    there = np.flatnonzero(smooth(course.accuracy) >= target)
+    return int(there[0]) if len(there) else None
+
+
+def target_of(courses: dict[str, Course]) -> float:
+    """Smoothed accuracy at the end of random selection at the pay that everybody takes."""
+    return float(smooth(courses[RANDOM].accuracy)[-1])
+
+
+class Lie(NamedTuple):
+    """What a client keeps on average, credits, that multiplies its cost by a factor."""
+
+    factor: float
+    threshold: float
+    pay_as_bid: float
+
+
+def lies(config: Config) -> list[Lie]:
+    """One client of each of many auctions lies, the others tell the truth."""
+    rng = np.random.default_rng(config.seed)
+    kept: dict[float, list[tuple[float, float]]] = {factor: [] for factor in config.lies}
+    for _ in range(config.auctions):
+        costs = rng.uniform(config.cost_min, config.cost_max, config.clients)
+        values = rng.integers(50, 500, config.clients).astype(float)
+        auction = ProportionalShare(values=values, budget=config.budget)
+        for factor in config.lies:
+            bids = costs.copy()
+            bids[0] *= factor
+            award = auction.award(bids)
+            won = bool(award.wins[0])
+            by_threshold = float(award.payments[0]) - costs[0] if won else 0.0
+            kept[factor].append((by_threshold, bids[0] - costs[0] if won else 0.0))
+    means = {factor: np.mean(each, axis=0) for factor, each in kept.items()}
+    return [Lie(factor, float(each[0]), float(each[1])) for factor, each in means.items()]
+
+
+def measures(found: Found, told: list[Lie]) -> dict[str, Any]:
+    """The figures of `metrics.json`."""
+    splits = {}
+    for dirichlet, courses in found.items():
+        target = target_of(courses)
+        splits[f"{dirichlet:g}"] = {
+            "target": target,
+            "methods": {
+                name: {
+                    "final_accuracy": float(course.accuracy[-1]),
+                    "round_at_target": reached(course, target),
+                    "credits_at_target": _at_target(course, target, course.credits),
+                    "seconds_at_target": _at_target(course, target, course.seconds),
+                    "credits": float(course.credits[-1]),
+                    "seconds": float(course.seconds[-1]),
+                    "clients_that_trained": course.clients,
+                    "updates": int(course.trained.sum()),
+                }
+                for name, course in courses.items()
+            },
+        }
+    return {"dirichlet": splits, "lies": [each._asdict() for each in told]}
+
+
+def _at_target(course: Course, target: float, column: np.ndarray) -> float | None:
+    at = reached(course, target)
+    return None if at is None else float(column[at])
+
+
+def write_tables(folder: Path, found: Found) -> None:
+    """Writes `curves.csv`, a line for each split, method and round."""
+    with (folder / "curves.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["dirichlet", "method", "round", "accuracy", "credits", "seconds", "updates"])
+        for dirichlet, courses in found.items():
+            for name, course in courses.items():
+                for at, values in enumerate(zip(*course[:4], strict=True)):
+                    rows.writerow([dirichlet, name, at, *(f"{x:.8g}" for x in values)])
+
+
+def draw(found: Found) -> Figure:
+    """Smoothed accuracy against money, simulated time and rounds; a row a split."""
+    figure = Figure(figsize=(11, 3.4 * len(found)), layout="constrained")
+    panels = figure.subplots(len(found), 3, sharey="row", squeeze=False)
+    for row, (dirichlet, courses) in enumerate(found.items()):
+        for name, course in courses.items():
+            accuracy = 100.0 * smooth(course.accuracy)
+            rounds = np.arange(len(accuracy))
+            for axes, x in zip(panels[row], (course.credits, course.seconds, rounds), strict=True):
+                label = {"label": name} if row == 0 and axes is panels[row, 0] else {}
+                axes.plot(x, accuracy, color=COLOURS[name], **label)
+        for axes, what in zip(
+            panels[row], ("credits paid", "simulated seconds", "rounds"), strict=True
+        ):
+            axes.axhline(100.0 * target_of(courses), color="grey", linewidth=0.8, linestyle="--")
+            axes.grid(alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_xlabel(what)
+        panels[row, 0].set_ylabel(f"test images told right, %\nDirichlet {dirichlet:g}")
+    figure.legend(frameon=False, loc="outside lower center", ncols=6, fontsize=9)
+    return figure
+
+
+def page(found: Found, told: list[Lie], config: Config) -> list[str]:
+    """The findings in words and tables."""
+    parts = [
+        f"{config.clients} clients with costs from {config.cost_min:g} to {config.cost_max:g} "
+        f"credits an update, {config.per_round} of them chosen in each of {config.rounds} rounds; "
+        f"the auction has {config.budget:g} credits a round instead. Accuracy is the mean of "
+        f"{SMOOTHED} rounds on all test images, one seed. The target is what random selection "
+        "reaches at its end, paying what everybody takes. Time is the clients' own: the slowest "
+        "of a round ends it.",
+        "![Accuracy against money, time and rounds](selection.png)",
+    ]
+    for dirichlet, courses in found.items():
+        target, rows = target_of(courses), []
+        for name, course in courses.items():
+            at = reached(course, target)
+            rows.append(
+                [
+                    name,
+                    percent(float(smooth(course.accuracy)[-1])),
+                    "never" if at is None else at,
+                    "" if at is None else f"{course.credits[at]:.1f}",
+                    "" if at is None else f"{course.seconds[at]:.0f}",
+                    f"{course.credits[-1]:.1f}",
+                    course.clients,
+                ]
+            )
+        head = [
+            "who trains",
+            "accuracy at the end",
+            "rounds to the target",
+            "credits",
+            "seconds",
+            "credits in all",
+            "clients that trained",
+        ]
+        spent = _at_target(courses[RANDOM], target, courses[RANDOM].credits)
+        own = _at_target(courses[AUCTION], target, courses[AUCTION].credits)
+        verdict = "The auction does not reach the target."
+        if own is not None and spent:
+            share = own / spent
+            word = "as was asked" if share <= config.money_max else "more than was asked"
+            verdict = (
+                f"The auction reaches it for {percent(share)} % of the money of random selection; "
+                f"at most {percent(config.money_max)} % was asked for, so this is {word}."
+            )
+        parts += [
+            f"## Dirichlet {dirichlet:g}, target {percent(target)} %",
+            table(head, rows),
+            verdict,
+        ]
+    rows = [
+        [f"{each.factor:g}", f"{each.threshold:.4f}", f"{each.pay_as_bid:.4f}"] for each in told
+    ]
+    return [
+        *parts,
+        "## What a lie brings",
+        f"One client of {config.clients} multiplies its cost by a factor when it bids, the others "
+        f"tell the truth; what it keeps on average over {config.auctions} auctions, credits. "
+        "Paid its threshold it can do no better than the truth; paid what it bids it gains by "
+        "asking for more, so that bids say nothing of costs any more.",
+        table(["factor", "paid its threshold", "paid its bid"], kept),
+    ]
+
+
+def run(folder: Path, smoke: bool) -> None:
+    """Writes curves.csv, selection.png, metrics.json and page.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = config_for(smoke)
+    found, told = train_all(config, smoke), lies(config)
+    write_tables(folder, found)
+    draw(found).savefig(folder / "selection.png", dpi=110)
+    write_metrics(folder, config, measures(found, told))
+    write_page(folder, "selection", "Who should train", page(found, told, config), smoke=smoke)
