@@ -331,7 +331,7 @@ def page(found: Found, told: list[Lie], config: Config) -> list[str]:
         ]
         spent = _at_target(courses[RANDOM], target, courses[RANDOM].credits)
         own = _at_target(courses[AUCTION], target, courses[AUCTION].credits)
-        verdict = "The auction does not reach the target."
+        verdict = "The auction spends nothing before the target, or does not reach it."
         if own is not None and spent:
             share = own / spent
             word = "as was asked" if share <= config.money_max else "more than was asked"
@@ -344,7 +344,7 @@ def page(found: Found, told: list[Lie], config: Config) -> list[str]:
             table(head, rows),
             verdict,
         ]
-    rows = [
+    kept = [
         [f"{each.factor:g}", f"{each.threshold:.4f}", f"{each.pay_as_bid:.4f}"] for each in told
     ]
     return [
