@@ -79,7 +79,7 @@ class Config:
 
     seed: int = 0
     samples: int = 2_000_000
-    samples_large: int = 600_000
+    samples_large: int = 2_000_000
     profiles: int = 200
     steps: int = 2500
     steps_large: int = 1500
@@ -522,7 +522,7 @@ def write_shares(folder: Path, proposals: Proposals) -> None:
 
 def draw(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> Figure:
     """Revenue against regret, learnt reserves against exact ones, shares of the optimum."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     revenue, reserves, shares = figure.subplots(1, 3)
     marks = {"2 bidders, 2 items": "o", "3 bidders, 10 items": "s"}
     for name, ways in sold.items():
@@ -550,13 +550,13 @@ def draw(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> Figure:
     revenue.axhline(0.0, color=COLOURS["theory"], linestyle=":", linewidth=1.0)
     revenue.set_xscale("log")
     revenue.set_xlim(5e-18, 1.0)
-    revenue.set_xlabel("regret that the search found, credits a bidder")
+    revenue.set_xlabel("regret found, credits a bidder")
     revenue.set_ylabel("revenue above selling items separately, %")
     exact, learnt = proposals.reserves.T
     reserves.plot(exact, learnt, ".", color=COLOURS["learnt"], alpha=0.25, markersize=4)
     ends = [0.0, float(max(exact.max(), learnt.max()))]
     reserves.plot(ends, ends, color=COLOURS["theory"], linestyle=":")
-    reserves.set_xlabel("Myerson's reserve, of the mean past bid")
+    reserves.set_xlabel("Myerson's reserve over the mean past bid")
     reserves.set_ylabel("reserve that the GDM sets")
     names = list(proposals.unseen)
     shares.boxplot(
@@ -568,7 +568,7 @@ def draw(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> Figure:
         medianprops={"color": COLOURS["learnt"]},
     )
     shares.invert_yaxis()
-    shares.set_xlabel("share of Myerson's optimum on unseen priors, %")
+    shares.set_xlabel("share of Myerson's optimum, %")
     for axes in (revenue, reserves, shares):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
