@@ -79,7 +79,7 @@ class Config:
 
     seed: int = 0
     samples: int = 2_000_000
-    samples_large: int = 600_000
+    samples_large: int = 2_000_000
     profiles: int = 200
     steps: int = 2500
     steps_large: int = 1500
@@ -421,24 +421,25 @@ def propose(config: Config) -> Proposals:
     for name, solver in solvers(config.epochs).items():
         if config.learners and name not in config.learners:
             continue
-        with progress_bar(f"{name}, auction design") as advance:
+        # One seed after another: side by side, PPO's program never ended in this game.
+        ways[name] = []
+        for seed in range(config.seeds):
+            with progress_bar(f"{name}, auction design, seed {seed}") as advance:
 
-            def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
-                show(done, config.epochs)
+                def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
+                    show(done, config.epochs)
 
-            training = train(
-                solver,
-                problem,
-                of_training,
-                seeds=config.seeds,
-                epochs=config.epochs if name != "random" else 1,
-                lanes=4,
-                on_epochs=on_epochs,
-            )
-        ways[name] = [
-            _way(problem, solver, jax.tree.map(lambda x, at=at: x[at], training.learner), of_acting)
-            for at in range(config.seeds)
-        ]
+                training = train(
+                    solver,
+                    problem,
+                    jax.random.fold_in(of_training, seed),
+                    seeds=1,
+                    epochs=config.epochs if name != "random" else 1,
+                    lanes=4,
+                    on_epochs=on_epochs,
+                )
+            learner = jax.tree.map(lambda part: part[0], training.learner)
+            ways[name].append(_way(problem, solver, learner, of_acting))
     ways["best price of each bidder's past bids"] = [plug_in]
     ways["second price, no reserve"] = [_second_price]
     ways[MYERSON] = [lambda state: problem.rules(state, problem.best_action(state))]
@@ -499,14 +500,18 @@ def measures(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> dict
     return {"several_items": several, "unseen_priors": unseen, "anchors": proposals.anchors}
 
 
-def write_tables(folder: Path, sold: dict[str, dict[str, Measured]], proposals: Proposals) -> None:
-    """Writes `auctions.csv` and `shares.csv`."""
+def write_auctions(folder: Path, sold: dict[str, dict[str, Measured]]) -> None:
+    """Writes `auctions.csv`, a line for every auction."""
     with (folder / "auctions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["setting", "auction", *Measured._fields])
         for name, ways in sold.items():
             for way, each in ways.items():
                 rows.writerow([name, way, *each])
+
+
+def write_shares(folder: Path, proposals: Proposals) -> None:
+    """Writes `shares.csv`, a line for every way, seed and unseen prior."""
     with (folder / "shares.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["way", "seed", "context", "share"])
@@ -517,7 +522,7 @@ def write_tables(folder: Path, sold: dict[str, dict[str, Measured]], proposals: 
 
 def draw(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> Figure:
     """Revenue against regret, learnt reserves against exact ones, shares of the optimum."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
     revenue, reserves, shares = figure.subplots(1, 3)
     marks = {"2 bidders, 2 items": "o", "3 bidders, 10 items": "s"}
     for name, ways in sold.items():
@@ -545,13 +550,13 @@ def draw(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> Figure:
     revenue.axhline(0.0, color=COLOURS["theory"], linestyle=":", linewidth=1.0)
     revenue.set_xscale("log")
     revenue.set_xlim(5e-18, 1.0)
-    revenue.set_xlabel("regret that the search found, credits a bidder")
+    revenue.set_xlabel("regret found, credits a bidder")
     revenue.set_ylabel("revenue above selling items separately, %")
     exact, learnt = proposals.reserves.T
     reserves.plot(exact, learnt, ".", color=COLOURS["learnt"], alpha=0.25, markersize=4)
     ends = [0.0, float(max(exact.max(), learnt.max()))]
     reserves.plot(ends, ends, color=COLOURS["theory"], linestyle=":")
-    reserves.set_xlabel("Myerson's reserve, of the mean past bid")
+    reserves.set_xlabel("Myerson's reserve over the mean past bid")
     reserves.set_ylabel("reserve that the GDM sets")
     names = list(proposals.unseen)
     shares.boxplot(
@@ -563,7 +568,7 @@ def draw(sold: dict[str, dict[str, Measured]], proposals: Proposals) -> Figure:
         medianprops={"color": COLOURS["learnt"]},
     )
     shares.invert_yaxis()
-    shares.set_xlabel("share of Myerson's optimum on unseen priors, %")
+    shares.set_xlabel("share of Myerson's optimum, %")
     for axes in (revenue, reserves, shares):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
@@ -636,8 +641,9 @@ def run(folder: Path, smoke: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
     sold = sell_several_items(config)
+    write_auctions(folder, sold)
     proposals = propose(config)
-    write_tables(folder, sold, proposals)
+    write_shares(folder, proposals)
     draw(sold, proposals).savefig(folder / "auctions.png", dpi=120)
     write_metrics(folder, config, measures(sold, proposals))
     title = "Auctions that are learnt and cannot be gamed"
