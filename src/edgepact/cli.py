@@ -342,7 +342,8 @@ def study(
         Path | None, typer.Option(help="Folder for the results [default: study-NAME]")
     ] = None,
     train: Annotated[
-        bool, typer.Option(help="quoting, robustness: train policies first, into the folder.")
+        bool,
+        typer.Option(help="quoting, robustness, contract: train policies first, into the folder."),
     ] = False,
 ) -> None:
     """Reproduce a figure or benchmark: CSV, PNG and metrics.json in one folder.
@@ -351,8 +352,9 @@ def study(
     with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
     to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
     dynamics: the same where the fleet changes from round to round. ablation: what each
-    part of the diffusion model is worth. speed: the time of a quote. auctions: revenue and
-    regret of auctions that are learnt.
+    part of the diffusion model is worth. speed: the time of a quote. contract: menus, by profit
+    and in federated training. selection: who should train, by money and time. auctions: revenue
+    and regret of auctions that are learnt.
     """
     from edgepact.studies import STUDIES, TRAININGS
 
