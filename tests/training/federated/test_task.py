@@ -34,13 +34,16 @@ def test_training_repeats_itself_and_learns() -> None:
     task = task_of(CONFIG)
     weights = task.start()
     assert weights.shape == (task.size,)
-    once, again, other = (task.train(weights, task.data.shared, seed=[seed]) for seed in (1, 1, 2))
+    (once, loss), (again, same), (other, _) = (
+        task.train(weights, task.data.shared, seed=[seed]) for seed in (1, 1, 2)
+    )
+    assert 0.0 < loss == same
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
-    few = task.train(weights, task.data.shared.first(3), seed=[1])  # the same shapes
+    few, _ = task.train(weights, task.data.shared.first(3), seed=[1])  # the same shapes
     assert np.isfinite(few).all()
     for seed in range(4):
-        once = task.train(once, task.data.shared, seed=[seed])
+        once, _ = task.train(once, task.data.shared, seed=[seed])
     assert task.accuracy(once) > task.accuracy(weights)
     assert 60 * task.accuracy(once) == pytest.approx(round(60 * task.accuracy(once)))
 
