@@ -639,7 +639,7 @@ def page(sold: dict[str, dict[str, Measured]], proposals: Proposals, config: Con
         f"{config.epochs * 512:,} rounds of learning for each of {config.seeds} seeds. "
         "Shares of the revenue of Myerson's auction, which knows the priors; ways to set up an "
         f"auction see {AuctionDesign().past} past bids of each bidder, but for the last one, "
-        "which knows the priors too and shows what weights and reserves alone can reach.",
+        "which knows the priors too and sets Myerson's own.",
         pages.table(["way", "share, %", "of each seed", "5 % quantile", "worst"], unseen),
         "Priors of the literature, shares in % of the optimum (in credits):",
         pages.table(["prior", "optimum", *names], anchors),
