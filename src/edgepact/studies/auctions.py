@@ -13,6 +13,7 @@ import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,6 @@ from edgepact.mechanisms.auction_design import (
     Priors,
     Rules,
     Selling,
-    Tables,
     plug_in,
     tables,
 )
@@ -75,6 +75,7 @@ class Config:
         contexts: unseen priors on which they are compared.
         settings: of several items, by name; all if empty.
         learners: of the design, by name; all if empty.
+        diffusion_steps: steps of the GDM.
     """
 
     seed: int = 0
@@ -92,6 +93,7 @@ class Config:
     contexts: int = 1000
     settings: tuple[str, ...] = ()
     learners: tuple[str, ...] = ()
+    diffusion_steps: int = 5
 
 
 def config_for(smoke: bool) -> Config:
@@ -112,7 +114,8 @@ def config_for(smoke: bool) -> Config:
         seeds=1,
         contexts=16,
         settings=SMOKED,
-        learners=("GDM", "random"),
+        learners=("GDM",),
+        diffusion_steps=1,
     )
 
 
@@ -375,20 +378,26 @@ class Proposals(NamedTuple):
     reserves: np.ndarray
 
 
-def solvers(epochs: int) -> dict[str, Solver]:
+def solvers(config: Config) -> dict[str, Solver]:
     """Learners of the design, with 512 rounds an epoch each."""
     return {
         "GDM": Diffusion(
+            steps=config.diffusion_steps,
             games=32,
             updates=16,
             batch=256,
             memory=32_768,
             critic_rate=3e-3,
-            learning_updates=16 * epochs,
+            learning_updates=16 * config.epochs,
             exploration_rounds=20_000.0,
         ),
         "PPO": PPO(
-            games=64, rollout=8, passes=4, minibatches=4, learning_rate=1e-3, learning_epochs=epochs
+            games=64,
+            rollout=8,
+            passes=4,
+            minibatches=4,
+            learning_rate=1e-3,
+            learning_epochs=config.epochs,
         ),
         "random": Random(rounds=512),
     }
@@ -400,25 +409,20 @@ def propose(config: Config) -> Proposals:
     of_states, of_training, of_acting, of_anchors = jax.random.split(
         jax.random.key(config.seed + 1), 4
     )
-    states = jax.vmap(problem.reset)(jax.random.split(of_states, config.contexts))
+    unseen = jax.vmap(problem.reset)(jax.random.split(of_states, config.contexts))
     copies = max(1, config.contexts // 10)
-    known = {
-        name: jax.vmap(lambda key, priors=priors: problem.among(priors, key))(
-            jax.random.split(of_anchors, copies)
-        )
-        for name, priors in ANCHORS.items()
-    }
-
-    # Ironing is what costs time, and the same for every way.
-    ironed = jax.jit(lambda states: jax.lax.map(lambda s: tables(s.priors), states))
-    best = jax.jit(jax.vmap(auction_design.optimal))
-
-    def shares(way: Callable[[Selling], Rules], states: Selling, theory: Tables) -> np.ndarray:
-        earned = jax.jit(jax.vmap(lambda s, t: auction_design.expected(t, way(s))))
-        return np.asarray(earned(states, theory) / best(theory))
+    batches = [unseen]
+    for priors in ANCHORS.values():
+        among = partial(problem.among, priors)
+        batches.append(jax.vmap(among)(jax.random.split(of_anchors, copies)))
+    # All in one batch: what costs most is to compile.
+    states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
+    theory = jax.jit(lambda states: jax.lax.map(lambda s: tables(s.priors), states))(states)
+    best = np.asarray(jax.jit(jax.vmap(auction_design.optimal))(theory))
+    earned = jax.jit(jax.vmap(auction_design.expected))
 
     ways: dict[str, list[Callable[[Selling], Rules]]] = {}
-    for name, solver in solvers(config.epochs).items():
+    for name, solver in solvers(config).items():
         if config.learners and name not in config.learners:
             continue
         # One seed after another: side by side, PPO's program never ended in this game.
@@ -443,24 +447,30 @@ def propose(config: Config) -> Proposals:
     ways["best price of each bidder's past bids"] = [plug_in]
     ways["second price, no reserve"] = [_second_price]
     ways[MYERSON] = [lambda state: problem.rules(state, problem.best_action(state))]
-    theory = ironed(states)
-    unseen = {
-        name: np.stack([shares(way, states, theory) for way in each]) for name, each in ways.items()
+    rules = {name: [jax.jit(jax.vmap(way))(states) for way in same] for name, same in ways.items()}
+    shares = {
+        name: np.stack([np.asarray(earned(theory, each)) / best for each in same])
+        for name, same in rules.items()
     }
     anchors = {}
-    for name, rounds in known.items():
-        there = ironed(rounds)
-        anchors[name] = {"optimum": float(best(there)[0])} | {
-            way: float(np.mean([shares(each, rounds, there) for each in same]))
-            for way, same in ways.items()
+    for number, name in enumerate(ANCHORS):
+        first = config.contexts + number * copies
+        anchors[name] = {"optimum": float(best[first])} | {
+            way: float(each[:, first : first + copies].mean()) for way, each in shares.items()
         }
-    learnt, exact = (
-        jax.jit(lambda states, way=way: jax.lax.map(lambda s: way(s).reserve / s.scale, states))(
-            states
+    exact, learnt = (
+        np.ravel(
+            (rules[way][0].reserve / jax.vmap(lambda s: s.scale)(states)[:, None])[
+                : config.contexts
+            ]
         )
-        for way in (ways["GDM"][0], ways[MYERSON][0])
+        for way in (MYERSON, "GDM")
     )
-    return Proposals(unseen, anchors, np.stack([np.ravel(exact), np.ravel(learnt)], axis=1))
+    return Proposals(
+        {name: each[:, : config.contexts] for name, each in shares.items()},
+        anchors,
+        np.stack([exact, learnt], axis=1),
+    )
 
 
 def _way(
@@ -629,7 +639,7 @@ def page(sold: dict[str, dict[str, Measured]], proposals: Proposals, config: Con
         f"{config.epochs * 512:,} rounds of learning for each of {config.seeds} seeds. "
         "Shares of the revenue of Myerson's auction, which knows the priors; ways to set up an "
         f"auction see {AuctionDesign().past} past bids of each bidder, but for the last one, "
-        "which knows the priors too and shows what weights and reserves alone can reach.",
+        "which knows the priors too and sets Myerson's own.",
         pages.table(["way", "share, %", "of each seed", "5 % quantile", "worst"], unseen),
         "Priors of the literature, shares in % of the optimum (in credits):",
         pages.table(["prior", "optimum", *names], anchors),
