@@ -281,6 +281,14 @@ def quote(
 
 @app.command()
 def run(
+    context: typer.Context,
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SCENARIO]",
+            help="A whole scenario in TOML: method, mechanism, solver and job; see examples/.",
+        ),
+    ] = None,
     fleet: Annotated[
         Path | None,
         typer.Option(help="A market in TOML to play instead of a fleet drawn at random."),
@@ -303,16 +311,26 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="New folder for the report [default: edgepact-run-SEED, numbered]"),
+        typer.Option(
+            help="New folder for the results; the same again resumes a training "
+            "[default: edgepact-run-SEED or -SCENARIO, numbered]"
+        ),
     ] = None,
-    smoke: Annotated[bool, typer.Option(help="Train briefly and play few rounds: a test.")] = False,
+    smoke: Annotated[bool, typer.Option(help="Measure briefly, play few rounds: a test.")] = False,
 ) -> None:
     """The main job: profile, price, serve, classify, pay, report.
 
-    Measures the model on this machine, draws a fleet of devices with private costs, teaches a
-    diffusion model to price such fleets, starts a server and a process for each device, plays
-    rounds on real images, pays for every verified one, and writes report.html.
+    Measures the model on this machine, draws a fleet of devices with private costs, starts a server
+    that prices by a diffusion model and a process for each device, plays rounds on real images,
+    pays for every verified one, and writes report.html.
+
+    With SCENARIO it does what that file says instead: any method (partition, compression,
+    selection), mechanism (Stackelberg game, contract, auction), solver and job that fit together,
+    in four steps with a table each. Only --out and --smoke go with it.
     """
+    if scenario is not None:
+        _run_scenario(context, scenario, out, smoke)
+        return
     from edgepact.studies.run import RunConfig, run_market
 
     if fleet is not None and devices is not None:
@@ -332,6 +350,25 @@ def run(
         on_live=lambda: setattr(_interrupt, "live", True),
     )
     print(f"\nReport: {report}")
+
+
+def _run_scenario(context: typer.Context, file: Path, out: Path | None, smoke: bool) -> None:
+    from edgepact.scenario.framework import read_scenario
+    from edgepact.studies.framework import run_scenario
+
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        given = source is not None and source.name == "COMMANDLINE"
+        if given and option.name not in ("scenario", "out", "smoke"):
+            expected = f"the setting in {file}, which says all of them"
+            raise InputError("run", option.opts[0], expected, "an option")
+    page = run_scenario(
+        read_scenario(file),
+        out or _free_folder(f"edgepact-run-{file.stem}"),
+        smoke=smoke,
+        on_live=lambda: setattr(_interrupt, "live", True),
+    )
+    print(f"\nResults: {page}")
 
 
 @app.command()
@@ -548,9 +585,16 @@ def serve(
     price_max: Annotated[
         float | None, typer.Option(help="Highest price to quote, credits [default: the saving]")
     ] = None,
+    solver: Annotated[
+        str,
+        typer.Option(
+            help="How quotes are found: gdm, the diffusion model; golden-section, grid, cma-es, "
+            "gaussian-process or random."
+        ),
+    ] = "gdm",
     policy: Annotated[
         Path | None,
-        typer.Option(help="Weights to quote with [default: those that come with edgepact]"),
+        typer.Option(help="Weights of the gdm [default: those that come with edgepact]"),
     ] = None,
     tokens: Annotated[
         Path | None, typer.Option(help="File of one-time tokens, one a line, to enrol with.")
@@ -593,10 +637,16 @@ def serve(
     from edgepact.market.protocol import PRICE_CREDITS_MAX
     from edgepact.market.rounds import FixedPrice, Pricer
     from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.solvers.quoters import QUOTERS
     from edgepact.solvers.quotes import Known
-    from edgepact.solvers.quoting import SHIPPED, InContext, load
+    from edgepact.solvers.quoting import InContext, load
 
     pricer: Pricer
+    if solver not in QUOTERS:
+        raise InputError("serve", "--solver", f"one of {', '.join(QUOTERS)}", solver)
+    if policy is not None and (solver != "gdm" or saving is None):
+        found = "--price" if saving is None else f"--solver {solver}"
+        raise InputError("serve", "--policy", "--saving and the gdm beside it", found)
     if (price is None) == (saving is None):
         found = "neither" if price is None else "both"
         raise InputError("serve", "--price, --saving", "one of the two", found)
@@ -610,7 +660,7 @@ def serve(
             expected = f"0 < min < max <= {PRICE_CREDITS_MAX:g}"
             raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
         pricer = QuotedPrice(
-            InContext(load(policy or SHIPPED)),
+            QUOTERS[solver]() if policy is None else InContext(load(policy)),
             Known(
                 saving=saving,
                 layers_max=ModelInfo.read(model or embedded()).layers_max,
@@ -623,8 +673,6 @@ def serve(
         )
     else:
         assert price is not None
-        if policy is not None:
-            raise InputError("serve", "--policy", "--saving beside it", "--price")
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
         pricer = FixedPrice(price)
@@ -754,11 +802,25 @@ def train(
         str,
         typer.Option(
             help="Who trains for what: none, contract (a menu), auction (bids) or stackelberg "
-            "(a price for each step of the rate)."
+            "(a price for taking part, or for each step of the rate)."
         ),
     ] = "none",
     contract: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Cost types and value, in TOML.")
+    ] = None,
+    solver: Annotated[
+        str | None,
+        typer.Option(
+            help="Who decides: a contract's menu by optimum or gdm; a posted price by gdm, "
+            "golden-section, grid, cma-es, gaussian-process or random [default: the first]"
+        ),
+    ] = None,
+    worth: Annotated[
+        float | None,
+        typer.Option(
+            help="With stackelberg, instead of a contract: credits an update is worth; clients "
+            "take part for the price or stay away."
+        ),
     ] = None,
     rate: Annotated[
         float,
@@ -845,6 +907,8 @@ def train(
         dirichlet=dirichlet,
         mechanism=mechanism,
         contract=contract,
+        solver=solver,
+        worth=worth,
         rate=rate,
         per_round=per_round,
         budget=budget,

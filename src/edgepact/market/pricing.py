@@ -1,4 +1,4 @@
-"""The in-context diffusion model as a `Pricer` of live rounds.
+"""A way to quote, such as the diffusion model in context, as a `Pricer` of live rounds.
 
 The server knows what a layer that runs elsewhere saves it, the model, and what it may
 post. Of the devices it sees what they committed to at past prices, and nothing else.
@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgepact.market.rounds import RoundResult
-from edgepact.solvers.quotes import Known
+from edgepact.solvers.quotes import Known, Quoter
 from edgepact.solvers.quoting import InContext
 
 
@@ -17,12 +17,12 @@ class QuotedPrice:
     """Quotes the next price from the rounds so far.
 
     Args:
-        quoter: the trained policy.
+        quoter: finds the price; one that is not told how devices decide.
         known: what the server knows; the number of devices is seen in each round.
         seed: of the noise that quotes are drawn from.
     """
 
-    def __init__(self, quoter: InContext, known: Known, seed: int) -> None:
+    def __init__(self, quoter: Quoter, known: Known, seed: int) -> None:
         self._quoter = quoter
         self._known = known
         self._seed = seed
@@ -38,10 +38,11 @@ class QuotedPrice:
         shape = (len(seen), len(names))
         layers = np.array([[each.layers.get(name, 0) for name in names] for each in seen], float)
         present = np.array([[name in each.layers for name in names] for each in seen], bool)
-        return self._quoter.quote(
-            self._seed,
-            replace(self._known, devices=len(names)) if names else self._known,
-            np.array([each.price for each in seen]),
-            layers.reshape(shape) if names else np.empty((0, self._known.devices)),
-            present.reshape(shape) if names else np.empty((0, self._known.devices), bool),
-        )
+        known = replace(self._known, devices=len(names)) if names else self._known
+        prices = np.array([each.price for each in seen])
+        layers = layers.reshape(shape) if names else np.empty((0, known.devices))
+        if not isinstance(self._quoter, InContext):
+            # Others take a device that was away for one that sold nothing.
+            return self._quoter.quote(self._seed, known, prices, layers)
+        present = present.reshape(shape) if names else np.empty((0, known.devices), bool)
+        return self._quoter.quote(self._seed, known, prices, layers, present)

@@ -36,7 +36,7 @@ from edgepact.mechanisms.scoring_auction import (
     ScoreForm,
     second_score,
 )
-from edgepact.scenario.toml import Table, checked_names, load, shown, table_file
+from edgepact.scenario.toml import Table, checked_names, load_terms, shown, table_file
 
 BIDS_MAX = DEVICES_MAX
 """Most bids of a file."""
@@ -72,7 +72,7 @@ def read_auction(path: Path) -> AuctionFile:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load(path)
+    document = load_terms(path)
     table = Table(path, "", document)
     table.choice("mechanism", ("auction",))
     rule = table.choice("rule", RULES)

@@ -27,7 +27,7 @@ from edgepact.mechanisms.quality import (
     fit_concave,
     fit_saturating,
 )
-from edgepact.scenario.toml import Table, load, shown
+from edgepact.scenario.toml import Table, load_terms, shown
 
 TYPES_MAX = 20_000
 """Most types of a file; the audit weighs all pairs."""
@@ -51,7 +51,7 @@ def read_contract(path: Path) -> Contract | WideContract:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load(path)
+    document = load_terms(path)
     table = Table(path, "", document)
     table.choice("mechanism", ("contract",))
     quality_min = table.number("quality_min", least=0.0) if "quality_min" in document else 0.0

@@ -16,7 +16,7 @@ from edgepact.fleet import (
 )
 from edgepact.mechanisms.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg import Game
-from edgepact.scenario.toml import Table, checked_names, load, shown, table_file
+from edgepact.scenario.toml import Table, checked_names, load_terms, shown, table_file
 
 LAYERS_MAX = 1000
 """Most layers of a model; real ones have tens."""
@@ -46,7 +46,7 @@ def read_market(path: Path) -> Market:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load(path)
+    document = load_terms(path)
     table = Table(path, "", document)
     table.choice("mechanism", ("stackelberg",))
     layers = table.choice("layers", ("integer", "continuous"), "integer")

@@ -35,6 +35,19 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(path, "", "TOML", f"{error}") from None
 
 
+FRAMEWORK = ("efficiency", "solver", "job")
+"""Tables beside a mechanism's terms in the file of a whole scenario."""
+
+
+def load_terms(path: Path) -> dict[str, Any]:
+    """What a file says of its mechanism, without the tables of `FRAMEWORK`.
+
+    Raises:
+        InputError: as `load`.
+    """
+    return {name: value for name, value in load(path).items() if name not in FRAMEWORK}
+
+
 class Table:
     """One TOML table, read field by field; `close` refuses what nobody asked for."""
 
@@ -44,14 +57,25 @@ class Table:
         self._source, self._path, self._values = source, path, dict(values)
         self._known: list[str] = []
 
-    def number(self, name: str, *, above: float | None = None, least: float | None = None) -> float:
+    def __contains__(self, name: str) -> bool:
+        """Whether the table says something of a field."""
+        return name in self._values
+
+    def number(
+        self,
+        name: str,
+        default: float | None = None,
+        *,
+        above: float | None = None,
+        least: float | None = None,
+    ) -> float:
         """A finite number, larger than `above` or at least `least`, of a reasonable size."""
         expected = "a finite number"
         if above is not None:
             expected += f" above {above:g}"
         elif least is not None:
             expected += f" of at least {least:g}"
-        value = self._take(name, expected)
+        value = self._take(name, expected, default)
         good = isinstance(value, int | float) and not isinstance(value, bool)
         # An integer beyond the range of floats cannot be converted, only compared.
         good = good and abs(value) <= 1e300 and math.isfinite(value)
@@ -63,10 +87,10 @@ class Table:
             raise self._wrong(name, SIZE_EXPECTED, value)
         return float(value)
 
-    def whole(self, name: str, *, least: int, most: int) -> int:
+    def whole(self, name: str, default: int | None = None, *, least: int, most: int) -> int:
         """A whole number in a range."""
         expected = f"a whole number from {least} to {most}"
-        value = self._take(name, expected)
+        value = self._take(name, expected, default)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise self._wrong(name, expected, value)
         return value
@@ -92,6 +116,13 @@ class Table:
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise self._wrong(name, "a line of text", value)
         return value
+
+    def is_infinite(self, name: str) -> bool:
+        """Whether a field is infinity, which `number` refuses; if so, it counts as read."""
+        if self._values.get(name) != math.inf:
+            return False
+        self._take(name, "inf")
+        return True
 
     def raw(self, name: str, expected: str) -> Any:
         """A value of any type, to be checked by the caller."""

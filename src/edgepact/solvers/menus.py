@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
+from edgepact.mechanisms.contract import Contract, Menu, menu_at
 from edgepact.mechanisms.ironing import better, ironed, virtual_cost
 from edgepact.mechanisms.takeup import TakeUp, frequencies, told_apart
 from edgepact.solvers.quoting import Constants, dense, silu
@@ -137,6 +138,16 @@ class InContextMenus:
         price = np.empty(len(psi))
         price[order] = prices_of(scene, np.mean(share, axis=-2))[0, TYPES - len(psi) :]
         return price
+
+
+def gdm_menu(contract: Contract, seed: int = 0) -> Menu:
+    """The menu of the policy that ships, for a contract whose frequencies are known.
+
+    Raises:
+        InputError: more than `TYPES` types.
+    """
+    prices = InContextMenus.shipped().prices(seed, contract.psi, contract.probability)
+    return menu_at(contract, prices)
 
 
 def seen(psi: Float[np.ndarray, "batch types"], known: TakeUp | np.ndarray) -> Scene:

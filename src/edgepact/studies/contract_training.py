@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from edgepact.mechanisms.contract import Contract, Menu, menu_at
 from edgepact.mechanisms.quality import Saturating, fit_saturating
 from edgepact.progress import progress_bar
-from edgepact.solvers.menus import InContextMenus
+from edgepact.solvers.menus import gdm_menu
 from edgepact.studies.federation import federate, task_for
 from edgepact.studies.pages import percent, table
 from edgepact.training.federated.contract import ByContract
@@ -125,11 +125,9 @@ def contract_of(config: FederationConfig, measured: Accuracies) -> Contract:
 
 def menus(contract: Contract) -> dict[str, Menu | None]:
     """What clients are offered; None is the exact optimal menu."""
-    prices = InContextMenus.shipped().prices(0, contract.psi, contract.probability)
-    gdm = menu_at(contract, prices)
     # Nobody is left out: the item is best for the dearest type, and paid as that one needs.
     one = menu_at(contract, np.full(len(contract.psi), np.max(contract.psi)))
-    return {"optimal menu": None, "GDM's menu": gdm, "one item for all": one}
+    return {"optimal menu": None, "GDM's menu": gdm_menu(contract), "one item for all": one}
 
 
 def _unpaid(rate: float, seed: int) -> Engagement:

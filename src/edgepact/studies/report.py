@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from edgepact.market.device import ImageResult
 from edgepact.market.protocol import MICRO
+from edgepact.solvers.quoters import OPTIMUM
 from edgepact.studies import charts
 from edgepact.studies.findings import Findings, as_json
 from edgepact.studies.record import provenance, write_metrics
@@ -27,14 +28,12 @@ CHARTS: dict[str, tuple[Callable[[Findings], Figure], str, str]] = {
         "What a price is worth",
         "The server's utility for one image of each device, at every price it could post. Each "
         "time a device adds a layer the curve jumps up; between the jumps a higher price only "
-        "costs more. Dots are the prices the diffusion model quoted. It sees neither this curve "
-        "nor the ticks, only prices and answers of past rounds.",
+        "costs more. Dots are the prices that were quoted. {knowledge}",
     ),
     "prices": (
         charts.price_trajectory,
         "How the price was found",
-        "The diffusion model was trained once, on simulated fleets of many kinds, and met this "
-        "fleet for the first time in round 1. The dashed price is the best one for fleets of this "
+        "{origin} The dashed price is the best one for fleets of this "
         "kind, fixed before anything was seen. Zero is the mean utility of a random price, 100 % "
         "the best a server could do that knew every device's costs.",
     ),
@@ -70,6 +69,40 @@ CHARTS: dict[str, tuple[Callable[[Findings], Figure], str, str]] = {
 
 GALLERY = 24
 
+SEES_ANSWERS = (
+    "Whoever quotes sees neither this curve nor the ticks, only prices and answers of past rounds."
+)
+
+
+class Pricing(NamedTuple):
+    """A solver in the words of the report: who quotes, what it knows, where it comes from."""
+
+    who: str
+    origin: str
+    knowledge: str = SEES_ANSWERS
+
+
+PRICING = {
+    "gdm": Pricing(
+        "A diffusion model",
+        "The diffusion model was trained once, on simulated fleets of many kinds, and met this "
+        "fleet for the first time in round 1.",
+    ),
+    OPTIMUM: Pricing(
+        "A server that was told every private cost",
+        "The price is the exact equilibrium, posted from the first round.",
+        "Nothing was private here: the price was computed from the devices' own figures.",
+    ),
+}
+
+
+def _pricing(solver: str) -> Pricing:
+    name = solver.replace("-", " ")
+    return PRICING.get(
+        solver,
+        Pricing(f"A server that prices by {name}", f"By {name}, which knew nothing beforehand."),
+    )
+
 
 def write_report(folder: Path, config: Any, findings: Findings) -> Path:
     """Writes report.html, the pictures, images.csv, rounds.csv and metrics.json.
@@ -79,16 +112,18 @@ def write_report(folder: Path, config: Any, findings: Findings) -> Path:
     """
     _write_tables(folder, findings)
     write_metrics(folder, config, as_json(findings))
+    pricing = _pricing(config.solver)
     sections = []
     for name, (draw, title, text) in CHARTS.items():
         figure = draw(findings)
         figure.savefig(folder / f"{name}.png", dpi=130)
-        told = text or _bandwidth(findings)
+        told = text.format(**pricing._asdict()) if text else _bandwidth(findings)
         sections.append(_section(title, told, _svg(figure)))
     path = folder / "report.html"
     page = _PAGE.format(
         title=f"{len(findings.devices)} devices, {len(findings.rounds)} rounds, "
         f"{len(findings.images)} images",
+        who=pricing.who,
         cards=_cards(findings),
         sections="\n".join(sections),
         gallery=_gallery(config, findings),
@@ -96,12 +131,11 @@ def write_report(folder: Path, config: Any, findings: Findings) -> Path:
         origin=_origin(config),
     )
     path.write_text(page, encoding="utf-8")
-    Console().print(summary_table(findings))
     return path
 
 
-def summary_table(findings: Findings) -> Table:
-    """The run in one table for the terminal."""
+def print_summary(findings: Findings) -> None:
+    """The run in one table on the terminal."""
     table = Table(title="What the run showed", title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -112,7 +146,7 @@ def summary_table(findings: Findings) -> Table:
     for device in findings.devices:
         if device.lost is not None:
             table.add_row(f"{device.name} was lost", device.lost)
-    return table
+    Console().print(table)
 
 
 def _headline(findings: Findings) -> list[tuple[str, str, str]]:
@@ -349,7 +383,7 @@ th:first-child, td:first-child {{ text-align:left; }}
 footer {{ margin-top:24px; color:var(--quiet); font-size:13px; }}
 </style></head><body><main>
 <h1>{title}</h1>
-<p>An image encoder split between self-interested devices and one edge server. A diffusion model
+<p>An image encoder split between self-interested devices and one edge server. {who}
 quotes a price per layer; every device answers with the layers that pay it best, runs them on real
 images, and is paid for every verified one.</p>
 <div class="cards">{cards}</div>

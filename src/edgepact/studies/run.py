@@ -31,13 +31,14 @@ from edgepact.market.device import DeviceConfig, find_images
 from edgepact.market.protocol import MICRO, check_name
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.satisfaction import FAMILIES
-from edgepact.mechanisms.stackelberg import Game, bayesian_price
+from edgepact.mechanisms.stackelberg import Game, bayesian_price, equilibrium
 from edgepact.progress import progress_bar
 from edgepact.scenario.market import Market, read_market
+from edgepact.solvers.quoters import OPTIMUM, QUOTERS
 from edgepact.solvers.quotes import Known
-from edgepact.studies.findings import find
+from edgepact.studies.findings import Findings, find
 from edgepact.studies.processes import LiveMarket
-from edgepact.studies.report import write_report
+from edgepact.studies.report import print_summary, write_report
 
 DEVICES_MAX = 64
 """Most devices, each a process, on one machine."""
@@ -61,6 +62,7 @@ class RunConfig:
         model: model directory; None takes the embedded CLIP.
         samples: folder of images; None takes the sample set.
         out: folder to write into; must be new or empty.
+        solver: one of `QUOTERS`, or `OPTIMUM`.
         smoke: measure briefly and play two rounds.
     """
 
@@ -72,15 +74,29 @@ class RunConfig:
     model: Path | None
     samples: Path | None
     out: Path
+    solver: str = "gdm"
     smoke: bool = False
 
+    def __post_init__(self) -> None:
+        options = (*QUOTERS, OPTIMUM)
+        if self.solver not in options:
+            raise InputError("run", "solver", f"one of {', '.join(options)}", self.solver)
 
-def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None) -> Path:
+
+def run_market(
+    config: RunConfig,
+    *,
+    on_live: Callable[[], None] = lambda: None,
+    on_market: Callable[[Profile, Market], None] = lambda measured, market: None,
+    on_findings: Callable[[Findings], None] | None = None,
+) -> Path:
     """Does the whole job; returns the path of the report.
 
     Args:
         config: the settings.
         on_live: called before the first process is started.
+        on_market: told what was measured, and the market that is about to be played.
+        on_findings: told what came of it, in place of the table that is printed.
 
     Raises:
         InputError: an option or file is impossible; nothing was started.
@@ -96,6 +112,7 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     with progress_bar("Measure the model's layers") as advance:
         measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
     market = _market(config, measured, given)
+    on_market(measured, market)
     on_live()
     started_s = time.monotonic()
     lost = _play(config, market, model, images)
@@ -110,7 +127,9 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
         lost=lost,
         live_seconds=time.monotonic() - started_s,
     )
-    return write_report(config.out, config, findings)
+    path = write_report(config.out, config, findings)
+    (on_findings or print_summary)(findings)
+    return path
 
 
 def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
@@ -256,10 +275,13 @@ def _prior_price(config: RunConfig, game: Game) -> float:
     return float(bayesian_price(game, sample))
 
 
-def _quoting(game: Game) -> tuple[str, ...]:
-    """What the server is told to quote with: what is public in the game."""
+def _quoting(game: Game, solver: str) -> tuple[str, ...]:
+    """What the server is told to quote with: what is public in the game, if there is a search."""
     known = Known.of_any(game, source="market")
+    if solver == OPTIMUM:
+        return ("--price", repr(float(equilibrium(game).price)))
     return (
+        *("--solver", solver),
         *("--saving", repr(known.saving)),
         *("--price-min", repr(known.price_min)),
         *("--price-max", repr(known.price_max)),
@@ -280,7 +302,7 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
         live.start_server(
             [
                 *("--model", str(model), "--ledger", _ledger_url(config)),
-                *_quoting(game),
+                *_quoting(game, config.solver),
                 *("--tokens", str(token_file)),
                 *("--rounds", str(rounds), "--devices-min", str(len(names))),
                 *("--images", str(config.images), "--seed", str(config.seed)),

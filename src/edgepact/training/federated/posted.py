@@ -1,8 +1,9 @@
 r"""Engaging by a posted price: the Stackelberg game, with steps of the rate for layers.
 
 The server posts a price $P$ for each step of the rate; a client answers with the number of steps
-that pays it best, none being one of them, and is paid $P$ for each. The next price comes from a
-way to quote, the diffusion model in context by default, which sees prices and answers only.
+that pays it best, none being one of them, and is paid $P$ for each. With a single step the price
+selects: a client trains for it or stays away. The next price comes from a way to quote, the
+diffusion model in context by default, which sees prices and answers only.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ STEPS = 12
 
 STEPS_MAX = 48
 """Most steps; the diffusion model has learned on models of up to as many layers."""
+
+LAYERS_LEARNED = 12
+"""Layers that fewer steps stand for to whoever quotes, so that they look like a model it knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,39 +51,50 @@ class ByPrice:
     def __post_init__(self) -> None:
         if not 0.0 < self.saving_credits < 1e9:
             raise InputError("price", "saving_credits", "above 0, below 1e9", self.saving_credits)
-        if not 4 <= self.steps <= STEPS_MAX:
-            raise InputError("price", "steps", f"4 to {STEPS_MAX}", self.steps)
+        if not 1 <= self.steps <= STEPS_MAX:
+            raise InputError("price", "steps", f"1 to {STEPS_MAX}", self.steps)
         if not 0.0 < self.rate_max <= 1.0:
             raise InputError("price", "rate_max", "above 0, at most 1", self.rate_max)
 
     @property
+    def layers_a_step(self) -> int:
+        """What a step stands for to the quoter."""
+        return max(1, LAYERS_LEARNED // self.steps)
+
+    @property
     def known(self) -> Known:
-        """What the server knows of the game."""
+        """What the server knows of the game, in the quoter's layers."""
+        saving = self.saving_credits / self.layers_a_step
         return Known(
-            saving=self.saving_credits,
-            layers_max=self.steps,
-            price_min=self.saving_credits / 50.0,
-            price_max=self.saving_credits,
+            saving=saving,
+            layers_max=self.steps * self.layers_a_step,
+            price_min=saving / 50.0,
+            price_max=saving,
             devices=len(self.clients),
             integer=True,
         )
 
     def price_microcredits(self, round: int) -> int:
         """The price of a round, from those before it; whole micro-credits a step."""
-        prices = np.array([price for price, _ in self.played[: round - 1]])
-        answers = [[steps.get(n, 0) for n in self.clients] for _, steps in self.played[: round - 1]]
-        layers = np.array(answers, float).reshape(len(answers), len(self.clients))
-        price = self.quoter.quote(self.seed, self.known, prices, layers)
+        before, scale = self.played[: round - 1], self.layers_a_step
+        prices = np.array([price for price, _ in before]) / scale
+        answers = [[steps.get(name, 0) for name in self.clients] for _, steps in before]
+        layers = np.array(answers, float).reshape(len(answers), len(self.clients)) * scale
+        price = self.quoter.quote(self.seed, self.known, prices, layers) * scale
         return max(1, int(np.rint(price * MICRO)))
 
     def question(self, round: int) -> Question:
-        """A menu with an item for each number of steps, most first: ties favour the server."""
-        price = self.price_microcredits(round)
-        return Question(
-            menu=tuple(
-                Item(rate=self.rate_max * step / self.steps, reward_microcredits=price * step)
-                for step in range(self.steps, 0, -1)
+        """A menu with an item for each number of steps; the order has ties favour the server."""
+        return Question(menu=self.menu(self.price_microcredits(round)))
+
+    def menu(self, price_microcredits: int) -> tuple[Item, ...]:
+        """What a price a step offers, the most steps first."""
+        return tuple(
+            Item(
+                rate=self.rate_max * step / self.steps,
+                reward_microcredits=price_microcredits * step,
             )
+            for step in range(self.steps, 0, -1)
         )
 
     def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:

@@ -21,9 +21,11 @@ from edgepact.efficiency.selection import (
 )
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.market.ledger import Ledger
-from edgepact.mechanisms.contract import Contract, optimal_menu
+from edgepact.mechanisms.contract import Contract, Menu, optimal_menu
 from edgepact.scenario.contract import read_contract
-from edgepact.solvers.quoting import InContext
+from edgepact.scenario.toml import load_terms
+from edgepact.solvers.menus import gdm_menu
+from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
@@ -50,6 +52,12 @@ MECHANISMS = ("none", "contract", "auction", "stackelberg")
 
 SELECTORS = ("auction", "random", "fedcs", "oort", "power-of-choice")
 
+MENU_SOLVERS = ("optimum", "gdm")
+"""Who writes a contract's menu: the exact optimum, or the diffusion model from frequencies."""
+
+SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": tuple(QUOTERS)}
+"""By mechanism, the default first; an auction's rule leaves nothing to solve."""
+
 WEIGHT_SHARE_MAX = 4
 """A client's examples count up to this many times an even share of all images."""
 
@@ -67,6 +75,9 @@ class TrainConfig:
         mechanism: one of `MECHANISMS`.
         contract: file with cost types and what a rate is worth, for a contract and for a
             Stackelberg price; with an auction, clients bid on the rates of its optimal menu.
+        solver: one of the mechanism's `SOLVERS`; None for the first.
+        worth: credits an update is worth to the server, for a Stackelberg price without a file:
+            clients then take part for the price or stay away, all at `rate`.
         rate: compression rate of everybody where no contract sets it.
         selector: one of `SELECTORS`; None for the mechanism's own choice.
         pay: credits for an update, without a mechanism; clients whom it costs more stay away.
@@ -85,6 +96,8 @@ class TrainConfig:
     dirichlet: float = 1.0
     mechanism: str = "none"
     contract: Path | None = None
+    solver: str | None = None
+    worth: float | None = None
     rate: float = 1.0
     per_round: int | None = None
     aggregate: str = "fedavg"
@@ -118,9 +131,24 @@ class TrainConfig:
     def _expect_fitting(self) -> None:
         """Refuses what does not fit together, and says why."""
         mechanism, selector = self.mechanism, self.selector
-        if mechanism in ("contract", "stackelberg") and self.contract is None:
-            expected = f"a file with cost types, which --mechanism {mechanism} prices"
+        if mechanism == "contract" and self.contract is None:
+            expected = "a file with cost types, which --mechanism contract prices"
             raise InputError("train", "--contract", expected, "none")
+        if (mechanism == "stackelberg" and self.contract is None) == (self.worth is None):
+            expected = "with --mechanism stackelberg, and only there: either one of them"
+            found = "neither" if self.worth is None else self.worth
+            raise InputError("train", "--worth, --contract", expected, found)
+        if self.worth is not None and not 0.0 < self.worth < BUDGET_CREDITS_MAX:
+            expected = f"above 0, below {BUDGET_CREDITS_MAX:g} credits"
+            raise InputError("train", "--worth", expected, self.worth)
+        fitting = SOLVERS.get(mechanism, ())
+        if self.solver is not None and self.solver not in fitting:
+            expected = (
+                f"one of {', '.join(fitting)} with --mechanism {mechanism}"
+                if fitting
+                else f"none: --mechanism {mechanism} leaves nothing to solve"
+            )
+            raise InputError("train", "--solver", expected, self.solver)
         if mechanism == "none" and self.contract is not None:
             expected = "--mechanism contract, auction or stackelberg beside a --contract file"
             raise InputError("train", "--mechanism", expected, "none")
@@ -187,13 +215,16 @@ class TrainConfig:
         task = {name: getattr(self.task, name) for name in TaskConfig.__dataclass_fields__}
         digest = None
         if self.contract is not None:
-            digest = hashlib.sha256(self.contract.read_bytes()).hexdigest()
+            terms = json.dumps(load_terms(self.contract), sort_keys=True, default=str)
+            digest = hashlib.sha256(terms.encode()).hexdigest()
         return {
             "clients": self.clients,
             "rounds": self.rounds,
             "dirichlet": "inf" if math.isinf(self.dirichlet) else self.dirichlet,
             "mechanism": self.mechanism,
             "contract_sha256": digest,
+            "solver": self.solver,
+            "worth_credits": self.worth,
             "rate": self.rate,
             "per_round": self.per_round,
             "aggregate": self.aggregate,
@@ -281,17 +312,13 @@ class Trained:
             "out": str(self.out),
         }
 
-    def tables(self) -> "list[Table | str]":
-        """The figures for a terminal."""
-        from rich.table import Table
-
+    def figures(self) -> list[tuple[str, str]]:
+        """What came of it in words."""
         facts = self.as_json()
-        table = Table(title=f"Federated training, {facts['rounds']} rounds", title_justify="left")
-        table.add_column("figure")
-        table.add_column("value", justify="right")
         fewer = facts["times_fewer_bytes"]
         balance = "balance" if self.balanced else "DO NOT BALANCE"
-        for name, value in (
+        return [
+            ("rounds", f"{facts['rounds']}"),
             ("accuracy before the first round", f"{facts['accuracy_start']:.2%}"),
             ("accuracy after the last", f"{self.accuracy:.2%}"),
             ("updates accepted", f"{facts['updates']}"),
@@ -303,7 +330,16 @@ class Trained:
             ("paid, credits", f"{facts['paid_microcredits'] / MICRO:.6f}"),
             ("the books", balance),
             ("seconds", f"{facts['seconds']:.1f}"),
-        ):
+        ]
+
+    def tables(self) -> "list[Table | str]":
+        """The figures for a terminal."""
+        from rich.table import Table
+
+        table = Table(title="Federated training", title_justify="left")
+        table.add_column("figure")
+        table.add_column("value", justify="right")
+        for name, value in self.figures():
             table.add_row(name, value)
         if not self.types:
             return [table]
@@ -433,15 +469,7 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
     seed, per_round = config.task.seed, config.per_round
     budget, late_s = config.budget_microcredits, config.deadline_s or math.inf
     if config.mechanism == "stackelberg":
-        assert contract is not None
-        worth = float(contract.worth(np.full(len(contract.psi), contract.quality_max))[0])
-        return ByPrice(
-            quoter=InContext.shipped(),
-            saving_credits=worth / STEPS,
-            rate_max=contract.quality_max,
-            clients=tuple(name_of(number) for number in range(config.clients)),
-            seed=seed,
-        )
+        return by_price(config, contract)
     if config.mechanism == "auction" and contract is not None:
         menu = items(contract, optimal_menu(contract))
         rates = tuple(sorted({item.rate for item in menu}))
@@ -457,13 +485,18 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
         return ByAuction(budget_microcredits=budget, rate=config.rate, preferred_s=late_s)
     selector = _selector_of(config)
     if contract is not None:
+        offer = offer_of(config, contract)
         if selector is None:
             return ByContract(
-                contract=contract, per_round=per_round, budget_microcredits=budget, seed=seed
+                contract=contract,
+                offer=offer,
+                per_round=per_round,
+                budget_microcredits=budget,
+                seed=seed,
             )
         assert per_round is not None
         return Narrowed(
-            mechanism=ByContract(contract=contract, seed=seed),
+            mechanism=ByContract(contract=contract, offer=offer, seed=seed),
             selector=selector,
             per_round=per_round,
             budget_microcredits=budget,
@@ -487,6 +520,28 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
     )
 
 
+def offer_of(config: TrainConfig, contract: Contract) -> Menu:
+    """The menu that a configuration's solver writes for a contract."""
+    return gdm_menu(contract) if config.solver == "gdm" else optimal_menu(contract)
+
+
+def by_price(config: TrainConfig, contract: Contract | None) -> ByPrice:
+    """The posted price of a configuration: for steps of a contract's rate, or for taking part."""
+    steps, rate, worth = 1, config.rate, config.worth
+    if contract is not None:
+        steps, rate = STEPS, contract.quality_max
+        worth = float(contract.worth(np.full(len(contract.psi), rate))[0])
+    assert worth is not None
+    return ByPrice(
+        quoter=QUOTERS[config.solver or SOLVERS["stackelberg"][0]](),
+        saving_credits=worth / steps,
+        steps=steps,
+        rate_max=rate,
+        clients=tuple(name_of(number) for number in range(config.clients)),
+        seed=config.task.seed,
+    )
+
+
 def _selector_of(config: TrainConfig) -> Selector | None:
     if config.selector == "fedcs":
         assert config.deadline_s is not None
@@ -504,7 +559,7 @@ def fleet_of(config: TrainConfig, contract: Contract | None) -> Simulated:
     costs: CostTypes | CostRange | None = None
     if contract is not None:
         costs = CostTypes.of(contract)
-    elif config.mechanism == "auction" or config.pay:
+    elif config.mechanism in ("auction", "stackelberg") or config.pay:
         costs = CostRange(low=config.costs[0], high=config.costs[1])
     return Simulated(
         task=config.task,

@@ -1,0 +1,30 @@
+"""Ways to quote by the names that options and scenario files use.
+
+Only those that need not be told how devices decide; the others are in `solvers.bayes` and
+`solvers.identify`.
+"""
+
+from collections.abc import Callable
+
+from edgepact.solvers.quotes import Quoter
+from edgepact.solvers.quoting import InContext
+from edgepact.solvers.search import (
+    CMAES,
+    GaussianProcess,
+    GoldenSection,
+    GridSearch,
+    RandomQuotes,
+)
+
+QUOTERS: dict[str, Callable[[], Quoter]] = {
+    "gdm": InContext.shipped,
+    "golden-section": GoldenSection,
+    "grid": GridSearch,
+    "cma-es": CMAES,
+    "gaussian-process": GaussianProcess,
+    "random": RandomQuotes,
+}
+"""The diffusion model in context first."""
+
+OPTIMUM = "optimum"
+"""Beside them: the exact best price, which takes all that is private. A yardstick."""

@@ -1,0 +1,42 @@
+"""A whole scenario: the framework's four steps, a table for each, and the job done for real.
+
+1. a resource-efficient method leaves a variable open, measured here;
+2. a mechanism prices it: its exact optimum and its audit;
+3. a solver finds the decision, held against that optimum;
+4. the job uses it.
+
+Private costs appear in steps 2 and 3 as the yardstick of whoever looks on; the solver and the
+server of step 4 never see them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgepact.scenario.framework import Inference, Scenario
+from edgepact.studies.framework.inference import infer
+from edgepact.studies.framework.steps import Record
+from edgepact.studies.framework.training import train_together
+
+
+def run_scenario(
+    scenario: Scenario, out: Path, *, smoke: bool, on_live: Callable[[], None] = lambda: None
+) -> Path:
+    """Takes all four steps; returns the path of the page with their tables.
+
+    Args:
+        scenario: what to do.
+        out: folder of the results.
+        smoke: in small: does it run?
+        on_live: called before the first process is started.
+
+    Raises:
+        InputError: as the job's own settings.
+        MissingExtraError: federated training without Flower.
+        MarketError: the job broke down.
+    """
+    record = Record()
+    if isinstance(scenario.job, Inference):
+        infer(scenario, scenario.job, out, smoke, record, on_live)
+    else:
+        train_together(scenario, scenario.job, out, smoke, record)
+    return record.write(out, scenario)
