@@ -7,6 +7,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +33,7 @@ PAGES = sorted(
 EXAMPLES = [
     path
     for path in sorted((ROOT / "examples").glob("*.toml"))
-    if mechanism_of(path) == "stackelberg"
+    if mechanism_of(path) == "stackelberg" and "server" in tomllib.loads(path.read_text())
 ]
 
 

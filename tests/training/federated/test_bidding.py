@@ -17,6 +17,7 @@ from edgepact.training.federated.engagement import (
     MICRO,
     Answer,
     Engagement,
+    Item,
     PrivateCost,
     bids,
     chosen,
@@ -171,6 +172,34 @@ def test_a_posted_price_is_paid_for_each_step_and_follows_the_answers() -> None:
     assert all(0 < each <= 0.2 * MICRO for each in prices)
 
 
+def test_a_single_step_selects_those_whom_it_pays() -> None:
+    price = ByPrice(
+        quoter=InContext.shipped(), saving_credits=2.0, rate_max=0.1, clients=tuple(NAMES), steps=1
+    )
+    # To the quoter it looks like a model it has learned on, at the same price for all of it.
+    assert price.known.layers_max == 12
+    assert 12 * price.known.price_max == pytest.approx(2.0)
+    private = [flat(cost) for cost in np.linspace(0.3, 1.8, len(NAMES))]
+    for number in range(1, 6):
+        pays = price.price_microcredits(number)
+        menu_now = price.question(number).menu
+        said = {
+            name: Answer(item=chosen(menu_now, own))
+            for name, own in zip(NAMES, private, strict=True)
+        }
+        engaged = price.engage(number, said)
+        willing = {
+            n for n, own in zip(NAMES, private, strict=True) if own.microcredits(0.1) <= pays
+        }
+        assert set(engaged) == willing
+        assert all(each == Item(rate=0.1, reward_microcredits=pays) for each in engaged.values())
+        deliveries = tuple(
+            Delivery(client=name, rate=0.1, reward_microcredits=pays) for name in engaged
+        )
+        price.observe(Round(number=number, accuracy=0.5, deliveries=deliveries))
+    assert len({each for each, _ in price.played}) > 1
+
+
 @pytest.mark.parametrize("kind", ["auction", "price"])
 def test_a_federation_pays_what_its_mechanism_promised(tmp_path: Path, kind: str) -> None:
     def mechanism() -> Engagement:
@@ -198,7 +227,7 @@ def test_impossible_terms_are_named() -> None:
     with pytest.raises(InputError, match="worth_credits"):
         BySecondScore(rates=(0.1,), worth_credits=(), per_round=1)
     with pytest.raises(InputError, match="steps"):
-        ByPrice(quoter=InContext.shipped(), saving_credits=1.0, clients=("a",), steps=1)
+        ByPrice(quoter=InContext.shipped(), saving_credits=1.0, clients=("a",), steps=0)
 
 
 def test_numbers_of_a_round_are_whole() -> None:

@@ -265,6 +265,10 @@ def _steps_taken(posted: ByPrice, fleet: Simulated, price_microcredits: int) -> 
     return sum(posted.steps - place for place in taken if place is not None)
 
 
+def _taken(posted: ByPrice) -> str:
+    return "clients that train" if posted.steps == 1 else "steps of all clients"
+
+
 def _earned(posted: ByPrice, fleet: Simulated, price_microcredits: int) -> float:
     """What a price leaves the server, credits."""
     margin = posted.saving_credits - price_microcredits / MICRO
@@ -292,11 +296,11 @@ def best_price(posted: ByPrice, fleet: Simulated) -> int:
 
 def _posted(posted: ByPrice, fleet: Simulated) -> Step:
     price = best_price(posted, fleet)
-    unit = "an update" if posted.steps == 1 else f"a step of the rate, {posted.steps} in all"
+    unit = "an update" if posted.steps == 1 else f"a step of the rate, of {posted.steps}"
     rows = (
         (f"worth of {unit}, credits", f"{posted.saving_credits:.5g}"),
         ("best price, credits", f"{price / MICRO:.5g}"),
-        ("steps that clients take for it", f"{_steps_taken(posted, fleet, price)}"),
+        (f"{_taken(posted)} for it", f"{_steps_taken(posted, fleet, price)}"),
         ("left to the server, credits a round", f"{_earned(posted, fleet, price):.5g}"),
     )
     return Step(
@@ -321,7 +325,7 @@ def _prices(posted: ByPrice, fleet: Simulated, history: tuple[Round, ...], solve
     return Step(
         3,
         f"{solver}: prices posted in the rounds of training",
-        ("round", "price", "steps of all", "left to the server", "share of the optimum"),
+        ("round", "price", _taken(posted), "left to the server", "share of the optimum"),
         tuple(rows),
         ("A share of 0 is nothing left.",),
     )
