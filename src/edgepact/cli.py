@@ -281,7 +281,6 @@ def quote(
 
 @app.command()
 def run(
-    context: typer.Context,
     scenario: Annotated[
         Path | None,
         typer.Argument(
@@ -297,11 +296,18 @@ def run(
         int | None,
         typer.Option(min=1, max=64, help="Devices to draw and start [default: 5]"),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds to play.")] = 12,
-    images: Annotated[int, typer.Option(min=1, max=1000, help="Images a device and round.")] = 12,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Rounds to play [default: 12]")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Images a device and round [default: 12]")
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of the fleet, the GDM and the images.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Of the fleet, the GDM and the images [default: 0]"
+        ),
+    ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A model directory instead of the embedded CLIP.")
     ] = None,
@@ -329,7 +335,20 @@ def run(
     in four steps with a table each. Only --out and --smoke go with it.
     """
     if scenario is not None:
-        _run_scenario(context, scenario, out, smoke)
+        options = {
+            "--fleet": fleet,
+            "--devices": devices,
+            "--rounds": rounds,
+            "--images": images,
+            "--seed": seed,
+            "--model": model,
+            "--images-from": samples,
+        }
+        for option, value in options.items():
+            if value is not None:
+                expected = f"the setting in {scenario}, which says all of them"
+                raise InputError("run", option, expected, f"{value}")
+        _run_scenario(scenario, out, smoke)
         return
     from edgepact.studies.run import RunConfig, run_market
 
@@ -339,12 +358,12 @@ def run(
         RunConfig(
             fleet=fleet,
             devices=devices or 5,
-            rounds=rounds,
-            images=images,
-            seed=seed,
+            rounds=rounds or 12,
+            images=images or 12,
+            seed=seed or 0,
             model=model,
             samples=samples,
-            out=out or _free_folder(f"edgepact-run-{seed}"),
+            out=out or _free_folder(f"edgepact-run-{seed or 0}"),
             smoke=smoke,
         ),
         on_live=lambda: setattr(_interrupt, "live", True),
@@ -352,16 +371,10 @@ def run(
     print(f"\nReport: {report}")
 
 
-def _run_scenario(context: typer.Context, file: Path, out: Path | None, smoke: bool) -> None:
+def _run_scenario(file: Path, out: Path | None, smoke: bool) -> None:
     from edgepact.scenario.framework import read_scenario
     from edgepact.studies.framework import run_scenario
 
-    for option in context.command.params:
-        source = context.get_parameter_source(option.name or "")
-        given = source is not None and source.name == "COMMANDLINE"
-        if given and option.name not in ("scenario", "out", "smoke"):
-            expected = f"the setting in {file}, which says all of them"
-            raise InputError("run", option.opts[0], expected, "an option")
     page = run_scenario(
         read_scenario(file),
         out or _free_folder(f"edgepact-run-{file.stem}"),
