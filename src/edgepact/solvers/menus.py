@@ -21,9 +21,6 @@ Only arithmetic of the array API is used: training compiles it with JAX, and Num
 write a menu.
 """
 
-import zipfile
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,13 +31,11 @@ from edgepact.errors import InputError
 from edgepact.mechanisms.contract import Contract, Menu, menu_at
 from edgepact.mechanisms.ironing import better, ironed, virtual_cost
 from edgepact.mechanisms.takeup import TakeUp, frequencies, told_apart
-from edgepact.solvers.quoting import Constants, dense, silu
+from edgepact.solvers.policy_file import Constants, Weights, read_policy, write_policy
+from edgepact.solvers.quoting import dense, silu
 
 Array = Any
 """NumPy or JAX array."""
-
-Weights = Mapping[str, tuple[Array, Array]]
-"""Weight and bias of every linear layer of `sizes`."""
 
 SHIPPED = Path(__file__).parent / "weights" / "menus.npz"
 """The policy that comes with the package; its model card stands beside it."""
@@ -284,41 +279,10 @@ def load(path: Path) -> Policy:
     Raises:
         InputError: the file is missing, damaged or of another shape.
     """
-    try:
-        return _read(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, "", "a trained policy for menus", f"{error}") from None
+    read = read_policy(path, "a trained policy for menus", sizes=sizes(), steps=STEPS)
+    return Policy(read.weights, read.constants)
 
 
 def save(path: Path, policy: Policy) -> None:
     """Writes a policy."""
-    arrays = {
-        f"{name}.{part}": np.asarray(layer[at], np.float32)
-        for name, layer in policy.weights.items()
-        for at, part in enumerate(("weight", "bias"))
-    }
-    constants = {
-        f"chain.{name}": np.asarray(part, np.float32)
-        for name, part in policy.constants._asdict().items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, allow_pickle=False, **arrays, **constants)
-
-
-@cache
-def _read(path: Path, changed_ns: int) -> Policy:
-    """One reading of a file, `changed_ns` telling one version of it from another."""
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-
-        def part(name: str, shape: tuple[int, ...]) -> np.ndarray:
-            array = np.asarray(file[name])
-            if array.shape != shape or not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} is not {shape} finite numbers")
-            return array
-
-        weights = {
-            name: (part(f"{name}.weight", size), part(f"{name}.bias", size[1:]))
-            for name, size in sizes().items()
-        }
-        constants = Constants(*(part(f"chain.{name}", (STEPS,)) for name in Constants._fields))
-        return Policy(weights, constants)
+    write_policy(path, policy.weights, policy.constants)

@@ -28,7 +28,7 @@ from edgepact.mechanisms.takeup import TakeUp, frequencies, told_apart
 from edgepact.solvers import menus
 from edgepact.solvers.diffusion import chain
 from edgepact.solvers.menus import STEPS, TYPES, Policy, Scene
-from edgepact.solvers.quoting import Constants
+from edgepact.solvers.policy_file import Constants
 
 ROUNDS = 3
 """Most rounds of take-up that are learned on."""

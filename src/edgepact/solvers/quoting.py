@@ -23,9 +23,6 @@ Only arithmetic of the array API is used: training compiles it with JAX, and a s
 quotes with NumPy alone.
 """
 
-import zipfile
-from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,13 +30,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
+from edgepact.solvers.policy_file import Constants, Weights, read_policy, write_policy
 from edgepact.solvers.quotes import SOURCE, Known, profits
 
 Array = Any
 """NumPy or JAX array."""
-
-Weights = Mapping[str, tuple[Array, Array]]
-"""Weight and bias of every linear layer of `sizes`."""
 
 SHIPPED = Path(__file__).parent / "weights" / "quoting.npz"
 """The policy that comes with the package; its model card stands beside it."""
@@ -76,17 +71,8 @@ class Policy(NamedTuple):
     """
 
     weights: Weights
-    constants: "Constants"
+    constants: Constants
     horizon: float
-
-
-class Constants(NamedTuple):
-    """`diffusion.Chain` without JAX; entry t-1 belongs to step t."""
-
-    signal: Float[Array, " steps"]
-    from_clean: Float[Array, " steps"]
-    from_noisy: Float[Array, " steps"]
-    spread: Float[Array, " steps"]
 
 
 class Scene(NamedTuple):
@@ -221,44 +207,16 @@ def load(path: Path) -> Policy:
     Raises:
         InputError: the file is missing, damaged or of another shape.
     """
-    try:
-        return _read(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, "", "a trained quoting policy", f"{error}") from None
+    numbers = ("horizon",)
+    read = read_policy(
+        path, "a trained quoting policy", sizes=sizes(), steps=STEPS, numbers=numbers
+    )
+    return Policy(read.weights, read.constants, read.numbers["horizon"])
 
 
 def save(path: Path, policy: Policy) -> None:
     """Writes a policy."""
-    arrays = {
-        f"{name}.{part}": np.asarray(layer[at], np.float32)
-        for name, layer in policy.weights.items()
-        for at, part in enumerate(("weight", "bias"))
-    }
-    constants = {
-        f"chain.{name}": np.asarray(part, np.float32)
-        for name, part in policy.constants._asdict().items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, allow_pickle=False, horizon=np.float64(policy.horizon), **arrays, **constants)
-
-
-@cache
-def _read(path: Path, changed_ns: int) -> Policy:
-    """One reading of a file, `changed_ns` telling one version of it from another."""
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-
-        def part(name: str, shape: tuple[int, ...]) -> np.ndarray:
-            array = np.asarray(file[name])
-            if array.shape != shape or not np.all(np.isfinite(array)):
-                raise ValueError(f"{name} is not {shape} finite numbers")
-            return array
-
-        weights = {
-            name: (part(f"{name}.weight", size), part(f"{name}.bias", size[1:]))
-            for name, size in sizes().items()
-        }
-        constants = Constants(*(part(f"chain.{name}", (STEPS,)) for name in Constants._fields))
-        return Policy(weights, constants, float(part("horizon", ())))
+    write_policy(path, policy.weights, policy.constants, horizon=policy.horizon)
 
 
 def _seen(known: Known, prices: np.ndarray, layers: np.ndarray, present: np.ndarray) -> Scene:

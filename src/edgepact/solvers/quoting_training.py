@@ -35,8 +35,9 @@ from edgepact.mechanisms.stackelberg import (
 )
 from edgepact.solvers import quoting
 from edgepact.solvers.diffusion import chain
+from edgepact.solvers.policy_file import Constants
 from edgepact.solvers.quotes import REFERENCE
-from edgepact.solvers.quoting import STEPS, WINDOW, Constants, Policy, Scene, dense, silu
+from edgepact.solvers.quoting import STEPS, WINDOW, Policy, Scene, dense, silu
 
 DEVICES = 16
 """Most devices of a fleet that is learned on; devices are pooled, so larger ones follow."""
