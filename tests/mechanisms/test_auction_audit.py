@@ -97,7 +97,7 @@ def test_no_lie_pays(make: Make) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("make", TRUTHFUL)
 def test_no_lie_pays_in_ten_thousand_auctions(make: Make) -> None:
-    assert_promises_are_kept(make, 100, 5 if make is knapsack else 100)
+    assert_promises_are_kept(make, 100, 100)
 
 
 def with_thresholds(rule: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], Award]:
