@@ -3,6 +3,8 @@
 Measured on one core with one thread, in turns that end after a while: slow methods get
 fewer. The answers that are read come from fleets of the reference prior at prices spread
 over the range. Times differ between machines and with what else runs; ratios less so.
+
+The training of the policy that ships is begun too, on all cores, for the pace of its steps.
 """
 
 import csv
@@ -10,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +22,20 @@ from matplotlib.figure import Figure
 from edgepact.mechanisms.stackelberg import outcome
 from edgepact.progress import progress_bar
 from edgepact.solvers.quotes import REFERENCE, Known, Quoter
+from edgepact.solvers.quoting_training import train_policy
 from edgepact.studies import THREADS
-from edgepact.studies.methods import COLOURS, GDM, methods
+from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
 from edgepact.studies.pages import table, write_page
 from edgepact.studies.record import write_metrics
 
 CROWD, CROWD_MS = 1000, 5.0
 """Devices to which a quote of the GDM should take no longer, in milliseconds."""
+
+TRAINING_MINUTES = 15.0
+"""In which the policy should be taught."""
+
+BLOCK = 100
+"""Gradient steps between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,8 @@ class Config:
         turns, turns_min: most and fewest quotes that are timed.
         budget_s: after so long no further turn is begun, once there are `turns_min`.
         slow_s: a single quote that takes longer than this is not repeated.
+        blocks: of gradient steps that are timed.
+        fleets: to learn on; None for as many as the whole course has.
     """
 
     devices: tuple[int, ...] = (1, 10, 100, 1000, 10_000)
@@ -51,6 +62,8 @@ class Config:
     turns_min: int = 3
     budget_s: float = 1.0
     slow_s: float = 5.0
+    blocks: int = 10
+    fleets: int | None = None
 
 
 class Timing(NamedTuple):
@@ -67,7 +80,11 @@ class Timing(NamedTuple):
 
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
-    return Config(devices=(1, 10), history=(1, 4), budget_s=0.02) if smoke else Config()
+    return (
+        Config(devices=(1, 10), history=(1, 4), budget_s=0.02, blocks=1, fleets=100)
+        if smoke
+        else Config()
+    )
 
 
 @contextmanager
@@ -130,11 +147,47 @@ def _times(config: Config, quoter: Quoter, devices: int, history: int) -> np.nda
     return np.array(seconds)
 
 
-def measures(found: list[Timing], pinned: bool) -> dict[str, Any]:
+class Training(NamedTuple):
+    """What teaching the policy takes, from how it begins.
+
+    Attributes:
+        first_s: seconds for the fleets, the compiler and the first gradient steps.
+        step_s: seconds of a gradient step after that, median over blocks of `BLOCK`.
+        steps: of the whole course.
+    """
+
+    first_s: float
+    step_s: float
+    steps: int
+
+    @property
+    def minutes(self) -> float:
+        """Of the whole course, if it goes on as it began."""
+        return (self.first_s + (self.steps - BLOCK) * self.step_s) / 60.0
+
+
+def time_training(config: Config) -> Training:
+    """Begins the course of the policy that ships, and stops when its pace is known."""
+    course = SHIPPING if config.fleets is None else replace(SHIPPING, fleets=config.fleets)
+    begun = replace(course, updates=(1 + config.blocks) * BLOCK)
+    seconds = [time.perf_counter()]
+    with progress_bar("pace of training") as advance:
+
+        def on_block(done: int, of: int) -> None:
+            seconds.append(time.perf_counter())
+            advance(done, of)
+
+        train_policy(TRAINING_SEED, begun, on_block, chunk=BLOCK)
+    first, *others = np.diff(seconds).tolist()
+    return Training(first, float(np.median(others)) / BLOCK, SHIPPING.updates)
+
+
+def measures(found: list[Timing], pinned: bool, training: Training) -> dict[str, Any]:
     """The figures of `metrics.json`."""
     own = {(each.devices, each.history): each.median_ms for each in found if each.method == GDM}
     return {
         "one_core": pinned,
+        "training": training._asdict() | {"minutes": training.minutes, "cores": os.cpu_count()},
         "threads": {name: os.environ.get(name) for name in THREADS},
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "quotes": [
@@ -181,7 +234,7 @@ def draw(found: list[Timing], config: Config) -> Figure:
     return figure
 
 
-def page(found: list[Timing], config: Config, pinned: bool) -> list[str]:
+def page(found: list[Timing], config: Config, pinned: bool, training: Training) -> list[str]:
     """The findings in words and tables."""
     where = "one core" if pinned else "as many cores as the system gave"
     load = f" (load of the machine: {os.getloadavg()[0]:.1f})" if hasattr(os, "getloadavg") else ""
@@ -212,7 +265,16 @@ def page(found: list[Timing], config: Config, pinned: bool) -> list[str]:
             )
         parts.append(f"## {history} round{'s' if history > 1 else ''} seen")
         parts.append(table(["devices", *(f"{number:,}" for number in config.devices)], rows))
-    return parts
+    reached = "reached" if training.minutes < TRAINING_MINUTES else "**missed**"
+    return [
+        *parts,
+        "## Training",
+        f"Teaching the policy that ships from nothing takes {_plain(training.minutes)} minutes on "
+        f"{os.cpu_count()} cores, if it goes on as it began: {_plain(training.first_s)} seconds "
+        f"for the fleets, the compiler and the first {BLOCK} of {training.steps:,} gradient steps, "
+        f"then {_plain(1e3 * training.step_s)} ms a step. Asked: under {TRAINING_MINUTES:g} "
+        f"minutes, {reached}.",
+    ]
 
 
 def _verdict(found: list[Timing]) -> list[str]:
@@ -239,6 +301,7 @@ def run(folder: Path, smoke: bool) -> None:
     """Writes times.csv, speed.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
+    training = time_training(config)
     with one_core() as pinned:
         found = measure(config, methods())
     with (folder / "times.csv").open("w", newline="") as file:
@@ -246,5 +309,6 @@ def run(folder: Path, smoke: bool) -> None:
         rows.writerow(Timing._fields)
         rows.writerows(found)
     draw(found, config).savefig(folder / "speed.png", dpi=110)
-    write_metrics(folder, config, measures(found, pinned))
-    write_page(folder, "speed", "The time of a quote", page(found, config, pinned), smoke=smoke)
+    write_metrics(folder, config, measures(found, pinned, training))
+    parts = page(found, config, pinned, training)
+    write_page(folder, "speed", "The time of a quote", parts, smoke=smoke)
