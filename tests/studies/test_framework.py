@@ -14,6 +14,7 @@ from edgepact.errors import InputError
 from edgepact.mechanisms.quality import CostForm
 from edgepact.scenario.framework import Training, read_scenario
 from edgepact.solvers.search import GoldenSection
+from edgepact.studies.framework import run_scenario
 from edgepact.studies.framework.training import _earned, best_price, train_config
 from edgepact.training.federated.engagement import MICRO
 from edgepact.training.federated.posted import ByPrice
@@ -105,6 +106,37 @@ def test_a_scenario_says_all(tmp_path: Path) -> None:
     done = run(str(EXAMPLES / "auction.toml"))
     assert done.returncode == 2
     assert "[efficiency]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "instead", "told"),
+    [
+        (
+            "partition",
+            '"partition"',
+            '"partition"\nmodel = "none"',
+            "efficiency.model: expected a",
+        ),
+        ("partition", "layers_max = 12", "layers_max = 6", "server.layers_max: expected 12"),
+        ("selection", "cost_min = 0.5", "cost_min = 5", "job.cost_min, job.cost_max: expected 0"),
+        ("selection", "rate = 0.1", 'selector = "oort"', "efficiency.per_round: expected how many"),
+        (
+            "selection",
+            "rate = 0.1",
+            'selector = "fedcs"\nper_round = 2',
+            "job.deadline_s: expected seconds",
+        ),
+    ],
+)
+def test_errors_name_the_file_and_its_fields(
+    tmp_path: Path, name: str, said: str, instead: str, told: str
+) -> None:
+    text = (EXAMPLES / f"scenario-{name}.toml").read_text()
+    file = tmp_path / "own.toml"
+    file.write_text(text.replace(said, instead))
+    with pytest.raises(InputError, match=f"own.toml: {told}"):
+        run_scenario(read_scenario(file), tmp_path / "out", smoke=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["compression", "selection", "price"])

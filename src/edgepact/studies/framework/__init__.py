@@ -12,10 +12,24 @@ server of step 4 never see them.
 from collections.abc import Callable
 from pathlib import Path
 
+from edgepact.errors import InputError
 from edgepact.scenario.framework import Inference, Scenario
 from edgepact.studies.framework.inference import infer
 from edgepact.studies.framework.steps import Record
 from edgepact.studies.framework.training import train_together
+
+FIELDS = {
+    "--model": "efficiency.model",
+    "--images-from": "job.images_from",
+    "--rate": "efficiency.rate",
+    "--per-round": "efficiency.per_round",
+    "--selector": "efficiency.selector",
+    "--deadline": "job.deadline_s",
+    "--clients": "job.clients",
+    "--budget": "budget",
+    "costs": "job.cost_min, job.cost_max",
+}
+"""Where a scenario says what is an option of the job's own command."""
 
 
 def run_scenario(
@@ -35,8 +49,15 @@ def run_scenario(
         MarketError: the job broke down.
     """
     record = Record()
-    if isinstance(scenario.job, Inference):
-        infer(scenario, scenario.job, out, smoke, record, on_live)
-    else:
-        train_together(scenario, scenario.job, out, smoke, record)
+    try:
+        if isinstance(scenario.job, Inference):
+            infer(scenario, scenario.job, out, smoke, record, on_live)
+        else:
+            train_together(scenario, scenario.job, out, smoke, record)
+    except InputError as error:
+        if error.field not in FIELDS:
+            raise
+        # The job names its own options, which nobody has typed here.
+        field = FIELDS[error.field]
+        raise InputError(scenario.source, field, error.expected, error.found) from None
     return record.write(out, scenario)

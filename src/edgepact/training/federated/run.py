@@ -454,13 +454,16 @@ def contract_of(config: TrainConfig) -> Contract | None:
     """The contract a configuration names, if any.
 
     Raises:
-        InputError: the file is none, or its types have several costs.
+        InputError: the file is none, its types have several costs, or qualities can be no rates.
     """
     if config.contract is None:
         return None
     contract = read_contract(config.contract)
     if not isinstance(contract, Contract):
         raise InputError(config.contract, "type.cost", "one cost a type, to train by", "several")
+    if contract.quality_max > 1.0:
+        found = contract.quality_max
+        raise InputError(config.contract, "quality_max", "a compression rate, at most 1", found)
     return contract
 
 
