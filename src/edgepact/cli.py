@@ -907,7 +907,8 @@ def train(
     from dataclasses import replace
 
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.run import TrainConfig, expect_ready
+    from edgepact.training.federated.config import TrainConfig
+    from edgepact.training.federated.run import expect_ready
     from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 

@@ -186,7 +186,7 @@ def test_the_best_posted_price_is_as_good_as_any_tried(
 
 
 def test_a_price_that_selects_wants_a_worth() -> None:
-    from edgepact.training.federated.run import TrainConfig
+    from edgepact.training.federated.config import TrainConfig
 
     with pytest.raises(InputError, match=r"--worth, --contract: .* found neither"):
         TrainConfig(mechanism="stackelberg")

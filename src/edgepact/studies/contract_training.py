@@ -22,9 +22,9 @@ from edgepact.progress import progress_bar
 from edgepact.solvers.menus import gdm_menu
 from edgepact.studies.federation import federate, task_for
 from edgepact.studies.pages import percent, table
+from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
 from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
-from edgepact.training.federated.run import TrainConfig
 from edgepact.training.federated.simulated import CostTypes, Simulated
 
 UNCOMPRESSED = "no compression, unpaid"

@@ -30,9 +30,9 @@ from edgepact.studies.federation import federate, task_for
 from edgepact.studies.pages import percent, table, write_page
 from edgepact.studies.record import write_metrics
 from edgepact.training.federated.bidding import ByAuction
+from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.engagement import MICRO, Engagement
 from edgepact.training.federated.rounds import Round
-from edgepact.training.federated.run import TrainConfig
 from edgepact.training.federated.selecting import BySelector
 from edgepact.training.federated.simulated import CostRange, Simulated, name_of
 from edgepact.training.federated.speed import Speed, drawn_speed

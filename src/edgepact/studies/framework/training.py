@@ -22,21 +22,19 @@ from edgepact.scenario.framework import Scenario, Training
 from edgepact.solvers.quoters import OPTIMUM
 from edgepact.studies.framework.steps import WORDS, Record, Step, yes
 from edgepact.training.federated.bidding import BySecondScore
+from edgepact.training.federated.composition import (
+    by_price,
+    contract_of,
+    engagement_of,
+    fleet_of,
+    offer_of,
+)
+from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import items
 from edgepact.training.federated.engagement import MICRO, chosen
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.rounds import Round
-from edgepact.training.federated.run import (
-    TrainConfig,
-    Trained,
-    by_price,
-    contract_of,
-    engagement_of,
-    expect_ready,
-    fleet_of,
-    offer_of,
-    train,
-)
+from edgepact.training.federated.run import Trained, expect_ready, train
 from edgepact.training.federated.simulated import Simulated, name_of
 from edgepact.training.federated.task import TaskConfig, task_of
 

@@ -22,9 +22,10 @@ from typing import Any
 
 from edgepact.errors import InputError
 from edgepact.training.federated.client import Client
+from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.engagement import PrivateCost
 from edgepact.training.federated.flower import FlowerTransport, client_app
-from edgepact.training.federated.run import TrainConfig, Trained, train_over
+from edgepact.training.federated.run import Trained, train_over
 from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task import TaskConfig, read_data, task_of
 

@@ -1,0 +1,169 @@
+"""From what was asked to the parts that play: mechanism, clients, bounds."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgepact.efficiency.selection import (
+    Deadline,
+    Oort,
+    PowerOfChoice,
+    RandomSelection,
+    Selector,
+)
+from edgepact.errors import InputError
+from edgepact.mechanisms.contract import Contract, Menu, optimal_menu
+from edgepact.scenario.contract import read_contract
+from edgepact.solvers.menus import gdm_menu
+from edgepact.solvers.quoters import QUOTERS
+from edgepact.training.federated.bidding import ByAuction, BySecondScore
+from edgepact.training.federated.contract import ByContract, items
+from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
+from edgepact.training.federated.posted import STEPS, ByPrice
+from edgepact.training.federated.rounds import (
+    RoundsConfig,
+)
+from edgepact.training.federated.selecting import BySelector, Narrowed
+from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated, name_of
+
+if TYPE_CHECKING:
+    pass
+from edgepact.training.federated.config import SOLVERS, WEIGHT_SHARE_MAX, TrainConfig
+
+
+def contract_of(config: TrainConfig) -> Contract | None:
+    """The contract a configuration names, if any.
+
+    Raises:
+        InputError: the file is none, its types have several costs, or qualities can be no rates.
+    """
+    if config.contract is None:
+        return None
+    contract = read_contract(config.contract)
+    if not isinstance(contract, Contract):
+        raise InputError(config.contract, "type.cost", "one cost a type, to train by", "several")
+    if contract.quality_max > 1.0:
+        found = contract.quality_max
+        raise InputError(config.contract, "quality_max", "a compression rate, at most 1", found)
+    return contract
+
+
+def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
+    """The mechanism that a configuration names."""
+    seed, per_round = config.task.seed, config.per_round
+    budget, late_s = config.budget_microcredits, config.deadline_s or math.inf
+    if config.mechanism == "stackelberg":
+        return by_price(config, contract)
+    if config.mechanism == "auction" and contract is not None:
+        menu = items(contract, optimal_menu(contract))
+        rates = tuple(sorted({item.rate for item in menu}))
+        worths = tuple(float(contract.worth(np.full(len(contract.psi), r))[0]) for r in rates)
+        return BySecondScore(
+            rates=rates,
+            worth_credits=worths,
+            per_round=per_round or config.clients,
+            preferred_s=late_s,
+        )
+    if config.mechanism == "auction" and config.selector in (None, "auction"):
+        assert budget is not None
+        return ByAuction(budget_microcredits=budget, rate=config.rate, preferred_s=late_s)
+    selector = _selector_of(config)
+    if contract is not None:
+        offer = offer_of(config, contract)
+        if selector is None:
+            return ByContract(
+                contract=contract,
+                offer=offer,
+                per_round=per_round,
+                budget_microcredits=budget,
+                seed=seed,
+            )
+        assert per_round is not None
+        return Narrowed(
+            mechanism=ByContract(contract=contract, offer=offer, seed=seed),
+            selector=selector,
+            per_round=per_round,
+            budget_microcredits=budget,
+            seed=seed,
+        )
+    if selector is None and not config.pay:
+        return Everyone(per_round=per_round, rate=config.rate, seed=seed)
+    assert per_round is not None
+    pay = round(config.pay * MICRO)
+    if config.mechanism == "auction":
+        # The selector does not look at bids, so the truth is kept by a price that does not either.
+        assert budget is not None
+        pay = budget // per_round
+    return BySelector(
+        selector=selector or RandomSelection(),
+        per_round=per_round,
+        rate=config.rate,
+        pay_microcredits=pay,
+        budget_microcredits=budget,
+        seed=seed,
+    )
+
+
+def offer_of(config: TrainConfig, contract: Contract) -> Menu:
+    """The menu that a configuration's solver writes for a contract."""
+    return gdm_menu(contract) if config.solver == "gdm" else optimal_menu(contract)
+
+
+def by_price(config: TrainConfig, contract: Contract | None) -> ByPrice:
+    """The posted price of a configuration: for steps of a contract's rate, or for taking part."""
+    steps, rate, worth = 1, config.rate, config.worth
+    if contract is not None:
+        steps, rate = STEPS, contract.quality_max
+        worth = float(contract.worth(np.full(len(contract.psi), rate))[0])
+    assert worth is not None
+    return ByPrice(
+        quoter=QUOTERS[config.solver or SOLVERS["stackelberg"][0]](),
+        saving_credits=worth / steps,
+        steps=steps,
+        rate_max=rate,
+        clients=tuple(name_of(number) for number in range(config.clients)),
+        seed=config.task.seed,
+    )
+
+
+def _selector_of(config: TrainConfig) -> Selector | None:
+    if config.selector == "fedcs":
+        assert config.deadline_s is not None
+        return Deadline(deadline_s=config.deadline_s)
+    made: dict[str, Selector] = {
+        "random": RandomSelection(),
+        "oort": Oort(),
+        "power-of-choice": PowerOfChoice(),
+    }
+    return None if config.selector is None else made[config.selector]
+
+
+def fleet_of(config: TrainConfig, contract: Contract | None) -> Simulated:
+    """The simulated clients of a configuration."""
+    costs: CostTypes | CostRange | None = None
+    if contract is not None:
+        costs = CostTypes.of(contract)
+    elif config.mechanism in ("auction", "stackelberg") or config.pay:
+        costs = CostRange(low=config.costs[0], high=config.costs[1])
+    return Simulated(
+        task=config.task,
+        clients=config.clients,
+        dirichlet=config.dirichlet,
+        costs=costs,
+        seed=config.task.seed,
+    )
+
+
+def rounds_config(config: TrainConfig, images: int, size: int) -> RoundsConfig:
+    """Bounds on what clients claim and move.
+
+    Adam moves a weight by about its learning rate a step, so that no honest client gets further
+    than all steps in one direction.
+    """
+    return RoundsConfig(
+        rounds=config.rounds,
+        budget_microcredits=config.budget_microcredits,
+        examples_max=WEIGHT_SHARE_MAX * -(-images // config.clients),
+        norm_max=config.task.steps * config.task.learning_rate * math.sqrt(size),
+    )
