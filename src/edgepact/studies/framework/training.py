@@ -294,7 +294,7 @@ def best_price(posted: ByPrice, fleet: Simulated) -> int:
 
 def _posted(posted: ByPrice, fleet: Simulated) -> Step:
     price = best_price(posted, fleet)
-    unit = "an update" if posted.steps == 1 else f"a step of the rate, of {posted.steps}"
+    unit = "an update" if posted.steps == 1 else f"one of {posted.steps} steps of the rate"
     rows = (
         (f"worth of {unit}, credits", f"{posted.saving_credits:.5g}"),
         ("best price, credits", f"{price / MICRO:.5g}"),
