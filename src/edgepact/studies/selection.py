@@ -5,12 +5,14 @@ power of choice and Oort choose among those who take a posted pay; the auction b
 ask least for what their data, speed and loss are worth. All train the same model from the same
 start, pay from a ledger, and run on the clients' own simulated clocks.
 
-The target is what random selection at the pay that everybody takes reaches at its end. A second
+The target is what random selection at the pay that everybody takes reaches at its end. The warm
+start is short, so that there is something left to learn from clients who hold one or two kinds of
+garments: after a long one, uneven data make the model worse before they make it better. A second
 part asks what a client gains by lying, if winners are paid their threshold or what they bid.
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +50,7 @@ COLOURS = {
     "power of choice": "#edae49",
     "Oort": "#d1495b",
 }
-SMOOTHED = 3
+SMOOTHED = 5
 """Rounds over which accuracy is averaged before it is held against the target."""
 
 
@@ -63,7 +65,8 @@ class Config:
         budget: of the auction in a round, credits.
         rate: compression rate of all updates.
         deadline_quantile: FedCS's deadline, as a quantile of the clients' times.
-        seed: of everything.
+        warm_up_steps: batches of the server's own images before the first round.
+        seeds: of everything; curves are means over them.
         money_max: share of random selection's money for which the auction should reach the target.
         lies: factors by which a client multiplies its cost in the second part.
         auctions: drawn for the second part.
@@ -78,20 +81,21 @@ class Config:
     budget: float = 7.0
     rate: float = 0.09
     deadline_quantile: float = 0.5
-    seed: int = 0
+    warm_up_steps: int = 24
+    seeds: tuple[int, ...] = (0, 1)
     money_max: float = 0.7
     lies: tuple[float, ...] = (0.8, 1.0, 1.1, 1.25, 1.5, 2.0)
     auctions: int = 500
 
 
 class Course(NamedTuple):
-    """A federation's course: by round, from 0."""
+    """A federation's course: by round, from 0; the last one a single number."""
 
     accuracy: np.ndarray
     credits: np.ndarray
     seconds: np.ndarray
     trained: np.ndarray
-    clients: int
+    clients: np.ndarray
 
 
 Found = dict[float, dict[str, Course]]
@@ -102,10 +106,12 @@ def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
     if not smoke:
         return Config()
-    return Config(clients=8, per_round=2, rounds=2, dirichlets=(1.0,), budget=2.0, auctions=5)
+    return Config(
+        clients=8, per_round=2, rounds=2, dirichlets=(1.0,), budget=2.0, auctions=5, seeds=(0,)
+    )
 
 
-def methods(config: Config, speeds: list[Speed]) -> dict[str, Engagement]:
+def methods(config: Config, speeds: list[Speed], seed: int) -> dict[str, Engagement]:
     """All of them, fresh: they remember who took part."""
     seconds = np.array([each.compute_s + config.rate * each.upload_s for each in speeds])
     deadline_s = float(np.quantile(seconds, config.deadline_quantile))
@@ -116,7 +122,7 @@ def methods(config: Config, speeds: list[Speed]) -> dict[str, Engagement]:
             per_round=config.per_round,
             rate=config.rate,
             pay_microcredits=round(pay * MICRO),
-            seed=config.seed,
+            seed=seed,
         )
 
     half = (config.cost_min + config.cost_max) / 2.0
@@ -135,33 +141,43 @@ def methods(config: Config, speeds: list[Speed]) -> dict[str, Engagement]:
 
 
 def train_all(config: Config, smoke: bool) -> Found:
-    """Every method on every split."""
+    """Every method on every split, the mean over seeds."""
     found: Found = {}
     for dirichlet in config.dirichlets:
-        run = TrainConfig(
-            clients=config.clients,
-            rounds=config.rounds,
-            dirichlet=dirichlet,
-            task=task_for(smoke, seed=config.seed),
-        )
-        fleet = Simulated(
-            task=run.task,
-            clients=run.clients,
-            dirichlet=dirichlet,
-            costs=CostRange(low=config.cost_min, high=config.cost_max),
-            seed=config.seed,
-        )
-        task = task_of(run.task)
-        speeds = [
-            drawn_speed(config.seed, number, config.clients, task=task)
-            for number in range(config.clients)
-        ]
-        found[dirichlet] = {}
-        for name, engagement in methods(config, speeds).items():
-            with progress_bar(f"{name}, Dirichlet {dirichlet:g}") as advance:
-                history = federate(run, engagement, fleet, advance)
-            found[dirichlet][name] = _course(history, speeds, config)
+        by_seed = [_train(config, smoke, dirichlet, seed) for seed in config.seeds]
+        found[dirichlet] = {
+            name: Course(
+                *(np.mean(part, axis=0) for part in zip(*(of[name] for of in by_seed), strict=True))
+            )
+            for name in by_seed[0]
+        }
     return found
+
+
+def _train(config: Config, smoke: bool, dirichlet: float, seed: int) -> dict[str, Course]:
+    task_config = task_for(smoke, seed=seed)
+    if not smoke:
+        task_config = replace(task_config, warm_up_steps=config.warm_up_steps)
+    run = TrainConfig(
+        clients=config.clients, rounds=config.rounds, dirichlet=dirichlet, task=task_config
+    )
+    fleet = Simulated(
+        task=run.task,
+        clients=run.clients,
+        dirichlet=dirichlet,
+        costs=CostRange(low=config.cost_min, high=config.cost_max),
+        seed=seed,
+    )
+    task = task_of(run.task)
+    speeds = [
+        drawn_speed(seed, number, config.clients, task=task) for number in range(config.clients)
+    ]
+    courses = {}
+    for name, engagement in methods(config, speeds, seed).items():
+        with progress_bar(f"{name}, Dirichlet {dirichlet:g}") as advance:
+            history = federate(run, engagement, fleet, advance)
+        courses[name] = _course(history, speeds, config)
+    return courses
 
 
 def _course(history: tuple[Round, ...], speeds: list[Speed], config: Config) -> Course:
@@ -182,7 +198,7 @@ def _course(history: tuple[Round, ...], speeds: list[Speed], config: Config) -> 
         credits=np.cumsum([each.paid_microcredits for each in history]) / MICRO,
         seconds=np.cumsum(seconds),
         trained=np.array([len(each.accepted) for each in history]),
-        clients=len(taken_part),
+        clients=np.array(len(taken_part)),
     )
 
 
@@ -214,7 +230,7 @@ class Lie(NamedTuple):
 
 def lies(config: Config) -> list[Lie]:
     """One client of each of many auctions lies, the others tell the truth."""
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.seeds[0])
     kept: dict[float, list[tuple[float, float]]] = {factor: [] for factor in config.lies}
     for _ in range(config.auctions):
         costs = rng.uniform(config.cost_min, config.cost_max, config.clients)
@@ -246,8 +262,8 @@ def measures(found: Found, told: list[Lie]) -> dict[str, Any]:
                     "seconds_at_target": _at_target(course, target, course.seconds),
                     "credits": float(course.credits[-1]),
                     "seconds": float(course.seconds[-1]),
-                    "clients_that_trained": course.clients,
-                    "updates": int(course.trained.sum()),
+                    "clients_that_trained": float(course.clients),
+                    "updates": float(course.trained.sum()),
                 }
                 for name, course in courses.items()
             },
@@ -294,15 +310,19 @@ def draw(found: Found) -> Figure:
     return figure
 
 
+def _seeds(config: Config) -> str:
+    return "one seed" if len(config.seeds) == 1 else f"{len(config.seeds)} seeds"
+
+
 def page(found: Found, told: list[Lie], config: Config) -> list[str]:
     """The findings in words and tables."""
     parts = [
         f"{config.clients} clients with costs from {config.cost_min:g} to {config.cost_max:g} "
         f"credits an update, {config.per_round} of them chosen in each of {config.rounds} rounds; "
         f"the auction has {config.budget:g} credits a round instead. Accuracy is the mean of "
-        f"{SMOOTHED} rounds on all test images, one seed. The target is what random selection "
-        "reaches at its end, paying what everybody takes. Time is the clients' own: the slowest "
-        "of a round ends it.",
+        f"{SMOOTHED} rounds on all test images and of {_seeds(config)}. The target is what random "
+        "selection reaches at its end, paying what everybody takes. Time is the clients' own: the "
+        "slowest of a round ends it.",
         "![Accuracy against money, time and rounds](selection.png)",
     ]
     for dirichlet, courses in found.items():
@@ -317,7 +337,7 @@ def page(found: Found, told: list[Lie], config: Config) -> list[str]:
                     "" if at is None else f"{course.credits[at]:.1f}",
                     "" if at is None else f"{course.seconds[at]:.0f}",
                     f"{course.credits[-1]:.1f}",
-                    course.clients,
+                    f"{float(course.clients):g}",
                 ]
             )
         head = [
