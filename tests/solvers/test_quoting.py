@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from edgepact.errors import InputError
 from edgepact.mechanisms.stackelberg import Game, outcome
 from edgepact.solvers import quoting
-from edgepact.solvers.quotes import Known, meet, play, reference_fleets, shares_of
-from edgepact.solvers.quoting import SIDE, InContext, Scene
+from edgepact.solvers.quotes import REFERENCE, Known, meet, play, reference_fleets, shares_of
+from edgepact.solvers.quoting import DEVICES_LEARNED, SIDE, InContext, Scene
 from edgepact.solvers.quoting_training import (
-    DEVICES,
     Course,
     Pool,
     _missed,
@@ -206,6 +205,15 @@ def test_what_ships_is_near_the_optimum_at_its_second_quote() -> None:
     assert quoting.SHIPPED.stat().st_size < 2_000_000
 
 
+@pytest.mark.parametrize("integer", [False, True])
+def test_fleets_far_larger_than_any_it_learned_on_are_priced_as_well(integer: bool) -> None:
+    """With all its devices counted, some of these were quoted prices worth a third."""
+    rng = np.random.default_rng([20_313, 1000])
+    games = [REFERENCE.game(REFERENCE.fleet(rng, 1000), integer=integer) for _ in range(20)]
+    shares = play(SHIPPED, games, rounds=8, seed=1)
+    assert np.all(shares[:, 3:] > 0.97)
+
+
 def test_a_policy_is_written_and_read_back(tmp_path: Path) -> None:
     policy = quoting.load(quoting.SHIPPED)
     quoting.save(tmp_path / "copy.npz", policy)
@@ -243,8 +251,8 @@ def test_the_pool_holds_the_exact_games(seed: int) -> None:
     found = np.asarray(_supply(row, jnp.asarray(prices)))[:, : len(game.fleet)]
     # Single precision may put a price on the other side of a threshold.
     assert np.mean(~np.isclose(found, exact.layers, rtol=2e-3, atol=2e-3)) < 0.03
-    here = jnp.asarray(np.arange(DEVICES) < len(game.fleet), jnp.float32)
-    padded = np.pad(exact.layers, ((0, 0), (0, DEVICES - len(game.fleet))))
+    here = jnp.asarray(np.arange(DEVICES_LEARNED) < len(game.fleet), jnp.float32)
+    padded = np.pad(exact.layers, ((0, 0), (0, DEVICES_LEARNED - len(game.fleet))))
     missed = np.asarray(_missed(row, here, jnp.asarray(prices), jnp.asarray(padded)))
     expected = np.clip(1.0 - shares_of(game, exact.server_utility), 0.0, 2.0)
     # The pool averages random prices over fewer cells than the score does.

@@ -42,6 +42,10 @@ SHIPPED = Path(__file__).parent / "weights" / "quoting.npz"
 WINDOW = 20
 """Rounds that are remembered."""
 
+DEVICES_LEARNED = 16
+"""Most devices of a fleet that is learned on. A larger fleet is taken for one of as many: what
+grows with the number of devices would lead the critic far from all that it has seen."""
+
 SIDE = 3
 """Knots on either side of the best round."""
 
@@ -86,7 +90,7 @@ class Scene(NamedTuple):
         low, top, high: least price, highest worth posting and highest allowed, shares of b.
         layers_max: layers of the model.
         integer: 1 if devices run whole layers.
-        devices: number of devices that are present now.
+        devices: number of devices that are present now, at most `DEVICES_LEARNED`.
     """
 
     price: Float[Array, "*batch rounds"]
@@ -244,7 +248,7 @@ def _seen(known: Known, prices: np.ndarray, layers: np.ndarray, present: np.ndar
         known.price_max / known.saving,
         known.layers_max,
         known.integer,
-        max(devices, 1),
+        min(max(devices, 1), DEVICES_LEARNED),
     ]
     return Scene(*(np.asarray(part, dtype=np.float32)[None] for part in batch))
 

@@ -37,10 +37,7 @@ from edgepact.solvers import quoting
 from edgepact.solvers.diffusion import chain
 from edgepact.solvers.policy_file import Constants
 from edgepact.solvers.quotes import REFERENCE
-from edgepact.solvers.quoting import STEPS, WINDOW, Policy, Scene, dense, silu
-
-DEVICES = 16
-"""Most devices of a fleet that is learned on; devices are pooled, so larger ones follow."""
+from edgepact.solvers.quoting import DEVICES_LEARNED, STEPS, WINDOW, Policy, Scene, dense, silu
 
 LAYERS = 48
 """Most layers of a model that is learned on."""
@@ -94,7 +91,7 @@ class Course:
 class Pool(NamedTuple):
     """Fleets with all that is private to them; prices in units of b, the saving per layer.
 
-    Leading axis fleets; devices are padded to `DEVICES`.
+    Leading axis fleets; devices are padded to `DEVICES_LEARNED`.
 
     Attributes:
         intercept, coefficient, cap, entry, saturation: continuous supply, as in `InteriorSupply`.
@@ -130,7 +127,7 @@ def broad_game(rng: np.random.Generator, families: Sequence[str] = EVERY_FAMILY)
 
     Scales that drop out are fixed: b = 1, F = 0.
     """
-    devices = int(rng.integers(1, DEVICES + 1))
+    devices = int(rng.integers(1, DEVICES_LEARNED + 1))
     family = FAMILIES[families[int(rng.integers(len(families)))]]
 
     def log_uniform(low: float, high: float) -> float:
@@ -162,7 +159,7 @@ def broad_game(rng: np.random.Generator, families: Sequence[str] = EVERY_FAMILY)
 
 def reference_game(rng: np.random.Generator) -> Game:
     """One game of the reference prior, continuous or with whole layers."""
-    fleet = REFERENCE.fleet(rng, int(rng.integers(1, DEVICES + 1)))
+    fleet = REFERENCE.fleet(rng, int(rng.integers(1, DEVICES_LEARNED + 1)))
     return REFERENCE.game(fleet, integer=bool(rng.uniform() < INTEGER_SHARE))
 
 
@@ -201,7 +198,7 @@ def _row(game: Game) -> tuple[Any, ...] | None:
     grid = outcome(game, np.linspace(np.sqrt(low), np.sqrt(top), GRID) ** 2).layers.T
 
     def padded(column: np.ndarray, empty: float) -> np.ndarray:
-        missing = ((0, DEVICES - devices), *((0, 0),) * (column.ndim - 1))
+        missing = ((0, DEVICES_LEARNED - devices), *((0, 0),) * (column.ndim - 1))
         return np.pad(column, missing, constant_values=empty)
 
     return (
@@ -286,14 +283,14 @@ def _begin(key: PRNGKeyArray, pool: Pool, course: Course) -> Live:
         return jnp.where(whether, most * jax.random.uniform(of_size, (games,)), 0.0)
 
     leaving = some(of_leaving, 0.25)
-    slots = jnp.arange(DEVICES)
-    staying = jax.random.bernoulli(of_here, 0.6, (games, DEVICES)) | (leaving == 0)[:, None]
+    slots = jnp.arange(DEVICES_LEARNED)
+    staying = jax.random.bernoulli(of_here, 0.6, (games, DEVICES_LEARNED)) | (leaving == 0)[:, None]
     here = (slots < pool.devices[row][:, None]) & (staying | (slots == 0))
     return Live(
         row=row,
         price=jnp.ones((games, WINDOW)),
-        layers=jnp.zeros((games, WINDOW, DEVICES)),
-        present=jnp.zeros((games, WINDOW, DEVICES)),
+        layers=jnp.zeros((games, WINDOW, DEVICES_LEARNED)),
+        present=jnp.zeros((games, WINDOW, DEVICES_LEARNED)),
         played=jnp.zeros((games, WINDOW)),
         number=jnp.zeros(games, jnp.int32),
         here=here.astype(jnp.float32),
@@ -351,7 +348,7 @@ def _after(
     def in_front(new: Array, old: Array) -> Array:
         return jnp.concatenate([new[:, None], old[:, :-1]], axis=1)
 
-    there = jnp.arange(DEVICES) < pool.devices[live.row][:, None]
+    there = jnp.arange(DEVICES_LEARNED) < pool.devices[live.row][:, None]
     flips = jax.random.bernoulli(of_flips, live.leaving[:, None], there.shape)
     here = jnp.where(flips, 1.0 - live.here, live.here) * there
     somebody = jnp.sum(here, axis=1, keepdims=True) > 0
@@ -506,7 +503,7 @@ def _loss(
     imagined = jax.tree.map(lambda column: jnp.repeat(column, number, axis=0), live)
     answered = jnp.take_along_axis(layers, looked_at[..., None], axis=1)
     after = _after(
-        of_round, pool, imagined, at_those(price).reshape(-1), answered.reshape(-1, DEVICES)
+        of_round, pool, imagined, at_those(price).reshape(-1), answered.reshape(-1, DEVICES_LEARNED)
     )
     scene_after = _scene(pool, after)
     seen_after = quoting.context(smooth, scene_after, quoting.knots(scene_after))
