@@ -67,7 +67,8 @@ class Config:
         deadline_quantile: FedCS's deadline, as a quantile of the clients' times.
         warm_up_steps: batches of the server's own images before the first round.
         seeds: of everything; curves are means over them.
-        money_max: share of random selection's money for which the auction should reach the target.
+        money_max: share of random selection's money for which the auction should reach the target;
+            it plays as many rounds as that money lasts for.
         lies: factors by which a client multiplies its cost in the second part.
         auctions: drawn for the second part.
     """
@@ -86,6 +87,12 @@ class Config:
     money_max: float = 0.7
     lies: tuple[float, ...] = (0.8, 1.0, 1.1, 1.25, 1.5, 2.0)
     auctions: int = 500
+
+    @property
+    def rounds_of_auction(self) -> int:
+        """Rounds that `money_max` of random selection's money lasts for."""
+        money = self.money_max * self.rounds * self.per_round * self.cost_max
+        return max(1, int(money / self.budget + 1e-9))
 
 
 class Course(NamedTuple):
@@ -174,8 +181,9 @@ def _train(config: Config, smoke: bool, dirichlet: float, seed: int) -> dict[str
     ]
     courses = {}
     for name, engagement in methods(config, speeds, seed).items():
+        rounds = config.rounds_of_auction if name == AUCTION else config.rounds
         with progress_bar(f"{name}, Dirichlet {dirichlet:g}") as advance:
-            history = federate(run, engagement, fleet, advance)
+            history = federate(replace(run, rounds=rounds), engagement, fleet, advance)
         courses[name] = _course(history, speeds, config)
     return courses
 
@@ -319,8 +327,10 @@ def page(found: Found, told: list[Lie], config: Config) -> list[str]:
     parts = [
         f"{config.clients} clients with costs from {config.cost_min:g} to {config.cost_max:g} "
         f"credits an update, {config.per_round} of them chosen in each of {config.rounds} rounds; "
-        f"the auction has {config.budget:g} credits a round instead. Accuracy is the mean of "
-        f"{SMOOTHED} rounds on all test images and of {_seeds(config)}. The target is what random "
+        f"the auction has {config.budget:g} credits a round instead, and plays the "
+        f"{config.rounds_of_auction} rounds for which {percent(config.money_max)} % of random "
+        f"selection's money lasts. Accuracy is the mean of {SMOOTHED} rounds on all test "
+        f"images and of {_seeds(config)}. The target is what random "
         "selection reaches at its end, paying what everybody takes. Time is the clients' own: the "
         "slowest of a round ends it.",
         "![Accuracy against money, time and rounds](selection.png)",
