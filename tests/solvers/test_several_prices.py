@@ -52,6 +52,7 @@ def share_of_range(problem: Problem, mode: Mode, *, seeds: int, epochs: int) -> 
     return share
 
 
+@pytest.mark.slow
 def test_it_finds_a_price_for_each_class() -> None:
     share = share_of_range(three_classes(), "value", seeds=1, epochs=25)
     assert np.all(share[:, -5:] >= 0.97)
