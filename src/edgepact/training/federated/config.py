@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepact.errors import InputError
+from edgepact.scenario.framework import SELECTORS
 from edgepact.scenario.toml import load_terms
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.aggregate import AGGREGATES
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     pass
 
 MECHANISMS = ("none", "contract", "auction", "stackelberg")
-
-SELECTORS = ("auction", "random", "fedcs", "oort", "power-of-choice")
 
 MENU_SOLVERS = ("optimum", "gdm")
 """Who writes a contract's menu: the exact optimum, or the diffusion model from frequencies."""

@@ -124,7 +124,6 @@ class Answer:
 
 
 @runtime_checkable
-@runtime_checkable
 class Engagement(Protocol):
     """A mechanism: what is asked, and who trains for what."""
 
