@@ -182,8 +182,8 @@ def _menu(contract: Contract, config: TrainConfig) -> Step:
         ("type", "rate", "reward"),
         rows,
         (
-            f"It earns {earned:.5g} credits a client, {earned / best:.2%} of the optimum; the "
-            f"largest gain from a lie is {audit.largest_gain_from_lying:.2g} credits.",
+            f"It earns {earned:.5g} credits a client, {_share(earned, best)} of the optimum; "
+            f"the largest gain from a lie is {audit.largest_gain_from_lying:.2g} credits.",
         ),
     )
 
@@ -209,18 +209,18 @@ def _auction(config: TrainConfig, contract: Contract | None, fleet: Simulated) -
             ("A winner is paid what its rate is worth less the best losing score: truthful.",),
         )
     assert config.budget is not None
-    costs_credits = np.array(
+    costs_microcredits = np.array(
         [fleet.cost(number).microcredits(config.rate) for number in range(fleet.clients)]
     )
     held = np.array([len(fleet.client(number).images) for number in range(fleet.clients)], float)
     rule_held = ProportionalShare(values=held, budget=config.budget)
-    award = rule_held.award(costs_credits / MICRO)
-    audit = audit_auction(rule_held, costs_credits / MICRO)
+    award = rule_held.award(costs_microcredits / MICRO)
+    audit = audit_auction(rule_held, costs_microcredits / MICRO)
     rows = (
         ("budget of a round, credits", f"{config.budget:g}"),
         ("winners, if all bid the truth", f"{int(award.wins.sum())} of {fleet.clients}"),
         ("they are paid, credits", f"{float(award.payments.sum()):.4f}"),
-        ("their costs, credits", f"{float(costs_credits[award.wins].sum()) / MICRO:.4f}"),
+        ("their costs, credits", f"{float(costs_microcredits[award.wins].sum()) / MICRO:.4f}"),
         ("nobody loses by taking part", yes(audit.individually_rational)),
         ("payments stay within the budget", yes(audit.budget_balanced)),
         (
@@ -317,7 +317,7 @@ def _prices(posted: ByPrice, fleet: Simulated, history: tuple[Round, ...], solve
         price = posted.price_microcredits(played.number)
         left = _earned(posted, fleet, price)
         steps = _steps_taken(posted, fleet, price)
-        share = f"{left / best:.2%}" if best > 0.0 else "-"
+        share = _share(left, best)
         rows.append((f"{played.number}", f"{price / MICRO:.5g}", f"{steps}", f"{left:.5g}", share))
         posted.observe(played)
     return Step(
@@ -332,6 +332,11 @@ def _prices(posted: ByPrice, fleet: Simulated, history: tuple[Round, ...], solve
 def _training(trained: Trained) -> Step:
     rows = tuple((name, value) for name, value in trained.figures())
     return Step(4, "federated training over Flower", ("figure", "value"), rows)
+
+
+def _share(earned: float, best: float) -> str:
+    """In percent; a dash where nothing can be earned."""
+    return f"{earned / best:.2%}" if best > 0.0 else "-"
 
 
 def _told(answer: Any) -> str:
