@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from edgepact.mechanisms.auction import Auction, OptimalProcurement, ProportionalShare, Vcg
-from edgepact.mechanisms.bid_prior import Histogram, uniform, virtual_cost
+from edgepact.mechanisms.auction.prior import Histogram, uniform, virtual_cost
+from edgepact.mechanisms.auction.rules import Auction, OptimalProcurement, ProportionalShare, Vcg
 
 BIDS = (1_000, 10_000, 100_000, 1_000_000)
 TURNS = {1_000: 41, 10_000: 21, 100_000: 11, 1_000_000: 5}

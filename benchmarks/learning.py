@@ -33,12 +33,12 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from edgepact.fleet import FleetPrior
-from edgepact.mechanisms.pricing import RepeatedPricing
-from edgepact.mechanisms.stackelberg import equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium, outcome
+from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.problem import flat_observation
-from edgepact.solvers.diffusion import Diffusion
-from edgepact.solvers.learning import Solver
-from edgepact.solvers.ppo import PPO
+from edgepact.solvers.learners.diffusion import Diffusion
+from edgepact.solvers.learners.ppo import PPO
+from edgepact.solvers.learners.training import Solver
 
 MARK = 0.99
 TIMES_FEWER_MIN = 20.0

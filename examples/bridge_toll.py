@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.fleet import Interval
 from edgepact.problem import Payoff, Problem
-from edgepact.solvers.diffusion import Diffusion
-from edgepact.solvers.learning import train
+from edgepact.solvers.learners.diffusion import Diffusion
+from edgepact.solvers.learners.training import train
 
 
 class BridgeToll(Problem):

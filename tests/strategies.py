@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from edgepact.fleet import SIZE_MIN, Fleet
-from edgepact.mechanisms.quality import Log1p, Saturating
-from edgepact.mechanisms.satisfaction import FAMILIES
-from edgepact.mechanisms.stackelberg import Game
+from edgepact.mechanisms.contract.quality import Log1p, Saturating
+from edgepact.mechanisms.stackelberg.optimum import Game
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:

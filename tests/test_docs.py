@@ -18,9 +18,9 @@ import pytest
 import typer
 
 from edgepact import cli
-from edgepact.mechanisms.stackelberg import equilibrium, outcome
-from edgepact.scenario import mechanism_of
-from edgepact.scenario.market import read_market
+from edgepact.files import mechanism_of
+from edgepact.files.market import read_market
+from edgepact.mechanisms.stackelberg.optimum import equilibrium, outcome
 from tests.test_cli import process
 
 ROOT = Path(__file__).resolve().parent.parent

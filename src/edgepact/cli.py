@@ -85,7 +85,7 @@ def solve(
     FILE names the mechanism (a Stackelberg game, a contract or an auction), the server's terms
     and the devices; examples/ holds some.
     """
-    from edgepact.scenario import mechanism_of
+    from edgepact.files import mechanism_of
 
     solved_by = {
         "auction": _solve_auction,
@@ -98,9 +98,9 @@ def solve(
 def _solve_stackelberg(file: Path, as_json: bool) -> None:
     import numpy as np
 
-    from edgepact.mechanisms.audit import audit_price
-    from edgepact.mechanisms.stackelberg import equilibrium
-    from edgepact.scenario.market import read_market
+    from edgepact.files.market import read_market
+    from edgepact.mechanisms.stackelberg.audit import audit_price
+    from edgepact.mechanisms.stackelberg.optimum import equilibrium
 
     market = read_market(file)
     with np.errstate(all="ignore"):  # what is not finite is refused below, in words
@@ -136,10 +136,10 @@ def _solve_stackelberg(file: Path, as_json: bool) -> None:
 def _solve_contract(file: Path, as_json: bool) -> None:
     import numpy as np
 
-    from edgepact.mechanisms import contract as contracts
-    from edgepact.mechanisms.contract_audit import audit_menu
-    from edgepact.mechanisms.contract_lp import WideContract
-    from edgepact.scenario.contract import read_contract
+    from edgepact.files.contract import read_contract
+    from edgepact.mechanisms.contract import optimum as contracts
+    from edgepact.mechanisms.contract.audit import audit_menu
+    from edgepact.mechanisms.contract.lottery import WideContract
 
     contract = read_contract(file)
     if isinstance(contract, WideContract):
@@ -187,8 +187,8 @@ def _solve_contract(file: Path, as_json: bool) -> None:
 def _solve_auction(file: Path, as_json: bool) -> None:
     import numpy as np
 
-    from edgepact.mechanisms.auction_audit import audit_auction
-    from edgepact.scenario.auction import read_auction
+    from edgepact.files.auction import read_auction
+    from edgepact.mechanisms.auction.audit import audit_auction
 
     read = read_auction(file)
     with np.errstate(all="ignore"):  # what is not finite is refused below, in words
@@ -217,7 +217,7 @@ def _solve_auction(file: Path, as_json: bool) -> None:
 
 
 def _solve_wide_contract(contract: Any, as_json: bool) -> None:
-    from edgepact.mechanisms.contract_lp import first_best_profit, lottery_menu
+    from edgepact.mechanisms.contract.lottery import first_best_profit, lottery_menu
 
     menu, first_best = lottery_menu(contract), first_best_profit(contract)
     if as_json:
@@ -264,8 +264,8 @@ def quote(
     posts the next one. What it never sees, the devices' own alpha and capacity, gives the exact
     optimum that its quotes are held against.
     """
-    from edgepact.scenario.market import read_market
-    from edgepact.solvers.live import quoted
+    from edgepact.files.market import read_market
+    from edgepact.solvers.in_context.quoted import quoted
 
     market = read_market(file)
     result = quoted(market.game, rounds=rounds, seed=seed, source=file)
@@ -350,7 +350,7 @@ def run(
                 raise InputError("run", option, expected, f"{value}")
         _run_scenario(scenario, out, smoke)
         return
-    from edgepact.studies.run import RunConfig, run_market
+    from edgepact.live.run import RunConfig, run_market
 
     if fleet is not None and devices is not None:
         raise InputError("run", "--devices", "either --fleet or --devices", "both")
@@ -372,8 +372,8 @@ def run(
 
 
 def _run_scenario(file: Path, out: Path | None, smoke: bool) -> None:
-    from edgepact.scenario.framework import read_scenario
-    from edgepact.studies.framework import run_scenario
+    from edgepact.files.scenario import read_scenario
+    from edgepact.live.steps import run_scenario
 
     page = run_scenario(
         read_scenario(file),
@@ -650,9 +650,9 @@ def serve(
     from edgepact.market.protocol import PRICE_CREDITS_MAX
     from edgepact.market.rounds import FixedPrice, Pricer
     from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.solvers.in_context.pricing import InContext, load
     from edgepact.solvers.quoters import QUOTERS
     from edgepact.solvers.quotes import Known
-    from edgepact.solvers.quoting import InContext, load
 
     pricer: Pricer
     if solver not in QUOTERS:

@@ -25,9 +25,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.fleet import FleetPrior
-from edgepact.mechanisms.class_pricing import ClassPricing
-from edgepact.mechanisms.layer_pricing import LayerPricing
-from edgepact.mechanisms.pricing import RepeatedPricing
+from edgepact.mechanisms.stackelberg.class_pricing import ClassPricing
+from edgepact.mechanisms.stackelberg.layer_pricing import LayerPricing
+from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.problem import Payoff, Problem, State, flat_observation, observation_size
 
 try:

@@ -7,13 +7,13 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from edgepact.mechanisms.auction import Auction, Award
-from edgepact.mechanisms.auction_audit import AuctionAudit
-from edgepact.mechanisms.audit import Audit
-from edgepact.mechanisms.stackelberg import Game, Outcome, first_best, personalised
-from edgepact.scenario.auction import AuctionFile
-from edgepact.scenario.market import Market
-from edgepact.solvers.live import Quoted
+from edgepact.files.auction import AuctionFile
+from edgepact.files.market import Market
+from edgepact.mechanisms.auction.audit import AuctionAudit
+from edgepact.mechanisms.auction.rules import Auction, Award
+from edgepact.mechanisms.stackelberg.audit import Audit
+from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, first_best, personalised
+from edgepact.solvers.in_context.quoted import Quoted
 from edgepact.solvers.quotes import LEAST_SHARE
 
 DEVICES_SHOWN = 20

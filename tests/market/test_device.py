@@ -16,7 +16,7 @@ from PIL import Image
 from edgepact.errors import InputError, MarketError
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device import DeviceConfig, best_layers, find_images, run_device
-from edgepact.mechanisms.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from tests.market.harness import DEVICE
 
 SATISFACTION: dict[str, Callable[[float], float]] = {

@@ -8,9 +8,9 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg import Game, equilibrium, outcome
-from edgepact.solvers.bayes import BayesianPostedPrice, BayesianPosterior
-from edgepact.solvers.identify import IdentifyThenSolve
+from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
+from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import (
     LEAST_SHARE,
     REFERENCE,
@@ -25,7 +25,7 @@ from edgepact.solvers.quotes import (
     regret,
     shares_of,
 )
-from edgepact.solvers.search import (
+from edgepact.solvers.search.rivals import (
     CMAES,
     GaussianProcess,
     GoldenSection,

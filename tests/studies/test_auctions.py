@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepact.mechanisms.tariffs import no_fee, sell
+from edgepact.mechanisms.auction.tariffs import no_fee, sell
 from edgepact.studies import STUDIES, auctions
 
 TWO = "2 bidders, 2 items, additive on [0, 1]"

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from edgepact.mechanisms.dynamics import Dynamics
-from edgepact.mechanisms.stackelberg import best_response, equilibrium
+from edgepact.mechanisms.stackelberg.dynamics import Dynamics
+from edgepact.mechanisms.stackelberg.optimum import best_response, equilibrium
 from edgepact.solvers.quotes import Known, Quoter, play
-from edgepact.solvers.search import GoldenSection, RandomQuotes
+from edgepact.solvers.search.rivals import GoldenSection, RandomQuotes
 from edgepact.studies import STUDIES
 from edgepact.studies.changing import Episode, draw_episode, filled, play_changing
 from edgepact.studies.dynamics import EVERYTHING, Config, by_episode, by_round, kinds

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepact.mechanisms.contract import optimal_menu, profit
-from edgepact.mechanisms.contract_audit import audit_menu
-from edgepact.solvers.menus import SHIPPED
+from edgepact.mechanisms.contract.audit import audit_menu
+from edgepact.mechanisms.contract.optimum import optimal_menu, profit
+from edgepact.solvers.in_context.menus import SHIPPED
 from edgepact.studies import STUDIES, TRAININGS, contract
 
 

@@ -36,7 +36,7 @@ from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market import protocol
 from edgepact.market.protocol import MICRO, CommitRequest, EnrolRequest, NoOffer, Offer
-from edgepact.mechanisms.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGES_MAX = 1_000_000

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgepact.market.rounds import RoundResult
+from edgepact.solvers.in_context.pricing import InContext
 from edgepact.solvers.quotes import Known, Quoter
-from edgepact.solvers.quoting import InContext
 
 
 class QuotedPrice:

@@ -6,9 +6,9 @@ Only those that need not be told how devices decide; the others are in `solvers.
 
 from collections.abc import Callable
 
+from edgepact.solvers.in_context.pricing import InContext
 from edgepact.solvers.quotes import Quoter
-from edgepact.solvers.quoting import InContext
-from edgepact.solvers.search import (
+from edgepact.solvers.search.rivals import (
     CMAES,
     GaussianProcess,
     GoldenSection,

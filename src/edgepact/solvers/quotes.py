@@ -23,8 +23,8 @@ from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.satisfaction import FAMILIES, Satisfaction
-from edgepact.mechanisms.stackelberg import Game, Outcome, equilibrium, outcome, settle
+from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium, outcome, settle
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 
 SOURCE = "observed rounds"
 """Where bad observations are said to come from."""

@@ -23,14 +23,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgepact.fleet import FleetPrior, Interval
-from edgepact.mechanisms.pricing import RepeatedPricing
-from edgepact.mechanisms.stackelberg import outcome
+from edgepact.mechanisms.stackelberg.optimum import outcome
+from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
-from edgepact.solvers.diffusion import STEPS_MAX, Diffusion
-from edgepact.solvers.learning import train
+from edgepact.provenance import write_metrics
+from edgepact.solvers.learners.diffusion import STEPS_MAX, Diffusion
+from edgepact.solvers.learners.training import train
 from edgepact.studies.fig4 import stays_above
-from edgepact.studies.pages import percent, table, write_page
-from edgepact.studies.record import write_metrics
 
 BASE = "as in figure 4"
 COLOURS = {

@@ -22,9 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.mechanisms import affine_maximiser, auction_design, tariffs
-from edgepact.mechanisms.affine_maximiser import AffineMaximiser, Demand
-from edgepact.mechanisms.auction_design import (
+from edgepact import pages
+from edgepact.mechanisms.auction import affine_maximiser, tariffs
+from edgepact.mechanisms.auction import problem as auction_design
+from edgepact.mechanisms.auction.affine_maximiser import AffineMaximiser, Demand
+from edgepact.mechanisms.auction.misreport import Auction, search
+from edgepact.mechanisms.auction.problem import (
     AuctionDesign,
     Priors,
     Rules,
@@ -32,19 +35,18 @@ from edgepact.mechanisms.auction_design import (
     plug_in,
     tables,
 )
-from edgepact.mechanisms.misreport import Auction, search
+from edgepact.pages import percent, write_page
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
-from edgepact.solvers import auction_menus, regretnet
-from edgepact.solvers import tariffs as tariff_learning
-from edgepact.solvers.auction_menus import Draw
-from edgepact.solvers.diffusion import Diffusion
-from edgepact.solvers.learning import Solver, train
-from edgepact.solvers.ppo import PPO
-from edgepact.solvers.random import Random
-from edgepact.studies import pages
-from edgepact.studies.pages import percent, write_page
-from edgepact.studies.record import write_metrics
+from edgepact.provenance import write_metrics
+from edgepact.solvers.auctions import menus as auction_menus
+from edgepact.solvers.auctions import regretnet
+from edgepact.solvers.auctions import tariffs as tariff_learning
+from edgepact.solvers.auctions.menus import Draw
+from edgepact.solvers.learners.diffusion import Diffusion
+from edgepact.solvers.learners.ppo import PPO
+from edgepact.solvers.learners.random import Random
+from edgepact.solvers.learners.training import Solver, train
 
 COLOURS = {"learnt": "#0b6e4f", "RegretNet": "#d1495b", "theory": "#6c757d", "PPO": "#edae49"}
 

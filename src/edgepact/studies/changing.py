@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.dynamics import Conditions, Dynamics, levels_of
-from edgepact.mechanisms.stackelberg import Game, outcome, settle
+from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, levels_of
+from edgepact.mechanisms.stackelberg.optimum import Game, outcome, settle
 from edgepact.solvers.quotes import REFERENCE, Known, Quoter, ReferencePrior, range_of, seed_of
 
 SEEDS = 2**31

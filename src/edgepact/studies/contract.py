@@ -23,7 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
-from edgepact.mechanisms.contract import (
+from edgepact.mechanisms.contract.audit import largest_gain_from_lying
+from edgepact.mechanisms.contract.optimum import (
     Contract,
     Menu,
     complete_information,
@@ -33,26 +34,25 @@ from edgepact.mechanisms.contract import (
     rents,
     virtual_cost,
 )
-from edgepact.mechanisms.contract_audit import largest_gain_from_lying
-from edgepact.mechanisms.menu_design import (
+from edgepact.mechanisms.contract.problem import (
     Instance,
     InstancePrior,
     MenuDesign,
     broken_promises,
 )
-from edgepact.mechanisms.quality import Log1p, Saturating, Value, cost_of
-from edgepact.mechanisms.takeup import TakeUp, frequencies, take_up_of
+from edgepact.mechanisms.contract.quality import Log1p, Saturating, Value, cost_of
+from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of
+from edgepact.pages import percent, table, write_page
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
-from edgepact.solvers.diffusion import Diffusion
-from edgepact.solvers.learning import Solver
-from edgepact.solvers.menus import SHIPPED, InContextMenus, load, save
-from edgepact.solvers.menus_training import Course, train_policy
-from edgepact.solvers.ppo import PPO
-from edgepact.solvers.random import Random
+from edgepact.provenance import write_metrics
+from edgepact.solvers.in_context.menus import SHIPPED, InContextMenus, load, save
+from edgepact.solvers.in_context.menus_training import Course, train_policy
+from edgepact.solvers.learners.diffusion import Diffusion
+from edgepact.solvers.learners.ppo import PPO
+from edgepact.solvers.learners.random import Random
+from edgepact.solvers.learners.training import Solver
 from edgepact.studies import contract_training
-from edgepact.studies.pages import percent, table, write_page
-from edgepact.studies.record import write_metrics
 
 TRAINED = "menus.npz"
 """Weights that `--train` leaves in the folder."""

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.mechanisms.contract import Contract, Menu, menu_at
-from edgepact.mechanisms.quality import Saturating, fit_saturating
+from edgepact.mechanisms.contract.optimum import Contract, Menu, menu_at
+from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
-from edgepact.solvers.menus import gdm_menu
+from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.federation import federate, task_for
-from edgepact.studies.pages import percent, table
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
 from edgepact.training.federated.engagement import MICRO, Engagement, Everyone

@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.mechanisms.channel import Channel
-from edgepact.mechanisms.dynamics import Dynamics
+from edgepact.mechanisms.stackelberg.channel import Channel
+from edgepact.mechanisms.stackelberg.dynamics import Dynamics
+from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
+from edgepact.provenance import write_metrics
 from edgepact.solvers.quotes import Quoter
 from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.methods import COLOURS, GDM, methods
-from edgepact.studies.pages import percent, table, write_page
 from edgepact.studies.quoting import KINDS, error_of
-from edgepact.studies.record import write_metrics
 
 LEFT_OUT = ("CMA-ES",)
 """It needs a generation of quotes to one and the same fleet for each of its steps."""

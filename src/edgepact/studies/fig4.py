@@ -22,14 +22,14 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from edgepact.fleet import FleetPrior, Interval
-from edgepact.mechanisms.pricing import RepeatedPricing
-from edgepact.mechanisms.stackelberg import outcome
+from edgepact.mechanisms.stackelberg.optimum import outcome
+from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.progress import progress_bar
-from edgepact.solvers.diffusion import Diffusion
-from edgepact.solvers.learning import Solver, train
-from edgepact.solvers.ppo import PPO
-from edgepact.solvers.random import Random
-from edgepact.studies.record import write_metrics
+from edgepact.provenance import write_metrics
+from edgepact.solvers.learners.diffusion import Diffusion
+from edgepact.solvers.learners.ppo import PPO
+from edgepact.solvers.learners.random import Random
+from edgepact.solvers.learners.training import Solver, train
 
 SOLVERS: dict[str, Solver] = {
     "GDM": Diffusion(),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgepact.provenance import write_metrics
 from edgepact.studies.fig4 import (
     COLOURS,
     Config,
@@ -19,7 +20,6 @@ from edgepact.studies.fig4 import (
     measures,
     write_curves,
 )
-from edgepact.studies.record import write_metrics
 
 
 def draw(curves: Curves, config: Config, table: dict[str, Any]) -> Figure:

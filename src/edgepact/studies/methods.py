@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepact.progress import progress_bar
-from edgepact.solvers.bayes import BayesianPostedPrice, BayesianPosterior
-from edgepact.solvers.identify import IdentifyThenSolve
+from edgepact.solvers.in_context.pricing import SHIPPED, InContext, load, save
+from edgepact.solvers.in_context.pricing_training import Course, train_policy
+from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
+from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import Quoter
-from edgepact.solvers.quoting import SHIPPED, InContext, load, save
-from edgepact.solvers.quoting_training import Course, train_policy
-from edgepact.solvers.search import (
+from edgepact.solvers.search.rivals import (
     CMAES,
     GaussianProcess,
     GoldenSection,

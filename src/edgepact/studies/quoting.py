@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgepact.pages import percent, points, spans, table, write_page
 from edgepact.progress import progress_bar
+from edgepact.provenance import write_metrics
+from edgepact.solvers.in_context.pricing import SHIPPED
 from edgepact.solvers.quotes import Quoter, best_so_far, play, reference_fleets, regret
-from edgepact.solvers.quoting import SHIPPED
 from edgepact.studies.methods import COLOURS, GDM, POSTED, methods, train_to
-from edgepact.studies.pages import percent, points, spans, table, write_page
-from edgepact.studies.record import write_metrics
 
 TRAINED = "quoting.npz"
 """Weights that `--train` leaves in the folder."""

@@ -23,11 +23,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.satisfaction import FAMILIES
-from edgepact.mechanisms.stackelberg import Game, best_response, layers_cap, outcome
+from edgepact.mechanisms.stackelberg.optimum import Game, best_response, layers_cap, outcome
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
-from edgepact.solvers.bayes import BayesianPosterior
-from edgepact.solvers.identify import IdentifyThenSolve
+from edgepact.provenance import write_metrics
+from edgepact.solvers.in_context.pricing_training import EVERY_FAMILY, Course
+from edgepact.solvers.known_form.bayes import BayesianPosterior
+from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import (
     REFERENCE,
     Answer,
@@ -40,12 +43,9 @@ from edgepact.solvers.quotes import (
     seed_of,
     shares_of,
 )
-from edgepact.solvers.quoting_training import EVERY_FAMILY, Course
-from edgepact.solvers.search import GoldenSection
+from edgepact.solvers.search.rivals import GoldenSection
 from edgepact.studies.methods import COLOURS, GDM, in_context, train_to
-from edgepact.studies.pages import percent, table, write_page
 from edgepact.studies.quoting import KINDS, error_of
-from edgepact.studies.record import write_metrics
 
 SHOWN = (1, 2, 3, 5, 8, 20)
 """Quotes that are reported."""

@@ -26,11 +26,11 @@ from edgepact.efficiency.selection import (
     RandomSelection,
     Selector,
 )
-from edgepact.mechanisms.auction import ProportionalShare
+from edgepact.mechanisms.auction.rules import ProportionalShare
+from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
+from edgepact.provenance import write_metrics
 from edgepact.studies.federation import federate, task_for
-from edgepact.studies.pages import percent, table, write_page
-from edgepact.studies.record import write_metrics
 from edgepact.training.federated.bidding import ByAuction
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.engagement import MICRO, Engagement

@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.mechanisms.stackelberg import outcome
+from edgepact.mechanisms.stackelberg.optimum import outcome
+from edgepact.pages import table, write_page
 from edgepact.progress import progress_bar
+from edgepact.provenance import write_metrics
+from edgepact.solvers.in_context.pricing_training import train_policy
 from edgepact.solvers.quotes import REFERENCE, Known, Quoter
-from edgepact.solvers.quoting_training import train_policy
 from edgepact.studies import THREADS
 from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
-from edgepact.studies.pages import table, write_page
-from edgepact.studies.record import write_metrics
 
 CROWD, CROWD_MS = 1000, 5.0
 """Devices to which a quote of the GDM should take no longer, in milliseconds."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgepact.efficiency.selection import Oort, RandomSelection
 from edgepact.errors import InputError
 from edgepact.market.ledger import Ledger
-from edgepact.solvers.quoting import InContext
+from edgepact.solvers.in_context.pricing import InContext
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.engagement import (

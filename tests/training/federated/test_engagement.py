@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract import NONE, Contract, choose, optimal_menu, rents
-from edgepact.mechanisms.quality import Saturating
+from edgepact.mechanisms.contract.optimum import NONE, Contract, choose, optimal_menu, rents
+from edgepact.mechanisms.contract.quality import Saturating
 from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.engagement import (
     MICRO,

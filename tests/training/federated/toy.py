@@ -13,8 +13,8 @@ import numpy as np
 
 from edgepact.efficiency.compression import Vector
 from edgepact.market.ledger import Ledger
-from edgepact.mechanisms.contract import Contract
-from edgepact.mechanisms.quality import Saturating
+from edgepact.mechanisms.contract.optimum import Contract
+from edgepact.mechanisms.contract.quality import Saturating
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import FedAvg

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from edgepact.efficiency.selection import Candidates, worth
 from edgepact.errors import InputError
-from edgepact.mechanisms.auction import ProportionalShare
+from edgepact.mechanisms.auction.rules import ProportionalShare
 from edgepact.training.federated.engagement import MICRO, Answer, Assignment, Question
 from edgepact.training.federated.rounds import Round
 from edgepact.training.federated.standing import Standing

@@ -13,9 +13,9 @@ from edgepact.efficiency.selection import (
     Selector,
 )
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract import Contract, Menu, optimal_menu
-from edgepact.scenario.contract import read_contract
-from edgepact.solvers.menus import gdm_menu
+from edgepact.files.contract import read_contract
+from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
+from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.contract import ByContract, items

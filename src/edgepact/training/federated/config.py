@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepact.errors import InputError
-from edgepact.scenario.framework import SELECTORS
-from edgepact.scenario.toml import load_terms
+from edgepact.fields import load_terms
+from edgepact.files.scenario import SELECTORS
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.engagement import MICRO

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract import Contract, Menu, optimal_menu
+from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
 from edgepact.training.federated.engagement import (
     MICRO,
     Answer,

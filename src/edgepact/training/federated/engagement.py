@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.quality import COST_FORMS, CostForm, cost_of
+from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm, cost_of
 
 if TYPE_CHECKING:
     from edgepact.training.federated.rounds import Round

@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract import Contract
-from edgepact.mechanisms.quality import CostForm
+from edgepact.mechanisms.contract.optimum import Contract
+from edgepact.mechanisms.contract.quality import CostForm
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.engagement import PrivateCost

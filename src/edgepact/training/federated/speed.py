@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from edgepact.mechanisms.channel import Channel, ergodic_rate
+from edgepact.mechanisms.stackelberg.channel import Channel, ergodic_rate
 from edgepact.training.federated.task import Task
 
 TYPICAL_MACS_S = 2e9

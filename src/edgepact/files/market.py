@@ -1,0 +1,106 @@
+"""Files with `mechanism = "stackelberg"`: TOML in, a checked game out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepact.errors import InputError
+from edgepact.fields import Table, checked_names, load_terms, shown, table_file
+from edgepact.fleet import (
+    COLUMNS,
+    DEVICES_MAX,
+    Fleet,
+    checked_fleet,
+    read_fleet,
+)
+from edgepact.mechanisms.stackelberg.optimum import Game
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+
+LAYERS_MAX = 1000
+"""Most layers of a model; real ones have tens."""
+
+CELLS_MAX = 200_000_000
+"""Most devices times layers of an integer game: a dozen arrays of this size are held."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Market:
+    """A game as a file states it.
+
+    Attributes:
+        source: the file.
+        game: float64 NumPy arrays, devices in file order.
+        names: of the devices; `device-1`, `device-2`, ... where the file has none.
+    """
+
+    source: Path
+    game: Game
+    names: list[str]
+
+
+def read_market(path: Path) -> Market:
+    """Reads a file with `mechanism = "stackelberg"`.
+
+    Raises:
+        InputError: the file is missing, not TOML, or says something impossible.
+    """
+    document = load_terms(path)
+    table = Table(path, "", document)
+    table.choice("mechanism", ("stackelberg",))
+    layers = table.choice("layers", ("integer", "continuous"), "integer")
+    satisfaction = table.choice("satisfaction", tuple(FAMILIES), "log1p")
+    outside_option = table.flag("outside_option", False)
+    server = Table(path, "server", table.raw("server", "a table [server]"))
+    revenue = server.number("revenue")
+    beta = server.number("beta", least=0.0)
+    layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
+    price_min = server.number("price_min", least=0.0)
+    price_max = server.number("price_max", least=price_min)
+    server.close()
+    fleet, names = _devices(path, table, document)
+    table.close()
+    if layers == "integer" and len(fleet) * layers_max > CELLS_MAX:
+        expected = f"at most {CELLS_MAX} devices times layers with layers = 'integer'"
+        raise InputError(path, "devices", expected, len(fleet) * layers_max)
+    game = Game(
+        fleet=fleet,
+        revenue=revenue,
+        beta=beta,
+        price_min=price_min,
+        price_max=price_max,
+        layers_max=layers_max,
+        integer=layers == "integer",
+        satisfaction=FAMILIES[satisfaction],
+        outside_option=outside_option,
+    )
+    return Market(source=path, game=game, names=names)
+
+
+def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet, list[str]]:
+    if "devices" in document:
+        if "device" in document:
+            raise InputError(path, "device", "either devices = FILE or [[device]]", "both")
+        file = table_file(path, "devices", table.text("devices", ""))
+        fleet, names = read_fleet(file)
+    else:
+        fleet, names = _listed_devices(path, table.raw("device", "[[device]] or devices = FILE"))
+    return fleet, checked_names(path, "device", names, len(fleet))
+
+
+def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= DEVICES_MAX:
+        raise InputError(path, "device", "one or more [[device]] tables", shown(entries))
+    columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
+    names = []
+    for at, entry in enumerate(entries, start=1):
+        device = Table(path, f"device[{at}]", entry)
+        names.append(device.text("name", f"device-{at}"))
+        columns["alpha"].append(device.number("alpha", above=0.0))
+        columns["capacity"].append(device.number("capacity", least=0.0))
+        columns["A"].append(device.number("A", above=0.0))
+        columns["B"].append(device.number("B", least=0.0))
+        device.close()
+    fleet = Fleet(**{name: np.asarray(column) for name, column in columns.items()})
+    return checked_fleet(path, fleet), names

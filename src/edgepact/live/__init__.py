@@ -1,0 +1,1 @@
+"""The main job: a server and its devices as real processes, watched, reported."""

@@ -1,0 +1,1 @@
+"""Auctions: bids come in, a rule names the winners and what they are paid."""

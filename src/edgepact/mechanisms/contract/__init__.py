@@ -1,0 +1,1 @@
+"""Contracts: one menu for all types, each of which likes its own item best."""

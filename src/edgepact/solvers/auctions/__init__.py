@@ -1,0 +1,1 @@
+"""Auctions of several items, learnt: menus, tariffs, and RegretNet beside them."""

@@ -1,0 +1,1 @@
+"""Decisions in context: diffusion models trained once, for fleets never seen before."""

@@ -1,0 +1,1 @@
+"""Rivals that are told how devices decide, though not their costs."""

@@ -1,0 +1,1 @@
+"""Solvers that learn any `Problem`: the value-guided diffusion model, PPO, random."""

@@ -1,0 +1,404 @@
+r"""The generative diffusion model (GDM): decisions drawn by reverse diffusion.
+
+A decision starts as Gaussian noise $x_T$ and is denoised in a few steps,
+conditioned on what the leader observes, into an action $x_0 \in [-1,1]^d$ (Ho et
+al. 2020, arXiv 2006.11239; for network optimisation Du et al. 2023, arXiv
+2308.05384). The denoiser predicts $x_0$ itself and squashes it with tanh: the
+hard clamp of the published code has gradient exactly zero outside of the range,
+and learning freezes at a price bound.
+
+Two ways to train. *Value-guided*: two critics learn the reward of an action from
+the rounds played, and the whole chain is moved up the gradient of their
+minimum. No expert is needed, so this is what plays against other learners. The
+critics look one round ahead (gamma = 0): a posted price changes what the server
+knows but not the game. *Expert*: in simulation the oracle's decision is known,
+and the denoiser learns to restore it from noise; what it draws then follows the
+decision's distribution given what the leader has seen. *Paper*: value-guided on the
+article's own reward, 1 if the utility rose and 0 if it fell. That reward depends on the
+round before and is earned over a horizon by going down and up again, so it makes sense
+at gamma = 0 only, which is how it is learned here.
+"""
+
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from edgepact.errors import InputError
+from edgepact.problem import Problem, State, flat_observation, observation_size
+from edgepact.solvers.learners.network import Network
+from edgepact.solvers.learners.training import Solver, play
+
+Schedule = Literal["vp", "cosine", "linear"]
+Mode = Literal["value", "expert", "paper"]
+Sampling = Literal["ddpm", "ddim"]
+
+STEPS_MAX = 20
+"""Most steps of the reverse diffusion; decisions of few components need five or six."""
+
+
+class Chain(NamedTuple):
+    """Constants of a diffusion of T steps; entry t-1 belongs to step t.
+
+    The posterior of $x_{t-1}$ given $x_t$ and $x_0$ is Gaussian with mean
+    `from_clean * x_0 + from_noisy * x_t` and standard deviation `spread`.
+    """
+
+    signal: Float[Array, " steps"]
+    from_clean: Float[Array, " steps"]
+    from_noisy: Float[Array, " steps"]
+    spread: Float[Array, " steps"]
+
+
+def chain(schedule: Schedule, steps: int) -> Chain:
+    r"""Constants of the forward and reverse process.
+
+    Args:
+        schedule: `vp` discretises the variance-preserving SDE with rate rising
+            from 0.1 to 10 (Song et al. 2021, arXiv 2011.13456), `cosine` is Nichol
+            and Dhariwal's (arXiv 2102.09672), `linear` Ho et al.'s, scaled to the
+            number of steps so that the last one is nearly pure noise.
+        steps: T.
+    """
+    t = jnp.arange(1, steps + 1, dtype=jnp.float32)
+    if schedule == "vp":
+        beta = 1.0 - jnp.exp(-0.1 / steps - 0.5 * (10.0 - 0.1) * (2.0 * t - 1.0) / steps**2)
+    elif schedule == "cosine":
+        edges = jnp.cos((jnp.arange(steps + 1) / steps + 0.008) / 1.008 * jnp.pi / 2.0) ** 2
+        beta = jnp.clip(1.0 - edges[1:] / edges[:-1], 0.0, 0.999)
+    else:
+        # Counted from the end: a single step has to be the noisiest.
+        rising = jnp.linspace(0.02, 1e-4, steps)[::-1]
+        beta = jnp.clip(rising * 1000.0 / steps, 0.0, 0.999)
+    kept = jnp.cumprod(1.0 - beta)
+    before = jnp.concatenate([jnp.ones(1), kept[:-1]])
+    return Chain(
+        signal=jnp.sqrt(kept),
+        from_clean=jnp.sqrt(before) * beta / (1.0 - kept),
+        from_noisy=jnp.sqrt(1.0 - beta) * (1.0 - before) / (1.0 - kept),
+        spread=jnp.sqrt(beta * (1.0 - before) / (1.0 - kept)),
+    )
+
+
+class Denoiser(eqx.Module):
+    """Predicts the clean action from a noisy one, the step and the observation."""
+
+    network: Network
+
+    def __init__(
+        self, action_size: int, observation_size: int, hidden: int, key: PRNGKeyArray
+    ) -> None:
+        size = action_size + len(_FREQUENCIES) * 2 + observation_size
+        self.network = Network((size, hidden, hidden, action_size), key)
+
+    def __call__(
+        self,
+        noisy: Float[Array, " action"],
+        time: Float[Array, ""],
+        observation: Float[Array, " features"],
+    ) -> Float[Array, " action"]:
+        """The predicted action before it is squashed; `time` is t/T."""
+        return self.network(jnp.concatenate([noisy, _waves(time[None]), observation]))
+
+
+_FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+
+
+def _waves(x: Float[Array, " size"]) -> Float[Array, " waves"]:
+    """Sines and cosines of x at a few frequencies: a small network sees kinks with them."""
+    phase = jnp.pi * jnp.outer(jnp.asarray(_FREQUENCIES), x).ravel()
+    return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
+
+
+def sample(
+    denoiser: Denoiser,
+    constants: Chain,
+    key: PRNGKeyArray,
+    observation: Float[Array, " features"],
+    action_size: int,
+    sampling: Sampling = "ddpm",
+) -> Float[Array, " action"]:
+    """Draws an action in (-1, 1) by reverse diffusion from Gaussian noise.
+
+    Args:
+        denoiser: the trained network.
+        constants: of the chain it was trained with.
+        key: of the noise.
+        observation: what the leader sees.
+        action_size: components of an action.
+        sampling: `ddpm` draws new noise in every step (Ho et al. 2020); `ddim` is the
+            deterministic map from the first noise (Song et al. 2021, arXiv 2010.02502).
+    """
+    return _reverse(denoiser, constants, key, observation, action_size, sampling)[0]
+
+
+_UNSATURATED = 2.5
+"""tanh is 0.987 here; further out its gradient fades and learning would freeze."""
+
+
+def _reverse(
+    denoiser: Denoiser,
+    constants: Chain,
+    key: PRNGKeyArray,
+    observation: Float[Array, " features"],
+    action_size: int,
+    sampling: Sampling,
+) -> tuple[Float[Array, " action"], Float[Array, ""]]:
+    """A drawn action, and by how much the chain's predictions saturate tanh."""
+    steps = constants.signal.shape[0]
+    noise = jax.random.normal(key, (steps, action_size))
+    noisy, saturation = noise[-1], jnp.zeros(())
+    for t in range(steps, 0, -1):
+        raw = denoiser(noisy, jnp.asarray(t / steps), observation)
+        clean = jnp.tanh(raw)
+        saturation += jnp.mean(jax.nn.relu(jnp.abs(raw) - _UNSATURATED) ** 2) / steps
+        if t > 1 and sampling == "ddim":
+            here, after = constants.signal[t - 1], constants.signal[t - 2]
+            direction = (noisy - here * clean) / jnp.sqrt(1.0 - here**2)
+            noisy = after * clean + jnp.sqrt(1.0 - after**2) * direction
+        elif t > 1:
+            mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
+            noisy = mean + constants.spread[t - 1] * noise[t - 2]
+    return clean, saturation
+
+
+class Memory(NamedTuple):
+    """The latest rounds played, a ring; `rounds` is the number ever stored."""
+
+    observation: Float[Array, "memory features"]
+    action: Float[Array, "memory action"]
+    reward: Float[Array, " memory"]
+    expert: Float[Array, "memory action"]
+    rounds: Float[Array, ""]
+
+
+class DiffusionLearner(NamedTuple):
+    """All that changes while the GDM learns."""
+
+    denoiser: Denoiser
+    smooth: Denoiser
+    critics: Network
+    denoiser_steps: PyTree
+    critic_steps: PyTree
+    memory: Memory
+    states: State
+
+
+class Diffusion(Solver):
+    """The GDM as a solver.
+
+    Attributes:
+        mode: how it is trained.
+        steps: T, reverse diffusion steps, 1 to `STEPS_MAX`.
+        schedule: noise schedule.
+        sampling: how the reverse diffusion steps.
+        hidden: width of the networks.
+        games: games played side by side.
+        updates: gradient steps in an epoch; each follows one round in every game.
+        batch: rounds replayed in a gradient step.
+        memory: rounds remembered.
+        learning_rate: of the denoiser at the start; falls along a cosine.
+        critic_rate: of the critics, likewise. Larger, since a denoiser that outruns
+            its critics is drawn to prices that they have not understood yet.
+        learning_updates: gradient steps over which it falls.
+        exploration_rounds: rounds over which uniform exploration fades.
+        exploration_floor: share of actions that stay uniform for ever, of several
+            components in one of them at least.
+        jitter: standard deviation of the noise on the other actions played.
+        smoothing: rate of the moving average of weights that decides.
+    """
+
+    mode: Mode = eqx.field(static=True, default="value")
+    steps: int = eqx.field(static=True, default=5)
+    schedule: Schedule = eqx.field(static=True, default="vp")
+    sampling: Sampling = eqx.field(static=True, default="ddpm")
+    hidden: int = eqx.field(static=True, default=64)
+    games: int = eqx.field(static=True, default=8)
+    updates: int = eqx.field(static=True, default=8)
+    batch: int = eqx.field(static=True, default=64)
+    memory: int = eqx.field(static=True, default=8192)
+    learning_rate: float = eqx.field(static=True, default=1e-3)
+    critic_rate: float = eqx.field(static=True, default=5e-3)
+    learning_updates: int = eqx.field(static=True, default=4000)
+    exploration_rounds: float = eqx.field(static=True, default=1000.0)
+    exploration_floor: float = eqx.field(static=True, default=0.05)
+    jitter: float = eqx.field(static=True, default=0.05)
+    smoothing: float = eqx.field(static=True, default=0.05)
+
+    def __check_init__(self) -> None:
+        if not 1 <= self.steps <= STEPS_MAX:
+            raise InputError("Diffusion", "steps", f"1 to {STEPS_MAX}", self.steps)
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """One round in every game before each gradient step."""
+        return self.games * self.updates
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> DiffusionLearner:
+        """Fresh networks, an empty memory and new games.
+
+        Raises:
+            InputError: the mode is `paper` and the problem does not reward in 0 and 1.
+        """
+        rewarded = getattr(problem, "reward", None)
+        if self.mode == "paper" and rewarded != "binary":
+            raise InputError("Diffusion", "mode", "a problem with reward 'binary'", f"{rewarded!r}")
+        of_denoiser, of_critics, of_games = jax.random.split(key, 3)
+        features, actions = observation_size(problem), problem.action_size
+        denoiser = Denoiser(actions, features, self.hidden, of_denoiser)
+
+        sizes = (features + actions * (1 + 2 * len(_FREQUENCIES)), self.hidden, self.hidden, 1)
+        critics = jax.vmap(lambda key: Network(sizes, key))(jax.random.split(of_critics, 2))
+        return DiffusionLearner(
+            denoiser=denoiser,
+            smooth=denoiser,
+            critics=critics,
+            denoiser_steps=self._optimiser(self.learning_rate).init(denoiser),
+            critic_steps=self._optimiser(self.critic_rate).init(critics),
+            memory=Memory(
+                jnp.zeros((self.memory, features)),
+                jnp.zeros((self.memory, actions)),
+                jnp.zeros(self.memory),
+                jnp.zeros((self.memory, actions)),
+                jnp.zeros(()),
+            ),
+            states=jax.vmap(problem.reset)(jax.random.split(of_games, self.games)),
+        )
+
+    def epoch(
+        self, problem: Problem, learner: DiffusionLearner, key: PRNGKeyArray
+    ) -> DiffusionLearner:
+        """Alternates one round in every game with one gradient step."""
+
+        def update(learner: DiffusionLearner, key: PRNGKeyArray) -> tuple[DiffusionLearner, None]:
+            of_play, of_learning = jax.random.split(key)
+            return self._learn(self._play(problem, learner, of_play), of_learning), None
+
+        learner, _ = jax.lax.scan(update, learner, jax.random.split(key, self.updates))
+        return learner
+
+    def act(
+        self, learner: DiffusionLearner, key: PRNGKeyArray, observation: Float[Array, " features"]
+    ) -> Float[Array, " action"]:
+        """One draw from the chain with averaged weights."""
+        constants = chain(self.schedule, self.steps)
+        size = learner.memory.action.shape[1]
+        return sample(learner.smooth, constants, key, observation, size, self.sampling)
+
+    def _optimiser(self, rate: float) -> optax.GradientTransformation:
+        falling = optax.cosine_decay_schedule(rate, self.learning_updates, alpha=0.05)
+        return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling))
+
+    def _play(
+        self, problem: Problem, learner: DiffusionLearner, key: PRNGKeyArray
+    ) -> DiffusionLearner:
+        constants = chain(self.schedule, self.steps)
+        memory = learner.memory
+        # Components are explored each by itself: once the decision is good, an action that is
+        # random in all of them is far from it and tells little of what is around it.
+        floor = 1.0 - (1.0 - self.exploration_floor) ** (1.0 / problem.action_size)
+        fading = jnp.exp(-memory.rounds / self.exploration_rounds)
+        uniform_share = floor + (1.0 - floor) * fading
+
+        def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array, Array]:
+            of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
+            observation = flat_observation(problem, state)
+            size = problem.action_size
+            drawn = sample(learner.denoiser, constants, of_draw, observation, size, self.sampling)
+            drawn = jnp.clip(drawn + self.jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
+            uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
+            explored = jax.random.bernoulli(of_choice, uniform_share, (size,))
+            action = jnp.where(explored, uniform, drawn)
+            after, payoff = play(problem, of_step, state, action)
+            shown = problem.best_action(state) if self.mode == "expert" else jnp.zeros_like(action)
+            return after, observation, action, payoff.reward, shown
+
+        keys = jax.random.split(key, self.games)
+        states, observation, action, reward, shown = jax.vmap(one)(keys, learner.states)
+        slots = (memory.rounds.astype(int) + jnp.arange(self.games)) % self.memory
+        memory = Memory(
+            memory.observation.at[slots].set(observation),
+            memory.action.at[slots].set(action),
+            memory.reward.at[slots].set(reward),
+            memory.expert.at[slots].set(shown),
+            memory.rounds + self.games,
+        )
+        return learner._replace(memory=memory, states=states)
+
+    def _learn(self, learner: DiffusionLearner, key: PRNGKeyArray) -> DiffusionLearner:
+        of_batch, of_draws = jax.random.split(key)
+        filled = jnp.minimum(learner.memory.rounds, self.memory)
+        rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
+        if self.mode != "expert":
+            learner = self._learn_values(learner, rows, filled)
+            gradient = jax.grad(self._regret)(learner.denoiser, learner, rows, of_draws)
+        else:
+            gradient = jax.grad(self._denoising_error)(learner.denoiser, learner, rows, of_draws)
+        optimiser = self._optimiser(self.learning_rate)
+        step, denoiser_steps = optimiser.update(gradient, learner.denoiser_steps)
+        denoiser = eqx.apply_updates(learner.denoiser, step)
+        smooth = jax.tree.map(
+            lambda old, new: old + self.smoothing * (new - old), learner.smooth, denoiser
+        )
+        return learner._replace(denoiser=denoiser, smooth=smooth, denoiser_steps=denoiser_steps)
+
+    def _learn_values(
+        self, learner: DiffusionLearner, rows: Array, filled: Array
+    ) -> DiffusionLearner:
+        """One step of both critics towards the rewards in memory."""
+        memory = learner.memory
+        # Rewards are standardised by what the memory holds, so that one learning
+        # rate serves games of any scale.
+        mask = jnp.arange(self.memory) < filled
+        mean = jnp.sum(memory.reward * mask) / filled
+        spread = jnp.sqrt(jnp.sum((memory.reward - mean) ** 2 * mask) / filled) + 1e-6
+        reward = (memory.reward[rows] - mean) / spread
+
+        def error(critics: Network) -> Float[Array, ""]:
+            values = _values(critics, memory.observation[rows], memory.action[rows])
+            return jnp.mean((values - reward) ** 2)
+
+        gradient = jax.grad(error)(learner.critics)
+        optimiser = self._optimiser(self.critic_rate)
+        step, critic_steps = optimiser.update(gradient, learner.critic_steps)
+        critics = eqx.apply_updates(learner.critics, step)
+        return learner._replace(critics=critics, critic_steps=critic_steps)
+
+    def _regret(
+        self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """Value-guided: what the critics say of drawn actions, negated."""
+        constants = chain(self.schedule, self.steps)
+        observation = learner.memory.observation[rows]
+        size = learner.memory.action.shape[1]
+        drawn, saturation = jax.vmap(
+            lambda key, seen: _reverse(denoiser, constants, key, seen, size, self.sampling)
+        )(jax.random.split(key, self.batch), observation)
+        value = jnp.min(_values(learner.critics, observation, drawn), axis=0)
+        return jnp.mean(saturation - value)
+
+    def _denoising_error(
+        self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """Expert: squared error of the restored decision at a random step."""
+        constants = chain(self.schedule, self.steps)
+        of_step, of_noise = jax.random.split(key)
+        expert = learner.memory.expert[rows]
+        t = jax.random.randint(of_step, (self.batch,), 0, self.steps)
+        signal = constants.signal[t][:, None]
+        noise = jax.random.normal(of_noise, expert.shape)
+        noisy = signal * expert + jnp.sqrt(1.0 - signal**2) * noise
+        raw = jax.vmap(denoiser)(noisy, (t + 1) / self.steps, learner.memory.observation[rows])
+        return jnp.mean((jnp.tanh(raw) - expert) ** 2)
+
+
+def _values(
+    critics: Network,
+    observation: Float[Array, "batch features"],
+    action: Float[Array, "batch action"],
+) -> Float[Array, "critics batch"]:
+    together = jnp.concatenate([observation, action, jax.vmap(_waves)(action)], axis=1)
+    return jax.vmap(lambda critic: jax.vmap(critic)(together)[:, 0])(critics)

@@ -1,0 +1,33 @@
+"""Random decisions: the article's baseline, and the zero of the score."""
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from edgepact.problem import Problem
+from edgepact.solvers.learners.training import Learner, Solver
+
+
+class Random(Solver):
+    """Draws each action uniformly from [-1, 1]^d and learns nothing."""
+
+    rounds: int = eqx.field(static=True, default=64)
+
+    def init(self, problem: Problem, key: PRNGKeyArray) -> Learner:
+        """Only remembers the size of an action."""
+        return jax.numpy.zeros(problem.action_size)
+
+    def epoch(self, problem: Problem, learner: Learner, key: PRNGKeyArray) -> Learner:
+        """Nothing to learn."""
+        return learner
+
+    def act(
+        self, learner: Learner, key: PRNGKeyArray, observation: Float[Array, " features"]
+    ) -> Float[Array, " action"]:
+        """A uniform draw."""
+        return jax.random.uniform(key, learner.shape, minval=-1.0, maxval=1.0)
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """As the learners it is drawn beside."""
+        return self.rounds

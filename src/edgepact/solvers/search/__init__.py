@@ -1,0 +1,1 @@
+"""Rivals that are told nothing: they look for the peak of a curve."""

@@ -1,0 +1,98 @@
+"""Market files: what they mean when they are right. What is wrong with others: test_cli.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepact.errors import InputError
+from edgepact.files.market import read_market
+
+SERVER = """
+[server]
+revenue = 100
+beta = 10.0
+layers_max = 12
+price_min = 0.5
+price_max = 3
+"""
+TWO = """
+[[device]]
+alpha = 3
+capacity = 4.2
+A = 0.3577
+B = 0.1156
+[[device]]
+name = "hall"
+alpha = 5.0
+capacity = 2.0
+A = 0.5
+B = 0
+"""
+
+
+def market_file(folder: Path, top: str = "", body: str = SERVER + TWO) -> Path:
+    path = folder / "market.toml"
+    path.write_text('mechanism = "stackelberg"\n' + top + body)
+    return path
+
+
+def test_every_field_arrives_where_it_belongs(tmp_path: Path) -> None:
+    market = read_market(market_file(tmp_path))
+    game = market.game
+    assert (game.revenue, game.beta, game.layers_max) == (100.0, 10.0, 12)
+    assert (game.price_min, game.price_max) == (0.5, 3.0)
+    assert game.fleet.alpha.tolist() == [3.0, 5.0]
+    assert game.fleet.capacity.tolist() == [4.2, 2.0]
+    assert game.fleet.A.tolist() == [0.3577, 0.5]
+    assert game.fleet.B.tolist() == [0.1156, 0.0]
+    assert all(
+        column.dtype == np.float64
+        for column in (game.fleet.alpha, game.fleet.capacity, game.fleet.A, game.fleet.B)
+    )
+    assert market.names == ["device-1", "hall"]
+
+
+def test_defaults_are_those_of_the_article(tmp_path: Path) -> None:
+    game = read_market(market_file(tmp_path)).game
+    assert game.integer
+    assert game.satisfaction.name == "log1p"
+    assert not game.outside_option
+
+
+@pytest.mark.parametrize("family", ["log1p", "log", "sqrt", "exp"])
+def test_choices(tmp_path: Path, family: str) -> None:
+    top = f'layers = "continuous"\nsatisfaction = "{family}"\noutside_option = true\n'
+    game = read_market(market_file(tmp_path, top)).game
+    assert not game.integer
+    assert game.satisfaction.name == family
+    assert game.outside_option
+
+
+def test_one_price_may_be_all_there_is(tmp_path: Path) -> None:
+    fixed = SERVER.replace("price_min = 0.5", "price_min = 3")
+    game = read_market(market_file(tmp_path, body=fixed + TWO)).game
+    assert game.price_min == game.price_max
+
+
+def test_a_fleet_stands_beside_its_market_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "fleet.csv").write_text("alpha,capacity,A,B\n1,2,3,4\n")
+    path = market_file(tmp_path / "sub", 'devices = "fleet.csv"\n', SERVER)
+    monkeypatch.chdir(tmp_path)
+    market = read_market(path.relative_to(tmp_path))
+    assert market.game.fleet.B.tolist() == [4.0]
+    assert market.names == ["device-1"]
+
+
+def test_integer_games_too_large_for_memory_are_refused_before_solving(tmp_path: Path) -> None:
+    rows = 200_001
+    (tmp_path / "fleet.csv").write_text("alpha,capacity,A,B\n" + "1,2,1,0\n" * rows)
+    many_layers = SERVER.replace("layers_max = 12", "layers_max = 1000")
+    whole = market_file(tmp_path, 'devices = "fleet.csv"\n', many_layers)
+    with pytest.raises(InputError, match="devices times layers"):
+        read_market(whole)
+    smooth = market_file(tmp_path, 'layers = "continuous"\ndevices = "fleet.csv"\n', many_layers)
+    assert len(read_market(smooth).game.fleet) == rows

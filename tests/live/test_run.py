@@ -1,0 +1,231 @@
+"""`edgepact run` as a user runs it: one process that starts and stops all others."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edgepact.market.statement import read_statement
+
+TIMEOUT_S = 150.0
+
+
+def start(*options: str, cwd: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgepact", "run", "--smoke", *options],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_images(folder: Path, run: "subprocess.Popen[str]") -> None:
+    """Until some device has delivered an image."""
+    end_s = time.monotonic() + TIMEOUT_S
+    while not any(path.stat().st_size for path in folder.glob("*.jsonl")):
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < end_s, "no image was ever delivered"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cwd = tmp_path_factory.mktemp("run")
+    run = start("--out", "out", "--images", "6", "--devices", "3", cwd=cwd)
+    out, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 0, err
+    assert "out/report.html" in out
+    return cwd / "out"
+
+
+class TestAWholeRun:
+    def test_every_figure_is_there(self, finished: Path) -> None:
+        metrics = json.loads((finished / "metrics.json").read_text())
+        assert metrics["images"] == 2 * 3 * 6
+        assert metrics["accuracy"] > 0.7
+        assert metrics["agreement_with_whole_model"] > 0.9
+        assert [each["round"] for each in metrics["rounds"]] == [1, 2]
+        assert metrics["audit"]["individually_rational"]
+        assert metrics["provenance"]["config"]["seed"] == 0
+
+    def test_the_ledger_paid_price_times_layers_for_each_image(self, finished: Path) -> None:
+        metrics = json.loads((finished / "metrics.json").read_text())
+        statement = read_statement(f"sqlite:///{finished / 'ledger.db'}")
+        assert metrics["paid_as_earned"]
+        assert statement.balanced
+        prices = {each["round"]: each["price"] for each in metrics["rounds"]}
+        for payment in statement.payments:
+            owed = prices[payment.round] * payment.layers
+            assert payment.microcredits == pytest.approx(owed * 1e6, abs=0.5)
+        paid = sum(payment.microcredits for payment in statement.payments)
+        told = sum(device["paid_credits"] for device in metrics["devices"].values())
+        assert told == pytest.approx(paid / 1e6)
+
+    def test_devices_answered_with_best_responses(self, finished: Path) -> None:
+        from edgepact.files.market import read_market
+        from edgepact.mechanisms.stackelberg.optimum import best_response
+
+        market = read_market(finished / "market.toml")
+        metrics = json.loads((finished / "metrics.json").read_text())
+        for each in metrics["rounds"]:
+            layers = best_response(market.game, each["price"])
+            assert [each["layers"][name] for name in market.names] == layers.tolist()
+
+    def test_the_report_is_one_file_that_asks_for_nothing(self, finished: Path) -> None:
+        page = (finished / "report.html").read_text()
+        assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+        assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", page)
+        for name in ("camera", "phone", "drone"):
+            assert name in page
+        assert page.count("<svg") == len(list(finished.glob("*.png")))
+
+    def test_tables_have_a_row_for_each_round_and_image(self, finished: Path) -> None:
+        assert len((finished / "rounds.csv").read_text().splitlines()) == 1 + 2
+        assert len((finished / "images.csv").read_text().splitlines()) == 1 + 2 * 3 * 6
+
+    def test_secrets_are_kept_from_others(self, finished: Path) -> None:
+        assert (finished / "one-time-tokens").stat().st_mode & 0o077 == 0
+
+
+def test_ctrl_c_stops_everybody(tmp_path: Path) -> None:
+    run = start("--out", "out", "--images", "500", "--devices", "2", cwd=tmp_path)
+    wait_for_images(tmp_path / "out", run)
+    children = psutil.Process(run.pid).children(recursive=True)
+    assert len(children) >= 3
+    os.killpg(run.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+    for log in (tmp_path / "out").glob("*.log"):
+        assert "Traceback" not in log.read_text()
+    assert read_statement(f"sqlite:///{tmp_path / 'out' / 'ledger.db'}").balanced
+
+
+@pytest.mark.parametrize("moment_s", [0.3, 1.2])
+def test_ctrl_c_while_it_starts(tmp_path: Path, moment_s: float) -> None:
+    """Libraries are being imported, or the first layers measured."""
+    run = start("--out", "out", cwd=tmp_path)
+    time.sleep(moment_s)
+    assert run.poll() is None
+    os.killpg(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def test_sigterm_stops_everybody(tmp_path: Path) -> None:
+    run = start("--out", "out", "--images", "500", "--devices", "1", cwd=tmp_path)
+    wait_for_images(tmp_path / "out", run)
+    children = psutil.Process(run.pid).children(recursive=True)
+    run.terminate()
+    run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
+
+
+def test_a_device_that_dies_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+    run = start("--out", "out", "--images", "60", "--devices", "3", cwd=tmp_path)
+    wait_for_images(tmp_path / "out", run)
+    victim = next(
+        child
+        for child in psutil.Process(run.pid).children(recursive=True)
+        if "phone" in child.cmdline()
+    )
+    victim.kill()
+    out, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 0, err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["devices"]["phone"]["lost"] is not None
+    assert "phone was lost" in out
+    assert metrics["devices"]["camera"]["images"] == 120
+    assert metrics["paid_as_earned"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--images-from", "nowhere"], "nowhere: --images-from: expected a folder of images"),
+        (["--model", "nowhere"], "nowhere: --model: expected a model directory"),
+        (["--fleet", "nowhere.toml"], "nowhere.toml: expected a TOML file"),
+    ],
+)
+def test_missing_input_is_named(tmp_path: Path, options: list[str], named: str) -> None:
+    run = start("--out", "out", *options, cwd=tmp_path)
+    _, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 2
+    assert named in err
+    assert "Traceback" not in err
+
+
+def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("precious")
+    run = start("--out", "out", cwd=tmp_path)
+    _, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 2
+    assert "a new or empty folder" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+MARKET = """
+mechanism = "stackelberg"
+layers = {layers}
+[server]
+revenue = 60.0
+beta = 3.0
+layers_max = {layers_max}
+price_min = 0.05
+price_max = 3.0
+[[device]]
+name = "one"
+alpha = 3.0
+capacity = 10.0
+A = 1.0
+B = 0.5
+[[device]]
+name = "two"
+alpha = 5.0
+capacity = 13.0
+A = 1.0
+B = 0.5
+"""
+
+
+@pytest.mark.slow
+def test_a_fleet_from_a_file_is_played(tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(MARKET.format(layers='"integer"', layers_max=12))
+    run = start("--out", "out", "--fleet", "fleet.toml", "--images", "2", cwd=tmp_path)
+    _, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 0, err
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(metrics["devices"]) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "layers_max", "named"),
+    [
+        ('"integer"', 11, "server.layers_max: expected 12, the layers of fashion-clip, found 11"),
+        ('"continuous"', 12, "layers: expected 'integer'"),
+    ],
+)
+def test_a_fleet_that_does_not_fit_the_model(
+    tmp_path: Path, layers: str, layers_max: int, named: str
+) -> None:
+    (tmp_path / "fleet.toml").write_text(MARKET.format(layers=layers, layers_max=layers_max))
+    run = start("--out", "out", "--fleet", "fleet.toml", cwd=tmp_path)
+    _, err = run.communicate(timeout=TIMEOUT_S)
+    assert run.returncode == 2
+    assert named in err
