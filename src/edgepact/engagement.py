@@ -3,9 +3,9 @@ r"""The seam of the mechanisms: what a round asks, what it hears, and who works 
 A mechanism at work is an `Engagement`. The live market and the federation call it in the same way
 and know nothing else of it::
 
-    question(round)         what everybody is asked
-    engage(round, answers)  from the answers: who works how much, for which reward
-    observe(finished)       (if it learns) what became of a round
+    question(round)                   what everybody is asked
+    engage(round, question, answers)  from the answers: who works how much, for which reward
+    observe(finished)                 (if it learns) what became of a round
 
 The variable that a resource-efficient method leaves open is one number, the *amount*: layers of a
 model that a device runs, the rate at which an update is compressed, the epochs a client trains.
@@ -22,15 +22,18 @@ auction         a bid for each of some        least reward for each, none   what
 nothing         nothing                       who is there                  none
 ==============  ============================  ===========================  =====================
 
-What a device answers is a claim: parsed and within bounds, and possibly a lie. `question` and
-`engage` are functions of their arguments and of what was observed, so that a round that a crash
-interrupted can be asked again. Costs stay where they arise: no message has a field for them.
+What a device answers is a claim: parsed and within bounds, and possibly a lie. The question of a
+round is kept with the round and handed back to `engage`, so that a round that a crash interrupted
+goes on as it was asked. Costs stay where they arise: no message has a field for them.
+
+Amounts are floats here, since rates are. Where they count whole steps, the one who carries the
+round (the market, the federation) converts them once, where it takes an assignment.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from edgepact.credits import MICRO, PRICE_CREDITS_MAX, REWARD_MICROCREDITS_MAX
 from edgepact.errors import InputError
@@ -68,11 +71,9 @@ class Item:
             raise InputError("item", "reward_microcredits", expected, self.reward_microcredits)
 
 
-Assignment = Item
-"""What a device is told to do: its amount, and what a unit of work earns."""
-
 NOTHING = Item(amount=0.0, reward_microcredits=0)
-"""Taking part with amount 0: in a split, the server runs the whole model."""
+"""Taking part with amount 0. In a split the server then runs the whole model for the device; in a
+federation the client does not train."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,19 +107,26 @@ class Question:
     def tie_microcredits(self) -> int:
         """Gains this close are equal to whoever chooses: what rounding can have moved.
 
-        A posted price is rounded once and multiplied by the amount, up to a micro-credit a step.
+        A posted price is rounded once and multiplied by the steps, up to a micro-credit a step.
         """
         if self.price_microcredits is None:
             return TIE_MICROCREDITS
-        return max(TIE_MICROCREDITS, round(max((i.amount for i in self.menu), default=0.0)))
+        return max(TIE_MICROCREDITS, len(self.menu))
+
+    @property
+    def immediate(self) -> bool:
+        """Whether an answer settles what its sender does, whatever others say: so with a menu.
+        Bids wait for each other."""
+        return not self.bid_amounts
 
 
-def posted(price_microcredits: int, steps_max: int) -> Question:
+def posted(price_microcredits: int, steps_max: int, step: float = 1.0) -> Question:
     """A price for each step of the amount, the most steps first.
 
     Args:
         price_microcredits: of a step, for one unit of work.
-        steps_max: largest amount, such as the layers of the model.
+        steps_max: most steps, such as the layers of the model.
+        step: amount of one step.
 
     Raises:
         InputError: a price that cannot be posted.
@@ -131,8 +139,8 @@ def posted(price_microcredits: int, steps_max: int) -> Question:
     if not 0 <= price_microcredits <= most:
         raise InputError("question", "price_microcredits", f"0 to {most}", price_microcredits)
     menu = tuple(
-        Item(amount=float(step), reward_microcredits=price_microcredits * step)
-        for step in range(steps_max, 0, -1)
+        Item(amount=step * steps, reward_microcredits=price_microcredits * steps)
+        for steps in range(steps_max, 0, -1)
     )
     return Question(menu=menu, price_microcredits=price_microcredits)
 
@@ -145,10 +153,33 @@ class Answer:
         item: place in the menu of what it takes; None for amount 0.
         bids_microcredits: least reward for a unit of work at each of the question's amounts;
             None where it does not bid.
+        claims: further facts it states of itself, by name: examples held, seconds needed.
     """
 
     item: int | None = None
     bids_microcredits: tuple[int | None, ...] = ()
+    claims: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What became of a round: all that a mechanism may learn from.
+
+    Attributes:
+        number: of the round, from 1.
+        question: what was asked.
+        answers: what was heard, by name.
+        assigned: who was to work how much for what, by name; amounts above 0 only.
+        units: units of work delivered and accepted, by name.
+        paid_microcredits: by name.
+    """
+
+    number: int
+    question: Question
+    answers: Mapping[str, Answer]
+    assigned: Mapping[str, Item]
+    units: Mapping[str, int] = field(default_factory=dict)
+    paid_microcredits: Mapping[str, int] = field(default_factory=dict)
 
 
 Cost = Callable[[float], float]
@@ -181,31 +212,56 @@ def truthful_bids(
     return tuple(bids)
 
 
-A = TypeVar("A", contravariant=True)
-F = TypeVar("F", contravariant=True)
-
-
 @runtime_checkable
-class Engagement(Protocol[A]):
-    """A mechanism at work; `A` is the type of answers, `Answer` in the live market."""
+class Engagement(Protocol):
+    """A mechanism at work."""
 
     def question(self, round: int) -> Question:
         """What everybody is asked in a round, counted from 1."""
         ...
 
-    def engage(self, round: int, answers: Mapping[str, A]) -> dict[str, Assignment]:
-        """Who works how much, by name. Nobody but those that answered."""
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
+        """Who works how much, by name: amounts above 0, of nobody but those that answered.
+
+        With an immediate question it is called for each answer as it comes, and must not depend
+        on who else has answered.
+        """
         ...
 
 
 @runtime_checkable
-class Learning(Protocol[F]):
-    """A mechanism that uses what earlier rounds brought; `F` is the type of a finished round.
+class Learning(Protocol):
+    """A mechanism that uses what earlier rounds brought.
 
-    `observe` is called once with each finished round, in order; after a restart with all that
-    is on record, so that the mechanism itself need not be stored.
+    `observe` is called once with each finished round, in order; after a restart with those that
+    are on record, at most the last thousand, so that the mechanism itself need not be stored.
     """
 
-    def observe(self, finished: F) -> None:
+    def observe(self, finished: Finished) -> None:
         """What became of a round."""
         ...
+
+
+def check_engaged(
+    engaged: Mapping[str, Item], answers: Mapping[str, Answer], *, amount_max: float, whole: bool
+) -> None:
+    """Holds what a mechanism has decided against what it may decide.
+
+    Args:
+        engaged: what `Engagement.engage` returned.
+        answers: what it was given.
+        amount_max: largest amount there is.
+        whole: whether amounts count whole steps.
+
+    Raises:
+        InputError: somebody who did not answer, or an impossible amount.
+    """
+    for name, item in engaged.items():
+        if name not in answers:
+            raise InputError("engagement", "engage", "only those that answered", name)
+        if not 0.0 < item.amount <= amount_max or (whole and item.amount % 1.0):
+            kind = "a whole number" if whole else "an amount"
+            expected = f"{kind} above 0, at most {amount_max:g}"
+            raise InputError("engagement", f"engage[{name}].amount", expected, item.amount)

@@ -108,4 +108,4 @@ def _loaded(point: EntryPoint, kind: str) -> Any:
 
 def _rank(point: EntryPoint) -> tuple[bool, str, str]:
     package = package_of(point)
-    return package != "edgepact", package, point.value
+    return not package.startswith("edgepact"), package, point.value

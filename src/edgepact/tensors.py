@@ -30,11 +30,19 @@ Tensors = Mapping[str, TensorValue]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """Name, data type and shape of a tensor of a model; `ANY` where a length is free."""
+    """A tensor of a model.
+
+    Attributes:
+        name: its name.
+        datatype: one of `DATATYPES`, or `BYTES`.
+        shape: its dimensions; `ANY` where a length is free.
+        coded: whether a codec packs it on its way: activations are, results are not.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    coded: bool = False
 
     def as_json(self) -> dict[str, object]:
         """The entry in a model's metadata."""
