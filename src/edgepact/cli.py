@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edgepact.errors import EdgepactError, InputError
+from edgepact.terminal import set_up_streams
 
 app = typer.Typer(
     name="edgepact",
@@ -58,6 +59,7 @@ _interrupt = _Interrupt()
 
 def main() -> None:
     """Entry point of the `edgepact` command: errors become one line and exit status 2."""
+    set_up_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
