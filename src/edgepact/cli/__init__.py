@@ -21,6 +21,7 @@ from edgepact.cli import (
     train,
 )
 from edgepact.errors import EdgepactError
+from edgepact.terminal import set_up_streams
 
 app = typer.Typer(
     name="edgepact",
@@ -51,6 +52,7 @@ app.command()(train.train)
 
 def main() -> None:
     """Entry point of the `edgepact` command: errors become one line and exit status 2."""
+    set_up_streams()
     interrupt.handle()
     try:
         app()

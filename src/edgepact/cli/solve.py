@@ -104,17 +104,21 @@ def _solve_contract(file: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from edgepact.tables import figure
+
+    beside = float(np.max(np.abs(menu.reward)))
     table = Table()
     for title in ("type", "cost", "probability", "quality", "reward", "rent"):
         table.add_column(title, justify="right")
     columns = (contract.psi, contract.probability, menu.quality, menu.reward, rents)
     for at, row in enumerate(zip(*columns, strict=True), start=1):
-        table.add_row(str(at), *(f"{each:.6g}" for each in row))
+        table.add_row(str(at), *(figure(each, beside) for each in row))
     console = Console()
     console.print(table)
     console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
     for question, answer in audit.as_json().items():
-        console.print(f"{question.replace('_', ' ')}: {answer}")
+        told = answer if isinstance(answer, bool) else figure(answer, beside)
+        console.print(f"{question.replace('_', ' ')}: {told}")
 
 
 def _solve_auction(file: Path, as_json: bool) -> None:

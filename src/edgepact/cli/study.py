@@ -9,7 +9,7 @@ from edgepact.errors import InputError
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; see below.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; see above.")],
     smoke: Annotated[bool, typer.Option(help="In small: does it run?")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results [default: study-NAME]")

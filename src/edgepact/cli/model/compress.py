@@ -11,7 +11,7 @@ from edgepact.cli.output import Json, print_json
 def compress(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the smaller one.")],
-    method: Annotated[str, typer.Option(help="int8, magnitude or structured; see below.")],
+    method: Annotated[str, typer.Option(help="int8, magnitude or structured; see above.")],
     share: Annotated[
         float | None,
         typer.Option(help="magnitude, structured: what to remove, from 0 to below 1."),
