@@ -1,186 +1,31 @@
 """`edgepact solve`: one market, contract or auction, exactly."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
-from edgepact.errors import InputError
+from edgepact.cli.complaints import print_broken
+from edgepact.cli.output import Json, show
 
 
 def solve(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A market in TOML.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A market, contract, auction or scenario in TOML."),
+    ],
     as_json: Json = False,
 ) -> None:
     """Solve one market exactly: the best price, what everybody gets, and an audit.
 
     FILE names the mechanism (a Stackelberg game, a contract or an auction), the server's terms
-    and the devices; examples/ holds some.
+    and the devices; examples/ holds some. The file of a whole scenario will do too. Exit status 1
+    says that the answer lacks a property that its mechanism promises.
     """
-    from edgepact.files import mechanism_of
+    from edgepact import api
 
-    solved_by = {
-        "auction": _solve_auction,
-        "contract": _solve_contract,
-        "stackelberg": _solve_stackelberg,
-    }
-    solved_by[mechanism_of(file)](file, as_json)
-
-
-def _solve_stackelberg(file: Path, as_json: bool) -> None:
-    import numpy as np
-
-    from edgepact.files.market import read_market
-    from edgepact.mechanisms.stackelberg.audit import audit_price
-    from edgepact.mechanisms.stackelberg.optimum import equilibrium
-
-    market = read_market(file)
-    with np.errstate(all="ignore"):  # what is not finite is refused below, in words
-        result = equilibrium(market.game)
-    results = (result.price, result.server_utility, result.device_utility, result.payments)
-    if not all(np.isfinite(each).all() for each in results):
-        expected = "numbers whose sizes lie closer together"
-        raise InputError(file, "", expected, "a market without a finite solution in float64")
-    audit = audit_price(market.game, result)
-    if as_json:
-        layers = result.layers.astype(int) if market.game.integer else result.layers
-        print_json(
-            {
-                "price": float(result.price),
-                "server_utility": float(result.server_utility),
-                "layers": layers.tolist(),
-                "device_utility": result.device_utility.tolist(),
-                "payments": result.payments.tolist(),
-                "audit": audit.as_json(),
-            }
-        )
-        return
-    from rich.console import Console
-
-    from edgepact.tables import audit_table, benchmarks_table, market_table
-
-    console = Console()
-    console.print(market_table(market, result))
-    console.print(benchmarks_table(market.game, result))
-    console.print(audit_table(audit))
-
-
-def _solve_contract(file: Path, as_json: bool) -> None:
-    import numpy as np
-
-    from edgepact.files.contract import read_contract
-    from edgepact.mechanisms.contract import optimum as contracts
-    from edgepact.mechanisms.contract.audit import audit_menu
-    from edgepact.mechanisms.contract.lottery import WideContract
-
-    contract = read_contract(file)
-    if isinstance(contract, WideContract):
-        _solve_wide_contract(contract, as_json)
-        return
-    with np.errstate(all="ignore"):  # what is not finite is refused below, in words
-        menu = contracts.optimal_menu(contract)
-        first_best = contracts.profit(contract, contracts.complete_information(contract))
-        profit, rents = contracts.profit(contract, menu), contracts.rents(contract, menu)
-        virtual_cost = contracts.virtual_cost(contract)
-    results = (menu.quality, menu.reward, rents, virtual_cost, profit, first_best)
-    if not all(np.isfinite(each).all() for each in results):
-        expected = "numbers whose sizes lie closer together"
-        raise InputError(file, "", expected, "a contract without a finite solution in float64")
-    audit = audit_menu(contract, menu)
-    if as_json:
-        items = zip(menu.quality.tolist(), menu.reward.tolist(), strict=True)
-        print_json(
-            {
-                "menu": [{"quality": quality, "reward": reward} for quality, reward in items],
-                "virtual_cost": virtual_cost.tolist(),
-                "profit": profit,
-                "rents": rents.tolist(),
-                "first_best_profit": first_best,
-                "audit": audit.as_json(),
-            }
-        )
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    from edgepact.tables import figure
-
-    beside = float(np.max(np.abs(menu.reward)))
-    table = Table()
-    for title in ("type", "cost", "probability", "quality", "reward", "rent"):
-        table.add_column(title, justify="right")
-    columns = (contract.psi, contract.probability, menu.quality, menu.reward, rents)
-    for at, row in enumerate(zip(*columns, strict=True), start=1):
-        table.add_row(str(at), *(figure(each, beside) for each in row))
-    console = Console()
-    console.print(table)
-    console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
-    for question, answer in audit.as_json().items():
-        told = answer if isinstance(answer, bool) else figure(answer, beside)
-        console.print(f"{question.replace('_', ' ')}: {told}")
-
-
-def _solve_auction(file: Path, as_json: bool) -> None:
-    import numpy as np
-
-    from edgepact.files.auction import read_auction
-    from edgepact.mechanisms.auction.audit import audit_auction
-
-    read = read_auction(file)
-    with np.errstate(all="ignore"):  # what is not finite is refused below, in words
-        award = read.auction.award(read.bids)
-    if not np.isfinite(award.payments).all():
-        expected = "numbers whose sizes lie closer together"
-        raise InputError(file, "", expected, "an auction without finite payments in float64")
-    audit = audit_auction(read.auction, read.bids)
-    if as_json:
-        winners = [read.names[at] for at in np.flatnonzero(award.wins)]
-        answer: dict[str, Any] = {
-            "winners": winners,
-            "payments": dict(zip(read.names, award.payments.tolist(), strict=True)),
-        }
-        if award.unit_price is not None:
-            answer["unit_price"] = float(award.unit_price)
-        print_json(answer | {"audit": audit.as_json()})
-        return
-    from rich.console import Console
-
-    from edgepact.tables import auction_audit_table, auction_table
-
-    console = Console()
-    console.print(auction_table(read, award))
-    console.print(auction_audit_table(read.auction, audit))
-
-
-def _solve_wide_contract(contract: Any, as_json: bool) -> None:
-    from edgepact.mechanisms.contract.lottery import first_best_profit, lottery_menu
-
-    menu, first_best = lottery_menu(contract), first_best_profit(contract)
-    if as_json:
-        print_json(menu.as_json() | {"first_best_profit": first_best})
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for title in ("type", "costs", "probability", "quality", "reward", "rent"):
-        table.add_column(title, justify="right")
-    for at, items in enumerate(menu.items(), start=1):
-        costs = ", ".join(f"{cost:.6g}" for cost in contract.psi[at - 1])
-        sure = len(items) == 1
-        quality = "\n".join(
-            f"{'none' if q is None else f'{q:.6g}'}{'' if sure else f' at {chance:.1%}'}"
-            for q, chance in items
-        )
-        row = (contract.probability[at - 1], menu.reward[at - 1], menu.rents[at - 1])
-        shown = [f"{each:.6g}" for each in row]
-        table.add_row(str(at), costs, shown[0], quality, *shown[1:])
-    console = Console()
-    console.print(table)
-    console.print(f"profit {menu.profit:.6g} credits; if costs were public {first_best:.6g}")
-    console.print(menu.about_lotteries())
-    console.print(f"largest gain from lying: {menu.largest_gain_from_lying:.3g} credits")
-    console.print(
-        f"largest loss from taking part: {menu.largest_loss_from_taking_part:.3g} credits"
-    )
+    solution = api.solve(file)
+    show(solution, as_json)
+    if solution.broken:
+        print_broken(file, solution.broken)
+        raise typer.Exit(1)
