@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from edgepact.errors import InputError
+from edgepact.fields import check_column, file_exists
 
 if TYPE_CHECKING:
     # The array API standard has no static type yet, and a union would ask every caller
@@ -98,19 +99,6 @@ COLUMNS = ("alpha", "capacity", "A", "B")
 DEVICES_MAX = 20_000_000
 """Most devices a fleet file may hold: some gigabytes of columns."""
 
-SIZE_MIN, SIZE_MAX = 1e-30, 1e30
-"""Sizes a number may have. Wider than any unit needs, and narrow enough that no product,
-quotient or power of them that the mechanisms form leaves the range of floats."""
-
-
-def has_size(value: float | Float[np.ndarray, " values"]) -> np.ndarray:
-    """Whether numbers are 0 or of a size that can be computed with."""
-    size = np.abs(value)
-    return np.asarray((size == 0.0) | ((size >= SIZE_MIN) & (size <= SIZE_MAX)))
-
-
-SIZE_EXPECTED = f"0 or a number of a size from {SIZE_MIN:g} to {SIZE_MAX:g}"
-
 
 def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
     """Reads a fleet from CSV or Parquet; columns `alpha, capacity, A, B`, optionally `name`.
@@ -163,33 +151,6 @@ def read_columns(
     return numbers, names
 
 
-def checked_column(
-    source: object, row: str, name: str, column: Float[np.ndarray, " rows"], *, strict: bool
-) -> Float[np.ndarray, " rows"]:
-    """Passes a column on if its values can be computed with, and names the first that cannot.
-
-    Args:
-        source: where it stands.
-        row: what a row is.
-        name: of the column.
-        column: its values.
-        strict: whether they need to be above 0 instead of at least 0.
-
-    Raises:
-        InputError: a value is not finite, too small or too large.
-    """
-    sign = column > 0.0 if strict else column >= 0.0
-    expected = f"a finite number {'above' if strict else 'of at least'} 0"
-    for good, wanted in (
-        (np.isfinite(column) & sign, expected),
-        (has_size(column), SIZE_EXPECTED),
-    ):
-        if not good.all():
-            at = int(np.argmin(good))
-            raise InputError(source, f"{row}[{at + 1}].{name}", wanted, float(column[at]))
-    return column
-
-
 def checked_fleet(source: object, fleet: Fleet) -> Fleet:
     """Passes a fleet on if its values are possible, and names the first that is not.
 
@@ -198,16 +159,8 @@ def checked_fleet(source: object, fleet: Fleet) -> Fleet:
     """
     for name, strict in (("alpha", True), ("capacity", False), ("A", True), ("B", False)):
         column = np.asarray(getattr(fleet, name))
-        checked_column(source, "device", name, column, strict=strict)
+        check_column(source, "device", name, column, strict=strict)
     return fleet
-
-
-def file_exists(path: Path) -> bool:
-    """Whether a path leads to a file; impossible paths lead to none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name too long, a folder that may not be searched
-        return False
 
 
 def _read_table(path: Path, columns: Sequence[str], row: str) -> Any:

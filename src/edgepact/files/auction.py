@@ -7,8 +7,15 @@ from typing import Any, cast
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, checked_names, load_terms, shown, table_file
-from edgepact.fleet import DEVICES_MAX, checked_column, read_columns
+from edgepact.fields import (
+    Table,
+    check_column,
+    checked_names,
+    load_terms,
+    shown,
+    table_file,
+)
+from edgepact.fleet import DEVICES_MAX, read_columns
 from edgepact.mechanisms.auction.prior import (
     PARTS_MAX,
     SEGMENTS_MAX,
@@ -129,7 +136,7 @@ def _auction(
         quality = np.stack([columns[f"quality_{at + 1}"] for at in range(len(weights))], axis=-1)
         with np.errstate(over="ignore", under="ignore"):
             scores = terms["score"](quality)
-        checked_column(path, "bid", "quality: score", scores, strict=True)
+        check_column(path, "bid", "quality: score", scores, strict=True)
         of = second_score if rule == "second_score" else _pay_as_bid
         return of(scores, terms["winners_max"])
     values = columns["value"]
@@ -239,7 +246,7 @@ def _bids(
         source = path
         read, names = _listed(path, document["bid"], columns)
     for name in columns:
-        checked_column(source, "bid", name, read[name], strict=name != "bid")
+        check_column(source, "bid", name, read[name], strict=name != "bid")
     return read, names
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, load_terms, shown
-from edgepact.fleet import file_exists
+from edgepact.fields import Table, file_exists, load_terms, shown
 from edgepact.mechanisms.contract.lottery import TYPES_MAX as WIDE_TYPES_MAX
 from edgepact.mechanisms.contract.lottery import WideContract
 from edgepact.mechanisms.contract.optimum import PROBABILITY_SLACK, Contract
