@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from edgepact.errors import EdgepactError, InputError
+from edgepact.terminal import set_up_streams
 
 app = typer.Typer(
     name="edgepact",
@@ -58,6 +59,7 @@ _interrupt = _Interrupt()
 
 def main() -> None:
     """Entry point of the `edgepact` command: errors become one line and exit status 2."""
+    set_up_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -171,17 +173,21 @@ def _solve_contract(file: Path, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from edgepact.tables import figure
+
+    beside = float(np.max(np.abs(menu.reward)))
     table = Table()
     for title in ("type", "cost", "probability", "quality", "reward", "rent"):
         table.add_column(title, justify="right")
     columns = (contract.psi, contract.probability, menu.quality, menu.reward, rents)
     for at, row in enumerate(zip(*columns, strict=True), start=1):
-        table.add_row(str(at), *(f"{each:.6g}" for each in row))
+        table.add_row(str(at), *(figure(each, beside) for each in row))
     console = Console()
     console.print(table)
     console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
     for question, answer in audit.as_json().items():
-        console.print(f"{question.replace('_', ' ')}: {answer}")
+        told = answer if isinstance(answer, bool) else figure(answer, beside)
+        console.print(f"{question.replace('_', ' ')}: {told}")
 
 
 def _solve_auction(file: Path, as_json: bool) -> None:
@@ -226,6 +232,9 @@ def _solve_wide_contract(contract: Any, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from edgepact.tables import figure
+
+    beside = max(abs(float(each)) for each in menu.reward)
     table = Table()
     for title in ("type", "costs", "probability", "quality", "reward", "rent"):
         table.add_column(title, justify="right")
@@ -237,16 +246,17 @@ def _solve_wide_contract(contract: Any, as_json: bool) -> None:
             for q, chance in items
         )
         row = (contract.probability[at - 1], menu.reward[at - 1], menu.rents[at - 1])
-        shown = [f"{each:.6g}" for each in row]
+        shown = [figure(each, beside) for each in row]
         table.add_row(str(at), costs, shown[0], quality, *shown[1:])
     console = Console()
     console.print(table)
     console.print(f"profit {menu.profit:.6g} credits; if costs were public {first_best:.6g}")
     console.print(menu.about_lotteries())
-    console.print(f"largest gain from lying: {menu.largest_gain_from_lying:.3g} credits")
     console.print(
-        f"largest loss from taking part: {menu.largest_loss_from_taking_part:.3g} credits"
+        f"largest gain from lying: {figure(menu.largest_gain_from_lying, beside, 3)} credits"
     )
+    loss = figure(menu.largest_loss_from_taking_part, beside, 3)
+    console.print(f"largest loss from taking part: {loss} credits")
 
 
 @app.command()
@@ -386,7 +396,7 @@ def _run_scenario(file: Path, out: Path | None, smoke: bool) -> None:
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; see below.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; see above.")],
     smoke: Annotated[bool, typer.Option(help="In small: does it run?")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results [default: study-NAME]")
@@ -524,7 +534,7 @@ def model_cut(
 def model_compress(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the smaller one.")],
-    method: Annotated[str, typer.Option(help="int8, magnitude or structured; see below.")],
+    method: Annotated[str, typer.Option(help="int8, magnitude or structured; see above.")],
     share: Annotated[
         float | None,
         typer.Option(help="magnitude, structured: what to remove, from 0 to below 1."),
