@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
@@ -153,12 +153,16 @@ class Quoter(Protocol):
     knows_form: ClassVar[bool]
     """Whether it must be told how devices decide."""
 
+    knows_absence: ClassVar[bool]
+    """Whether it tells a device that was away from one that sold nothing; see `ask`."""
+
     def quote(
         self,
         seed: int,
         known: Known,
         prices: Float[np.ndarray, " rounds"],
         layers: Float[np.ndarray, "rounds devices"],
+        present: Bool[np.ndarray, "rounds devices"] | None = None,
     ) -> float:
         """The next price, credits per layer.
 
@@ -166,12 +170,49 @@ class Quoter(Protocol):
             seed: of this fleet, the same in every round.
             known: what is public.
             prices: posted so far, the first round first.
-            layers: what the devices answered.
+            layers: what the devices that are here now answered.
+            present: whether they were here then; always if None. Methods that do not
+                know absence look at `layers` only.
 
         Raises:
             InputError: an observation is not a possible one.
         """
         ...
+
+
+def ask(
+    quoter: Quoter,
+    seed: int,
+    known: Known,
+    prices: Float[np.ndarray, " rounds"],
+    layers: Float[np.ndarray, "rounds devices"],
+    present: Bool[np.ndarray, "rounds devices"],
+    means: Float[np.ndarray, " rounds"],
+) -> float:
+    """The next price for a fleet whose devices were not all here in every round.
+
+    A method that knows absence is told of it, and is spared rounds in which nobody took
+    part who is here now. For others the mean answer of a round stands in for those that
+    are missing, which is what a server could do for them; it is no answer of anybody.
+
+    Args:
+        quoter: the method.
+        seed: of this fleet, the same in every round.
+        known: what is public of the devices that are here now.
+        prices: posted so far, the first round first.
+        layers: what those devices answered; where they were away, anything.
+        present: whether they were here then.
+        means: mean answer of all who were there in a round, also of who has left since.
+
+    Raises:
+        InputError: an observation is not a possible one.
+    """
+    if quoter.knows_absence:
+        some = present.any(axis=1)
+        answers = np.where(present, layers, 0.0)[some]
+        return quoter.quote(seed, known, prices[some], answers, present[some])
+    filled = (np.round(means) if known.integer else means)[:, None]
+    return quoter.quote(seed, known, prices.copy(), np.where(present, layers, filled))
 
 
 def profits(

@@ -43,7 +43,7 @@ from edgepact.solvers.quotes import (
     seed_of,
     shares_of,
 )
-from edgepact.solvers.search.rivals import GoldenSection
+from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.studies.methods import COLOURS, GDM, in_context, train_to
 from edgepact.studies.quoting import KINDS, error_of
 
