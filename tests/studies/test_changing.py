@@ -92,7 +92,7 @@ class TestEpisodes:
         assert len({round(each, 6) for each in best}) > 10
         for scene, utility in zip(scenes, best, strict=True):
             assert scene.share(utility) == pytest.approx(1.0)
-            assert scene.share(scene.zero) == pytest.approx(0.0)
+            assert scene.share(scene.range.zero) == pytest.approx(0.0)
 
     @pytest.mark.parametrize("name", list(kinds(Config())))
     def test_no_quote_is_worth_more_than_everything(self, name: str) -> None:

@@ -5,13 +5,8 @@ the next one. This module holds what all of them share, so that a comparison
 compares like with like: what a server knows (`Known`), the rounds it has seen,
 the reference prior of unseen fleets, and the score.
 
-The score of a quote is its *share of the range*,
-
-$$(U - U_{random}) / (U^* - U_{random}),$$
-
-with $U^*$ the exact equilibrium and $U_{random}$ the mean utility of a price drawn
-log-uniformly from what may be posted. 1 is the best a server could do that knew
-everything, 0 is guessing.
+A quote is scored by its *share of the range* (`mechanisms.stackelberg.score`): 1 is the
+best a server could do that knew everything, 0 is guessing.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,17 +18,12 @@ from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium, outcome, settle
+from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
+from edgepact.mechanisms.stackelberg.score import least_price, range_of
 
 SOURCE = "observed rounds"
 """Where bad observations are said to come from."""
-
-RANDOM_PRICES = 1000
-"""Prices over which the utility of a random price is averaged."""
-
-LEAST_SHARE = 0.002
-"""Lowest price quoted where 0 may be posted, as a share of what a layer saves."""
 
 Answer = Callable[[Game, float, np.random.Generator], Float[np.ndarray, " devices"]]
 """How devices answer a price: layers, by a rule that may draw."""
@@ -105,8 +95,8 @@ class Known:
 
         Where 0 may be posted, the lowest price is `LEAST_SHARE` of what a layer saves:
         prices are looked for on scales that 0 has no place on, and it buys next to
-        nothing. Of devices that save the server different amounts per layer the mean
-        counts.
+        nothing (`least_price`). Of devices that save the server different amounts per
+        layer the mean counts.
 
         Args:
             game: devices may differ in A and B.
@@ -120,11 +110,10 @@ class Known:
             raise InputError(source, "server.beta", "a cost of computing above 0", saving)
         if not high > 0:
             raise InputError(source, "server.price_max", "a price above 0", high)
-        low = float(game.price_min)
         return Known(
             saving=saving,
             layers_max=game.layers_max,
-            price_min=low if low > 0 else LEAST_SHARE * min(saving, high),
+            price_min=float(least_price(game)),
             price_max=high,
             devices=len(game.fleet),
             integer=game.integer,
@@ -314,7 +303,7 @@ def play(
     for index, game in enumerate(games):
         known = Known.of(game, form=quoter.knows_form)
         met = meet(quoter, game, known, rounds=rounds, seed=seed_of(seed, index))
-        shares[index] = shares_of(game, met.server_utility)
+        shares[index] = range_of(game).share(met.server_utility)
         if on_fleet:
             on_fleet(index + 1, len(games))
     return shares
@@ -323,29 +312,6 @@ def play(
 def seed_of(seed: int, index: int) -> int:
     """The seed of one fleet of many."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-
-
-def shares_of(
-    game: Game, utility: Float[np.ndarray, " rounds"], *, price_min: float | None = None
-) -> Float[np.ndarray, " rounds"]:
-    """Shares of the range that the server's utilities are; see `range_of`."""
-    zero, best = range_of(game, price_min=price_min)
-    # Where every price is as good as the best there is nothing to miss.
-    return (utility - zero) / (best - zero) if best > zero else np.ones_like(utility)
-
-
-def range_of(game: Game, *, price_min: float | None = None) -> tuple[float, float]:
-    """Mean utility of a random price and utility of the best one: 0 and 1 of the score.
-
-    Args:
-        game: the game.
-        price_min: lowest random price, above 0; the game's own if None.
-    """
-    low = game.price_min if price_min is None else price_min
-    cells = (np.arange(RANDOM_PRICES) + 0.5) / RANDOM_PRICES
-    prices = low * (game.price_max / low) ** cells
-    zero = float(np.mean(outcome(game, prices).server_utility))
-    return zero, float(equilibrium(game).server_utility)
 
 
 def best_so_far(

@@ -20,13 +20,13 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, levels_of
 from edgepact.mechanisms.stackelberg.optimum import Game, outcome, settle
+from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.solvers.quotes import (
     REFERENCE,
     Known,
     Quoter,
     ReferencePrior,
     ask,
-    range_of,
     seed_of,
 )
 
@@ -42,19 +42,17 @@ class Scene:
         game: played by the devices that are there, as they show themselves.
         slots: which slots they are in.
         since: rounds in which they came.
-        zero, best: server's mean utility of random prices, and of the best one.
+        range: what there is to gain from them.
     """
 
     game: Game
     slots: Int[np.ndarray, " devices"]
     since: Int[np.ndarray, " devices"]
-    zero: float
-    best: float
+    range: Range
 
     def share(self, utility: float) -> float:
         """Share of the range that a utility is."""
-        # Where every price is as good as the best there is nothing to miss.
-        return (utility - self.zero) / (self.best - self.zero) if self.best > self.zero else 1.0
+        return float(self.range.share(utility))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def draw_episode(
             continue
         fleet = jax.tree.map(lambda x, at=at, here=here: np.asarray(x[at], float)[here], fleets)
         game = prior.game(fleet, integer=integer)
-        scenes.append(Scene(game, here, came[at, here], *range_of(game)))
+        scenes.append(Scene(game, here, came[at, here], range_of(game)))
     return Episode(dynamics, slots, tuple(scenes), own)
 
 
