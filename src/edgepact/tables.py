@@ -13,8 +13,8 @@ from edgepact.mechanisms.auction.audit import AuctionAudit
 from edgepact.mechanisms.auction.rules import Auction, Award
 from edgepact.mechanisms.stackelberg.audit import Audit, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, first_best, personalised
+from edgepact.mechanisms.stackelberg.score import LEAST_SHARE
 from edgepact.solvers.in_context.quoted import Quoted
-from edgepact.solvers.quotes import LEAST_SHARE
 
 DEVICES_SHOWN = 20
 
