@@ -94,10 +94,14 @@ def solve(
         "contract": _solve_contract,
         "stackelberg": _solve_stackelberg,
     }
-    solved_by[mechanism_of(file)](file, as_json)
+    broken = solved_by[mechanism_of(file)](file, as_json)
+    if broken:
+        told = f"{file}: the answer breaks what its mechanism promises: {', '.join(broken)}"
+        print(f"edgepact: {_one_line(told)}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
-def _solve_stackelberg(file: Path, as_json: bool) -> None:
+def _solve_stackelberg(file: Path, as_json: bool) -> tuple[str, ...]:
     import numpy as np
 
     from edgepact.files.market import read_market
@@ -124,7 +128,7 @@ def _solve_stackelberg(file: Path, as_json: bool) -> None:
                 "audit": audit.as_json(),
             }
         )
-        return
+        return audit.broken
     from rich.console import Console
 
     from edgepact.tables import audit_table, benchmarks_table, market_table
@@ -133,20 +137,21 @@ def _solve_stackelberg(file: Path, as_json: bool) -> None:
     console.print(market_table(market, result))
     console.print(benchmarks_table(market.game, result))
     console.print(audit_table(audit))
+    return audit.broken
 
 
-def _solve_contract(file: Path, as_json: bool) -> None:
+def _solve_contract(file: Path, as_json: bool) -> tuple[str, ...]:
     import numpy as np
 
     from edgepact.files.contract import read_contract
     from edgepact.mechanisms.contract import optimum as contracts
     from edgepact.mechanisms.contract.audit import audit_menu
     from edgepact.mechanisms.contract.lottery import WideContract
+    from edgepact.mechanisms.contract.sure import about_the_draw, drawn_as_json
 
     contract = read_contract(file)
     if isinstance(contract, WideContract):
-        _solve_wide_contract(contract, as_json)
-        return
+        return _solve_wide_contract(contract, as_json)
     with np.errstate(all="ignore"):  # what is not finite is refused below, in words
         menu = contracts.optimal_menu(contract)
         first_best = contracts.profit(contract, contracts.complete_information(contract))
@@ -158,18 +163,16 @@ def _solve_contract(file: Path, as_json: bool) -> None:
         raise InputError(file, "", expected, "a contract without a finite solution in float64")
     audit = audit_menu(contract, menu)
     if as_json:
-        items = zip(menu.quality.tolist(), menu.reward.tolist(), strict=True)
-        _print_json(
-            {
-                "menu": [{"quality": quality, "reward": reward} for quality, reward in items],
-                "virtual_cost": virtual_cost.tolist(),
-                "profit": profit,
-                "rents": rents.tolist(),
-                "first_best_profit": first_best,
-                "audit": audit.as_json(),
-            }
-        )
-        return
+        answer: dict[str, Any] = {
+            "menu": menu.as_json(),
+            "virtual_cost": virtual_cost.tolist(),
+            "profit": profit,
+            "rents": rents.tolist(),
+            "first_best_profit": first_best,
+            "audit": audit.as_json(),
+        }
+        _print_json(answer | drawn_as_json(contract, menu))
+        return audit.broken
     from rich.console import Console
     from rich.table import Table
 
@@ -179,18 +182,24 @@ def _solve_contract(file: Path, as_json: bool) -> None:
     table = Table()
     for title in ("type", "cost", "probability", "quality", "reward", "rent"):
         table.add_column(title, justify="right")
-    columns = (contract.psi, contract.probability, menu.quality, menu.reward, rents)
+    columns = [contract.psi, contract.probability, menu.quality, menu.reward, rents]
+    if menu.chance is not None:
+        table.add_column("chance", justify="right")
+        columns.append(menu.engaged)
     for at, row in enumerate(zip(*columns, strict=True), start=1):
         table.add_row(str(at), *(figure(each, beside) for each in row))
     console = Console()
     console.print(table)
     console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
-    for question, answer in audit.as_json().items():
-        told = answer if isinstance(answer, bool) else figure(answer, beside)
+    if menu.chance is not None:
+        console.print(about_the_draw(contract, menu))
+    for question, found in audit.as_json().items():
+        told = found if isinstance(found, bool) else figure(found, beside)
         console.print(f"{question.replace('_', ' ')}: {told}")
+    return audit.broken
 
 
-def _solve_auction(file: Path, as_json: bool) -> None:
+def _solve_auction(file: Path, as_json: bool) -> tuple[str, ...]:
     import numpy as np
 
     from edgepact.files.auction import read_auction
@@ -212,7 +221,7 @@ def _solve_auction(file: Path, as_json: bool) -> None:
         if award.unit_price is not None:
             answer["unit_price"] = float(award.unit_price)
         _print_json(answer | {"audit": audit.as_json()})
-        return
+        return audit.broken
     from rich.console import Console
 
     from edgepact.tables import auction_audit_table, auction_table
@@ -220,15 +229,18 @@ def _solve_auction(file: Path, as_json: bool) -> None:
     console = Console()
     console.print(auction_table(read, award))
     console.print(auction_audit_table(read.auction, audit))
+    return audit.broken
 
 
-def _solve_wide_contract(contract: Any, as_json: bool) -> None:
+def _solve_wide_contract(contract: Any, as_json: bool) -> tuple[str, ...]:
+    from edgepact.mechanisms.contract.audit import audit_lotteries
     from edgepact.mechanisms.contract.lottery import first_best_profit, lottery_menu
 
     menu, first_best = lottery_menu(contract), first_best_profit(contract)
+    broken = audit_lotteries(contract, menu).broken
     if as_json:
         _print_json(menu.as_json() | {"first_best_profit": first_best})
-        return
+        return broken
     from rich.console import Console
     from rich.table import Table
 
@@ -257,6 +269,7 @@ def _solve_wide_contract(contract: Any, as_json: bool) -> None:
     )
     loss = figure(menu.largest_loss_from_taking_part, beside, 3)
     console.print(f"largest loss from taking part: {loss} credits")
+    return broken
 
 
 @app.command()
@@ -980,7 +993,7 @@ def _read_tokens(path: Path | None) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | str) -> str:
     """A message without the line breaks and control characters that input can carry into it."""
     return "".join(char if char.isprintable() else " " for char in str(error))
 
