@@ -4,35 +4,12 @@ The public API stands here, and each name loads what it needs when it is first u
 process must stay free of JAX, and `edgepact --help` must answer at once. The folders follow the
 layers of the framework this package implements (Lai et al., arXiv 2312.12063): `efficiency`
 leaves a variable open, `mechanisms` price it, `solvers` find the decision, `jobs`, `inference`,
-`training` and `market` do the work and settle it; a pact is one choice of them all.
+`training` and `market` do the work and settle it; a pact is one choice of them all. Types of the
+names are in `__init__.pyi`.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from edgepact.api import quote as quote
-    from edgepact.api import run as run
-    from edgepact.api import solve as solve
-    from edgepact.api import study as study
-    from edgepact.api import train as train
-    from edgepact.errors import EdgepactError as EdgepactError
-    from edgepact.errors import InputError as InputError
-    from edgepact.errors import InputWarning as InputWarning
-    from edgepact.errors import MarketError as MarketError
-    from edgepact.errors import MissingExtraError as MissingExtraError
-    from edgepact.fleet import Fleet as Fleet
-    from edgepact.live.run import RunConfig as RunConfig
-    from edgepact.mechanisms.contract.optimum import Contract as Contract
-    from edgepact.mechanisms.stackelberg.optimum import Game as Game
-    from edgepact.problem import Payoff as Payoff
-    from edgepact.problem import Problem as Problem
-    from edgepact.registry import installed as installed
-    from edgepact.solvers.learners.diffusion import Diffusion as Diffusion
-    from edgepact.solvers.learners.ppo import PPO as PPO
-    from edgepact.solvers.learners.random import Random as Random
-    from edgepact.solvers.learners.training import train as learn
-    from edgepact.training.federated.config import TrainConfig as TrainConfig
+from typing import Any
 
 __version__ = "0.1.0"
 
