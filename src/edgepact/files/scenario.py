@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, Table, load, nearest, table_file
 from edgepact.files import mechanism_of
-from edgepact.solvers.quoters import OPTIMUM, QUOTERS
+from edgepact.solvers.by_name import OPTIMUM, quoters
 
 METHODS = ("partition", "compression", "selection")
 JOBS = ("inference", "training")
@@ -36,12 +36,12 @@ EXACT = "exact"
 """The rule itself: an auction's winners and thresholds are computed, not searched."""
 
 FITS = {
-    ("partition", "stackelberg"): Fit("inference", (*QUOTERS, OPTIMUM)),
-    ("compression", "contract"): Fit("training", (OPTIMUM, "gdm")),
-    ("compression", "stackelberg"): Fit("training", tuple(QUOTERS)),
+    ("partition", "stackelberg"): Fit("inference", (*quoters(), OPTIMUM.name)),
+    ("compression", "contract"): Fit("training", (OPTIMUM.name, "gdm")),
+    ("compression", "stackelberg"): Fit("training", quoters()),
     ("compression", "auction"): Fit("training", (EXACT,)),
     ("selection", "auction"): Fit("training", (EXACT,)),
-    ("selection", "stackelberg"): Fit("training", tuple(QUOTERS)),
+    ("selection", "stackelberg"): Fit("training", quoters()),
 }
 """Pairs that fit."""
 
@@ -190,7 +190,7 @@ def read_scenario(path: Path) -> Scenario:
 
 def _solver(path: Path, values: Any, mechanism: str, fit: Fit) -> str:
     table = Table(path, "solver", values)
-    every = tuple(dict.fromkeys((*QUOTERS, OPTIMUM, EXACT)))
+    every = tuple(dict.fromkeys((*quoters(), OPTIMUM.name, EXACT)))
     name = table.choice("name", every, fit.solvers[0])
     table.close()
     if name not in fit.solvers:

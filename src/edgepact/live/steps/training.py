@@ -20,7 +20,7 @@ from edgepact.mechanisms.contract.optimum import (
     virtual_cost,
 )
 from edgepact.progress import progress_bar
-from edgepact.solvers.quoters import OPTIMUM
+from edgepact.solvers.by_name import OPTIMUM
 from edgepact.tables import NOBODY_LOSES, figure
 from edgepact.training.federated.bidding import BySecondScore
 from edgepact.training.federated.composition import (
@@ -180,7 +180,7 @@ def _menu(contract: Contract, config: TrainConfig) -> Step:
     audit = audit_menu(contract, menu)
     return Step(
         3,
-        f"{config.solver or OPTIMUM}: the menu that is offered",
+        f"{config.solver or OPTIMUM.name}: the menu that is offered",
         ("type", "rate", "reward"),
         rows,
         (

@@ -15,8 +15,8 @@ from edgepact.efficiency.selection import (
 from edgepact.errors import InputError
 from edgepact.files.contract import read_contract
 from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
+from edgepact.solvers.by_name import quoter
 from edgepact.solvers.in_context.menus import gdm_menu
-from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
@@ -118,7 +118,7 @@ def by_price(config: TrainConfig, contract: Contract | None) -> ByPrice:
         worth = float(contract.worth(np.full(len(contract.psi), rate))[0])
     assert worth is not None
     return ByPrice(
-        quoter=QUOTERS[config.solver or SOLVERS["stackelberg"][0]](),
+        quoter=quoter(config.solver or SOLVERS["stackelberg"][0]),
         saving_credits=worth / steps,
         steps=steps,
         rate_max=rate,

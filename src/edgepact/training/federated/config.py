@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgepact.errors import InputError
 from edgepact.fields import load_terms
 from edgepact.files.scenario import SELECTORS
-from edgepact.solvers.quoters import QUOTERS
+from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.engagement import MICRO
 from edgepact.training.federated.rounds import (
@@ -27,7 +27,7 @@ MECHANISMS = ("none", "contract", "auction", "stackelberg")
 MENU_SOLVERS = ("optimum", "gdm")
 """Who writes a contract's menu: the exact optimum, or the diffusion model from frequencies."""
 
-SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": tuple(QUOTERS)}
+SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": quoters()}
 """By mechanism, the default first; an auction's rule leaves nothing to solve."""
 
 WEIGHT_SHARE_MAX = 4
