@@ -300,11 +300,15 @@ class TestBadMarkets:
             text = text.replace(old, new, 1)
         path = write(tmp_path_factory.mktemp("any"), text)
         answer = edgepact("solve", path, "--json")
-        if answer.status == 0:
-            assert answer.err == ""
-            assert np.isfinite(json.loads(answer.out)["server_utility"])
-        else:
+        if answer.status == 2:
             assert_refused(answer, path)
+            return
+        solution = json.loads(answer.out)
+        assert np.isfinite(solution["server_utility"])
+        audit = solution["audit"]
+        kept = audit["individually_rational"] and audit["budget_balanced"]
+        assert answer.status == (0 if kept else 1)
+        assert len(answer.err.splitlines()) == answer.status
 
 
 BAD_TABLES: list[tuple[str, str | bytes, Sequence[str]]] = [

@@ -1,11 +1,18 @@
-"""Results as tables for the terminal."""
+"""Results as tables for the terminal, for pages and for notebooks.
 
+What a result has to show is a `Sheet`; here it becomes Rich, Markdown or HTML, and nowhere else.
+Cells are text that may come from anybody, such as the name of a device: none of it is markup.
+"""
+
+from collections.abc import Sequence
+from html import escape as html_escape
 from types import EllipsisType
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from edgepact.files.auction import AuctionFile
 from edgepact.files.market import Market
@@ -13,8 +20,9 @@ from edgepact.mechanisms.auction.audit import AuctionAudit
 from edgepact.mechanisms.auction.rules import Auction, Award
 from edgepact.mechanisms.stackelberg.audit import Audit, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, first_best, personalised
+from edgepact.mechanisms.stackelberg.score import LEAST_SHARE
+from edgepact.pact import Sheet
 from edgepact.solvers.in_context.quoted import Quoted
-from edgepact.solvers.quotes import LEAST_SHARE
 
 DEVICES_SHOWN = 20
 
@@ -43,6 +51,49 @@ def figure(value: float, beside: float, digits: int = 6) -> str:
         ('0', '0.25')
     """
     return "0" if abs(value) <= ROUNDING * abs(beside) else f"{value:.{digits}g}"
+
+
+def rich_table(sheet: Sheet) -> RenderableType:
+    """A sheet for the terminal: title, table, notes. The first column is words, the others are
+    figures, aligned right."""
+    table = Table()
+    for at, name in enumerate(sheet.head):
+        table.add_column(Text(name), justify="right" if at else "left")
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return Group(Text(sheet.title, style="bold"), table, *(Text(note) for note in sheet.notes))
+
+
+def markdown(sheet: Sheet) -> str:
+    """A sheet as a section of a Markdown page."""
+    lines = [
+        _markdown_row(sheet.head),
+        _markdown_row([":--", *["--:"] * (len(sheet.head) - 1)]),
+        *(_markdown_row([_markdown_cell(cell) for cell in row]) for row in sheet.rows),
+    ]
+    return "\n\n".join([f"## {sheet.title}", "\n".join(lines), *sheet.notes])
+
+
+def html(sheet: Sheet) -> str:
+    """A sheet as HTML, for notebooks and pages."""
+    head = "".join(f"<th>{html_escape(name)}</th>" for name in sheet.head)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html_escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in sheet.rows
+    )
+    notes = "".join(f"<p>{html_escape(note)}</p>" for note in sheet.notes)
+    return (
+        f"<section><h3>{html_escape(sheet.title)}</h3><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>{notes}</section>"
+    )
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown_cell(cell: str) -> str:
+    return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def market_table(market: Market, result: Outcome) -> RenderableType:

@@ -5,6 +5,9 @@
 *Gain from lying*: if the price were computed from what the devices report about
 themselves, how much the best lie found would bring a device. A uniform price is
 not truthful; the gain falls about as one over the number of devices.
+
+A posted price promises the first two. Where the lowest price that may be posted is too high for
+the server, it cannot keep them.
 """
 
 from collections.abc import Callable
@@ -15,6 +18,7 @@ import jax
 import numpy as np
 
 from edgepact.fleet import Array, Fleet
+from edgepact.mechanisms.promises import Promise, broken
 from edgepact.mechanisms.stackelberg.optimum import (
     Game,
     Outcome,
@@ -24,6 +28,9 @@ from edgepact.mechanisms.stackelberg.optimum import (
     outcome,
     settle,
 )
+
+PROMISES = (Promise.INDIVIDUALLY_RATIONAL, Promise.BUDGET_BALANCED)
+"""What every posted price has to keep."""
 
 DEVICES_MAX = 8
 """Most devices for which lies are searched."""
@@ -56,6 +63,11 @@ class Audit:
     budget_balanced: bool
     largest_gain_from_lying: float
     lies_tried: int
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Promises that do not hold, in words."""
+        return broken(self, PROMISES)
 
     def as_json(self) -> dict[str, bool | float]:
         """The keys of `edgepact solve --json`."""
