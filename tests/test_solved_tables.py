@@ -1,5 +1,6 @@
 """What `edgepact solve` and its help say in words: tables that cannot be misread."""
 
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium
 from edgepact.tables import auction_table, figure, market_table
 from tests.strategies import games
+from tests.test_cli import edgepact
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -63,8 +65,8 @@ def test_a_utility_below_zero_stands_beside_the_gain_over_staying_away(tmp_path:
     path = tmp_path / "market.toml"
     path.write_text(
         'mechanism = "stackelberg"\nlayers = "continuous"\nsatisfaction = "log"\n'
-        "[server]\nrevenue = 10.0\nbeta = 3.0\nlayers_max = 4\nprice_min = 0.0\nprice_max = 3.0\n"
-        '[[device]]\nname = "poor"\nalpha = 2.0\ncapacity = 0.5\nA = 0.1\nB = 0.1\n'
+        "[server]\nrevenue = 10.0\nbeta = 30.0\nlayers_max = 4\nprice_min = 0.0\nprice_max = 3.0\n"
+        '[[device]]\nname = "poor"\nalpha = 1.0\ncapacity = 0.1\nA = 0.01\nB = 0.01\n'
     )
     market = read_market(path)
     result = equilibrium(market.game)
@@ -85,18 +87,20 @@ def test_what_rounding_left_is_nothing_at_every_size(size: float, sign: float) -
 
 
 def test_rents_of_nothing_are_printed_as_nothing_and_stay_as_they_are_in_json(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "contract.toml"
     path.write_text(
         'mechanism = "contract"\nquality_max = 20.0\n'
-        'value = { form = "log1p", scale = 10.0 }\ncost = { form = "quadratic" }\n'
-        + "".join(f"[[type]]\ncost = {cost}\nprobability = 0.25\n" for cost in (0.7, 0.5, 0.3, 0.1))
+        'value = { form = "log1p", scale = 10.0 }\ncost = { form = "linear" }\nbudget = 3.0\n'
+        + "".join(f"[[type]]\ncost = {cost}\nprobability = 0.25\n" for cost in (1.2, 1.8, 4.1, 3.1))
     )
-    cli._solve_contract(path, as_json=False)
-    text = capsys.readouterr().out
+    exact = json.loads(edgepact("solve", path, "--json").out)["rents"]
+    assert min(each for each in exact if each) < 1e-12, "what rounding left stays in JSON"
+    text = edgepact("solve", path).out
     assert not re.search(r"e-1\d", text)
-    assert text.splitlines()[3].rstrip("│ ").split()[-1] == "0"
+    rents = [line.rstrip("│ ").split()[-1] for line in text.splitlines()[3:7]]
+    assert [float(each) > 0.0 for each in rents] == [True, True, False, False]
 
 
 def test_no_help_points_down_to_what_stands_above() -> None:

@@ -110,23 +110,30 @@ def _solve_contract(file: Path, as_json: bool) -> tuple[str, ...]:
 
     from edgepact.tables import figure
 
-    beside = float(np.max(np.abs(menu.reward)))
     table = Table()
     for title in ("type", "cost", "probability", "quality", "reward", "rent"):
         table.add_column(title, justify="right")
-    columns = [contract.psi, contract.probability, menu.quality, menu.reward, rents]
-    if menu.chance is not None:
+    # Qualities, rewards and rents are computed: what rounding leaves of nothing is nothing.
+    dearest, best = float(np.max(np.abs(menu.reward))), float(contract.quality_max)
+    columns = (
+        [f"{each:.6g}" for each in contract.psi],
+        [f"{each:.6g}" for each in contract.probability],
+        [figure(each, best) for each in menu.quality],
+        [figure(each, dearest) for each in menu.reward],
+        [figure(each, dearest) for each in rents],
+    )
+    chances = [] if menu.chance is None else [[f"{each:.6g}" for each in menu.engaged]]
+    if chances:
         table.add_column("chance", justify="right")
-        columns.append(menu.engaged)
-    for at, row in enumerate(zip(*columns, strict=True), start=1):
-        table.add_row(str(at), *(figure(each, beside) for each in row))
+    for at, row in enumerate(zip(*columns, *chances, strict=True), start=1):
+        table.add_row(str(at), *row)
     console = Console()
     console.print(table)
     console.print(f"profit {profit:.6g} credits; if costs were public {first_best:.6g}")
     if menu.chance is not None:
         console.print(about_the_draw(contract, menu))
     for question, found in audit.as_json().items():
-        told = found if isinstance(found, bool) else figure(found, beside)
+        told = found if isinstance(found, bool) else figure(found, dearest)
         console.print(f"{question.replace('_', ' ')}: {told}")
     return audit.broken
 
@@ -189,9 +196,9 @@ def _solve_wide_contract(contract: Any, as_json: bool) -> tuple[str, ...]:
             f"{'none' if q is None else f'{q:.6g}'}{'' if sure else f' at {chance:.1%}'}"
             for q, chance in items
         )
-        row = (contract.probability[at - 1], menu.reward[at - 1], menu.rents[at - 1])
-        shown = [figure(each, beside) for each in row]
-        table.add_row(str(at), costs, shown[0], quality, *shown[1:])
+        chance, reward = contract.probability[at - 1], menu.reward[at - 1]
+        rent = figure(menu.rents[at - 1], beside)
+        table.add_row(str(at), costs, f"{chance:.6g}", quality, f"{reward:.6g}", rent)
     console = Console()
     console.print(table)
     console.print(f"profit {menu.profit:.6g} credits; if costs were public {first_best:.6g}")
