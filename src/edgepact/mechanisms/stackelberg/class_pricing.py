@@ -63,7 +63,7 @@ class ClassPricing(Problem):
         ]
         if len(self.devices) != len(self.classes) or list(self.devices) != sizes:
             expected = "the number of devices of each class"
-            raise InputError("ClassPricing", "devices", expected, repr(self.devices))
+            raise InputError("ClassPricing", "devices", expected, self.devices)
         if min(self.devices) < 1:
             raise InputError("ClassPricing", "devices", "at least 1 of each class", self.devices)
 
