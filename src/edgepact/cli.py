@@ -801,6 +801,10 @@ def ledger(
         Console().print(table)
 
 
+TRAIN_OPTIONS = {"costs": "--cost-min, --cost-max", "deadline_s": "--deadline"}
+"""Options of `train` that are not spelt as the setting is."""
+
+
 @app.command()
 def train(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients in the fleet.")] = 20,
@@ -907,38 +911,40 @@ def train(
     from dataclasses import replace
 
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import TrainConfig
+    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
     from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 
-    task = TaskConfig(seed=seed, layers=layers)
-    if data is not None:
-        task = replace(task, data=data)
-    config = TrainConfig(
-        clients=clients,
-        rounds=rounds,
-        dirichlet=dirichlet,
-        mechanism=mechanism,
-        contract=contract,
-        solver=solver,
-        worth=worth,
-        rate=rate,
-        per_round=per_round,
-        budget=budget,
-        selector=selector,
-        pay=pay,
-        costs=(cost_min, cost_max),
-        deadline_s=deadline,
-        aggregate=aggregate,
-        task=task,
-        out=out or Path("edgepact-train"),
-        workers=workers,
-    )
-    config = config.smoke() if smoke else config
-    expect_ready(config)
-    with progress_bar("train together", enabled=not as_json) as advance:
-        trained = train_together(config, advance)
+    terms = None if contract is None else ContractTerms.read(contract)
+    with stated_in("train", TRAIN_OPTIONS, "--{}"):
+        task = TaskConfig(seed=seed, layers=layers)
+        if data is not None:
+            task = replace(task, data=data)
+        config = TrainConfig(
+            clients=clients,
+            rounds=rounds,
+            dirichlet=dirichlet,
+            mechanism=mechanism,
+            contract=terms,
+            solver=solver,
+            worth=worth,
+            rate=rate,
+            per_round=per_round,
+            budget=budget,
+            selector=selector,
+            pay=pay,
+            costs=(cost_min, cost_max),
+            deadline_s=deadline,
+            aggregate=aggregate,
+            task=task,
+            out=out or Path("edgepact-train"),
+            workers=workers,
+        )
+        config = config.smoke() if smoke else config
+        expect_ready(config)
+        with progress_bar("train together", enabled=not as_json) as advance:
+            trained = train_together(config, advance)
     if as_json:
         _print_json(trained.as_json())
         return
