@@ -15,7 +15,7 @@ from edgepact.fields import (
     shown,
     table_file,
 )
-from edgepact.fleet import DEVICES_MAX, read_columns
+from edgepact.files.columns import ROWS_MAX, read_columns
 from edgepact.mechanisms.auction.prior import (
     PARTS_MAX,
     SEGMENTS_MAX,
@@ -45,7 +45,7 @@ from edgepact.mechanisms.auction.scoring import (
     second_score,
 )
 
-BIDS_MAX = DEVICES_MAX
+BIDS_MAX = ROWS_MAX
 """Most bids of a file."""
 
 QUALITIES_MAX = 100
@@ -104,8 +104,8 @@ def _terms(path: Path, table: Table, document: dict[str, Any], rule: str) -> dic
         terms["budget"] = table.number("budget", least=0.0)
     elif rule == "reserve":
         terms["units"] = table.whole("units", least=1, most=BIDS_MAX)
-        terms["unit_cost"] = table.number("unit_cost", least=0.0) if "unit_cost" in document else 0
-    elif other is None or other not in document:
+        terms["unit_cost"] = table.number("unit_cost", least=0.0) if "unit_cost" in table else 0
+    elif other is None or other not in table:
         terms["winners_max"] = table.whole("winners_max", least=1, most=BIDS_MAX)
     else:
         if "winners_max" in document:
@@ -190,8 +190,7 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
             weights = _numbers(path, f"{field}.weights", listed, PARTS_MAX)
             prior = Mixture(parts=read, weights=weights)
         else:
-            low = table.number("low", least=0.0)
-            high = table.number("high", above=low)
+            low, high = table.interval("low", "high", least=0.0, strict=True)
             prior = uniform(low, high)
             if form == "exponential":
                 rate = table.number("rate", above=0.0)
@@ -209,7 +208,7 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
 def _score(path: Path, values: Any) -> Score:
     table = Table(path, "score", values)
     form = table.choice("form", SCORE_FORMS, "sum")
-    scale = table.number("scale", above=0.0) if "scale" in values else 1.0
+    scale = table.number("scale", above=0.0) if "scale" in table else 1.0
     weights = _numbers(path, "score.weights", table.raw("weights", "a list"), QUALITIES_MAX)
     table.close()
     try:

@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium
+from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.solvers.in_context.pricing import InContext
-from edgepact.solvers.quotes import Known, meet, shares_of
+from edgepact.solvers.quotes import Known, meet
 
 DEVICES_MAX = 100_000
 """Most devices quoted to: their answers in all rounds are held at once."""
@@ -73,7 +74,7 @@ def quoted(game: Game, *, rounds: int, seed: int, source: object) -> Quoted:
     with np.errstate(all="ignore"):  # what is not finite is refused below, in words
         met = meet(InContext.shipped(), game, known, rounds=rounds, seed=seed)
         best = equilibrium(game)
-        shares = shares_of(game, met.server_utility, price_min=known.price_min)
+        shares = range_of(game).share(met.server_utility)
     results = (met.price, met.layers, met.server_utility, best.price, best.server_utility, shares)
     if not all(np.isfinite(each).all() for each in results):
         expected = "numbers whose sizes lie closer together"
