@@ -113,38 +113,40 @@ def train(
     from dataclasses import replace
 
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import TrainConfig
+    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
     from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 
-    task = TaskConfig(seed=seed, layers=layers)
-    if data is not None:
-        task = replace(task, data=data)
-    config = TrainConfig(
-        clients=clients,
-        rounds=rounds,
-        dirichlet=dirichlet,
-        mechanism=mechanism,
-        contract=contract,
-        solver=solver,
-        worth=worth,
-        rate=rate,
-        per_round=per_round,
-        budget=budget,
-        selector=selector,
-        pay=pay,
-        costs=(cost_min, cost_max),
-        deadline_s=deadline,
-        aggregate=aggregate,
-        task=task,
-        out=out or Path("edgepact-train"),
-        workers=workers,
-    )
-    config = config.smoke() if smoke else config
-    expect_ready(config)
-    with progress_bar("train together", enabled=not as_json) as advance:
-        trained = train_together(config, advance)
+    terms = None if contract is None else ContractTerms.read(contract)
+    with stated_in("train", SPELT, "--{}"):
+        task = TaskConfig(seed=seed, layers=layers)
+        if data is not None:
+            task = replace(task, data=data)
+        config = TrainConfig(
+            clients=clients,
+            rounds=rounds,
+            dirichlet=dirichlet,
+            mechanism=mechanism,
+            contract=terms,
+            solver=solver,
+            worth=worth,
+            rate=rate,
+            per_round=per_round,
+            budget=budget,
+            selector=selector,
+            pay=pay,
+            costs=(cost_min, cost_max),
+            deadline_s=deadline,
+            aggregate=aggregate,
+            task=task,
+            out=out or Path("edgepact-train"),
+            workers=workers,
+        )
+        config = config.smoke() if smoke else config
+        expect_ready(config)
+        with progress_bar("train together", enabled=not as_json) as advance:
+            trained = train_together(config, advance)
     if as_json:
         print_json(trained.as_json())
         return

@@ -4,6 +4,7 @@ A type with one cost makes a `Contract`. Where types state several, `cost = [a, 
 form add up, and only unlike forms make a `WideContract`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,19 @@ def read_contract(path: Path) -> Contract | WideContract:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return contract_from(path, load_terms(path))
+
+
+def contract_from(path: Path, document: Mapping[str, Any]) -> Contract | WideContract:
+    """Reads what a document states of its contract.
+
+    Args:
+        path: of the file, for errors and for files that it names.
+        document: without the tables of `fields.FRAMEWORK`.
+
+    Raises:
+        InputError: it says something impossible.
+    """
     table = Table(path, "", document)
     table.choice("mechanism", ("contract",))
     quality_min, quality_max = table.interval(
