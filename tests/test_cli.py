@@ -120,12 +120,21 @@ class TestSolve:
             "device_utility",
             "payments",
             "audit",
+            # What the tables show besides.
+            "benchmarks",
+            "over_staying_away",
+            "names",
+            "alpha",
+            "capacity",
         ]
         assert list(solution["audit"]) == [
             "individually_rational",
             "budget_balanced",
             "largest_gain_from_lying",
+            "lies_tried",
         ]
+        utility = solution["benchmarks"]["uniform_price"]
+        assert utility == solution["server_utility"] <= solution["benchmarks"]["first_best"]
         assert '"layers": [11]' in line, "whole layers are whole numbers"
         assert solution["payments"] == pytest.approx([solution["price"] * 11])
         spent = 10.0 * 0.3577 * (12 - 11) + solution["payments"][0]

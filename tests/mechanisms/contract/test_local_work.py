@@ -100,9 +100,7 @@ def lottery_profit(contract: Contract) -> float:
     scale = np.ones(count) if contract.value_scale is None else contract.value_scale
     worth = np.hstack([np.zeros((count, 1)), np.outer(scale, contract.value.at(work))])  # type: ignore[union-attr]
     variables = count * outcomes + count
-    gain = np.concatenate(
-        [(contract.probability[:, None] * worth).ravel(), -contract.probability]
-    )
+    gain = np.concatenate([(contract.probability[:, None] * worth).ravel(), -contract.probability])
     rows = []
     for k in range(count):
         for j in range(count):

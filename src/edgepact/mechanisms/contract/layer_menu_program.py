@@ -510,9 +510,7 @@ def _program(types: SampledTypes, budget: float | None) -> _Program:
     )
 
 
-def _largest_rewards(
-    types: SampledTypes, budget: float | None
-) -> Float[np.ndarray, " items"]:
+def _largest_rewards(types: SampledTypes, budget: float | None) -> Float[np.ndarray, " items"]:
     """What an item of so many layers pays in the best menu, at most; credits.
 
     Without a budget no more than it can save: taken off the menu, all its takers would go to

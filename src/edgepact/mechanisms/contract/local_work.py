@@ -211,9 +211,7 @@ def _price_of_money(levels: list[_Level], most: float) -> tuple[float, _Choices]
     return high, _Choices(nothing, 0.0, 0.0)
 
 
-def _within(
-    levels: list[_Level], most: float, price: float, known: _Choices
-) -> list[np.ndarray]:
+def _within(levels: list[_Level], most: float, price: float, known: _Choices) -> list[np.ndarray]:
     """The best outcomes that a budget allows, by following all menus that may still be it."""
     limit = most * (1.0 + SLACK)
     dear, free = _to_go(levels, price), _to_go(levels, 0.0)

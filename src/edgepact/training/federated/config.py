@@ -17,7 +17,7 @@ from typing import Any
 from edgepact.credits import MICRO
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, load
-from edgepact.files.contract import contract_from
+from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.aggregate import AGGREGATES
@@ -102,7 +102,7 @@ class ContractTerms:
                 amounts.
         """
         stated = {name: value for name, value in document.items() if name not in FRAMEWORK}
-        contract = contract_from(source, stated)
+        contract = contract_of(source, stated)
         if not isinstance(contract, Contract):
             raise InputError(source, "type.cost", "one cost a type, to train by", "several")
         most = Variable(priced=priced).amount_max
