@@ -1,7 +1,9 @@
 """Settings of all tests."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 # One thread in every library, also in the processes that tests start: two cores are shared
 # by all of them.
@@ -40,3 +42,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("edgepact")
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C reaches the processes a test starts, even if the suite itself was told to ignore it.
+
+    A shell starts what it puts in the background with SIGINT ignored, and children inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

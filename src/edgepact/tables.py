@@ -1,19 +1,27 @@
-"""Results as tables for the terminal."""
+"""Results as tables for the terminal, for pages and for notebooks.
 
+What a result has to show is a `Sheet`; here it becomes Rich, Markdown or HTML, and nowhere else.
+Cells are text that may come from anybody, such as the name of a device: none of it is markup.
+"""
+
+from collections.abc import Sequence
+from html import escape as html_escape
 from types import EllipsisType
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from edgepact.files.auction import AuctionFile
 from edgepact.files.market import Market
 from edgepact.mechanisms.auction.audit import AuctionAudit
 from edgepact.mechanisms.auction.rules import Auction, Award
-from edgepact.mechanisms.stackelberg.audit import Audit
+from edgepact.mechanisms.stackelberg.audit import Audit, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, first_best, personalised
 from edgepact.mechanisms.stackelberg.score import LEAST_SHARE
+from edgepact.pact import Sheet
 from edgepact.solvers.in_context.quoted import Quoted
 
 DEVICES_SHOWN = 20
@@ -22,13 +30,80 @@ DEVICES_QUOTED = 6
 """Most devices that have a column each in a table of quotes."""
 
 
+ROUNDING = 1e-9
+"""What is smaller than this beside the numbers it was computed from is nothing."""
+
+
+NOBODY_LOSES = "nobody is worse off than by staying away"
+"""The question of individual rationality; a utility may be negative beside it."""
+
+
+def figure(value: float, beside: float, digits: int = 6) -> str:
+    """A number for a table: 0 where it is only what rounding left of larger ones.
+
+    Args:
+        value: the number.
+        beside: the size of the numbers it came from.
+        digits: significant ones to show.
+
+    Example:
+        >>> figure(1.77636e-15, beside=8.0), figure(0.25, beside=8.0)
+        ('0', '0.25')
+    """
+    return "0" if abs(value) <= ROUNDING * abs(beside) else f"{value:.{digits}g}"
+
+
+def rich_table(sheet: Sheet) -> RenderableType:
+    """A sheet for the terminal: title, table, notes. The first column is words, the others are
+    figures, aligned right."""
+    table = Table()
+    for at, name in enumerate(sheet.head):
+        table.add_column(Text(name), justify="right" if at else "left")
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return Group(Text(sheet.title, style="bold"), table, *(Text(note) for note in sheet.notes))
+
+
+def markdown(sheet: Sheet) -> str:
+    """A sheet as a section of a Markdown page."""
+    lines = [
+        _markdown_row(sheet.head),
+        _markdown_row([":--", *["--:"] * (len(sheet.head) - 1)]),
+        *(_markdown_row([_markdown_cell(cell) for cell in row]) for row in sheet.rows),
+    ]
+    return "\n\n".join([f"## {sheet.title}", "\n".join(lines), *sheet.notes])
+
+
+def html(sheet: Sheet) -> str:
+    """A sheet as HTML, for notebooks and pages."""
+    head = "".join(f"<th>{html_escape(name)}</th>" for name in sheet.head)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html_escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in sheet.rows
+    )
+    notes = "".join(f"<p>{html_escape(note)}</p>" for note in sheet.notes)
+    return (
+        f"<section><h3>{html_escape(sheet.title)}</h3><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>{notes}</section>"
+    )
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown_cell(cell: str) -> str:
+    return " ".join(cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+
+
 def market_table(market: Market, result: Outcome) -> RenderableType:
     """The price, and what each device does and gets; of many devices, the first."""
     game, size = market.game, len(market.names)
     table = Table()
     table.add_column("device")
-    for title in ("alpha", "capacity", "layers", "payment", "utility"):
+    for title in ("alpha", "capacity", "layers", "payment", "utility", "over staying away"):
         table.add_column(title, justify="right")
+    gains = np.asarray(gains_over_staying_away(game, result))
     digits = 0 if game.integer else 4
     for at in range(min(size, DEVICES_SHOWN)):
         table.add_row(
@@ -38,18 +113,23 @@ def market_table(market: Market, result: Outcome) -> RenderableType:
             f"{result.layers[at]:.{digits}f}",
             f"{result.payments[at]:.4f}",
             f"{result.device_utility[at]:.4f}",
+            f"{_cents(gains[at]):.4f}",
         )
     if size > 1:
         table.add_section()
-        totals = (np.sum(result.layers), np.sum(result.payments), np.sum(result.device_utility))
-        shown = (f"{totals[0]:.{digits}f}", f"{totals[1]:.4f}", f"{totals[2]:.4f}")
+        credits_of_all = (result.payments, result.device_utility, gains)
+        shown = (
+            f"{np.sum(result.layers):.{digits}f}",
+            *(f"{_cents(np.sum(each)):.4f}" for each in credits_of_all),
+        )
         table.add_row("all", "", "", *shown)
     title = (
         f"Best price {float(result.price):.6g} credits per layer; "
         f"server's utility {float(result.server_utility):.6g} credits"
     )
+    least = f"The least a device gains over staying away is {_cents(np.min(gains)):.4f} credits."
     more = [f"(the first {DEVICES_SHOWN} of {size} devices)"] if size > DEVICES_SHOWN else []
-    return Group(title, table, *more)
+    return Group(title, table, *more, least)
 
 
 def quotes_table(market: Market, result: Quoted) -> RenderableType:
@@ -96,6 +176,11 @@ def quotes_table(market: Market, result: Quoted) -> RenderableType:
     return Group(table, meaning, *notes)
 
 
+def _cents(value: float) -> float:
+    """A number of which four decimals are shown, so that none of them reads -0.0000."""
+    return 0.0 if abs(value) < 5e-5 else float(value)
+
+
 def benchmarks_table(game: Game, result: Outcome) -> Table:
     """The server's utility beside what it would have otherwise."""
     nothing = float(game.revenue - np.sum(game.saving) * game.layers_max)
@@ -118,11 +203,11 @@ def audit_table(audit: Audit) -> Table:
     table = Table(title="Audit", title_justify="left")
     table.add_column("question")
     table.add_column("answer", justify="right")
-    table.add_row("nobody loses by taking part", _yes(audit.individually_rational))
+    table.add_row(NOBODY_LOSES, _yes(audit.individually_rational))
     table.add_row("payments stay within the saving", _yes(audit.budget_balanced))
     table.add_row(
         f"largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
-        f"at least {audit.largest_gain_from_lying:.4g} credits",
+        f"at least {figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
     )
     return table
 
@@ -135,7 +220,11 @@ def auction_table(read: AuctionFile, award: Award) -> RenderableType:
     sells = read.auction.sells
     table = Table()
     table.add_column("bidder")
-    for title in ("bid", "wins", "pays" if sells else "is paid", "beyond its bid"):
+    for title in (
+        "bid",
+        "wins",
+        *(("pays", "below its bid") if sells else ("is paid", "beyond its bid")),
+    ):
         table.add_column(title, justify="right")
     for at in shown:
         wins, bid, payment = bool(award.wins[at]), read.bids[at], award.payments[at]
@@ -159,12 +248,12 @@ def auction_audit_table(auction: Auction, audit: AuctionAudit) -> Table:
     table.add_column("question")
     table.add_column("answer", justify="right")
     limit = "cover what is sold" if auction.sells else "stay within the budget or the value bought"
-    table.add_row("nobody loses by taking part", _yes(audit.individually_rational))
+    table.add_row(NOBODY_LOSES, _yes(audit.individually_rational))
     table.add_row(f"payments {limit}", _yes(audit.budget_balanced))
     table.add_row("a better bid never loses what a worse one wins", _yes(audit.monotone))
     table.add_row(
         f"largest gain from lying ({audit.lies_tried} lies of {audit.bidders_searched} bidders)",
-        f"{audit.largest_gain_from_lying:.4g} credits",
+        f"{figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
     )
     return table
 

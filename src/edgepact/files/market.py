@@ -8,13 +8,9 @@ import numpy as np
 
 from edgepact.errors import InputError
 from edgepact.fields import Table, checked_names, load_terms, shown, table_file
-from edgepact.fleet import (
-    COLUMNS,
-    DEVICES_MAX,
-    Fleet,
-    checked_fleet,
-    read_fleet,
-)
+from edgepact.files.columns import ROWS_MAX
+from edgepact.files.fleet import read_fleet
+from edgepact.fleet import COLUMNS, Fleet, checked_fleet
 from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
@@ -56,8 +52,7 @@ def read_market(path: Path) -> Market:
     revenue = server.number("revenue")
     beta = server.number("beta", least=0.0)
     layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
-    price_min = server.number("price_min", least=0.0)
-    price_max = server.number("price_max", least=price_min)
+    price_min, price_max = server.interval("price_min", "price_max", least=0.0)
     server.close()
     fleet, names = _devices(path, table, document)
     table.close()
@@ -90,7 +85,7 @@ def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet,
 
 
 def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:
-    if not isinstance(entries, list) or not 1 <= len(entries) <= DEVICES_MAX:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= ROWS_MAX:
         raise InputError(path, "device", "one or more [[device]] tables", shown(entries))
     columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
     names = []

@@ -7,9 +7,9 @@ checked, and raise InputError for the rest.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from edgepact.errors import InputError
+from edgepact.fields import check_list, check_number, check_whole, shown
 from edgepact.training.federated.engagement import (
     REWARD_MICROCREDITS_MAX,
     Answer,
@@ -117,12 +117,10 @@ def read_answer(fields: Fields, question: Question) -> Answer:
     item = _whole(fields, "item", NONE, len(question.menu) - 1)
     bids = fields.get("bids_microcredits")
     count = len(question.bid_rates)
-    if not isinstance(bids, list) or len(bids) != count:
-        raise InputError("answer", "bids_microcredits", f"a list of {count}", _shown(bids))
+    bids = check_list("answer", "bids_microcredits", bids, of="bids", least=count, most=count)
     for at, bid in enumerate(bids):
-        if type(bid) is not int or not NONE <= bid <= REWARD_MICROCREDITS_MAX:
-            expected = f"a whole number from {NONE} to {REWARD_MICROCREDITS_MAX}"
-            raise InputError("answer", f"bids_microcredits[{at}]", expected, _shown(bid))
+        field = f"bids_microcredits[{at}]"
+        check_whole("answer", field, bid, least=NONE, most=REWARD_MICROCREDITS_MAX)
     loss = _number(fields, "loss", float(NONE), LOSS_MAX)
     return Answer(
         item=None if item == NONE else item,
@@ -175,9 +173,9 @@ def read_update(fields: Fields) -> Update:
     """
     nonce, payload = fields.get("nonce"), fields.get("payload")
     if not isinstance(nonce, str) or len(nonce) > 64:
-        raise InputError("update", "nonce", "a word of at most 64 letters", _shown(nonce))
+        raise InputError("update", "nonce", "a word of at most 64 letters", shown(nonce))
     if not isinstance(payload, bytes):
-        raise InputError("update", "payload", "bytes", _shown(payload))
+        raise InputError("update", "payload", "bytes", shown(payload))
     return Update(
         round=_whole(fields, "round", 1, 10**9),
         nonce=nonce,
@@ -188,24 +186,9 @@ def read_update(fields: Fields) -> Update:
 
 
 def _whole(fields: Fields, name: str, least: int, most: int) -> int:
-    value = fields.get(name)
-    # type(), since True is an int too.
-    if type(value) is not int or not least <= value <= most:
-        expected = f"a whole number from {least} to {most}"
-        raise InputError("message", name, expected, _shown(value))
-    return value
+    return check_whole("message", name, fields.get(name), least=least, most=most)
 
 
 def _number(fields: Fields, name: str, least: float, most: float) -> float:
-    value = fields.get(name)
-    # NaN is in no range.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise InputError("message", name, f"a number from {least:g} to {most:g}", _shown(value))
-    return float(value)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bytes | list):
-        return f"{len(value)} {'bytes' if isinstance(value, bytes) else 'entries'}"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"
+    # Measured, so as small as it likes.
+    return check_number("message", name, fields.get(name), least=least, most=most, sized=False)
