@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
 from edgepact.files.market import Market, read_market
@@ -104,6 +105,7 @@ def run_market(
     """
     model, images = config.model or embedded(), config.samples or samples()
     given = _check_inputs(config, model, images)
+    keep_compiled()
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
