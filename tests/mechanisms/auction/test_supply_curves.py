@@ -88,9 +88,7 @@ def test_merging_convex_curves_is_the_dynamic_program(
 ) -> None:
     auction, curves = drawn
     merged, programmed = auction.award(curves), auction.by_program(curves)
-    asked, other = (
-        curves[np.arange(len(curves)), each.layers] for each in (merged, programmed)
-    )
+    asked, other = (curves[np.arange(len(curves)), each.layers] for each in (merged, programmed))
     assert merged.welfare == pytest.approx(programmed.welfare, abs=1e-9)
     # Which of equally good layers are taken may differ, what everybody keeps may not.
     assert merged.payments - asked == pytest.approx(programmed.payments - other, abs=1e-9)

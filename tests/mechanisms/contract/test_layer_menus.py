@@ -161,9 +161,7 @@ def test_order_copies_and_types_that_do_not_occur_change_nothing(
 @settings(max_examples=40)
 @given(ordered_games(layers_max=6))
 def test_in_a_common_order_it_is_the_optimal_price_for_each_layer(game: Game) -> None:
-    types = types_of(
-        game.fleet, game.satisfaction, beta=game.beta, layers_max=game.layers_max
-    )
+    types = types_of(game.fleet, game.satisfaction, beta=game.beta, layers_max=game.layers_max)
     if not has_common_order(game):
         return
     bought = optimal_schedule(game)
@@ -177,9 +175,7 @@ def test_in_a_common_order_it_is_the_optimal_price_for_each_layer(game: Game) ->
 @settings(max_examples=40)
 @given(games(integer=True, outside_option=False, devices_max=4))
 def test_the_posted_price_is_the_game_of_the_fleet(game: Game) -> None:
-    types = types_of(
-        game.fleet, game.satisfaction, beta=game.beta, layers_max=game.layers_max
-    )
+    types = types_of(game.fleet, game.satisfaction, beta=game.beta, layers_max=game.layers_max)
     most = np.sum(np.isfinite(types.cost), axis=1) - 1
     # Nobody gives up all computing that ln(y) is a satisfaction with, though it would fit.
     assert np.all(most == layers_cap(game)) or game.satisfaction.open_at_zero
@@ -369,6 +365,6 @@ def test_limits_are_told() -> None:
         optimal_layer_menu(drawn(0, 2), budget=-1.0)
     with pytest.raises(InputError, match="reward"):
         play_menu(np.zeros(3), drawn(0, 2))
+    nothing = np.where(np.arange(13) == 0, 0.0, -np.inf)
     with pytest.raises(InputError, match="layers"):
-        nothing = np.where(np.arange(13) == 0, 0.0, -np.inf)
         audit_layer_menu(nothing, np.array([1, 0]), drawn(0, 2))

@@ -163,7 +163,9 @@ class SupplyVcg:
         """V by what is used of the coupling."""
         if self.devices_max is not None:
             return np.zeros(min(self.devices_max, len(self.saving)) + 1)
-        return np.zeros(self._most() + 1) if self.relief is None else self.relief[: self._most() + 1]
+        return (
+            np.zeros(self._most() + 1) if self.relief is None else self.relief[: self._most() + 1]
+        )
 
     def _surplus(self, curves: np.ndarray) -> Float[np.ndarray, "devices items"]:
         """b L - c(L); minus infinity where supply is withheld."""
@@ -224,8 +226,8 @@ class SupplyVcg:
                     for at, use in enumerate(uses)
                 ]
             )
-            layers[own] = int(np.argmax(rest))
-            left -= uses[layers[own]]
+            chosen = int(np.argmax(rest))
+            layers[own], left = chosen, left - uses[chosen]
         without = np.full(count, welfare)
         for own in np.flatnonzero(layers):
             without[own] = float(np.max(_joined(before[own], after[own + 1]) + worth))

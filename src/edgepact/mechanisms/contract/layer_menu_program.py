@@ -330,7 +330,7 @@ def _posted(types: SampledTypes, budget: float | None) -> np.ndarray:
 
 
 def _common_order(types: SampledTypes) -> Int[np.ndarray, " types"] | None:
-    """Types so that each bears at most as much for every layer as the next; None if there is none."""
+    """Types so that each bears at most as much for any layer as the next; None if they cannot be."""
     each = _layer_costs(types)
     order = np.lexsort(each.T[::-1])
     return order if bool(np.all(each[order][1:] >= each[order][:-1])) else None
@@ -450,7 +450,7 @@ class _Program(NamedTuple):
     budget: LinearConstraint | None
     unit: float
 
-    def solve(self, whole: bool, time_limit_s: float | None) -> tuple[np.ndarray | None, float]:
+    def solve(self, whole: bool, time_limit_s: float) -> tuple[np.ndarray | None, float]:
         """The variables, None if none were found, and what they cannot exceed; credits."""
         constraints = [
             LinearConstraint(self.promises, 0.0, np.inf),
@@ -459,15 +459,12 @@ class _Program(NamedTuple):
         if self.budget is not None:
             constraints.append(self.budget)
         types, size = self.certain.shape
-        options: dict[str, float] = {"mip_rel_gap": 1e-9}
-        if time_limit_s is not None:
-            options["time_limit"] = time_limit_s
         found = milp(
             -self.gain,
             constraints=constraints,
             bounds=Bounds(0.0, self.high),
             integrality=np.where(np.arange(size) < size - types, int(whole), 0),
-            options=options,
+            options={"mip_rel_gap": 1e-9, "time_limit": time_limit_s},
         )
         bound = found.mip_dual_bound if whole else found.fun
         # Without a bound of its own the search knows nothing that the lotteries did not tell.
@@ -510,9 +507,7 @@ def _program(types: SampledTypes, budget: float | None) -> _Program:
     )
 
 
-def _largest_rewards(
-    types: SampledTypes, budget: float | None
-) -> Float[np.ndarray, " items"]:
+def _largest_rewards(types: SampledTypes, budget: float | None) -> Float[np.ndarray, " items"]:
     """What an item of so many layers pays in the best menu, at most; credits.
 
     Without a budget no more than it can save: taken off the menu, all its takers would go to
@@ -528,7 +523,7 @@ def _largest_rewards(
 
 def _lotteries(types: SampledTypes, budget: float | None) -> tuple[np.ndarray, float]:
     """Chances of each number of layers for each type, and what they earn; credits."""
-    chance, profit = _program(types, budget).solve(False, None)
+    chance, profit = _program(types, budget).solve(False, np.inf)
     if chance is None:
         raise InputError("menu", "types", "costs whose sizes lie closer together", "no solution")
     return chance[: types.cost.size].reshape(types.cost.shape), profit
