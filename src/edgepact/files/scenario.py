@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edgepact.errors import InputError
-from edgepact.fields import FRAMEWORK, Table, load, table_file
+from edgepact.fields import FRAMEWORK, Table, load, nearest, table_file
 from edgepact.files import mechanism_of
 from edgepact.solvers.quoters import OPTIMUM, QUOTERS
 
@@ -161,7 +161,9 @@ def read_scenario(path: Path) -> Scenario:
         expected = "[efficiency], [solver] and [job]; a market alone is played with --fleet"
         raise InputError(path, "", expected, "none of them")
     for name in missing:
-        raise InputError(path, name, f"a table [{name}]", "nothing")
+        slip = nearest(name, document)
+        hint = f", but [{slip}]; did you mean [{name}]?" if slip else ""
+        raise InputError(path, name, f"a table [{name}]", f"nothing{hint}")
     efficiency = Table(path, "efficiency", document["efficiency"])
     method = efficiency.choice("method", METHODS)
     fit = FITS.get((method, mechanism))

@@ -66,14 +66,14 @@ class RunConfig:
         smoke: measure briefly and play two rounds.
     """
 
-    fleet: Path | None
-    devices: int
-    rounds: int
-    images: int
-    seed: int
-    model: Path | None
-    samples: Path | None
-    out: Path
+    fleet: Path | None = None
+    devices: int = 5
+    rounds: int = 12
+    images: int = 12
+    seed: int = 0
+    model: Path | None = None
+    samples: Path | None = None
+    out: Path = Path("edgepact-run")
     solver: str = "gdm"
     smoke: bool = False
 

@@ -8,13 +8,11 @@ from collections.abc import Callable
 
 from edgepact.solvers.in_context.pricing import InContext
 from edgepact.solvers.quotes import Quoter
-from edgepact.solvers.search.rivals import (
-    CMAES,
-    GaussianProcess,
-    GoldenSection,
-    GridSearch,
-    RandomQuotes,
-)
+from edgepact.solvers.search.cma_es import CMAES
+from edgepact.solvers.search.gaussian_process import GaussianProcess
+from edgepact.solvers.search.golden_section import GoldenSection
+from edgepact.solvers.search.grid import GridSearch
+from edgepact.solvers.search.random_quotes import RandomQuotes
 
 QUOTERS: dict[str, Callable[[], Quoter]] = {
     "gdm": InContext.shipped,

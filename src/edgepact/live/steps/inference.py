@@ -11,8 +11,9 @@ from edgepact.files.scenario import Inference, Scenario
 from edgepact.live.findings import Findings
 from edgepact.live.run import RunConfig, run_market
 from edgepact.live.steps.tables import WORDS, Record, Step, yes
-from edgepact.mechanisms.stackelberg.audit import audit_price
+from edgepact.mechanisms.stackelberg.audit import audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.tables import NOBODY_LOSES
 
 
 def infer(
@@ -65,21 +66,22 @@ def _stackelberg(market: Market) -> Step:
     game = market.game
     best = equilibrium(game)
     audit = audit_price(game, best)
+    columns = (best.payments, best.device_utility, gains_over_staying_away(game, best))
     rows = tuple(
-        (name, f"{layers:g}", f"{payment:.4f}", f"{utility:.4f}")
-        for name, layers, payment, utility in zip(
-            market.names, best.layers, best.payments, best.device_utility, strict=True
+        (name, f"{layers:g}", *(f"{each:.4f}" for each in credits_of_device))
+        for name, layers, *credits_of_device in zip(
+            market.names, best.layers, *columns, strict=True
         )
     )
     return Step(
         2,
         "Stackelberg game: the server posts a price per layer, devices answer; its exact optimum",
-        ("device", "layers", "payment", "utility"),
+        ("device", "layers", "payment", "utility", "over staying away"),
         rows,
         (
             f"Best price {float(best.price):.5g} credits per layer, server's utility "
             f"{float(best.server_utility):.5g} credits.",
-            f"Nobody loses by taking part: {yes(audit.individually_rational)}. Payments within "
+            f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Payments within "
             f"the saving: {yes(audit.budget_balanced)}. A lie about private figures could bring "
             f"{audit.largest_gain_from_lying:.3g} credits, if figures were asked for.",
         ),

@@ -21,6 +21,7 @@ from edgepact.mechanisms.contract.optimum import (
 )
 from edgepact.progress import progress_bar
 from edgepact.solvers.quoters import OPTIMUM
+from edgepact.tables import NOBODY_LOSES, figure
 from edgepact.training.federated.bidding import BySecondScore
 from edgepact.training.federated.composition import (
     by_price,
@@ -153,7 +154,8 @@ def _contract(contract: Contract) -> Step:
     )
     first = profit(contract, complete_information(contract))
     told = "; ".join(
-        f"{question.replace('_', ' ')}: {_told(each)}" for question, each in audit.items()
+        f"{question.replace('_', ' ')}: {_told(each, float(np.max(menu.reward)))}"
+        for question, each in audit.items()
     )
     return Step(
         2,
@@ -183,7 +185,8 @@ def _menu(contract: Contract, config: TrainConfig) -> Step:
         rows,
         (
             f"It earns {earned:.5g} credits a client, {_share(earned, best)} of the optimum; "
-            f"the largest gain from a lie is {audit.largest_gain_from_lying:.2g} credits.",
+            f"the largest gain from a lie is "
+            f"{figure(audit.largest_gain_from_lying, float(np.max(menu.reward)), 2)} credits.",
         ),
     )
 
@@ -216,12 +219,15 @@ def _auction(config: TrainConfig, contract: Contract | None, fleet: Simulated) -
     rule_held = ProportionalShare(values=held, budget=config.budget)
     award = rule_held.award(costs_microcredits / MICRO)
     audit = audit_auction(rule_held, costs_microcredits / MICRO)
+    gains = (award.payments - costs_microcredits / MICRO)[award.wins]
+    won, least = len(gains) > 0, float(np.min(gains, initial=np.inf))
     rows = (
         ("budget of a round, credits", f"{config.budget:g}"),
         ("winners, if all bid the truth", f"{int(award.wins.sum())} of {fleet.clients}"),
         ("they are paid, credits", f"{float(award.payments.sum()):.4f}"),
         ("their costs, credits", f"{float(costs_microcredits[award.wins].sum()) / MICRO:.4f}"),
-        ("nobody loses by taking part", yes(audit.individually_rational)),
+        (NOBODY_LOSES, yes(audit.individually_rational)),
+        ("least gain of a winner over staying away, credits", f"{least:.4f}" if won else "-"),
         ("payments stay within the budget", yes(audit.budget_balanced)),
         (
             f"largest gain from {audit.lies_tried:,} lies, credits",
@@ -306,7 +312,7 @@ def _posted(posted: ByPrice, fleet: Simulated) -> Step:
         f"Stackelberg game: the server posts a price for {unit}; its exact optimum",
         ("if every private cost were known", "value"),
         rows,
-        ("Clients answer with what pays them best, none being a choice: nobody loses.",),
+        ("Clients answer with what pays them best, none being a choice.",),
     )
 
 
@@ -339,5 +345,5 @@ def _share(earned: float, best: float) -> str:
     return f"{earned / best:.2%}" if best > 0.0 else "-"
 
 
-def _told(answer: Any) -> str:
-    return yes(answer) if isinstance(answer, bool) else f"{answer:.2g}"
+def _told(answer: Any, beside: float) -> str:
+    return yes(answer) if isinstance(answer, bool) else figure(answer, beside, digits=2)

@@ -1,4 +1,4 @@
-"""Rivals that search for a peak."""
+"""Searches for a peak, on curves that have one and on fleets."""
 
 from itertools import pairwise
 
@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 
 from edgepact.solvers.quotes import Known, best_so_far, play, reference_fleets
-from edgepact.solvers.search.rivals import (
-    CMAES,
-    GaussianProcess,
-    GoldenSection,
-    GridSearch,
-    RandomQuotes,
-    Search,
-)
+from edgepact.solvers.search.cma_es import CMAES
+from edgepact.solvers.search.gaussian_process import GaussianProcess
+from edgepact.solvers.search.golden_section import GoldenSection
+from edgepact.solvers.search.grid import GridSearch
+from edgepact.solvers.search.trials import Search
 
 KNOWN = Known(saving=1.0, layers_max=12, price_min=0.05, price_max=3.0, devices=1, integer=False)
 
@@ -62,23 +59,6 @@ def test_golden_section_finds_99_percent_in_few_quotes() -> None:
     assert games
     shares = best_so_far(play(GoldenSection(), games, rounds=10, seed=0))
     assert np.all(shares[:, -1] > 0.99)
-
-
-def test_the_process_needs_fewer_quotes_than_guessing() -> None:
-    games = reference_fleets(12, 20, integer=False)
-    process, guesses = (
-        best_so_far(play(quoter, games, rounds=8, seed=0)).mean(axis=0)[-1]
-        for quoter in (GaussianProcess(), RandomQuotes())
-    )
-    assert process > 0.99 > guesses
-
-
-def test_the_process_goes_through_what_it_has_seen() -> None:
-    x = np.array([0.1, 0.4, 0.7])
-    y = np.array([0.3, 1.0, 0.2])
-    mean, deviation = GaussianProcess(noise=1e-4)._posterior(x, y, np.append(x, 0.25))
-    assert mean[:3] == pytest.approx(y, abs=1e-3)
-    assert deviation[3] > 20 * deviation[:3].max()
 
 
 def test_no_search_posts_above_what_a_layer_saves() -> None:
