@@ -201,7 +201,7 @@ def test_two_types_worked_out_by_hand() -> None:
         saving=np.array([4.0, 4.0]),
         weight=np.ones(2),
     )
-    menu = optimal_layer_menu(types)
+    menu = optimal_layer_menu(types, time_limit_s=LONG)
     assert menu.items() == [(1, 2.0), (2, 4.0)]
     assert menu.layers.tolist() == [2, 1]
     assert (menu.profit, menu.payments, menu.posted_profit) == (6.0, 6.0, 6.0)
@@ -222,14 +222,14 @@ def test_types_in_no_order_worked_out_by_hand() -> None:
         saving=np.array([3.0, 3.0]),
         weight=np.ones(2),
     )
-    menu = optimal_layer_menu(types)
+    menu = optimal_layer_menu(types, time_limit_s=LONG)
     assert menu.items() == [(1, 1.0), (2, 3.0)]
     assert menu.layers.tolist() == [2, 1]
     assert (menu.profit, menu.first_best_profit, menu.posted_profit) == (5.0, 5.0, 4.5)
     # A budget of 3.9 does not buy both, so the dearer is left out or does less: two layers of
     # the first alone at 3 earn 3; one layer of both at 2 costs 4, too much; one layer of the
     # second at 1 earns 2.
-    tight = optimal_layer_menu(types, budget=3.9)
+    tight = optimal_layer_menu(types, budget=3.9, time_limit_s=LONG)
     assert (tight.profit, tight.payments) == (3.0, 3.0)
     assert tight.layers.tolist() == [2, 0]
 
@@ -243,8 +243,8 @@ def test_with_a_budget_a_type_takes_the_cheaper_of_two_items_it_likes_equally() 
         saving=np.array([2.0, 2.0]),
         weight=np.ones(2),
     )
-    assert optimal_layer_menu(types).profit == 3.0
-    tight = optimal_layer_menu(types, budget=2.0)
+    assert optimal_layer_menu(types, time_limit_s=LONG).profit == 3.0
+    tight = optimal_layer_menu(types, budget=2.0, time_limit_s=LONG)
     assert (tight.profit, tight.payments) == (2.0, 2.0)
     assert audit_layer_menu(tight.reward, tight.layers, types, budget=2.0).budget_balanced
 
@@ -256,7 +256,7 @@ def test_lotteries_may_pay() -> None:
         saving=np.full(3, 3.0),
         weight=np.ones(3),
     )
-    menu = optimal_layer_menu(types)
+    menu = optimal_layer_menu(types, time_limit_s=LONG)
     assert menu.profit == pytest.approx(by_every_assignment(types))
     assert menu.profit == 6.0
     assert menu.lottery_profit == pytest.approx(20.0 / 3.0)
@@ -365,6 +365,6 @@ def test_limits_are_told() -> None:
         optimal_layer_menu(drawn(0, 2), budget=-1.0)
     with pytest.raises(InputError, match="reward"):
         play_menu(np.zeros(3), drawn(0, 2))
+    nothing = np.where(np.arange(13) == 0, 0.0, -np.inf)
     with pytest.raises(InputError, match="layers"):
-        nothing = np.where(np.arange(13) == 0, 0.0, -np.inf)
         audit_layer_menu(nothing, np.array([1, 0]), drawn(0, 2))

@@ -27,7 +27,7 @@ from tests.strategies import contract_terms, numbers
 
 
 @st.composite
-def work_contracts(draw: st.DrawFn, *, types_max: int = 3, work_max: int = 4) -> Contract:
+def work_terms(draw: st.DrawFn, *, types_max: int = 3, work_max: int = 4) -> dict[str, Any]:
     """Few types, often of equal cost, few amounts of work, limits of every kind."""
     sizes = tuple(range(1, types_max + 1))
     terms: dict[str, Any] = draw(contract_terms(sizes=sizes))
@@ -39,7 +39,7 @@ def work_contracts(draw: st.DrawFn, *, types_max: int = 3, work_max: int = 4) ->
     if draw(st.booleans()):
         scale = st.lists(numbers(0.25, 3.0), min_size=count, max_size=count)
         terms["value_scale"] = np.array(draw(scale))
-    return Contract(**terms)
+    return terms
 
 
 def by_every_menu(contract: Contract) -> float:
@@ -67,16 +67,18 @@ def by_every_menu(contract: Contract) -> float:
     return best
 
 
-@settings(max_examples=60)
-@given(work_contracts())
-def test_no_menu_of_whole_numbers_earns_more(contract: Contract) -> None:
+@settings(max_examples=30)
+@given(work_terms())
+def test_no_menu_of_whole_numbers_earns_more(terms: dict[str, Any]) -> None:
+    contract = Contract(**terms)
     menu = whole_menu(contract)
     assert profit(contract, menu) == pytest.approx(by_every_menu(contract), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=60)
-@given(work_contracts(types_max=5, work_max=8))
-def test_the_menu_keeps_its_promises(contract: Contract) -> None:
+@settings(max_examples=40)
+@given(work_terms(types_max=5, work_max=8))
+def test_the_menu_keeps_its_promises(terms: dict[str, Any]) -> None:
+    contract = Contract(**terms)
     menu = whole_menu(contract)
     audit = audit_menu(contract, menu)
     assert audit.individually_rational
@@ -123,8 +125,9 @@ def lottery_profit(contract: Contract) -> float:
 
 
 @settings(max_examples=40)
-@given(work_contracts(types_max=4, work_max=6))
-def test_without_a_budget_lotteries_over_whole_numbers_bring_nothing(contract: Contract) -> None:
+@given(work_terms(types_max=4, work_max=6))
+def test_without_a_budget_lotteries_over_whole_numbers_bring_nothing(terms: dict[str, Any]) -> None:
+    contract = Contract(**terms)
     # The chain of whole numbers has V and c as straight lines between its points, with the same
     # kinks for all types, so pooled blocks have their optimum at kinks. (A cost of taking part
     # is a kink of its own, at no work, and leaves the line concave only where V(q_min) is no
@@ -145,15 +148,16 @@ def test_fine_portions_come_close_to_the_optimum_over_all_numbers(terms: dict[st
     coarse = profit(contract, whole_menu(contract, portion=contract.quality_max / 4))
     assert coarse <= fine + 1e-9
     assert fine <= best * (1 + 1e-9) + 1e-9
-    assert fine >= 0.99 * best - 1e-9
+    # Rounding each quality down loses at most the worth of one portion, since V is concave.
+    worth = contract.value.at(np.array([0.0, contract.quality_max / 160]))  # type: ignore[union-attr]
+    assert fine >= best - (worth[1] - worth[0]) - 1e-9
     assert best <= profit(contract, complete_information(contract)) * (1 + 1e-9) + 1e-9
 
 
 def test_three_types_worked_out_by_hand() -> None:
-    # V = 10 ln(1 + q). Virtual costs of (3, 2, 1) with (.3, .3, .4) are 16/3, 10/3 and 1. A further
-    # epoch is worth 10 ln(2) = 6.93, 10 ln(3/2) = 4.05, 2.88, 2.23, 1.82, ...: one for the first, two
-    # for the second, all five for the third. Rewards: 3; 3 + 2 = 5; 5 + 3 = 8. Rounding what is
-    # best over all numbers (.875, 2, 9) gives the same here.
+    # V = 10 ln(1 + q). Virtual costs of (3, 2, 1) with (.3, .3, .4) are 16/3, 10/3 and 1. Each
+    # further epoch is worth 10 ln(2) = 6.93, 10 ln(3/2) = 4.05, 2.88, 2.23, 1.82: one for the
+    # first type, two for the second, all five for the third. Rewards: 3; 3 + 2 = 5; 5 + 3 = 8.
     contract = Contract(
         psi=np.array([1.0, 3.0, 2.0]),
         probability=np.array([0.4, 0.3, 0.3]),

@@ -27,13 +27,18 @@ SCALES = (0.0, 0.25, 0.5, 0.8, 0.95, 1.05, 1.25, 1.5, 2.0, 4.0)
 RANDOM_CURVES = 20
 """Tried of every device, half of them convex."""
 
-DEVICES_AUDITED = 32
-"""Most devices whose lies are searched; of more, evenly many over their order."""
+WORK_MAX = 60_000_000
+"""Curves tried times what an auction takes at worst, devices times layers squared: seconds. Of
+more devices than that allows, evenly many over their order are searched."""
 
 
 @runtime_checkable
 class SupplyRule(Protocol):
     """An auction of cost curves: `SupplyVcg`, or any other that is to be audited."""
+
+    @property
+    def pays_prices(self) -> bool:
+        """Whether a device is paid just the price of what it runs, whatever it reported."""
 
     def award(self, curves: Float[np.ndarray, "devices items"]) -> SupplyAward:
         """Holds the auction."""
@@ -53,7 +58,8 @@ class SupplyAudit:
 
     Attributes:
         individually_rational: no device loses by taking part truthfully.
-        incentive_compatible: no curve that was tried pays.
+        incentive_compatible: no curve that was tried pays; and of a rule that pays by prices,
+            no number of layers has a price that would serve a device better, which is exact.
         budget_balanced: the server pays at most what it saves.
         largest_gain_from_lying: credits; over all curves of the devices searched.
         largest_loss_from_taking_part: credits; over all devices.
@@ -87,7 +93,7 @@ def audit_supply(
     truth: Float[np.ndarray, "devices items"],
     *,
     rng: np.random.Generator,
-    devices_audited: int = DEVICES_AUDITED,
+    work_max: int = WORK_MAX,
     random_curves: int = RANDOM_CURVES,
 ) -> SupplyAudit:
     """Audits a rule on true curves.
@@ -96,7 +102,7 @@ def audit_supply(
         rule: to be audited.
         truth: what 0, 1, ... layers really cost each device; infinity where it cannot.
         rng: of the random curves.
-        devices_audited: most devices whose lies are searched.
+        work_max: bounds how many devices' lies are searched; two at least.
         random_curves: tried of each.
     """
     truth = np.asarray(truth, float)
@@ -106,9 +112,12 @@ def audit_supply(
     slack = TOLERANCE * max(
         float(np.max(finite)), float(np.max(honest.payments)), float(np.finfo(float).tiny)
     )
-    count = min(devices_audited, len(truth))
+    lies = 7 * truth.shape[1] + 2 * len(SCALES) + random_curves
+    count = min(len(truth), max(2, work_max // (lies * truth.size**2)))
     searched = np.unique(np.linspace(0, len(truth) - 1, count).astype(int))
     gain, tried, best_lie = 0.0, 0, None
+    if rule.pays_prices:
+        gain = max(0.0, float(np.max(largest_gain_by_layers(rule, truth))))
     for own in searched.tolist():
         for curve in _lies(truth[own], prices[own], rng, random_curves):
             reported = truth.copy()

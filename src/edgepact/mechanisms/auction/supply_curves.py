@@ -99,6 +99,11 @@ class SupplyVcg:
             if not np.all(np.isfinite(relief)) or relief[0] != 0.0:
                 raise InputError("auction", "relief", "finite numbers, the first 0", "others")
 
+    @property
+    def pays_prices(self) -> bool:
+        """Whether a device is paid just the price of what it runs, whatever it reported."""
+        return True
+
     def award(self, curves: Float[np.ndarray, "devices items"]) -> SupplyAward:
         """Holds the auction. Convex curves in O(n L log(n L)) and n passes, others in O(n^2 L^2).
 
@@ -226,11 +231,12 @@ class SupplyVcg:
                     for at, use in enumerate(uses)
                 ]
             )
-            layers[own] = int(np.argmax(rest))
-            left -= uses[layers[own]]
+            chosen = int(np.argmax(rest))
+            layers[own] = chosen
+            left = left - uses[chosen]
         without = np.full(count, welfare)
-        for own in np.flatnonzero(layers):
-            without[own] = float(np.max(_joined(before[own], after[own + 1]) + worth))
+        for runs in np.flatnonzero(layers):
+            without[runs] = float(np.max(_joined(before[runs], after[runs + 1]) + worth))
         return layers, welfare, without
 
     def _tables(self, surplus: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -264,6 +270,11 @@ class SupplyPayAsBid:
     """
 
     vcg: SupplyVcg
+
+    @property
+    def pays_prices(self) -> bool:
+        """No: what it asked."""
+        return False
 
     def award(self, curves: Float[np.ndarray, "devices items"]) -> SupplyAward:
         """The same layers, paid at the reported curves."""

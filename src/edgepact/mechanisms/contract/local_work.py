@@ -253,10 +253,10 @@ def _within(levels: list[_Level], most: float, price: float, known: _Choices) ->
             history.append((parent[keep], chosen[keep]))
     if len(states) == 0 or float(np.max(states[:, 2])) < known.earned:
         return known.outcome
-    at, chosen_by_type = int(np.argmax(states[:, 2])), []
+    place, chosen_by_type = int(np.argmax(states[:, 2])), []
     for parents, outcome in reversed(history):
-        chosen_by_type.append(int(outcome[at]))
-        at = int(parents[at])
+        chosen_by_type.append(int(outcome[place]))
+        place = int(parents[place])
     flat = iter(chosen_by_type[::-1])
     return [np.array([next(flat) for _ in level.own]) for level in levels]
 
