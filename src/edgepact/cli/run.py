@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from edgepact.cli import interrupt
-from edgepact.errors import InputError
+from edgepact.cli.complaints import print_error
+from edgepact.errors import EdgepactError, InputError
 
 
 def run(
@@ -102,15 +103,17 @@ def run(
 
 def _run_scenario(file: Path, out: Path | None, smoke: bool) -> None:
     from edgepact.files.scenario import read_scenario
-    from edgepact.live.steps import run_scenario
+    from edgepact.live.scenario import run_scenario
+    from edgepact.pact import Run
 
-    page = run_scenario(
-        read_scenario(file),
-        out or free_folder(f"edgepact-run-{file.stem}"),
-        smoke=smoke,
-        on_live=interrupt.expect_processes,
-    )
-    print(f"\nResults: {page}")
+    folder = out or free_folder(f"edgepact-run-{file.stem}")
+    run = Run(out=folder, on_live=interrupt.expect_processes)
+    ran = run_scenario(read_scenario(file, smoke=smoke), run)
+    print(f"\nResults: {ran.page}")
+    if ran.broken:
+        told = f"{file}: the answer breaks what its mechanism promises: {', '.join(ran.broken)}"
+        print_error(EdgepactError(told))
+        raise typer.Exit(1)
 
 
 def free_folder(name: str) -> Path:
