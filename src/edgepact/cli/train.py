@@ -7,6 +7,9 @@ import typer
 
 from edgepact.cli.output import Json, show
 
+SPELT = {"costs": "--cost-min, --cost-max", "deadline_s": "--deadline"}
+"""Options that are not spelt as the setting is."""
+
 
 def train(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients in the fleet.")] = 20,
