@@ -12,7 +12,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -300,7 +300,7 @@ def load_terms(path: Path) -> dict[str, Any]:
     return terms_in(load(path))
 
 
-def terms_in(document: dict[str, Any]) -> dict[str, Any]:
+def terms_in(document: Mapping[str, Any]) -> dict[str, Any]:
     """What a document says of its mechanism, without the tables of `FRAMEWORK`."""
     return {name: value for name, value in document.items() if name not in FRAMEWORK}
 
@@ -326,10 +326,13 @@ class Table:
         *,
         above: float | None = None,
         least: float | None = None,
+        most: float | None = None,
     ) -> float:
-        """A finite number, larger than `above` or at least `least`, of a reasonable size."""
-        value = self._take(name, "a finite number" + _range(above, least, None), default)
-        return check_number(self._source, self._field(name), value, above=above, least=least)
+        """A finite number, larger than `above`, within `least` and `most`, of a reasonable size."""
+        value = self._take(name, "a finite number" + _range(above, least, most), default)
+        return check_number(
+            self._source, self._field(name), value, above=above, least=least, most=most
+        )
 
     def whole(self, name: str, default: int | None = None, *, least: int, most: int) -> int:
         """A whole number in a range."""

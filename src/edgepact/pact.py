@@ -63,6 +63,17 @@ class Told(Protocol):
 
 
 @runtime_checkable
+class Outcome(Told, Protocol):
+    """What came of the job."""
+
+    @property
+    def decided(self) -> tuple[Sheet, ...]:
+        """What the solver decided while the job went on, such as the price of each round, shown as
+        step 3; none where `Pact.decide` told all of it."""
+        ...
+
+
+@runtime_checkable
 class Solution(Told, Protocol):
     """A mechanism's exact answer, with its audit."""
 
@@ -153,10 +164,13 @@ class Pact(Protocol):
         ...
 
     def decide(self, terms: Any, measured: Any) -> Told:
-        """The decision of the scenario's solver, which sees what is public."""
+        """The decision of the scenario's solver, which sees what is public.
+
+        Where it decides round by round, this is what begins, and `Outcome.decided` tells the rest.
+        """
         ...
 
-    def engage(self, terms: Any, measured: Any, decision: Any, run: Run) -> Told:
+    def engage(self, terms: Any, measured: Any, decision: Any, run: Run) -> Outcome:
         """Does the job with it, and settles.
 
         Raises:

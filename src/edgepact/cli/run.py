@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgepact.cli import interrupt
+from edgepact.cli.complaints import print_broken
 from edgepact.errors import InputError
 
 
@@ -86,6 +87,9 @@ def run(
                 raise InputError("run", option, expected, f"{value}")
         written = api.run(scenario, out=out, smoke=smoke, on_live=interrupt.expect_processes)
         print(f"\nResults: {written.page}")
+        if written.broken:
+            print_broken(scenario, written.broken)
+            raise typer.Exit(1)
         return
     from edgepact.live.run import RunConfig
 

@@ -7,6 +7,9 @@ import typer
 
 from edgepact.cli.output import Json, show
 
+SPELT = {"costs": "--cost-min, --cost-max", "deadline_s": "--deadline"}
+"""Options that are not spelt as the setting is."""
+
 
 def train(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients in the fleet.")] = 20,
@@ -120,35 +123,37 @@ def train(
 
     from edgepact import api
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import TrainConfig
+    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
     from edgepact.training.federated.task import TaskConfig
 
-    task = TaskConfig(seed=seed, layers=layers)
-    if data is not None:
-        task = replace(task, data=data)
-    config = TrainConfig(
-        clients=clients,
-        rounds=rounds,
-        dirichlet=dirichlet,
-        mechanism=mechanism,
-        contract=contract,
-        solver=solver,
-        worth=worth,
-        rate=rate,
-        per_round=per_round,
-        budget=budget,
-        selector=selector,
-        pay=pay,
-        costs=(cost_min, cost_max),
-        deadline_s=deadline,
-        aggregate=aggregate,
-        task=task,
-        out=out or Path("edgepact-train"),
-        workers=workers,
-    )
-    config = config.smoke() if smoke else config
-    expect_ready(config)
-    with progress_bar("train together", enabled=not as_json) as advance:
-        trained = api.train(config, on_progress=advance)
+    terms = None if contract is None else ContractTerms.read(contract)
+    with stated_in("train", SPELT, "--{}"):
+        task = TaskConfig(seed=seed, layers=layers)
+        if data is not None:
+            task = replace(task, data=data)
+        config = TrainConfig(
+            clients=clients,
+            rounds=rounds,
+            dirichlet=dirichlet,
+            mechanism=mechanism,
+            contract=terms,
+            solver=solver,
+            worth=worth,
+            rate=rate,
+            per_round=per_round,
+            budget=budget,
+            selector=selector,
+            pay=pay,
+            costs=(cost_min, cost_max),
+            deadline_s=deadline,
+            aggregate=aggregate,
+            task=task,
+            out=out or Path("edgepact-train"),
+            workers=workers,
+        )
+        config = config.smoke() if smoke else config
+        expect_ready(config)
+        with progress_bar("train together", enabled=not as_json) as advance:
+            trained = api.train(config, on_progress=advance)
     show(trained, as_json)

@@ -4,6 +4,7 @@ A type with one cost makes a `Contract`. Where types state several, `cost = [a, 
 form add up, and only unlike forms make a `WideContract`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def read_contract(path: Path) -> Contract | WideContract:
     return contract_of(path, load(path))
 
 
-def contract_of(path: Path, document: dict[str, Any]) -> Contract | WideContract:
+def contract_of(path: Path, document: Mapping[str, Any]) -> Contract | WideContract:
     """What a document with `mechanism = "contract"` states.
 
     Args:

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
 from edgepact.files.market import Market, read_market
@@ -102,17 +103,50 @@ def run_market(
         InputError: an option or file is impossible; nothing was started.
         MarketError: the server could not be started, or all devices were lost.
     """
-    model, images = config.model or embedded(), config.samples or samples()
-    given = _check_inputs(config, model, images)
+    measured, market = measure_market(config)
+    on_market(measured, market)
+    findings, path = play_market(config, measured, market, on_live=on_live)
+    (on_findings or print_summary)(findings)
+    return path
+
+
+def expect_playable(config: RunConfig) -> Market | None:
+    """Refuses what cannot work before anything is written; returns the market of a fleet file.
+
+    Raises:
+        InputError: an option or file is impossible.
+    """
+    return _check_inputs(config, config.model or embedded(), config.samples or samples())
+
+
+def measure_market(config: RunConfig) -> tuple[Profile, Market]:
+    """Measures the model's layers, and reads or draws the market that is played with it.
+
+    Raises:
+        InputError: an option or file is impossible; nothing was started.
+    """
+    given = expect_playable(config)
+    keep_compiled()
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(config.out, "--out", "a folder that can be made", f"{error}") from None
     signal.signal(signal.SIGTERM, _end)
     with progress_bar("Measure the model's layers") as advance:
-        measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
-    market = _market(config, measured, given)
-    on_market(measured, market)
+        repeats = 5 if config.smoke else 30
+        measured = profile(config.model or embedded(), repeats=repeats, progress=advance)
+    return measured, _market(config, measured, given)
+
+
+def play_market(
+    config: RunConfig, measured: Profile, market: Market, *, on_live: Callable[[], None]
+) -> tuple[Findings, Path]:
+    """Plays a market with real processes; returns what came of it, and the path of the report.
+
+    Raises:
+        MarketError: the server could not be started, or all devices were lost.
+    """
+    model, images = config.model or embedded(), config.samples or samples()
     on_live()
     started_s = time.monotonic()
     lost = _play(config, market, model, images)
@@ -127,9 +161,7 @@ def run_market(
         lost=lost,
         live_seconds=time.monotonic() - started_s,
     )
-    path = write_report(config.out, config, findings)
-    (on_findings or print_summary)(findings)
-    return path
+    return findings, write_report(config.out, config, findings)
 
 
 def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
