@@ -15,10 +15,10 @@ from edgepact.mechanisms.contract.audit import audit_menu
 from edgepact.mechanisms.contract.optimum import (
     Contract,
     complete_information,
-    optimal_menu,
     profit,
     virtual_cost,
 )
+from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.progress import progress_bar
 from edgepact.solvers.quoters import OPTIMUM
 from edgepact.training.federated.bidding import BySecondScore
@@ -101,7 +101,7 @@ def _compression(contract: Contract, fleet: Simulated) -> Step:
     client = fleet.client(0)
     start = task_of(fleet.task).start()
     trained, _ = client.task.train(start, client.images, seed=[fleet.seed, 0])
-    offered = {item.rate for item in items(contract, optimal_menu(contract))}
+    offered = {item.rate for item in items(contract, sure_menu(contract))}
     rng = np.random.default_rng(fleet.seed)
     rows = []
     for rate in sorted({*offered, contract.quality_max, 1.0}):
@@ -135,7 +135,7 @@ def _selection(fleet: Simulated, config: TrainConfig) -> Step:
 
 
 def _contract(contract: Contract) -> Step:
-    menu, charge = optimal_menu(contract), virtual_cost(contract)
+    menu, charge = sure_menu(contract), virtual_cost(contract)
     audit = audit_menu(contract, menu).as_json()
     rows = tuple(
         (f"{at}", *(f"{each:.5g}" for each in row))
@@ -169,7 +169,7 @@ def _contract(contract: Contract) -> Step:
 
 
 def _menu(contract: Contract, config: TrainConfig) -> Step:
-    best, menu = profit(contract, optimal_menu(contract)), offer_of(config, contract)
+    best, menu = profit(contract, sure_menu(contract)), offer_of(config, contract)
     earned = profit(contract, menu)
     rows = tuple(
         (f"{at}", f"{quality:.5g}", f"{reward:.5g}")

@@ -14,7 +14,8 @@ from edgepact.efficiency.selection import (
 )
 from edgepact.errors import InputError
 from edgepact.files.contract import read_contract
-from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
+from edgepact.mechanisms.contract.optimum import Contract, Menu
+from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
@@ -56,7 +57,7 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
     if config.mechanism == "stackelberg":
         return by_price(config, contract)
     if config.mechanism == "auction" and contract is not None:
-        menu = items(contract, optimal_menu(contract))
+        menu = items(contract, sure_menu(contract))
         rates = tuple(sorted({item.rate for item in menu}))
         worths = tuple(float(contract.worth(np.full(len(contract.psi), r))[0]) for r in rates)
         return BySecondScore(
@@ -107,7 +108,7 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
 
 def offer_of(config: TrainConfig, contract: Contract) -> Menu:
     """The menu that a configuration's solver writes for a contract."""
-    return gdm_menu(contract) if config.solver == "gdm" else optimal_menu(contract)
+    return gdm_menu(contract) if config.solver == "gdm" else sure_menu(contract)
 
 
 def by_price(config: TrainConfig, contract: Contract | None) -> ByPrice:

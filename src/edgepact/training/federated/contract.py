@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
+from edgepact.mechanisms.contract.optimum import Contract, Menu
+from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.training.federated.engagement import (
     MICRO,
     Answer,
@@ -46,7 +47,7 @@ class ByContract:
             found = self.contract.quality_max
             raise InputError("contract", "quality_max", "a rate, at most 1", found)
         object.__setattr__(
-            self, "menu", items(self.contract, self.offer or optimal_menu(self.contract))
+            self, "menu", items(self.contract, self.offer or sure_menu(self.contract))
         )
 
     def question(self, round: int) -> Question:
