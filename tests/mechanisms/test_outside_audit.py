@@ -36,7 +36,7 @@ def environment(contract: Contract, grid: list[float]) -> FiniteEnvironment:
         return -float(contract.psi[own]) * float(outcome) - contract.participation_cost  # type: ignore[arg-type]
 
     types = list(range(len(contract.psi)))
-    prior = dict(zip(types, (contract.probability / contract.probability.sum()).tolist()))
+    prior = dict(zip(types, contract.probability.tolist(), strict=True))
     return FiniteEnvironment(
         agents={"device": types},
         outcomes=[NOTHING, *grid],

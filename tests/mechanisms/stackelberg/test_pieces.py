@@ -1,5 +1,7 @@
 """Between breakpoints the server's profit has one peak, and no more than that is relied on."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,7 +43,7 @@ def test_rises_and_then_falls_between_breakpoints(seed: int, family: str) -> Non
     ends = np.unique([1e-3, *inside[np.isfinite(inside)].tolist(), float(game.price_max)])
     best = equilibrium(game)
     scale = 1e-9 * (1.0 + float(np.sum(game.saving)) * game.layers_max)
-    for left, right in zip(ends[:-1], ends[1:], strict=True):
+    for left, right in pairwise(ends.tolist()):
         if right - left < 1e-6:
             continue
         # Dense, and beside the ends, where what a device does may jump.
@@ -59,14 +61,14 @@ def test_the_profit_of_sqrt_is_not_concave_between_breakpoints() -> None:
     # A keen device with small layers beside one whose layers save the server much.
     fleet = Fleet(
         alpha=np.array([40.0, 1.0]),
-        capacity=np.array([100.0, 4.0]),
+        capacity=np.array([10.0, 4.0]),
         A=np.array([1.0, 20.0]),
         B=np.array([0.0, 0.0]),
     )
     game = Game(fleet, 0.0, 1.0, 0.0, 20.0, 12, integer=False, satisfaction=FAMILIES["sqrt"])
     inside = breakpoints(game)
-    left, right = 3.5, float(np.min(inside[inside > 3.5], initial=20.0))
-    price = np.linspace(left, right, 5)[:-1]
+    assert np.max(inside[np.isfinite(inside)]) < 7.0  # both have entered, none has saturated
+    price = np.linspace(7.0, 20.0, 9)
     utility = np.asarray(outcome(game, price).server_utility)
     assert np.all(np.diff(utility, 2) > 0.0)
 
