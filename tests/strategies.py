@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from edgepact.fleet import SIZE_MIN, Fleet
+from edgepact.fields import SIZE_MIN
+from edgepact.fleet import Fleet
 from edgepact.mechanisms.contract.quality import Linear, Log1p, Measured, Saturating, Value
 from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES

@@ -77,7 +77,7 @@ def run(*arguments: str, told: str = "") -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=300,
+        timeout=1200,
     )
 
 
@@ -102,6 +102,12 @@ def test_code_runs_and_says_what_it_shows(page: Path) -> None:
     # down what is called a thousand times.
     answer = run("-W", "error", "-c", RUN_PAGE, told="\0".join(blocks(page, "python")))
     assert (answer.returncode, answer.stderr) == (0, ""), answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=named)
+def test_toml_is_toml(page: Path) -> None:
+    for block in blocks(page, "toml"):
+        assert tomllib.loads(block)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=named)

@@ -1,20 +1,244 @@
-"""TOML read field by field: every error names the file, the field, what was expected and found."""
+"""Fields of files and messages: one set of checks, one way of showing what was found.
 
-import json
+The checks (`check_number`, `check_whole`, ...) take a value of any type from outside, pass it on
+if it is what a field wants, and else raise an `InputError` that names source, field, what was
+expected and found. `Table` reads TOML with them field by field, the market reads its messages
+with them. A device loads this module, so it imports nothing large; `shown` itself stands beside
+`InputError`, which spells values with it too.
+"""
+
 import math
+import re
+import sys
 import tomllib
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgepact.errors import InputError
-from edgepact.fleet import SIZE_EXPECTED, file_exists, has_size
+from edgepact.errors import shown as shown
 
 FILE_BYTES_MAX = 256 * 2**20
 """Largest TOML file read; larger fleets come as CSV or Parquet."""
 
-SHOWN_CHARS_MAX = 60
-"""Longest value an error repeats."""
+TEXT_CHARS_MAX = 4096
+"""Longest line of text where a field states no limit of its own: a path."""
+
+SIZE_MIN, SIZE_MAX = 1e-30, 1e30
+"""Sizes a number may have. Wider than any unit needs, and narrow enough that no product,
+quotient or power of them that the mechanisms form leaves the range of floats."""
+
+FLOAT_MAX = sys.float_info.max
+
+
+def check_number(
+    source: object,
+    field: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+    sized: bool = True,
+) -> float:
+    """A finite number in a range, of a size that can be computed with.
+
+    Args:
+        source: file or message.
+        field: path of the value inside it.
+        value: what stood there.
+        above, least: what the number must be larger than, or not below.
+        most: what it must not exceed.
+        sized: whether it also needs a size that mechanisms can compute with.
+
+    Raises:
+        InputError: no number, not finite, out of range, or no size from `SIZE_MIN` to `SIZE_MAX`.
+    """
+    expected = "a finite number" + _range(above, least, most)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(source, field, expected, shown(value))
+    # An integer beyond the range of floats cannot be converted, only compared: not by isfinite.
+    if not abs(value) < math.inf or (not sized and abs(value) > FLOAT_MAX):
+        raise InputError(source, field, expected, shown(value))
+    if (above is not None and value <= above) or (least is not None and value < least):
+        raise InputError(source, field, expected, shown(value))
+    if most is not None and value > most:
+        raise InputError(source, field, expected, shown(value))
+    if sized and not has_size(value):
+        raise InputError(source, field, size_expected(value), shown(value))
+    return float(value)
+
+
+def _range(above: float | None, least: float | None, most: float | None) -> str:
+    words = [] if above is None else [f"above {above:g}"]
+    words += [] if least is None else [f"of at least {least:g}"]
+    words += [] if most is None else [f"of at most {most:g}"]
+    return " " + " and ".join(words) if words else ""
+
+
+def has_size(value: Any) -> Any:
+    """Whether a number, or each of an array, is 0 or of a size that can be computed with."""
+    size = abs(value)
+    return (size == 0.0) | ((size >= SIZE_MIN) & (size <= SIZE_MAX))
+
+
+def size_expected(value: float | int) -> str:
+    """What would have been accepted instead of a number without `has_size`."""
+    if abs(value) < SIZE_MIN:
+        return f"0 or a number of a size of at least {SIZE_MIN:g}"
+    return f"a number of at most {SIZE_MAX:g}" if value > 0 else f"one of at least {-SIZE_MAX:g}"
+
+
+def check_whole(source: object, field: str, value: object, *, least: int, most: int) -> int:
+    """A whole number in a range.
+
+    Raises:
+        InputError: anything else; 1.0 and true are no whole numbers.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        expected = f"a whole number from {least} to {most}"
+        raise InputError(source, field, expected, shown(value))
+    return value
+
+
+def check_text(
+    source: object, field: str, value: object, *, chars_max: int = TEXT_CHARS_MAX
+) -> str:
+    """A line of text that is not blank.
+
+    Raises:
+        InputError: no text, blank, too long, or with characters that cannot be printed.
+    """
+    # What is not printable includes surrogates, which no encoding takes.
+    good = isinstance(value, str) and len(value) <= chars_max and value.isprintable()
+    if not isinstance(value, str) or not good or not value.strip():
+        expected = "a line of text"
+        if chars_max != TEXT_CHARS_MAX or (isinstance(value, str) and len(value) > chars_max):
+            expected = f"a text of 1 to {chars_max} printable characters"
+        raise InputError(source, field, expected, shown(value))
+    return value
+
+
+def check_choice(source: object, field: str, value: object, options: Iterable[str]) -> str:
+    """One of a few words.
+
+    Raises:
+        InputError: another word, or none.
+    """
+    options = tuple(options)
+    if not isinstance(value, str) or value not in options:
+        found = shown(value)
+        if isinstance(value, str) and (meant := nearest(value, options)):
+            found += f"; did you mean {shown(meant)}?"
+        raise InputError(source, field, f"one of {', '.join(options)}", found)
+    return value
+
+
+def check_flag(source: object, field: str, value: object) -> bool:
+    """true or false.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not isinstance(value, bool):
+        raise InputError(source, field, "true or false", shown(value))
+    return value
+
+
+def check_list(
+    source: object, field: str, value: object, *, of: str, least: int = 0, most: int
+) -> list[Any]:
+    """A list of a length; its entries are left to the caller.
+
+    Args:
+        source, field, value: as for `check_number`.
+        of: what its entries are, in the plural.
+        least, most: how many there may be.
+
+    Raises:
+        InputError: no list, too short or too long.
+    """
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        count = f"at most {most}" if least == 0 else f"{least} to {most}"
+        count = f"{most}" if least == most else count
+        found = f"{len(value)}" if isinstance(value, list) else shown(value)
+        raise InputError(source, field, f"a list of {count} {of}", found)
+    return value
+
+
+def check_table(
+    source: object, field: str, value: object, *, kind: str = "a table"
+) -> dict[str, Any]:
+    """A table of TOML, or whatever `kind` calls a mapping.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not isinstance(value, dict):
+        raise InputError(source, field, kind, shown(value))
+    return value
+
+
+def check_column(
+    source: object, row: str, name: str, column: np.ndarray, *, strict: bool
+) -> np.ndarray:
+    """A column of numbers that can be computed with; the first that cannot is named.
+
+    Args:
+        source: where it stands.
+        row: what a row is.
+        name: name of the column.
+        column: its values, shape `(rows,)`.
+        strict: whether they need to be above 0 instead of at least 0.
+
+    Raises:
+        InputError: a value is not finite, negative, too small or too large.
+    """
+    good = (column > 0.0 if strict else column >= 0.0) & has_size(column)
+    if not good.all():
+        at = int(np.argmin(good))
+        above, least = (0.0, None) if strict else (None, 0.0)
+        field = f"{row}[{at + 1}].{name}"
+        check_number(source, field, float(column[at]), above=above, least=least)
+    return column
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """The option that a word is probably a misspelling of, if there is one.
+
+    Words joined by `_` are compared one by one, so that `price_max` is no slip for `price_min`.
+
+    Example:
+        >>> nearest("capcity", ("alpha", "capacity")), nearest("price_max", ("price_min",))
+        ('capacity', None)
+    """
+    scores = {option: _likeness(_words(word), _words(option)) for option in options}
+    best = max(scores, key=lambda option: scores[option], default=None)
+    return best if best is not None and scores[best] >= LIKENESS_MIN else None
+
+
+LIKENESS_MIN = 0.66
+"""How alike two words are of which one is taken for a misspelling of the other."""
+
+NAME_CHARS_MAX = 64
+"""Longest word that is compared with others; comparing takes its square."""
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[_\W]+", name.strip().casefold())
+
+
+def _likeness(these: list[str], those: list[str]) -> float:
+    if "".join(these) == "".join(those):
+        return 1.0
+    longest = max(sum(map(len, words)) for words in (these, those))
+    if len(these) != len(those) or longest > NAME_CHARS_MAX:
+        return 0.0
+    return min(SequenceMatcher(None, a, b).ratio() for a, b in zip(these, those, strict=True))
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -23,16 +247,44 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, it is too large, or it is not TOML.
     """
-    if not file_exists(path):
-        raise InputError(path, "", "a TOML file", "none there")
+    expect_file(path, "a TOML file")
     if path.stat().st_size > FILE_BYTES_MAX:
         raise InputError(path, "", f"at most {FILE_BYTES_MAX} bytes", path.stat().st_size)
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    # ValueError: not TOML, not UTF-8, or a number of too many digits.
+        content = path.read_bytes()
+        if other := foreign(content):
+            raise InputError(path, "", "TOML in UTF-8", other)
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"a byte of another encoding (0x{content[error.start]:02x}, line {line})"
+        raise InputError(path, "", "TOML in UTF-8", found) from None
+    # ValueError: not TOML, or a number of too many digits.
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(path, "", "TOML", f"{error}") from None
+
+
+FOREIGN = (
+    (b"\x1f\x8b", "a compressed file (gzip): unpack it"),
+    (b"BZh", "a compressed file (bzip2): unpack it"),
+    (b"\xfd7zXZ\x00", "a compressed file (xz): unpack it"),
+    (b"\x28\xb5\x2f\xfd", "a compressed file (zstd): unpack it"),
+    (b"PK\x03\x04", "an archive or a spreadsheet: save it as text"),
+    (b"PAR1", "a Parquet file"),
+    (b"\xff\xfe", "a byte order mark of UTF-16: save it as UTF-8"),
+    (b"\xfe\xff", "a byte order mark of UTF-16: save it as UTF-8"),
+)
+"""First bytes of files that are no text in UTF-8, and what to say of them."""
+
+
+def foreign(content: bytes) -> str | None:
+    """What a file is that should have been text in UTF-8 and begins as another kind does."""
+    for start, kind in FOREIGN:
+        if content.startswith(start):
+            return kind
+    if b"\0" in content[:100]:
+        return "bytes that are 0 (UTF-16, or no text): save it as UTF-8"
+    return None
 
 
 FRAMEWORK = ("efficiency", "solver", "job")
@@ -45,20 +297,26 @@ def load_terms(path: Path) -> dict[str, Any]:
     Raises:
         InputError: as `load`.
     """
-    return {name: value for name, value in load(path).items() if name not in FRAMEWORK}
+    return terms_in(load(path))
+
+
+def terms_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a document says of its mechanism, without the tables of `FRAMEWORK`."""
+    return {name: value for name, value in document.items() if name not in FRAMEWORK}
 
 
 class Table:
     """One TOML table, read field by field; `close` refuses what nobody asked for."""
 
     def __init__(self, source: Path, path: str, values: Any) -> None:
-        if not isinstance(values, dict):
-            raise InputError(source, path, "a table", shown(values))
-        self._source, self._path, self._values = source, path, dict(values)
+        self._source, self._path = source, path
+        self._values = dict(check_table(source, path, values))
         self._known: list[str] = []
+        self._read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
-        """Whether the table says something of a field."""
+        """Whether the table says something of a field, which it may from now on."""
+        self._known.append(name)
         return name in self._values
 
     def number(
@@ -68,54 +326,53 @@ class Table:
         *,
         above: float | None = None,
         least: float | None = None,
+        most: float | None = None,
     ) -> float:
-        """A finite number, larger than `above` or at least `least`, of a reasonable size."""
-        expected = "a finite number"
-        if above is not None:
-            expected += f" above {above:g}"
-        elif least is not None:
-            expected += f" of at least {least:g}"
-        value = self._take(name, expected, default)
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        # An integer beyond the range of floats cannot be converted, only compared.
-        good = good and abs(value) <= 1e300 and math.isfinite(value)
-        if not good or (above is not None and value <= above):
-            raise self._wrong(name, expected, value)
-        if least is not None and value < least:
-            raise self._wrong(name, expected, value)
-        if not has_size(float(value)):
-            raise self._wrong(name, SIZE_EXPECTED, value)
-        return float(value)
+        """A finite number, larger than `above`, within `least` and `most`, of a reasonable size."""
+        value = self._take(name, "a finite number" + _range(above, least, most), default)
+        return check_number(
+            self._source, self._field(name), value, above=above, least=least, most=most
+        )
 
     def whole(self, name: str, default: int | None = None, *, least: int, most: int) -> int:
         """A whole number in a range."""
-        expected = f"a whole number from {least} to {most}"
-        value = self._take(name, expected, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise self._wrong(name, expected, value)
-        return value
+        value = self._take(name, f"a whole number from {least} to {most}", default)
+        return check_whole(self._source, self._field(name), value, least=least, most=most)
 
     def choice(self, name: str, options: tuple[str, ...], default: str | None = None) -> str:
         """One of a few words."""
-        expected = "one of " + ", ".join(options)
-        value = self._take(name, expected, default)
-        if not isinstance(value, str) or value not in options:
-            raise self._wrong(name, expected, value)
-        return value
+        value = self._take(name, "one of " + ", ".join(options), default)
+        return check_choice(self._source, self._field(name), value, options)
 
     def flag(self, name: str, default: bool) -> bool:
         """true or false."""
         value = self._take(name, "true or false", default)
-        if not isinstance(value, bool):
-            raise self._wrong(name, "true or false", value)
-        return value
+        return check_flag(self._source, self._field(name), value)
 
     def text(self, name: str, default: str) -> str:
         """A line of text."""
         value = self._take(name, "a line of text", default)
-        if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise self._wrong(name, "a line of text", value)
-        return value
+        return check_text(self._source, self._field(name), value)
+
+    def interval(
+        self,
+        low: str,
+        high: str,
+        *,
+        low_default: float | None = None,
+        least: float,
+        strict: bool = False,
+    ) -> tuple[float, float]:
+        """Two numbers of at least `least`, the first no larger than the second, or smaller."""
+        if low_default is not None and low not in self:
+            bound = {"above" if strict else "least": low_default}
+            return low_default, self.number(high, **bound)
+        first, second = self.number(low, least=least), self.number(high, least=least)
+        if second < first or (strict and second == first):
+            expected = f"a number {'above' if strict else 'of at least'} {self._field(low)}"
+            found = f"{shown(second)} beside {self._field(low)} = {shown(first)}"
+            raise InputError(self._source, self._field(high), expected, found)
+        return first, second
 
     def is_infinite(self, name: str) -> bool:
         """Whether a field is infinity, which `number` refuses; if so, it counts as read."""
@@ -130,24 +387,50 @@ class Table:
 
     def close(self) -> None:
         """Raises if the table holds a field that nobody read."""
+        known = list(dict.fromkeys(self._known))
         for name in self._values:
-            raise InputError(
-                self._source, self._field(name), f"one of {', '.join(self._known)}", "this field"
-            )
+            meant = nearest(name, [each for each in known if each not in self._read])
+            found = "this field" + (f"; did you mean `{meant}`?" if meant else "")
+            raise InputError(self._source, self._field(name), f"one of {', '.join(known)}", found)
 
     def _take(self, name: str, expected: str, default: Any = None) -> Any:
         self._known.append(name)
         if name in self._values:
+            self._read.add(name)
             return self._values.pop(name)
         if default is None:
-            raise InputError(self._source, self._field(name), expected, "nothing")
+            slip = nearest(name, self._values)
+            hint = f", but {shown(slip)}; did you mean `{name}`?" if slip else ""
+            raise InputError(self._source, self._field(name), expected, f"nothing{hint}")
         return default
 
-    def _wrong(self, name: str, expected: str, value: Any) -> InputError:
-        return InputError(self._source, self._field(name), expected, shown(value))
-
     def _field(self, name: str) -> str:
-        return f"{self._path}.{name}" if self._path else name
+        # A key that could be overlooked, such as an empty one, is quoted as TOML wants it.
+        bare = re.fullmatch(r"[\w-]+", name) is not None
+        key = name if bare else shown(name)
+        return f"{self._path}.{key}" if self._path else key
+
+
+def file_exists(path: Path) -> bool:
+    """Whether a path leads to a file; impossible paths lead to none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, a folder that may not be searched
+        return False
+
+
+def expect_file(path: Path, expected: str) -> None:
+    """Expects a file at a path.
+
+    Raises:
+        InputError: there is none, or a folder.
+    """
+    if not file_exists(path):
+        try:
+            found = "a folder" if path.is_dir() else "none there"
+        except (OSError, ValueError):
+            found = "none there"
+        raise InputError(path, "", expected, found)
 
 
 def table_file(path: Path, field: str, name: str) -> Path:
@@ -157,8 +440,11 @@ def table_file(path: Path, field: str, name: str) -> Path:
         InputError: there is none.
     """
     file = path.parent / name
-    if not file_exists(file):
-        raise InputError(path, field, "a file that exists", f"no file {shown(str(file))}")
+    try:
+        expect_file(file, "a file that exists")
+    except InputError as error:
+        found = f"no file {shown(str(file))}" if error.found == "none there" else "a folder"
+        raise InputError(path, field, error.expected, found) from None
     return file
 
 
@@ -175,18 +461,3 @@ def checked_names(path: Path, row: str, names: list[str] | None, rows: int) -> l
         expected = "names that differ"
         raise InputError(path, f"{row}.name", expected, f"{shown(repeated)} more than once")
     return names
-
-
-def shown(value: Any) -> str:
-    """A value as the file spells it, shortened where it is long."""
-    if isinstance(value, bool | str):
-        text = json.dumps(value, ensure_ascii=False)
-    elif isinstance(value, int) and abs(value) > 10**SHOWN_CHARS_MAX:
-        text = f"a whole number of {value.bit_length()} bits"  # str() refuses the longest
-    elif isinstance(value, dict):
-        text = "a table"
-    elif isinstance(value, list):
-        text = "a list" if value else "an empty list"
-    else:
-        text = str(value)
-    return text if len(text) <= SHOWN_CHARS_MAX else text[: SHOWN_CHARS_MAX - 1] + "…"

@@ -14,7 +14,8 @@ import pytest
 
 from edgepact.market.statement import read_statement
 
-TIMEOUT_S = 150.0
+TIMEOUT_S = 600.0
+"""The end of all patience; nothing here is expected to take long."""
 
 
 def start(*options: str, cwd: Path) -> "subprocess.Popen[str]":
@@ -36,6 +37,16 @@ def wait_for_images(folder: Path, run: "subprocess.Popen[str]") -> None:
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < end_s, "no image was ever delivered"
         time.sleep(0.02)
+
+
+def wait_for_library(name: str, run: "subprocess.Popen[str]") -> None:
+    """Until a process has loaded a library: how far it has come, on a machine of any speed."""
+    maps = Path(f"/proc/{run.pid}/maps")
+    end_s = time.monotonic() + TIMEOUT_S
+    while name not in maps.read_text():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < end_s, f"{name} was never loaded"
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -97,30 +108,31 @@ class TestAWholeRun:
         assert (finished / "one-time-tokens").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_everybody(tmp_path: Path) -> None:
     run = start("--out", "out", "--images", "500", "--devices", "2", cwd=tmp_path)
     wait_for_images(tmp_path / "out", run)
     children = psutil.Process(run.pid).children(recursive=True)
     assert len(children) >= 3
     os.killpg(run.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 130
     assert "Traceback" not in err
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=TIMEOUT_S)
     assert not alive
     for log in (tmp_path / "out").glob("*.log"):
         assert "Traceback" not in log.read_text()
     assert read_statement(f"sqlite:///{tmp_path / 'out' / 'ledger.db'}").balanced
 
 
-@pytest.mark.parametrize("moment_s", [0.3, 1.2])
-def test_ctrl_c_while_it_starts(tmp_path: Path, moment_s: float) -> None:
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("library", ["_multiarray_umath", "onnxruntime_pybind"])
+def test_ctrl_c_while_it_starts(tmp_path: Path, library: str) -> None:
     """Libraries are being imported, or the first layers measured."""
-    run = start("--out", "out", cwd=tmp_path)
-    time.sleep(moment_s)
-    assert run.poll() is None
+    run = start("--out", "out", "--images", "500", cwd=tmp_path)
+    wait_for_library(library, run)
     os.killpg(run.pid, signal.SIGINT)
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 130, err
     assert "Traceback" not in err
 
@@ -130,9 +142,9 @@ def test_sigterm_stops_everybody(tmp_path: Path) -> None:
     wait_for_images(tmp_path / "out", run)
     children = psutil.Process(run.pid).children(recursive=True)
     run.terminate()
-    run.communicate(timeout=60)
+    run.communicate(timeout=TIMEOUT_S)
     assert run.returncode == 128 + signal.SIGTERM
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=TIMEOUT_S)
     assert not alive
 
 

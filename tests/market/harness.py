@@ -25,7 +25,8 @@ from edgepact.market.protocol import TensorValue
 from edgepact.market.rounds import FixedPrice
 from edgepact.market.server import MarketServer, ServeConfig
 
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
+"""The end of all patience; nothing here is expected to take long."""
 
 # What a device process needs for A*L + B of the embedded model does not matter here: with
 # these numbers the price alone decides.
@@ -176,7 +177,8 @@ class Processes:
             "port": 0,
             "ready_file": str(ready),
             "enrol_tokens": ["once-0", "once-1", "once-2"],
-            "commit_timeout_s": 5.0,
+            "commit_timeout_s": PATIENCE_S,
+            "round_timeout_s": PATIENCE_S,
         } | settings
         process = self._start(_SERVE, config)
         wait_until(lambda: ready.exists() or process.poll() is not None)
@@ -197,6 +199,7 @@ class Processes:
             "images": str(samples()),
             "results": str(self.results(index)),
             "token_file": str(self.folder / f"cam-{index}.token"),
+            "away_timeout_s": PATIENCE_S,
             **DEVICE,
         } | settings
         return self._start(_DEVICE, config)

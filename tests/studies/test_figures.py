@@ -30,7 +30,7 @@ def test_both_figures_in_small(tmp_path: Path) -> None:
         assert set(metrics["solvers"]) == set(SOLVERS)
         assert metrics["rounds_per_epoch"] == 64
         assert (tmp_path / name / f"{name}.png").stat().st_size > 10_000
-        rows = list(csv.DictReader((tmp_path / name / "curves.csv").open()))
+        rows = list(csv.DictReader((tmp_path / name / "curves.csv").read_text().splitlines()))
         assert len(rows) == len(SOLVERS) * 2 * 20
         best = metrics["optimum"]
         assert all(float(row["utility"]) <= best + 1e-3 for row in rows)

@@ -7,8 +7,16 @@ from typing import Any, cast
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, checked_names, load_terms, shown, table_file
-from edgepact.fleet import DEVICES_MAX, checked_column, read_columns
+from edgepact.fields import (
+    Table,
+    check_column,
+    checked_names,
+    load,
+    shown,
+    table_file,
+    terms_in,
+)
+from edgepact.files.columns import ROWS_MAX, read_columns
 from edgepact.mechanisms.auction.prior import (
     PARTS_MAX,
     SEGMENTS_MAX,
@@ -38,7 +46,7 @@ from edgepact.mechanisms.auction.scoring import (
     second_score,
 )
 
-BIDS_MAX = DEVICES_MAX
+BIDS_MAX = ROWS_MAX
 """Most bids of a file."""
 
 QUALITIES_MAX = 100
@@ -72,7 +80,20 @@ def read_auction(path: Path) -> AuctionFile:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return auction_of(path, load(path))
+
+
+def auction_of(path: Path, document: dict[str, Any]) -> AuctionFile:
+    """What a document with `mechanism = "auction"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("auction",))
     rule = table.choice("rule", RULES)
@@ -97,8 +118,8 @@ def _terms(path: Path, table: Table, document: dict[str, Any], rule: str) -> dic
         terms["budget"] = table.number("budget", least=0.0)
     elif rule == "reserve":
         terms["units"] = table.whole("units", least=1, most=BIDS_MAX)
-        terms["unit_cost"] = table.number("unit_cost", least=0.0) if "unit_cost" in document else 0
-    elif other is None or other not in document:
+        terms["unit_cost"] = table.number("unit_cost", least=0.0) if "unit_cost" in table else 0
+    elif other is None or other not in table:
         terms["winners_max"] = table.whole("winners_max", least=1, most=BIDS_MAX)
     else:
         if "winners_max" in document:
@@ -129,7 +150,7 @@ def _auction(
         quality = np.stack([columns[f"quality_{at + 1}"] for at in range(len(weights))], axis=-1)
         with np.errstate(over="ignore", under="ignore"):
             scores = terms["score"](quality)
-        checked_column(path, "bid", "quality: score", scores, strict=True)
+        check_column(path, "bid", "quality: score", scores, strict=True)
         of = second_score if rule == "second_score" else _pay_as_bid
         return of(scores, terms["winners_max"])
     values = columns["value"]
@@ -183,8 +204,7 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
             weights = _numbers(path, f"{field}.weights", listed, PARTS_MAX)
             prior = Mixture(parts=read, weights=weights)
         else:
-            low = table.number("low", least=0.0)
-            high = table.number("high", above=low)
+            low, high = table.interval("low", "high", least=0.0, strict=True)
             prior = uniform(low, high)
             if form == "exponential":
                 rate = table.number("rate", above=0.0)
@@ -202,7 +222,7 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
 def _score(path: Path, values: Any) -> Score:
     table = Table(path, "score", values)
     form = table.choice("form", SCORE_FORMS, "sum")
-    scale = table.number("scale", above=0.0) if "scale" in values else 1.0
+    scale = table.number("scale", above=0.0) if "scale" in table else 1.0
     weights = _numbers(path, "score.weights", table.raw("weights", "a list"), QUALITIES_MAX)
     table.close()
     try:
@@ -239,7 +259,7 @@ def _bids(
         source = path
         read, names = _listed(path, document["bid"], columns)
     for name in columns:
-        checked_column(source, "bid", name, read[name], strict=name != "bid")
+        check_column(source, "bid", name, read[name], strict=name != "bid")
     return read, names
 
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgepact.market.rounds import RoundResult
-from edgepact.solvers.in_context.pricing import InContext
-from edgepact.solvers.quotes import Known, Quoter
+from edgepact.solvers.quotes import Known, Quoter, ask
 
 
 class QuotedPrice:
@@ -35,14 +34,16 @@ class QuotedPrice:
         """
         seen = [each for each in history if each.layers]
         names = sorted(seen[-1].layers) if seen else []
-        shape = (len(seen), len(names))
+        known = replace(self._known, devices=len(names)) if names else self._known
+        shape = (len(seen), known.devices)
         layers = np.array([[each.layers.get(name, 0) for name in names] for each in seen], float)
         present = np.array([[name in each.layers for name in names] for each in seen], bool)
-        known = replace(self._known, devices=len(names)) if names else self._known
-        prices = np.array([each.price for each in seen])
-        layers = layers.reshape(shape) if names else np.empty((0, known.devices))
-        if not isinstance(self._quoter, InContext):
-            # Others take a device that was away for one that sold nothing.
-            return self._quoter.quote(self._seed, known, prices, layers)
-        present = present.reshape(shape) if names else np.empty((0, known.devices), bool)
-        return self._quoter.quote(self._seed, known, prices, layers, present)
+        return ask(
+            self._quoter,
+            self._seed,
+            known,
+            np.array([each.price for each in seen]),
+            layers.reshape(shape),
+            present.reshape(shape),
+            np.array([np.mean(list(each.layers.values())) for each in seen], float),
+        )

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.fields import check_list, check_number, check_table, check_text, check_whole, shown
 
 MICRO = 1_000_000
 """Micro-credits in one credit: the ledger and the wire hold whole micro-credits."""
@@ -42,6 +43,7 @@ BODY_BYTES_MAX = 8 * 1024 * 1024
 HEADER_BYTES_MAX = 64 * 1024
 """Largest JSON part of a request: market messages and headers of inference requests."""
 
+JSON_OBJECT = "a JSON object"
 JSON_TYPE = "application/json"
 BINARY_TYPE = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -69,7 +71,7 @@ class EnrolRequest:
     name: str
 
     def __post_init__(self) -> None:
-        _text("enrol", "token", self.token, TOKEN_CHARS_MAX)
+        check_text("enrol", "token", self.token, chars_max=TOKEN_CHARS_MAX)
         check_name("enrol", self.name)
 
     def as_json(self) -> dict[str, object]:
@@ -84,7 +86,7 @@ class EnrolRequest:
             InputError: a field is missing or impossible.
         """
         return cls(
-            token=_text("enrol", "token", body.get("token"), TOKEN_CHARS_MAX),
+            token=check_text("enrol", "token", body.get("token"), chars_max=TOKEN_CHARS_MAX),
             name=check_name("enrol", body.get("name")),
         )
 
@@ -142,27 +144,35 @@ class Offer:
         Raises:
             InputError: a field is missing or impossible.
         """
-        layers_max = _integer("offer", "layers_max", body.get("layers_max"), 1, LAYERS_MAX)
+        layers_max = check_whole(
+            "offer", "layers_max", body.get("layers_max"), least=1, most=LAYERS_MAX
+        )
         committed = body.get("committed")
         return cls(
-            round=_integer("offer", "round", body.get("round"), 1, 2**53),
-            price_microcredits=_integer(
+            round=check_round("offer", body.get("round")),
+            price_microcredits=check_whole(
                 "offer",
                 "price_microcredits",
                 body.get("price_microcredits"),
-                0,
-                int(PRICE_CREDITS_MAX * MICRO),
+                least=0,
+                most=int(PRICE_CREDITS_MAX * MICRO),
             ),
-            model=_text("offer", "model", body.get("model"), 4 * NAME_CHARS_MAX),
+            model=check_text("offer", "model", body.get("model"), chars_max=4 * NAME_CHARS_MAX),
             layers_max=layers_max,
-            images_per_round=_integer(
-                "offer", "images_per_round", body.get("images_per_round"), 1, IMAGES_PER_ROUND_MAX
+            images_per_round=check_whole(
+                "offer",
+                "images_per_round",
+                body.get("images_per_round"),
+                least=1,
+                most=IMAGES_PER_ROUND_MAX,
             ),
-            commit_timeout_s=_number("offer", "commit_timeout_s", body.get("commit_timeout_s")),
+            commit_timeout_s=check_number(
+                "offer", "commit_timeout_s", body.get("commit_timeout_s")
+            ),
             codecs=_texts("offer", "codecs", body.get("codecs"), 16),
             committed=None
             if committed is None
-            else _integer("offer", "committed", committed, 0, layers_max),
+            else check_whole("offer", "committed", committed, least=0, most=layers_max),
             jobs_done=_texts("offer", "jobs_done", body.get("jobs_done"), IMAGES_PER_ROUND_MAX),
         )
 
@@ -192,7 +202,7 @@ def read_offer(body: Mapping[str, object]) -> Offer | NoOffer:
         case "over":
             return NoOffer(state="over")
         case other:
-            raise InputError("offer", "state", "'offer', 'wait' or 'over'", other)
+            raise InputError("offer", "state", "'offer', 'wait' or 'over'", shown(other))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,8 +224,8 @@ class CommitRequest:
             InputError: a field is missing or impossible.
         """
         return cls(
-            round=_integer("commit", "round", body.get("round"), 1, 2**53),
-            layers=_integer("commit", "layers", body.get("layers"), 0, LAYERS_MAX),
+            round=check_round("commit", body.get("round")),
+            layers=check_whole("commit", "layers", body.get("layers"), least=0, most=LAYERS_MAX),
         )
 
 
@@ -225,9 +235,9 @@ def check_name(source: str, value: object) -> str:
     Raises:
         InputError: anything else.
     """
-    name = _text(source, "name", value, NAME_CHARS_MAX)
+    name = check_text(source, "name", value, chars_max=NAME_CHARS_MAX)
     if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
-        raise InputError(source, "name", "letters, digits, '.', '_' and '-' only", name)
+        raise InputError(source, "name", "letters, digits, '.', '_' and '-' only", shown(name))
     return name
 
 
@@ -237,9 +247,9 @@ def check_job(source: str, value: object) -> str:
     Raises:
         InputError: anything else.
     """
-    job = _text(source, "id", value, JOB_CHARS_MAX)
+    job = check_text(source, "id", value, chars_max=JOB_CHARS_MAX)
     if not (job.isascii() and job.isprintable()):
-        raise InputError(source, "id", "printable ASCII characters only", job)
+        raise InputError(source, "id", "printable ASCII characters only", shown(job))
     return job
 
 
@@ -249,7 +259,7 @@ def check_round(source: str, value: object) -> int:
     Raises:
         InputError: not a whole number from 1.
     """
-    return _integer(source, "round", value, 1, 2**53)
+    return check_whole(source, "round", value, least=1, most=2**53)
 
 
 def read_object(source: str, body: bytes, bytes_max: int = HEADER_BYTES_MAX) -> dict[str, object]:
@@ -264,9 +274,7 @@ def read_object(source: str, body: bytes, bytes_max: int = HEADER_BYTES_MAX) -> 
         value = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(source, "", "a JSON object", f"no JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(source, "", "a JSON object", type(value).__name__)
-    return value
+    return check_table(source, "", value, kind=JSON_OBJECT)
 
 
 # ---------------------------------------------------------------- Open Inference Protocol
@@ -341,7 +349,7 @@ def decode_request(body: bytes, header_length: str | None) -> InferRequest:
     """
     source = "infer request"
     head, rest = _split(source, body, header_length)
-    parameters = _object(source, "parameters", head.get("parameters", {}))
+    parameters = check_table(source, "parameters", head.get("parameters", {}), kind=JSON_OBJECT)
     request_id = head.get("id", "")
     return InferRequest(
         id="" if request_id == "" else check_job(source, request_id),
@@ -388,7 +396,7 @@ def decode_response(body: bytes, header_length: str | None) -> InferResponse:
         id=str(head.get("id", "")),
         model=str(head.get("model_name", "")),
         outputs=_decode_tensors(source, "outputs", head.get("outputs"), rest),
-        parameters=_object(source, "parameters", head.get("parameters", {})),
+        parameters=check_table(source, "parameters", head.get("parameters", {}), kind=JSON_OBJECT),
     )
 
 
@@ -426,43 +434,9 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _text(source: str, field: str, value: object, chars_max: int) -> str:
-    # What is not printable includes surrogates, which no encoding takes.
-    if not (isinstance(value, str) and 1 <= len(value) <= chars_max and value.isprintable()):
-        raise InputError(
-            source, field, f"a text of 1 to {chars_max} printable characters", _short(value)
-        )
-    return value
-
-
 def _texts(source: str, field: str, value: object, count_max: int) -> tuple[str, ...]:
-    if not isinstance(value, list) or len(value) > count_max:
-        raise InputError(source, field, f"a list of at most {count_max} texts", _short(value))
-    return tuple(_text(source, field, item, NAME_CHARS_MAX) for item in value)
-
-
-def _integer(source: str, field: str, value: object, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(source, field, f"a whole number from {low} to {high}", _short(value))
-    return value
-
-
-def _number(source: str, field: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        raise InputError(source, field, "a finite number", _short(value))
-    return float(value)
-
-
-def _object(source: str, field: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise InputError(source, field, "a JSON object", _short(value))
-    return value
-
-
-def _short(value: object) -> str:
-    """What was found, short enough for a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    listed = check_list(source, field, value, of="texts", most=count_max)
+    return tuple(check_text(source, field, item, chars_max=NAME_CHARS_MAX) for item in listed)
 
 
 def _datatype(value: TensorValue) -> str:
@@ -508,7 +482,7 @@ def _split(
     if header_length is not None:
         digits = header_length.strip()
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
-            raise InputError(source, HEADER_LENGTH, "a number of bytes", _short(header_length))
+            raise InputError(source, HEADER_LENGTH, "a number of bytes", shown(header_length))
         length = int(digits)
         if length > len(body):
             raise InputError(
@@ -522,23 +496,26 @@ def _split(
 def _decode_tensors(
     source: str, field: str, value: object, rest: memoryview
 ) -> dict[str, TensorValue]:
-    if not isinstance(value, list) or not 1 <= len(value) <= TENSORS_MAX:
-        raise InputError(source, field, f"a list of 1 to {TENSORS_MAX} tensors", _short(value))
+    listed = check_list(source, field, value, of="tensors", least=1, most=TENSORS_MAX)
     tensors: dict[str, TensorValue] = {}
     offset = 0
-    for index, item in enumerate(value):
-        entry = _object(source, f"{field}[{index}]", item)
-        name = _text(source, f"{field}[{index}].name", entry.get("name"), NAME_CHARS_MAX)
+    for index, item in enumerate(listed):
+        entry = check_table(source, f"{field}[{index}]", item, kind=JSON_OBJECT)
+        name = check_text(
+            source, f"{field}[{index}].name", entry.get("name"), chars_max=NAME_CHARS_MAX
+        )
         place = f"{field}.{name}"
         if name in tensors:
             raise InputError(source, place, "each tensor once", "it twice")
         shape = _shape(source, place, entry.get("shape"))
-        parameters = _object(source, f"{place}.parameters", entry.get("parameters", {}))
+        parameters = check_table(
+            source, f"{place}.parameters", entry.get("parameters", {}), kind=JSON_OBJECT
+        )
         size = parameters.get("binary_data_size")
         if size is None:
             tensors[name] = _from_json(source, place, entry, shape)
             continue
-        size = _integer(source, f"{place}.binary_data_size", size, 0, BODY_BYTES_MAX)
+        size = check_whole(source, f"{place}.binary_data_size", size, least=0, most=BODY_BYTES_MAX)
         chunk = rest[offset : offset + size]
         if len(chunk) != size:
             raise InputError(source, place, f"{size} bytes", f"{len(chunk)} bytes")
@@ -550,11 +527,10 @@ def _decode_tensors(
 
 
 def _shape(source: str, place: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list) or len(value) > DIMENSIONS_MAX:
-        raise InputError(
-            source, f"{place}.shape", f"a list of at most {DIMENSIONS_MAX} sizes", _short(value)
-        )
-    return tuple(_integer(source, f"{place}.shape", size, 0, BODY_BYTES_MAX) for size in value)
+    sizes = check_list(source, f"{place}.shape", value, of="sizes", most=DIMENSIONS_MAX)
+    return tuple(
+        check_whole(source, f"{place}.shape", size, least=0, most=BODY_BYTES_MAX) for size in sizes
+    )
 
 
 def _from_bytes(
@@ -618,7 +594,7 @@ def _dtype(source: str, place: str, datatype: object) -> np.dtype[Any]:
     dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
     if dtype is None:
         raise InputError(
-            source, f"{place}.datatype", f"BYTES or one of {sorted(DATATYPES)}", _short(datatype)
+            source, f"{place}.datatype", f"BYTES or one of {sorted(DATATYPES)}", shown(datatype)
         )
     return dtype
 
@@ -627,13 +603,13 @@ def _wants_binary(
     source: str, head: Mapping[str, object], parameters: Mapping[str, object]
 ) -> bool:
     """Whether the client asks for binary outputs: for all, or for the one there is."""
-    outputs = head.get("outputs", [])
-    if not isinstance(outputs, list) or len(outputs) > TENSORS_MAX:
-        raise InputError(source, "outputs", f"a list of at most {TENSORS_MAX}", _short(outputs))
+    outputs = check_list(source, "outputs", head.get("outputs", []), of="outputs", most=TENSORS_MAX)
     asked = parameters.get("binary_data_output", False)
     for index, item in enumerate(outputs):
-        entry = _object(source, f"outputs[{index}]", item)
-        extra = _object(source, f"outputs[{index}].parameters", entry.get("parameters", {}))
+        entry = check_table(source, f"outputs[{index}]", item, kind=JSON_OBJECT)
+        extra = check_table(
+            source, f"outputs[{index}].parameters", entry.get("parameters", {}), kind=JSON_OBJECT
+        )
         if "binary_data" in extra:
             asked = extra["binary_data"]
     return asked is True

@@ -53,7 +53,7 @@ class Audit:
     """What was found.
 
     Attributes:
-        individually_rational: no device and not the server loses by taking part.
+        individually_rational: no device and not the server is worse off than without them.
         budget_balanced: payments stay within the saving they buy.
         largest_gain_from_lying: credits; a lower bound, since a search found it.
         lies_tried: how many lies the search weighed.
@@ -80,7 +80,7 @@ class Audit:
 
 def audit_price(game: Game, result: Outcome) -> Audit:
     """Audits a uniform price and the layers it led to (NumPy arrays)."""
-    idle = settle(game, result.price, np.zeros_like(game.fleet.A))
+    idle = _idle(game, result)
     slack = TOLERANCE * (1.0 + np.max(np.abs(idle.device_utility)))
     devices_gain = np.all(result.device_utility >= idle.device_utility - slack)
     server_slack = TOLERANCE * (1.0 + abs(float(idle.server_utility)))
@@ -94,6 +94,19 @@ def audit_price(game: Game, result: Outcome) -> Audit:
         largest_gain_from_lying=gain,
         lies_tried=tried,
     )
+
+
+def gains_over_staying_away(game: Game, result: Outcome) -> Array:
+    """What each device has beyond its utility at no layers and no pay, credits, shape `devices`.
+
+    A utility counts what a device keeps for itself, whose worth may be negative: whether taking
+    part is worth it shows here.
+    """
+    return result.device_utility - _idle(game, result).device_utility
+
+
+def _idle(game: Game, result: Outcome) -> Outcome:
+    return settle(game, result.price, np.zeros_like(game.fleet.A))
 
 
 def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:

@@ -1,0 +1,231 @@
+"""The seam of the jobs: what one unit of work is, who does what of it, and how it is judged.
+
+A job is done by a device and a server together, *piece* by piece: an image, a text, a picture.
+The amount that a mechanism buys, such as layers, says how much of a piece the device does. A piece
+takes one exchange or several: the device sends tensors, the server answers with tensors, until
+the server says that the piece is finished, and how many *units* it was. Units are what is counted,
+limited by a quota and paid: an image is one, a text as many as it has tokens.
+
+The device's part of a piece is a generator, so that a job reads as what it does::
+
+    def work(self, piece, amount):
+        reply = yield {"tokens": first_layers(piece)}        # one exchange
+        return {"label": reply.told["label"]}
+
+A job in which the server works first yields nothing but a request (its prompt) and works on what
+comes back; one with state yields once a token, and its server part keeps the state in the piece's
+session. Sessions die with the server or with its patience: `SessionLost` is then thrown into the
+generator, and a job that does not handle it begins the piece again under the same id.
+
+The market hands tensors to a codec on their way and back, keeps evidence for an audit, and knows
+nothing else of a piece. Implementations are handed to it; they are found through the entry points
+`edgepact.jobs`. Several generators, and several amounts, may be under way at once.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from edgepact.errors import InputError
+from edgepact.tensors import Tensors, TensorSpec
+
+EXCHANGES_MAX = 4096
+"""Most exchanges of one piece."""
+
+Json = Any
+"""What JSON can say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What both sides have to hold alike, stated in every offer.
+
+    Attributes:
+        name: letters, digits, `.`, `_`, `-`; the cut at amount L is called `NAME-cut-L`.
+        amount_max: largest amount that a device can take over, such as the model's layers.
+        digest: of weights and graphs, hexadecimal; empty where there are none.
+    """
+
+    name: str
+    amount_max: int
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """The server's answer in one exchange.
+
+    Attributes:
+        outputs: tensors for the device.
+        finished: whether the piece is done; it is then settled.
+        units: how many units it was, if it is finished; at least 1, at most the job's `units_max`.
+        told: further facts, as JSON values, such as the label found.
+    """
+
+    outputs: Tensors
+    finished: bool = True
+    units: int = 1
+    told: Mapping[str, Json] = field(default_factory=dict)
+
+
+class ServerAway(Exception):
+    """The server has not answered for too long. Thrown into a piece's generator where the device
+    has the capacity for the whole model: a job finishes the piece alone, or lets it through."""
+
+
+class SessionLost(Exception):
+    """The server has lost the piece's session. Thrown into its generator: a job brings the new
+    session to where it was, or lets it through, and the piece is begun again."""
+
+
+Work = Generator[Tensors, Reply, Mapping[str, Json]]
+"""The device's part of a piece: yields what is sent, is handed what came back, returns the job's
+own fields of a line of the results file."""
+
+
+@runtime_checkable
+class DevicePart(Protocol):
+    """The device's half of a job: its model, its inputs, its part of the work."""
+
+    @property
+    def model(self) -> Model:
+        """What it holds."""
+        ...
+
+    def pieces(self) -> Sequence[Any]:
+        """What there is to work on, at least one; a piece is whatever the job likes."""
+        ...
+
+    def prepare(self, amount: int) -> None:
+        """Loads what work at this amount needs, beside what is loaded already."""
+        ...
+
+    def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
+        """As `ServerPart.expects`: what is sent, so that it can be packed."""
+        ...
+
+    def work(self, piece: Any, amount: int) -> Work:
+        """Does the device's part of a piece.
+
+        Raises:
+            InputError: the piece cannot be worked on: it is passed over, and told once.
+        """
+        ...
+
+    def source(self, piece: Any) -> bytes:
+        """What an audit is shown: from it the server can do the device's part again."""
+        ...
+
+
+@runtime_checkable
+class ServerPart(Protocol):
+    """The server's half of a job, and the judge of the device's half. Used by one thread."""
+
+    @property
+    def model(self) -> Model:
+        """What it holds."""
+        ...
+
+    @property
+    def about(self) -> Mapping[str, Json]:
+        """Further facts for the model's metadata, such as its labels."""
+        ...
+
+    def warm(self) -> None:
+        """Loads everything, so that the first piece does not wait for it."""
+        ...
+
+    def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
+        """The tensors that an exchange brings, unpacked; exchanges are counted from 0."""
+        ...
+
+    def returns(self, amount: int) -> tuple[TensorSpec, ...]:
+        """The tensors of an answer, unpacked."""
+        ...
+
+    def begin(self, amount: int, seed: int) -> Any:
+        """A session for a new piece, whatever the job keeps of it.
+
+        Args:
+            amount: that the device does of it.
+            seed: of whatever the server draws; the same if the piece is begun again.
+        """
+        ...
+
+    def answer(self, batch: Sequence[tuple[Any, Tensors]]) -> list[Reply | InputError]:
+        """The server's part of the next exchange of some pieces; an error spoils its own only.
+
+        Args:
+            batch: sessions, and what came: checked against `expects`, and unpacked.
+        """
+        ...
+
+    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
+        """What is kept of an exchange until the piece is audited; empty for nothing."""
+        ...
+
+    def passes_audit(
+        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+    ) -> bool:
+        """Whether what a device sent is what its part makes of the source.
+
+        Args:
+            amount: that the device is paid for.
+            evidence: of each exchange, in order.
+            source: `DevicePart.source` of the piece, as the device shows it now.
+            seed: of the session.
+            tolerance: of the codec, see `Codec.tolerance`.
+
+        Raises:
+            InputError: the source cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class Job(Protocol):
+    """One kind of work."""
+
+    @property
+    def name(self) -> str:
+        """As scenario files and options spell it."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What is counted, limited by a quota, and paid: `image`."""
+        ...
+
+    @property
+    def step(self) -> str:
+        """What one step of the amount is: `layer`."""
+        ...
+
+    @property
+    def codecs(self) -> tuple[str, ...]:
+        """Names of the codecs that suit it, its favourite first."""
+        ...
+
+    def device_part(
+        self, model: Path | None, inputs: Path | None, settings: Mapping[str, Json]
+    ) -> DevicePart:
+        """The device's half.
+
+        Args:
+            model: folder of the model; None for the job's own.
+            inputs: where the pieces come from; None for the job's own samples.
+            settings: the job's own, as a scenario file states them.
+
+        Raises:
+            InputError: they cannot be used.
+        """
+        ...
+
+    def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> ServerPart:
+        """The server's half.
+
+        Raises:
+            InputError: the model or a setting cannot be used.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The pacts there are: one file a pairing of method, mechanism and job."""
