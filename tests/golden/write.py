@@ -30,6 +30,7 @@ SOLVED = (
     "may-decline",
     "measured",
     "scenario-compression",
+    "scenario-local-work",
     "scenario-partition",
     "two-costs",
     "two-peaks",
