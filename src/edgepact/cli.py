@@ -636,6 +636,10 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Where to write the address once the server answers.")
     ] = None,
+    job: Annotated[
+        str, typer.Option(help="What is done: the name of an installed job.")
+    ] = "classification",
+    job_settings: Annotated[str, typer.Option(help="Settings of the job, as JSON.")] = "{}",
 ) -> None:
     """Serve the live market: offers, split inference, payments.
 
@@ -644,17 +648,17 @@ def serve(
     """
     import secrets
 
-    from edgepact.inference.models import embedded
-    from edgepact.inference.pipeline import ModelInfo
-    from edgepact.market.pricing import QuotedPrice
-    from edgepact.market.protocol import PRICE_CREDITS_MAX
-    from edgepact.market.rounds import FixedPrice, Pricer
-    from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.credits import PRICE_CREDITS_MAX
+    from edgepact.engagement import Engagement
+    from edgepact.job import Model
+    from edgepact.market.posted import FixedPrice
+    from edgepact.market.quoted import QuotedPrice
+    from edgepact.market.serve_config import ServeConfig
+    from edgepact.market.server import MarketServer
     from edgepact.solvers.in_context.pricing import InContext, load
     from edgepact.solvers.quoters import QUOTERS
     from edgepact.solvers.quotes import Known
 
-    pricer: Pricer
     if solver not in QUOTERS:
         raise InputError("serve", "--solver", f"one of {', '.join(QUOTERS)}", solver)
     if policy is not None and (solver != "gdm" or saving is None):
@@ -663,6 +667,7 @@ def serve(
     if (price is None) == (saving is None):
         found = "neither" if price is None else "both"
         raise InputError("serve", "--price, --saving", "one of the two", found)
+    settings = _json_object("--job-settings", job_settings)
     if saving is not None:
         if not 0.0 < saving <= PRICE_CREDITS_MAX:
             expected = f"a number above 0, at most {PRICE_CREDITS_MAX:g}"
@@ -672,28 +677,38 @@ def serve(
         if not 0.0 < low < high <= PRICE_CREDITS_MAX:
             expected = f"0 < min < max <= {PRICE_CREDITS_MAX:g}"
             raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
-        pricer = QuotedPrice(
-            QUOTERS[solver]() if policy is None else InContext(load(policy)),
-            Known(
+
+        quoter = QUOTERS[solver]() if policy is None else InContext(load(policy))
+
+        def mechanism(model: Model) -> Engagement:
+            assert saving is not None
+            known = Known(
                 saving=saving,
-                layers_max=ModelInfo.read(model or embedded()).layers_max,
+                layers_max=model.amount_max,
                 price_min=low,
                 price_max=high,
                 devices=devices_min,
                 integer=True,
-            ),
-            seed=secrets.randbits(31) if seed is None else seed,
-        )
+            )
+            return QuotedPrice(quoter, known, secrets.randbits(31) if seed is None else seed)
+
     else:
         assert price is not None
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
-        pricer = FixedPrice(price)
+
+        def mechanism(model: Model) -> Engagement:
+            assert price is not None
+            return FixedPrice(price=price, steps_max=model.amount_max)
+
     fresh = tuple(secrets.token_hex(20) for _ in range(new_tokens))
+    environ_tokens = os.environ.get("EDGEPACT_ENROL_TOKENS", "")
     # The port is taken here, so that a server that cannot have it hands out no tokens.
     market = MarketServer(
         ServeConfig(
-            model_dir=model or embedded(),
+            job=job,
+            model=model,
+            job_settings=settings,
             ledger_url=ledger,
             host=host,
             port=port,
@@ -701,14 +716,14 @@ def serve(
             rounds=rounds,
             devices_min=devices_min,
             gather_timeout_s=gather_timeout_s,
-            images_per_round=images,
+            units_per_round=images,
             commit_timeout_s=commit_timeout_s,
             round_timeout_s=round_timeout_s,
-            enrol_tokens=_read_tokens(tokens) + fresh,
+            enrol_tokens=tuple(environ_tokens.split()) + _read_tokens(tokens) + fresh,
             audit_probability=audit_probability,
             seed=seed,
         ),
-        pricer,
+        mechanism,
     )
     for token in fresh:
         print(f"one-time token: {token}", file=sys.stderr)
@@ -740,7 +755,10 @@ def device(
     token_file: Annotated[
         Path | None, typer.Option(help="Where the device keeps its own token over restarts.")
     ] = None,
-    codec: Annotated[str, typer.Option(help="int8, fp16 or fp32.")] = "int8",
+    codec: Annotated[
+        str | None,
+        typer.Option(help="How activations are sent, such as int8 [default: the job's favourite]"),
+    ] = None,
     layers_max: Annotated[
         int | None, typer.Option(min=0, help="Most layers to ever run [default: the model's]")
     ] = None,
@@ -748,22 +766,29 @@ def device(
     away_timeout_s: Annotated[
         float, typer.Option(help="How long to wait for a server that is away, seconds.")
     ] = 30.0,
+    job: Annotated[
+        str, typer.Option(help="What is done: the name of an installed job.")
+    ] = "classification",
+    job_settings: Annotated[str, typer.Option(help="Settings of the job, as JSON.")] = "{}",
 ) -> None:
     """Take part in a live market as one device: commit, run layers, get paid.
 
     It decides by itself how many layers are worth their price, from alpha and capacity, which
     it tells nobody.
     """
-    from edgepact.inference.models import embedded, samples
-    from edgepact.market.device import DeviceConfig, run_device
+    from edgepact.credits import in_credits
+    from edgepact.market.device import run_device
+    from edgepact.market.device_config import DeviceConfig
 
     summary = run_device(
         DeviceConfig(
             server_url=server,
             name=name,
-            model_dir=model or embedded(),
-            images=images or samples(),
-            results=results or Path(f"{name}.jsonl"),
+            job=job,
+            model=model,
+            inputs=images,
+            job_settings=_json_object("--job-settings", job_settings),
+            results=results,
             alpha=alpha,
             capacity=capacity,
             A=layer_gmac,
@@ -777,8 +802,8 @@ def device(
             away_timeout_s=away_timeout_s,
         )
     )
-    credits = summary.paid_microcredits / 1_000_000
-    print(f"{name}: {summary.images} images in {summary.rounds} rounds, {credits:.6f} credits")
+    credits = in_credits(summary.paid_microcredits)
+    print(f"{name}: {summary.units} units in {summary.rounds} rounds, {credits:.6f} credits")
 
 
 @app.command()
@@ -968,6 +993,16 @@ def _read_tokens(path: Path | None) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, "", "a file of one-time tokens, one a line", f"{error}") from None
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(option, "", "a JSON object", text)
+    return value
 
 
 def _one_line(error: Exception) -> str:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgepact.credits import in_credits
 from edgepact.market.ledger import Ledger, Payment, RoundRecord
-from edgepact.market.protocol import MICRO
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +62,7 @@ class Statement:
         accounts.add_column("account")
         accounts.add_column("credits", justify="right")
         for account, balance in sorted(self.balances.items()):
-            accounts.add_row(account, f"{balance / MICRO:.6f}")
+            accounts.add_row(account, f"{in_credits(balance):.6f}")
         told = f"The books {verdict}; {_jobs_told(self.jobs)}."
         if not self.payments:
             return [accounts, told, "No payments yet."]
@@ -72,7 +72,7 @@ class Statement:
         for name in devices:
             rounds.add_column(name, justify="right")
         for number, paid in sorted(self.paid_by_round().items()):
-            rounds.add_row(str(number), *(f"{paid.get(n, 0) / MICRO:.6f}" for n in devices))
+            rounds.add_row(str(number), *(f"{in_credits(paid.get(n, 0)):.6f}" for n in devices))
         return [accounts, told, rounds]
 
 
