@@ -1,5 +1,6 @@
-# `make demo` and `make test` set everything up on a machine that has Python 3.11 and make.
-PYTHON ?= python3.11
+# `make demo` and `make test` set everything up on a machine that has make and a Python from 3.11
+# to 3.13, of which the newest is taken.
+PYTHON ?= $(firstword $(shell sh scripts/pythons.sh) python3-of-3.11-to-3.13-is-missing)
 VENV := .venv
 FEDERATED := .venv-federated
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-federated lint format bench docs clean
+.PHONY: help demo test test-slow test-full test-federated lint format bench docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,7 +41,10 @@ test: $(VENV)/dev ## set up, then run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/bench ## the tests that train or measure
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow $(ARGS)
+
+test-full: $(VENV)/bench ## the tests that train for minutes each
+	$(BIN)/python -m pytest -n 2 --dist loadscope -m full $(ARGS)
 
 # Flower wants older versions of five packages than constraints.txt pins, so it has an environment
 # of its own: 130 s and 360 MB more than `dev`.
@@ -52,7 +56,8 @@ $(FEDERATED)/dev: pyproject.toml constraints-federated.txt
 	touch $@
 
 test-federated: $(FEDERATED)/dev ## federated training over Flower: simulation and deployment
-	$(FEDERATED)/bin/python -m pytest -m 'slow or not slow' tests/training/federated $(ARGS)
+	$(FEDERATED)/bin/python -m pytest -m 'slow or not slow' tests/training/federated \
+		tests/live/test_scenarios.py $(ARGS)
 
 lint: $(VENV)/dev ## style, imports, types
 	$(BIN)/ruff check .

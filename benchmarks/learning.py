@@ -33,8 +33,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from edgepact.fleet import FleetPrior
-from edgepact.mechanisms.stackelberg.optimum import equilibrium, outcome
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.problem import flat_observation
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
@@ -116,9 +116,7 @@ class Watch:
     def __init__(self, problem: RepeatedPricing) -> None:
         self.game = Pricing(problem, LANES)
         game = problem.game(jax.tree.map(lambda column: np.asarray(column, float), problem.fleets))
-        self.best = float(equilibrium(game).server_utility)
-        prices = np.linspace(problem.price.low, problem.price.high, 4001)
-        self.random = float(np.mean(outcome(game, prices).server_utility))
+        self.range = range_of(game)
         self.points: list[tuple[int, float, float]] = []
         self.excluded = 0.0
         self.start()
@@ -139,7 +137,7 @@ class Watch:
         seconds = time.process_time() - self.started - self.excluded
         with self.standing_still():
             utility = self.game.play(np.asarray(act(self.game.seen))).mean()
-            share = (float(utility) - self.random) / (self.best - self.random)
+            share = float(self.range.share(float(utility)))
         self.points.append((rounds, seconds, share))
 
     def result(self, preparation_s: float) -> dict[str, float | None]:

@@ -1,60 +1,12 @@
-"""Devices as arrays: tables read, priors drawn, actions mapped."""
-
-from decimal import Decimal
-from pathlib import Path
+"""Devices as arrays: priors drawn, actions mapped."""
 
 import jax
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepact.errors import InputError
-from edgepact.fleet import COLUMNS, Fleet, FleetPrior, Interval, checked_fleet, read_fleet
-
-
-def test_columns_may_come_in_any_order(tmp_path: Path) -> None:
-    path = tmp_path / "fleet.csv"
-    path.write_text("B,A,name,capacity,alpha\n0.5,1,cam,7,2e0\n")
-    fleet, names = read_fleet(path)
-    assert [getattr(fleet, name).tolist() for name in COLUMNS] == [[2.0], [7.0], [1.0], [0.5]]
-    assert names == ["cam"]
-
-
-def test_names_are_words_even_if_they_look_like_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "fleet.csv"
-    path.write_text("name,alpha,capacity,A,B\n007,1,2,1,0\n7,1,2,1,0\n1e3,1,2,1,0\nnan,1,2,1,0\n")
-    assert read_fleet(path)[1] == ["007", "7", "1e3", "nan"]
-
-
-@pytest.mark.parametrize(
-    "alpha",
-    [
-        pa.array([1, 2], pa.int16()),
-        pa.array([1.0, 2.0], pa.float32()),
-        pa.array([np.float16(1.0), np.float16(2.0)], pa.float16()),
-        pa.array([Decimal("1.00"), Decimal("2.00")]),
-    ],
-)
-def test_numbers_of_every_kind_become_float64(tmp_path: Path, alpha: pa.Array) -> None:
-    columns = {"alpha": alpha, "capacity": [2.0, 2.0], "A": [1.0, 1.0], "B": [0.0, 0.0]}
-    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "fleet.parquet")
-    fleet, names = read_fleet(tmp_path / "fleet.parquet")
-    assert fleet.alpha.tolist() == [1.0, 2.0]
-    assert fleet.alpha.dtype == np.float64
-    assert names is None
-
-
-def test_a_word_far_down_a_long_table_is_found(tmp_path: Path) -> None:
-    # pyarrow reads in blocks and guesses types from the first.
-    rows = ["1.000000000000000,2.000000000000000,1.000000000000000,0"] * 30_000
-    rows[29_000] = "1,2,one,0"
-    path = tmp_path / "fleet.csv"
-    path.write_text("alpha,capacity,A,B\n" + "\n".join(rows) + "\n")
-    with pytest.raises(InputError, match=r"device\[29001\]\.A: expected a number, found 'one'"):
-        read_fleet(path)
+from edgepact.fleet import Fleet, FleetPrior, Interval, checked_fleet
 
 
 def test_a_device_without_capacity_is_possible() -> None:

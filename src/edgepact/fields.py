@@ -12,7 +12,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -247,16 +247,44 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, it is too large, or it is not TOML.
     """
-    if not file_exists(path):
-        raise InputError(path, "", "a TOML file", "none there")
+    expect_file(path, "a TOML file")
     if path.stat().st_size > FILE_BYTES_MAX:
         raise InputError(path, "", f"at most {FILE_BYTES_MAX} bytes", path.stat().st_size)
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    # ValueError: not TOML, not UTF-8, or a number of too many digits.
+        content = path.read_bytes()
+        if other := foreign(content):
+            raise InputError(path, "", "TOML in UTF-8", other)
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"a byte of another encoding (0x{content[error.start]:02x}, line {line})"
+        raise InputError(path, "", "TOML in UTF-8", found) from None
+    # ValueError: not TOML, or a number of too many digits.
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(path, "", "TOML", f"{error}") from None
+
+
+FOREIGN = (
+    (b"\x1f\x8b", "a compressed file (gzip): unpack it"),
+    (b"BZh", "a compressed file (bzip2): unpack it"),
+    (b"\xfd7zXZ\x00", "a compressed file (xz): unpack it"),
+    (b"\x28\xb5\x2f\xfd", "a compressed file (zstd): unpack it"),
+    (b"PK\x03\x04", "an archive or a spreadsheet: save it as text"),
+    (b"PAR1", "a Parquet file"),
+    (b"\xff\xfe", "a byte order mark of UTF-16: save it as UTF-8"),
+    (b"\xfe\xff", "a byte order mark of UTF-16: save it as UTF-8"),
+)
+"""First bytes of files that are no text in UTF-8, and what to say of them."""
+
+
+def foreign(content: bytes) -> str | None:
+    """What a file is that should have been text in UTF-8 and begins as another kind does."""
+    for start, kind in FOREIGN:
+        if content.startswith(start):
+            return kind
+    if b"\0" in content[:100]:
+        return "bytes that are 0 (UTF-16, or no text): save it as UTF-8"
+    return None
 
 
 FRAMEWORK = ("efficiency", "solver", "job")
@@ -269,7 +297,12 @@ def load_terms(path: Path) -> dict[str, Any]:
     Raises:
         InputError: as `load`.
     """
-    return {name: value for name, value in load(path).items() if name not in FRAMEWORK}
+    return terms_in(load(path))
+
+
+def terms_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a document says of its mechanism, without the tables of `FRAMEWORK`."""
+    return {name: value for name, value in document.items() if name not in FRAMEWORK}
 
 
 class Table:
@@ -279,9 +312,11 @@ class Table:
         self._source, self._path = source, path
         self._values = dict(check_table(source, path, values))
         self._known: list[str] = []
+        self._read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
-        """Whether the table says something of a field."""
+        """Whether the table says something of a field, which it may from now on."""
+        self._known.append(name)
         return name in self._values
 
     def number(
@@ -291,10 +326,13 @@ class Table:
         *,
         above: float | None = None,
         least: float | None = None,
+        most: float | None = None,
     ) -> float:
-        """A finite number, larger than `above` or at least `least`, of a reasonable size."""
-        value = self._take(name, "a finite number" + _range(above, least, None), default)
-        return check_number(self._source, self._field(name), value, above=above, least=least)
+        """A finite number, larger than `above`, within `least` and `most`, of a reasonable size."""
+        value = self._take(name, "a finite number" + _range(above, least, most), default)
+        return check_number(
+            self._source, self._field(name), value, above=above, least=least, most=most
+        )
 
     def whole(self, name: str, default: int | None = None, *, least: int, most: int) -> int:
         """A whole number in a range."""
@@ -316,6 +354,26 @@ class Table:
         value = self._take(name, "a line of text", default)
         return check_text(self._source, self._field(name), value)
 
+    def interval(
+        self,
+        low: str,
+        high: str,
+        *,
+        low_default: float | None = None,
+        least: float,
+        strict: bool = False,
+    ) -> tuple[float, float]:
+        """Two numbers of at least `least`, the first no larger than the second, or smaller."""
+        if low_default is not None and low not in self:
+            bound = {"above" if strict else "least": low_default}
+            return low_default, self.number(high, **bound)
+        first, second = self.number(low, least=least), self.number(high, least=least)
+        if second < first or (strict and second == first):
+            expected = f"a number {'above' if strict else 'of at least'} {self._field(low)}"
+            found = f"{shown(second)} beside {self._field(low)} = {shown(first)}"
+            raise InputError(self._source, self._field(high), expected, found)
+        return first, second
+
     def is_infinite(self, name: str) -> bool:
         """Whether a field is infinity, which `number` refuses; if so, it counts as read."""
         if self._values.get(name) != math.inf:
@@ -329,21 +387,28 @@ class Table:
 
     def close(self) -> None:
         """Raises if the table holds a field that nobody read."""
+        known = list(dict.fromkeys(self._known))
         for name in self._values:
-            raise InputError(
-                self._source, self._field(name), f"one of {', '.join(self._known)}", "this field"
-            )
+            meant = nearest(name, [each for each in known if each not in self._read])
+            found = "this field" + (f"; did you mean `{meant}`?" if meant else "")
+            raise InputError(self._source, self._field(name), f"one of {', '.join(known)}", found)
 
     def _take(self, name: str, expected: str, default: Any = None) -> Any:
         self._known.append(name)
         if name in self._values:
+            self._read.add(name)
             return self._values.pop(name)
         if default is None:
-            raise InputError(self._source, self._field(name), expected, "nothing")
+            slip = nearest(name, self._values)
+            hint = f", but {shown(slip)}; did you mean `{name}`?" if slip else ""
+            raise InputError(self._source, self._field(name), expected, f"nothing{hint}")
         return default
 
     def _field(self, name: str) -> str:
-        return f"{self._path}.{name}" if self._path else name
+        # A key that could be overlooked, such as an empty one, is quoted as TOML wants it.
+        bare = re.fullmatch(r"[\w-]+", name) is not None
+        key = name if bare else shown(name)
+        return f"{self._path}.{key}" if self._path else key
 
 
 def file_exists(path: Path) -> bool:
@@ -354,6 +419,20 @@ def file_exists(path: Path) -> bool:
         return False
 
 
+def expect_file(path: Path, expected: str) -> None:
+    """Expects a file at a path.
+
+    Raises:
+        InputError: there is none, or a folder.
+    """
+    if not file_exists(path):
+        try:
+            found = "a folder" if path.is_dir() else "none there"
+        except (OSError, ValueError):
+            found = "none there"
+        raise InputError(path, "", expected, found)
+
+
 def table_file(path: Path, field: str, name: str) -> Path:
     """A table that a file names, relative to itself.
 
@@ -361,8 +440,11 @@ def table_file(path: Path, field: str, name: str) -> Path:
         InputError: there is none.
     """
     file = path.parent / name
-    if not file_exists(file):
-        raise InputError(path, field, "a file that exists", f"no file {shown(str(file))}")
+    try:
+        expect_file(file, "a file that exists")
+    except InputError as error:
+        found = f"no file {shown(str(file))}" if error.found == "none there" else "a folder"
+        raise InputError(path, field, error.expected, found) from None
     return file
 
 

@@ -165,7 +165,7 @@ def from_arguments(
         value = _read(source, flag, rest.pop(0), each)
         many = each.type is tuple
         values[each.name] = (*values.get(each.name, ()), value) if many else value
-    return cls(**_from_environment(cls, environ), **values)
+    return cls(**from_environment(cls, environ), **values)
 
 
 def from_table(cls: type[_T], source: object, table: Mapping[str, Any]) -> _T:
@@ -188,13 +188,28 @@ def from_table(cls: type[_T], source: object, table: Mapping[str, Any]) -> _T:
     return cls(**values)
 
 
-def _from_environment(cls: type, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The secrets that environment variables state."""
+def from_environment(cls: type, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The secrets that environment variables state, by field."""
     return {
         each.name: tuple(environ[each.env].split()) if each.type is tuple else environ[each.env]
         for each in settings_of(cls)
         if each.secret and environ.get(each.env)
     }
+
+
+def as_object(source: object, place: str, text: str) -> dict[str, Any]:
+    """A JSON object as a command line spells it.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(source, place, "a JSON object", shown(text))
+    return value
 
 
 def _plain(hint: Any) -> tuple[type, bool]:
@@ -220,10 +235,7 @@ def _read(source: object, place: str, text: str, each: Setting) -> Any:
         return text
     try:
         if each.type is dict:
-            value = json.loads(text)
-            if not isinstance(value, dict):
-                raise ValueError
-            return value
+            return as_object(source, place, text)
         return each.type(text)
     except (ValueError, RecursionError):
         raise InputError(source, place, _expected(each), shown(text)) from None

@@ -15,7 +15,7 @@ from edgepact.files.scenario import Training, read_scenario
 from edgepact.live.steps import run_scenario
 from edgepact.live.steps.training import _earned, best_price, train_config
 from edgepact.mechanisms.contract.quality import CostForm
-from edgepact.solvers.search.rivals import GoldenSection
+from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.training.federated.engagement import MICRO
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated

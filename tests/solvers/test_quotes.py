@@ -9,29 +9,28 @@ import pytest
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.score import LEAST_SHARE, range_of
+from edgepact.solvers.by_name import quoter as named
+from edgepact.solvers.by_name import quoters
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import (
-    LEAST_SHARE,
     REFERENCE,
     Known,
     Quoter,
+    ask,
     best_so_far,
     meet,
     play,
     profits,
-    range_of,
     reference_fleets,
     regret,
-    shares_of,
 )
-from edgepact.solvers.search.rivals import (
-    CMAES,
-    GaussianProcess,
-    GoldenSection,
-    GridSearch,
-    RandomQuotes,
-)
+from edgepact.solvers.search.cma_es import CMAES
+from edgepact.solvers.search.gaussian_process import GaussianProcess
+from edgepact.solvers.search.golden_section import GoldenSection
+from edgepact.solvers.search.grid import GridSearch
+from edgepact.solvers.search.random_quotes import RandomQuotes
 
 QUOTERS: list[Quoter] = [
     RandomQuotes(),
@@ -52,9 +51,12 @@ class Fixed:
     """Posts what it was given, round after round."""
 
     knows_form: ClassVar[bool] = False
+    knows_absence: ClassVar[bool] = False
     posted: tuple[float, ...]
 
-    def quote(self, seed: int, known: Known, prices: Any, layers: Any) -> float:
+    def quote(
+        self, seed: int, known: Known, prices: Any, layers: Any, present: Any = None
+    ) -> float:
         return self.posted[len(prices)]
 
 
@@ -79,12 +81,9 @@ class TestShares:
         deviation = shares.std(axis=1) / np.sqrt(shares.shape[1])
         assert np.all(np.abs(shares.mean(axis=1)) < 4 * deviation)
 
-    def test_shares_are_what_the_issue_defines(self) -> None:
+    def test_shares_are_of_the_range(self) -> None:
         (game,) = reference_fleets(2, 1, integer=False)
         zero, best = range_of(game)
-        prices = 0.05 * 60 ** np.random.default_rng(0).uniform(size=20_000)
-        utility = outcome(game, prices).server_utility
-        assert zero == pytest.approx(utility.mean(), abs=5 * utility.std() / np.sqrt(20_000))
         (share,) = play(Fixed(posted=(0.3,)), [game], rounds=1, seed=0)[0]
         assert share == pytest.approx((outcome(game, 0.3).server_utility - zero) / (best - zero))
 
@@ -248,7 +247,7 @@ class TestMeeting:
         assert np.array_equal(met.layers, expected.layers)
         assert np.array_equal(met.server_utility, expected.server_utility)
         shares = play(GoldenSection(), [game], rounds=5, seed=0)
-        assert shares[0] == pytest.approx(shares_of(game, met.server_utility), abs=1e-12)
+        assert shares[0] == pytest.approx(range_of(game).share(met.server_utility), abs=1e-12)
 
     def test_other_answers_are_what_is_seen_and_paid(self) -> None:
         (game,) = reference_fleets(4, 1, integer=True)
@@ -260,3 +259,61 @@ class TestMeeting:
         met = meet(GoldenSection(), game, known, rounds=4, seed=0, answer=silent)
         assert not met.layers.any()
         assert np.all(np.diff(met.price) > 0), "nobody sells: the search goes up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """Keeps what it was shown."""
+
+    knows_form: ClassVar[bool] = False
+    knows_absence: ClassVar[bool] = False
+    shown: list[Any]
+
+    def quote(
+        self, seed: int, known: Known, prices: Any, layers: Any, present: Any = None
+    ) -> float:
+        self.shown.append((prices.tolist(), layers.tolist(), present))
+        return 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldOfAbsence(Told):
+    knows_absence: ClassVar[bool] = True
+
+
+class TestAsking:
+    """One way to ask for a price where devices were away; every part of the program uses it."""
+
+    prices = np.array([0.3, 0.4, 0.5])
+    layers = np.array([[2.0, 9.0], [9.0, 9.0], [3.0, 7.0]])
+    present = np.array([[True, False], [False, False], [True, True]])
+    means = np.array([4.4, 3.0, 5.0])
+
+    def shown_to(self, kind: type[Told], *, integer: bool) -> Any:
+        known = Known(
+            saving=1.0, layers_max=12, price_min=0.05, price_max=3.0, devices=2, integer=integer
+        )
+        quoter = kind(shown=[])
+        ask(quoter, 0, known, self.prices, self.layers, self.present, self.means)
+        return quoter.shown[0]
+
+    def test_who_knows_absence_is_told_and_spared_rounds_without_anybody(self) -> None:
+        prices, layers, present = self.shown_to(ToldOfAbsence, integer=True)
+        assert prices == [0.3, 0.5]
+        assert layers == [[2.0, 0.0], [3.0, 7.0]]
+        assert present.tolist() == [[True, False], [True, True]]
+
+    @both_kinds
+    def test_others_see_the_mean_of_those_who_were_there(self, integer: bool) -> None:
+        prices, layers, present = self.shown_to(Told, integer=integer)
+        mean = 4.0 if integer else 4.4
+        assert prices == [0.3, 0.4, 0.5]
+        assert layers == [[2.0, mean], [3.0, 3.0], [3.0, 7.0]]
+        assert present is None
+
+
+def test_every_method_declares_what_it_knows() -> None:
+    for quoter in [*QUOTERS, *(named(name) for name in quoters())]:
+        assert isinstance(quoter, Quoter)
+        assert isinstance(quoter.knows_form, bool)
+        assert isinstance(quoter.knows_absence, bool)

@@ -13,9 +13,10 @@ import pytest
 from edgepact.mechanisms.stackelberg.dynamics import Dynamics
 from edgepact.mechanisms.stackelberg.optimum import best_response, equilibrium
 from edgepact.solvers.quotes import Known, Quoter, play
-from edgepact.solvers.search.rivals import GoldenSection, RandomQuotes
+from edgepact.solvers.search.golden_section import GoldenSection
+from edgepact.solvers.search.random_quotes import RandomQuotes
 from edgepact.studies import STUDIES
-from edgepact.studies.changing import Episode, draw_episode, filled, play_changing
+from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.dynamics import EVERYTHING, Config, by_episode, by_round, kinds
 from edgepact.studies.methods import in_context
 
@@ -34,6 +35,7 @@ class Recorder:
     """Posts one price or another, and keeps what it was shown."""
 
     knows_form: ClassVar[bool] = False
+    knows_absence: ClassVar[bool] = False
     shown: list[dict[str, Any]] = field(default_factory=list)
 
     def quote(
@@ -50,7 +52,7 @@ class Recorder:
 
 @dataclass(frozen=True)
 class ToldOfAbsence(Recorder):
-    takes_absence: ClassVar[bool] = True
+    knows_absence: ClassVar[bool] = True
 
 
 class TestEpisodes:
@@ -90,7 +92,7 @@ class TestEpisodes:
         assert len({round(each, 6) for each in best}) > 10
         for scene, utility in zip(scenes, best, strict=True):
             assert scene.share(utility) == pytest.approx(1.0)
-            assert scene.share(scene.zero) == pytest.approx(0.0)
+            assert scene.share(scene.range.zero) == pytest.approx(0.0)
 
     @pytest.mark.parametrize("name", list(kinds(Config())))
     def test_no_quote_is_worth_more_than_everything(self, name: str) -> None:
@@ -166,17 +168,9 @@ class TestSight:
                 assert len(set(row[gone])) <= 1
         assert checked > 50
 
-    def test_filling_in(self) -> None:
-        layers = np.array([[2.0, 0.0], [3.0, 7.0]])
-        present = np.array([[True, False], [True, True]])
-        means = np.array([4.4, 5.0])
-        whole = filled(layers, present, means, integer=True)
-        assert whole.tolist() == [[2.0, 4.0], [3.0, 7.0]]
-        assert filled(layers, present, means, integer=False)[0, 1] == 4.4
-
     def test_the_gdm_in_context_is_told_of_absence(self) -> None:
         quoter: Quoter = in_context()
-        assert getattr(type(quoter), "takes_absence", False)
+        assert quoter.knows_absence
         met = play_changing(quoter, episode(CHURN, rounds=10))
         assert np.nanmean(met.quoted) > 0.7
 

@@ -11,11 +11,12 @@ from edgepact.fields import (
     Table,
     check_column,
     checked_names,
-    load_terms,
+    load,
     shown,
     table_file,
+    terms_in,
 )
-from edgepact.fleet import DEVICES_MAX, read_columns
+from edgepact.files.columns import ROWS_MAX, read_columns
 from edgepact.mechanisms.auction.prior import (
     PARTS_MAX,
     SEGMENTS_MAX,
@@ -45,7 +46,7 @@ from edgepact.mechanisms.auction.scoring import (
     second_score,
 )
 
-BIDS_MAX = DEVICES_MAX
+BIDS_MAX = ROWS_MAX
 """Most bids of a file."""
 
 QUALITIES_MAX = 100
@@ -79,7 +80,20 @@ def read_auction(path: Path) -> AuctionFile:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return auction_of(path, load(path))
+
+
+def auction_of(path: Path, document: dict[str, Any]) -> AuctionFile:
+    """What a document with `mechanism = "auction"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("auction",))
     rule = table.choice("rule", RULES)
@@ -104,8 +118,8 @@ def _terms(path: Path, table: Table, document: dict[str, Any], rule: str) -> dic
         terms["budget"] = table.number("budget", least=0.0)
     elif rule == "reserve":
         terms["units"] = table.whole("units", least=1, most=BIDS_MAX)
-        terms["unit_cost"] = table.number("unit_cost", least=0.0) if "unit_cost" in document else 0
-    elif other is None or other not in document:
+        terms["unit_cost"] = table.number("unit_cost", least=0.0) if "unit_cost" in table else 0
+    elif other is None or other not in table:
         terms["winners_max"] = table.whole("winners_max", least=1, most=BIDS_MAX)
     else:
         if "winners_max" in document:
@@ -190,8 +204,7 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
             weights = _numbers(path, f"{field}.weights", listed, PARTS_MAX)
             prior = Mixture(parts=read, weights=weights)
         else:
-            low = table.number("low", least=0.0)
-            high = table.number("high", above=low)
+            low, high = table.interval("low", "high", least=0.0, strict=True)
             prior = uniform(low, high)
             if form == "exponential":
                 rate = table.number("rate", above=0.0)
@@ -209,7 +222,7 @@ def _prior(path: Path, field: str, values: Any, depth: int = 0) -> Prior:
 def _score(path: Path, values: Any) -> Score:
     table = Table(path, "score", values)
     form = table.choice("form", SCORE_FORMS, "sum")
-    scale = table.number("scale", above=0.0) if "scale" in values else 1.0
+    scale = table.number("scale", above=0.0) if "scale" in table else 1.0
     weights = _numbers(path, "score.weights", table.raw("weights", "a list"), QUALITIES_MAX)
     table.close()
     try:

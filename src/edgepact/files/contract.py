@@ -4,14 +4,15 @@ A type with one cost makes a `Contract`. Where types state several, `cost = [a, 
 form add up, and only unlike forms make a `WideContract`.
 """
 
-import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, file_exists, load_terms, shown
+from edgepact.fields import Table, check_column, file_exists, load, shown, terms_in
+from edgepact.files.columns import read_columns
 from edgepact.mechanisms.contract.lottery import TYPES_MAX as WIDE_TYPES_MAX
 from edgepact.mechanisms.contract.lottery import WideContract
 from edgepact.mechanisms.contract.optimum import PROBABILITY_SLACK, Contract
@@ -50,17 +51,31 @@ def read_contract(path: Path) -> Contract | WideContract:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return contract_of(path, load(path))
+
+
+def contract_of(path: Path, document: Mapping[str, Any]) -> Contract | WideContract:
+    """What a document with `mechanism = "contract"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("contract",))
-    quality_min = table.number("quality_min", least=0.0) if "quality_min" in document else 0.0
-    quality_max = table.number("quality_max", above=quality_min)
+    quality_min, quality_max = table.interval(
+        "quality_min", "quality_max", low_default=0.0, least=0.0, strict=True
+    )
     value = _value(path, table.raw("value", "a table such as { form = 'log1p', scale = 10.0 }"))
     forms = _forms(path, table.raw("cost", "a table such as { form = 'linear' }"))
-    budget = table.number("budget", least=0.0) if "budget" in document else None
-    devices = table.whole("devices", least=1, most=DEVICES_MAX) if "devices" in document else 1
+    budget = table.number("budget", least=0.0) if "budget" in table else None
+    devices = table.whole("devices", least=1, most=DEVICES_MAX) if "devices" in table else 1
     fixed = 0.0
-    if "participation_cost" in document:
+    if "participation_cost" in table:
         fixed = table.number("participation_cost", least=0.0)
     types = table.raw("type", "one or more [[type]] tables")
     psi, probability, scale = _types(path, types, len(forms))
@@ -113,7 +128,7 @@ def _value(path: Path, values: Any) -> Value:
     scale = table.number("scale", above=0.0)
     value: Value = Linear(scale=scale) if form == "linear" else Log1p(scale=scale)
     if form == "saturating":
-        rate = table.number("rate", above=0.0) if "rate" in values else 1.0
+        rate = table.number("rate", above=0.0) if "rate" in table else 1.0
         value = Saturating(scale=scale, rate=rate)
     table.close()
     return value
@@ -139,44 +154,17 @@ def _measured_value(path: Path, table: Table) -> Value:
 
 
 def read_measurements(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a CSV of measured accuracies with the columns `MEASUREMENTS`; others are ignored.
+    """Reads a table of measured accuracies with the columns `MEASUREMENTS`; others are ignored.
 
     Raises:
-        InputError: the file is no such CSV, or a cell is not a finite number, or negative.
+        InputError: the file is no such table, or a cell is not a finite number, or negative.
     """
     if path.stat().st_size > MEASUREMENTS_BYTES_MAX:
         raise InputError(path, "", f"at most {MEASUREMENTS_BYTES_MAX} bytes", path.stat().st_size)
-    points: list[tuple[float, float]] = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            for name in MEASUREMENTS:
-                if name not in (rows.fieldnames or ()):
-                    expected = f"the columns {', '.join(MEASUREMENTS)}"
-                    raise InputError(path, "", expected, f"no column {name}")
-            for at, row in enumerate(rows, start=1):
-                if at > POINTS_MAX:
-                    raise InputError(path, "", f"at most {POINTS_MAX} rows", "more")
-                rate, accuracy = (_cell(path, at, name, row[name]) for name in MEASUREMENTS)
-                points.append((rate, accuracy))
-    except (csv.Error, OSError, UnicodeDecodeError) as error:
-        raise InputError(path, "", "a readable CSV file", f"{error}") from None
-    if not points:
-        raise InputError(path, "", "rows of measurements", "none")
-    rate_column, accuracy_column = np.array(points).T
-    return rate_column, accuracy_column
-
-
-def _cell(path: Path, at: int, name: str, cell: str | None) -> float:
-    expected = "a number of at least 0"
-    try:
-        number = float(cell or "")
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number <= 1e300:
-        found = "nothing" if cell is None else shown(cell)
-        raise InputError(path, f"row[{at}].{name}", expected, found)
-    return number
+    columns, _ = read_columns(path, MEASUREMENTS, row="row", rows_max=POINTS_MAX, tells=False)
+    for name in MEASUREMENTS:
+        check_column(path, "row", name, columns[name], strict=False)
+    return columns["rate"], columns["accuracy"]
 
 
 def _types(path: Path, entries: Any, parts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -189,7 +177,7 @@ def _types(path: Path, entries: Any, parts: int) -> tuple[np.ndarray, np.ndarray
         row = Table(path, f"type[{at}]", entry)
         costs.append(_costs(path, row, f"type[{at}].cost", parts))
         probability = row.number("probability", above=0.0)
-        scale = row.number("value_scale", above=0.0) if "value_scale" in entry else 1.0
+        scale = row.number("value_scale", above=0.0) if "value_scale" in row else 1.0
         row.close()
         rows.append((probability, scale))
     probability_k, scale_k = np.array(rows).T

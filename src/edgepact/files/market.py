@@ -7,14 +7,10 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, checked_names, load_terms, shown, table_file
-from edgepact.fleet import (
-    COLUMNS,
-    DEVICES_MAX,
-    Fleet,
-    checked_fleet,
-    read_fleet,
-)
+from edgepact.fields import Table, checked_names, load, shown, table_file, terms_in
+from edgepact.files.columns import ROWS_MAX
+from edgepact.files.fleet import read_fleet
+from edgepact.fleet import COLUMNS, Fleet, checked_fleet
 from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
@@ -46,7 +42,20 @@ def read_market(path: Path) -> Market:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return market_of(path, load(path))
+
+
+def market_of(path: Path, document: dict[str, Any]) -> Market:
+    """What a document with `mechanism = "stackelberg"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("stackelberg",))
     layers = table.choice("layers", ("integer", "continuous"), "integer")
@@ -56,8 +65,7 @@ def read_market(path: Path) -> Market:
     revenue = server.number("revenue")
     beta = server.number("beta", least=0.0)
     layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
-    price_min = server.number("price_min", least=0.0)
-    price_max = server.number("price_max", least=price_min)
+    price_min, price_max = server.interval("price_min", "price_max", least=0.0)
     server.close()
     fleet, names = _devices(path, table, document)
     table.close()
@@ -90,7 +98,7 @@ def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet,
 
 
 def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:
-    if not isinstance(entries, list) or not 1 <= len(entries) <= DEVICES_MAX:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= ROWS_MAX:
         raise InputError(path, "device", "one or more [[device]] tables", shown(entries))
     columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
     names = []

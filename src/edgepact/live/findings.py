@@ -27,6 +27,7 @@ from edgepact.mechanisms.stackelberg.optimum import (
     personalised,
     settle,
 )
+from edgepact.mechanisms.stackelberg.score import Range, range_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class Findings:
         profile: of the model on this machine.
         best: the exact equilibrium; `personal` and `first` bound it from above.
         blind: what the best price brings that is chosen from the prior alone.
-        random_utility: the server's mean utility over prices drawn log-uniformly.
+        range: what there is to gain over a random price.
         rounds: as played.
         images: one result an image, the last word on each job.
         devices: in the order of the market.
@@ -150,7 +151,7 @@ class Findings:
     personal: Outcome
     first: Outcome
     blind: Outcome
-    random_utility: float
+    range: Range
     rounds: tuple[PlayedRound, ...]
     images: tuple[tuple[str, ImageResult], ...]
     devices: tuple[DeviceFindings, ...]
@@ -167,8 +168,12 @@ class Findings:
 
     def share(self, utility: float) -> float:
         """Where a utility lies between random pricing (0) and the exact optimum (1)."""
-        reach = float(self.best.server_utility) - self.random_utility
-        return (utility - self.random_utility) / reach
+        return float(self.range.share(utility))
+
+    @property
+    def random_utility(self) -> float:
+        """The server's mean utility of a random price, credits."""
+        return float(self.range.zero)
 
     @property
     def blind_share(self) -> float:
@@ -213,9 +218,8 @@ def find(
     if not results:
         raise MarketError(f"no image was finished; see the logs in {folder}")
     game = market.game
-    random_utility = _random_utility(market)
-    best = equilibrium(game)
-    rounds = _rounds(market, statement, float(best.server_utility), random_utility)
+    best, reach = equilibrium(game), range_of(game)
+    rounds = _rounds(market, statement, reach)
     whole = _whole_predictions(model, images, {result.file for _, result in results})
     labelled = [result for _, result in results if result.label_true is not None]
     costs = profile.costs
@@ -226,7 +230,7 @@ def find(
         personal=personalised(game),
         first=first_best(game),
         blind=outcome(game, prior_price),
-        random_utility=random_utility,
+        range=reach,
         rounds=rounds,
         images=tuple(results),
         devices=tuple(_device(name, results, profile, lost) for name in market.names),
@@ -255,16 +259,7 @@ def _read_results(folder: Path, names: list[str]) -> list[tuple[str, ImageResult
     return [(name, result) for (name, _), result in results.items()]
 
 
-def _random_utility(market: Market) -> float:
-    game = market.game
-    low = max(float(game.price_min), 1e-3 * float(game.price_max))
-    prices = np.geomspace(low, float(game.price_max), 2001)
-    return float(np.mean(outcome(game, prices).server_utility))
-
-
-def _rounds(
-    market: Market, statement: Statement, best: float, random_utility: float
-) -> tuple[PlayedRound, ...]:
+def _rounds(market: Market, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
     rounds = []
     for record in statement.rounds:
         layers = np.array([record.amounts.get(name, 0) for name in market.names], float)
@@ -276,7 +271,7 @@ def _rounds(
                 price=price,
                 layers=record.amounts,
                 utility=utility,
-                share=(utility - random_utility) / (best - random_utility),
+                share=float(reach.share(utility)),
             )
         )
     return tuple(rounds)
@@ -381,7 +376,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             }
             for device in findings.devices
         },
-        "ledger": findings.statement.as_json(),
+        "ledger": findings.statement.to_dict(),
         "paid_as_earned": findings.paid_as_earned,
         "jobs_audited": findings.audited,
         "audit": findings.audit.as_json(),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -18,8 +19,10 @@ from rich.table import Table
 from edgepact.credits import in_credits
 from edgepact.live import charts
 from edgepact.live.findings import Findings, ImageResult, as_json
+from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.provenance import provenance, write_metrics
-from edgepact.solvers.quoters import OPTIMUM
+from edgepact.solvers.by_name import OPTIMUM
+from edgepact.tables import NOBODY_LOSES
 
 CHARTS: dict[str, tuple[Callable[[Findings], Figure], str, str]] = {
     "utility": (
@@ -87,7 +90,7 @@ PRICING = {
         "The diffusion model was trained once, on simulated fleets of many kinds, and met this "
         "fleet for the first time in round 1.",
     ),
-    OPTIMUM: Pricing(
+    OPTIMUM.name: Pricing(
         "A server that was told every private cost",
         "The price is the exact equilibrium, posted from the first round.",
         "Nothing was private here: the price was computed from the devices' own figures.",
@@ -257,8 +260,10 @@ def _audit(findings: Findings) -> str:
     audit = findings.audit
     best, game = findings.best, findings.market.game
     alone = float(game.revenue - sum(game.saving) * game.layers_max)
+    least = float(np.min(gains_over_staying_away(game, best)))
     rows = [
-        ["Nobody loses by taking part", "yes" if audit.individually_rational else "NO"],
+        [NOBODY_LOSES.capitalize(), "yes" if audit.individually_rational else "NO"],
+        ["Least gain of a device over staying away", f"{least:.3f} credits an image"],
         ["Payments stay within what they save", "yes" if audit.budget_balanced else "NO"],
         [
             f"Largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
@@ -291,11 +296,7 @@ def _ledger(findings: Findings) -> str:
         for number, devices in sorted(paid.items())
     ]
     totals = [sum(devices.get(name, 0) for devices in paid.values()) for name in names]
-    rows.append(
-        ["all"]
-        + [f"{in_credits(total):.6f}" for total in totals]
-        + [f"{in_credits(sum(totals)):.6f}"]
-    )
+    rows.append(["all", *(f"{in_credits(total):.6f}" for total in (*totals, sum(totals)))])
     statement = findings.statement
     state = "equal" if statement.balanced else "DO NOT EQUAL"
     jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()))

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
 from edgepact.files.market import Market, read_market
@@ -40,7 +41,7 @@ from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.optimum import Game, bayesian_price, equilibrium
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.progress import progress_bar
-from edgepact.solvers.quoters import OPTIMUM, QUOTERS
+from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.solvers.quotes import Known
 
 DEVICES_MAX = 64
@@ -65,23 +66,23 @@ class RunConfig:
         model: model directory; None takes the embedded CLIP.
         samples: folder of images; None takes the sample set.
         out: folder to write into; must be new or empty.
-        solver: one of `QUOTERS`, or `OPTIMUM`.
+        solver: one of `quoters()`, or `optimum`.
         smoke: measure briefly and play two rounds.
     """
 
-    fleet: Path | None
-    devices: int
-    rounds: int
-    images: int
-    seed: int
-    model: Path | None
-    samples: Path | None
-    out: Path
+    fleet: Path | None = None
+    devices: int = 5
+    rounds: int = 12
+    images: int = 12
+    seed: int = 0
+    model: Path | None = None
+    samples: Path | None = None
+    out: Path = Path("edgepact-run")
     solver: str = "gdm"
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        options = (*QUOTERS, OPTIMUM)
+        options = (*quoters(), OPTIMUM.name)
         if self.solver not in options:
             raise InputError("run", "solver", f"one of {', '.join(options)}", self.solver)
 
@@ -105,17 +106,50 @@ def run_market(
         InputError: an option or file is impossible; nothing was started.
         MarketError: the server could not be started, or all devices were lost.
     """
-    model, images = config.model or embedded(), config.samples or samples()
-    given = _check_inputs(config, model, images)
+    measured, market = measure_market(config)
+    on_market(measured, market)
+    findings, path = play_market(config, measured, market, on_live=on_live)
+    (on_findings or print_summary)(findings)
+    return path
+
+
+def expect_playable(config: RunConfig) -> Market | None:
+    """Refuses what cannot work before anything is written; returns the market of a fleet file.
+
+    Raises:
+        InputError: an option or file is impossible.
+    """
+    return _check_inputs(config, config.model or embedded(), config.samples or samples())
+
+
+def measure_market(config: RunConfig) -> tuple[Profile, Market]:
+    """Measures the model's layers, and reads or draws the market that is played with it.
+
+    Raises:
+        InputError: an option or file is impossible; nothing was started.
+    """
+    given = expect_playable(config)
+    keep_compiled()
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(config.out, "--out", "a folder that can be made", f"{error}") from None
     signal.signal(signal.SIGTERM, _end)
     with progress_bar("Measure the model's layers") as advance:
-        measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
-    market = _market(config, measured, given)
-    on_market(measured, market)
+        repeats = 5 if config.smoke else 30
+        measured = profile(config.model or embedded(), repeats=repeats, progress=advance)
+    return measured, _market(config, measured, given)
+
+
+def play_market(
+    config: RunConfig, measured: Profile, market: Market, *, on_live: Callable[[], None]
+) -> tuple[Findings, Path]:
+    """Plays a market with real processes; returns what came of it, and the path of the report.
+
+    Raises:
+        MarketError: the server could not be started, or all devices were lost.
+    """
+    model, images = config.model or embedded(), config.samples or samples()
     on_live()
     started_s = time.monotonic()
     lost = _play(config, market, model, images)
@@ -130,9 +164,7 @@ def run_market(
         lost=lost,
         live_seconds=time.monotonic() - started_s,
     )
-    path = write_report(config.out, config, findings)
-    (on_findings or print_summary)(findings)
-    return path
+    return findings, write_report(config.out, config, findings)
 
 
 def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
@@ -281,7 +313,7 @@ def _prior_price(config: RunConfig, game: Game) -> float:
 def _quoting(game: Game, solver: str) -> tuple[str, ...]:
     """What the server is told to quote with: what is public in the game, if there is a search."""
     known = Known.of_any(game, source="market")
-    if solver == OPTIMUM:
+    if solver == OPTIMUM.name:
         return ("--price", repr(float(equilibrium(game).price)))
     return (
         *("--solver", solver),

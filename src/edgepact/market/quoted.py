@@ -13,8 +13,7 @@ import numpy as np
 from edgepact.credits import in_credits
 from edgepact.engagement import Answer, Finished, Item, Question, posted, taken
 from edgepact.market.posted import price_in_microcredits
-from edgepact.solvers.in_context.pricing import InContext
-from edgepact.solvers.quotes import Known, Quoter
+from edgepact.solvers.quotes import Known, Quoter, ask
 
 ROUNDS_MAX = 1000
 """Rounds that are remembered."""
@@ -64,12 +63,14 @@ class QuotedPrice:
         names = sorted(self._seen[-1][1]) if self._seen else []
         known = replace(self._known, devices=len(names)) if names else self._known
         shape = (len(self._seen), known.devices)
-        prices = np.array([price for price, _ in self._seen])
-        rows = [[layers.get(name, 0) for name in names] for _, layers in self._seen]
-        answered = np.array(rows, float).reshape(shape)
-        if not isinstance(self._quoter, InContext):
-            # Others take a device that was away for one that sold nothing.
-            return float(self._quoter.quote(self._seed, known, prices, answered))
-        there = [[name in layers for name in names] for _, layers in self._seen]
-        present = np.array(there, bool).reshape(shape)
-        return float(self._quoter.quote(self._seed, known, prices, answered, present))
+        layers = [[each.get(name, 0) for name in names] for _, each in self._seen]
+        present = [[name in each for name in names] for _, each in self._seen]
+        return ask(
+            self._quoter,
+            self._seed,
+            known,
+            np.array([price for price, _ in self._seen]),
+            np.array(layers, float).reshape(shape),
+            np.array(present, bool).reshape(shape),
+            np.array([np.mean(list(each.values())) for _, each in self._seen], float),
+        )

@@ -5,13 +5,8 @@ the next one. This module holds what all of them share, so that a comparison
 compares like with like: what a server knows (`Known`), the rounds it has seen,
 the reference prior of unseen fleets, and the score.
 
-The score of a quote is its *share of the range*,
-
-$$(U - U_{random}) / (U^* - U_{random}),$$
-
-with $U^*$ the exact equilibrium and $U_{random}$ the mean utility of a price drawn
-log-uniformly from what may be posted. 1 is the best a server could do that knew
-everything, 0 is guessing.
+A quote is scored by its *share of the range* (`mechanisms.stackelberg.score`): 1 is the
+best a server could do that knew everything, 0 is guessing.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,21 +14,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium, outcome, settle
+from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
+from edgepact.mechanisms.stackelberg.score import least_price, range_of
 
 SOURCE = "observed rounds"
 """Where bad observations are said to come from."""
-
-RANDOM_PRICES = 1000
-"""Prices over which the utility of a random price is averaged."""
-
-LEAST_SHARE = 0.002
-"""Lowest price quoted where 0 may be posted, as a share of what a layer saves."""
 
 Answer = Callable[[Game, float, np.random.Generator], Float[np.ndarray, " devices"]]
 """How devices answer a price: layers, by a rule that may draw."""
@@ -105,8 +95,8 @@ class Known:
 
         Where 0 may be posted, the lowest price is `LEAST_SHARE` of what a layer saves:
         prices are looked for on scales that 0 has no place on, and it buys next to
-        nothing. Of devices that save the server different amounts per layer the mean
-        counts.
+        nothing (`least_price`). Of devices that save the server different amounts per
+        layer the mean counts.
 
         Args:
             game: devices may differ in A and B.
@@ -120,11 +110,10 @@ class Known:
             raise InputError(source, "server.beta", "a cost of computing above 0", saving)
         if not high > 0:
             raise InputError(source, "server.price_max", "a price above 0", high)
-        low = float(game.price_min)
         return Known(
             saving=saving,
             layers_max=game.layers_max,
-            price_min=low if low > 0 else LEAST_SHARE * min(saving, high),
+            price_min=float(least_price(game)),
             price_max=high,
             devices=len(game.fleet),
             integer=game.integer,
@@ -153,12 +142,16 @@ class Quoter(Protocol):
     knows_form: ClassVar[bool]
     """Whether it must be told how devices decide."""
 
+    knows_absence: ClassVar[bool]
+    """Whether it tells a device that was away from one that sold nothing; see `ask`."""
+
     def quote(
         self,
         seed: int,
         known: Known,
         prices: Float[np.ndarray, " rounds"],
         layers: Float[np.ndarray, "rounds devices"],
+        present: Bool[np.ndarray, "rounds devices"] | None = None,
     ) -> float:
         """The next price, credits per layer.
 
@@ -166,12 +159,49 @@ class Quoter(Protocol):
             seed: of this fleet, the same in every round.
             known: what is public.
             prices: posted so far, the first round first.
-            layers: what the devices answered.
+            layers: what the devices that are here now answered.
+            present: whether they were here then; always if None. Methods that do not
+                know absence look at `layers` only.
 
         Raises:
             InputError: an observation is not a possible one.
         """
         ...
+
+
+def ask(
+    quoter: Quoter,
+    seed: int,
+    known: Known,
+    prices: Float[np.ndarray, " rounds"],
+    layers: Float[np.ndarray, "rounds devices"],
+    present: Bool[np.ndarray, "rounds devices"],
+    means: Float[np.ndarray, " rounds"],
+) -> float:
+    """The next price for a fleet whose devices were not all here in every round.
+
+    A method that knows absence is told of it, and is spared rounds in which nobody took
+    part who is here now. For others the mean answer of a round stands in for those that
+    are missing, which is what a server could do for them; it is no answer of anybody.
+
+    Args:
+        quoter: the method.
+        seed: of this fleet, the same in every round.
+        known: what is public of the devices that are here now.
+        prices: posted so far, the first round first.
+        layers: what those devices answered; where they were away, anything.
+        present: whether they were here then.
+        means: mean answer of all who were there in a round, also of who has left since.
+
+    Raises:
+        InputError: an observation is not a possible one.
+    """
+    if quoter.knows_absence:
+        some = present.any(axis=1)
+        answers = np.where(present, layers, 0.0)[some]
+        return quoter.quote(seed, known, prices[some], answers, present[some])
+    filled = (np.round(means) if known.integer else means)[:, None]
+    return quoter.quote(seed, known, prices.copy(), np.where(present, layers, filled))
 
 
 def profits(
@@ -273,7 +303,7 @@ def play(
     for index, game in enumerate(games):
         known = Known.of(game, form=quoter.knows_form)
         met = meet(quoter, game, known, rounds=rounds, seed=seed_of(seed, index))
-        shares[index] = shares_of(game, met.server_utility)
+        shares[index] = range_of(game).share(met.server_utility)
         if on_fleet:
             on_fleet(index + 1, len(games))
     return shares
@@ -282,29 +312,6 @@ def play(
 def seed_of(seed: int, index: int) -> int:
     """The seed of one fleet of many."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-
-
-def shares_of(
-    game: Game, utility: Float[np.ndarray, " rounds"], *, price_min: float | None = None
-) -> Float[np.ndarray, " rounds"]:
-    """Shares of the range that the server's utilities are; see `range_of`."""
-    zero, best = range_of(game, price_min=price_min)
-    # Where every price is as good as the best there is nothing to miss.
-    return (utility - zero) / (best - zero) if best > zero else np.ones_like(utility)
-
-
-def range_of(game: Game, *, price_min: float | None = None) -> tuple[float, float]:
-    """Mean utility of a random price and utility of the best one: 0 and 1 of the score.
-
-    Args:
-        game: the game.
-        price_min: lowest random price, above 0; the game's own if None.
-    """
-    low = game.price_min if price_min is None else price_min
-    cells = (np.arange(RANDOM_PRICES) + 0.5) / RANDOM_PRICES
-    prices = low * (game.price_max / low) ** cells
-    zero = float(np.mean(outcome(game, prices).server_utility))
-    return zero, float(equilibrium(game).server_utility)
 
 
 def best_so_far(

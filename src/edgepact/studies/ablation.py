@@ -1,7 +1,7 @@
 """What each part of the GDM is worth: steps, schedules, sampling, modes and seeds.
 
 One setting at a time is changed from those of figure 4, on the same fleet, over the same
-rounds of play. Every variant is scored by the share of the range between a uniform price
+rounds of play. Every variant is scored by the share of the range between a random price
 and the exact optimum that it ends with, seed by seed, and by the epochs it needs to stay
 above the mark.
 
@@ -22,15 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.fleet import FleetPrior, Interval
-from edgepact.mechanisms.stackelberg.optimum import outcome
+from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import STEPS_MAX, Diffusion
 from edgepact.solvers.learners.training import train
-from edgepact.studies.fig4 import stays_above
+from edgepact.studies.fig4 import exact_game, stays_above
 
 BASE = "as in figure 4"
 COLOURS = {
@@ -124,24 +124,22 @@ def config_for(smoke: bool) -> Config:
     return Config(seeds=2, seeds_base=3, epochs=4) if smoke else Config()
 
 
-def game_of(config: Config) -> RepeatedPricing:
+def problem_of(config: Config) -> RepeatedPricing:
     """The game of figure 4."""
     fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
     return RepeatedPricing(fleet, price=Interval(0.05, 3.0))
 
 
-def range_of(problem: RepeatedPricing) -> tuple[float, float]:
-    """Mean utility of a uniform price, and the exact optimum."""
-    state = problem.reset(jax.random.key(0))
-    prices = jnp.linspace(problem.price.low, problem.price.high, 4001)
-    utilities = outcome(problem.game(state.fleet), prices).server_utility
-    return float(jnp.mean(utilities)), float(problem.optimum(state).leader)
+def range_to_gain(problem: RepeatedPricing) -> Range:
+    """What there is to gain from the fleet of the game, exactly."""
+    assert isinstance(problem.fleets, Fleet)
+    return range_of(exact_game(problem, problem.fleets))
 
 
 def learn(config: Config, chosen: dict[str, Variant]) -> dict[str, Result]:
     """Trains every variant on the same fleet."""
-    problem = game_of(config)
-    low, best = range_of(problem)
+    problem = problem_of(config)
+    reach = range_to_gain(problem)
     results = {}
     for name, variant in chosen.items():
         # The article's reward is a matter of the game that is played, and of no other variant.
@@ -163,15 +161,15 @@ def learn(config: Config, chosen: dict[str, Variant]) -> dict[str, Result]:
                 on_epochs=on_epochs,
             )
             spent = time.process_time() - started
-        share = (np.asarray(training.utility) - low) / (best - low)
+        share = np.asarray(reach.share(np.asarray(training.utility)))
         results[name] = Result(variant.changed, share, spent)
     return results
 
 
 def over_a_horizon(config: Config) -> dict[str, Horizon]:
     """The article's reward summed over an episode: the best price for ever, and a cycle."""
-    problem = replace(game_of(config), reward="binary")
-    low, best = range_of(problem)
+    problem = replace(problem_of(config), reward="binary")
+    reach = range_to_gain(problem)
     start = problem.reset(jax.random.key(0))
     optimal = float(problem.best_action(start)[0])
     ways = {
@@ -186,7 +184,7 @@ def over_a_horizon(config: Config) -> dict[str, Horizon]:
             state, payoff = problem.step(key, state, jnp.asarray([action]))
             rewards.append(float(payoff.reward))
             utilities.append(float(payoff.leader))
-        share = (float(np.mean(utilities)) - low) / (best - low)
+        share = float(reach.share(float(np.mean(utilities))))
         found[name] = Horizon(float(np.mean(rewards)), share)
     return found
 
@@ -288,7 +286,7 @@ def page(results: dict[str, Result], horizon: dict[str, Horizon], config: Config
     return [
         f"One fleet of five devices, {config.seeds} seeds a variant and {config.seeds_base} of "
         f"the base, {config.epochs} epochs of 64 rounds. Only the named setting differs from "
-        "figure 4. A share of 100 is the exact optimum, 0 the mean of a uniform price; the mark "
+        "figure 4. A share of 100 is the exact optimum, 0 the mean of a random price; the mark "
         f"is {100 * config.mark:g}. After ± stands the standard error over seeds; CPU seconds "
         "include compilation.",
         "![What every seed misses, and the epochs it needs](ablation.png)",

@@ -5,10 +5,8 @@ what their links and capacities are, and the noise of their answers. Only habits
 (inertia) depend on the prices posted.
 
 A quoter sees the devices that are there now, one column each. Of the rounds before a
-device came there is no answer of it. A method whose class says `takes_absence = True`
-is told which answers are missing, and is spared rounds in which none of those here
-took part. For others the mean answer of those who were there is filled in, which is
-what a server could do for them; it is no answer of anybody.
+device came there is no answer of it: `solvers.quotes.ask` tells the methods that know
+absence, and fills in for the others.
 """
 
 from dataclasses import dataclass
@@ -22,7 +20,15 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, levels_of
 from edgepact.mechanisms.stackelberg.optimum import Game, outcome, settle
-from edgepact.solvers.quotes import REFERENCE, Known, Quoter, ReferencePrior, range_of, seed_of
+from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.solvers.quotes import (
+    REFERENCE,
+    Known,
+    Quoter,
+    ReferencePrior,
+    ask,
+    seed_of,
+)
 
 SEEDS = 2**31
 """Keys are drawn from this many seeds."""
@@ -36,19 +42,17 @@ class Scene:
         game: played by the devices that are there, as they show themselves.
         slots: which slots they are in.
         since: rounds in which they came.
-        zero, best: server's mean utility of random prices, and of the best one.
+        range: what there is to gain from them.
     """
 
     game: Game
     slots: Int[np.ndarray, " devices"]
     since: Int[np.ndarray, " devices"]
-    zero: float
-    best: float
+    range: Range
 
     def share(self, utility: float) -> float:
         """Share of the range that a utility is."""
-        # Where every price is as good as the best there is nothing to miss.
-        return (utility - self.zero) / (self.best - self.zero) if self.best > self.zero else 1.0
+        return float(self.range.share(utility))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def draw_episode(
             continue
         fleet = jax.tree.map(lambda x, at=at, here=here: np.asarray(x[at], float)[here], fleets)
         game = prior.game(fleet, integer=integer)
-        scenes.append(Scene(game, here, came[at, here], *range_of(game)))
+        scenes.append(Scene(game, here, came[at, here], range_of(game)))
     return Episode(dynamics, slots, tuple(scenes), own)
 
 
@@ -179,14 +183,9 @@ class Sight(NamedTuple):
     scenes: tuple[Scene | None, ...]
 
     def ask(self, quoter: Quoter, seed: int) -> float:
-        """The next price, with absence told or filled in as the method wants it."""
+        """The next price."""
         layers, present = seen_by(self.scene, self.played, self.answers)
-        if getattr(type(quoter), "takes_absence", False):
-            some = present.any(axis=1)
-            shown = (self.prices[some], layers[some])
-            return float(quoter.quote(seed, self.known, *shown, present=present[some]))  # type: ignore[call-arg]
-        layers = filled(layers, present, self._means(), integer=self.known.integer)
-        return float(quoter.quote(seed, self.known, self.prices.copy(), layers))
+        return ask(quoter, seed, self.known, self.prices, layers, present, self._means())
 
     def _means(self) -> Float[np.ndarray, " rounds"]:
         """Mean answer of all who were there, round by round."""
@@ -206,17 +205,6 @@ def seen_by(
     """Past answers of those who are here now, 0 where they were not, and where they were."""
     present = played[:, None] >= scene.since[None, :]
     return np.where(present, answers[np.ix_(played, scene.slots)], 0.0), present
-
-
-def filled(
-    layers: Float[np.ndarray, "rounds devices"],
-    present: Bool[np.ndarray, "rounds devices"],
-    means: Float[np.ndarray, " rounds"],
-    *,
-    integer: bool,
-) -> Float[np.ndarray, "rounds devices"]:
-    """Answers with the mean of a round in place of those that are missing."""
-    return np.where(present, layers, (np.round(means) if integer else means)[:, None])
 
 
 def _answer(

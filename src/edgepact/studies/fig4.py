@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from edgepact.fleet import FleetPrior, Interval
-from edgepact.mechanisms.stackelberg.optimum import outcome
+from edgepact.fleet import Fleet, FleetPrior, Interval
+from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import Diffusion
@@ -82,12 +82,17 @@ class Curves(NamedTuple):
     problem: RepeatedPricing
     optimum: float
     optimal_price: float
-    random_mean: float
+    range: Range
     learning: dict[str, Learning]
+
+    @property
+    def random_mean(self) -> float:
+        """Mean utility of a random price, credits: the zero of the score."""
+        return float(self.range.zero)
 
     def share(self, utility: np.ndarray) -> np.ndarray:
         """Share of the range between random pricing and the optimum."""
-        return (utility - self.random_mean) / (self.optimum - self.random_mean)
+        return np.asarray(self.range.share(utility))
 
 
 def config_for(smoke: bool) -> Config:
@@ -95,14 +100,17 @@ def config_for(smoke: bool) -> Config:
     return Config(seeds=2, epochs=20, settled_from=10) if smoke else Config()
 
 
+def exact_game(problem: RepeatedPricing, fleet: Fleet) -> Game:
+    """The game in NumPy arrays, so that its optimum and its range are exact."""
+    return problem.game(jax.tree.map(lambda column: np.asarray(column, float), fleet))
+
+
 def learn(config: Config) -> Curves:
     """Trains every solver on the same fleet."""
     fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
     problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
-    state = problem.reset(jax.random.key(0))
-    best = problem.optimum(state).leader
-    prices = jnp.linspace(problem.price.low, problem.price.high, 4001)
-    utilities = outcome(problem.game(fleet), prices).server_utility
+    game = exact_game(problem, fleet)
+    best = equilibrium(game)
     learning = {}
     for name, solver in SOLVERS.items():
         with progress_bar(name) as advance:
@@ -123,9 +131,9 @@ def learn(config: Config) -> Curves:
         learning[name] = Learning(np.asarray(training.utility), np.asarray(training.action), spent)
     return Curves(
         problem=problem,
-        optimum=float(best),
-        optimal_price=float(prices[jnp.argmax(utilities)]),
-        random_mean=float(jnp.mean(utilities)),
+        optimum=float(best.server_utility),
+        optimal_price=float(best.price),
+        range=range_of(game),
         learning=learning,
     )
 
@@ -149,7 +157,7 @@ def measures(curves: Curves, config: Config) -> dict[str, Any]:
         "rounds_per_epoch": SOLVERS["GDM"].rounds_per_epoch,
         "optimum": curves.optimum,
         "optimal_price": curves.optimal_price,
-        "mean_utility_of_a_uniform_price": curves.random_mean,
+        "mean_utility_of_a_random_price": curves.random_mean,
         "solvers": table,
     }
 

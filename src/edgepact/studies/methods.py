@@ -9,13 +9,11 @@ from edgepact.solvers.in_context.pricing_training import Course, train_policy
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quotes import Quoter
-from edgepact.solvers.search.rivals import (
-    CMAES,
-    GaussianProcess,
-    GoldenSection,
-    GridSearch,
-    RandomQuotes,
-)
+from edgepact.solvers.search.cma_es import CMAES
+from edgepact.solvers.search.gaussian_process import GaussianProcess
+from edgepact.solvers.search.golden_section import GoldenSection
+from edgepact.solvers.search.grid import GridSearch
+from edgepact.solvers.search.random_quotes import RandomQuotes
 
 GDM = "GDM in context"
 POSTED = "Bayesian posted price"

@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.optimum import Game, best_response, layers_cap, outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
@@ -41,9 +42,8 @@ from edgepact.solvers.quotes import (
     profits,
     reference_fleets,
     seed_of,
-    shares_of,
 )
-from edgepact.solvers.search.rivals import GoldenSection
+from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.studies.methods import COLOURS, GDM, in_context, train_to
 from edgepact.studies.quoting import KINDS, error_of
 
@@ -219,7 +219,7 @@ def meet_all(
             known = replace(known, form=BELIEVED)
         seed = seed_of(config.seed, at)
         met = meet(quoter, game, known, rounds=config.rounds, seed=seed, answer=case.answer)
-        posted[at] = shares_of(game, outcome(game, met.price).server_utility)
+        posted[at] = range_of(game).share(outcome(game, met.price).server_utility)
         seen = profits(known, met.price, met.layers)
         best = [int(np.argmax(seen[: now + 1])) for now in range(config.rounds)]
         kept[at] = posted[at, best]

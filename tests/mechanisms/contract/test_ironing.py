@@ -20,7 +20,10 @@ def test_as_the_exact_contract_has_it(terms: dict[str, Any]) -> None:
     order = np.argsort(-contract.psi, kind="stable")
     psi, p = contract.psi[order], np.asarray(contract.probability)[order]
     phi = virtual_cost(psi, p)
-    assert phi == pytest.approx(exact.virtual_cost(contract)[order], rel=1e-12)
+    if np.all(np.diff(psi) != 0.0):  # of equal costs one bears here what they share there
+        assert phi == pytest.approx(exact.virtual_cost(contract)[order], rel=1e-12)
+    same = ironed(exact.virtual_cost(contract)[order], p)
+    assert ironed(phi, p) == pytest.approx(same, rel=1e-9)
     flat = isotonic_regression(phi, weights=p, increasing=False).x
     assert ironed(phi, p) == pytest.approx(flat, rel=1e-9)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.stackelberg.optimum import Game, outcome
+from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.solvers.in_context import pricing as quoting
 from edgepact.solvers.in_context.pricing import DEVICES_LEARNED, SIDE, InContext, Scene
 from edgepact.solvers.in_context.pricing_training import (
@@ -24,7 +25,7 @@ from edgepact.solvers.in_context.pricing_training import (
     reference_game,
     train_policy,
 )
-from edgepact.solvers.quotes import REFERENCE, Known, meet, play, reference_fleets, shares_of
+from edgepact.solvers.quotes import REFERENCE, Known, meet, play, reference_fleets
 
 SHIPPED = InContext.shipped()
 
@@ -254,7 +255,7 @@ def test_the_pool_holds_the_exact_games(seed: int) -> None:
     here = jnp.asarray(np.arange(DEVICES_LEARNED) < len(game.fleet), jnp.float32)
     padded = np.pad(exact.layers, ((0, 0), (0, DEVICES_LEARNED - len(game.fleet))))
     missed = np.asarray(_missed(row, here, jnp.asarray(prices), jnp.asarray(padded)))
-    expected = np.clip(1.0 - shares_of(game, exact.server_utility), 0.0, 2.0)
+    expected = np.clip(1.0 - range_of(game).share(exact.server_utility), 0.0, 2.0)
     # The pool averages random prices over fewer cells than the score does.
     assert np.allclose(missed, expected, atol=0.03)
 

@@ -17,9 +17,12 @@ both_kinds = pytest.mark.parametrize("integer", [False, True])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constant:
     knows_form: ClassVar[bool] = False
+    knows_absence: ClassVar[bool] = False
     price: float
 
-    def quote(self, seed: int, known: Known, prices: Any, layers: Any) -> float:
+    def quote(
+        self, seed: int, known: Known, prices: Any, layers: Any, present: Any = None
+    ) -> float:
         return self.price
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 import sqlalchemy as sa
 
 from edgepact.engagement import NOTHING, Answer, Item, Question
-from edgepact.errors import MarketError
+from edgepact.errors import MarketError, check_choice
 from edgepact.job import Model
 from edgepact.market.ledger import double_entry, records
 from edgepact.market.ledger.database import Database, fact
@@ -59,6 +59,7 @@ class Ledger:
         create: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_choice("ledger", "synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA"))
         self._database = Database(url, synchronous=synchronous, create=create)
         self._books = self._database.books
         self._clock = clock

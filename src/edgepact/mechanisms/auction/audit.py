@@ -9,7 +9,8 @@ bought or above what is sold.
 A grid of lies would miss what happens between its points. What a bidder gains can change only
 where its bid crosses a critical value of the rule, so each of those is tried, a little below, at
 and a little above, and with them the bidder's own payment, 0, and a bid beyond all others. The
-bids in hand are taken for the truth.
+bids in hand are taken for the truth. What of this is promised, each rule says itself, in
+`Auction.promises`.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from edgepact.mechanisms.auction.rules import Auction, Award
+from edgepact.mechanisms.promises import Promise, broken
 
 TOLERANCE = 1e-9
 """Slack for rounding, relative to the largest bid or payment."""
@@ -44,6 +46,7 @@ class AuctionAudit:
     """What was found.
 
     Attributes:
+        promised: what the rule promises.
         individually_rational: no bidder loses by taking part truthfully.
         incentive_compatible: no lie that was tried pays.
         budget_balanced: payments stay within the budget, or the value bought.
@@ -54,6 +57,7 @@ class AuctionAudit:
         bidders_searched: in how many auctions' bidders' place.
     """
 
+    promised: tuple[Promise, ...]
     individually_rational: bool
     incentive_compatible: bool
     budget_balanced: bool
@@ -62,6 +66,11 @@ class AuctionAudit:
     largest_loss_from_taking_part: float
     lies_tried: int
     bidders_searched: int
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Promises that do not hold, in words."""
+        return broken(self, self.promised)
 
     def as_json(self) -> dict[str, bool | float]:
         """The keys of `edgepact solve --json`."""
@@ -93,6 +102,7 @@ def audit_auction(
         spare=auction.spare,
         sells=auction.sells,
         cells_max=int(cells_max / auction.effort),
+        promised=auction.promises,
     )
 
 
@@ -104,6 +114,7 @@ def audit_rule(
     spare: Callable[[Award], Float[np.ndarray, "*batch"]] | None = None,
     sells: bool = False,
     cells_max: int = CELLS_MAX,
+    promised: tuple[Promise, ...] = (),
 ) -> AuctionAudit:
     """Audits any rule.
 
@@ -115,6 +126,7 @@ def audit_rule(
         spare: credits left of what an award may cost; without it the budget is not judged.
         sells: whether bidders pay.
         cells_max: most bids in all auctions held.
+        promised: what the rule promises.
     """
     batch = np.asarray(truth, float).reshape(-1, np.shape(truth)[-1])
     count, size = batch.shape
@@ -146,6 +158,7 @@ def audit_rule(
     loss = max(0.0, -float(np.min(np.where(np.isfinite(kept), kept, 0.0))))
     left = np.zeros(count) if spare is None else spare(honest)
     return AuctionAudit(
+        promised=promised,
         individually_rational=loss <= slack,
         incentive_compatible=gain <= slack,
         budget_balanced=bool(np.all(left >= -slack)),

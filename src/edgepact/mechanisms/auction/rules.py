@@ -29,6 +29,7 @@ from scipy.optimize import brentq
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.auction.prior import VirtualCost
+from edgepact.mechanisms.promises import Promise
 
 CELLS_MAX = 20_000_000
 """Most cells, bidders times capacity, of the table behind `KnapsackVcg`: 160 MB."""
@@ -59,6 +60,11 @@ class Auction(ABC):
     def sells(self) -> bool:
         """Whether bidders pay, and bid values, instead of being paid and bidding costs."""
         return False
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What every award keeps; all of it unless a rule says otherwise."""
+        return tuple(Promise)
 
     @property
     def effort(self) -> float:

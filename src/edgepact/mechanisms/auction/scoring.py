@@ -33,6 +33,7 @@ from edgepact.mechanisms.auction.rules import (
     check_count,
     value_left,
 )
+from edgepact.mechanisms.promises import Promise
 
 TYPES = 4097
 """Cost parameters at which an equilibrium is computed; between them it is interpolated."""
@@ -99,6 +100,11 @@ class PayAsBid(Auction):
 
     def __post_init__(self) -> None:
         Vcg(values=self.scores, winners_max=self.winners_max)  # the same terms
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """All but the truth."""
+        return tuple(each for each in Promise if each is not Promise.INCENTIVE_COMPATIBLE)
 
     @property
     def bidders(self) -> int | None:

@@ -22,8 +22,15 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import PROBABILITY_SLACK
-from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm, Value, cost_of
+from edgepact.mechanisms.contract.levels import rising_levels
+from edgepact.mechanisms.contract.optimum import PROBABILITY_SLACK, bracket
+from edgepact.mechanisms.contract.quality import (
+    COST_FORMS,
+    CostForm,
+    Value,
+    cost_of,
+    marginal_cost,
+)
 
 TYPES_MAX = 24
 """Most types; rows grow with their square."""
@@ -135,6 +142,7 @@ class LotteryMenu:
         quality: that occur; NaN stands for taking no part.
         chance: of each quality in each type's item; rows sum to 1.
         reward: of each type's item, credits, whatever quality is drawn.
+        burden: what each type would bear for each type's item, expected; credits.
         profit: of the principal, expected over all N devices, credits.
         rents: what a device of each type keeps, expected.
         sure_profit: of the best menu without lotteries that was found; None if none was.
@@ -145,6 +153,7 @@ class LotteryMenu:
     quality: Float[np.ndarray, " items"]
     chance: Float[np.ndarray, "types items"]
     reward: Float[np.ndarray, " types"]
+    burden: Float[np.ndarray, "types items_of"]
     profit: float
     rents: Float[np.ndarray, " types"]
     sure_profit: float | None
@@ -212,13 +221,14 @@ def lottery_menu(
     Raises:
         InputError: the linear program has no solution in float64.
     """
-    outcomes, chance = _refined(contract, grid, refinements, honest=True)
-    quality, own = outcomes.quality, _own(outcomes, chance)
-    reward = _cheapest(own)
-    if reward is None:
+    outcomes, chance = _refined(contract, grid, refinements)
+    found = _cheapest(_own(outcomes, chance))
+    if found is None:
         raise InputError("contract", "", "costs whose sizes lie closer together", "no solution")
+    chance, reward = _within_budget(contract, chance, found)
+    quality, own = outcomes.quality, _own(outcomes, chance)
     profit = _profit(contract, outcomes, chance, reward)
-    used = np.flatnonzero((chance > USED).any(axis=0))
+    used = np.flatnonzero((chance > 0.0).any(axis=0))
     sure = _best_sure(contract, outcomes, chance)
     kept = reward - np.diagonal(own)
     gain = reward - own  # type by item
@@ -227,6 +237,7 @@ def lottery_menu(
         quality=quality[used],
         chance=chance[:, used],
         reward=reward,
+        burden=own,
         profit=profit,
         rents=kept,
         sure_profit=sure,
@@ -236,29 +247,76 @@ def lottery_menu(
     )
 
 
-def first_best_profit(
-    contract: WideContract, *, grid: int = GRID, refinements: int = REFINEMENTS
-) -> float:
-    """What the principal would keep if costs were public; the same grid, no incentives."""
-    outcomes, chance = _refined(contract, grid, refinements, honest=False)
-    return _profit(contract, outcomes, chance, np.diagonal(_own(outcomes, chance)))
+def _within_budget(
+    contract: WideContract, chance: np.ndarray, reward: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """All items at so much less of a chance that the budget holds to the last digit.
+
+    The program keeps it up to its own tolerance only. The first outcome is always to do nothing
+    that costs anything, and a mixture with it keeps all promises.
+    """
+    if contract.budget is None:
+        return chance, reward
+
+    def paid(part: float) -> float:
+        return float(contract.devices * np.sum(contract.probability * (part * reward)))
+
+    part = min(1.0, contract.budget / max(paid(1.0), TINY))
+    while paid(part) > contract.budget:
+        part *= 1.0 - 1e-15
+    mixed = part * chance
+    mixed[:, 0] += 1.0 - part
+    return mixed, part * reward
+
+
+def first_best_profit(contract: WideContract) -> float:
+    """What the principal would keep if costs were public, draws of who takes part included.
+
+    Exact: without incentives each type is a problem of its own, concave in quality. With a budget,
+    the value is that of the Lagrangian at the multiplier where the budget starts to hold, which no
+    menu within the budget exceeds whatever the multiplier.
+    """
+    p, scale = np.asarray(contract.probability), contract.value_scale
+    weight = np.ones(len(p)) if scale is None else np.asarray(scale)
+
+    def served(multiplier: float) -> tuple[np.ndarray, np.ndarray]:
+        """By type: what it brings at a multiplier, and what it bears if that is above 0."""
+        price = 1.0 + multiplier
+
+        def slope(quality: np.ndarray) -> np.ndarray:
+            parts = [np.asarray(marginal_cost(form, quality)) for form in contract.costs]
+            own = np.sum(np.asarray(contract.psi) * np.array(parts).T, axis=1)
+            return weight * np.asarray(contract.value.slope(quality)) - price * own
+
+        low, high = contract.quality_min, contract.quality_max
+        quality = rising_levels(slope, len(p), low, high, ordered=False)
+        burden = np.diagonal(contract.burden(quality))
+        left = np.diagonal(contract.worth(quality)) - price * burden
+        return np.maximum(left, 0.0), np.where(left > 0.0, burden, 0.0)
+
+    if contract.budget is None:
+        return float(contract.devices * np.sum(p * served(0.0)[0]))
+    most, multiplier = contract.budget / contract.devices, 0.0
+    if float(np.sum(p * served(0.0)[1])) > most:
+        _, multiplier = bracket(lambda each: float(np.sum(p * served(each)[1])) <= most)
+    return float(contract.devices * (np.sum(p * served(multiplier)[0]) + multiplier * most))
 
 
 def linear_program_menu(contract: WideContract, grid: int) -> float:
     """Profit of the menu of one linear program over a grid, without refinement; credits."""
-    outcomes, chance = _refined(contract, grid, 0, honest=True)
+    outcomes, chance = _refined(contract, grid, 0)
     reward = _cheapest(_own(outcomes, chance))
     assert reward is not None
     return _profit(contract, outcomes, chance, reward)
 
 
 def _refined(
-    contract: WideContract, size: int, refinements: int, *, honest: bool
+    contract: WideContract, size: int, refinements: int
 ) -> tuple[_Grid, Float[np.ndarray, "types items"]]:
     low, high = contract.quality_min, contract.quality_max
     quality = low + (high - low) * np.linspace(0.0, 1.0, size) ** 2
     outcomes = _grid(contract, quality)
-    chance = _solved(contract, outcomes, honest)
+    chance = _solved(contract, outcomes)
     for _ in range(refinements):
         used = quality[(chance[:, -len(quality) :] > USED).any(axis=0)]
         at = np.searchsorted(quality, used)
@@ -266,7 +324,7 @@ def _refined(
         # The old points stay: a finer grid never earns less.
         quality = np.unique(np.concatenate([quality, (below + used) / 2.0, (used + above) / 2.0]))
         outcomes = _grid(contract, quality)
-        chance = _solved(contract, outcomes, honest)
+        chance = _solved(contract, outcomes)
     return outcomes, chance
 
 
@@ -298,8 +356,8 @@ class _Program(NamedTuple):
         ]
 
 
-def _program(contract: WideContract, grid: _Grid, honest: bool) -> _Program:
-    """All participations, all incentives if `honest`, and the budget."""
+def _program(contract: WideContract, grid: _Grid) -> _Program:
+    """All participations, all incentives, and the budget."""
     types, items = grid.burden.shape
     p = np.asarray(contract.probability)
     # HiGHS has absolute tolerances, so money is counted in units of the largest amount.
@@ -310,7 +368,7 @@ def _program(contract: WideContract, grid: _Grid, honest: bool) -> _Program:
     entries: list[tuple[int, np.ndarray, np.ndarray]] = []  # row, columns, numbers
     row = 0
     for k in range(types):
-        for j in range(types) if honest else (k,):
+        for j in range(types):
             # What k keeps of its own item is not below what j's item, or none, would leave it.
             entries += [(row, place[k], burden[k]), (row, reward[k : k + 1], -np.ones(1))]
             if j != k:
@@ -335,10 +393,10 @@ def _program(contract: WideContract, grid: _Grid, honest: bool) -> _Program:
     )
 
 
-def _solved(contract: WideContract, grid: _Grid, honest: bool) -> Float[np.ndarray, "types items"]:
+def _solved(contract: WideContract, grid: _Grid) -> Float[np.ndarray, "types items"]:
     """Chances of the best menu."""
     types, items = grid.burden.shape
-    program = _program(contract, grid, honest)
+    program = _program(contract, grid)
     # SciPy's other entrance to HiGHS, and the one whose types know sparse matrices.
     solved = milp(
         -program.gain,
@@ -395,7 +453,7 @@ def _best_sure(contract: WideContract, grid: _Grid, chance: np.ndarray) -> float
     coarse = np.linspace(0, len(grid.quality) - 1, SURE_GRID).astype(int)
     kept = np.union1d(used, np.append(coarse, 0))
     small = _Grid(grid.quality[kept], grid.burden[:, kept], grid.worth[:, kept])
-    program = _program(contract, small, honest=True)
+    program = _program(contract, small)
     items = types * len(kept)
     found = milp(
         -program.gain,

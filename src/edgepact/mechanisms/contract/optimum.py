@@ -13,6 +13,8 @@ found without any search (Mussa and Rosen 1978; derivation: docs/theory/contract
 3. If $\varphi$ falls with $k$, every $q_k$ is chosen by itself. Otherwise $\varphi$ is
    *ironed*: its isotonic regression with weights $p$ takes its place. With values
    $s_k V$ that differ in scale the same holds of $\varphi_k / s_k$ with weights $p_k s_k$.
+4. Whether a device is engaged at all may be drawn. What a type brings is concave in the chance
+   and the cost expected together, so the budget has a multiplier and menus can be mixed.
 
 NumPy and SciPy only, float64, so that devices and servers need no JAX for it.
 """
@@ -26,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import isotonic_regression
 
 from edgepact.errors import InputError
+from edgepact.mechanisms.contract.levels import rising_levels
 from edgepact.mechanisms.contract.quality import (
     COST_FORMS,
     CostForm,
@@ -119,40 +122,60 @@ class Menu:
     """An item for each type, in the order of the contract's types.
 
     Attributes:
-        quality: to deliver; 0 for a type that is left out.
-        reward: credits for it; 0 likewise.
+        quality: to deliver if engaged; 0 for a type that is left out.
+        reward: credits for it if engaged; 0 likewise.
         served: whether the menu holds an item for the type.
+        chance: with which a device that takes the item is engaged; whoever is not delivers
+            nothing, bears nothing and is paid nothing. None if all that are served surely are.
     """
 
     quality: Float[np.ndarray, " types"]
     reward: Float[np.ndarray, " types"]
     served: Bool[np.ndarray, " types"]
+    chance: Float[np.ndarray, " types"] | None = None
+
+    @property
+    def engaged(self) -> Float[np.ndarray, " types"]:
+        """With which chance a device is, by type; 0 where there is no item."""
+        sure = self.served.astype(float)
+        return sure if self.chance is None else np.where(self.served, self.chance, 0.0)
+
+    def as_json(self) -> list[dict[str, float]]:
+        """The key `menu` of `edgepact solve --json`; `probability` where an item is drawn."""
+        items = zip(self.quality.tolist(), self.reward.tolist(), self.engaged.tolist(), strict=True)
+        return [
+            {"quality": quality, "reward": reward}
+            | ({"probability": chance} if 0.0 < chance < 1.0 else {})
+            for quality, reward, chance in items
+        ]
 
 
 def rents(contract: Contract, menu: Menu) -> Float[np.ndarray, " types"]:
-    """What a device of each type keeps, R - psi c(q), taking the item meant for it; credits."""
+    """What a device of each type keeps, expected, R - psi c(q) if engaged; credits."""
     burden = contract.psi * cost_of(contract.cost, menu.quality) + contract.participation_cost
-    return np.where(menu.served, menu.reward - burden, 0.0)
+    return menu.engaged * np.where(menu.served, menu.reward - burden, 0.0)
 
 
 def profit(contract: Contract, menu: Menu) -> float:
     """What the principal keeps, expected over all N devices, each taking its own item."""
     each = np.where(menu.served, contract.worth(menu.quality) - menu.reward, 0.0)
-    return float(contract.devices * np.sum(contract.probability * each))
+    return float(contract.devices * np.sum(contract.probability * (menu.engaged * each)))
 
 
 def payments(contract: Contract, menu: Menu) -> float:
     """What the principal pays, expected over all N devices; credits."""
-    return float(contract.devices * np.sum(contract.probability * menu.reward))
+    paid = menu.engaged * menu.reward
+    return float(contract.devices * np.sum(contract.probability * paid))
 
 
 def virtual_cost(contract: Contract) -> Float[np.ndarray, " types"]:
     """What a unit of c(q) of each type costs the principal, the others' rents included.
 
     A type that is cheap for itself but rare can be dear: whatever it is paid has to be left to
-    all who are better. Among types of equal cost only the last in order bears that.
+    all who are better. Among types of equal cost the one that delivers most bears that, or those
+    that do alike together.
     """
-    types = _in_order(contract)
+    types = in_order(contract)
     return types.restore(types.phi)
 
 
@@ -166,6 +189,8 @@ def choose(
     burden = cost_of(contract.cost, menu.quality)
     value = contract.value if isinstance(contract.value, Value) else None
     gain = (value.at(menu.quality) if value else contract.worth(menu.quality)) - menu.reward
+    chance = menu.engaged
+    gain = chance * gain
     items = np.flatnonzero(menu.served)
     items = items[np.argsort(-gain[items], kind="stable")]  # the principal's favourites first
     if len(items) == 0:
@@ -173,6 +198,7 @@ def choose(
     picked = np.empty(len(psi), int)
     for at, own in enumerate(psi):
         utility = menu.reward[items] - own * burden[items] - contract.participation_cost
+        utility = chance[items] * utility
         slack = 1e-12 * (1.0 + np.max(np.abs(menu.reward)))
         best = np.max(utility)
         first = items[np.argmax(utility >= best - slack)]
@@ -183,49 +209,29 @@ def choose(
 def complete_information(contract: Contract) -> Menu:
     """First best: costs are public, everybody gets just its cost back.
 
-    A type is served if that brings anything. Where a budget binds and serving has a fixed cost,
-    serving whole types only may leave a little of the budget unspent.
+    The ceiling of every menu, of lotteries too: with a budget, who is served may be drawn here
+    as well as in `optimal_menu`.
     """
-    types = _in_order(contract)
-    fixed = contract.participation_cost
-
-    def at(multiplier: float) -> tuple[np.ndarray, np.ndarray]:
-        price = (1.0 + multiplier) * types.psi
-        quality = types.best(price)
-        surplus = types.worth(quality) - price * types.cost(quality) - (1.0 + multiplier) * fixed
-        return quality, surplus >= 0.0
-
-    def spent(quality: np.ndarray, served: np.ndarray) -> float:
-        reward = types.psi * types.cost(quality) + fixed
-        return float(np.sum(types.p * np.where(served, reward, 0.0)))
-
-    quality, served = at(0.0)
-    limit = contract.budget
-    if limit is not None and contract.devices * spent(quality, served) > limit:
-        most = limit / contract.devices
-        low, high = _bracket(lambda multiplier: spent(*at(multiplier)) <= most)
-        (richer, _), (quality, served) = at(low), at(high)
-        quality = _mixed(types, richer, quality, lambda q: spent(q, served), most)
-    reward = types.psi * types.cost(quality) + fixed
-    return types.menu(np.where(served, quality, 0.0), np.where(served, reward, 0.0), served)
+    types = in_order(contract)
+    return within_budget(types, lambda multiplier: _public(types, multiplier), types.compensated)
 
 
 def optimal_menu(contract: Contract) -> Menu:
     """The menu that earns most if every device picks what suits it best.
 
-    Exact: the ironed virtual costs give the qualities, the recursion gives the rewards. With a
-    budget, the virtual costs are scaled by one plus a multiplier found by bisection; where
-    spending jumps over the budget, the two menus on either side of the jump are both optimal
-    for the multiplier, and so is every mixture of their costs, one of which spends exactly the
-    budget. Types may be left out, dearest first, where taking part costs something even at the
-    lowest quality; then every cutoff is weighed. O(K log K), with K sets of bisections at
-    worst when there are both a budget and a cutoff.
+    Exact among all menus, of lotteries too. A lottery over qualities is never worth it, since V
+    is concave in c; whether a device is engaged at all may be drawn, by `Menu.chance`, where a
+    participation cost or a least quality meets a budget or types of unlike value. `sure_menu` is
+    the best without.
+
+    Rewards follow by the recursion, levels of c from the ironed virtual costs, or from
+    `rising_levels` where types differ in more than a scale. With a budget, what is paid counts
+    one plus a multiplier, found by bisection; where spending jumps over the budget, the two menus
+    on either side of the jump are both optimal for the multiplier, and so is every mixture of
+    their chances and costs, one of which spends exactly the budget. O(K log K) for a multiplier.
     """
-    types = _in_order(contract)
-    if contract.budget is None:
-        start = int(np.argmax(_totals(types, 0.0))) if types.may_leave_out else 0
-        return types.rewarded(start, _ironed(types, start, 0.0))
-    return _best_within(types, contract.budget / contract.devices)
+    types = in_order(contract)
+    return within_budget(types, _plans(types), types.rewarded)
 
 
 def menu_at(contract: Contract, price: Float[np.ndarray, " types"]) -> Menu:
@@ -246,19 +252,39 @@ def menu_at(contract: Contract, price: Float[np.ndarray, " types"]) -> Menu:
     if price.shape != np.shape(contract.psi) or not np.all(price > 0.0):
         expected = f"{len(contract.psi)} prices above 0"
         raise InputError("menu", "price", expected, f"{price.tolist()}")
-    types = _in_order(contract)
+    types = in_order(contract)
     quality = np.maximum.accumulate(types.best(price[types.order]))
-    return types.rewarded(0, quality)
+    return types.rewarded(Plan(np.ones(len(quality)), types.cost(quality)))
 
 
-class _Types(NamedTuple):
-    """Types in order of falling cost, with what the theory needs of them."""
+class Plan(NamedTuple):
+    """What is bought from each type, in the order of `Types`.
+
+    Attributes:
+        chance: with which a device that takes the item is engaged.
+        level: of c, expected: the chance times c of the quality.
+    """
+
+    chance: Float[np.ndarray, " types"]
+    level: Float[np.ndarray, " types"]
+
+
+class Types(NamedTuple):
+    """Types in order of falling cost, with what the theory needs of them.
+
+    Attributes:
+        order: their places in the contract.
+        rent: of all better types together, a unit of c of the type; only the last of several
+            of equal cost bears it.
+        phi: virtual cost. Types that are alike share the rents that their last one bears.
+    """
 
     contract: Contract
     order: Int[np.ndarray, " types"]
     psi: Float[np.ndarray, " types"]
     p: Float[np.ndarray, " types"]
     scale: Float[np.ndarray, " types"]
+    rent: Float[np.ndarray, " types"]
     phi: Float[np.ndarray, " types"]
 
     @property
@@ -269,21 +295,35 @@ class _Types(NamedTuple):
         return not (free and bool(np.all(self.worth(low) >= 0.0)))
 
     def cost(self, quality: np.ndarray) -> np.ndarray:
+        """c of each type's quality."""
         return np.asarray(cost_of(self.contract.cost, quality))
 
     def worth(self, quality: np.ndarray) -> np.ndarray:
+        """What each type's quality is worth, credits."""
         return self.contract.worth(self.restore(quality))[self.order]
+
+    def slope(self, quality: np.ndarray) -> np.ndarray:
+        """By how much that rises with quality."""
+        value = self.contract.value
+        if isinstance(value, Value):
+            return self.scale * np.asarray(value.slope(quality))
+        own = zip(self.order, quality, strict=True)
+        return self.scale * np.array([float(value[k].slope(np.asarray(each))) for k, each in own])
 
     def best(self, price: np.ndarray) -> np.ndarray:
         """Each type's best quality at a price of its own for c, within bounds."""
-        value, form = self.contract.value, self.contract.cost
+        value = self.contract.value
+        if isinstance(value, Value):
+            return self.bought(value, price / self.scale)
+        ratio = price / self.scale
+        own = zip(ratio, self.order, strict=True)
+        return np.array([float(self.bought(value[k], np.asarray(each))) for each, k in own])
+
+    def bought(self, value: Value, price: np.ndarray) -> np.ndarray:
+        """The best quality of a value function at a price for c, within bounds."""
         with np.errstate(divide="ignore", over="ignore"):
-            if isinstance(value, Value):
-                quality = value.best(price / self.scale, form)
-            else:
-                own = zip(price / self.scale, self.order, strict=True)
-                quality = np.array([value[k].best(np.asarray(each), form) for each, k in own])
-        return np.clip(quality, self.contract.quality_min, self.contract.quality_max)
+            quality = value.best(price, self.contract.cost)
+        return np.asarray(np.clip(quality, self.contract.quality_min, self.contract.quality_max))
 
     def restore(self, column: np.ndarray) -> np.ndarray:
         """A column in the contract's own order."""
@@ -291,217 +331,210 @@ class _Types(NamedTuple):
         restored[self.order] = column
         return restored
 
-    def menu(self, quality: np.ndarray, reward: np.ndarray, served: np.ndarray) -> Menu:
+    def menu(self, plan: Plan, net: np.ndarray) -> Menu:
+        """The menu of a plan with what each item pays beyond taking part, expected."""
+        low, high = self.contract.quality_min, self.contract.quality_max
+        served = plan.chance > 0.0
+        chance = np.where(served, plan.chance, 1.0)
+        quality = np.clip(quality_of(self.contract.cost, plan.level / chance), low, high)
+        reward = net / chance + self.contract.participation_cost
+        drawn = bool(np.any(chance < 1.0))
         return Menu(
-            quality=self.restore(quality),
-            reward=self.restore(reward),
+            quality=self.restore(np.where(served, quality, 0.0)),
+            reward=self.restore(np.where(served, reward, 0.0)),
             served=self.restore(served),
+            chance=self.restore(plan.chance) if drawn else None,
         )
 
-    def rewarded(self, start: int, quality: np.ndarray) -> Menu:
-        """The cheapest rewards for rising qualities of the types from `start` on."""
-        reward = np.zeros(len(self.psi))
-        steps = np.diff(self.cost(quality[start:]), prepend=0.0)
-        reward[start:] = np.cumsum(self.psi[start:] * steps) + self.contract.participation_cost
-        served = np.arange(len(self.psi)) >= start
-        return self.menu(np.where(served, quality, 0.0), reward, served)
+    def rewarded(self, plan: Plan) -> Menu:
+        """The cheapest rewards for levels that rise as costs fall."""
+        # Among types of equal cost levels come in any order, and the next one envies the highest.
+        rising = np.lexsort((plan.level, -self.psi))
+        steps = np.diff(plan.level[rising], prepend=0.0)
+        net = np.empty(len(self.psi))
+        net[rising] = np.cumsum(self.psi[rising] * steps)
+        return self.menu(plan, net)
+
+    def compensated(self, plan: Plan) -> Menu:
+        """What everybody bears and no more, as if costs were public."""
+        return self.menu(plan, self.psi * plan.level)
 
 
-def _in_order(contract: Contract) -> _Types:
+def in_order(contract: Contract) -> Types:
+    """The types of a contract as the theory numbers them."""
     scale = contract.value_scale
     scale = np.ones(len(contract.psi)) if scale is None else np.asarray(scale, float)
+    cost = np.asarray(contract.psi, float)
     # Among equal costs, which the order of incentives leaves open, what is worth less comes
     # first: then the one that bears the rents of better types is the one that does most.
-    order = np.lexsort((scale, -np.asarray(contract.psi)))
-    psi, p = np.asarray(contract.psi, float)[order], np.asarray(contract.probability, float)[order]
+    keen = scale
+    if not isinstance(contract.value, Value):
+        unordered = Types(contract, np.arange(len(cost)), cost, cost, scale, cost, cost)
+        keen = unordered.best(cost)
+    order = np.lexsort((keen, -cost))
+    psi, p = cost[order], np.asarray(contract.probability, float)[order]
     better = np.append(np.cumsum(p[::-1])[::-1][1:], 0.0)
-    drop = psi - np.append(psi[1:], psi[-1])
-    return _Types(contract, order, psi, p, scale[order], psi + drop * better / p)
+    rent = (psi - np.append(psi[1:], psi[-1])) * better
+    alike = np.cumsum((np.diff(psi, prepend=np.nan) != 0) | (np.diff(keen[order], prepend=0) != 0))
+    shared, together = np.bincount(alike, rent), np.bincount(alike, p)
+    phi = psi + shared[alike] / together[alike]
+    return Types(contract, order, psi, p, scale[order], rent, phi)
 
 
-def _ironed(types: _Types, start: int, multiplier: float) -> np.ndarray:
-    """Optimal qualities of the types from `start` on, at a multiplier of the budget."""
-    if not isinstance(types.contract.value, Value):
-        return _pooled(types, start, multiplier)
-    served = slice(start, None)
-    ratio, weight = (types.phi / types.scale)[served], (types.p * types.scale)[served]
-    price = np.array(types.phi)
-    ironed = isotonic_regression(ratio, weights=weight, increasing=False).x
-    price[served] = ironed * types.scale[served]
-    return types.best((1.0 + multiplier) * price)
+def within_budget(types: Types, plan: Callable[[float], Plan], pay: Callable[[Plan], Menu]) -> Menu:
+    """The best menu that a budget allows.
 
-
-def _pooled(types: _Types, start: int, multiplier: float) -> np.ndarray:
-    """Generalised pooling of adjacent violators: for values of different forms.
-
-    A block of types that share one quality maximises the sum of its concave objectives; blocks
-    in the wrong order are joined (Best, Chakravarti and Ubhaya 2000).
-    """
-    charge = (1.0 + multiplier) * types.p * types.phi
-    blocks: list[tuple[int, float]] = []  # first type, quality
-    for at in range(start, len(types.psi)):
-        first, quality = at, _best_shared(types, charge, at, at + 1)
-        while blocks and blocks[-1][1] >= quality:
-            first = blocks.pop()[0]
-            quality = _best_shared(types, charge, first, at + 1)
-        blocks.append((first, quality))
-    qualities = np.zeros(len(types.psi))
-    for first, shared in blocks:
-        qualities[first:] = shared
-    return qualities
-
-
-BISECTIONS = 200
-"""Halvings; an interval of floats is exhausted before."""
-
-
-def _best_shared(types: _Types, charge: np.ndarray, first: int, last: int) -> float:
-    """The quality that is best for the types of a block together."""
-    contract = types.contract
-    assert not isinstance(contract.value, Value)
-    weight = types.p[first:last] * types.scale[first:last]
-    values = [contract.value[k] for k in types.order[first:last]]
-    total = float(np.sum(charge[first:last]))
-
-    def rises(quality: float) -> bool:
-        at = np.asarray(quality)
-        slope = sum(w * float(v.slope(at)) for w, v in zip(weight, values, strict=True))
-        return bool(slope >= total * float(marginal_cost(contract.cost, at)))
-
-    low, high = contract.quality_min, contract.quality_max
-    if not rises(low):
-        return low
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if rises(middle) else (low, middle)
-    return high
-
-
-def _totals(types: _Types, multiplier: float) -> Float[np.ndarray, " cutoffs"]:
-    """Profit a device by cutoff: entry m serves types m, m+1, ...; the last serves nobody.
-
-    Pooling from the cheapest type on gives the ironed blocks of every suffix on the way, so
-    all K problems cost one pass and one call for the best qualities of all blocks ever formed.
-    """
-    size = len(types.psi)
-    price = 1.0 + multiplier
-    fixed = price * types.contract.participation_cost * np.append(np.cumsum(types.p[::-1])[::-1], 0)
-    if not isinstance(types.contract.value, Value):
-        return np.array([_total(types, m, multiplier) for m in range(size)] + [0.0])
-    charge, weight = types.p * types.phi, types.p * types.scale
-    formed: list[tuple[float, float, int]] = []  # charge, weight, block beneath
-    top, tops = -1, []
-    for at in range(size - 1, -1, -1):
-        block = (float(charge[at]), float(weight[at]))
-        while top >= 0 and block[0] * formed[top][1] <= formed[top][0] * block[1]:
-            block = (block[0] + formed[top][0], block[1] + formed[top][1])
-            top = formed[top][2]
-        formed.append((*block, top))
-        top = len(formed) - 1
-        tops.append(top)
-    charges, weights = np.array([(c, w) for c, w, _ in formed]).T
-    bounds = types.contract.quality_min, types.contract.quality_max
-    with np.errstate(divide="ignore", over="ignore"):
-        best = types.contract.value.best(price * charges / weights, types.contract.cost)
-    quality = np.clip(best, *bounds)
-    gain = weights * types.contract.value.at(quality) - price * charges * types.cost(quality)
-    for at, (_, _, beneath) in enumerate(formed):
-        if beneath >= 0:
-            gain[at] += gain[beneath]
-    return np.append(gain[tops][::-1], 0.0) - fixed
-
-
-def _total(types: _Types, start: int, multiplier: float) -> float:
-    """Profit a device of one cutoff, what is paid weighed by one plus the multiplier."""
-    quality = _ironed(types, start, multiplier)
-    served = slice(start, None)
-    paid = types.phi * types.cost(quality) + types.contract.participation_cost
-    gain = types.p * (types.worth(quality) - (1.0 + multiplier) * paid)
-    return float(np.sum(gain[served]))
-
-
-def _best_within(types: _Types, most: float) -> Menu:
-    """The best menu that pays at most so much a device, over all cutoffs.
-
-    The Lagrangian at any multiplier bounds every cutoff's profit from above, so a cutoff is
-    solved only while its bound beats the best menu found.
-    """
-    cutoffs = len(types.psi) + 1
-    if not types.may_leave_out:
-        affordable = _affordable(types, 0, most)
-        assert affordable is not None  # the lowest quality is free
-        return affordable[0]
-    bound = _totals(types, 0.0)
-    best, found = types.rewarded(cutoffs - 1, np.zeros(cutoffs - 1)), 0.0
-    for _ in range(cutoffs):
-        start = int(np.argmax(bound))
-        if bound[start] <= found:
-            break
-        affordable = _affordable(types, start, most)
-        bound[start] = -np.inf
-        if affordable is None:
-            continue
-        menu, multiplier = affordable
-        earned = profit(types.contract, menu) / types.contract.devices
-        if earned > found:
-            best, found = menu, earned
-        bound = np.minimum(bound, _totals(types, multiplier) + multiplier * most)
-    return best
-
-
-def _affordable(types: _Types, start: int, most: float) -> tuple[Menu, float] | None:
-    """The best menu of one cutoff that pays at most so much a device, and the multiplier.
-
-    None if not even the lowest quality can be paid.
+    Args:
+        types: of the contract.
+        plan: that is best if what is paid counts one plus a multiplier.
+        pay: the rewards of a plan.
     """
     contract = types.contract
+    menu = pay(plan(0.0))
+    if contract.budget is None:
+        return menu
+    most = contract.budget / contract.devices
 
-    def spent(quality: np.ndarray) -> float:
-        menu = types.rewarded(start, quality)
+    def spent(menu: Menu) -> float:
         return payments(contract, menu) / contract.devices
 
-    quality = _ironed(types, start, 0.0)
-    if spent(quality) <= most:
-        return types.rewarded(start, quality), 0.0
-    if spent(np.full(len(types.psi), contract.quality_min)) > most:
-        return None
-    low, high = _bracket(lambda multiplier: spent(_ironed(types, start, multiplier)) <= most)
-    richer, poorer = _ironed(types, start, low), _ironed(types, start, high)
-    if spent(poorer) > most:  # nothing but the lowest quality is affordable
-        poorer = np.full(len(types.psi), contract.quality_min)
-    return types.rewarded(start, _mixed(types, richer, poorer, spent, most)), high
+    if spent(menu) <= most:
+        return menu
+    if most == 0.0:
+        return pay(_unpaid(types))
+    low, high = bracket(lambda multiplier: spent(pay(plan(multiplier))) <= most)
+    richer, poorer = plan(low), plan(high)
+    over, under = spent(pay(richer)), spent(pay(poorer))
+    share = float(np.clip((most - under) / (over - under), 0.0, 1.0)) if over > under else 0.0
+    for step in (0.0, *(2.0**-at for at in range(52, 30, -1))):
+        part = share * (1.0 - step)
+        mixed = Plan(*(b + part * (a - b) for a, b in zip(richer, poorer, strict=True)))
+        menu = pay(mixed)
+        if spent(menu) <= most:
+            return menu
+    return pay(poorer)
 
 
-def _bracket(affordable: Callable[[float], bool]) -> tuple[float, float]:
-    """Two neighbouring multipliers; the budget binds at the first and holds at the second."""
+CLOSE = 1e-11
+"""Multipliers this close, relative, are as good as one: what a mixture of the menus of both loses
+is of second order in their distance."""
+
+
+def bracket(affordable: Callable[[float], bool]) -> tuple[float, float]:
+    """Two multipliers next to each other; the budget binds at one and holds at the other."""
     low, high = 0.0, 1.0
     while not affordable(high) and high < 1e300:
         low, high = high, high * 16.0
-    for _ in range(BISECTIONS):
+    while high - low > CLOSE * (1.0 + low):
         middle = 0.5 * (low + high)
-        if middle in (low, high):
-            break
         low, high = (low, middle) if affordable(middle) else (middle, high)
     return low, high
 
 
-def _mixed(
-    types: _Types,
-    richer: np.ndarray,
-    poorer: np.ndarray,
-    spent: Callable[[np.ndarray], float],
-    most: float,
-) -> np.ndarray:
-    """The mixture of two menus' costs that spends the budget and not a bit more."""
-    above, below = types.cost(richer), types.cost(poorer)
-    over, under = spent(richer), spent(poorer)
-    share = float(np.clip((most - under) / (over - under), 0.0, 1.0)) if over > under else 0.0
-    low, high = types.contract.quality_min, types.contract.quality_max
-    for step in (0.0, *(2.0**-at for at in range(52, 30, -1))):
-        cost = below + share * (1.0 - step) * (above - below)
-        quality = np.clip(quality_of(types.contract.cost, cost), low, high)
-        if spent(quality) <= most:
-            return quality
-    return poorer
+def _unpaid(types: Types) -> Plan:
+    """All that can be had for nothing."""
+    nothing = np.zeros(len(types.psi))
+    free = types.contract.participation_cost == 0.0 and types.contract.quality_min == 0.0
+    return Plan((types.worth(nothing) >= 0.0) * float(free), nothing)
+
+
+def _public(types: Types, multiplier: float) -> Plan:
+    """Each type by itself, at its own cost."""
+    price = (1.0 + multiplier) * types.psi
+    quality = types.best(price)
+    left = types.worth(quality) - price * types.cost(quality)
+    served = left >= (1.0 + multiplier) * types.contract.participation_cost
+    return Plan(served.astype(float), np.where(served, types.cost(quality), 0.0))
+
+
+def _plans(types: Types) -> Callable[[float], Plan]:
+    """The best plan by multiplier, all incentives kept."""
+    value, scale = types.contract.value, types.scale
+    if not isinstance(value, Value) or (types.may_leave_out and np.any(scale != scale[0])):
+        return lambda multiplier: _levelled(types, multiplier)
+    weight = types.p * scale
+    # One number a block: what is pooled here stays so, whatever is done to all numbers alike.
+    ironed = isotonic_regression(types.phi / scale, weights=weight, increasing=False).x
+
+    def plan(multiplier: float) -> Plan:
+        price = (1.0 + multiplier) * ironed
+        quality = np.maximum.accumulate(types.bought(value, price))
+        level = types.cost(quality)
+        if not types.may_leave_out:
+            return Plan(np.ones(len(level)), level)
+        fixed = (1.0 + multiplier) * types.contract.participation_cost / scale[0]
+        left = np.asarray(value.at(quality)) - price * level - fixed
+        served = np.maximum.accumulate(left >= 0.0)
+        return Plan(served.astype(float), np.where(served, level, 0.0))
+
+    return plan
+
+
+def _levelled(types: Types, multiplier: float) -> Plan:
+    r"""The best plan where types differ in more than a scale.
+
+    What a type brings that is engaged with the best chance for an expected cost C is concave:
+    $W(C) = \max_x x\,V(c^{-1}(C / x)) - (1 + \lambda) f x$, with f the cost of taking part. Up to
+    the *full* level, where the line from nothing touches V, the chance rises and the quality
+    stays; from there on the chance is 1. Levels are told by the quality that costs them.
+    """
+    contract, form = types.contract, types.contract.cost
+    price, low, high = 1.0 + multiplier, contract.quality_min, contract.quality_max
+    fixed = price * contract.participation_cost
+    full = np.full(len(types.psi), 0.0)
+    if types.may_leave_out:
+
+        def falls(quality: np.ndarray) -> np.ndarray:
+            # Cost over marginal cost is q for a linear and q/2 for a quadratic one.
+            reach = quality if form == "linear" else 0.5 * quality
+            return fixed - types.worth(quality) + types.slope(quality) * reach
+
+        # From where on a higher quality at a lower chance brings less.
+        def short(quality: np.ndarray) -> np.ndarray:
+            return np.where(falls(quality) > 0.0, 1.0, -1.0)
+
+        full = rising_levels(short, len(types.psi), low, high, ordered=False)
+    touching = types.worth(full) - fixed
+    with np.errstate(divide="ignore", invalid="ignore"):
+        line = np.where(full > 0.0, touching / types.cost(full), 0.0)
+
+    def gain(quality: np.ndarray) -> np.ndarray:
+        """By a unit of c, before it is paid."""
+        with np.errstate(divide="ignore"):
+            own = types.slope(quality) / np.asarray(marginal_cost(form, quality))
+        return np.where(quality < full, line, own)
+
+    at = _with_equal_costs_in_order(types, gain, price)
+    charge = np.empty(len(at))
+    charge[at] = price * (types.p[at] * types.psi + types.rent)
+
+    def slope(quality: np.ndarray) -> np.ndarray:
+        own = np.empty(len(at))
+        own[at] = quality
+        return (types.p * gain(own) - charge)[at]
+
+    found = np.empty(len(at))
+    found[at] = rising_levels(slope, len(at), 0.0, high)
+    level, most = types.cost(found), types.cost(full)
+    chance = np.where(found < full, level / np.where(most > 0.0, most, 1.0), 1.0)
+    return Plan(chance, level)
+
+
+def _with_equal_costs_in_order(
+    types: Types, gain: Callable[[np.ndarray], np.ndarray], price: float
+) -> Int[np.ndarray, " types"]:
+    """Places of the types such that among equal costs whoever delivers more alone comes later.
+
+    No incentive orders types of equal cost. The level of each is its own best, unless that is
+    out of the range that dearer and cheaper types leave, so this order costs nothing.
+    """
+    place = np.arange(len(types.psi))
+    if isinstance(types.contract.value, Value) or np.all(np.diff(types.psi) != 0.0):
+        return place
+    top = types.contract.quality_max
+
+    def slope(quality: np.ndarray) -> np.ndarray:
+        return gain(quality) - price * types.psi
+
+    alone = rising_levels(slope, len(place), 0.0, top, ordered=False)
+    return np.lexsort((alone, -types.psi))

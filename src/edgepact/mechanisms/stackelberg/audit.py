@@ -5,6 +5,9 @@
 *Gain from lying*: if the price were computed from what the devices report about
 themselves, how much the best lie found would bring a device. A uniform price is
 not truthful; the gain falls about as one over the number of devices.
+
+A posted price promises the first two. Where the lowest price that may be posted is too high for
+the server, it cannot keep them.
 """
 
 from collections.abc import Callable
@@ -15,6 +18,7 @@ import jax
 import numpy as np
 
 from edgepact.fleet import Array, Fleet
+from edgepact.mechanisms.promises import Promise, broken
 from edgepact.mechanisms.stackelberg.optimum import (
     Game,
     Outcome,
@@ -24,6 +28,9 @@ from edgepact.mechanisms.stackelberg.optimum import (
     outcome,
     settle,
 )
+
+PROMISES = (Promise.INDIVIDUALLY_RATIONAL, Promise.BUDGET_BALANCED)
+"""What every posted price has to keep."""
 
 DEVICES_MAX = 8
 """Most devices for which lies are searched."""
@@ -46,7 +53,7 @@ class Audit:
     """What was found.
 
     Attributes:
-        individually_rational: no device and not the server loses by taking part.
+        individually_rational: no device and not the server is worse off than without them.
         budget_balanced: payments stay within the saving they buy.
         largest_gain_from_lying: credits; a lower bound, since a search found it.
         lies_tried: how many lies the search weighed.
@@ -56,6 +63,11 @@ class Audit:
     budget_balanced: bool
     largest_gain_from_lying: float
     lies_tried: int
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Promises that do not hold, in words."""
+        return broken(self, PROMISES)
 
     def as_json(self) -> dict[str, bool | float]:
         """The keys of `edgepact solve --json`."""
@@ -68,7 +80,7 @@ class Audit:
 
 def audit_price(game: Game, result: Outcome) -> Audit:
     """Audits a uniform price and the layers it led to (NumPy arrays)."""
-    idle = settle(game, result.price, np.zeros_like(game.fleet.A))
+    idle = _idle(game, result)
     slack = TOLERANCE * (1.0 + np.max(np.abs(idle.device_utility)))
     devices_gain = np.all(result.device_utility >= idle.device_utility - slack)
     server_slack = TOLERANCE * (1.0 + abs(float(idle.server_utility)))
@@ -82,6 +94,19 @@ def audit_price(game: Game, result: Outcome) -> Audit:
         largest_gain_from_lying=gain,
         lies_tried=tried,
     )
+
+
+def gains_over_staying_away(game: Game, result: Outcome) -> Array:
+    """What each device has beyond its utility at no layers and no pay, credits, shape `devices`.
+
+    A utility counts what a device keeps for itself, whose worth may be negative: whether taking
+    part is worth it shows here.
+    """
+    return result.device_utility - _idle(game, result).device_utility
+
+
+def _idle(game: Game, result: Outcome) -> Outcome:
+    return settle(game, result.price, np.zeros_like(game.fleet.A))
 
 
 def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:

@@ -134,8 +134,7 @@ class InContext:
     """
 
     knows_form: ClassVar[bool] = False
-    takes_absence: ClassVar[bool] = True
-    """`quote` can be told which devices took part in which round."""
+    knows_absence: ClassVar[bool] = True
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

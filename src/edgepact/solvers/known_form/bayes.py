@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from edgepact.fleet import Fleet
 from edgepact.solvers.known_form.identify import Open, fleet_of, form_of, price_for, what_is_open
@@ -52,6 +52,7 @@ class BayesianPostedPrice:
     """
 
     knows_form: ClassVar[bool] = True
+    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
 
     def quote(
@@ -60,6 +61,7 @@ class BayesianPostedPrice:
         known: Known,
         prices: Float[np.ndarray, " rounds"],
         layers: Float[np.ndarray, "rounds devices"],
+        present: Bool[np.ndarray, "rounds devices"] | None = None,
     ) -> float:
         """The same in all rounds."""
         profits(known, prices, layers)
@@ -78,6 +80,7 @@ class BayesianPosterior:
     """
 
     knows_form: ClassVar[bool] = True
+    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
     fleets: int = 256
     points: int = 128
@@ -90,6 +93,7 @@ class BayesianPosterior:
         known: Known,
         prices: Float[np.ndarray, " rounds"],
         layers: Float[np.ndarray, "rounds devices"],
+        present: Bool[np.ndarray, "rounds devices"] | None = None,
     ) -> float:
         """The posted price at first, then what the posterior says."""
         profits(known, prices, layers)

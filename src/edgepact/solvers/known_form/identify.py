@@ -164,6 +164,7 @@ class IdentifyThenSolve:
     """
 
     knows_form: ClassVar[bool] = True
+    knows_absence: ClassVar[bool] = False
     points: int = 128
     spread: int = 64
 
@@ -173,6 +174,7 @@ class IdentifyThenSolve:
         known: Known,
         prices: Float[np.ndarray, " rounds"],
         layers: Float[np.ndarray, "rounds devices"],
+        present: Bool[np.ndarray, "rounds devices"] | None = None,
     ) -> float:
         """The best price for the devices as far as they are known; nothing is drawn."""
         profits(known, prices, layers)

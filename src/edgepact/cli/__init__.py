@@ -1,0 +1,90 @@
+"""The command line: parse, call, print. One file a command.
+
+Only Typer is imported here; each command imports what it needs when it runs,
+so that `edgepact --help` answers at once and a device loads no JAX.
+"""
+
+from typing import Annotated
+
+import typer
+
+from edgepact import __version__
+from edgepact.cli import (
+    complaints,
+    device,
+    interrupt,
+    ledger,
+    model,
+    profile,
+    quote,
+    run,
+    serve,
+    solve,
+    study,
+    train,
+)
+from edgepact.cli import (
+    list as list_command,
+)
+from edgepact.errors import EdgepactError
+from edgepact.terminal import set_up_streams
+
+app = typer.Typer(
+    name="edgepact",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "Split a model between an edge server and the devices around it, find the price that "
+        "makes them take part, do the work and pay for it.\n\n"
+        "Start with `edgepact run`: five devices and a server on this machine, real images, "
+        "a price found by a diffusion model, and a report."
+    ),
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+app.command()(solve.solve)
+app.command()(quote.quote)
+app.command()(run.run)
+app.command()(study.study)
+app.command()(profile.profile)
+app.add_typer(model.app, name="model")
+app.command()(serve.serve)
+app.command()(device.device)
+app.command()(ledger.ledger)
+app.command()(train.train)
+app.command("list")(list_command.list_)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+def main() -> None:
+    """Entry point of the `edgepact` command: errors become one line and exit status 2."""
+    set_up_streams()
+    interrupt.handle()
+    try:
+        app()
+    except EdgepactError as error:
+        complaints.print_error(error)
+        raise SystemExit(2) from None
+    except BaseException:
+        if not interrupt.came():
+            raise
+        interrupt.leave()

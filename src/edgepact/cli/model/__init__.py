@@ -1,0 +1,15 @@
+"""`edgepact model`: look into a model folder, cut a model, make it smaller."""
+
+import typer
+
+from edgepact.cli.model import compress, cut, inspect
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Look into a model folder, cut a model, make it smaller.",
+)
+app.command()(inspect.inspect)
+app.command()(cut.cut)
+app.command()(compress.compress)

@@ -1,0 +1,35 @@
+"""`edgepact study`: a figure or benchmark, reproduced."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def study(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which of the studies named above.")],
+    smoke: Annotated[bool, typer.Option(help="Do the study in small: does it run?")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results [default: study-NAME]")
+    ] = None,
+    train: Annotated[
+        bool,
+        typer.Option(
+            help="Train the policies of quoting, robustness or contract first, into the folder."
+        ),
+    ] = False,
+) -> None:
+    """Reproduce a figure or benchmark: CSV, PNG and metrics.json in one folder.
+
+    fig4: the server's utility against training epochs, for the GDM, PPO and random pricing,
+    with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
+    to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
+    dynamics: the same where the fleet changes from round to round. ablation: what each
+    part of the diffusion model is worth. speed: the time of a quote. contract: menus, by profit
+    and in federated training. selection: who should train, by money and time. auctions: revenue
+    and regret of auctions that are learnt.
+    """
+    from edgepact import api
+
+    written = api.study(name, smoke=smoke, out=out, train=train)
+    print(f"Results: {written.out}")

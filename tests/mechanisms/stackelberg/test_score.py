@@ -1,0 +1,79 @@
+"""The score: one zero and one best for every game, wherever it is scored."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+
+from edgepact.fleet import Fleet
+from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.score import (
+    LEAST_SHARE,
+    RANDOM_PRICES,
+    Range,
+    least_price,
+    random_prices,
+    range_of,
+)
+from tests.strategies import games
+
+
+def a_game(**changes: float) -> Game:
+    fleet = Fleet(
+        alpha=np.array([2.0, 3.0, 5.0]),
+        capacity=np.array([9.0, 12.0, 10.0]),
+        A=np.ones(3),
+        B=np.full(3, 0.5),
+    )
+    game = Game(fleet, 100.0, 1.0, 0.05, 3.0, layers_max=12, integer=False)
+    return replace(game, **changes)
+
+
+@given(games())
+def test_no_price_scores_above_one_and_the_best_scores_one(game: Game) -> None:
+    reach = range_of(game)
+    assert reach.zero <= reach.best + 1e-9 * abs(reach.best)
+    assert reach.share(equilibrium(game).server_utility) == pytest.approx(1.0)
+    low, high = float(game.price_min), float(game.price_max)
+    shares = reach.share(outcome(game, np.linspace(low, high, 50)).server_utility)
+    slack = 1e-9 * abs(float(reach.best)) / max(float(reach.best - reach.zero), 1e-300)
+    assert np.all(shares <= 1.0 + slack)
+
+
+def test_zero_is_what_prices_earn_that_are_drawn_log_uniformly() -> None:
+    game = a_game()
+    zero, _ = range_of(game)
+    drawn = 0.05 * 60 ** np.random.default_rng(0).uniform(size=20_000)
+    utility = outcome(game, drawn).server_utility
+    assert zero == pytest.approx(utility.mean(), abs=5 * utility.std() / np.sqrt(len(drawn)))
+
+
+def test_where_zero_may_be_posted_prices_start_at_a_share_of_the_saving() -> None:
+    game = a_game(price_min=0.0)
+    assert float(least_price(game)) == pytest.approx(LEAST_SHARE)
+    prices = random_prices(game)
+    assert prices.shape == (RANDOM_PRICES,)
+    assert prices[0] == pytest.approx(LEAST_SHARE, rel=5e-3)
+    assert prices[-1] == pytest.approx(3.0, rel=5e-3)
+    # A range that ends below the saving begins lower, and one of no saving is a range too.
+    assert float(least_price(a_game(price_min=0.0, price_max=0.1))) == pytest.approx(2e-4)
+    assert np.all(np.isfinite(random_prices(a_game(price_min=0.0, beta=0.0))))
+
+
+def test_where_there_is_nothing_to_gain_nothing_is_missed() -> None:
+    flat = range_of(a_game(price_min=2.0, price_max=2.0))
+    assert flat.share(flat.zero) == 1.0
+    assert Range(np.float64(3.0), np.float64(3.0)).share(np.array([1.0, 3.0])).tolist() == [1, 1]
+
+
+def test_compiled_it_is_the_same() -> None:
+    game = a_game()
+    fleet = jax.tree.map(jnp.asarray, game.fleet)
+    compiled = jax.jit(lambda fleet: range_of(replace(game, fleet=fleet)))(fleet)
+    exact = range_of(game)
+    assert float(compiled.zero) == pytest.approx(float(exact.zero), rel=1e-5)
+    assert float(compiled.best) == pytest.approx(float(exact.best), rel=1e-5)
+    assert float(compiled.share(compiled.best)) == 1.0
