@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 SPELT = {"costs": "--cost-min, --cost-max", "deadline_s": "--deadline"}
 """Options that are not spelt as the setting is."""
@@ -115,13 +115,13 @@ def train(
     """
     from dataclasses import replace
 
+    from edgepact import api
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
+    from edgepact.training.federated.config import PricedContract, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
-    from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 
-    terms = None if contract is None else ContractTerms.read(contract)
+    terms = None if contract is None else PricedContract.read(contract)
     with stated_in("train", SPELT, "--{}"):
         task = TaskConfig(seed=seed, layers=layers)
         if data is not None:
@@ -149,13 +149,5 @@ def train(
         config = config.smoke() if smoke else config
         expect_ready(config)
         with progress_bar("train together", enabled=not as_json) as advance:
-            trained = train_together(config, advance)
-    if as_json:
-        print_json(trained.as_json())
-        return
-    from rich.console import Console
-
-    console = Console()
-    for table in trained.tables():
-        console.print(table)
-    console.print(f"Results: {trained.out}", markup=False, highlight=False)
+            trained = api.train(config, on_progress=advance)
+    show(trained, as_json)

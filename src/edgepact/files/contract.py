@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, check_column, file_exists, load_terms, shown
+from edgepact.fields import Table, check_column, file_exists, load, shown, terms_in
 from edgepact.files.columns import read_columns
 from edgepact.mechanisms.contract.lottery import TYPES_MAX as WIDE_TYPES_MAX
 from edgepact.mechanisms.contract.lottery import WideContract
@@ -51,19 +51,20 @@ def read_contract(path: Path) -> Contract | WideContract:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    return contract_from(path, load_terms(path))
+    return contract_of(path, load(path))
 
 
-def contract_from(path: Path, document: Mapping[str, Any]) -> Contract | WideContract:
-    """Reads what a document states of its contract.
+def contract_of(path: Path, document: Mapping[str, Any]) -> Contract | WideContract:
+    """What a document with `mechanism = "contract"` states.
 
     Args:
-        path: of the file, for errors and for files that it names.
-        document: without the tables of `fields.FRAMEWORK`.
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
 
     Raises:
         InputError: it says something impossible.
     """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("contract",))
     quality_min, quality_max = table.interval(

@@ -33,7 +33,7 @@ class TrainingOutcome:
 
     def to_dict(self) -> dict[str, Json]:
         """What `edgepact train --json` prints."""
-        return self.trained.as_json()
+        return self.trained.to_dict()
 
 
 def trained_by(terms: TrainingTerms, engagement: Engagement, run: Run) -> Trained:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from edgepact.credits import MICRO
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.market.ledger import Ledger
+from edgepact.pact import Sheet
+from edgepact.tables import Shown
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.composition import engagement_of, fleet_of, rounds_config
@@ -22,9 +24,6 @@ from edgepact.training.federated.rounds import Progress, Round, play, start
 from edgepact.training.federated.simulated import CostTypes, Simulated, name_of
 from edgepact.training.federated.task import read_data, task_of
 from edgepact.training.federated.transport import InMemory, Transport
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ class TypeTakeUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class Trained(Shown):
     """What came of a run.
 
     Attributes:
@@ -71,7 +70,7 @@ class Trained:
         """After the last round."""
         return self.history[-1].accuracy
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For `metrics.json` and `edgepact train --json`."""
         updates = sum(len(each.accepted) for each in self.history)
         engaged = sum(len(each.deliveries) for each in self.history)
@@ -107,7 +106,7 @@ class Trained:
 
     def figures(self) -> list[tuple[str, str]]:
         """What came of it in words."""
-        facts = self.as_json()
+        facts = self.to_dict()
         fewer = facts["times_fewer_bytes"]
         balance = "balance" if self.balanced else "DO NOT BALANCE"
         return [
@@ -125,37 +124,33 @@ class Trained:
             ("seconds", f"{facts['seconds']:.1f}"),
         ]
 
-    def tables(self) -> "list[Table | str]":
-        """The figures for a terminal."""
-        from rich.table import Table
-
-        table = Table(title="Federated training", title_justify="left")
-        table.add_column("figure")
-        table.add_column("value", justify="right")
-        for name, value in self.figures():
-            table.add_row(name, value)
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The figures, and what clients of each type took."""
+        figures = Sheet(
+            title="Federated training",
+            head=("figure", "value"),
+            rows=tuple(self.figures()),
+            notes=(f"Results: {self.out}",),
+        )
         if not self.types:
-            return [table]
-        types = Table(title="Who took what", title_justify="left")
-        for title in (
-            "cost psi",
-            "clients",
-            "updates",
-            "mean rate",
-            "mean epochs",
-            "paid, credits",
-        ):
-            types.add_column(title, justify="right")
-        for each in self.types:
-            types.add_row(
-                f"{each.psi:g}",
-                f"{each.clients}",
-                f"{each.trained}",
-                f"{each.mean_rate:.4f}",
-                f"{each.mean_epochs:g}",
-                f"{each.paid_microcredits / MICRO:.6f}",
-            )
-        return [table, types]
+            return (figures,)
+        types = Sheet(
+            title="Who took what",
+            head=("cost psi", "clients", "updates", "mean rate", "mean epochs", "paid, credits"),
+            rows=tuple(
+                (
+                    f"{each.psi:g}",
+                    f"{each.clients}",
+                    f"{each.trained}",
+                    f"{each.mean_rate:.4f}",
+                    f"{each.mean_epochs:g}",
+                    f"{each.paid_microcredits / MICRO:.6f}",
+                )
+                for each in self.types
+            ),
+        )
+        return figures, types
 
 
 def train(
@@ -298,7 +293,7 @@ def _take_up(fleet: Simulated, history: tuple[Round, ...]) -> tuple[TypeTakeUp, 
 def _written(trained: Trained) -> Trained:
     """The same, with `rounds.csv`, `metrics.json` and `accuracy.png` in its folder."""
     files.write_rounds(trained.out, trained.history)
-    metrics = json.dumps(trained.as_json(), indent=2, allow_nan=False)
+    metrics = json.dumps(trained.to_dict(), indent=2, allow_nan=False)
     files.write_durably(trained.out / files.METRICS, metrics.encode() + b"\n")
     _draw(trained)
     return trained

@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
 from edgepact.mechanisms.contract.optimum import Contract
-from edgepact.mechanisms.contract.quality import CostForm
+from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.private_cost import PrivateCost
@@ -32,6 +32,9 @@ class CostTypes:
     probability: tuple[float, ...]
     form: CostForm
     participation_credits: float
+
+    def __post_init__(self) -> None:
+        check_choice("clients", "form", self.form, COST_FORMS)
 
     @classmethod
     def of(cls, contract: Contract) -> "CostTypes":

@@ -24,6 +24,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 from PIL import Image
 
+from edgepact.compiled import keep_compiled
 from edgepact.efficiency.compression import Vector
 from edgepact.errors import InputError
 from edgepact.inference.models import embedded, samples
@@ -117,6 +118,7 @@ class Task:
     """
 
     def __init__(self, config: TaskConfig) -> None:
+        keep_compiled()
         self.config = config
         self.data = read_data(config)
         texts = KnowledgeBase.from_texts(embedded(), LABELS, (TEMPLATE,))
