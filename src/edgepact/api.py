@@ -137,9 +137,8 @@ none there
         from edgepact.pact import Run
 
         file = Path(what)
-        scenario = read_scenario(file, smoke=smoke)
         folder = out or free_folder(f"edgepact-run-{file.stem}")
-        ran = run_scenario(scenario, Run(out=folder, on_live=on_live))
+        ran = run_scenario(read_scenario(file, smoke=smoke), Run(out=folder, on_live=on_live))
         facts = ran.page.with_suffix(".json")
         return Written(page=ran.page, facts=facts, broken=ran.broken)
     from edgepact.live.run import run_market
@@ -176,7 +175,7 @@ def train(
         >>> edgepact.TrainConfig(clients=4, mechanism="bribery")
         Traceback (most recent call last):
         ...
-        edgepact.errors.InputError: train: mechanism: expected one of none, contract, auction, \
+        edgepact.errors.InputError: train: --mechanism: expected one of none, contract, auction, \
 stackelberg, found bribery
     """
     from edgepact.training.federated.run import train as train_together
@@ -235,18 +234,18 @@ def free_folder(name: str) -> Path:
 
 
 def _solve_document(source: Path, document: "Document") -> "Solution":
-    from edgepact.pacts.choice import is_scenario, pact_of
+    from edgepact.files.scenario import is_scenario, scenario_of
 
     name = Table(source, "", document).choice("mechanism", tuple(installed("mechanisms")))
     mechanism: Mechanism = part("mechanisms", name, source=source, field="mechanism")
     try:
         terms = mechanism.read(source, document)
     except InputError:
-        if not is_scenario(document) or not installed("pacts"):
+        if not is_scenario(document):
             raise
         # Not all terms need to be in the file of a whole scenario; its pact knows the others.
-        pact = pact_of(source, document)
-        return pact.optimum(pact.read(source, document, smoke=False), None)
+        scenario = scenario_of(source, document)
+        return scenario.pact.optimum(scenario.terms, None)
     return mechanism.solve(terms)
 
 

@@ -16,7 +16,7 @@ class Written(Shown):
     Attributes:
         page: for people; the folder where nothing but pictures and tables are in it.
         facts: the same as JSON.
-        broken: promises of a mechanism that its exact answer does not keep, in words.
+        broken: promises of a scenario's mechanism that its exact answer does not keep, in words.
     """
 
     page: Path

@@ -7,18 +7,31 @@ import typer
 
 
 def device(
-    server: Annotated[str, typer.Option(help="The server, such as http://127.0.0.1:8080.")],
-    alpha: Annotated[float, typer.Option(help="Weight of satisfaction, credits.")],
-    capacity: Annotated[float, typer.Option(help="W, GMAC per image.")],
-    layer_gmac: Annotated[float, typer.Option("--A", help="A, GMAC per layer.")],
-    before_gmac: Annotated[float, typer.Option("--B", help="B, GMAC before the first layer.")],
-    name: Annotated[str, typer.Option(help="Letters, digits, '.', '_', '-'.")] = "device-1",
-    satisfaction: Annotated[str, typer.Option(help="log1p, log, sqrt or exp.")] = "log1p",
+    server: Annotated[
+        str, typer.Option(help="Address of the server, such as http://127.0.0.1:8080.")
+    ],
+    alpha: Annotated[
+        float, typer.Option(help="alpha: weight of the device's satisfaction, credits.")
+    ],
+    capacity: Annotated[
+        float, typer.Option(help="W: computing the device has for one image's time, GMAC.")
+    ],
+    layer_gmac: Annotated[float, typer.Option("--A", help="A: computing of one layer, GMAC.")],
+    before_gmac: Annotated[
+        float, typer.Option("--B", help="B: computing before the first layer, GMAC.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name of the device: letters, digits, '.', '_', '-'.")
+    ] = "device-1",
+    satisfaction: Annotated[
+        str, typer.Option(help="Form of the satisfaction: log1p, log, sqrt or exp.")
+    ] = "log1p",
     images: Annotated[
         Path | None, typer.Option(help="Folder of images [default: the sample set]")
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="A line of JSON an image [default: NAME.jsonl]")
+        Path | None,
+        typer.Option(help="File of results, a line of JSON an image [default: NAME.jsonl]"),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A model directory [default: the embedded CLIP]")
@@ -30,11 +43,15 @@ def device(
     token_file: Annotated[
         Path | None, typer.Option(help="Where the device keeps its own token over restarts.")
     ] = None,
-    codec: Annotated[str, typer.Option(help="int8, fp16 or fp32.")] = "int8",
+    codec: Annotated[
+        str, typer.Option(help="How activations travel: int8, fp16 or fp32.")
+    ] = "int8",
     layers_max: Annotated[
         int | None, typer.Option(min=0, help="Most layers to ever run [default: the model's]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of the order of images.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of the order of images.")
+    ] = 0,
     away_timeout_s: Annotated[
         float, typer.Option(help="How long to wait for a server that is away, seconds.")
     ] = 30.0,

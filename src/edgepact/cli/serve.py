@@ -17,7 +17,9 @@ def serve(
         str, typer.Option(help="Database URL of the ledger.")
     ] = "sqlite:///edgepact-ledger.db",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")
+    ] = 8080,
     price: Annotated[
         float | None, typer.Option(help="Post this price, in credits per layer and image.")
     ] = None,
@@ -52,20 +54,32 @@ def serve(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to play [default: until stopped]")
     ] = None,
-    devices_min: Annotated[int, typer.Option(min=1, help="Devices to wait for.")] = 1,
+    devices_min: Annotated[
+        int, typer.Option(min=1, help="Number of devices to wait for before the first round.")
+    ] = 1,
     gather_timeout_s: Annotated[
         float | None,
         typer.Option(help="Start with fewer after so many seconds [default: wait on]"),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images a device and round.")] = 16,
-    commit_timeout_s: Annotated[float, typer.Option(help="Time to commit, seconds.")] = 10.0,
-    round_timeout_s: Annotated[float, typer.Option(help="Time to work, seconds.")] = 120.0,
+    images: Annotated[
+        int, typer.Option(min=1, help="Number of images of each device in a round.")
+    ] = 16,
+    commit_timeout_s: Annotated[
+        float, typer.Option(help="Time that devices have to commit, seconds.")
+    ] = 10.0,
+    round_timeout_s: Annotated[
+        float, typer.Option(help="Time that devices have for the work of a round, seconds.")
+    ] = 120.0,
     audit_probability: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of jobs computed again before payment.")
     ] = 0.05,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31 - 1, help="Makes quotes and audits repeatable: for tests."),
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            help="Seed of quotes and audits, which makes them repeatable: for tests.",
+        ),
     ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Where to write the address once the server answers.")
@@ -84,13 +98,13 @@ def serve(
     from edgepact.market.protocol import PRICE_CREDITS_MAX
     from edgepact.market.rounds import FixedPrice, Pricer
     from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.solvers.by_name import quoter, quoters
     from edgepact.solvers.in_context.pricing import InContext, load
-    from edgepact.solvers.quoters import QUOTERS
     from edgepact.solvers.quotes import Known
 
     pricer: Pricer
-    if solver not in QUOTERS:
-        raise InputError("serve", "--solver", f"one of {', '.join(QUOTERS)}", solver)
+    if solver not in quoters():
+        raise InputError("serve", "--solver", f"one of {', '.join(quoters())}", solver)
     if policy is not None and (solver != "gdm" or saving is None):
         found = "--price" if saving is None else f"--solver {solver}"
         raise InputError("serve", "--policy", "--saving and the gdm beside it", found)
@@ -107,7 +121,7 @@ def serve(
             expected = f"0 < min < max <= {PRICE_CREDITS_MAX:g}"
             raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
         pricer = QuotedPrice(
-            QUOTERS[solver]() if policy is None else InContext(load(policy)),
+            quoter(solver) if policy is None else InContext(load(policy)),
             Known(
                 saving=saving,
                 layers_max=ModelInfo.read(model or embedded()).layers_max,

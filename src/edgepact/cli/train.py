@@ -49,7 +49,7 @@ def train(
         typer.Option(help="Without a contract: share of the bytes of float32 an update takes."),
     ] = 1.0,
     per_round: Annotated[
-        int | None, typer.Option(min=1, help="Train at most so many in a round [default: all]")
+        int | None, typer.Option(min=1, help="Most clients that train in a round [default: all]")
     ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Most credits to promise in a round [default: no limit]")
@@ -71,9 +71,12 @@ def train(
         float, typer.Option(min=0, help="Largest private cost of an update, likewise.")
     ] = 1.5,
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds of a round, by the clients' simulated clocks.")
+        float | None,
+        typer.Option(help="Seconds that a round may take, by the clients' simulated clocks."),
     ] = None,
-    aggregate: Annotated[str, typer.Option(help="fedavg or fedadam.")] = "fedavg",
+    aggregate: Annotated[
+        str, typer.Option(help="How updates are put together: fedavg or fedadam.")
+    ] = "fedavg",
     data: Annotated[
         str | None,
         typer.Option(
@@ -91,14 +94,17 @@ def train(
         typer.Option(min=1, max=64, help="Processes that play clients [default: one a core]"),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of weights, split, costs and draws.")
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Seed of weights, of the split, of costs and of draws."
+        ),
     ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run; the same again resumes [default: edgepact-train]"),
     ] = None,
     smoke: Annotated[
-        bool, typer.Option(help="In small: sample images, four clients, two rounds.")
+        bool, typer.Option(help="Train in small: sample images, four clients, two rounds.")
     ] = False,
     as_json: Json = False,
 ) -> None:

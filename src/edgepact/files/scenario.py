@@ -46,7 +46,16 @@ def read_scenario(path: Path, *, smoke: bool = False) -> Scenario:
         InputError: the file is missing, not TOML, says something impossible, or names parts
             for which no pact is installed.
     """
-    document = load(path)
+    return scenario_of(path, load(path), smoke=smoke)
+
+
+def is_scenario(document: Document) -> bool:
+    """Whether a document has all tables of a whole scenario."""
+    return all(name in document for name in FRAMEWORK)
+
+
+def scenario_of(path: Path, document: Document, *, smoke: bool = False) -> Scenario:
+    """What a document states; as `read_scenario`."""
     _expect_tables(path, document)
     pact = _pact_of(path, document)
     solver = document["solver"].get("name", pact.solvers[0])

@@ -22,7 +22,7 @@ from edgepact.market.device import ImageResult
 from edgepact.market.protocol import MICRO
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.provenance import provenance, write_metrics
-from edgepact.solvers.quoters import OPTIMUM
+from edgepact.solvers.by_name import OPTIMUM
 from edgepact.tables import NOBODY_LOSES
 
 CHARTS: dict[str, tuple[Callable[[Findings], Figure], str, str]] = {
@@ -91,7 +91,7 @@ PRICING = {
         "The diffusion model was trained once, on simulated fleets of many kinds, and met this "
         "fleet for the first time in round 1.",
     ),
-    OPTIMUM: Pricing(
+    OPTIMUM.name: Pricing(
         "A server that was told every private cost",
         "The price is the exact equilibrium, posted from the first round.",
         "Nothing was private here: the price was computed from the devices' own figures.",

@@ -38,7 +38,7 @@ from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.optimum import Game, bayesian_price, equilibrium
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.progress import progress_bar
-from edgepact.solvers.quoters import OPTIMUM, QUOTERS
+from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.solvers.quotes import Known
 
 DEVICES_MAX = 64
@@ -63,7 +63,7 @@ class RunConfig:
         model: model directory; None takes the embedded CLIP.
         samples: folder of images; None takes the sample set.
         out: folder to write into; must be new or empty.
-        solver: one of `QUOTERS`, or `OPTIMUM`.
+        solver: one of `quoters()`, or `optimum`.
         smoke: measure briefly and play two rounds.
     """
 
@@ -79,7 +79,7 @@ class RunConfig:
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        options = (*QUOTERS, OPTIMUM)
+        options = (*quoters(), OPTIMUM.name)
         if self.solver not in options:
             raise InputError("run", "solver", f"one of {', '.join(options)}", self.solver)
 
@@ -310,7 +310,7 @@ def _prior_price(config: RunConfig, game: Game) -> float:
 def _quoting(game: Game, solver: str) -> tuple[str, ...]:
     """What the server is told to quote with: what is public in the game, if there is a search."""
     known = Known.of_any(game, source="market")
-    if solver == OPTIMUM:
+    if solver == OPTIMUM.name:
         return ("--price", repr(float(equilibrium(game).price)))
     return (
         *("--solver", solver),

@@ -19,7 +19,7 @@ from edgepact.files.market import Market
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import Outcome, equilibrium
 from edgepact.pact import Document, Json, Run, Sheet
-from edgepact.solvers.quoters import OPTIMUM, QUOTERS
+from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.tables import NOBODY_LOSES
 
 ROUNDS_MAX = IMAGES_MAX = 1000
@@ -204,7 +204,11 @@ class PartitionStackelberg:
     mechanism: str = "stackelberg"
     job: str = "classification"
     compress: str | None = None
-    solvers: tuple[str, ...] = (*QUOTERS, OPTIMUM)
+
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """Ways to quote, and the exact optimum as a yardstick."""
+        return (*quoters(), OPTIMUM.name)
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> PartitionTerms:
         """Terms: the market, and how it is played."""

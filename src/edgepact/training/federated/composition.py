@@ -15,8 +15,8 @@ from edgepact.efficiency.selection import (
 from edgepact.engagement import Engagement
 from edgepact.mechanisms.contract.optimum import Contract, Menu
 from edgepact.mechanisms.contract.sure import sure_menu
+from edgepact.solvers.by_name import quoter
 from edgepact.solvers.in_context.menus import gdm_menu
-from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.config import SOLVERS, WEIGHT_SHARE_MAX, TrainConfig
 from edgepact.training.federated.contract import ByContract, items
@@ -111,7 +111,7 @@ def by_price(config: TrainConfig) -> ByPrice:
         worth = float(contract.worth(np.full(len(contract.psi), rate))[0])
     assert worth is not None
     return ByPrice(
-        quoter=QUOTERS[config.solver or SOLVERS["stackelberg"][0]](),
+        quoter=quoter(config.solver or SOLVERS["stackelberg"][0]),
         saving_credits=worth / steps,
         steps=steps,
         rate_max=rate,

@@ -19,7 +19,7 @@ from edgepact.errors import InputError
 from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.optimum import Contract
-from edgepact.solvers.quoters import QUOTERS
+from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.rounds import ROUNDS_MAX
 from edgepact.training.federated.simulated import CostRange
@@ -31,7 +31,7 @@ MECHANISMS = ("none", "contract", "auction", "stackelberg")
 MENU_SOLVERS = ("optimum", "gdm")
 """Who writes a contract's menu: the exact optimum, or the diffusion model from frequencies."""
 
-SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": tuple(QUOTERS)}
+SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": quoters()}
 """By mechanism, the default first; an auction's rule leaves nothing to solve."""
 
 SELECTORS = ("auction", "random", "fedcs", "oort", "power-of-choice")
