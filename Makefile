@@ -40,10 +40,10 @@ demo: $(VENV)/base ## set up, then run the main job: edgepact run
 test: $(VENV)/dev ## set up, then run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: $(VENV)/bench ## the tests that train or measure
+test-slow: $(VENV)/dev ## the tests that train or measure
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
-test-full: $(VENV)/bench ## the tests that train for minutes each
+test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full $(ARGS)
 
 # Flower wants older versions of five packages than constraints.txt pins, so it has an environment
