@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgepact.fields import SIZE_MIN
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.contract.quality import Log1p, Saturating
+from edgepact.mechanisms.contract.quality import Linear, Log1p, Measured, Saturating, Value
 from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
@@ -118,3 +118,54 @@ def contract_terms(draw: st.DrawFn, *, sizes: tuple[int, ...] = (1, 2, 3, 6)) ->
         "cost": draw(st.sampled_from(["linear", "quadratic"])),
         "quality_max": draw(numbers(0.25, 20.0)),
     }
+
+
+@st.composite
+def values(draw: st.DrawFn) -> Value:
+    """What quality is worth: with kinks or without, from 0 up, from above or from below."""
+    scale = draw(numbers(0.5, 12.0))
+    form = draw(st.sampled_from(["linear", "measured", "log1p", "saturating"]))
+    if form == "linear":
+        return Linear(scale=scale)
+    if form == "log1p":
+        return Log1p(scale=scale)
+    if form == "saturating":
+        rate, base = draw(numbers(0.25, 3.0)), draw(st.sampled_from([0.0, -1.0, 0.5]))
+        return Saturating(scale=scale, rate=rate, base=base)
+    size = draw(st.integers(1, 5))
+    steps = draw(st.lists(numbers(0.25, 1.0), min_size=size, max_size=size))
+    slopes = sorted(draw(st.lists(numbers(0.0, 8.0), min_size=size, max_size=size)))[::-1]
+    quality = np.cumsum([0.0, *steps])
+    start = draw(st.sampled_from([0.0, 1.0]))
+    return Measured(quality=quality, value=start + np.cumsum([0.0, *np.multiply(slopes, steps)]))
+
+
+@st.composite
+def all_contract_terms(
+    draw: st.DrawFn, *, types_max: int = 6, own_values: bool = False
+) -> dict[str, Any]:
+    """All that makes a `Contract`: budgets, fixed costs, least qualities, unlike types.
+
+    With `own_values` every type has a value function of its own.
+    """
+    size = draw(st.integers(1, types_max))
+
+    def column(low: float, high: float) -> np.ndarray:
+        return np.array(draw(st.lists(numbers(low, high), min_size=size, max_size=size)))
+
+    p = np.array(draw(st.lists(st.floats(0.05, 1.0), min_size=size, max_size=size)))
+    quality_max = draw(numbers(0.5, 8.0))
+    devices = draw(st.sampled_from([1, 1, 7]))
+    budget = draw(st.one_of(st.none(), st.just(0.0), numbers(0.05, 5.0), numbers(0.05, 1.0)))
+    return dict(
+        psi=column(0.25, 6.0),
+        probability=p / p.sum(),
+        value=[draw(values()) for _ in range(size)] if own_values else draw(values()),
+        value_scale=column(0.25, 3.0) if draw(st.booleans()) else None,
+        cost=draw(st.sampled_from(["linear", "quadratic"])),
+        quality_min=quality_max * draw(st.sampled_from([0.0, 0.0, 0.1, 0.4])),
+        quality_max=quality_max,
+        devices=devices,
+        budget=None if budget is None else devices * budget,
+        participation_cost=draw(st.sampled_from([0.0, 0.0, 0.3, 1.0, 3.0])),
+    )

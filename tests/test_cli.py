@@ -1,6 +1,7 @@
 """The command line: what it prints, and what it says about input that cannot be used."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 from edgepact import cli
 from edgepact.inference.models import embedded, samples
 from edgepact.market.ledger import Ledger
+from edgepact.mechanisms.contract import optimum
 
 HEAD = """
 mechanism = "stackelberg"
@@ -118,12 +120,21 @@ class TestSolve:
             "device_utility",
             "payments",
             "audit",
+            # What the tables show besides.
+            "benchmarks",
+            "over_staying_away",
+            "names",
+            "alpha",
+            "capacity",
         ]
         assert list(solution["audit"]) == [
             "individually_rational",
             "budget_balanced",
             "largest_gain_from_lying",
+            "lies_tried",
         ]
+        utility = solution["benchmarks"]["uniform_price"]
+        assert utility == solution["server_utility"] <= solution["benchmarks"]["first_best"]
         assert '"layers": [11]' in line, "whole layers are whole numbers"
         assert solution["payments"] == pytest.approx([solution["price"] * 11])
         spent = 10.0 * 0.3577 * (12 - 11) + solution["payments"][0]
@@ -555,3 +566,62 @@ class TestModel:
         answer = edgepact("model", "compress", embedded(), tmp_path / "out", "--method", "zip")
         assert answer.status == 2
         assert "--method: expected int8 or magnitude or structured, found zip" in answer.err
+
+
+class TestPromises:
+    """An answer that breaks what its mechanism promises is printed, and is no success."""
+
+    def test_a_server_whose_lowest_price_is_above_its_saving(self, tmp_path: Path) -> None:
+        text = MARKET.replace("beta = 10.0", "beta = 1.0").replace(
+            "price_min = 0.0", "price_min = 3.5"
+        )
+        path = write(tmp_path, text)
+        answer = edgepact("solve", path, "--json")
+        assert answer.status == 1
+        assert not json.loads(answer.out)["audit"]["budget_balanced"]
+        (line,) = answer.err.splitlines()
+        assert line.startswith(f"edgepact: {path}: ")
+        assert line.endswith("promises: individually rational, budget balanced")
+        assert "Audit" in edgepact("solve", path).out
+
+    def test_a_contract_whose_menu_is_not_kept_to(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = write(tmp_path, CONTRACT)
+        assert edgepact("solve", path).status == 0
+        best = optimum.optimal_menu
+
+        def swapped(contract: optimum.Contract) -> optimum.Menu:
+            menu = best(contract)
+            return dataclasses.replace(menu, reward=menu.reward[::-1])
+
+        monkeypatch.setattr(optimum, "optimal_menu", swapped)
+        answer = edgepact("solve", path, "--json")
+        assert answer.status == 1
+        assert json.loads(answer.out)["audit"]["incentive_compatible"] is False
+        assert answer.err.count("\n") == 1
+        assert "incentive compatible" in answer.err
+
+    def test_a_draw_is_told(self, tmp_path: Path) -> None:
+        drawn = CONTRACT.replace("[[type]]", "budget = 0.5\nparticipation_cost = 1.0\n[[type]]", 1)
+        path = write(tmp_path, drawn)
+        answer = edgepact("solve", path, "--json")
+        assert (answer.status, answer.err) == (0, "")
+        solution = json.loads(answer.out)
+        assert 0.0 < solution["menu"][-1]["probability"] < 1.0
+        assert solution["lotteries_are_optimal"] is True
+        assert solution["profit_without_lotteries"] < solution["profit"]
+        assert "drawing who is engaged" in edgepact("solve", path).out
+
+
+CONTRACT = """mechanism = "contract"
+quality_max = 10.0
+value = { form = "log1p", scale = 10.0 }
+cost = { form = "linear" }
+[[type]]
+cost = 3.0
+probability = 0.5
+[[type]]
+cost = 1.0
+probability = 0.5
+"""

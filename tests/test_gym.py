@@ -1,8 +1,10 @@
 """Environments for learners from outside."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 
 import gymnasium
 import numpy as np
@@ -93,8 +95,10 @@ def test_an_episode_has_its_rounds_and_no_utility_beats_the_best(name: str) -> N
     assert rounds == 20
 
 
-def test_a_seed_brings_the_same_episode_again_and_another_another() -> None:
-    env = ProblemEnv(RepeatedPricing(FleetPrior(), devices=3, window=2))
+def test_a_seed_brings_the_same_episode_again_and_another_another(
+    small: RepeatedPricing,
+) -> None:
+    env = ProblemEnv(small)
 
     def answers(seed: int) -> np.ndarray:
         env.reset(seed=seed)
@@ -105,11 +109,67 @@ def test_a_seed_brings_the_same_episode_again_and_another_another() -> None:
 
 
 @pytest.mark.parametrize("action", [[np.nan], [1.5], [0.0, 0.0]])
-def test_impossible_actions_are_refused(action: list[float]) -> None:
-    env = ProblemEnv(RepeatedPricing(FleetPrior(), devices=2))
+def test_impossible_actions_are_refused(small: RepeatedPricing, action: list[float]) -> None:
+    env = ProblemEnv(small)
     env.reset(seed=0)
     with pytest.raises(InputError, match="1 numbers from -1 to 1"):
         env.step(np.array(action, np.float32))
+
+
+@pytest.fixture(scope="module")
+def small() -> RepeatedPricing:
+    """One problem for all tests that play a few rounds: it is compiled once."""
+    return RepeatedPricing(FleetPrior(), devices=2)
+
+
+def test_observations_belong_to_the_caller(small: RepeatedPricing) -> None:
+    env = ProblemEnv(small)
+    seen, _ = env.reset(seed=1)
+    seen += 0.1
+    after, *_ = env.step(np.zeros(1, np.float32))
+    kept = after.copy()
+    after += 0.1
+    # What the caller wrote is not what the next round starts from.
+    again = ProblemEnv(small)
+    again.reset(seed=1)
+    assert np.array_equal(again.step(np.zeros(1, np.float32))[0], kept)
+
+
+@pytest.mark.parametrize("copied", [lambda env: pickle.loads(pickle.dumps(env)), deepcopy])
+def test_an_episode_goes_on_in_a_copy(
+    small: RepeatedPricing, copied: Callable[[ProblemEnv], ProblemEnv]
+) -> None:
+    env = ProblemEnv(small)
+    env.reset(seed=2)
+    env.step(np.array([0.3], np.float32))
+    other = copied(env)
+    action = np.array([-0.2], np.float32)
+    (seen, reward, *_), (same, told, *_) = env.step(action), other.step(action)
+    assert np.array_equal(seen, same)
+    assert reward == told
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_registered_environments_can_be_pickled_after_reset(name: str) -> None:
+    env = gymnasium.make(name).unwrapped
+    env.reset(seed=0)
+    assert isinstance(pickle.loads(pickle.dumps(env)), ProblemEnv)
+
+
+@pytest.mark.parametrize("make", [edgepact.gym.stackelberg, edgepact.gym.stackelberg_layers])
+@pytest.mark.parametrize("size", ["devices", "window", "rounds"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_impossible_sizes_are_named(
+    make: Callable[..., ProblemEnv], size: str, number: int
+) -> None:
+    with pytest.raises(InputError, match=f"{size}: expected a whole number of at least 1"):
+        make(**{size: number})
+
+
+@pytest.mark.parametrize("size", ["window", "rounds"])
+def test_impossible_sizes_of_classes_are_named(size: str) -> None:
+    with pytest.raises(InputError, match=f"ClassPricing: {size}: expected"):
+        edgepact.gym.stackelberg_classes(**{size: 0})
 
 
 def test_a_step_needs_a_reset() -> None:

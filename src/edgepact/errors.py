@@ -120,3 +120,23 @@ class MissingExtraError(EdgepactError):
 
 class MarketError(EdgepactError):
     """The live market refused a request or could not be reached."""
+
+
+def check_choice(source: str, field: str, found: object, choices: tuple[str, ...]) -> None:
+    """Refuses a word that is none of a closed set, naming them all.
+
+    Raises:
+        InputError: `found` is none of `choices`.
+    """
+    if found not in choices:
+        raise InputError(source, field, f"one of {', '.join(choices)}", found)
+
+
+def check_count(source: str, field: str, found: int) -> None:
+    """Refuses a number of things below 1.
+
+    Raises:
+        InputError: `found` is no whole number of at least 1.
+    """
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise InputError(source, field, "a whole number of at least 1", found)

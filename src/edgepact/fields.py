@@ -12,7 +12,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -297,7 +297,12 @@ def load_terms(path: Path) -> dict[str, Any]:
     Raises:
         InputError: as `load`.
     """
-    return {name: value for name, value in load(path).items() if name not in FRAMEWORK}
+    return terms_in(load(path))
+
+
+def terms_in(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What a document says of its mechanism, without the tables of `FRAMEWORK`."""
+    return {name: value for name, value in document.items() if name not in FRAMEWORK}
 
 
 class Table:

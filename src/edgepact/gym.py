@@ -23,12 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from edgepact.compiled import keep_compiled
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.fleet import FleetPrior
 from edgepact.mechanisms.stackelberg.class_pricing import ClassPricing
 from edgepact.mechanisms.stackelberg.layer_pricing import LayerPricing
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
-from edgepact.problem import Payoff, Problem, State, flat_observation, observation_size
+from edgepact.problem import (
+    Payoff,
+    Problem,
+    State,
+    check,
+    check_seen,
+    flat_observation,
+    observation_size,
+)
 
 try:
     import gymnasium
@@ -46,30 +55,42 @@ class ProblemEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     Args:
         problem: what is played; an episode lasts until it says so.
         observation_max: no component of an observation is larger in size.
+
+    An environment can be pickled and copied, in the middle of an episode too.
+
+    Raises:
+        InputError: the pieces of the problem do not fit together (`problem.check`).
     """
 
     def __init__(self, problem: Problem, *, observation_max: float = 1.0) -> None:
+        if not 0.0 < observation_max < np.inf:
+            raise InputError("environment", "observation_max", "a number above 0", observation_max)
+        check(problem)
+        keep_compiled()
         size = observation_size(problem)
         self.action_space = spaces.Box(-1.0, 1.0, (problem.action_size,), np.float32)
         self.observation_space = spaces.Box(-observation_max, observation_max, (size,), np.float32)
         self.problem = problem
         self._state: State | None = None
-        self._reset = eqx.filter_jit(_reset)
-        self._step = eqx.filter_jit(_step)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Starts an episode in an environment drawn anew; takes no options."""
+        """Starts an episode in an environment drawn anew; takes no options.
+
+        Raises:
+            InputError: what the leader sees is not finite.
+        """
         super().reset(seed=seed)
-        self._state, observation = self._reset(self.problem, self._key())
-        return np.asarray(observation), {}
+        self._state, observation = _reset(self.problem, self._key())
+        return self._seen(observation), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Plays one round.
 
         Raises:
-            InputError: the action has another shape, or is not in [-1, 1].
+            InputError: the action has another shape or is not in [-1, 1], or what the
+                problem made of it is not finite.
         """
         if self._state is None:
             raise InputError("environment", "step", "reset() before the first step", "none")
@@ -77,11 +98,20 @@ class ProblemEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if chosen.shape != self.action_space.shape or not np.all(np.abs(chosen) <= 1.0):
             expected = f"{self.problem.action_size} numbers from -1 to 1"
             raise InputError("environment", "action", expected, np.array2string(chosen))
-        self._state, observation, payoff, best, over = self._step(
+        self._state, observation, payoff, best, over = _step(
             self.problem, self._key(), self._state, jnp.asarray(chosen)
         )
-        info = {"utility": float(payoff.leader), "utility_max": float(best)}
-        return np.asarray(observation), float(payoff.reward), bool(over), False, info
+        reward, info = float(payoff.reward), {"utility": float(payoff.leader)}
+        if not (np.isfinite(reward) and np.isfinite(info["utility"])):
+            found = f"reward {reward}, utility {info['utility']}"
+            raise InputError(type(self.problem).__name__, "step()", "finite numbers", found)
+        info["utility_max"] = float(best)
+        return self._seen(observation), reward, bool(over), False, info
+
+    def _seen(self, observation: Float[Array, " features"]) -> np.ndarray:
+        """A copy that belongs to the caller, who may write into it."""
+        check_seen(self.problem, observation)
+        return np.array(observation, np.float32)
 
     def _key(self) -> PRNGKeyArray:
         return jax.random.key(int(self.np_random.integers(SEEDS)))
@@ -97,6 +127,9 @@ def stackelberg(
         devices: number of devices in a fleet.
         window: rounds the server remembers.
         rounds: length of an episode.
+
+    Raises:
+        InputError: a number is below 1.
     """
     problem = RepeatedPricing(
         FleetPrior(), devices=devices, integer=integer, window=window, rounds=rounds
@@ -126,11 +159,13 @@ def stackelberg_layers(*, devices: int = 5, window: int = 4, rounds: int = 20) -
     return ProblemEnv(LayerPricing(devices=devices, window=window, rounds=rounds))
 
 
+@eqx.filter_jit
 def _reset(problem: Problem, key: PRNGKeyArray) -> tuple[State, Float[Array, " features"]]:
     state = problem.reset(key)
     return state, flat_observation(problem, state)
 
 
+@eqx.filter_jit
 def _step(
     problem: Problem, key: PRNGKeyArray, state: State, action: Float[Array, " action"]
 ) -> tuple[State, Float[Array, " features"], Payoff, Float[Array, ""], Array]:

@@ -3,7 +3,8 @@
 A mechanism states its repeated decision as a `Problem`, a bundle of pure
 functions that `jit` and `vmap`. A solver learns a decision knowing nothing
 but this interface. Every problem carries its own exact optimum, so a learned
-result is always reported as a share of the best possible.
+result is always reported as a share of the best possible. `check` holds the pieces of a
+problem against each other; whoever plays one calls it first.
 """
 
 from abc import abstractmethod
@@ -12,7 +13,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from edgepact.errors import InputError, check_count
 
 State = Any
 """A problem's own state: a pytree of arrays, private values included."""
@@ -67,6 +71,13 @@ class Problem(eqx.Module):
     def best_action(self, state: State) -> Float[Array, " action"]:
         """The oracle's decision: what earns `optimum`. Shown to learners only in training."""
 
+    def guess(self, state: State) -> Float[Array, ""] | None:
+        """The leader's mean utility if it guesses in this round: the zero of the score.
+
+        None, unless a problem says what guessing is: a share is then one of the optimum.
+        """
+        return None
+
     @abstractmethod
     def finished(self, state: State) -> Bool[Array, ""]:
         """Whether the episode is over and the next round needs a `reset`."""
@@ -85,3 +96,110 @@ def observation_size(problem: Problem) -> int:
         return flat_observation(problem, problem.reset(key))
 
     return int(jax.eval_shape(first_observation, jax.random.key(0)).shape[0])
+
+
+def check(problem: Problem) -> None:
+    """Holds the pieces of a problem against each other; nothing is compiled or computed.
+
+    Shapes and types are found by tracing (`jax.eval_shape`), so a mistake is told in words
+    before minutes go into compiling it.
+
+    Raises:
+        InputError: a piece has another shape or type than the seam wants; it is named as
+            `Class: method()`.
+    """
+    name = type(problem).__name__
+    size = problem.action_size
+    check_count(name, "action_size", size)
+
+    def pieces(key: PRNGKeyArray) -> dict[str, Any]:
+        state = problem.reset(key)
+        after, payoff = problem.step(key, state, jnp.zeros(size))
+        return {
+            "reset": state,
+            "observe": problem.observe(state),
+            "step": payoff,
+            "after": after,
+            "optimum": problem.optimum(state),
+            "best_action": problem.best_action(state),
+            "guess": problem.guess(state),
+            "finished": problem.finished(after),
+        }
+
+    found = jax.eval_shape(pieces, jax.random.key(0))
+    _check_observation(name, found["observe"])
+    _check_payoffs(name, found["step"], found["optimum"])
+    _check_number(name, "best_action()", found["best_action"], (size,))
+    if found["guess"] is not None:
+        _check_number(name, "guess()", found["guess"], ())
+    over = found["finished"]
+    if _shape(over) != () or over.dtype != jnp.bool_:
+        raise InputError(name, "finished()", "one truth value, bool ()", _told(over))
+    _check_state(name, found["reset"], found["after"])
+
+
+def check_seen(problem: Problem, observation: Any) -> None:
+    """Refuses an observation that no learner could use.
+
+    Args:
+        problem: what was observed.
+        observation: a vector, or several of one shape, as `flat_observation` gives them.
+
+    Raises:
+        InputError: it is not finite.
+    """
+    bad = ~np.isfinite(np.asarray(observation))
+    if bad.any():
+        found = f"{np.asarray(observation)[bad].ravel()[0]} at place {int(np.argwhere(bad)[0, -1])}"
+        raise InputError(type(problem).__name__, "observe()", "finite numbers", found)
+
+
+def _check_observation(name: str, seen: Any) -> None:
+    leaves = jax.tree.leaves(seen)
+    if not leaves:
+        raise InputError(name, "observe()", "at least one array of numbers", "none")
+    for leaf in leaves:
+        if _shape(leaf) is None or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise InputError(name, "observe()", "arrays of floating point numbers", _told(leaf))
+
+
+def _check_payoffs(name: str, step: Any, optimum: Any) -> None:
+    for method, payoff in (("step()", step), ("optimum()", optimum)):
+        if not isinstance(payoff, Payoff):
+            raise InputError(name, method, "a Payoff", type(payoff).__name__)
+        for field in ("leader", "reward"):
+            _check_number(name, f"{method}.{field}", getattr(payoff, field), ())
+        shape = _shape(payoff.followers)
+        if shape is None or len(shape) != 1:
+            expected = "one number for each follower, a vector"
+            raise InputError(name, f"{method}.followers", expected, _told(payoff.followers))
+        _check_number(name, f"{method}.followers", payoff.followers, shape)
+        _check_number(name, f"{method}.payments", payoff.payments, shape)
+
+
+def _check_number(name: str, what: str, found: Any, shape: tuple[int, ...]) -> None:
+    if _shape(found) != shape or not jnp.issubdtype(found.dtype, jnp.floating):
+        expected = "one floating point number, shape ()" if shape == () else f"numbers, {shape}"
+        raise InputError(name, what, expected, _told(found))
+
+
+def _check_state(name: str, before: Any, after: Any) -> None:
+    """A compiled loop carries the state, so a step may not change what it is made of."""
+    made, left = str(jax.tree.structure(before)), str(jax.tree.structure(after))
+    if made != left:
+        raise InputError(name, "step()", f"a state like {made}", left)
+    for (path, one), other in zip(
+        jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True
+    ):
+        if _shape(one) != _shape(other) or one.dtype != other.dtype:
+            place = f"step(), state{jax.tree_util.keystr(path)}"
+            raise InputError(name, place, f"{_told(one)} as reset() made it", _told(other))
+
+
+def _shape(leaf: Any) -> tuple[int, ...] | None:
+    return getattr(leaf, "shape", None)
+
+
+def _told(leaf: Any) -> str:
+    shape = _shape(leaf)
+    return type(leaf).__name__ if shape is None else f"{leaf.dtype} {shape}"

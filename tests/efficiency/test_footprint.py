@@ -42,12 +42,12 @@ def test_operations_and_cuts_come_from_the_graph(counted: Footprint) -> None:
 
 
 def test_json_and_table_hold_all_stages(counted: Footprint) -> None:
-    table = counted.as_json()
+    table = counted.to_dict()
     assert json.loads(json.dumps(table)) == table
     assert table["bytes"] == counted.bytes
     assert len(table["stages"]) == 14
     written = io.StringIO()
-    Console(width=100, file=written).print(counted.table())
+    Console(width=100, file=written).print(counted)
     assert f"{counted.macs:,}" in written.getvalue()
     assert "block_12.out" in written.getvalue()
 

@@ -446,7 +446,7 @@ class TestReport:
         assert (found.centred_cosine, found.top1_agreement) == (pytest.approx(1.0), 1.0)
         assert found.original.footprint == found.compressed.footprint
         assert found.original.accuracy == found.compressed.accuracy
-        assert json.loads(json.dumps(found.as_json()))["images"] == 20
+        assert json.loads(json.dumps(found.to_dict()))["images"] == 20
 
     def test_a_model_without_texts_has_no_classes_to_compare(self, small: Path) -> None:
         found = report(small, small, Images(pixels=drawn(small)), repeats=1)

@@ -48,7 +48,7 @@ def test_bytes_of_codecs_beside_those_of_the_image(measured: Profile) -> None:
 
 
 def test_json_holds_all_of_it_and_nothing_json_has_not(measured: Profile) -> None:
-    table = measured.as_json()
+    table = measured.to_dict()
     assert json.loads(json.dumps(table)) == table
     assert table["seconds_per_cut"] == list(measured.seconds_per_cut)
     assert table["fit"]["A_s"] == measured.fit.A_s
@@ -57,7 +57,7 @@ def test_json_holds_all_of_it_and_nothing_json_has_not(measured: Profile) -> Non
 
 def test_the_table_names_every_stage_and_the_fit(measured: Profile) -> None:
     written = io.StringIO()
-    Console(width=100, file=written).print(measured.table())
+    Console(width=100, file=written).print(measured)
     text = written.getvalue()
     rows = ["embed", *(f"block {block}" for block in range(1, 13)), "head"]
     assert all(f"│ {name} " in text for name in rows)

@@ -196,7 +196,7 @@ def having(old: str, new: str) -> str:
         (GOOD.encode("utf-16-le"), "UTF-16"),
         (having("cam-1", "Küche").encode("latin-1"), "UTF"),
         (having("alpha", "älpha").encode("latin-1"), "found another encoding"),
-        (gzip.compress(GOOD.encode()), "found a compressed file (gzip): unpack it"),
+        (gzip.compress(GOOD.encode(), mtime=0), "found a compressed file (gzip): unpack it"),
         (having(",", ";"), "expected columns separated by commas, and numbers with decimal points"),
         (having(",", ";").replace(".", ","), "found columns separated by semicolons"),
         (having(",", "\t"), "found columns separated by tabs"),
@@ -255,6 +255,13 @@ def test_parquet_that_cannot_be_meant_is_refused_in_words(
     with pytest.raises(InputError) as refused:
         read_fleet(parquet_file(tmp_path, **columns))
     assert says in str(refused.value)
+
+
+def test_text_in_parquet_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    path = parquet_file(tmp_path, name=pa.array(["cam-1", "cam-2"]))
+    path.write_bytes(path.read_bytes().replace(b"cam-2", b"\xff\xff\xff\xff\xff"))
+    with pytest.raises(InputError, match="a readable parquet file, found Column 4: "):
+        read_fleet(path)
 
 
 def test_what_is_no_table_is_said(tmp_path: Path) -> None:

@@ -1,15 +1,22 @@
-"""How errors of users are printed: in one line."""
+"""How errors and broken promises are told: in one line on standard error."""
 
 import sys
+from pathlib import Path
 
 from edgepact.errors import EdgepactError
 
 
 def print_error(error: EdgepactError) -> None:
-    """One line on standard error."""
-    print(f"edgepact: {_one_line(error)}", file=sys.stderr)
+    """What a user can mend."""
+    _print(str(error))
 
 
-def _one_line(error: Exception) -> str:
-    """A message without the line breaks and control characters that input can carry into it."""
-    return "".join(char if char.isprintable() else " " for char in str(error))
+def print_broken(file: Path, broken: tuple[str, ...]) -> None:
+    """Promises of a mechanism that the answer to a file does not keep."""
+    _print(f"{file}: the answer breaks what its mechanism promises: {', '.join(broken)}")
+
+
+def _print(text: str) -> None:
+    """Without the line breaks and control characters that input can carry into it."""
+    line = "".join(char if char.isprintable() else " " for char in text)
+    print(f"edgepact: {line}", file=sys.stderr)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 
 def ledger(
@@ -17,10 +17,4 @@ def ledger(
     from edgepact.market.statement import read_statement
 
     statement = read_statement(url)
-    if as_json:
-        print_json(statement.as_json())
-        return
-    from rich.console import Console
-
-    for table in statement.tables():
-        Console().print(table)
+    show(statement, as_json)

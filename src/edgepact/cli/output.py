@@ -1,11 +1,28 @@
-"""How answers are printed."""
+"""How answers are printed: as tables, or as one line of JSON."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from edgepact.pact import Told
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def show(result: "Told", as_json: bool) -> None:
+    """A result: its sheets, or what it says as JSON."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    from rich.console import Console
+
+    from edgepact.tables import rich_table
+
+    console = Console()
+    for sheet in result.sheets:
+        console.print(rich_table(sheet), highlight=False)
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 
 def profile(
@@ -28,9 +28,4 @@ def profile(
 
     with progress_bar("profile", enabled=not as_json) as advance:
         measured = measure(model or embedded(), repeats=repeats, progress=advance)
-    if as_json:
-        print_json(measured.as_json())
-        return
-    from rich.console import Console
-
-    Console().print(measured.table())
+    show(measured, as_json)

@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 
 def quote(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A market in TOML.")],
     rounds: Annotated[int, typer.Option(min=1, max=200, help="Rounds to play.")] = 8,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of the noise that prices are drawn from.")
+        int,
+        typer.Option(min=0, max=2**31 - 1, help="Seed of the noise that prices are drawn from."),
     ] = 0,
     as_json: Json = False,
 ) -> None:
@@ -22,16 +23,6 @@ def quote(
     posts the next one. What it never sees, the devices' own alpha and capacity, gives the exact
     optimum that its quotes are held against.
     """
-    from edgepact.files.market import read_market
-    from edgepact.solvers.in_context.quoted import quoted
+    from edgepact import api
 
-    market = read_market(file)
-    result = quoted(market.game, rounds=rounds, seed=seed, source=file)
-    if as_json:
-        print_json(result.as_json())
-        return
-    from rich.console import Console
-
-    from edgepact.tables import quotes_table
-
-    Console().print(quotes_table(market, result))
+    show(api.quote(file, rounds=rounds, seed=seed), as_json)

@@ -34,7 +34,9 @@ def run(
     seed: Annotated[
         int | None,
         typer.Option(
-            min=0, max=2**31 - 1, help="Of the fleet, the GDM and the images [default: 0]"
+            min=0,
+            max=2**31 - 1,
+            help="Seed of the fleet, the GDM and the order of images [default: 0]",
         ),
     ] = None,
     model: Annotated[
@@ -63,6 +65,8 @@ def run(
     selection), mechanism (Stackelberg game, contract, auction), solver and job that fit together,
     in four steps with a table each. Only --out and --smoke go with it.
     """
+    from edgepact import api
+
     if scenario is not None:
         options = {
             "--fleet": fleet,
@@ -77,47 +81,23 @@ def run(
             if value is not None:
                 expected = f"the setting in {scenario}, which says all of them"
                 raise InputError("run", option, expected, f"{value}")
-        _run_scenario(scenario, out, smoke)
+        written = api.run(scenario, out=out, smoke=smoke, on_live=interrupt.expect_processes)
+        print(f"\nResults: {written.page}")
         return
-    from edgepact.live.run import RunConfig, run_market
+    from edgepact.live.run import RunConfig
 
     if fleet is not None and devices is not None:
         raise InputError("run", "--devices", "either --fleet or --devices", "both")
-    report = run_market(
-        RunConfig(
-            fleet=fleet,
-            devices=devices or 5,
-            rounds=rounds or 12,
-            images=images or 12,
-            seed=seed or 0,
-            model=model,
-            samples=samples,
-            out=out or free_folder(f"edgepact-run-{seed or 0}"),
-            smoke=smoke,
-        ),
-        on_live=interrupt.expect_processes,
-    )
-    print(f"\nReport: {report}")
-
-
-def _run_scenario(file: Path, out: Path | None, smoke: bool) -> None:
-    from edgepact.files.scenario import read_scenario
-    from edgepact.live.steps import run_scenario
-
-    page = run_scenario(
-        read_scenario(file),
-        out or free_folder(f"edgepact-run-{file.stem}"),
+    settings = RunConfig(
+        fleet=fleet,
+        devices=devices or 5,
+        rounds=rounds or 12,
+        images=images or 12,
+        seed=seed or 0,
+        model=model,
+        samples=samples,
+        out=out or api.free_folder(f"edgepact-run-{seed or 0}"),
         smoke=smoke,
-        on_live=interrupt.expect_processes,
     )
-    print(f"\nResults: {page}")
-
-
-def free_folder(name: str) -> Path:
-    """A folder that is not there yet: a second run must not touch the first one's report."""
-    number = 1
-    folder = Path(name)
-    while folder.exists():
-        number += 1
-        folder = Path(f"{name}-{number}")
-    return folder
+    written = api.run(settings, on_live=interrupt.expect_processes)
+    print(f"\nReport: {written.page}")

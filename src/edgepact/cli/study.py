@@ -5,18 +5,18 @@ from typing import Annotated
 
 import typer
 
-from edgepact.errors import InputError
-
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which one; see above.")],
-    smoke: Annotated[bool, typer.Option(help="In small: does it run?")] = False,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which of the studies named above.")],
+    smoke: Annotated[bool, typer.Option(help="Do the study in small: does it run?")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results [default: study-NAME]")
     ] = None,
     train: Annotated[
         bool,
-        typer.Option(help="quoting, robustness, contract: train policies first, into the folder."),
+        typer.Option(
+            help="Train the policies of quoting, robustness or contract first, into the folder."
+        ),
     ] = False,
 ) -> None:
     """Reproduce a figure or benchmark: CSV, PNG and metrics.json in one folder.
@@ -29,14 +29,7 @@ def study(
     and in federated training. selection: who should train, by money and time. auctions: revenue
     and regret of auctions that are learnt.
     """
-    from edgepact.studies import STUDIES, TRAININGS
+    from edgepact import api
 
-    if name not in STUDIES:
-        raise InputError("study", "NAME", f"one of {', '.join(STUDIES)}", name)
-    if train and name not in TRAININGS:
-        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", name)
-    folder = out or Path(f"study-{name}")
-    if train:
-        TRAININGS[name](folder, smoke)
-    STUDIES[name](folder, smoke)
-    print(f"Results: {folder}")
+    written = api.study(name, smoke=smoke, out=out, train=train)
+    print(f"Results: {written.out}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 
 def train(
@@ -112,45 +112,39 @@ def train(
     """
     from dataclasses import replace
 
+    from edgepact import api
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import TrainConfig
+    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
-    from edgepact.training.federated.run import train as train_together
     from edgepact.training.federated.task import TaskConfig
 
-    task = TaskConfig(seed=seed, layers=layers)
-    if data is not None:
-        task = replace(task, data=data)
-    config = TrainConfig(
-        clients=clients,
-        rounds=rounds,
-        dirichlet=dirichlet,
-        mechanism=mechanism,
-        contract=contract,
-        solver=solver,
-        worth=worth,
-        rate=rate,
-        per_round=per_round,
-        budget=budget,
-        selector=selector,
-        pay=pay,
-        costs=(cost_min, cost_max),
-        deadline_s=deadline,
-        aggregate=aggregate,
-        task=task,
-        out=out or Path("edgepact-train"),
-        workers=workers,
-    )
-    config = config.smoke() if smoke else config
-    expect_ready(config)
-    with progress_bar("train together", enabled=not as_json) as advance:
-        trained = train_together(config, advance)
-    if as_json:
-        print_json(trained.as_json())
-        return
-    from rich.console import Console
-
-    console = Console()
-    for table in trained.tables():
-        console.print(table)
-    console.print(f"Results: {trained.out}", markup=False, highlight=False)
+    terms = None if contract is None else ContractTerms.read(contract)
+    with stated_in("train", SPELT, "--{}"):
+        task = TaskConfig(seed=seed, layers=layers)
+        if data is not None:
+            task = replace(task, data=data)
+        config = TrainConfig(
+            clients=clients,
+            rounds=rounds,
+            dirichlet=dirichlet,
+            mechanism=mechanism,
+            contract=terms,
+            solver=solver,
+            worth=worth,
+            rate=rate,
+            per_round=per_round,
+            budget=budget,
+            selector=selector,
+            pay=pay,
+            costs=(cost_min, cost_max),
+            deadline_s=deadline,
+            aggregate=aggregate,
+            task=task,
+            out=out or Path("edgepact-train"),
+            workers=workers,
+        )
+        config = config.smoke() if smoke else config
+        expect_ready(config)
+        with progress_bar("train together", enabled=not as_json) as advance:
+            trained = api.train(config, on_progress=advance)
+    show(trained, as_json)

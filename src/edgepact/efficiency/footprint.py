@@ -8,7 +8,7 @@ a sparse encoding.
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,9 +19,8 @@ from onnx.external_data_helper import load_external_data_for_tensor, uses_extern
 from edgepact.errors import InputError
 from edgepact.inference import graph
 from edgepact.inference.pipeline import IMAGE_GRAPH, ModelInfo, stage_path
-
-if TYPE_CHECKING:
-    import rich.table
+from edgepact.pact import Sheet
+from edgepact.tables import Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ class StageFootprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Footprint:
+class Footprint(Shown):
     """The image encoder of a model folder.
 
     Attributes:
@@ -98,35 +97,30 @@ class Footprint:
         """Operations for an image."""
         return sum(stage.macs for stage in self.stages)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, texts, lists and tables that JSON has."""
         totals = ("parameters", "zeros", "bytes", "weight_bytes", "deflated_bytes", "sparse_bytes")
         table: dict[str, Any] = {"model": self.model}
         table |= {name: getattr(self, name) for name in (*totals, "macs")}
         return table | {"stages": [asdict(stage) for stage in self.stages]}
 
-    def table(self) -> "rich.table.Table":
-        """For a terminal: a row for each stage, and the sums."""
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(title=f"{escape(self.model)}: image encoder", show_footer=True)
-        table.add_column("stage", "all")
-        table.add_column("ends with", "")
-        table.add_column("parameters", f"{self.parameters:,}", justify="right")
-        table.add_column("bytes", f"{self.bytes:,}", justify="right")
-        table.add_column("MAC", f"{self.macs:,}", justify="right")
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each stage, and the sums."""
         last = len(self.stages) - 1
-        for at, stage in enumerate(self.stages):
-            name = "embed" if at == 0 else "head" if at == last else f"block {at}"
-            table.add_row(
-                name,
-                escape(stage.ends_with),
+        rows = [
+            (
+                "embed" if at == 0 else "head" if at == last else f"block {at}",
+                stage.ends_with,
                 f"{stage.parameters:,}",
                 f"{stage.graph_bytes + stage.weight_bytes:,}",
                 f"{stage.macs:,}",
             )
-        return table
+            for at, stage in enumerate(self.stages)
+        ]
+        rows.append(("all", "", f"{self.parameters:,}", f"{self.bytes:,}", f"{self.macs:,}"))
+        head = ("stage", "ends with", "parameters", "bytes", "MAC")
+        return (Sheet(title=f"{self.model}: image encoder", head=head, rows=tuple(rows)),)
 
 
 def footprint(model_dir: Path) -> Footprint:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from edgepact.efficiency.partition import LayerCosts
 from edgepact.errors import InputError
 from edgepact.inference.codec import CODECS, decode, encode, encoded_bytes
 from edgepact.inference.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    import rich.table
+from edgepact.pact import Sheet
+from edgepact.tables import Shown
 
 REPEATS = 30
 REPEATS_MAX = 10_000
@@ -63,7 +62,7 @@ class CodecCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class Profile(Shown):
     """What a model costs on this machine, for one image and one thread unless told.
 
     Attributes:
@@ -100,7 +99,7 @@ class Profile:
         """Speed of this machine on a block."""
         return self.costs.A / self.fit.A_s
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, texts, lists and tables that JSON has."""
         table = asdict(self)
         table["codecs"] = list(table["codecs"])
@@ -109,37 +108,35 @@ class Profile:
         table |= {"A_gmac": self.costs.A, "B_gmac": self.costs.B, "total_gmac": self.costs.total}
         return table | {"gmac_per_s": self.gmac_per_s}
 
-    def table(self) -> "rich.table.Table":
-        """For a terminal: a row for each stage, and what follows from them below."""
-        from rich.table import Table
-
-        table = Table(
-            title=f"{self.model}: stages of one image, {self.threads} thread(s)", min_width=76
-        )
-        table.add_column("stage")
-        table.add_column("ms", justify="right")
-        table.add_column("GMAC", justify="right")
-        table.add_column("GMAC/s", justify="right")
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """A row for each stage, and what follows from them below."""
         last = len(self.seconds_per_stage) - 1
+        rows = []
         for stage, (seconds, gmac) in enumerate(
             zip(self.seconds_per_stage, self.gmac_per_stage, strict=True)
         ):
             name = "embed" if stage == 0 else "head" if stage == last else f"block {stage}"
-            table.add_row(name, f"{1e3 * seconds:.3f}", f"{gmac:.6f}", f"{gmac / seconds:.1f}")
+            rows.append((name, f"{1e3 * seconds:.3f}", f"{gmac:.6f}", f"{gmac / seconds:.1f}"))
         fit, costs = self.fit, self.costs
-        codecs = "\n".join(
-            f"{cost.codec}: {cost.bytes_per_image:,} bytes, "
-            f"{1e3 * cost.encode_s:.3f} ms to encode, {1e3 * cost.decode_s:.3f} ms to decode"
-            for cost in self.codecs
+        sheet = Sheet(
+            title=f"{self.model}: stages of one image, {self.threads} thread(s)",
+            head=("stage", "ms", "GMAC", "GMAC/s"),
+            rows=tuple(rows),
+            notes=(
+                f"ms(L) = {1e3 * fit.A_s:.3f} L + {1e3 * fit.B_s:.3f}, "
+                f"R squared {fit.r_squared:.4f}",
+                f"GMAC(L) = {costs.A:.6f} L + {costs.B:.6f}",
+                *(
+                    f"{cost.codec}: {cost.bytes_per_image:,} bytes, "
+                    f"{1e3 * cost.encode_s:.3f} ms to encode, "
+                    f"{1e3 * cost.decode_s:.3f} ms to decode"
+                    for cost in self.codecs
+                ),
+                f"image: {self.pixel_bytes:,} bytes of pixels; vector: {self.vector_bytes:,} bytes",
+            ),
         )
-        table.caption = (
-            f"ms(L) = {1e3 * fit.A_s:.3f} L + {1e3 * fit.B_s:.3f}, R squared {fit.r_squared:.4f}\n"
-            f"GMAC(L) = {costs.A:.6f} L + {costs.B:.6f}\n"
-            f"{codecs}\n"
-            f"image: {self.pixel_bytes:,} bytes of pixels; vector: {self.vector_bytes:,} bytes"
-        )
-        table.caption_justify = "left"
-        return table
+        return (sheet,)
 
 
 def profile(

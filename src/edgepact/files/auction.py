@@ -11,9 +11,10 @@ from edgepact.fields import (
     Table,
     check_column,
     checked_names,
-    load_terms,
+    load,
     shown,
     table_file,
+    terms_in,
 )
 from edgepact.files.columns import ROWS_MAX, read_columns
 from edgepact.mechanisms.auction.prior import (
@@ -79,7 +80,20 @@ def read_auction(path: Path) -> AuctionFile:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return auction_of(path, load(path))
+
+
+def auction_of(path: Path, document: dict[str, Any]) -> AuctionFile:
+    """What a document with `mechanism = "auction"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("auction",))
     rule = table.choice("rule", RULES)

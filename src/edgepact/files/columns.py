@@ -152,6 +152,8 @@ def _read_parquet(
         header = _header(path, columns, found, text=False)
         _expect_rows(path, file.metadata.num_rows, row, rows_max)
         table = file.read(columns=[found[at] for at in header.places.values()])
+    # Nobody has checked yet that text is UTF-8 and that places in dictionaries exist.
+    table.validate(full=True)
     _expect_rows(path, table.num_rows, row, rows_max)
     return {name: table.column(found[at]) for name, at in header.places.items()}, header
 

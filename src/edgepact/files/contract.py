@@ -4,13 +4,14 @@ A type with one cost makes a `Contract`. Where types state several, `cost = [a, 
 form add up, and only unlike forms make a `WideContract`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, check_column, file_exists, load_terms, shown
+from edgepact.fields import Table, check_column, file_exists, load, shown, terms_in
 from edgepact.files.columns import read_columns
 from edgepact.mechanisms.contract.lottery import TYPES_MAX as WIDE_TYPES_MAX
 from edgepact.mechanisms.contract.lottery import WideContract
@@ -50,7 +51,20 @@ def read_contract(path: Path) -> Contract | WideContract:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return contract_of(path, load(path))
+
+
+def contract_of(path: Path, document: Mapping[str, Any]) -> Contract | WideContract:
+    """What a document with `mechanism = "contract"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("contract",))
     quality_min, quality_max = table.interval(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, checked_names, load_terms, shown, table_file
+from edgepact.fields import Table, checked_names, load, shown, table_file, terms_in
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_fleet
 from edgepact.fleet import COLUMNS, Fleet, checked_fleet
@@ -42,7 +42,20 @@ def read_market(path: Path) -> Market:
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    document = load_terms(path)
+    return market_of(path, load(path))
+
+
+def market_of(path: Path, document: dict[str, Any]) -> Market:
+    """What a document with `mechanism = "stackelberg"` states.
+
+    Args:
+        path: of its file, for errors and for the files that it names.
+        document: all of it; the tables of a scenario are passed over.
+
+    Raises:
+        InputError: it says something impossible.
+    """
+    document = terms_in(document)
     table = Table(path, "", document)
     table.choice("mechanism", ("stackelberg",))
     layers = table.choice("layers", ("integer", "continuous"), "integer")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int32
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.inference.pipeline import ModelInfo, open_session
 
 TEXT_GRAPH = "text.onnx"
@@ -121,10 +121,10 @@ def prompt_bytes(prompts: Sequence[str], bytes_max: int) -> Int32[np.ndarray, "p
         encoded = prompt.encode("utf-8", "replace")
         if not 0 < len(encoded) <= bytes_max:
             raise InputError(
-                "prompt", repr(prompt), f"1 to {bytes_max} bytes", f"{len(encoded)} bytes"
+                "prompt", shown(prompt), f"1 to {bytes_max} bytes", f"{len(encoded)} bytes"
             )
         if 0 in encoded:
-            raise InputError("prompt", repr(prompt), "text without zero bytes", "a zero byte")
+            raise InputError("prompt", shown(prompt), "text without zero bytes", "a zero byte")
         row[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     return rows
 
@@ -132,22 +132,22 @@ def prompt_bytes(prompts: Sequence[str], bytes_max: int) -> Int32[np.ndarray, "p
 def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     # A string is a sequence too, of letters: nobody means that.
     if isinstance(labels, str):
-        raise InputError("knowledge base", "labels", "a list of labels", repr(labels))
+        raise InputError("knowledge base", "labels", "a list of labels", shown(labels))
     if not 1 <= len(labels) <= LABELS_MAX:
         raise InputError("knowledge base", "labels", f"1 to {LABELS_MAX} labels", len(labels))
     seen: set[str] = set()
     for index, label in enumerate(labels):
         if not label.strip():
-            raise InputError("knowledge base", f"labels[{index}]", "a word", repr(label))
+            raise InputError("knowledge base", f"labels[{index}]", "a word", shown(label))
         if label in seen:
-            raise InputError("knowledge base", f"labels[{index}]", "each label once", repr(label))
+            raise InputError("knowledge base", f"labels[{index}]", "each label once", shown(label))
         seen.add(label)
     return tuple(labels)
 
 
 def _checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     if isinstance(templates, str):
-        raise InputError("knowledge base", "templates", "a list of prompts", repr(templates))
+        raise InputError("knowledge base", "templates", "a list of prompts", shown(templates))
     if not 1 <= len(templates) <= TEMPLATES_MAX:
         raise InputError(
             "knowledge base", "templates", f"1 to {TEMPLATES_MAX} templates", len(templates)
@@ -155,6 +155,6 @@ def _checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
     for index, template in enumerate(templates):
         if template.count("{}") != 1:
             raise InputError(
-                "knowledge base", f"templates[{index}]", "one {} for the label", repr(template)
+                "knowledge base", f"templates[{index}]", "one {} for the label", shown(template)
             )
     return tuple(templates)

@@ -323,7 +323,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
             }
             for device in findings.devices
         },
-        "ledger": findings.statement.as_json(),
+        "ledger": findings.statement.to_dict(),
         "paid_as_earned": findings.paid_as_earned,
         "jobs_audited": findings.audited,
         "audit": findings.audit.as_json(),

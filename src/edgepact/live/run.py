@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
 from edgepact.files.market import Market, read_market
@@ -66,14 +67,14 @@ class RunConfig:
         smoke: measure briefly and play two rounds.
     """
 
-    fleet: Path | None
-    devices: int
-    rounds: int
-    images: int
-    seed: int
-    model: Path | None
-    samples: Path | None
-    out: Path
+    fleet: Path | None = None
+    devices: int = 5
+    rounds: int = 12
+    images: int = 12
+    seed: int = 0
+    model: Path | None = None
+    samples: Path | None = None
+    out: Path = Path("edgepact-run")
     solver: str = "gdm"
     smoke: bool = False
 
@@ -104,6 +105,7 @@ def run_market(
     """
     model, images = config.model or embedded(), config.samples or samples()
     given = _check_inputs(config, model, images)
+    keep_compiled()
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -35,7 +35,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import InputError, MarketError, check_choice
 
 SERVER = "server"
 """The account that pays."""
@@ -249,6 +249,7 @@ class Ledger:
         create: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_choice("ledger", "synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA"))
         self._url = url
         self._clock = clock
         try:

@@ -1,17 +1,15 @@
 """A ledger told to people: balances, payments, and whether the books balance."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from edgepact.market.ledger import Ledger, Payment, RoundRecord
 from edgepact.market.protocol import MICRO
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from edgepact.pact import Json, Sheet
+from edgepact.tables import Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class Statement(Shown):
     """What a ledger holds, in integer micro-credits.
 
     Attributes:
@@ -42,7 +40,7 @@ class Statement:
             devices[payment.device] = devices.get(payment.device, 0) + payment.microcredits
         return rounds
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """For `edgepact ledger --json`."""
         return {
             "balances_microcredits": self.balances,
@@ -53,27 +51,34 @@ class Statement:
             "paid_microcredits_by_round": self.paid_by_round(),
         }
 
-    def tables(self) -> "list[Table | str]":
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
         """Balances, and payments by round."""
-        from rich.table import Table
-
         verdict = "balance" if self.balanced else "DO NOT BALANCE"
-        accounts = Table(title="Accounts", title_justify="left")
-        accounts.add_column("account")
-        accounts.add_column("credits", justify="right")
-        for account, balance in sorted(self.balances.items()):
-            accounts.add_row(account, f"{balance / MICRO:.6f}")
-        told = f"The books {verdict}; {_jobs_told(self.jobs)}."
+        accounts = Sheet(
+            title="Accounts",
+            head=("account", "credits"),
+            rows=tuple(
+                (account, f"{balance / MICRO:.6f}")
+                for account, balance in sorted(self.balances.items())
+            ),
+            notes=(
+                f"The books {verdict}; {_jobs_told(self.jobs)}.",
+                *(() if self.payments else ("No payments yet.",)),
+            ),
+        )
         if not self.payments:
-            return [accounts, told, "No payments yet."]
-        rounds = Table(title="Paid by round, credits", title_justify="left")
-        rounds.add_column("round", justify="right")
+            return (accounts,)
         devices = sorted({payment.device for payment in self.payments})
-        for name in devices:
-            rounds.add_column(name, justify="right")
-        for number, paid in sorted(self.paid_by_round().items()):
-            rounds.add_row(str(number), *(f"{paid.get(n, 0) / MICRO:.6f}" for n in devices))
-        return [accounts, told, rounds]
+        rounds = Sheet(
+            title="Paid by round, credits",
+            head=("round", *devices),
+            rows=tuple(
+                (f"{number}", *(f"{paid.get(name, 0) / MICRO:.6f}" for name in devices))
+                for number, paid in sorted(self.paid_by_round().items())
+            ),
+        )
+        return accounts, rounds
 
 
 def read_statement(url: str) -> Statement:

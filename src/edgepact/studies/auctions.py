@@ -23,6 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgepact import pages
+from edgepact.errors import check_choice
 from edgepact.mechanisms.auction import affine_maximiser, tariffs
 from edgepact.mechanisms.auction import problem as auction_design
 from edgepact.mechanisms.auction.affine_maximiser import AffineMaximiser, Demand
@@ -96,6 +97,10 @@ class Config:
     settings: tuple[str, ...] = ()
     learners: tuple[str, ...] = ()
     diffusion_steps: int = 5
+
+    def __post_init__(self) -> None:
+        for name in self.settings:
+            check_choice("auctions", "settings", name, tuple(SETTINGS))
 
 
 def config_for(smoke: bool) -> Config:
@@ -424,7 +429,10 @@ def propose(config: Config) -> Proposals:
     earned = jax.jit(jax.vmap(auction_design.expected))
 
     ways: dict[str, list[Callable[[Selling], Rules]]] = {}
-    for name, solver in solvers(config).items():
+    found = solvers(config)
+    for name in config.learners:
+        check_choice("auctions", "learners", name, tuple(found))
+    for name, solver in found.items():
         if config.learners and name not in config.learners:
             continue
         # One seed after another: side by side, PPO's program never ended in this game.

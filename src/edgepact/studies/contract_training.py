@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgepact.credits import MICRO
+from edgepact.engagement import Engagement
 from edgepact.mechanisms.contract.optimum import Contract, Menu, menu_at
 from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
 from edgepact.pages import percent, table
@@ -24,7 +26,7 @@ from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.federation import federate, task_for
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
-from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
+from edgepact.training.federated.everyone import Everyone
 from edgepact.training.federated.simulated import CostTypes, Simulated
 
 UNCOMPRESSED = "no compression, unpaid"

@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from edgepact.engagement import Engagement
 from edgepact.market.ledger import Ledger
 from edgepact.training.fashion_mnist import DEBIAN_FOLDER
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.client import Client, Memory
 from edgepact.training.federated.composition import rounds_config
 from edgepact.training.federated.config import TrainConfig
-from edgepact.training.federated.engagement import Engagement
 from edgepact.training.federated.messages import Fields
 from edgepact.training.federated.rounds import Round, play, start
 from edgepact.training.federated.simulated import Simulated, name_of

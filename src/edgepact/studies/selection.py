@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgepact.credits import MICRO
 from edgepact.efficiency.selection import (
     Deadline,
     Oort,
@@ -26,6 +27,7 @@ from edgepact.efficiency.selection import (
     RandomSelection,
     Selector,
 )
+from edgepact.engagement import Engagement
 from edgepact.mechanisms.auction.rules import ProportionalShare
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
@@ -33,7 +35,6 @@ from edgepact.provenance import write_metrics
 from edgepact.studies.federation import federate, task_for
 from edgepact.training.federated.bidding import ByAuction
 from edgepact.training.federated.config import TrainConfig
-from edgepact.training.federated.engagement import MICRO, Engagement
 from edgepact.training.federated.rounds import Round
 from edgepact.training.federated.selecting import BySelector
 from edgepact.training.federated.simulated import CostRange, Simulated, name_of

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
+from edgepact.mechanisms.contract.audit import audit_lotteries
 from edgepact.mechanisms.contract.lottery import (
     WideContract,
     first_best_profit,
@@ -21,6 +22,7 @@ from edgepact.mechanisms.contract.optimum import (
     profit,
 )
 from edgepact.mechanisms.contract.quality import Log1p
+from tests.mechanisms.contract.oracle import program_profit
 from tests.strategies import contract_terms
 
 TERMS: dict = {"value": Log1p(scale=10.0), "quality_max": 20.0}
@@ -74,16 +76,30 @@ def test_promises_are_kept_and_first_best_is_above(seed: int, types: int) -> Non
     assert found.sure_profit <= found.profit * (1 + 1e-6) + 1e-9
 
 
-def test_drawing_who_takes_part_spends_a_budget_better_than_cutoffs() -> None:
-    # The budget buys the one type's whole quality from a part of the devices only.
-    terms: dict = {"value": Log1p(scale=2.0), "budget": 0.2, "participation_cost": 0.3}
-    psi, p = np.array([1.0]), np.array([1.0])
-    plain = Contract(psi=psi, probability=p, **terms)
-    sure = profit(plain, optimal_menu(plain))
-    found = lottery_menu(WideContract(psi=psi[:, None], costs=("linear",), probability=p, **terms))
-    assert sure == 0.0
-    assert found.profit > 0.01
-    assert found.lotteries
+@settings(max_examples=10)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3]), st.sampled_from([0.2, 1.0]))
+def test_first_best_is_a_ceiling_and_every_promise_kept(
+    seed: int, fixed: float, budget: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    types = int(rng.integers(1, 4))
+    psi = np.stack([rng.uniform(0.3, 6.0, types), rng.uniform(0.0, 1.5, types)], axis=1)
+    p = 0.9 * rng.dirichlet(np.ones(types)) + 0.1 / types
+    terms: dict = {"participation_cost": fixed, "budget": budget, "devices": 3}
+    contract = wide(psi.tolist(), p.tolist(), **terms)
+    found, ceiling = lottery_menu(contract), first_best_profit(contract)
+    assert found.profit <= ceiling * (1 + 1e-9)
+    assert audit_lotteries(contract, found).broken == ()
+    assert 3 * float(p @ found.reward) <= budget
+    grid = np.unique(np.concatenate([np.linspace(0.0, 20.0, 9), _sure(found.quality)]))
+    program = program_profit(
+        contract.burden(grid), contract.worth(grid), p, budget=budget, devices=3
+    )
+    assert found.profit == pytest.approx(program, rel=1e-5, abs=1e-5)
+
+
+def _sure(quality: np.ndarray) -> np.ndarray:
+    return quality[~np.isnan(quality)]
 
 
 def test_a_gamble_deters() -> None:

@@ -7,32 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.stackelberg.optimum import outcome
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
-from edgepact.solvers.learners.training import Solver, Training, train
+from edgepact.solvers.learners.training import Evaluation, Solver, Training, train
 
 
 def a_fleet(seed: int = 0) -> Fleet:
     return FleetPrior().sample(jax.random.key(seed), 5)
 
 
-def share_of_range(problem: RepeatedPricing, utility: object) -> np.ndarray:
-    """Share of the range between uniformly random pricing and the exact optimum."""
-    prices = jnp.linspace(problem.price.low, problem.price.high, 2001)
-    random = float(jnp.mean(outcome(problem.game(problem.fleets), prices).server_utility))
-    best = float(problem.optimum(problem.reset(jax.random.key(0))).leader)
-    return (np.asarray(utility) - random) / (best - random)
-
-
 def trained(solver: Solver, *, fleet: int = 0, seeds: int, epochs: int) -> np.ndarray:
     problem = RepeatedPricing(a_fleet(fleet))
     result = train(solver, problem, jax.random.key(1), seeds=seeds, epochs=epochs)
     assert result.utility.shape == (seeds, epochs)
-    return share_of_range(problem, result.utility)
+    return result.share.mean
 
 
 def gdm_training(told: Callable[[int], None] = print) -> Training:
@@ -49,7 +43,7 @@ def gdm() -> Training:
 
 class TestDiffusionModel:
     def test_reaches_the_optimum_on_every_seed(self, gdm: Training) -> None:
-        share = share_of_range(RepeatedPricing(a_fleet()), gdm.utility)
+        share = gdm.share.mean
         assert share.shape == (2, 80)
         assert np.all(share[:, -10:] >= 0.99)
         assert np.all(share <= 1.0 + 1e-4), "nobody beats the oracle"
@@ -105,8 +99,55 @@ def test_side_by_side_as_one_by_one(solver: Solver) -> None:
 
 
 def test_random_pricing_earns_what_uniform_prices_earn() -> None:
-    share = trained(Random(), seeds=4, epochs=100)
-    assert abs(share.mean()) < 0.05
+    problem = RepeatedPricing(a_fleet())
+    result = train(Random(), problem, jax.random.key(1), seeds=4, epochs=100)
+    prices = jnp.linspace(problem.price.low, problem.price.high, 2001)
+    uniform = jnp.mean(outcome(problem.game(problem.fleets), prices).server_utility)
+    reach = range_of(problem.game(problem.fleets))
+    expected = float(reach.share(uniform))
+    assert abs(float(reach.share(jnp.mean(result.utility))) - expected) < 0.05
+
+
+class TestShares:
+    """Of the optimum, on the very games that learners were judged by."""
+
+    def test_they_are_paired_and_of_the_one_range(self, gdm: Training) -> None:
+        games = gdm.evaluation
+        assert games.utility.shape == games.optimum.shape == (2, 80, 16)
+        assert games.guess is not None
+        reach = range_of(RepeatedPricing(a_fleet()).game(a_fleet()))
+        np.testing.assert_allclose(games.optimum, float(reach.best), rtol=1e-5)
+        np.testing.assert_allclose(games.guess, float(reach.zero), rtol=1e-5)
+        np.testing.assert_allclose(gdm.utility, games.utility.mean(axis=-1), rtol=1e-5)
+        np.testing.assert_allclose(gdm.optimum, games.optimum.mean(axis=-1), rtol=1e-5)
+        expected = reach.share(np.asarray(gdm.utility, float))
+        np.testing.assert_allclose(gdm.share.mean, expected, atol=1e-4)
+
+    def test_a_share_of_all_lies_within_its_interval(self, gdm: Training) -> None:
+        share = gdm.share_of_last(10)
+        assert share.low <= share.mean <= share.high <= 1.0 + 1e-4
+        assert share.mean == pytest.approx(gdm.share.mean[:, -10:].mean(), abs=1e-6)
+        with pytest.raises(InputError, match="epochs: expected 1 to 80"):
+            gdm.share_of_last(81)
+
+    def test_intervals_hold_the_true_share_as_often_as_they_say(self) -> None:
+        # Games of which the share is known: utilities are 0.8 of the optimum, and noise.
+        rng = np.random.default_rng(0)
+        optimum = rng.uniform(1.0, 3.0, (4000, 16))
+        utility = 0.8 * optimum + rng.normal(0.0, 0.1, optimum.shape)
+        share = Evaluation(utility + 5.0, optimum + 5.0, np.full(optimum.shape, 5.0)).share
+        held = np.mean((share.low <= 0.8) & (share.high >= 0.8))
+        assert 0.93 < held < 0.97
+        # Pairing takes the luck of the games out: without it the interval would be as wide
+        # as optima differ.
+        assert np.mean(share.high - share.low) < 0.1
+
+    def test_what_cannot_be_said_is_not_said(self) -> None:
+        flat = np.zeros((1, 3))
+        assert np.isnan(Evaluation(flat, flat, None).share.mean).all()
+        assert Evaluation(flat, flat, flat).share.mean.tolist() == [1.0]
+        one = Evaluation(np.ones((1, 1)), np.full((1, 1), 2.0), None).share
+        assert (one.mean[0], one.low[0], one.high[0]) == (0.5, -np.inf, np.inf)
 
 
 class TestRandom:

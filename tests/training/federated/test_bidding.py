@@ -7,23 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepact.credits import MICRO
 from edgepact.efficiency.selection import Oort, RandomSelection
+from edgepact.engagement import (
+    Answer,
+    Engagement,
+    Finished,
+    Item,
+    Question,
+    chosen,
+    truthful_bids,
+)
 from edgepact.errors import InputError
 from edgepact.market.ledger import Ledger
 from edgepact.solvers.in_context.pricing import InContext
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
-from edgepact.training.federated.engagement import (
-    MICRO,
-    Answer,
-    Engagement,
-    Item,
-    PrivateCost,
-    bids,
-    chosen,
-)
 from edgepact.training.federated.posted import ByPrice
-from edgepact.training.federated.rounds import Delivery, Round
+from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.selecting import BySelector, Narrowed
 from tests.training.federated.toy import CLIENTS, ROUNDS, handlers, menu, play_in
 
@@ -37,14 +38,29 @@ def answers(
     question, factor = engagement.question(1), claimed or {}
     return {
         f"client-{at}": Answer(
-            item=chosen(question.menu, cost),
-            bids_microcredits=bids(question.bid_rates, cost, claimed=factor.get(at, 1.0)),
-            examples=20 + 13 * at,
-            compute_s=1.0 + at,
-            loss=None if at % 2 else 0.5 + 0.1 * at,
+            item=chosen(question, cost.microcredits),
+            bids_microcredits=truthful_bids(
+                question.bid_amounts, cost.microcredits, claimed=factor.get(at, 1.0)
+            ),
+            claims={"examples": 20.0 + 13 * at, "compute_s": 1.0 + at}
+            | ({} if at % 2 else {"loss": 0.5 + 0.1 * at}),
         )
         for at, cost in enumerate(costs)
     }
+
+
+def engaged_by(engagement: Engagement, said: dict[str, Answer], round: int = 1) -> dict[str, Item]:
+    return engagement.engage(round, engagement.question(round), said)
+
+
+def finished(number: int, question: Question, said: dict[str, Answer], engaged: dict[str, Item]):
+    return Finished(
+        number=number,
+        question=question,
+        answers=said,
+        assigned=engaged,
+        units=dict.fromkeys(engaged, 1),
+    )
 
 
 def flat(cost: float) -> PrivateCost:
@@ -60,9 +76,9 @@ def test_an_auction_keeps_its_budget_and_no_lie_helps(
 ) -> None:
     auction = ByAuction(budget_microcredits=round(budget * MICRO), preferred_s=3.0)
     private = [flat(cost) for cost in costs]
-    told = auction.engage(1, answers(auction, private))
+    told = engaged_by(auction, answers(auction, private), 1)
     assert sum(item.reward_microcredits for item in told.values()) <= round(budget * MICRO)
-    lied = auction.engage(1, answers(auction, private, {0: factor}))
+    lied = engaged_by(auction, answers(auction, private, {0: factor}), 1)
 
     def kept(engaged: dict[str, object], at: int) -> float:
         item = engaged.get(f"client-{at}")
@@ -87,15 +103,15 @@ def test_bids_on_several_rates_are_truthful_too(
         rates=(0.05, 0.2, 0.5), worth_credits=(0.5, 0.9, 1.2), per_round=places, preferred_s=3.0
     )
     private = [PrivateCost(psi=psi, participation_credits=fixed) for psi, fixed in costs]
-    told = auction.engage(1, answers(auction, private))
-    lied = auction.engage(1, answers(auction, private, {0: factor}))
+    told = engaged_by(auction, answers(auction, private), 1)
+    lied = engaged_by(auction, answers(auction, private, {0: factor}), 1)
     assert len(told) <= places
 
     def kept(engaged: dict[str, object], at: int) -> float:
         item = engaged.get(f"client-{at}")
         if item is None:
             return 0.0
-        return item.reward_microcredits - private[at].microcredits(item.rate)  # type: ignore[attr-defined]
+        return item.reward_microcredits - private[at].microcredits(item.amount)  # type: ignore[attr-defined]
 
     for at in range(len(costs)):
         assert kept(told, at) >= -2.0
@@ -105,10 +121,10 @@ def test_bids_on_several_rates_are_truthful_too(
 def test_who_has_just_trained_is_worth_less_for_a_while() -> None:
     auction = ByAuction(budget_microcredits=round(1.2 * MICRO))
     private = [flat(0.5), flat(0.6), flat(0.7), flat(0.8)]
-    first = set(auction.engage(1, answers(auction, private)))
-    delivery = [Delivery(client=name, rate=1.0, reward_microcredits=1) for name in first]
-    auction.observe(Round(number=1, accuracy=0.5, deliveries=tuple(delivery)))
-    assert set(auction.engage(2, answers(auction, private))) != first
+    first = set(engaged_by(auction, answers(auction, private), 1))
+    engaged = {name: Item(amount=1.0, reward_microcredits=1) for name in first}
+    auction.observe(finished(1, auction.question(1), answers(auction, private), engaged))
+    assert set(engaged_by(auction, answers(auction, private), 2)) != first
 
 
 def test_a_selector_chooses_among_those_whom_the_pay_covers() -> None:
@@ -119,17 +135,17 @@ def test_a_selector_chooses_among_those_whom_the_pay_covers() -> None:
         budget_microcredits=2 * MICRO,
     )
     private = [flat(cost) for cost in (0.5, 2.0, 0.9, 1.5, 0.99)]
-    engaged = posted.engage(1, answers(posted, private))
+    engaged = engaged_by(posted, answers(posted, private), 1)
     assert len(engaged) == 2  # the budget
     assert set(engaged) <= {"client-0", "client-2", "client-4"}
-    assert engaged == posted.engage(1, answers(posted, private))
+    assert engaged == engaged_by(posted, answers(posted, private), 1)
 
 
 def test_a_contract_is_narrowed_by_a_selector_that_does_not_see_what_was_taken() -> None:
     narrowed = Narrowed(mechanism=menu(), selector=Oort(), per_round=2)
     private = [PrivateCost(psi=psi) for psi in (12.0, 6.0, 2.0, 2.0)]
     said = answers(narrowed, private)
-    engaged = narrowed.engage(1, said)
+    engaged = engaged_by(narrowed, said, 1)
     assert len(engaged) == 2
     for name, item in engaged.items():
         assert item == menu().menu[said[name].item or 0]
@@ -138,13 +154,11 @@ def test_a_contract_is_narrowed_by_a_selector_that_does_not_see_what_was_taken()
         n: Answer(**{f: getattr(a, f) for f in Answer.__slots__} | {"item": 0})
         for n, a in said.items()
     }
-    assert set(narrowed.engage(1, changed)) == set(engaged)
+    assert set(engaged_by(narrowed, changed, 1)) == set(engaged)
 
 
 def by_price() -> ByPrice:
-    return ByPrice(
-        quoter=InContext.shipped(), saving_credits=0.2, rate_max=0.5, clients=tuple(NAMES)
-    )
+    return ByPrice(quoter=InContext.shipped(), saving_credits=0.2, rate_max=0.5, clients=len(NAMES))
 
 
 def test_a_posted_price_is_paid_for_each_step_and_follows_the_answers() -> None:
@@ -156,25 +170,20 @@ def test_a_posted_price_is_paid_for_each_step_and_follows_the_answers() -> None:
         prices.append(cost)
         question = price.question(number)
         said = {
-            name: Answer(item=chosen(question.menu, own))
+            name: Answer(item=chosen(question, own.microcredits))
             for name, own in zip(NAMES, private, strict=True)
         }
-        engaged = price.engage(number, said)
-        deliveries = []
-        for name, item in engaged.items():
-            steps = round(item.rate / 0.5 * 12)
-            assert item.reward_microcredits == cost * steps
-            deliveries.append(
-                Delivery(client=name, rate=item.rate, reward_microcredits=cost * steps)
-            )
-        price.observe(Round(number=number, accuracy=0.5, deliveries=tuple(deliveries)))
+        engaged = price.engage(number, question, said)
+        for item in engaged.values():
+            assert item.reward_microcredits == cost * round(item.amount / 0.5 * 12)
+        price.observe(finished(number, question, said, engaged))
     assert len(set(prices)) > 1
     assert all(0 < each <= 0.2 * MICRO for each in prices)
 
 
 def test_a_single_step_selects_those_whom_it_pays() -> None:
     price = ByPrice(
-        quoter=InContext.shipped(), saving_credits=2.0, rate_max=0.1, clients=tuple(NAMES), steps=1
+        quoter=InContext.shipped(), saving_credits=2.0, rate_max=0.1, clients=len(NAMES), steps=1
     )
     # To the quoter it looks like a model it has learned on, at the same price for all of it.
     assert price.known.layers_max == 12
@@ -182,21 +191,18 @@ def test_a_single_step_selects_those_whom_it_pays() -> None:
     private = [flat(cost) for cost in np.linspace(0.3, 1.8, len(NAMES))]
     for number in range(1, 6):
         pays = price.price_microcredits(number)
-        menu_now = price.question(number).menu
+        question = price.question(number)
         said = {
-            name: Answer(item=chosen(menu_now, own))
+            name: Answer(item=chosen(question, own.microcredits))
             for name, own in zip(NAMES, private, strict=True)
         }
-        engaged = price.engage(number, said)
+        engaged = price.engage(number, question, said)
         willing = {
             n for n, own in zip(NAMES, private, strict=True) if own.microcredits(0.1) <= pays
         }
         assert set(engaged) == willing
-        assert all(each == Item(rate=0.1, reward_microcredits=pays) for each in engaged.values())
-        deliveries = tuple(
-            Delivery(client=name, rate=0.1, reward_microcredits=pays) for name in engaged
-        )
-        price.observe(Round(number=number, accuracy=0.5, deliveries=deliveries))
+        assert all(each == Item(amount=0.1, reward_microcredits=pays) for each in engaged.values())
+        price.observe(finished(number, question, said, engaged))
     assert len({each for each, _ in price.played}) > 1
 
 
@@ -220,19 +226,19 @@ def test_a_federation_pays_what_its_mechanism_promised(tmp_path: Path, kind: str
 
 
 def test_impossible_terms_are_named() -> None:
-    with pytest.raises(InputError, match="--budget"):
+    with pytest.raises(InputError, match="budget"):
         ByAuction(budget_microcredits=0)
     with pytest.raises(InputError, match="fading"):
         ByAuction(budget_microcredits=1, fading=0.0)
     with pytest.raises(InputError, match="worth_credits"):
         BySecondScore(rates=(0.1,), worth_credits=(), per_round=1)
     with pytest.raises(InputError, match="steps"):
-        ByPrice(quoter=InContext.shipped(), saving_credits=1.0, clients=("a",), steps=0)
+        ByPrice(quoter=InContext.shipped(), saving_credits=1.0, clients=1, steps=0)
 
 
 def test_numbers_of_a_round_are_whole() -> None:
     auction = ByAuction(budget_microcredits=3 * MICRO)
     rng = np.random.default_rng(0)
-    engaged = auction.engage(1, answers(auction, [flat(c) for c in rng.uniform(0.2, 1.0, 8)]))
+    engaged = engaged_by(auction, answers(auction, [flat(c) for c in rng.uniform(0.2, 1.0, 8)]), 1)
     assert engaged
     assert all(type(item.reward_microcredits) is int for item in engaged.values())

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.efficiency.compression import Identity, at_rate
+from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import InputError
-from edgepact.training.federated.engagement import Answer, Item, Question
 from edgepact.training.federated.judgement import Accepted, Bounds, judged
 from edgepact.training.federated.messages import (
     Fields,
@@ -24,9 +24,11 @@ from edgepact.training.federated.messages import (
     read_question,
     update_fields,
 )
+from edgepact.training.federated.work import Variable
 
 SIZE = 300
-BOUNDS = Bounds(examples_max=100, norm_max=1000.0)
+BOUNDS = Bounds(examples_max=100, norm_max=500.0)  # an epoch; orders are of two
+NORM_MAX = 1000.0
 VALUES = st.one_of(
     st.integers(),
     st.floats(),
@@ -39,7 +41,7 @@ VALUES = st.one_of(
 
 
 def order(rate: float = 0.1) -> Order:
-    return Order(round=3, nonce="word", rate=rate, reward_microcredits=7)
+    return Order(round=3, nonce="word", rate=rate, reward_microcredits=7, epochs=2)
 
 
 def sent(rate: float = 0.1, vector: np.ndarray | None = None, **changes: Any) -> Fields:
@@ -67,8 +69,8 @@ def test_what_was_ordered_is_accepted(rate: float, scale: float, seed: int) -> N
     assert accepted.digest == hashlib.sha256(payload).digest()
     assert accepted.payload_bytes == len(payload) <= 4 * SIZE * rate + 64
     decoded = at_rate(rate).decode(payload, SIZE)
-    assert np.linalg.norm(accepted.vector) <= BOUNDS.norm_max * (1 + 1e-5)
-    shortened = min(1.0, BOUNDS.norm_max / max(float(np.linalg.norm(decoded.astype(float))), 1e-9))
+    assert np.linalg.norm(accepted.vector) <= NORM_MAX * (1 + 1e-5)
+    shortened = min(1.0, NORM_MAX / max(float(np.linalg.norm(decoded.astype(float))), 1e-9))
     assert accepted.vector == pytest.approx(decoded * shortened, rel=1e-4, abs=1e-4)
 
 
@@ -99,7 +101,7 @@ def test_a_flipped_bit_is_refused_or_stays_finite(at: int, bit: int) -> None:
     except InputError:
         return
     assert np.isfinite(accepted.vector).all()
-    assert np.linalg.norm(accepted.vector) <= BOUNDS.norm_max * (1 + 1e-5)
+    assert np.linalg.norm(accepted.vector) <= NORM_MAX * (1 + 1e-5)
 
 
 def test_faults_are_told_apart() -> None:
@@ -125,7 +127,7 @@ def test_faults_are_told_apart() -> None:
 def test_claims_and_lengths_are_bounded() -> None:
     accepted = judge(sent(1.0, np.full(SIZE, 1e6, np.float32), examples=10**9), 1.0)
     assert accepted.examples == BOUNDS.examples_max
-    assert np.linalg.norm(accepted.vector) == pytest.approx(BOUNDS.norm_max)
+    assert np.linalg.norm(accepted.vector) == pytest.approx(NORM_MAX)
 
 
 RATES = st.lists(st.floats(0.001, 1.0), max_size=3)
@@ -133,8 +135,8 @@ MENUS = st.lists(st.tuples(st.floats(0.001, 1.0), st.integers(0, 10**12)), max_s
 
 
 def asked(menu: list[tuple[float, int]], rates: list[float]) -> Question:
-    items = tuple(Item(rate=rate, reward_microcredits=reward) for rate, reward in menu)
-    return Question(menu=items, bid_rates=tuple(rates))
+    items = tuple(Item(amount=amount, reward_microcredits=reward) for amount, reward in menu)
+    return Question(menu=items, bid_amounts=tuple(rates))
 
 
 @given(menu=MENUS, rates=RATES, data=st.data())
@@ -142,10 +144,15 @@ def test_messages_come_back_as_they_went(
     menu: list[tuple[float, int]], rates: list[float], data: st.DataObject
 ) -> None:
     question = asked(menu, rates)
-    assert read_question(question_fields(question, 1)) == question
-    bids = tuple(data.draw(st.one_of(st.none(), st.integers(0, 10**9))) for _ in question.bid_rates)
+    for variable in (Variable(), Variable(priced="epochs", rate=0.25)):
+        fields = question_fields(question, 1, variable)
+        assert read_question(fields) == (question, variable)
+    bids = tuple(
+        data.draw(st.one_of(st.none(), st.integers(0, 10**9))) for _ in question.bid_amounts
+    )
     item = data.draw(st.sampled_from([None, *range(len(question.menu))]))
-    answer = Answer(item=item, bids_microcredits=bids, examples=3, compute_s=0.5, loss=1.5)
+    claims = {"examples": 3.0, "compute_s": 0.5, "upload_s": 0.0, "loss": 1.5}
+    answer = Answer(item=item, bids_microcredits=bids, claims=claims)
     assert read_answer(answer_fields(answer), question) == answer
     assert read_order(order_fields(order())) == order()
 
@@ -159,11 +166,11 @@ def test_answers_of_anything_are_refused_in_words(
     menu: list[tuple[float, int]], rates: list[float], fields: dict[str, Any]
 ) -> None:
     question = asked(menu, rates)
-    good = answer_fields(Answer(bids_microcredits=(1,) * len(question.bid_rates)))
+    good = answer_fields(Answer(bids_microcredits=(1,) * len(question.bid_amounts)))
     for mixed in (fields, {**good, **dict.fromkeys(good, next(iter(fields.values()), 0))}):
         try:
             answer = read_answer(mixed, question)
         except InputError:
             continue
         assert answer.item is None or 0 <= answer.item < len(question.menu)
-        assert len(answer.bids_microcredits) == len(question.bid_rates)
+        assert len(answer.bids_microcredits) == len(question.bid_amounts)

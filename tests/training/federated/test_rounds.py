@@ -12,21 +12,15 @@ import numpy as np
 import pytest
 
 from edgepact.efficiency.compression import Identity, at_rate
+from edgepact.engagement import Answer, Finished, Item, Question, chosen
 from edgepact.errors import InputError, MarketError
 from edgepact.market.ledger import SERVER, Ledger, account_of
 from edgepact.market.statement import read_statement
 from edgepact.training.federated import folder as files
-from edgepact.training.federated.engagement import (
-    Answer,
-    Assignment,
-    Everyone,
-    Item,
-    PrivateCost,
-    Question,
-    chosen,
-)
+from edgepact.training.federated.everyone import Everyone
 from edgepact.training.federated.messages import TRAIN, Fields
-from edgepact.training.federated.rounds import Progress, Round
+from edgepact.training.federated.private_cost import PrivateCost
+from edgepact.training.federated.rounds import Progress
 from edgepact.training.federated.transport import Handler, Request
 from tests.training.federated.toy import CLIENTS, PSI, ROUNDS, SIZE, handlers, menu, play_in
 
@@ -63,10 +57,11 @@ def test_rounds_learn_and_pay_what_each_type_took(tmp_path: Path) -> None:
     for each in progress.history[1:]:
         assert len(each.accepted) == CLIENTS
         for at in each.accepted:
-            own = chosen(offered, PrivateCost(psi=PSI[int(at.client[-1]) % len(PSI)]))
+            cost = PrivateCost(psi=PSI[int(at.client[-1]) % len(PSI)])
+            own = chosen(Question(menu=offered), cost.microcredits)
             assert own is not None
             assert at.reward_microcredits == offered[own].reward_microcredits
-            assert at.bytes_up <= 4 * SIZE * offered[own].rate + 64
+            assert at.bytes_up <= 4 * SIZE * offered[own].amount + 64
     expect_paid_as_recorded(tmp_path, progress)
 
 
@@ -188,19 +183,21 @@ def test_nobody_at_all_ends_in_words(tmp_path: Path) -> None:
 class _Rash:
     """A mechanism that promises more than it may, or to somebody who is not there."""
 
-    def __init__(self, engaged: dict[str, Assignment]) -> None:
+    def __init__(self, engaged: dict[str, Item]) -> None:
         self.engaged = engaged
 
     def question(self, round: int) -> Question:
         return Question()
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         return self.engaged
 
 
 @pytest.mark.parametrize("name", ["client-0", "stranger"])
 def test_a_mechanism_is_held_to_its_rules(tmp_path: Path, name: str) -> None:
-    rash = _Rash({name: Item(rate=1.0, reward_microcredits=11)})
+    rash = _Rash({name: Item(amount=1.0, reward_microcredits=11)})
     with pytest.raises(InputError, match="engage"):
         play_in(tmp_path, engagement=rash, budget_microcredits=10)
     assert books_of(tmp_path) == {}
@@ -280,8 +277,8 @@ def test_a_mechanism_that_learns_sees_every_round_again_after_a_restart(tmp_path
             object.__setattr__(self, "seed", 0)
             object.__setattr__(self, "seen", [])
 
-        def observe(self, round: Round) -> None:
-            self.seen.append(round.number)
+        def observe(self, finished: Finished) -> None:
+            self.seen.append(finished.number)
 
     play_in(tmp_path, engagement=Watching(), rounds=2)
     resumed = Watching()

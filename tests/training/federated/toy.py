@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.efficiency.compression import Vector
+from edgepact.engagement import Engagement
 from edgepact.market.ledger import Ledger
 from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.mechanisms.contract.quality import Saturating
@@ -21,10 +22,11 @@ from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import FedAvg
 from edgepact.training.federated.client import Client, Memory
 from edgepact.training.federated.contract import ByContract
-from edgepact.training.federated.engagement import Engagement, PrivateCost
 from edgepact.training.federated.messages import Fields
+from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.rounds import Progress, RoundsConfig, play, start
 from edgepact.training.federated.transport import Handler, InMemory, Request
+from edgepact.training.federated.work import RATES, Variable
 
 SIZE, CLIENTS, ROUNDS = 2000, 6, 12
 PSI = (12.0, 6.0, 2.0)
@@ -32,15 +34,17 @@ TARGET = np.random.default_rng(5).normal(size=SIZE).astype(np.float32)
 
 
 class ToyTask:
-    """Each client pulls the weights a part of the way to the target, with noise of its own."""
+    """Each client pulls the weights a part of the way to the target in every epoch, with noise of
+    its own."""
 
     size = SIZE
 
     def train(
-        self, weights: Vector, images: LabelledImages, *, seed: Sequence[int]
+        self, weights: Vector, images: LabelledImages, *, seed: Sequence[int], epochs: int = 1
     ) -> tuple[Vector, float]:
         noise = np.random.default_rng(list(seed)).normal(size=SIZE) * 0.05
-        moved = (weights + 0.3 * (TARGET - weights) + noise).astype(np.float32)
+        share = 1.0 - 0.7**epochs
+        moved = (weights + share * (TARGET - weights) + noise).astype(np.float32)
         return moved, float(np.linalg.norm(TARGET - weights))
 
     def accuracy(self, weights: Vector) -> float:
@@ -82,6 +86,7 @@ def play_in(
     clients: Mapping[str, Handler] | None = None,
     *,
     engagement: Engagement | None = None,
+    variable: Variable = RATES,
     rounds: int = ROUNDS,
     budget_microcredits: int | None = None,
     on_keep: Callable[[Progress], None] = lambda progress: None,
@@ -109,6 +114,7 @@ def play_in(
                     rounds=rounds,
                     examples_max=100,
                     norm_max=1e3,
+                    variable=variable,
                     budget_microcredits=budget_microcredits,
                 ),
                 keep=keep,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 
 def compress(
@@ -53,9 +53,4 @@ def compress(
             fit_images=fit_images,
         )
     )
-    if as_json:
-        print_json(measured.as_json())
-        return
-    from rich.console import Console
-
-    Console().print(measured.table())
+    show(measured, as_json)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from edgepact.cli.output import Json, print_json
+from edgepact.cli.output import Json, show
 
 
 def inspect(
@@ -24,9 +24,4 @@ def inspect(
     from edgepact.inference.models import embedded
 
     counted = footprint(model or embedded())
-    if as_json:
-        print_json(counted.as_json())
-        return
-    from rich.console import Console
-
-    Console().print(counted.table())
+    show(counted, as_json)

@@ -9,7 +9,7 @@ Images are run one by one, as the market does: quantised activations depend on t
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -18,9 +18,8 @@ from edgepact.efficiency.footprint import Footprint, footprint
 from edgepact.errors import InputError
 from edgepact.inference.pipeline import Pipeline
 from edgepact.inference.zero_shot import TEXT_GRAPH, KnowledgeBase
-
-if TYPE_CHECKING:
-    import rich.table
+from edgepact.pact import Sheet
+from edgepact.tables import Shown
 
 REPEATS = 100
 
@@ -54,7 +53,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompressionReport:
+class CompressionReport(Shown):
     """A compressed model beside the one it was made from.
 
     Attributes:
@@ -72,22 +71,18 @@ class CompressionReport:
     centred_cosine: float
     top1_agreement: float | None
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, texts and tables that JSON has."""
         table = asdict(self)
         for name, model in (("original", self.original), ("compressed", self.compressed)):
-            table[name]["footprint"] = model.footprint.as_json()
+            table[name]["footprint"] = model.footprint.to_dict()
         return table
 
-    def table(self) -> "rich.table.Table":
-        """For a terminal: before and after, and how alike the two are."""
-        from rich.markup import escape
-        from rich.table import Table
-
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Before and after, and how alike the two are."""
         before, after = self.original, self.compressed
-        table = Table(title=f"{escape(after.footprint.model)}, on {self.images:,} images")
-        for title in ("", "original", "compressed", "ratio"):
-            table.add_column(title, justify="right" if title else "left")
+        rows = []
         for label, name in (
             ("bytes: stages and weights", "bytes"),
             ("  as zlib would send them", "deflated_bytes"),
@@ -98,19 +93,22 @@ class CompressionReport:
         ):
             was, is_ = (getattr(model.footprint, name) for model in (before, after))
             ratio = f"{is_ / was:.3f}" if was and name != "zeros" else ""
-            table.add_row(label, f"{was:,}", f"{is_:,}", ratio)
+            rows.append((label, f"{was:,}", f"{is_:,}", ratio))
         was_s, is_s = before.seconds_per_image, after.seconds_per_image
-        table.add_row(
-            "ms per image", f"{1e3 * was_s:.3f}", f"{1e3 * is_s:.3f}", f"{is_s / was_s:.3f}"
-        )
+        seconds = (f"{1e3 * was_s:.3f}", f"{1e3 * is_s:.3f}", f"{is_s / was_s:.3f}")
+        rows.append(("ms per image", *seconds))
         if before.accuracy is not None and after.accuracy is not None:
-            table.add_row("accuracy", f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", "")
+            rows.append(("accuracy", f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", ""))
         agreement = (
             "" if self.top1_agreement is None else f", top-1 agreement {self.top1_agreement:.2%}"
         )
-        table.caption = f"centred cosine {self.centred_cosine:.4f}{agreement}"
-        table.caption_justify = "left"
-        return table
+        sheet = Sheet(
+            title=f"{after.footprint.model}, on {self.images:,} images",
+            head=("", "original", "compressed", "ratio"),
+            rows=tuple(rows),
+            notes=(f"Centred cosine {self.centred_cosine:.4f}{agreement}.",),
+        )
+        return (sheet,)
 
 
 def report(

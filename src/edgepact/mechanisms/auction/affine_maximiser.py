@@ -21,13 +21,13 @@ at prices $\max_l \lambda_l - \lambda_k$.
 """
 
 from itertools import product
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float, Int
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
 from edgepact.fleet import Array
 
 Demand = Literal["additive", "unit"]
@@ -92,8 +92,10 @@ def check(menu: AffineMaximiser, demand: Demand = "additive") -> None:
     Raises:
         InputError: an entry that is no probability, an item that is given more than once, a
             bidder of unit demand that gets more than one item, a weight that is not above 0,
-            arrays that do not fit together, or a menu that is empty or too large.
+            arrays that do not fit together, a menu that is empty or too large, or a demand
+            that there is not.
     """
+    check_choice("menu", "demand", demand, get_args(Demand))
     allocations = np.asarray(menu.allocations)
     size, bidders, items = allocations.shape
     limits = ((size, MENU_MAX), (bidders, BIDDERS_MAX), (items, ITEMS_MAX))
@@ -122,8 +124,9 @@ def deterministic(bidders: int, items: int, demand: Demand = "additive") -> np.n
         Zeros and ones, menu x bidders x items.
 
     Raises:
-        InputError: there are more than `MENU_MAX`.
+        InputError: there are more than `MENU_MAX`, or there is no such demand.
     """
+    check_choice("menu", "demand", demand, get_args(Demand))
     if (bidders + 1) ** items > MENU_MAX:
         raise InputError("menu", "", f"at most {MENU_MAX} allocations", (bidders + 1) ** items)
     owners = np.array(list(product(range(bidders + 1), repeat=items)))

@@ -11,9 +11,10 @@ so they end on the same float, and levels rise by construction.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 HALVINGS = 100
 """Most halvings; a range of floats is exhausted before, unless the level is next to nothing."""
@@ -36,29 +37,56 @@ def rising_levels(
         low, high: range of levels.
         ordered: whether levels have to rise; otherwise each is the best of its own function.
     """
-    place = np.arange(size)
-    block = np.zeros(size, int) if ordered else place
     below, above = np.full(size, low), np.full(size, high)
+    blocks = _Blocks.one(size)
     level = below
     for halving in range(HALVINGS):
-        first = np.flatnonzero(np.diff(block, prepend=-1))
-        number = np.cumsum(np.diff(block, prepend=-1) != 0) - 1
         upper = slope(level)
-        if ordered:
-            total = np.append(np.cumsum(upper[::-1])[::-1], 0.0)
-            end = np.append(first[1:], size)[number]
-            with np.errstate(invalid="ignore"):
-                # An infinite slope, at level 0 alone, belongs to the one block there is.
-                upper = total[:-1] - total[end]
-        most = np.maximum.reduceat(upper, first)
-        start = np.minimum.reduceat(np.where(upper == most[number], place, size), first)
-        rises = (place >= start[number]) & (most[number] >= 0.0)
+        rises = blocks.upper_set(upper) if ordered else upper >= 0.0
         if halving == 0:  # the first question is about the lowest level
             above = np.where(rises, above, low)
         else:
             below, above = np.where(rises, level, below), np.where(rises, above, level)
-        block = 2 * number + rises
+        if ordered:
+            blocks = blocks.split(rises)
         level = 0.5 * (below + above)
         if np.all((level == below) | (level == above)):
             break
     return above
+
+
+class _Blocks(NamedTuple):
+    """Neighbours that are still together: their first places, and the block of each place."""
+
+    first: Int[np.ndarray, " blocks"]
+    number: Int[np.ndarray, " types"]
+
+    @staticmethod
+    def one(size: int) -> "_Blocks":
+        return _Blocks(np.zeros(1, int), np.zeros(size, int))
+
+    def upper_set(self, slope: np.ndarray) -> np.ndarray:
+        """In each block the last ones with the largest sum of slopes, most of them, if not < 0."""
+        size, first, number = len(self.number), self.first, self.number
+        total = np.zeros(size + 1)
+        total[:-1] = np.cumsum(slope[::-1])[::-1]
+        if len(first) > 1:  # an infinite slope, at the lowest level, belongs to the one block
+            end = np.empty(len(first), int)
+            end[:-1], end[-1] = first[1:], size
+            own = total[:-1] - total[end[number]]
+        else:
+            own = total[:-1]
+        most = np.maximum.reduceat(own, first)
+        place = np.arange(size)
+        start = np.minimum.reduceat(np.where(own == most[number], place, size), first)
+        return np.asarray((place >= start[number]) & (most[number] >= 0.0))
+
+    def split(self, rises: np.ndarray) -> "_Blocks":
+        """Where some of a block rise and others do not."""
+        apart = (rises[1:] != rises[:-1]) & (self.number[1:] == self.number[:-1])
+        if not apart.any():
+            return self
+        begins = np.zeros(len(rises), bool)
+        begins[self.first] = True
+        begins[1:] |= apart
+        return _Blocks(np.flatnonzero(begins), np.cumsum(begins) - 1)

@@ -323,7 +323,7 @@ class Types(NamedTuple):
         """The best quality of a value function at a price for c, within bounds."""
         with np.errstate(divide="ignore", over="ignore"):
             quality = value.best(price, self.contract.cost)
-        return np.clip(quality, self.contract.quality_min, self.contract.quality_max)
+        return np.asarray(np.clip(quality, self.contract.quality_min, self.contract.quality_max))
 
     def restore(self, column: np.ndarray) -> np.ndarray:
         """A column in the contract's own order."""
@@ -415,19 +415,18 @@ def within_budget(types: Types, plan: Callable[[float], Plan], pay: Callable[[Pl
     return pay(poorer)
 
 
-BISECTIONS = 200
-"""Halvings; an interval of floats is exhausted before."""
+CLOSE = 1e-11
+"""Multipliers this close, relative, are as good as one: what a mixture of the menus of both loses
+is of second order in their distance."""
 
 
 def bracket(affordable: Callable[[float], bool]) -> tuple[float, float]:
-    """Two neighbouring multipliers; the budget binds at the first and holds at the second."""
+    """Two multipliers next to each other; the budget binds at one and holds at the other."""
     low, high = 0.0, 1.0
     while not affordable(high) and high < 1e300:
         low, high = high, high * 16.0
-    for _ in range(BISECTIONS):
+    while high - low > CLOSE * (1.0 + low):
         middle = 0.5 * (low + high)
-        if middle in (low, high):
-            break
         low, high = (low, middle) if affordable(middle) else (middle, high)
     return low, high
 
@@ -465,7 +464,7 @@ def _plans(types: Types) -> Callable[[float], Plan]:
             return Plan(np.ones(len(level)), level)
         fixed = (1.0 + multiplier) * types.contract.participation_cost / scale[0]
         left = np.asarray(value.at(quality)) - price * level - fixed
-        served = np.logical_or.accumulate(left >= 0.0)
+        served = np.maximum.accumulate(left >= 0.0)
         return Plan(served.astype(float), np.where(served, level, 0.0))
 
     return plan

@@ -16,7 +16,7 @@ part, written in JAX.
 """
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice, check_count
 from edgepact.mechanisms.contract.ironing import ironed, virtual_cost
 from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.mechanisms.contract.quality import Log1p, Saturating
@@ -301,6 +301,11 @@ class MenuDesign(Problem):
         if isinstance(instances, Instance) and instances.psi.shape != (self.types,):
             found = f"{instances.psi.shape}"
             raise InputError("MenuDesign", "types", "the number of the contract's types", found)
+        check_choice("MenuDesign", "action", self.action, get_args(ActionMode))
+        for name in ("types", "devices", "window"):
+            check_count("MenuDesign", name, getattr(self, name))
+        if self.rounds is not None:
+            check_count("MenuDesign", "rounds", self.rounds)
 
     @property
     def action_size(self) -> int:

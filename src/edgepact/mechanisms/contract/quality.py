@@ -18,7 +18,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression, least_squares
 from scipy.special import wrightomega
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
 
 # Any array that names its own namespace, as in `satisfaction`.
 Array = Any
@@ -32,16 +32,19 @@ POINTS_MAX = 10_000
 
 def cost_of(form: CostForm, quality: Array) -> Array:
     """c(q)."""
+    check_choice("contract", "cost", form, COST_FORMS)
     return quality if form == "linear" else quality * quality
 
 
 def quality_of(form: CostForm, cost: Array) -> Array:
     """The quality that costs c."""
+    check_choice("contract", "cost", form, COST_FORMS)
     return cost if form == "linear" else cost**0.5
 
 
 def marginal_cost(form: CostForm, quality: Array) -> Array:
     """c'(q)."""
+    check_choice("contract", "cost", form, COST_FORMS)
     return quality**0 if form == "linear" else 2.0 * quality
 
 

@@ -5,7 +5,6 @@ what a principal offers that cannot draw, and the measure of what drawing brings
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -56,21 +55,6 @@ def sure_menu(contract: Contract) -> Menu:
             spared = multiplier * contract.budget / contract.devices
             bound = np.minimum(bound, _totals(types, multiplier) + spared)
     return best
-
-
-def drawn_as_json(contract: Contract, menu: Menu) -> dict[str, Any]:
-    """Further keys of `edgepact solve --json` where an optimal menu draws who is engaged."""
-    if menu.chance is None:
-        return {}
-    without = profit(contract, sure_menu(contract))
-    return {"lotteries_are_optimal": True, "profit_without_lotteries": without}
-
-
-def about_the_draw(contract: Contract, menu: Menu) -> str:
-    """What an optimal menu that draws who is engaged brings, in a sentence."""
-    without = profit(contract, sure_menu(contract))
-    earned = f"the best menu without a draw earns {without:.6g}"
-    return f"drawing who is engaged, at the chances told, is optimal: {earned}"
 
 
 def _plans(types: Types, start: int) -> Callable[[float], Plan]:

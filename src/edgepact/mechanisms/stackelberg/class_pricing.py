@@ -14,7 +14,12 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior, Interval
-from edgepact.mechanisms.stackelberg.problem import History, RepeatedPricing, Round
+from edgepact.mechanisms.stackelberg.problem import (
+    History,
+    RepeatedPricing,
+    Round,
+    check_sizes,
+)
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.problem import Payoff, Problem
 
@@ -40,7 +45,8 @@ class ClassPricing(Problem):
     The reward is the server's profit as a share of the cost of running every layer itself.
 
     Raises:
-        InputError: there is no class, or not one number of devices for each.
+        InputError: there is no class, or not one number of devices for each, or a size
+            is below 1.
     """
 
     classes: tuple[FleetPrior | Fleet, ...] = (PHONES, CAMERAS, GATEWAYS)
@@ -63,9 +69,17 @@ class ClassPricing(Problem):
         ]
         if len(self.devices) != len(self.classes) or list(self.devices) != sizes:
             expected = "the number of devices of each class"
-            raise InputError("ClassPricing", "devices", expected, repr(self.devices))
+            raise InputError("ClassPricing", "devices", expected, self.devices)
         if min(self.devices) < 1:
             raise InputError("ClassPricing", "devices", "at least 1 of each class", self.devices)
+        check_sizes(
+            "ClassPricing",
+            price=self.price,
+            devices=sum(self.devices),
+            layers_max=self.layers_max,
+            window=self.window,
+            rounds=self.rounds,
+        )
 
     @property
     def action_size(self) -> int:
@@ -123,6 +137,13 @@ class ClassPricing(Problem):
             market.optimum(of_class) for market, of_class in zip(self.markets, state, strict=True)
         )
         return self._together(state, payoffs)
+
+    def guess(self, state: tuple[Round, ...]) -> Float[Array, ""]:
+        """The mean utility of a random price to each class, drawn by itself."""
+        each = [
+            market.guess(of_class) for market, of_class in zip(self.markets, state, strict=True)
+        ]
+        return self.revenue + jnp.sum(jnp.stack(each))
 
     def best_action(self, state: tuple[Round, ...]) -> Float[Array, " action"]:
         """The equilibrium price of each class as an action."""

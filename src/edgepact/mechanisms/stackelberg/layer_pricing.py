@@ -33,8 +33,9 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 from edgepact.errors import InputError
 from edgepact.fleet import Array, Fleet, FleetPrior, Interval, Layers
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, layer_prices, settle
-from edgepact.mechanisms.stackelberg.problem import History
+from edgepact.mechanisms.stackelberg.problem import History, check_sizes
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
+from edgepact.mechanisms.stackelberg.score import random_utility
 from edgepact.problem import Payoff, Problem
 
 ORDER_SLACK = 1e-6
@@ -187,7 +188,8 @@ class LayerPricing(Problem):
     The reward is the server's profit as a share of the cost of running every layer itself.
 
     Raises:
-        InputError: the devices have no common order, or prices do not go from 0 to b.
+        InputError: the devices have no common order, prices do not go from 0 to b, or a
+            size is below 1.
     """
 
     fleets: FleetPrior | Fleet = FleetPrior(capacity=Interval(14.0, 14.0))
@@ -203,6 +205,15 @@ class LayerPricing(Problem):
 
     def __check_init__(self) -> None:
         fleets = self.fleets
+        number = len(fleets) if isinstance(fleets, Fleet) else self.devices
+        check_sizes(
+            "LayerPricing",
+            price=self.price,
+            devices=number,
+            layers_max=self.layers_max,
+            window=self.window,
+            rounds=self.rounds,
+        )
         if isinstance(fleets, FleetPrior):
             points = [each.low == each.high for each in (fleets.alpha, fleets.capacity)]
             expected = "a prior in which alpha or the capacity is the same for all"
@@ -251,6 +262,10 @@ class LayerPricing(Problem):
     def optimum(self, state: Negotiation) -> Payoff:
         """The best schedule under complete information."""
         return self._payoff(state, optimal_schedule(self.game(state.fleet)))
+
+    def guess(self, state: Negotiation) -> Float[Array, ""]:
+        """The mean utility of a random price, the same for all layers."""
+        return random_utility(self.game(state.fleet))
 
     def best_action(self, state: Negotiation) -> Float[Array, " action"]:
         """The best schedule, and the margin, as an action.

@@ -1,17 +1,20 @@
 """Repeated pricing of a fleet with private costs: the game as a `Problem`."""
 
+import math
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from edgepact.errors import InputError, check_choice, check_count
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
+from edgepact.mechanisms.stackelberg.score import random_utility
 from edgepact.problem import Payoff, Problem
 
 RewardMode = Literal["utility", "improvement", "binary"]
@@ -128,6 +131,10 @@ class RepeatedPricing(Problem):
         dynamics: what changes from round to round; None for nothing. With churn, the
             number of devices is the number of slots; those who come are drawn from
             the prior, or return if the fleet is fixed.
+
+    Raises:
+        InputError: a size is below 1, prices do not rise from 0 or more, or there is no
+            such reward.
     """
 
     fleets: FleetPrior | Fleet
@@ -142,6 +149,18 @@ class RepeatedPricing(Problem):
     rounds: int | None = eqx.field(static=True, default=None)
     reward: RewardMode = eqx.field(static=True, default="utility")
     dynamics: Dynamics | None = None
+
+    def __check_init__(self) -> None:
+        devices = len(self.fleets) if isinstance(self.fleets, Fleet) else self.devices
+        check_sizes(
+            "RepeatedPricing",
+            price=self.price,
+            devices=devices,
+            layers_max=self.layers_max,
+            window=self.window,
+            rounds=self.rounds,
+        )
+        check_choice("RepeatedPricing", "reward", self.reward, get_args(RewardMode))
 
     @property
     def action_size(self) -> int:
@@ -198,6 +217,10 @@ class RepeatedPricing(Problem):
         if self.dynamics is None:
             return self._payoff(state, result)
         return self._payoff_changing(state, result.price, result.layers)
+
+    def guess(self, state: Round) -> Float[Array, ""]:
+        """The mean utility of a random price: the zero of the score."""
+        return random_utility(self.game_now(state))
 
     def best_action(self, state: Round) -> Float[Array, " action"]:
         """The equilibrium price as an action."""
@@ -297,3 +320,25 @@ class RepeatedPricing(Problem):
         else:
             reward = jnp.where(change > 0, 1.0, 0.0)
         return Payoff(result.server_utility, result.device_utility, result.payments, reward)
+
+
+def check_sizes(
+    source: str,
+    *,
+    price: Interval,
+    devices: int,
+    layers_max: int,
+    window: int,
+    rounds: int | None,
+) -> None:
+    """Refuses repeated pricing that cannot be played; `source` is the problem's name.
+
+    Raises:
+        InputError: a size is below 1, or prices do not rise from 0 or more.
+    """
+    sizes = {"devices": devices, "layers_max": layers_max, "window": window}
+    for name, size in (sizes if rounds is None else sizes | {"rounds": rounds}).items():
+        check_count(source, name, size)
+    if not 0.0 <= price.low < price.high < math.inf:
+        expected = "an interval of prices that rises from 0 or more"
+        raise InputError(source, "price", expected, f"{price.low:g} to {price.high:g}")

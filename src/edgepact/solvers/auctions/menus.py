@@ -8,7 +8,7 @@ smaller of two, over bidders and over items, as in Dütting et al. (ICML 2019, a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import equinox as eqx
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from edgepact.errors import check_choice
 from edgepact.mechanisms.auction.affine_maximiser import AffineMaximiser, Demand, check, softly
 
 Draw = Callable[[PRNGKeyArray], Float[Array, "batch bidders items"]]
@@ -119,7 +120,11 @@ def learn_menu(
 
     Returns:
         A menu in float64 that has passed `check`.
+
+    Raises:
+        InputError: there is no such demand; nothing was learned.
     """
+    check_choice("menu", "demand", demand, get_args(Demand))
     of_start, of_draws = jax.random.split(key)
     _, bidders, items = jax.eval_shape(draw, key).shape
     logits = start or MenuLogits.draw(of_start, course.menu, bidders, items, course.unit)

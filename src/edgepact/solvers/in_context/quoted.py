@@ -4,24 +4,30 @@ The policy is told what is public (`Known.of_any`) and sees the devices' answers
 private rest serves to answer for the devices and to score the quotes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium
-from edgepact.mechanisms.stackelberg.score import range_of
+from edgepact.mechanisms.stackelberg.score import LEAST_SHARE, range_of
+from edgepact.pact import Json, Sheet
 from edgepact.solvers.in_context.pricing import InContext
 from edgepact.solvers.quotes import Known, meet
+from edgepact.tables import Shown
 
 DEVICES_MAX = 100_000
 """Most devices quoted to: their answers in all rounds are held at once."""
 
+DEVICES_SHOWN = 6
+"""Most devices that have a column each in a sheet; the JSON has all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quoted:
+class Quoted(Shown):
     """Rounds played with one fleet.
 
     Attributes:
@@ -30,6 +36,8 @@ class Quoted:
         best: the exact equilibrium.
         shares: of the range between a random price (0) and the exact optimum (1).
         integer: whether devices run whole layers.
+        names: of the devices.
+        notes: what was done about terms that quotes cannot follow, in sentences.
     """
 
     known: Known
@@ -37,25 +45,77 @@ class Quoted:
     best: Outcome
     shares: Float[np.ndarray, " rounds"]
     integer: bool
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        """What `edgepact quote --json` prints; layers in the order of the file."""
-        layers = self.rounds.layers.astype(int) if self.integer else self.rounds.layers
+    def to_dict(self) -> dict[str, Json]:
+        """For `edgepact quote --json`; layers in the order of `names`."""
+        whole = int if self.integer else float
+        rounds = zip(
+            self.rounds.price,
+            self.rounds.layers.astype(whole),
+            self.rounds.server_utility,
+            self.shares,
+            strict=True,
+        )
         return {
             "rounds": [
-                {"price": float(price), "layers": row.tolist(), "server_utility": float(utility)}
-                for price, row, utility in zip(
-                    self.rounds.price, layers, self.rounds.server_utility, strict=True
-                )
+                {
+                    "price": float(price),
+                    "layers": row.tolist(),
+                    "server_utility": float(utility),
+                    "share": float(share),
+                }
+                for price, row, utility, share in rounds
             ],
             "optimum": {
                 "price": float(self.best.price),
                 "server_utility": float(self.best.server_utility),
+                "layers": self.best.layers.astype(whole).tolist(),
             },
+            "names": list(self.names),
         }
 
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """Rounds of quotes, what devices answered, and a sentence on how good that is."""
+        number, shares = int(np.argmax(self.shares)), self.shares
+        few = len(self.names) <= DEVICES_SHOWN
+        meaning = (
+            f"Without seeing any device's costs, quote {number + 1} of {len(shares)} earned "
+            f"{100.0 * float(shares[number]):.2f} % of what a server could gain over random "
+            f"prices that knew them all, and the last one {100.0 * float(shares[-1]):.2f} %."
+        )
+        rows = [
+            self._row(str(at + 1), self.rounds, at, float(share)) for at, share in enumerate(shares)
+        ]
+        quotes = Sheet(
+            title="Prices posted without knowing the fleet",
+            head=(
+                *("round", "price"),
+                *(self.names if few else ("layers, all devices",)),
+                *("server's utility", "share of the optimum"),
+            ),
+            rows=(*rows, self._row("best", self.best, ..., 1.0)),
+            notes=(meaning, *self.notes),
+        )
+        return (quotes,)
 
-def quoted(game: Game, *, rounds: int, seed: int, source: object) -> Quoted:
+    def _row(
+        self, label: str, of: Outcome, at: int | EllipsisType, share: float
+    ) -> tuple[str, ...]:
+        layers, digits = np.asarray(of.layers)[at], 0 if self.integer else 3
+        shown = layers if len(self.names) <= DEVICES_SHOWN else [np.sum(layers)]
+        return (
+            label,
+            f"{float(np.asarray(of.price)[at]):.5g}",
+            *(f"{float(each):.{digits}f}" for each in shown),
+            f"{float(np.asarray(of.server_utility)[at]):.6g}",
+            f"{100.0 * share:.2f} %",
+        )
+
+
+def quoted(game: Game, *, rounds: int, seed: int, source: object, names: Sequence[str]) -> Quoted:
     """Plays rounds of in-context pricing with the policy that ships.
 
     Args:
@@ -63,6 +123,7 @@ def quoted(game: Game, *, rounds: int, seed: int, source: object) -> Quoted:
         rounds: to play.
         seed: of the noise that prices are drawn from.
         source: where the game stands, for errors.
+        names: of the devices.
 
     Raises:
         InputError: no price above 0 is worth posting, there are too many devices, or
@@ -79,4 +140,24 @@ def quoted(game: Game, *, rounds: int, seed: int, source: object) -> Quoted:
     if not all(np.isfinite(each).all() for each in results):
         expected = "numbers whose sizes lie closer together"
         raise InputError(source, "", expected, "a market without a finite solution in float64")
-    return Quoted(known=known, rounds=met, best=best, shares=shares, integer=game.integer)
+    return Quoted(
+        known=known,
+        rounds=met,
+        best=best,
+        shares=shares,
+        integer=game.integer,
+        names=tuple(names),
+        notes=_notes(game, known),
+    )
+
+
+def _notes(game: Game, known: Known) -> tuple[str, ...]:
+    notes = []
+    if float(game.price_min) <= 0:
+        low = known.price_min
+        notes.append(
+            f"Prices below {low:.4g} ({LEAST_SHARE:.1%} of a layer's saving) are not posted."
+        )
+    if np.ptp(game.fleet.A) > 0:
+        notes.append("A layer saves different amounts on different devices; the mean was used.")
+    return tuple(notes)

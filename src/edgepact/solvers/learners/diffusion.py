@@ -19,7 +19,7 @@ round before and is earned over a horizon by going down and up again, so it make
 at gamma = 0 only, which is how it is learned here.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice, check_count
 from edgepact.problem import Problem, State, flat_observation, observation_size
 from edgepact.solvers.learners.network import Network
 from edgepact.solvers.learners.training import Solver, play
@@ -35,6 +35,12 @@ from edgepact.solvers.learners.training import Solver, play
 Schedule = Literal["vp", "cosine", "linear"]
 Mode = Literal["value", "expert", "paper"]
 Sampling = Literal["ddpm", "ddim"]
+CHOICES = {
+    "mode": get_args(Mode),
+    "schedule": get_args(Schedule),
+    "sampling": get_args(Sampling),
+}
+"""Settings with a closed set of values, and what they may be."""
 
 STEPS_MAX = 20
 """Most steps of the reverse diffusion; decisions of few components need five or six."""
@@ -62,7 +68,11 @@ def chain(schedule: Schedule, steps: int) -> Chain:
             and Dhariwal's (arXiv 2102.09672), `linear` Ho et al.'s, scaled to the
             number of steps so that the last one is nearly pure noise.
         steps: T.
+
+    Raises:
+        InputError: there is no such schedule.
     """
+    check_choice("Diffusion", "schedule", schedule, CHOICES["schedule"])
     t = jnp.arange(1, steps + 1, dtype=jnp.float32)
     if schedule == "vp":
         beta = 1.0 - jnp.exp(-0.1 / steps - 0.5 * (10.0 - 0.1) * (2.0 * t - 1.0) / steps**2)
@@ -131,7 +141,11 @@ def sample(
         action_size: components of an action.
         sampling: `ddpm` draws new noise in every step (Ho et al. 2020); `ddim` is the
             deterministic map from the first noise (Song et al. 2021, arXiv 2010.02502).
+
+    Raises:
+        InputError: there is no such way of sampling.
     """
+    check_choice("Diffusion", "sampling", sampling, CHOICES["sampling"])
     return _reverse(denoiser, constants, key, observation, action_size, sampling)[0]
 
 
@@ -150,18 +164,29 @@ def _reverse(
     """A drawn action, and by how much the chain's predictions saturate tanh."""
     steps = constants.signal.shape[0]
     noise = jax.random.normal(key, (steps, action_size))
-    noisy, saturation = noise[-1], jnp.zeros(())
-    for t in range(steps, 0, -1):
-        raw = denoiser(noisy, jnp.asarray(t / steps), observation)
+
+    def step(
+        carry: tuple[Array, Array, Array], of_step: tuple[Array, Array, Chain, Array]
+    ) -> tuple[tuple[Array, Array, Array], None]:
+        noisy, _, saturation = carry
+        time, after, here, fresh = of_step
+        raw = denoiser(noisy, time, observation)
         clean = jnp.tanh(raw)
         saturation += jnp.mean(jax.nn.relu(jnp.abs(raw) - _UNSATURATED) ** 2) / steps
-        if t > 1 and sampling == "ddim":
-            here, after = constants.signal[t - 1], constants.signal[t - 2]
-            direction = (noisy - here * clean) / jnp.sqrt(1.0 - here**2)
+        if sampling == "ddim":
+            direction = (noisy - here.signal * clean) / jnp.sqrt(1.0 - here.signal**2)
             noisy = after * clean + jnp.sqrt(1.0 - after**2) * direction
-        elif t > 1:
-            mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
-            noisy = mean + constants.spread[t - 1] * noise[t - 2]
+        else:
+            noisy = here.from_clean * clean + here.from_noisy * noisy + here.spread * fresh
+        return (noisy, clean, saturation), None
+
+    # A loop of the program, not of Python: unrolled it takes several times as long to compile.
+    # After the first step nothing is drawn, so what is fresh there does not count.
+    times = jnp.arange(1, steps + 1) / steps
+    after = jnp.concatenate([jnp.ones(1), constants.signal[:-1]])
+    along = (times, after, constants, jnp.roll(noise, 1, axis=0))
+    start = (noise[-1], jnp.zeros(action_size), jnp.zeros(()))
+    (_, clean, saturation), _ = jax.lax.scan(step, start, along, reverse=True)
     return clean, saturation
 
 
@@ -209,6 +234,9 @@ class Diffusion(Solver):
             components in one of them at least.
         jitter: standard deviation of the noise on the other actions played.
         smoothing: rate of the moving average of weights that decides.
+
+    Raises:
+        InputError: a word is none that there is, or a number is out of range.
     """
 
     mode: Mode = eqx.field(static=True, default="value")
@@ -231,6 +259,13 @@ class Diffusion(Solver):
     def __check_init__(self) -> None:
         if not 1 <= self.steps <= STEPS_MAX:
             raise InputError("Diffusion", "steps", f"1 to {STEPS_MAX}", self.steps)
+        for name, choices in CHOICES.items():
+            check_choice("Diffusion", name, getattr(self, name), choices)
+        for name in ("hidden", "games", "updates", "batch", "memory", "learning_updates"):
+            check_count("Diffusion", name, getattr(self, name))
+        if self.memory < self.games:
+            expected = f"room for a round of each of {self.games} games"
+            raise InputError("Diffusion", "memory", expected, self.memory)
 
     @property
     def rounds_per_epoch(self) -> int:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from edgepact.errors import InputError, check_count
 from edgepact.problem import Problem, State, flat_observation, observation_size
 from edgepact.solvers.learners.network import Network
 from edgepact.solvers.learners.training import Solver, play
@@ -58,6 +59,9 @@ class PPO(Solver):
         trace: lambda of the advantage estimate.
         clip: how far the density ratio may move.
         value_weight, entropy_weight: of the loss terms.
+
+    Raises:
+        InputError: a number is out of range.
     """
 
     games: int = eqx.field(static=True, default=8)
@@ -72,6 +76,13 @@ class PPO(Solver):
     clip: float = eqx.field(static=True, default=0.2)
     value_weight: float = eqx.field(static=True, default=0.5)
     entropy_weight: float = eqx.field(static=True, default=0.0)
+
+    def __check_init__(self) -> None:
+        for name in ("games", "rollout", "passes", "minibatches", "hidden", "learning_epochs"):
+            check_count("PPO", name, getattr(self, name))
+        if self.rounds_per_epoch % self.minibatches:
+            expected = f"a divisor of the {self.rounds_per_epoch} rounds of an epoch"
+            raise InputError("PPO", "minibatches", expected, self.minibatches)
 
     @property
     def rounds_per_epoch(self) -> int:

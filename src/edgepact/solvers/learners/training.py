@@ -2,20 +2,25 @@
 
 All learners share this loop, so that a figure compares like with like. An
 *epoch* is a fixed number of rounds of the game, the same for every learner:
-rounds are what an operator pays for. The loop is one compiled program; seeds
-run side by side under `vmap`.
+rounds are what an operator pays for. An epoch is one compiled program; seeds run side by
+side under `vmap`. How good a learner is is told by its share of the optimum in the very
+games it was judged by.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
+from scipy import stats
 
-from edgepact.problem import Payoff, Problem, State, flat_observation
+from edgepact.compiled import keep_compiled
+from edgepact.errors import InputError, check_count
+from edgepact.problem import Payoff, Problem, State, check, flat_observation
 
 Learner = Any
 """A solver's own state: networks, optimisers, memory."""
@@ -44,18 +49,107 @@ class Solver(eqx.Module):
         """Rounds of the game played in one epoch."""
 
 
+CONFIDENCE = 0.95
+"""Of every interval of a share."""
+
+
+class Share(NamedTuple):
+    """A share of the optimum and its 95 % confidence interval, over games.
+
+    It is `(U - guess) / (U* - guess)`, the sums taken over the same games, so that what is
+    luck of the games drawn falls out; where a problem names no guess, `U / U*`. The interval
+    (Student's t, of a ratio of means) says how sure the share of these very learners is over
+    all games the problem may draw, and nothing of how learners differ: look at seeds for
+    that. With a single game it is infinitely wide.
+
+    Attributes:
+        mean: the share; 1 is the best anybody could earn that knew everything. NaN where
+            the optimum is no gain and nobody says what guessing earns.
+        low, high: ends of the interval.
+    """
+
+    mean: Float[np.ndarray, "*shape"]
+    low: Float[np.ndarray, "*shape"]
+    high: Float[np.ndarray, "*shape"]
+
+
+class Evaluation(NamedTuple):
+    """The games that learners were judged by: one round of each after every epoch, credits.
+
+    Attributes:
+        utility: what the leader earned.
+        optimum: what the oracle would have earned in the same round.
+        guess: what guessing earns in it on average; None where the problem does not say.
+    """
+
+    utility: Float[np.ndarray, "*shape games"]
+    optimum: Float[np.ndarray, "*shape games"]
+    guess: Float[np.ndarray, "*shape games"] | None
+
+    @property
+    def share(self) -> Share:
+        """Shares of the optimum, over the games of the last axis."""
+        zero = 0.0 if self.guess is None else self.guess
+        gained, best = self.utility - zero, self.optimum - zero
+        reach, games = best.mean(axis=-1), best.shape[-1]
+        some = reach > 0
+        reach = np.where(some, reach, 1.0)
+        # Where guessing is as good as the best there is nothing to miss.
+        mean = np.where(some, gained.mean(axis=-1) / reach, np.nan if self.guess is None else 1.0)
+        if games == 1:
+            return Share(mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf))
+        off = np.where(some[..., None], gained - mean[..., None] * best, 0.0)
+        error = np.sqrt(np.sum(off**2, axis=-1) / (games - 1) / games) / reach
+        half = float(stats.t.ppf(0.5 + CONFIDENCE / 2.0, games - 1)) * error
+        return Share(mean, mean - half, mean + half)
+
+
 class Training(NamedTuple):
     """Result of `train`.
 
     Attributes:
         learner: the learner after the last epoch; leading axis seeds.
         utility: the leader's mean utility after each epoch, credits.
+        optimum: what the oracle would have earned in the same games, credits.
         action: the mean action after each epoch.
+        share: of the optimum that `utility` is, of every seed after each epoch, shape
+            `seeds epochs`, each with its interval.
+        evaluation: the single games behind them, shape `seeds epochs games`.
     """
 
     learner: Learner
     utility: Float[Array, "seeds epochs"]
+    optimum: Float[Array, "seeds epochs"]
     action: Float[Array, "seeds epochs"]
+    share: Share
+    evaluation: Evaluation
+
+    def share_of_last(self, epochs: int) -> Share:
+        """The share of all learners together over the last epochs, with its interval.
+
+        Args:
+            epochs: how many; at most as many as were played.
+
+        Raises:
+            InputError: there are not so many.
+        """
+        played = self.utility.shape[1]
+        if not 1 <= epochs <= played:
+            raise InputError("share_of_last", "epochs", f"1 to {played}", epochs)
+        # Games of one place are the units: they are independent, epochs are not.
+        over = jax.tree.map(lambda x: x[:, -epochs:].mean(axis=(0, 1)), self.evaluation)
+        return over.share
+
+
+class _Judged(NamedTuple):
+    """What one round in each game after an epoch showed."""
+
+    utility: Array
+    optimum: Array
+    guess: Array | None
+    action: Array
+    reward: Array
+    seen: Array
 
 
 def train(
@@ -72,7 +166,8 @@ def train(
     """Trains `seeds` independent learners side by side.
 
     After every epoch the learner plays one round, without exploring and without
-    learning from it, in each of `lanes` games kept for evaluation.
+    learning from it, in each of `lanes` games kept for evaluation. The oracle plays the
+    same rounds, so that shares of the optimum are paired.
 
     Args:
         solver: the way to learn.
@@ -81,43 +176,109 @@ def train(
         seeds: number of learners.
         epochs: epochs to play.
         lanes: games kept for evaluation.
-        chunk: epochs in one call of the compiled program.
+        chunk: epochs after which results are fetched and looked at.
         on_epochs: called with the number of epochs done, after each chunk.
+
+    Raises:
+        InputError: a number is below 1, a piece of the problem has another shape than the
+            seam wants (told before anything is compiled), or after some epoch what a
+            learner saw, earned or decided is not finite.
     """
+    for name, count in (("seeds", seeds), ("epochs", epochs), ("lanes", lanes), ("chunk", chunk)):
+        check_count("train", name, count)
+    check(problem)
+    keep_compiled()
 
     def begin(key: PRNGKeyArray) -> tuple[Learner, State]:
         of_learner, of_lanes = jax.random.split(key)
         lane_keys = jax.random.split(of_lanes, lanes)
         return solver.init(problem, of_learner), jax.vmap(problem.reset)(lane_keys)
 
-    def one_epoch(carry: tuple[Learner, State], key: PRNGKeyArray) -> tuple[Any, Any]:
+    def one_epoch(carry: tuple[Learner, State], key: PRNGKeyArray) -> tuple[Any, _Judged]:
         learner, states = carry
         of_epoch, of_play = jax.random.split(key)
         learner = solver.epoch(problem, learner, of_epoch)
 
-        def lane(key: PRNGKeyArray, state: State) -> tuple[State, Payoff, Array]:
+        def lane(key: PRNGKeyArray, state: State) -> tuple[State, _Judged]:
             of_action, of_step = jax.random.split(key)
-            action = solver.act(learner, of_action, flat_observation(problem, state))
+            seen = flat_observation(problem, state)
+            action = solver.act(learner, of_action, seen)
             after, payoff = play(problem, of_step, state, action)
-            return after, payoff, action
+            judged = _Judged(
+                utility=payoff.leader,
+                optimum=problem.optimum(state).leader,
+                guess=problem.guess(state),
+                action=jnp.mean(action),
+                reward=payoff.reward,
+                seen=jnp.all(jnp.isfinite(seen)),
+            )
+            return after, judged
 
-        states, payoff, action = jax.vmap(lane)(jax.random.split(of_play, lanes), states)
-        return (learner, states), (jnp.mean(payoff.leader), jnp.mean(action))
+        states, judged = jax.vmap(lane)(jax.random.split(of_play, lanes), states)
+        return (learner, states), judged
 
-    @jax.jit
-    def run(carry: tuple[Learner, State], keys: Array) -> tuple[Any, Any]:
-        return jax.vmap(lambda c, k: jax.lax.scan(one_epoch, c, k))(carry, keys)
+    # One epoch a call rather than a loop of many: the program is the same for every number
+    # of epochs, so it is compiled once and found again in the cache.
+    run = jax.jit(jax.vmap(one_epoch), donate_argnums=0)
 
     of_begin, of_run = jax.random.split(key)
     carry = jax.jit(jax.vmap(begin))(jax.random.split(of_begin, seeds))
     keys = jax.random.split(of_run, (seeds, epochs))
     curves = []
     for start in range(0, epochs, chunk):
-        carry, curve = run(carry, keys[:, start : start + chunk])
-        curves.append(jax.tree.map(lambda part: part.block_until_ready(), curve))
-        on_epochs(min(start + chunk, epochs))
-    utility, action = (jnp.concatenate(parts, axis=1) for parts in zip(*curves, strict=True))
-    return Training(carry[0], utility, action)
+        for epoch in range(start, min(start + chunk, epochs)):
+            carry, judged = run(carry, keys[:, epoch])
+            curves.append(judged)
+        curves[start:] = jax.device_get(curves[start:])
+        for epoch, judged in enumerate(curves[start:], start + 1):
+            _expect_finite(problem, judged, epoch)
+        on_epochs(len(curves))
+    every = jax.tree.map(lambda *parts: np.stack(parts, axis=1), *curves)
+    evaluation = Evaluation(*(_exact(part) for part in (every.utility, every.optimum, every.guess)))
+    return Training(
+        learner=carry[0],
+        utility=jnp.mean(jnp.asarray(every.utility), axis=-1),
+        optimum=jnp.mean(jnp.asarray(every.optimum), axis=-1),
+        action=jnp.mean(jnp.asarray(every.action), axis=-1),
+        share=evaluation.share,
+        evaluation=evaluation,
+    )
+
+
+def _exact(part: np.ndarray | None) -> Any:
+    return None if part is None else np.asarray(part, np.float64)
+
+
+def _expect_finite(problem: Problem, judged: _Judged, epoch: int) -> None:
+    """Stops where a number is lost, and says whose it was.
+
+    What is lost first counts: a reward that is no number makes the next decision none, and
+    that everything else.
+    """
+    name = type(problem).__name__
+    seen, action = np.asarray(judged.seen), np.asarray(judged.action)
+    if not seen.all():
+        _lost(name, "observe()", "an observation that is not finite", epoch, ~seen)
+    places = (
+        ("step().reward", judged.reward, "the logarithms, roots and divisions of step()"),
+        ("step().leader", judged.utility, "the logarithms, roots and divisions of step()"),
+        ("optimum().leader", judged.optimum, "the oracle"),
+        ("guess()", judged.guess, "what guessing earns"),
+    )
+    if not np.isfinite(action).all():
+        where = "look at rewards in training, and at learning rates that are too high"
+        _lost(name, "decision of the learner", f"no number; {where}", epoch, ~np.isfinite(action))
+    for what, values, where in places:
+        if values is not None and not np.isfinite(values).all():
+            bad = ~np.isfinite(values)
+            found = f"{np.asarray(values)[bad].ravel()[0]}; look at {where}"
+            _lost(name, what, found, epoch, bad)
+
+
+def _lost(name: str, what: str, found: str, epoch: int, bad: np.ndarray) -> NoReturn:
+    seed, game = (int(each) for each in np.argwhere(bad)[0])
+    at = f"finite numbers in epoch {epoch}, seed {seed}, game {game}"
+    raise InputError(name, what, at, found)
 
 
 def play(

@@ -12,20 +12,18 @@ own comes from its SuperNode's `--node-config` and reaches nobody else:
 `fixed-cost`    credits for taking part at all
 ==============  ===============================================================================
 
-The server's own settings are `out`, the folder of the run, and whatever `edgepact train` knows.
+The run config is read by `run_config`: all of what `edgepact train` knows, but for what belongs to
+a simulation.
 """
 
-from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 from edgepact.errors import InputError
 from edgepact.training.federated.client import Client
-from edgepact.training.federated.config import TrainConfig
-from edgepact.training.federated.engagement import PrivateCost
 from edgepact.training.federated.flower import FlowerTransport, client_app
+from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.run import Trained, train_over
+from edgepact.training.federated.run_config import read_run_config, read_shared
 from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task import TaskConfig, read_data, task_of
 
@@ -33,34 +31,9 @@ from flwr.app import Context  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
 
 
-def train_config(run: Mapping[str, Any]) -> TrainConfig:
-    """The settings of a run, as both sides read them.
-
-    Raises:
-        InputError: a setting is missing or out of range.
-    """
-    contract = str(run.get("contract", ""))
-    per_round, budget = int(run.get("per-round", 0)), float(run.get("budget", -1.0))
-    names = TaskConfig.__dataclass_fields__
-    task = {name: run[name.replace("_", "-")] for name in names if name.replace("_", "-") in run}
-    return TrainConfig(
-        clients=int(run.get("clients", 2)),
-        rounds=int(run.get("rounds", 3)),
-        dirichlet=float(run.get("dirichlet", 1.0)),
-        mechanism=str(run.get("mechanism", "none")),
-        contract=Path(contract) if contract else None,
-        rate=float(run.get("rate", 1.0)),
-        per_round=per_round or None,
-        budget=None if budget < 0.0 else budget,
-        aggregate=str(run.get("aggregate", "fedavg")),
-        task=TaskConfig(**task),
-        out=Path(str(run.get("out", "edgepact-train"))),
-    )
-
-
 def client_of(context: Context) -> Client:
     """The client of a SuperNode, from its node config."""
-    config, node = train_config(context.run_config), dict(context.node_config)
+    config, node = read_shared(context.run_config), dict(context.node_config)
     task = {name: getattr(config.task, name) for name in TaskConfig.__dataclass_fields__}
     task["data"] = str(node.get("data", config.task.data))
     return _client(
@@ -108,7 +81,7 @@ server_side = ServerApp()
 @server_side.main()
 def main(grid: Grid, context: Context) -> None:
     """Waits for the clients, plays the rounds, writes the folder."""
-    config = train_config(context.run_config)
+    config = read_run_config(context.run_config)
     transport = FlowerTransport(grid, simulated=False)
     transport.gather(config.clients)
     trained: Trained = train_over(config, lambda serve: serve(transport))

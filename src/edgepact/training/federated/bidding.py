@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+from edgepact.credits import MICRO
 from edgepact.efficiency.selection import Candidates, worth
+from edgepact.engagement import Answer, Finished, Item, Question
 from edgepact.errors import InputError
 from edgepact.mechanisms.auction.rules import ProportionalShare
-from edgepact.training.federated.engagement import MICRO, Answer, Assignment, Question
-from edgepact.training.federated.rounds import Round
 from edgepact.training.federated.standing import Standing
 
 
@@ -44,15 +44,17 @@ class ByAuction:
 
     def __post_init__(self) -> None:
         if self.budget_microcredits < 1:
-            raise InputError("train", "--budget", "credits above 0", self.budget_microcredits)
+            raise InputError("train", "budget", "credits above 0", self.budget_microcredits)
         if not 0.0 < self.fading <= 1.0:
             raise InputError("auction", "fading", "above 0, at most 1", self.fading)
 
     def question(self, round: int) -> Question:
         """A bid for an update."""
-        return Question(bid_rates=(self.rate,))
+        return Question(bid_amounts=(self.rate,))
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         """The winners, each at its threshold, rounded down to whole micro-credits.
 
         A winner's threshold is at least its bid, and bids are whole, so rounding takes nobody
@@ -70,14 +72,14 @@ class ByAuction:
         auction = ProportionalShare(values=values, budget=float(self.budget_microcredits))
         award = auction.award(np.array(list(bids.values()), float))
         return {
-            name: Assignment(rate=self.rate, reward_microcredits=_whole(award.payments[at]))
+            name: Item(amount=self.rate, reward_microcredits=_whole(award.payments[at]))
             for at, name in enumerate(bids)
             if award.wins[at]
         }
 
-    def observe(self, round: Round) -> None:
+    def observe(self, finished: Finished) -> None:
         """Remembers who took part."""
-        self.standing.observe(round)
+        self.standing.observe(finished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,9 +117,11 @@ class BySecondScore:
 
     def question(self, round: int) -> Question:
         """A bid for an update at each rate."""
-        return Question(bid_rates=self.rates)
+        return Question(bid_amounts=self.rates)
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         """The winners, each at its best rate."""
         if not answers:
             return {}
@@ -138,16 +142,16 @@ class BySecondScore:
         winners = [at for at in order[: self.per_round] if score[at] > 0.0]
         losing = max(float(score[order[len(winners)]]), 0.0) if len(winners) < len(order) else 0.0
         return {
-            names[at]: Assignment(
-                rate=self.rates[best[at]],
+            names[at]: Item(
+                amount=self.rates[best[at]],
                 reward_microcredits=_whole((value[at, best[at]] - losing) * MICRO),
             )
             for at in winners
         }
 
-    def observe(self, round: Round) -> None:
+    def observe(self, finished: Finished) -> None:
         """Remembers who took part."""
-        self.standing.observe(round)
+        self.standing.observe(finished)
 
 
 def rested_worth(

@@ -1,10 +1,10 @@
 """From what was asked to the parts that play: mechanism, clients, bounds."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepact.credits import MICRO
 from edgepact.efficiency.selection import (
     Deadline,
     Oort,
@@ -12,52 +12,36 @@ from edgepact.efficiency.selection import (
     RandomSelection,
     Selector,
 )
-from edgepact.errors import InputError
-from edgepact.files.contract import read_contract
+from edgepact.engagement import Engagement
 from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
-from edgepact.training.federated.contract import ByContract, items
-from edgepact.training.federated.engagement import MICRO, Engagement, Everyone
-from edgepact.training.federated.posted import STEPS, ByPrice
-from edgepact.training.federated.rounds import (
-    RoundsConfig,
-)
-from edgepact.training.federated.selecting import BySelector, Narrowed
-from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated, name_of
-
-if TYPE_CHECKING:
-    pass
 from edgepact.training.federated.config import SOLVERS, WEIGHT_SHARE_MAX, TrainConfig
+from edgepact.training.federated.contract import ByContract, items
+from edgepact.training.federated.everyone import Everyone
+from edgepact.training.federated.local_work import rounded_menu, whole_menu
+from edgepact.training.federated.posted import STEPS, ByPrice
+from edgepact.training.federated.rounds import RoundsConfig
+from edgepact.training.federated.selecting import BySelector, Narrowed
+from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated
 
 
-def contract_of(config: TrainConfig) -> Contract | None:
-    """The contract a configuration names, if any.
+def engagement_of(config: TrainConfig, offer: Menu | None = None) -> Engagement:
+    """The mechanism that a configuration names.
 
-    Raises:
-        InputError: the file is none, its types have several costs, or qualities can be no rates.
+    Args:
+        config: of the run.
+        offer: a contract's menu, if it was decided before; None to have its solver write it.
     """
-    if config.contract is None:
-        return None
-    contract = read_contract(config.contract)
-    if not isinstance(contract, Contract):
-        raise InputError(config.contract, "type.cost", "one cost a type, to train by", "several")
-    if contract.quality_max > 1.0:
-        found = contract.quality_max
-        raise InputError(config.contract, "quality_max", "a compression rate, at most 1", found)
-    return contract
-
-
-def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
-    """The mechanism that a configuration names."""
     seed, per_round = config.task.seed, config.per_round
     budget, late_s = config.budget_microcredits, config.deadline_s or math.inf
+    contract = None if config.contract is None else config.contract.contract
     if config.mechanism == "stackelberg":
-        return by_price(config, contract)
+        return by_price(config)
     if config.mechanism == "auction" and contract is not None:
         menu = items(contract, optimal_menu(contract))
-        rates = tuple(sorted({item.rate for item in menu}))
+        rates = tuple(sorted({item.amount for item in menu}))
         worths = tuple(float(contract.worth(np.full(len(contract.psi), r))[0]) for r in rates)
         return BySecondScore(
             rates=rates,
@@ -70,10 +54,11 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
         return ByAuction(budget_microcredits=budget, rate=config.rate, preferred_s=late_s)
     selector = _selector_of(config)
     if contract is not None:
-        offer = offer_of(config, contract)
+        offer = offer or offer_of(config, contract)
         if selector is None:
             return ByContract(
                 contract=contract,
+                variable=config.variable,
                 offer=offer,
                 per_round=per_round,
                 budget_microcredits=budget,
@@ -81,7 +66,9 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
             )
         assert per_round is not None
         return Narrowed(
-            mechanism=ByContract(contract=contract, offer=offer, seed=seed),
+            mechanism=ByContract(
+                contract=contract, variable=config.variable, offer=offer, seed=seed
+            ),
             selector=selector,
             per_round=per_round,
             budget_microcredits=budget,
@@ -107,13 +94,18 @@ def engagement_of(config: TrainConfig, contract: Contract | None) -> Engagement:
 
 def offer_of(config: TrainConfig, contract: Contract) -> Menu:
     """The menu that a configuration's solver writes for a contract."""
+    if config.priced == "epochs":
+        if config.solver == "gdm":
+            return rounded_menu(contract, gdm_menu(contract))
+        return whole_menu(contract)
     return gdm_menu(contract) if config.solver == "gdm" else optimal_menu(contract)
 
 
-def by_price(config: TrainConfig, contract: Contract | None) -> ByPrice:
+def by_price(config: TrainConfig) -> ByPrice:
     """The posted price of a configuration: for steps of a contract's rate, or for taking part."""
     steps, rate, worth = 1, config.rate, config.worth
-    if contract is not None:
+    if config.contract is not None:
+        contract = config.contract.contract
         steps, rate = STEPS, contract.quality_max
         worth = float(contract.worth(np.full(len(contract.psi), rate))[0])
     assert worth is not None
@@ -122,7 +114,7 @@ def by_price(config: TrainConfig, contract: Contract | None) -> ByPrice:
         saving_credits=worth / steps,
         steps=steps,
         rate_max=rate,
-        clients=tuple(name_of(number) for number in range(config.clients)),
+        clients=config.clients,
         seed=config.task.seed,
     )
 
@@ -139,11 +131,11 @@ def _selector_of(config: TrainConfig) -> Selector | None:
     return None if config.selector is None else made[config.selector]
 
 
-def fleet_of(config: TrainConfig, contract: Contract | None) -> Simulated:
+def fleet_of(config: TrainConfig) -> Simulated:
     """The simulated clients of a configuration."""
     costs: CostTypes | CostRange | None = None
-    if contract is not None:
-        costs = CostTypes.of(contract)
+    if config.contract is not None:
+        costs = CostTypes.of(config.contract.contract)
     elif config.mechanism in ("auction", "stackelberg") or config.pay:
         costs = CostRange(low=config.costs[0], high=config.costs[1])
     return Simulated(
@@ -159,10 +151,11 @@ def rounds_config(config: TrainConfig, images: int, size: int) -> RoundsConfig:
     """Bounds on what clients claim and move.
 
     Adam moves a weight by about its learning rate a step, so that no honest client gets further
-    than all steps in one direction.
+    in an epoch than all steps in one direction.
     """
     return RoundsConfig(
         rounds=config.rounds,
+        variable=config.variable,
         budget_microcredits=config.budget_microcredits,
         examples_max=WEIGHT_SHARE_MAX * -(-images // config.clients),
         norm_max=config.task.steps * config.task.learning_rate * math.sqrt(size),

@@ -1,26 +1,30 @@
-"""What `edgepact train` is asked for, and what of it fits together."""
+"""What a federated training is asked for, and what of it fits together.
+
+There is one settings object, whoever states the settings: the options of `edgepact train`, the
+tables of a scenario file, or the run config of a Flower deployment. Its errors name its own fields;
+each of the three says in one place how it spells them (`stated_in`).
+"""
 
 import hashlib
 import json
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgepact.credits import MICRO
 from edgepact.errors import InputError
-from edgepact.fields import load_terms
-from edgepact.files.scenario import SELECTORS
+from edgepact.fields import FRAMEWORK, load
+from edgepact.files.contract import contract_of
+from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.aggregate import AGGREGATES
-from edgepact.training.federated.engagement import MICRO
-from edgepact.training.federated.rounds import (
-    ROUNDS_MAX,
-)
+from edgepact.training.federated.rounds import ROUNDS_MAX
 from edgepact.training.federated.simulated import CostRange
 from edgepact.training.federated.task import SAMPLES, TaskConfig
-
-if TYPE_CHECKING:
-    pass
+from edgepact.training.federated.work import PRICED, RATES, Priced, Variable
 
 MECHANISMS = ("none", "contract", "auction", "stackelberg")
 
@@ -30,44 +34,124 @@ MENU_SOLVERS = ("optimum", "gdm")
 SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": tuple(QUOTERS)}
 """By mechanism, the default first; an auction's rule leaves nothing to solve."""
 
+SELECTORS = ("auction", "random", "fedcs", "oort", "power-of-choice")
+"""Who chooses among the willing; the first is an auction's own rule."""
+
 WEIGHT_SHARE_MAX = 4
 """A client's examples count up to this many times an even share of all images."""
 
 BUDGET_CREDITS_MAX = 1e9
 
+SETTINGS = ("train", "task")
+"""Sources that errors name whose fields are settings."""
+
+
+@contextmanager
+def stated_in(source: object, spelt: Mapping[str, str], otherwise: str = "{}") -> Iterator[None]:
+    """Has errors in settings name the place where they were stated.
+
+    Args:
+        source: file or command.
+        spelt: how it spells fields of `TrainConfig` and `TaskConfig`.
+        otherwise: how it spells all others, with `{}` for the field in hyphens.
+
+    Raises:
+        InputError: an error in the settings, in these words.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.source not in SETTINGS:
+            raise
+        fields = [
+            spelt.get(name, otherwise.format(name.replace("_", "-")))
+            for name in error.field.split(", ")
+        ]
+        raise InputError(source, ", ".join(fields), error.expected, error.found) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ContractTerms:
+    """A contract as a file states it, to train by.
+
+    Attributes:
+        contract: its qualities are amounts.
+        sha256: of what the file states, which tells one run from another.
+    """
+
+    contract: Contract
+    sha256: str
+
+    @classmethod
+    def read(cls, source: Path, *, priced: Priced = "rate") -> "ContractTerms":
+        """Of a file.
+
+        Raises:
+            InputError: as `of`, and if there is no such file.
+        """
+        return cls.of(source, load(source), priced=priced)
+
+    @classmethod
+    def of(
+        cls, source: Path, document: Mapping[str, Any], *, priced: Priced = "rate"
+    ) -> "ContractTerms":
+        """Of a document; the tables of a scenario beside it are passed over.
+
+        Raises:
+            InputError: it states no contract, its types have several costs, or qualities can be no
+                amounts.
+        """
+        stated = {name: value for name, value in document.items() if name not in FRAMEWORK}
+        contract = contract_of(source, stated)
+        if not isinstance(contract, Contract):
+            raise InputError(source, "type.cost", "one cost a type, to train by", "several")
+        most = Variable(priced=priced).amount_max
+        if contract.quality_max > most:
+            kind = "a compression rate" if priced == "rate" else "epochs"
+            expected = f"{kind}, at most {most:g}"
+            raise InputError(source, "quality_max", expected, contract.quality_max)
+        text = json.dumps(stated, sort_keys=True, default=str)
+        return cls(contract=contract, sha256=hashlib.sha256(text.encode()).hexdigest())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """What `edgepact train` is asked for.
+    """What a federated training is asked for.
 
     Attributes:
         clients: in the fleet.
         rounds: to play in all.
         dirichlet: concentration of the labels over clients; infinity for an even split.
         mechanism: one of `MECHANISMS`.
-        contract: file with cost types and what a rate is worth, for a contract and for a
-            Stackelberg price; with an auction, clients bid on the rates of its optimal menu.
+        contract: cost types and what an amount is worth, for a contract and for a Stackelberg
+            price; with an auction, clients bid on the rates of its optimal menu.
+        priced: the variable that the contract's qualities are.
         solver: one of the mechanism's `SOLVERS`; None for the first.
-        worth: credits an update is worth to the server, for a Stackelberg price without a file:
+        worth: credits an update is worth to the server, for a Stackelberg price without a contract:
             clients then take part for the price or stay away, all at `rate`.
         rate: compression rate of everybody where no contract sets it.
         selector: one of `SELECTORS`; None for the mechanism's own choice.
         pay: credits for an update, without a mechanism; clients whom it costs more stay away.
-        costs: least and largest cost of an update to a client, credits, without a contract.
-        deadline_s: of a round, for FedCS; also what is not yet slow for an auction.
+        costs: least and largest cost of an update to a simulated client, credits, without a
+            contract.
+        deadline_s: seconds of a round, for FedCS; also what is not yet slow for an auction.
         per_round: clients that train in a round at most; None for all.
         aggregate: `fedavg` or `fedadam`.
         budget: most credits to promise in a round; None for no limit.
         task: what is trained.
         out: folder of the run.
         workers: processes of the simulation; None for one a core.
+
+    Raises:
+        InputError: of the source `train` and the field that cannot be.
     """
 
     clients: int = 20
     rounds: int = 20
     dirichlet: float = 1.0
     mechanism: str = "none"
-    contract: Path | None = None
+    contract: ContractTerms | None = None
+    priced: Priced = "rate"
     solver: str | None = None
     worth: float | None = None
     rate: float = 1.0
@@ -84,86 +168,87 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.mechanism not in MECHANISMS:
-            expected = f"one of {', '.join(MECHANISMS)}"
-            raise InputError("train", "--mechanism", expected, self.mechanism)
+            _refuse("mechanism", f"one of {', '.join(MECHANISMS)}", self.mechanism)
         if self.aggregate not in AGGREGATES:
-            expected = f"one of {', '.join(AGGREGATES)}"
-            raise InputError("train", "--aggregate", expected, self.aggregate)
-        self._expect_fitting()
+            _refuse("aggregate", f"one of {', '.join(AGGREGATES)}", self.aggregate)
+        if self.priced not in PRICED:
+            _refuse("priced", f"one of {', '.join(PRICED)}", self.priced)
+        self._expect_mechanism_whole()
+        self._expect_selection_fitting()
         if not 0.0 < self.rate <= 1.0:
-            raise InputError("train", "--rate", "a number above 0, at most 1", self.rate)
+            _refuse("rate", "a number above 0, at most 1", self.rate)
+        if not self.dirichlet > 0.0:
+            _refuse("dirichlet", "a number above 0, or inf", self.dirichlet)
         if not 1 <= self.rounds <= ROUNDS_MAX:
-            raise InputError("train", "--rounds", f"1 to {ROUNDS_MAX}", self.rounds)
+            _refuse("rounds", f"1 to {ROUNDS_MAX}", self.rounds)
         if self.per_round is not None and not 1 <= self.per_round <= self.clients:
-            raise InputError("train", "--per-round", f"1 to {self.clients}", self.per_round)
+            _refuse("per_round", f"1 to {self.clients}", self.per_round)
         if self.budget is not None and not 0.0 <= self.budget <= BUDGET_CREDITS_MAX:
-            expected = f"0 to {BUDGET_CREDITS_MAX:g} credits"
-            raise InputError("train", "--budget", expected, self.budget)
+            _refuse("budget", f"0 to {BUDGET_CREDITS_MAX:g} credits", self.budget)
+        CostRange(low=self.costs[0], high=self.costs[1])
 
-    def _expect_fitting(self) -> None:
-        """Refuses what does not fit together, and says why."""
-        mechanism, selector = self.mechanism, self.selector
-        if mechanism == "contract" and self.contract is None:
-            expected = "a file with cost types, which --mechanism contract prices"
-            raise InputError("train", "--contract", expected, "none")
-        if (mechanism == "stackelberg" and self.contract is None) == (self.worth is None):
-            expected = "with --mechanism stackelberg, and only there: either one of them"
-            found = "neither" if self.worth is None else self.worth
-            raise InputError("train", "--worth, --contract", expected, found)
+    def _expect_mechanism_whole(self) -> None:
+        """Refuses a mechanism without its terms, or terms without their mechanism."""
+        mechanism, contract = self.mechanism, self.contract
+        if mechanism == "contract" and contract is None:
+            _refuse("contract", "a file with cost types, which mechanism contract prices", "none")
+        if (mechanism == "stackelberg" and contract is None) == (self.worth is None):
+            expected = "with mechanism stackelberg, and only there: either one of them"
+            _refuse("worth, contract", expected, "neither" if self.worth is None else self.worth)
         if self.worth is not None and not 0.0 < self.worth < BUDGET_CREDITS_MAX:
-            expected = f"above 0, below {BUDGET_CREDITS_MAX:g} credits"
-            raise InputError("train", "--worth", expected, self.worth)
+            _refuse("worth", f"above 0, below {BUDGET_CREDITS_MAX:g} credits", self.worth)
         fitting = SOLVERS.get(mechanism, ())
         if self.solver is not None and self.solver not in fitting:
             expected = (
-                f"one of {', '.join(fitting)} with --mechanism {mechanism}"
+                f"one of {', '.join(fitting)} with mechanism {mechanism}"
                 if fitting
-                else f"none: --mechanism {mechanism} leaves nothing to solve"
+                else f"none: mechanism {mechanism} leaves nothing to solve"
             )
-            raise InputError("train", "--solver", expected, self.solver)
-        if mechanism == "none" and self.contract is not None:
-            expected = "--mechanism contract, auction or stackelberg beside a --contract file"
-            raise InputError("train", "--mechanism", expected, "none")
-        if self.contract is not None and self.rate != 1.0:
-            expected = "no rate beside a contract: clients choose theirs"
-            raise InputError("train", "--rate", expected, self.rate)
-        if selector is not None and selector not in SELECTORS:
-            raise InputError("train", "--selector", f"one of {', '.join(SELECTORS)}", selector)
-        if selector == "auction" and mechanism != "auction":
-            expected = "--mechanism auction, whose winners are selected"
-            raise InputError("train", "--selector", expected, mechanism)
-        if (
-            mechanism == "auction"
-            and self.contract is not None
-            and selector not in (None, "auction")
-        ):
-            expected = "the auction's own choice where clients bid on rates"
-            raise InputError("train", "--selector", expected, selector)
-        if selector not in (None, "auction") and self.per_round is None:
-            raise InputError("train", "--per-round", "how many a selector may choose", "nothing")
-        if mechanism == "auction" and (self.contract is None) == (self.budget is None):
+            _refuse("solver", expected, self.solver)
+        if mechanism == "none" and contract is not None:
+            expected = "contract, auction or stackelberg beside a file with cost types"
+            _refuse("mechanism", expected, "none")
+        if contract is not None and self.priced == "rate" and self.rate != 1.0:
+            _refuse("rate", "no rate beside a contract: clients choose theirs", self.rate)
+        if self.priced == "epochs" and mechanism != "contract":
+            _refuse("priced", "rate: local work is priced by mechanism contract only", self.priced)
+        if mechanism == "auction" and (contract is None) == (self.budget is None):
             expected = "credits a round for the auction of updates at one rate, and only for that"
-            found = "nothing" if self.budget is None else self.budget
-            raise InputError("train", "--budget", expected, found)
+            _refuse("budget", expected, "nothing" if self.budget is None else self.budget)
+
+    def _expect_selection_fitting(self) -> None:
+        """Refuses a selection that the mechanism has no room for."""
+        mechanism, selector = self.mechanism, self.selector
+        if selector is not None and selector not in SELECTORS:
+            _refuse("selector", f"one of {', '.join(SELECTORS)}", selector)
+        if selector == "auction" and mechanism != "auction":
+            _refuse("selector", "mechanism auction, whose winners are selected", mechanism)
+        of_others = selector not in (None, "auction")
+        if of_others and mechanism == "auction" and self.contract is not None:
+            _refuse("selector", "the auction's own choice where clients bid on rates", selector)
         if mechanism == "stackelberg" and (selector is not None or self.per_round is not None):
             expected = "nobody: who takes part is what the price decides"
-            raise InputError("train", "--selector, --per-round", expected, "a selection beside it")
-        if (self.selector == "fedcs") and self.deadline_s is None:
-            raise InputError("train", "--deadline", "seconds of a round, for fedcs", "nothing")
+            _refuse("selector, per_round", expected, "a selection beside it")
+        if of_others and self.per_round is None:
+            _refuse("per_round", "how many a selector may choose", "nothing")
+        if selector == "fedcs" and self.deadline_s is None:
+            _refuse("deadline_s", "seconds of a round, for fedcs", "nothing")
         if self.deadline_s is not None and not 0.0 < self.deadline_s < 1e9:
-            raise InputError("train", "--deadline", "seconds above 0", self.deadline_s)
+            _refuse("deadline_s", "seconds above 0", self.deadline_s)
         if self.pay and (mechanism != "none" or self.per_round is None):
-            expected = "no pay beside a mechanism, and --per-round with it"
-            raise InputError("train", "--pay", expected, self.pay)
+            _refuse("pay", "no pay beside a mechanism, and a number of clients a round", self.pay)
         if not 0.0 <= self.pay <= BUDGET_CREDITS_MAX:
-            expected = f"0 to {BUDGET_CREDITS_MAX:g} credits"
-            raise InputError("train", "--pay", expected, self.pay)
-        CostRange(low=self.costs[0], high=self.costs[1])
+            _refuse("pay", f"0 to {BUDGET_CREDITS_MAX:g} credits", self.pay)
 
     @property
     def budget_microcredits(self) -> int | None:
         """The budget of a round."""
         return None if self.budget is None else round(self.budget * MICRO)
+
+    @property
+    def variable(self) -> Variable:
+        """What an amount of the mechanism is."""
+        return RATES if self.priced == "rate" else Variable(priced="epochs", rate=self.rate)
 
     def smoke(self) -> "TrainConfig":
         """The same in small: sample images, few clients, a short tower."""
@@ -185,16 +270,14 @@ class TrainConfig:
     def settings(self) -> dict[str, Any]:
         """What makes one run another run, as JSON values."""
         task = {name: getattr(self.task, name) for name in TaskConfig.__dataclass_fields__}
-        digest = None
-        if self.contract is not None:
-            terms = json.dumps(load_terms(self.contract), sort_keys=True, default=str)
-            digest = hashlib.sha256(terms.encode()).hexdigest()
         return {
             "clients": self.clients,
             "rounds": self.rounds,
             "dirichlet": "inf" if math.isinf(self.dirichlet) else self.dirichlet,
             "mechanism": self.mechanism,
-            "contract_sha256": digest,
+            "contract_sha256": None if self.contract is None else self.contract.sha256,
+            # Nothing in folders of earlier versions, where rates were the only choice.
+            "priced": None if self.priced == "rate" else self.priced,
             "solver": self.solver,
             "worth_credits": self.worth,
             "rate": self.rate,
@@ -207,3 +290,7 @@ class TrainConfig:
             "deadline_s": self.deadline_s,
             **{f"task.{name}": value for name, value in task.items()},
         }
+
+
+def _refuse(field: str, expected: str, found: object) -> None:
+    raise InputError("train", field, expected, found)

@@ -1,4 +1,7 @@
-"""Engaging by contract: one menu of (rate, reward), each client takes what suits it best."""
+"""Engaging by contract: one menu of (amount, reward), each client takes what suits it best.
+
+The amount is the rate of an update, or the epochs a client trains.
+"""
 
 import math
 from collections.abc import Mapping
@@ -6,35 +9,33 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgepact.credits import rounded_up
+from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
-from edgepact.training.federated.engagement import (
-    MICRO,
-    Answer,
-    Assignment,
-    Item,
-    Question,
-    drawn,
-)
+from edgepact.training.federated.everyone import drawn
+from edgepact.training.federated.work import RATES, Variable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ByContract:
-    """The menu of a contract whose quality is the compression rate.
+    """The menu of a contract whose quality is the amount.
 
     Attributes:
-        contract: what the server knows of the types; qualities of at most 1.
-        offer: the menu; the exact optimal one if None.
+        contract: what the server knows of the types; its qualities are amounts.
+        variable: what an amount is.
+        offer: the menu; the exact optimal one if None, which is one of rates.
         per_round: how many train at most, drawn from those who took an item; None for all.
         budget_microcredits: most to promise in a round; None for no limit. The contract's own
             budget holds in expectation, this one in every round.
         seed: of the draws.
 
     Raises:
-        InputError: the contract's quality can be no rate.
+        InputError: the contract's quality can be no amount.
     """
 
     contract: Contract
+    variable: Variable = RATES
     offer: Menu | None = None
     per_round: int | None = None
     budget_microcredits: int | None = None
@@ -42,9 +43,11 @@ class ByContract:
     menu: tuple[Item, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.contract.quality_max > 1.0:
-            found = self.contract.quality_max
-            raise InputError("contract", "quality_max", "a rate, at most 1", found)
+        if self.contract.quality_max > self.variable.amount_max:
+            expected = f"{self.variable.priced} of at most {self.variable.amount_max:g}"
+            raise InputError("contract", "quality_max", expected, self.contract.quality_max)
+        if self.variable.whole and self.offer is None:
+            raise InputError("contract", "offer", "a menu of whole amounts", "none")
         object.__setattr__(
             self, "menu", items(self.contract, self.offer or optimal_menu(self.contract))
         )
@@ -53,15 +56,17 @@ class ByContract:
         """The menu."""
         return Question(menu=self.menu)
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         """What each one took, for as many as are drawn and the budget allows."""
         taken = {
-            name: self.menu[answer.item]
+            name: question.menu[answer.item]
             for name, answer in answers.items()
             if answer.item is not None
         }
         left = math.inf if self.budget_microcredits is None else self.budget_microcredits
-        engaged: dict[str, Assignment] = {}
+        engaged: dict[str, Item] = {}
         for name in drawn(taken, None, seed=self.seed, round=round):
             item = taken[name]
             if self.per_round is not None and len(engaged) == self.per_round:
@@ -81,8 +86,8 @@ def items(contract: Contract, menu: Menu) -> tuple[Item, ...]:
     offered: list[Item] = []
     for at in np.argsort(-gain, kind="stable"):
         if menu.served[at] and menu.quality[at] > 0.0:
-            reward = math.ceil(menu.reward[at] * MICRO - 1e-6)
-            item = Item(rate=float(menu.quality[at]), reward_microcredits=reward)
+            reward = rounded_up(float(menu.reward[at]))
+            item = Item(amount=float(menu.quality[at]), reward_microcredits=reward)
             if item not in offered:
                 offered.append(item)
     return tuple(offered)

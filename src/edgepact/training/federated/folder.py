@@ -53,6 +53,7 @@ COLUMNS = (
     "bytes_up",
     "examples",
     "digest",
+    "epochs",
     "rejected",
 )
 
@@ -167,6 +168,7 @@ def write_rounds(folder: Path, history: tuple[Round, ...]) -> None:
                         at.bytes_up,
                         at.examples,
                         at.digest,
+                        at.epochs,
                         at.rejected,
                     )
                 )

@@ -23,7 +23,8 @@ class Bounds:
 
     Attributes:
         examples_max: larger claims count as this many, so that none outweighs the others.
-        norm_max: longer updates are shortened to it.
+        norm_max: of what one epoch can move; longer updates are shortened to as many times it
+            as the order has epochs.
     """
 
     examples_max: int
@@ -35,7 +36,7 @@ class Accepted:
     """An update that may be used.
 
     Attributes:
-        vector: change of the weights [n], finite, of at most `norm_max`.
+        vector: change of the weights [n], finite, of at most `norm_max` an epoch.
         examples: its weight in the mean, within bounds.
         digest: SHA-256 of the payload, for the ledger.
         payload_bytes: what came over the wire.
@@ -75,7 +76,7 @@ def judged(
         raise InputError("update", "payload", "a new update", "one that was sent before")
     vector = at_rate(order.rate).decode(update.payload, size)
     return Accepted(
-        vector=_shortened(vector, bounds.norm_max),
+        vector=_shortened(vector, bounds.norm_max * order.epochs),
         examples=min(update.examples, bounds.examples_max),
         digest=digest,
         payload_bytes=len(update.payload),

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgepact.credits import MICRO
+from edgepact.engagement import Answer, Finished, Item, Question
 from edgepact.errors import InputError
 from edgepact.solvers.quotes import Known, Quoter
-from edgepact.training.federated.engagement import MICRO, Answer, Assignment, Item, Question
-from edgepact.training.federated.rounds import Round
 
 STEPS = 12
 """Steps of the rate, if nothing else is said: as many as the embedded CLIP has layers."""
@@ -35,14 +35,14 @@ class ByPrice:
         saving_credits: what a step of one client's rate is worth to the server.
         steps: of the rate, from 0 to `rate_max`.
         rate_max: rate of all steps.
-        clients: names of all clients, for the quoter's columns.
+        clients: how many there are expected to be; their names are those of who answers.
         seed: of the quotes.
-        played: prices, and each client's steps, so far.
+        played: prices, and the steps of each client that answered, so far.
     """
 
     quoter: Quoter
     saving_credits: float
-    clients: tuple[str, ...]
+    clients: int
     steps: int = STEPS
     rate_max: float = 1.0
     seed: int = 0
@@ -53,6 +53,8 @@ class ByPrice:
             raise InputError("price", "saving_credits", "above 0, below 1e9", self.saving_credits)
         if not 1 <= self.steps <= STEPS_MAX:
             raise InputError("price", "steps", f"1 to {STEPS_MAX}", self.steps)
+        if self.clients < 1:
+            raise InputError("price", "clients", "1 or more", self.clients)
         if not 0.0 < self.rate_max <= 1.0:
             raise InputError("price", "rate_max", "above 0, at most 1", self.rate_max)
 
@@ -63,14 +65,17 @@ class ByPrice:
 
     @property
     def known(self) -> Known:
-        """What the server knows of the game, in the quoter's layers."""
+        """What the server knows of the game before the first round, in the quoter's layers."""
+        return self._known(self.clients)
+
+    def _known(self, clients: int) -> Known:
         saving = self.saving_credits / self.layers_a_step
         return Known(
             saving=saving,
             layers_max=self.steps * self.layers_a_step,
             price_min=saving / 50.0,
             price_max=saving,
-            devices=len(self.clients),
+            devices=clients,
             integer=True,
         )
 
@@ -78,36 +83,55 @@ class ByPrice:
         """The price of a round, from those before it; whole micro-credits a step."""
         before, scale = self.played[: round - 1], self.layers_a_step
         prices = np.array([price for price, _ in before]) / scale
-        answers = [[steps.get(name, 0) for name in self.clients] for _, steps in before]
-        layers = np.array(answers, float).reshape(len(answers), len(self.clients)) * scale
-        price = self.quoter.quote(self.seed, self.known, prices, layers) * scale
+        names = sorted({name for _, steps in before for name in steps})
+        # Who is expected and has never been heard has taken no step.
+        columns = max(self.clients, len(names))
+        layers = np.zeros((len(before), columns))
+        for row, (_, steps) in enumerate(before):
+            layers[row, : len(names)] = [scale * steps.get(name, 0) for name in names]
+        price = self.quoter.quote(self.seed, self._known(columns), prices, layers) * scale
         return max(1, int(np.rint(price * MICRO)))
 
     def question(self, round: int) -> Question:
         """A menu with an item for each number of steps; the order has ties favour the server."""
-        return Question(menu=self.menu(self.price_microcredits(round)))
+        price = self.price_microcredits(round)
+        return Question(menu=self.menu(price), price_microcredits=price)
 
     def menu(self, price_microcredits: int) -> tuple[Item, ...]:
         """What a price a step offers, the most steps first."""
         return tuple(
             Item(
-                rate=self.rate_max * step / self.steps,
+                amount=self.rate_max * step / self.steps,
                 reward_microcredits=price_microcredits * step,
             )
             for step in range(self.steps, 0, -1)
         )
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         """What each client took."""
-        menu = self.question(round).menu
-        taken = {name: answer.item for name, answer in answers.items() if answer.item is not None}
-        return {name: menu[item] for name, item in taken.items() if name in self.clients}
-
-    def observe(self, round: Round) -> None:
-        """Keeps the answers of a finished round; who was not engaged ran no step."""
-        price = self.price_microcredits(round.number) / MICRO
-        steps = {
-            each.client: int(np.rint(each.rate / self.rate_max * self.steps))
-            for each in round.deliveries
+        return {
+            name: question.menu[answer.item]
+            for name, answer in answers.items()
+            if answer.item is not None
         }
-        self.played.append((price, steps))
+
+    def observe(self, finished: Finished) -> None:
+        """Keeps the answers of a finished round; who was not engaged ran no step.
+
+        Raises:
+            InputError: the round is on record without its price.
+        """
+        price = finished.question.price_microcredits
+        if price is None:
+            raise InputError(
+                "checkpoint",
+                f"history[{finished.number}].question",
+                "the price that was asked; begin in a new folder",
+                "none: it was written by an earlier version",
+            )
+        steps = dict.fromkeys(finished.answers, 0)
+        for name, item in finished.assigned.items():
+            steps[name] = int(np.rint(item.amount / self.rate_max * self.steps))
+        self.played.append((price / MICRO, steps))

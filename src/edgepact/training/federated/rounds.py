@@ -13,21 +13,23 @@ No payment is lost or repeated, and no update is in the weights without its paym
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from edgepact.engagement import (
+    Answer,
+    Engagement,
+    Finished,
+    Item,
+    Learning,
+    Question,
+    check_engaged,
+)
 from edgepact.errors import InputError, MarketError
 from edgepact.market.ledger import Ledger, Work
 from edgepact.training.federated.aggregate import Aggregate, Model, mean_update
-from edgepact.training.federated.engagement import (
-    Answer,
-    Assignment,
-    Engagement,
-    Learning,
-    Question,
-)
 from edgepact.training.federated.judgement import Accepted, Bounds, judged
 from edgepact.training.federated.messages import (
     QUESTION,
@@ -38,6 +40,9 @@ from edgepact.training.federated.messages import (
     read_answer,
 )
 from edgepact.training.federated.transport import Reply, Request, Transport, failure_of
+from edgepact.training.federated.work import RATES, RoundWork, Variable
+
+ASKED_NOTHING = Question()
 
 ROUNDS_MAX = 1000
 CLIENTS_MAX = 1000
@@ -65,6 +70,7 @@ class RoundsConfig:
 
     Attributes:
         rounds: how many, in all.
+        variable: what the mechanism prices.
         budget_microcredits: most to promise in a round; None for no limit.
         examples_max, norm_max: see `Bounds`.
         question_timeout_s, train_timeout_s: how long to wait for replies.
@@ -73,13 +79,14 @@ class RoundsConfig:
     rounds: int
     examples_max: int
     norm_max: float
+    variable: Variable = RATES
     budget_microcredits: int | None = None
     question_timeout_s: float = 120.0
     train_timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.rounds <= ROUNDS_MAX:
-            raise InputError("train", "--rounds", f"1 to {ROUNDS_MAX}", self.rounds)
+            raise InputError("train", "rounds", f"1 to {ROUNDS_MAX}", self.rounds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +95,7 @@ class Delivery:
 
     Attributes:
         client: its name.
-        rate, reward_microcredits: as assigned.
+        rate, epochs, reward_microcredits: as assigned.
         bytes_up: of its payload, if it was accepted.
         examples: its weight in the mean; 0 if rejected.
         digest: of the payload, hexadecimal; empty if rejected.
@@ -102,6 +109,12 @@ class Delivery:
     examples: int = 0
     digest: str = ""
     rejected: str = ""
+    epochs: int = 1
+
+    @property
+    def work(self) -> RoundWork:
+        """What it was to do."""
+        return RoundWork(rate=self.rate, epochs=self.epochs)
 
     @property
     def paid_microcredits(self) -> int:
@@ -119,6 +132,8 @@ class Round:
         asked, answered: clients.
         deliveries: of the engaged clients, by name.
         seconds: from the question to the accuracy.
+        question: what was asked.
+        answers: what was heard, by name.
     """
 
     number: int
@@ -127,6 +142,8 @@ class Round:
     answered: int = 0
     deliveries: tuple[Delivery, ...] = ()
     seconds: float = 0.0
+    question: Question = ASKED_NOTHING
+    answers: Mapping[str, Answer] = field(default_factory=dict)
 
     @property
     def accepted(self) -> tuple[Delivery, ...]:
@@ -149,9 +166,41 @@ class Round:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Round":
-        """What `as_json` gave."""
+        """What `as_json` gave; of an earlier version, without question and answers."""
         deliveries = tuple(Delivery(**each) for each in values["deliveries"])
-        return cls(**{**values, "deliveries": deliveries})
+        asked = values.get("question", {"menu": (), "bid_amounts": ()})
+        question = Question(
+            menu=tuple(Item(**item) for item in asked["menu"]),
+            bid_amounts=tuple(asked["bid_amounts"]),
+            price_microcredits=asked.get("price_microcredits"),
+        )
+        answers = {
+            name: Answer(
+                item=said["item"],
+                bids_microcredits=tuple(said["bids_microcredits"]),
+                claims=said["claims"],
+            )
+            for name, said in values.get("answers", {}).items()
+        }
+        heard = {"deliveries": deliveries, "question": question, "answers": answers}
+        return cls(**{**values, **heard})
+
+    def finished(self, variable: Variable) -> Finished:
+        """What a mechanism may learn of it."""
+        return Finished(
+            number=self.number,
+            question=self.question,
+            answers=self.answers,
+            assigned={
+                each.client: Item(
+                    amount=variable.amount(each.work),
+                    reward_microcredits=each.reward_microcredits,
+                )
+                for each in self.deliveries
+            },
+            units={each.client: 1 for each in self.accepted},
+            paid_microcredits={each.client: each.paid_microcredits for each in self.accepted},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -209,7 +258,7 @@ def play(
     _settle_last(books, progress, model)
     if isinstance(engagement, Learning):
         for finished in progress.history[1:]:
-            engagement.observe(finished)
+            engagement.observe(finished.finished(config.variable))
     silent = 0
     while progress.round < config.rounds:
         following, failure = _next(progress, transport, engagement, aggregate, task, config)
@@ -224,7 +273,7 @@ def play(
         keep(progress)
         pay(books, finished, model)
         if isinstance(engagement, Learning):
-            engagement.observe(finished)
+            engagement.observe(finished.finished(config.variable))
         report(finished)
     return progress
 
@@ -276,18 +325,10 @@ def _next(
     began, number = time.monotonic(), progress.round + 1
     names = list(transport.clients())[:CLIENTS_MAX]
     question = engagement.question(number)
-    answers, failure = _asked(transport, names, question, number, config.question_timeout_s)
-    engaged = engagement.engage(number, answers)
+    answers, failure = _asked(transport, names, question, number, config)
+    engaged = engagement.engage(number, question, answers)
     _expect_allowed(engaged, answers, config)
-    orders = {
-        name: Order(
-            round=number,
-            nonce=secrets.token_hex(8),
-            rate=item.rate,
-            reward_microcredits=item.reward_microcredits,
-        )
-        for name, item in sorted(engaged.items())
-    }
+    orders = {name: _order(number, item, config) for name, item in sorted(engaged.items())}
     requests = {
         name: Request(fields=order_fields(order), weights=progress.model.weights)
         for name, order in orders.items()
@@ -308,16 +349,30 @@ def _next(
         answered=len(answers),
         deliveries=tuple(_delivery(name, orders[name], verdicts[name]) for name in orders),
         seconds=time.monotonic() - began,
+        question=question,
+        answers=answers,
     )
     return Progress(model=model, history=(*progress.history, finished)), failure
 
 
+def _order(round: int, item: Item, config: RoundsConfig) -> Order:
+    work = config.variable.work(item.amount)
+    return Order(
+        round=round,
+        nonce=secrets.token_hex(8),
+        rate=work.rate,
+        epochs=work.epochs,
+        reward_microcredits=item.reward_microcredits,
+    )
+
+
 def _asked(
-    transport: Transport, names: list[str], question: Question, round: int, timeout_s: float
+    transport: Transport, names: list[str], question: Question, round: int, config: RoundsConfig
 ) -> tuple[dict[str, Answer], str]:
     """The usable answers, and the last reason why one was not."""
-    request = Request(fields=question_fields(question, round))
-    replies = transport.exchange(QUESTION, dict.fromkeys(names, request), timeout_s)
+    request = Request(fields=question_fields(question, round, config.variable))
+    requests = dict.fromkeys(names, request)
+    replies = transport.exchange(QUESTION, requests, config.question_timeout_s)
     answers, failure, asked = {}, "", set(names)
     for reply in replies:
         if reply.fields is None:
@@ -332,11 +387,10 @@ def _asked(
 
 
 def _expect_allowed(
-    engaged: Mapping[str, Assignment], answers: Mapping[str, Answer], config: RoundsConfig
+    engaged: Mapping[str, Item], answers: Mapping[str, Answer], config: RoundsConfig
 ) -> None:
-    for name in engaged:
-        if name not in answers:
-            raise InputError("engagement", "engage", "clients that answered", name)
+    variable = config.variable
+    check_engaged(engaged, answers, amount_max=variable.amount_max, whole=variable.whole)
     promised = sum(item.reward_microcredits for item in engaged.values())
     if config.budget_microcredits is not None and promised > config.budget_microcredits:
         expected = f"at most {config.budget_microcredits} micro-credits a round"
@@ -375,6 +429,7 @@ def _delivery(client: str, order: Order, verdict: Accepted | str) -> Delivery:
     common = {
         "client": client,
         "rate": order.rate,
+        "epochs": order.epochs,
         "reward_microcredits": order.reward_microcredits,
     }
     if isinstance(verdict, str):

@@ -6,34 +6,24 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from edgepact.credits import MICRO
+from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.market.ledger import Ledger
+from edgepact.pact import Sheet
+from edgepact.tables import Shown
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import AGGREGATES
-from edgepact.training.federated.engagement import MICRO
-from edgepact.training.federated.rounds import (
-    Progress,
-    Round,
-    play,
-    start,
-)
+from edgepact.training.federated.composition import engagement_of, fleet_of, rounds_config
+from edgepact.training.federated.config import TrainConfig
+from edgepact.training.federated.rounds import Progress, Round, play, start
 from edgepact.training.federated.simulated import CostTypes, Simulated, name_of
 from edgepact.training.federated.task import read_data, task_of
 from edgepact.training.federated.transport import InMemory, Transport
-
-if TYPE_CHECKING:
-    from rich.table import Table
-from edgepact.training.federated.composition import (
-    contract_of,
-    engagement_of,
-    fleet_of,
-    rounds_config,
-)
-from edgepact.training.federated.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +31,11 @@ class TypeTakeUp:
     """What clients of one cost type did. Known to who simulates them, not to the server.
 
     Attributes:
-        psi: credits per unit of c(rate).
+        psi: credits per unit of c(amount).
         clients: of the type.
         trained: updates of theirs that were accepted.
         mean_rate: of these.
+        mean_epochs: trained before each of these.
         paid_microcredits: for these.
     """
 
@@ -52,11 +43,12 @@ class TypeTakeUp:
     clients: int
     trained: int
     mean_rate: float
+    mean_epochs: float
     paid_microcredits: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
+class Trained(Shown):
     """What came of a run.
 
     Attributes:
@@ -78,7 +70,7 @@ class Trained:
         """After the last round."""
         return self.history[-1].accuracy
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For `metrics.json` and `edgepact train --json`."""
         updates = sum(len(each.accepted) for each in self.history)
         engaged = sum(len(each.deliveries) for each in self.history)
@@ -104,6 +96,7 @@ class Trained:
                     "clients": each.clients,
                     "trained": each.trained,
                     "mean_rate": each.mean_rate,
+                    "mean_epochs": each.mean_epochs,
                     "paid_microcredits": each.paid_microcredits,
                 }
                 for each in self.types
@@ -113,7 +106,7 @@ class Trained:
 
     def figures(self) -> list[tuple[str, str]]:
         """What came of it in words."""
-        facts = self.as_json()
+        facts = self.to_dict()
         fewer = facts["times_fewer_bytes"]
         balance = "balance" if self.balanced else "DO NOT BALANCE"
         return [
@@ -131,37 +124,47 @@ class Trained:
             ("seconds", f"{facts['seconds']:.1f}"),
         ]
 
-    def tables(self) -> "list[Table | str]":
-        """The figures for a terminal."""
-        from rich.table import Table
-
-        table = Table(title="Federated training", title_justify="left")
-        table.add_column("figure")
-        table.add_column("value", justify="right")
-        for name, value in self.figures():
-            table.add_row(name, value)
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The figures, and what clients of each type took."""
+        figures = Sheet(
+            title="Federated training",
+            head=("figure", "value"),
+            rows=tuple(self.figures()),
+            notes=(f"Results: {self.out}",),
+        )
         if not self.types:
-            return [table]
-        types = Table(title="Who took what", title_justify="left")
-        for title in ("cost psi", "clients", "updates", "mean rate", "paid, credits"):
-            types.add_column(title, justify="right")
-        for each in self.types:
-            types.add_row(
-                f"{each.psi:g}",
-                f"{each.clients}",
-                f"{each.trained}",
-                f"{each.mean_rate:.4f}",
-                f"{each.paid_microcredits / MICRO:.6f}",
-            )
-        return [table, types]
+            return (figures,)
+        types = Sheet(
+            title="Who took what",
+            head=("cost psi", "clients", "updates", "mean rate", "mean epochs", "paid, credits"),
+            rows=tuple(
+                (
+                    f"{each.psi:g}",
+                    f"{each.clients}",
+                    f"{each.trained}",
+                    f"{each.mean_rate:.4f}",
+                    f"{each.mean_epochs:g}",
+                    f"{each.paid_microcredits / MICRO:.6f}",
+                )
+                for each in self.types
+            ),
+        )
+        return figures, types
 
 
-def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: None) -> Trained:
+def train(
+    config: TrainConfig,
+    advance: Callable[[int, int], None] = lambda *_: None,
+    *,
+    engagement: Engagement | None = None,
+) -> Trained:
     """Trains together, from the start or from where the folder's last run stopped.
 
     Args:
         config: what and how.
         advance: told how many rounds are done, of how many.
+        engagement: the mechanism at work; None for the one that the configuration names.
 
     Raises:
         MissingExtraError: Flower or Ray is not installed.
@@ -169,12 +172,13 @@ def train(config: TrainConfig, advance: Callable[[int, int], None] = lambda *_: 
         MarketError: the simulation broke down.
     """
     simulate = _simulation()
-    fleet = fleet_of(config, contract_of(config))
+    fleet = fleet_of(config)
     workers = config.workers or min(os.cpu_count() or 1, config.clients)
     trained = train_over(
         config,
         lambda serve: simulate(fleet, serve, workers=workers, log=config.out / files.LOG),
         advance,
+        engagement=engagement,
     )
     return _written(replace(trained, types=_take_up(fleet, trained.history)))
 
@@ -186,7 +190,6 @@ def expect_ready(config: TrainConfig) -> None:
         MissingExtraError, InputError: as `train`.
     """
     _simulation()
-    contract_of(config)
     read_data(config.task)
 
 
@@ -195,13 +198,17 @@ Reach = Callable[[Callable[[Transport], None]], None]
 
 
 def train_over(
-    config: TrainConfig, reach: Reach, advance: Callable[[int, int], None] = lambda *_: None
+    config: TrainConfig,
+    reach: Reach,
+    advance: Callable[[int, int], None] = lambda *_: None,
+    *,
+    engagement: Engagement | None = None,
 ) -> Trained:
     """The same over any transport; what costs clients have is not known."""
-    engagement = engagement_of(config, contract_of(config))
+    mechanism = engagement_of(config) if engagement is None else engagement
     shared = len(read_data(config.task).shared)
     if config.clients > shared:
-        raise InputError("train", "--clients", f"at most {shared}, the images", config.clients)
+        raise InputError("train", "clients", f"at most {shared}, the images", config.clients)
     with files.locked(config.out):
         files.keep_config(config.out, config.settings(), may_differ=frozenset({"rounds"}))
         task = task_of(config.task)
@@ -223,7 +230,7 @@ def train_over(
                 play(
                     reached[0],
                     transport=transport,
-                    engagement=engagement,
+                    engagement=mechanism,
                     aggregate=aggregate,
                     task=task,
                     config=rounds_config(config, shared, task.size),
@@ -276,6 +283,7 @@ def _take_up(fleet: Simulated, history: tuple[Round, ...]) -> tuple[TypeTakeUp, 
                 clients=sum(kind == at for kind in type_of.values()),
                 trained=len(done),
                 mean_rate=float(np.mean([each.rate for each in done])) if done else 0.0,
+                mean_epochs=float(np.mean([each.epochs for each in done])) if done else 0.0,
                 paid_microcredits=sum(each.paid_microcredits for each in done),
             )
         )
@@ -285,7 +293,7 @@ def _take_up(fleet: Simulated, history: tuple[Round, ...]) -> tuple[TypeTakeUp, 
 def _written(trained: Trained) -> Trained:
     """The same, with `rounds.csv`, `metrics.json` and `accuracy.png` in its folder."""
     files.write_rounds(trained.out, trained.history)
-    metrics = json.dumps(trained.as_json(), indent=2, allow_nan=False)
+    metrics = json.dumps(trained.to_dict(), indent=2, allow_nan=False)
     files.write_durably(trained.out / files.METRICS, metrics.encode() + b"\n")
     _draw(trained)
     return trained

@@ -10,16 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgepact.efficiency.selection import Selector
+from edgepact.engagement import Answer, Engagement, Finished, Item, Learning, Question
 from edgepact.errors import InputError
-from edgepact.training.federated.engagement import (
-    Answer,
-    Assignment,
-    Engagement,
-    Item,
-    Learning,
-    Question,
-)
-from edgepact.training.federated.rounds import Round
 from edgepact.training.federated.standing import Standing
 
 _DRAW = 0x5E
@@ -49,10 +41,12 @@ class BySelector:
 
     def question(self, round: int) -> Question:
         """Who takes the pay."""
-        item = Item(rate=self.rate, reward_microcredits=self.pay_microcredits)
+        item = Item(amount=self.rate, reward_microcredits=self.pay_microcredits)
         return Question(menu=(item,) if self.pay_microcredits else ())
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         """As many of the willing as there are places and money."""
         willing = {
             name: answer
@@ -62,14 +56,14 @@ class BySelector:
         places = self.per_round
         if self.budget_microcredits is not None and self.pay_microcredits:
             places = min(places, self.budget_microcredits // self.pay_microcredits)
-        item = Item(rate=self.rate, reward_microcredits=self.pay_microcredits)
+        item = Item(amount=self.rate, reward_microcredits=self.pay_microcredits)
         return dict.fromkeys(
             selected(self.selector, self.standing, round, willing, places, self.seed), item
         )
 
-    def observe(self, round: Round) -> None:
+    def observe(self, finished: Finished) -> None:
         """Remembers who took part."""
-        self.standing.observe(round)
+        self.standing.observe(finished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,12 +93,14 @@ class Narrowed:
         """The mechanism's."""
         return self.mechanism.question(round)
 
-    def engage(self, round: int, answers: Mapping[str, Answer]) -> dict[str, Assignment]:
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
         """The mechanism's assignments of the clients that the selector keeps."""
-        engaged = self.mechanism.engage(round, answers)
+        engaged = self.mechanism.engage(round, question, answers)
         willing = {name: answers[name] for name in answers if name in engaged}
         kept = selected(self.selector, self.standing, round, willing, self.per_round, self.seed)
-        chosen: dict[str, Assignment] = {}
+        chosen: dict[str, Item] = {}
         left = self.budget_microcredits
         for name in kept:
             reward = engaged[name].reward_microcredits
@@ -114,11 +110,11 @@ class Narrowed:
             left = None if left is None else left - reward
         return chosen
 
-    def observe(self, round: Round) -> None:
+    def observe(self, finished: Finished) -> None:
         """Remembers who took part, and lets the mechanism do so."""
-        self.standing.observe(round)
+        self.standing.observe(finished)
         if isinstance(self.mechanism, Learning):
-            self.mechanism.observe(round)
+            self.mechanism.observe(finished)
 
 
 def selected(

@@ -5,12 +5,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
 from edgepact.mechanisms.contract.optimum import Contract
-from edgepact.mechanisms.contract.quality import CostForm
+from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated.client import Client
-from edgepact.training.federated.engagement import PrivateCost
+from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.rounds import CLIENTS_MAX
 from edgepact.training.federated.shards import Shards, dirichlet_shards
 from edgepact.training.federated.speed import drawn_speed
@@ -22,7 +22,7 @@ class CostTypes:
     """What costs occur and how often; as hashable as the process's caches want it.
 
     Attributes:
-        psi: credits per unit of c(rate), by type.
+        psi: credits per unit of c(amount), by type.
         probability: of each type.
         form: of c.
         participation_credits: of everybody.
@@ -32,6 +32,9 @@ class CostTypes:
     probability: tuple[float, ...]
     form: CostForm
     participation_credits: float
+
+    def __post_init__(self) -> None:
+        check_choice("clients", "form", self.form, COST_FORMS)
 
     @classmethod
     def of(cls, contract: Contract) -> "CostTypes":
@@ -70,7 +73,7 @@ class CostRange:
     def __post_init__(self) -> None:
         if not 0.0 <= self.low <= self.high < 1e9:
             expected = "0 <= low <= high < 1e9 credits"
-            raise InputError("clients", "costs", expected, f"{self.low:g}, {self.high:g}")
+            raise InputError("train", "costs", expected, f"{self.low:g}, {self.high:g}")
 
     def cost(self, seed: int, client: int) -> PrivateCost:
         """The cost of one client."""
@@ -101,7 +104,7 @@ class Simulated:
 
     def __post_init__(self) -> None:
         if not 1 <= self.clients <= CLIENTS_MAX:
-            raise InputError("train", "--clients", f"1 to {CLIENTS_MAX}", self.clients)
+            raise InputError("train", "clients", f"1 to {CLIENTS_MAX}", self.clients)
 
     def client(self, number: int) -> Client:
         """One of them, counted from 0."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edgepact.efficiency.selection import Candidates
-from edgepact.training.federated.engagement import Answer
-from edgepact.training.federated.rounds import Round
+from edgepact.engagement import Answer, Finished
 
 
 class Standing:
@@ -15,25 +14,26 @@ class Standing:
     def __init__(self) -> None:
         self._last_round: dict[str, int] = {}
 
-    def observe(self, round: Round) -> None:
+    def observe(self, finished: Finished) -> None:
         """Notes whose updates were accepted."""
-        for delivery in round.accepted:
-            self._last_round[delivery.client] = round.number
+        for name in finished.units:
+            self._last_round[name] = finished.number
 
     def candidates(self, round: int, answers: Mapping[str, Answer]) -> Candidates:
         """The clients that answered, in the order of `answers`.
 
         What they claim of their data counts up to ten times the median of all claims: a
-        selector must not be won by the largest number somebody dares to send.
+        selector must not be won by the largest number somebody dares to send. Claims are those of
+        `messages.CLAIMS`; who claims nothing holds one image and takes no time.
         """
-        said = list(answers.values())
-        examples = np.array([answer.examples for answer in said], int)
+        said = [answer.claims for answer in answers.values()]
+        examples = np.array([int(claims.get("examples", 1)) for claims in said], int)
         bound = max(10 * int(np.median(examples)), 1) if len(said) else 1
         return Candidates(
             examples=np.minimum(examples, bound),
-            compute_s=np.array([answer.compute_s for answer in said], float),
-            upload_s=np.array([answer.upload_s for answer in said], float),
-            loss=np.array([np.nan if a.loss is None else a.loss for a in said], float),
+            compute_s=np.array([claims.get("compute_s", 0.0) for claims in said], float),
+            upload_s=np.array([claims.get("upload_s", 0.0) for claims in said], float),
+            loss=np.array([claims.get("loss", np.nan) for claims in said], float),
             last_round=np.array([self._last_round.get(name, 0) for name in answers], int),
             round=round,
         )

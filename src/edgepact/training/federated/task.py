@@ -4,7 +4,7 @@ The classifier is ten frozen vectors, those of "a photo of a {label}" by the emb
 an image's logits are its scaled cosines with them. Only the image tower is trained, from random
 weights or after a short warm start on public images that the server holds itself.
 
-Everything that crosses a wire is one float32 vector of all weights. A client's whole round is one
+Everything that crosses a wire is one float32 vector of all weights. A client's epoch is one
 compiled program of fixed shape, `steps` batches of `batch` images whatever the client holds, so
 that a process compiles once for all of its clients.
 """
@@ -24,6 +24,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Float32, Int, Key, UInt8
 from PIL import Image
 
+from edgepact.compiled import keep_compiled
 from edgepact.efficiency.compression import Vector
 from edgepact.errors import InputError
 from edgepact.inference.models import embedded, samples
@@ -57,9 +58,10 @@ class TaskConfig:
         public_images: images the server keeps for the warm start; no client holds them.
         warm_up_steps: batches of the warm start; 0 starts from random weights.
         test_images: of the test set, how many count for the accuracy; the first ones.
-        steps: batches a client and round.
+        steps: batches of an epoch, the same for every client whatever it holds, so that an epoch
+            is the same work for all.
         batch: images a step.
-        learning_rate: of the clients' AdamW, which starts anew in every round.
+        learning_rate: of the clients' AdamW, which starts anew in every epoch.
         weight_decay: of the same.
         shift_pixels: images are mirrored and moved at random by up to this much.
         seed: of weights, public images, order and augmentation.
@@ -116,6 +118,7 @@ class Task:
     """
 
     def __init__(self, config: TaskConfig) -> None:
+        keep_compiled()
         self.config = config
         self.data = read_data(config)
         texts = KnowledgeBase.from_texts(embedded(), LABELS, (TEMPLATE,))
@@ -156,9 +159,9 @@ class Task:
         return np.asarray(init(jax.random.key(self.config.seed)), np.float32)
 
     def train(
-        self, weights: Vector, images: LabelledImages, *, seed: Sequence[int]
+        self, weights: Vector, images: LabelledImages, *, seed: Sequence[int], epochs: int = 1
     ) -> tuple[Vector, float]:
-        """Trains for `steps` batches of a client's images, drawn in passes over them.
+        """Trains for epochs of `steps` batches of a client's images, drawn in passes over them.
 
         Returns:
             The weights [n] after it, and the root mean square of the images' losses as they
@@ -166,15 +169,20 @@ class Task:
         """
         config = self.config
         random = np.random.default_rng(seed)
-        places = _passes(len(images), config.steps * config.batch, random)
+        every = _passes(len(images), epochs * config.steps * config.batch, random)
         shape = (config.steps, config.batch)
-        trained, loss = self._train(
-            jnp.asarray(weights),
-            jnp.asarray(images.images[places].reshape(*shape, IMAGE_SIZE, IMAGE_SIZE)),
-            jnp.asarray(images.labels[places].reshape(shape), jnp.int32),
-            jax.random.key(int(random.integers(2**31))),
-        )
-        return np.asarray(trained, np.float32), float(loss)
+        trained, losses = jnp.asarray(weights), []
+        for places in np.split(every, epochs):
+            trained, loss = self._train(
+                trained,
+                jnp.asarray(images.images[places].reshape(*shape, IMAGE_SIZE, IMAGE_SIZE)),
+                jnp.asarray(images.labels[places].reshape(shape), jnp.int32),
+                jax.random.key(int(random.integers(2**31))),
+            )
+            losses.append(float(loss))
+        # Of a single epoch it is that loss itself, to the digit.
+        mean = losses[0] if epochs == 1 else float(np.sqrt(np.mean(np.square(losses))))
+        return np.asarray(trained, np.float32), mean
 
     def accuracy(self, weights: Vector) -> float:
         """Share of the test images told right."""

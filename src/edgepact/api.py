@@ -1,0 +1,281 @@
+"""The library's front door: what the commands do, as functions.
+
+`import edgepact` offers all of it, and loads each when it is first used. The commands of
+`edgepact.cli` parse, call one of these, and print what they return.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepact.errors import InputError
+from edgepact.fields import Table, load
+from edgepact.registry import installed, part
+
+if TYPE_CHECKING:
+    from edgepact.live.run import RunConfig
+    from edgepact.pact import Document, Mechanism, Solution
+    from edgepact.solvers.in_context.quoted import Quoted
+    from edgepact.training.federated.config import TrainConfig
+    from edgepact.training.federated.run import Trained
+    from edgepact.written import Written
+
+QUOTES_MAX = 200
+"""Most rounds of quotes."""
+
+
+def solve(terms: Any, *, mechanism: str | None = None) -> "Solution":
+    """Solves one market, contract or auction exactly, and audits the answer.
+
+    Args:
+        terms: path of a TOML file that states them, or the terms themselves: a `Market`, `Game`,
+            `Contract`, `WideContract` or `AuctionFile`, or what another mechanism reads.
+        mechanism: name of an installed mechanism, for terms that are not one of these.
+
+    Returns:
+        A frozen result: its fields, `to_dict()`, `sheets`, and `broken`, the promises of the
+        mechanism that the answer does not keep.
+
+    Raises:
+        InputError: the terms cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import edgepact
+        >>> fleet = edgepact.Fleet(
+        ...     alpha=np.array([3.0]), capacity=np.array([4.2]), A=np.array([0.3577]),
+        ...     B=np.array([0.1156]),
+        ... )
+        >>> game = edgepact.Game(
+        ...     fleet, revenue=100.0, beta=10.0, price_min=0.0, price_max=3.577, layers_max=12
+        ... )
+        >>> best = edgepact.solve(game)
+        >>> best.layers.tolist(), best.broken
+        ([11.0], ())
+    """
+    if isinstance(terms, str | Path):
+        path = Path(terms)
+        return _solve_document(path, load(path))
+    name, stated = _stated(terms) if mechanism is None else (mechanism, terms)
+    found: Mechanism = part("mechanisms", name)
+    return found.solve(stated)
+
+
+def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
+    """Quotes prices to a fleet as if nothing were known of it, round after round.
+
+    Args:
+        market: path of a TOML file with `mechanism = "stackelberg"`, a `Market`, or a `Game`.
+        rounds: to play, 1 to 200.
+        seed: of the noise that prices are drawn from.
+
+    Returns:
+        A frozen result: rounds, the exact optimum, and the share of it that each quote earned.
+
+    Raises:
+        InputError: the market cannot be used, or no price above 0 is worth posting.
+
+    Example:
+        >>> import numpy as np
+        >>> import edgepact
+        >>> fleet = edgepact.Fleet(
+        ...     alpha=np.array([3.0]), capacity=np.array([4.2]), A=np.array([0.3577]),
+        ...     B=np.array([0.1156]),
+        ... )
+        >>> game = edgepact.Game(
+        ...     fleet, revenue=100.0, beta=10.0, price_min=0.1, price_max=3.577, layers_max=12
+        ... )
+        >>> quotes = edgepact.quote(game, rounds=3)
+        >>> len(quotes.shares), float(quotes.shares.max()) <= 1.0
+        (3, True)
+    """
+    from edgepact.solvers.in_context.quoted import quoted
+
+    if not 1 <= rounds <= QUOTES_MAX:
+        raise InputError("quote", "rounds", f"1 to {QUOTES_MAX}", rounds)
+    stated = _market(market)
+    source = market if isinstance(market, str | Path) else stated.source
+    return quoted(stated.game, rounds=rounds, seed=seed, source=source, names=stated.names)
+
+
+def run(
+    what: "str | Path | RunConfig",
+    *,
+    out: Path | None = None,
+    smoke: bool = False,
+    on_live: Callable[[], None] = lambda: None,
+) -> "Written":
+    """Does the main job, or what the file of a whole scenario says, with real processes.
+
+    Args:
+        what: settings of the main job, or path of a scenario in TOML.
+        out: folder of a scenario's results; the settings of the main job name their own.
+        smoke: a scenario in small; the settings of the main job say this themselves.
+        on_live: called before the first process is started.
+
+    Returns:
+        Where the results are, and what they say.
+
+    Raises:
+        InputError: a setting or the file cannot be used; nothing was started.
+        MarketError: the job broke down; what was acknowledged is in the ledger.
+        MissingExtraError: it needs an optional library.
+
+    Example:
+        >>> import edgepact
+        >>> edgepact.run("a-scenario-that-is-not-there.toml")
+        Traceback (most recent call last):
+        ...
+        edgepact.errors.InputError: a-scenario-that-is-not-there.toml: expected a TOML file, found \
+none there
+    """
+    from edgepact.written import Written
+
+    if isinstance(what, str | Path):
+        from edgepact.files.scenario import read_scenario
+        from edgepact.live.steps import run_scenario
+
+        file = Path(what)
+        scenario = read_scenario(file)
+        folder = out or free_folder(f"edgepact-run-{file.stem}")
+        page = run_scenario(scenario, folder, smoke=smoke, on_live=on_live)
+        return Written(page=page, facts=page.parent / "steps.json")
+    from edgepact.live.run import run_market
+
+    page = run_market(what, on_live=on_live)
+    return Written(page=page, facts=page.parent / "metrics.json")
+
+
+def train(
+    settings: "TrainConfig",
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, rounds: None,
+) -> "Trained":
+    """Trains a model together with clients that keep their images, and pays them.
+
+    Flower simulates the clients on this machine. The folder `settings.out` is resumed where an
+    earlier run stopped.
+
+    Args:
+        settings: what is trained, by whom, and under which mechanism; `settings.smoke()` gives
+            the same in small.
+        on_progress: told how many rounds are done, of how many.
+
+    Returns:
+        A frozen result: accuracies, bytes and payments.
+
+    Raises:
+        InputError: a setting, a file or the folder cannot be used.
+        MissingExtraError: Flower or Ray is not installed.
+        MarketError: the simulation broke down.
+
+    Example:
+        >>> import edgepact
+        >>> edgepact.TrainConfig(clients=4, mechanism="bribery")
+        Traceback (most recent call last):
+        ...
+        edgepact.errors.InputError: train: --mechanism: expected one of none, contract, auction, \
+stackelberg, found bribery
+    """
+    from edgepact.training.federated.run import train as train_together
+
+    return train_together(settings, on_progress)
+
+
+def study(
+    name: str, *, smoke: bool = False, out: Path | None = None, train: bool = False
+) -> "Written":
+    """Reproduces a figure or a comparison: CSV, PNG and `metrics.json` in one folder.
+
+    Args:
+        name: one of `edgepact.studies.STUDIES`.
+        smoke: in small: does it run?
+        out: folder of the results; `study-NAME` if None.
+        train: train the study's policies first, into the folder, where it has any.
+
+    Returns:
+        Where the results are, and what they say.
+
+    Raises:
+        InputError: there is no such study, or it trains nothing.
+
+    Example:
+        >>> import edgepact
+        >>> edgepact.study("fig99")
+        Traceback (most recent call last):
+        ...
+        edgepact.errors.InputError: study: NAME: expected one of fig4, fig5, quoting, \
+robustness, dynamics, ablation, contract, speed, selection, auctions, found fig99
+    """
+    from edgepact.studies import STUDIES, TRAININGS
+    from edgepact.written import Written
+
+    if name not in STUDIES:
+        raise InputError("study", "NAME", f"one of {', '.join(STUDIES)}", name)
+    if train and name not in TRAININGS:
+        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", name)
+    folder = out or Path(f"study-{name}")
+    if train:
+        TRAININGS[name](folder, smoke)
+    STUDIES[name](folder, smoke)
+    page = folder / "page.md"
+    return Written(page=page if page.exists() else folder, facts=folder / "metrics.json")
+
+
+def free_folder(name: str) -> Path:
+    """A folder that is not there yet: a second run must not touch the first one's report."""
+    number = 1
+    folder = Path(name)
+    while folder.exists():
+        number += 1
+        folder = Path(f"{name}-{number}")
+    return folder
+
+
+def _solve_document(source: Path, document: "Document") -> "Solution":
+    from edgepact.pacts.choice import is_scenario, pact_of
+
+    name = Table(source, "", document).choice("mechanism", tuple(installed("mechanisms")))
+    mechanism: Mechanism = part("mechanisms", name, source=source, field="mechanism")
+    try:
+        terms = mechanism.read(source, document)
+    except InputError:
+        if not is_scenario(document) or not installed("pacts"):
+            raise
+        # Not all terms need to be in the file of a whole scenario; its pact knows the others.
+        pact = pact_of(source, document)
+        return pact.optimum(pact.read(source, document, smoke=False), None)
+    return mechanism.solve(terms)
+
+
+def _stated(terms: Any) -> tuple[str, Any]:
+    """The mechanism that terms belong to, and the terms as its part takes them."""
+    from edgepact.files.auction import AuctionFile
+    from edgepact.files.market import Market
+    from edgepact.mechanisms.contract.lottery import WideContract
+    from edgepact.mechanisms.contract.optimum import Contract
+    from edgepact.mechanisms.stackelberg.optimum import Game
+    from edgepact.solutions.contract import ContractTerms
+
+    if isinstance(terms, Game):
+        return "stackelberg", _market(terms)
+    if isinstance(terms, Contract | WideContract):
+        return "contract", ContractTerms(source=Path("contract"), contract=terms)
+    known = {Market: "stackelberg", ContractTerms: "contract", AuctionFile: "auction"}
+    if type(terms) not in known:
+        expected = "a file, or terms whose mechanism is known or named"
+        raise InputError("solve", "terms", expected, type(terms).__name__)
+    return known[type(terms)], terms
+
+
+def _market(terms: Any) -> Any:
+    """A game of named devices."""
+    from edgepact.files.market import Market, read_market
+    from edgepact.mechanisms.stackelberg.optimum import Game
+
+    if isinstance(terms, Market):
+        return terms
+    if isinstance(terms, Game):
+        names = [f"device-{at + 1}" for at in range(len(terms.fleet))]
+        return Market(source=Path("game"), game=terms, names=names)
+    return read_market(Path(terms))
