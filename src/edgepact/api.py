@@ -133,13 +133,14 @@ none there
 
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
-        from edgepact.live.steps import run_scenario
+        from edgepact.live.scenario import run_scenario
+        from edgepact.pact import Run
 
         file = Path(what)
-        scenario = read_scenario(file)
         folder = out or free_folder(f"edgepact-run-{file.stem}")
-        page = run_scenario(scenario, folder, smoke=smoke, on_live=on_live)
-        return Written(page=page, facts=page.parent / "steps.json")
+        ran = run_scenario(read_scenario(file, smoke=smoke), Run(out=folder, on_live=on_live))
+        facts = ran.page.with_suffix(".json")
+        return Written(page=ran.page, facts=facts, broken=ran.broken)
     from edgepact.live.run import run_market
 
     page = run_market(what, on_live=on_live)
@@ -233,18 +234,18 @@ def free_folder(name: str) -> Path:
 
 
 def _solve_document(source: Path, document: "Document") -> "Solution":
-    from edgepact.pacts.choice import is_scenario, pact_of
+    from edgepact.files.scenario import is_scenario, scenario_of
 
     name = Table(source, "", document).choice("mechanism", tuple(installed("mechanisms")))
     mechanism: Mechanism = part("mechanisms", name, source=source, field="mechanism")
     try:
         terms = mechanism.read(source, document)
     except InputError:
-        if not is_scenario(document) or not installed("pacts"):
+        if not is_scenario(document):
             raise
         # Not all terms need to be in the file of a whole scenario; its pact knows the others.
-        pact = pact_of(source, document)
-        return pact.optimum(pact.read(source, document, smoke=False), None)
+        scenario = scenario_of(source, document)
+        return scenario.pact.optimum(scenario.terms, None)
     return mechanism.solve(terms)
 
 

@@ -326,10 +326,13 @@ class Table:
         *,
         above: float | None = None,
         least: float | None = None,
+        most: float | None = None,
     ) -> float:
-        """A finite number, larger than `above` or at least `least`, of a reasonable size."""
-        value = self._take(name, "a finite number" + _range(above, least, None), default)
-        return check_number(self._source, self._field(name), value, above=above, least=least)
+        """A finite number, larger than `above`, within `least` and `most`, of a reasonable size."""
+        value = self._take(name, "a finite number" + _range(above, least, most), default)
+        return check_number(
+            self._source, self._field(name), value, above=above, least=least, most=most
+        )
 
     def whole(self, name: str, default: int | None = None, *, least: int, most: int) -> int:
         """A whole number in a range."""

@@ -63,6 +63,17 @@ class Told(Protocol):
 
 
 @runtime_checkable
+class Outcome(Told, Protocol):
+    """What came of the job."""
+
+    @property
+    def decided(self) -> tuple[Sheet, ...]:
+        """What the solver decided while the job went on, such as the price of each round, shown as
+        step 3; none where `Pact.decide` told all of it."""
+        ...
+
+
+@runtime_checkable
 class Solution(Told, Protocol):
     """A mechanism's exact answer, with its audit."""
 
@@ -141,14 +152,25 @@ class Pact(Protocol):
 
     def optimum(self, terms: Any, measured: Any) -> Solution:
         """The mechanism's exact answer with everybody's costs known, and its audit: a yardstick
-        for whoever looks on."""
+        for whoever looks on.
+
+        Args:
+            terms: as `read` gave them.
+            measured: as `measure` gave it; None from `edgepact solve`, which measures nothing.
+
+        Raises:
+            InputError: nothing was measured, and the answer hangs on it.
+        """
         ...
 
     def decide(self, terms: Any, measured: Any) -> Told:
-        """The decision of the scenario's solver, which sees what is public."""
+        """The decision of the scenario's solver, which sees what is public.
+
+        Where it decides round by round, this is what begins, and `Outcome.decided` tells the rest.
+        """
         ...
 
-    def engage(self, terms: Any, measured: Any, decision: Any, run: Run) -> Told:
+    def engage(self, terms: Any, measured: Any, decision: Any, run: Run) -> Outcome:
         """Does the job with it, and settles.
 
         Raises:
@@ -165,6 +187,11 @@ class Mechanism(Protocol):
     @property
     def name(self) -> str:
         """As files spell it."""
+        ...
+
+    @property
+    def about(self) -> str:
+        """One sentence for `edgepact list`."""
         ...
 
     def read(self, source: Path, document: Document) -> Any:
@@ -203,6 +230,16 @@ class Solver(Protocol):
         """Names of the mechanisms whose decisions it finds."""
         ...
 
+    @property
+    def sees_costs(self) -> bool:
+        """Whether it must be shown what is private: a yardstick, and none that a stranger's
+        devices could be priced by."""
+        ...
+
     def make(self, mechanism: str) -> Any:
-        """The solver for a mechanism: a `Quoter` of prices, or what writes a contract's menu."""
+        """The solver for a mechanism: a `Quoter` of prices, or what writes a contract's menu.
+
+        Raises:
+            InputError: it finds no decisions of this mechanism.
+        """
         ...

@@ -41,15 +41,14 @@ class Shown:
 
 
 def rich_table(sheet: Sheet) -> "RenderableType":
-    """A sheet for the terminal: title, table, notes. The first column is words, the others are
-    figures, aligned right."""
+    """A sheet for the terminal: title, table, notes; columns of figures are aligned right."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
-    for at, name in enumerate(sheet.head):
-        table.add_column(Text(name), justify="right" if at else "left")
+    for name, words in zip(sheet.head, _words(sheet), strict=True):
+        table.add_column(Text(name), justify="left" if words else "right")
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
     return Group(Text(sheet.title, style="bold"), table, *(Text(note) for note in sheet.notes))
@@ -59,7 +58,7 @@ def markdown(sheet: Sheet) -> str:
     """A sheet as a section of a Markdown page."""
     lines = [
         _markdown_row(sheet.head),
-        _markdown_row([":--", *["--:"] * (len(sheet.head) - 1)]),
+        _markdown_row([":--" if words else "--:" for words in _words(sheet)]),
         *(_markdown_row([_markdown_cell(cell) for cell in row]) for row in sheet.rows),
     ]
     return "\n\n".join([f"## {sheet.title}", "\n".join(lines), *sheet.notes])
@@ -107,6 +106,15 @@ def decimals(value: float, digits: int = 4) -> str:
 def yes(fact: bool) -> str:
     """A fact in a cell; what should not be stands out."""
     return "yes" if fact else "NO"
+
+
+def _words(sheet: Sheet) -> list[bool]:
+    """Whether a column is words: the first, and any whose cells all start with a letter."""
+    columns = zip(*sheet.rows, strict=True) if sheet.rows else [()] * len(sheet.head)
+    return [
+        at == 0 or (any(column) and all(cell[:1].isalpha() for cell in column if cell))
+        for at, column in enumerate(columns)
+    ]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

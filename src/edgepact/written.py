@@ -16,10 +16,12 @@ class Written(Shown):
     Attributes:
         page: for people; the folder where nothing but pictures and tables are in it.
         facts: the same as JSON.
+        broken: promises of a scenario's mechanism that its exact answer does not keep, in words.
     """
 
     page: Path
     facts: Path
+    broken: tuple[str, ...] = ()
 
     @property
     def out(self) -> Path:

@@ -1,23 +1,16 @@
-"""Whole scenarios: what is read, what fits together, and why the rest does not."""
+"""Whole scenarios: which pact a file names, and what is told of files that name none."""
 
-import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from edgepact import registry
 from edgepact.errors import InputError
+from edgepact.files import scenario as scenarios
 from edgepact.files.contract import read_contract
 from edgepact.files.market import read_market
-from edgepact.files.scenario import (
-    FITS,
-    JOBS,
-    METHODS,
-    MISFITS,
-    Inference,
-    Scenario,
-    Training,
-    read_scenario,
-)
+from edgepact.files.scenario import Scenario, read_scenario
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TERMS = {
@@ -40,14 +33,17 @@ def selection(*, top: str = "", efficiency: str = "", solver: str = "", job: str
     )
 
 
-def test_the_examples_cover_all_three_methods_and_mechanisms() -> None:
-    read_all = [read_scenario(path) for path in sorted(EXAMPLES.glob("scenario-*.toml"))]
-    assert {(each.method, each.mechanism, type(each.job)) for each in read_all} == {
-        ("partition", "stackelberg", Inference),
-        ("compression", "contract", Training),
-        ("selection", "auction", Training),
-        ("selection", "stackelberg", Training),
-    }
+def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
+    found = {path.name: read_scenario(path) for path in sorted(EXAMPLES.glob("scenario-*.toml"))}
+    assert {
+        "scenario-compression.toml": "compression-contract-training",
+        "scenario-local-work.toml": "selection-contract-training",
+        "scenario-partition.toml": "partition-stackelberg-classification",
+        "scenario-price.toml": "selection-stackelberg-training",
+        "scenario-selection.toml": "selection-auction-training",
+    }.items() <= {name: each.pact.name for name, each in found.items()}.items()
+    for each in found.values():
+        assert each.solver in each.pact.solvers
 
 
 def test_the_terms_are_those_of_a_file_to_solve() -> None:
@@ -58,66 +54,93 @@ def test_the_terms_are_those_of_a_file_to_solve() -> None:
     assert list(contract.psi) == [12.0, 6.0, 2.0]
 
 
-def test_what_is_not_said_has_defaults(tmp_path: Path) -> None:
-    scenario = read(tmp_path, selection())
-    assert scenario.solver == "exact"
-    assert scenario.budget == 5.0
-    assert isinstance(scenario.job, Training)
-    assert (scenario.job.clients, scenario.job.rate, scenario.job.selector) == (20, 1.0, None)
-    even = read(tmp_path, selection(job="dirichlet = inf"))
-    assert isinstance(even.job, Training)
-    assert even.job.dirichlet == math.inf
+def test_an_older_name_of_a_job_is_another_spelling(tmp_path: Path) -> None:
     text = "mechanism = 'stackelberg'\n[efficiency]\nmethod = 'partition'\n[solver]\n[job]\n"
-    drawn = read(tmp_path, text + "name = 'inference'\ndevices = 3\n")
-    assert drawn.solver == "gdm"
-    assert drawn.terms is None
-    assert isinstance(drawn.job, Inference)
-    assert drawn.job.devices == 3
+    for name in ("inference", "classification"):
+        drawn = read(tmp_path, text + f"name = '{name}'\ndevices = 3\n")
+        assert drawn.pact.job == "classification"
+        assert drawn.solver == "gdm"
+        assert drawn.terms.fleet is None
+        assert drawn.terms.devices == 3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["partition", "compression", "selection"])
 @pytest.mark.parametrize("mechanism", list(TERMS))
-@pytest.mark.parametrize("job", JOBS)
-def test_whatever_does_not_fit_is_told_why(
+@pytest.mark.parametrize("job", ["inference", "training"])
+def test_what_no_pact_is_installed_for_is_told_with_those_that_are(
     tmp_path: Path, method: str, mechanism: str, job: str
 ) -> None:
+    pacts = registry.parts("pacts").values()
+    named = {"inference": "classification"}.get(job, job)
     text = (
         f"mechanism = '{mechanism}'\n{TERMS[mechanism]}\n[efficiency]\nmethod = '{method}'\n"
         f"[solver]\n[job]\nname = '{job}'\n"
     )
-    fit = FITS.get((method, mechanism))
-    assert (fit is None) == ((method, mechanism) in MISFITS)
-    if fit is None:
-        with pytest.raises(InputError, match=r"mechanism: expected a mechanism for") as refused:
-            read(tmp_path, text)
-        assert MISFITS[method, mechanism] in str(refused.value)
-    elif job != fit.job:
-        with pytest.raises(InputError, match=f"job.name: expected {fit.job}, found {job}: "):
-            read(tmp_path, text)
+    beside = [each.name for each in pacts if (each.method, each.mechanism) == (method, mechanism)]
+    if any((p.method, p.mechanism, p.job) == (method, mechanism, named) for p in pacts):
+        return
+    with pytest.raises(InputError) as refused:
+        read(tmp_path, text)
+    assert refused.value.field == ("job.name" if beside else "mechanism")
+    for name in beside or [each.name for each in pacts if each.method == method]:
+        assert name in refused.value.expected
+
+
+def pact(compress: str | None) -> SimpleNamespace:
+    def step(*said: object) -> None:
+        raise AssertionError("nothing is run")
+
+    return SimpleNamespace(
+        **dict.fromkeys(("measure", "optimum", "decide", "engage"), step),
+        name=f"compression-{compress}-contract-training",
+        method="compression",
+        mechanism="contract",
+        job="training",
+        compress=compress,
+        solvers=("exact",),
+        read=lambda source, document, smoke: compress,
+    )
+
+
+def test_what_is_compressed_may_be_left_out_while_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def text(efficiency: str) -> str:
+        return (
+            f"mechanism = 'contract'\n[efficiency]\nmethod = 'compression'\n{efficiency}\n"
+            "[solver]\n[job]\nname = 'training'\n"
+        )
+
+    one, two = {"a": pact("update")}, {"a": pact("update"), "b": pact("model")}
+    monkeypatch.setattr(scenarios, "parts", lambda kind: one)
+    assert read(tmp_path, text("")).terms == "update"
+    with pytest.raises(InputError, match=r"efficiency.compress: expected one of update"):
+        read(tmp_path, text("compress = 'codec'"))
+    monkeypatch.setattr(scenarios, "parts", lambda kind: two)
+    assert read(tmp_path, text("compress = 'model'")).terms == "model"
+    with pytest.raises(InputError, match=r"efficiency.compress: expected one of model, update"):
+        read(tmp_path, text(""))
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (
-            selection(solver="name = 'gdm'"),
-            "solver.name: expected one of exact, found gdm: the rule's",
-        ),
-        (selection(solver="name = 'magic'"), "solver.name: expected one of gdm, "),
-        (selection(efficiency="selector = 'best'"), "efficiency.selector: expected one of auction"),
-        (selection(efficiency="rate = 1.5"), "efficiency.rate: expected at most 1"),
-        (selection(efficiency="per_round = 21"), "efficiency.per_round: .* from 1 to 20"),
-        (selection(efficiency="speed = 1"), "efficiency.speed: expected one of method"),
-        (selection(job="clients = 0"), "job.clients"),
-        (selection(job="clients = 2.5"), "job.clients"),
-        (selection(job="dirichlet = 0"), "job.dirichlet"),
-        (selection(job="images = 3"), "job.images: expected one of name, clients"),
-        (selection(top="winners_max = 3"), "winners_max: expected one of mechanism, rule, budget"),
-        (selection().replace("5.0", "0"), "budget: expected a finite number above 0"),
-        (selection().replace("proportional_share", "vcg"), "rule: expected one of prop"),
+        (selection(solver="name = 'gdm'"), "solver.name: expected one of exact, found gdm"),
+        (selection(solver="name = 3"), "solver.name: expected one of exact, found 3"),
         (selection().replace("[solver]", ""), "solver: expected a table"),
         ("mechanism = 'auction'\n", "--fleet"),
-        ("mechanism = 'lottery'\n", "mechanism: expected one of stackelberg"),
+        (
+            selection().replace("'auction'", "'lottery'"),
+            "mechanism: expected one of auction, contract, stackelberg; installed pacts: sel",
+        ),
+        (
+            selection().replace("'selection'", "'selecton'"),
+            r"efficiency.method: expected one of .* found selecton \(did you mean selection\?\)",
+        ),
+        (
+            selection(efficiency="compress = 'update'"),
+            "efficiency.compress: expected nothing with selection",
+        ),
         (
             "efficiency = 1\nsolver = 1\njob = 1\nmechanism = 'auction'",
             "efficiency: expected a tab",
@@ -128,19 +151,3 @@ def test_whatever_does_not_fit_is_told_why(
 def test_what_cannot_be_read(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         read(tmp_path, text)
-
-
-def test_a_price_selects_by_itself(tmp_path: Path) -> None:
-    text = selection(efficiency="selector = 'oort'").replace("'auction'", "'stackelberg'")
-    text = text.replace(TERMS["auction"], TERMS["stackelberg"])
-    with pytest.raises(InputError, match="who takes part is what the price decides"):
-        read(tmp_path, text)
-
-
-def test_terms_of_another_file_must_be_there(tmp_path: Path) -> None:
-    text = selection().replace("'selection'", "'compression'")
-    text = text.replace("proportional_share'\nbudget = 5.0", "second_score'\nterms = 'none.toml'")
-    with pytest.raises(InputError, match=r"terms: expected a file that exists"):
-        read(tmp_path, text)
-    (tmp_path / "none.toml").write_text("")
-    assert read(tmp_path, text).terms == tmp_path / "none.toml"

@@ -10,9 +10,10 @@ from edgepact.errors import InputError
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
 from edgepact.mechanisms.stackelberg.score import LEAST_SHARE, range_of
+from edgepact.solvers.by_name import quoter as named
+from edgepact.solvers.by_name import quoters
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
-from edgepact.solvers.quoters import QUOTERS as BY_NAME
 from edgepact.solvers.quotes import (
     REFERENCE,
     Known,
@@ -312,7 +313,7 @@ class TestAsking:
 
 
 def test_every_method_declares_what_it_knows() -> None:
-    for quoter in [*QUOTERS, *(make() for make in BY_NAME.values())]:
+    for quoter in [*QUOTERS, *(named(name) for name in quoters())]:
         assert isinstance(quoter, Quoter)
         assert isinstance(quoter.knows_form, bool)
         assert isinstance(quoter.knows_absence, bool)

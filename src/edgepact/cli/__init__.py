@@ -4,8 +4,11 @@ Only Typer is imported here; each command imports what it needs when it runs,
 so that `edgepact --help` answers at once and a device loads no JAX.
 """
 
+from typing import Annotated
+
 import typer
 
+from edgepact import __version__
 from edgepact.cli import (
     complaints,
     device,
@@ -20,13 +23,15 @@ from edgepact.cli import (
     study,
     train,
 )
+from edgepact.cli import (
+    list as list_command,
+)
 from edgepact.errors import EdgepactError
 from edgepact.terminal import set_up_streams
 
 app = typer.Typer(
     name="edgepact",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,6 +43,14 @@ app = typer.Typer(
     ),
 )
 
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+    return asked
+
+
 app.command()(solve.solve)
 app.command()(quote.quote)
 app.command()(run.run)
@@ -48,6 +61,19 @@ app.command()(serve.serve)
 app.command()(device.device)
 app.command()(ledger.ledger)
 app.command()(train.train)
+app.command("list")(list_command.list_)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version, and end."
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
 
 
 def main() -> None:

@@ -1,27 +1,32 @@
 """How answers are printed: as tables, or as one line of JSON."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from edgepact.pact import Told
+from edgepact.pact import Sheet, Told
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
 
-def show(result: "Told", as_json: bool) -> None:
+def show(result: Told, as_json: bool) -> None:
     """A result: its sheets, or what it says as JSON."""
     if as_json:
         print_json(result.to_dict())
         return
+    print_sheets(result.sheets)
+
+
+def print_sheets(sheets: Iterable[Sheet]) -> None:
+    """Sheets as tables."""
     from rich.console import Console
 
     from edgepact.tables import rich_table
 
     console = Console()
-    for sheet in result.sheets:
+    for sheet in sheets:
         console.print(rich_table(sheet), highlight=False)
 
 

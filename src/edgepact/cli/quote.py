@@ -9,8 +9,8 @@ from edgepact.cli.output import Json, show
 
 
 def quote(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A market in TOML.")],
-    rounds: Annotated[int, typer.Option(min=1, max=200, help="Rounds to play.")] = 8,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file with a market, in TOML.")],
+    rounds: Annotated[int, typer.Option(min=1, max=200, help="Number of rounds to play.")] = 8,
     seed: Annotated[
         int,
         typer.Option(min=0, max=2**31 - 1, help="Seed of the noise that prices are drawn from."),

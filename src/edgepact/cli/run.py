@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from edgepact.cli import interrupt
+from edgepact.cli.complaints import print_broken
 from edgepact.errors import InputError
 
 
@@ -23,13 +24,16 @@ def run(
     ] = None,
     devices: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Devices to draw and start [default: 5]"),
+        typer.Option(min=1, max=64, help="Number of devices to draw and start [default: 5]"),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Rounds to play [default: 12]")
+        int | None, typer.Option(min=1, max=1000, help="Number of rounds to play [default: 12]")
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Images a device and round [default: 12]")
+        int | None,
+        typer.Option(
+            min=1, max=1000, help="Number of images of each device in a round [default: 12]"
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -83,6 +87,9 @@ def run(
                 raise InputError("run", option, expected, f"{value}")
         written = api.run(scenario, out=out, smoke=smoke, on_live=interrupt.expect_processes)
         print(f"\nResults: {written.page}")
+        if written.broken:
+            print_broken(scenario, written.broken)
+            raise typer.Exit(1)
         return
     from edgepact.live.run import RunConfig
 

@@ -17,7 +17,9 @@ def serve(
         str, typer.Option(help="Database URL of the ledger.")
     ] = "sqlite:///edgepact-ledger.db",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 lets the system choose.")] = 8080,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 lets the system choose.")
+    ] = 8080,
     price: Annotated[
         float | None, typer.Option(help="Post this price, in credits per layer and image.")
     ] = None,
@@ -52,24 +54,40 @@ def serve(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds to play [default: until stopped]")
     ] = None,
-    devices_min: Annotated[int, typer.Option(min=1, help="Devices to wait for.")] = 1,
+    devices_min: Annotated[
+        int, typer.Option(min=1, help="Number of devices to wait for before the first round.")
+    ] = 1,
     gather_timeout_s: Annotated[
         float | None,
         typer.Option(help="Start with fewer after so many seconds [default: wait on]"),
     ] = None,
-    images: Annotated[int, typer.Option(min=1, help="Images a device and round.")] = 16,
-    commit_timeout_s: Annotated[float, typer.Option(help="Time to commit, seconds.")] = 10.0,
-    round_timeout_s: Annotated[float, typer.Option(help="Time to work, seconds.")] = 120.0,
+    images: Annotated[
+        int, typer.Option(min=1, help="Number of images of each device in a round.")
+    ] = 16,
+    commit_timeout_s: Annotated[
+        float, typer.Option(help="Time that devices have to commit, seconds.")
+    ] = 10.0,
+    round_timeout_s: Annotated[
+        float, typer.Option(help="Time that devices have for the work of a round, seconds.")
+    ] = 120.0,
     audit_probability: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of jobs computed again before payment.")
     ] = 0.05,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31 - 1, help="Makes quotes and audits repeatable: for tests."),
+        typer.Option(
+            min=0,
+            max=2**31 - 1,
+            help="Seed of quotes and audits, which makes them repeatable: for tests.",
+        ),
     ] = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Where to write the address once the server answers.")
     ] = None,
+    job: Annotated[
+        str, typer.Option(help="Name of the job that is done, see `edgepact list jobs`.")
+    ] = "classification",
+    job_settings: Annotated[str, typer.Option(help="Settings of the job, as JSON.")] = "{}",
 ) -> None:
     """Serve the live market: offers, split inference, payments.
 
@@ -78,19 +96,20 @@ def serve(
     """
     import secrets
 
-    from edgepact.inference.models import embedded
-    from edgepact.inference.pipeline import ModelInfo
-    from edgepact.market.pricing import QuotedPrice
-    from edgepact.market.protocol import PRICE_CREDITS_MAX
-    from edgepact.market.rounds import FixedPrice, Pricer
-    from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.credits import PRICE_CREDITS_MAX
+    from edgepact.engagement import Engagement
+    from edgepact.job import Model
+    from edgepact.market.posted import FixedPrice
+    from edgepact.market.quoted import QuotedPrice
+    from edgepact.market.serve_config import ServeConfig
+    from edgepact.market.server import MarketServer
+    from edgepact.settings import as_object, from_environment
+    from edgepact.solvers.by_name import quoter, quoters
     from edgepact.solvers.in_context.pricing import InContext, load
-    from edgepact.solvers.quoters import QUOTERS
     from edgepact.solvers.quotes import Known
 
-    pricer: Pricer
-    if solver not in QUOTERS:
-        raise InputError("serve", "--solver", f"one of {', '.join(QUOTERS)}", solver)
+    if solver not in quoters():
+        raise InputError("serve", "--solver", f"one of {', '.join(quoters())}", solver)
     if policy is not None and (solver != "gdm" or saving is None):
         found = "--price" if saving is None else f"--solver {solver}"
         raise InputError("serve", "--policy", "--saving and the gdm beside it", found)
@@ -106,28 +125,37 @@ def serve(
         if not 0.0 < low < high <= PRICE_CREDITS_MAX:
             expected = f"0 < min < max <= {PRICE_CREDITS_MAX:g}"
             raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
-        pricer = QuotedPrice(
-            QUOTERS[solver]() if policy is None else InContext(load(policy)),
-            Known(
+        finds = quoter(solver) if policy is None else InContext(load(policy))
+
+        def mechanism(model: Model) -> Engagement:
+            assert saving is not None
+            known = Known(
                 saving=saving,
-                layers_max=ModelInfo.read(model or embedded()).layers_max,
+                layers_max=model.amount_max,
                 price_min=low,
                 price_max=high,
                 devices=devices_min,
                 integer=True,
-            ),
-            seed=secrets.randbits(31) if seed is None else seed,
-        )
+            )
+            return QuotedPrice(finds, known, secrets.randbits(31) if seed is None else seed)
+
     else:
         assert price is not None
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
-        pricer = FixedPrice(price)
+
+        def mechanism(model: Model) -> Engagement:
+            assert price is not None
+            return FixedPrice(price=price, steps_max=model.amount_max)
+
+    by_environment = from_environment(ServeConfig).get("enrol_tokens", ())
     fresh = tuple(secrets.token_hex(20) for _ in range(new_tokens))
     # The port is taken here, so that a server that cannot have it hands out no tokens.
     market = MarketServer(
         ServeConfig(
-            model_dir=model or embedded(),
+            job=job,
+            model=model,
+            job_settings=as_object("serve", "--job-settings", job_settings),
             ledger_url=ledger,
             host=host,
             port=port,
@@ -135,14 +163,14 @@ def serve(
             rounds=rounds,
             devices_min=devices_min,
             gather_timeout_s=gather_timeout_s,
-            images_per_round=images,
+            units_per_round=images,
             commit_timeout_s=commit_timeout_s,
             round_timeout_s=round_timeout_s,
-            enrol_tokens=_read_tokens(tokens) + fresh,
+            enrol_tokens=by_environment + _read_tokens(tokens) + fresh,
             audit_probability=audit_probability,
             seed=seed,
         ),
-        pricer,
+        mechanism,
     )
     for token in fresh:
         print(f"one-time token: {token}", file=sys.stderr)

@@ -12,7 +12,9 @@ from edgepact.cli.output import Json, show
 def solve(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A market, contract, auction or scenario in TOML."),
+        typer.Argument(
+            metavar="FILE", help="A file with a market, contract, auction or scenario, in TOML."
+        ),
     ],
     as_json: Json = False,
 ) -> None:

@@ -7,6 +7,9 @@ import typer
 
 from edgepact.cli.output import Json, show
 
+SPELT = {"costs": "--cost-min, --cost-max", "deadline_s": "--deadline"}
+"""Options that are not spelt as the setting is."""
+
 
 def train(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients in the fleet.")] = 20,
@@ -46,7 +49,7 @@ def train(
         typer.Option(help="Without a contract: share of the bytes of float32 an update takes."),
     ] = 1.0,
     per_round: Annotated[
-        int | None, typer.Option(min=1, help="Train at most so many in a round [default: all]")
+        int | None, typer.Option(min=1, help="Most clients that train in a round [default: all]")
     ] = None,
     budget: Annotated[
         float | None, typer.Option(help="Most credits to promise in a round [default: no limit]")
@@ -68,9 +71,12 @@ def train(
         float, typer.Option(min=0, help="Largest private cost of an update, likewise.")
     ] = 1.5,
     deadline: Annotated[
-        float | None, typer.Option(help="Seconds of a round, by the clients' simulated clocks.")
+        float | None,
+        typer.Option(help="Seconds that a round may take, by the clients' simulated clocks."),
     ] = None,
-    aggregate: Annotated[str, typer.Option(help="fedavg or fedadam.")] = "fedavg",
+    aggregate: Annotated[
+        str, typer.Option(help="How updates are put together: fedavg or fedadam.")
+    ] = "fedavg",
     data: Annotated[
         str | None,
         typer.Option(
@@ -88,14 +94,17 @@ def train(
         typer.Option(min=1, max=64, help="Processes that play clients [default: one a core]"),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**31 - 1, help="Of weights, split, costs and draws.")
+        int,
+        typer.Option(
+            min=0, max=2**31 - 1, help="Seed of weights, of the split, of costs and of draws."
+        ),
     ] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run; the same again resumes [default: edgepact-train]"),
     ] = None,
     smoke: Annotated[
-        bool, typer.Option(help="In small: sample images, four clients, two rounds.")
+        bool, typer.Option(help="Train in small: sample images, four clients, two rounds.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -114,11 +123,11 @@ def train(
 
     from edgepact import api
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
+    from edgepact.training.federated.config import PricedContract, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
     from edgepact.training.federated.task import TaskConfig
 
-    terms = None if contract is None else ContractTerms.read(contract)
+    terms = None if contract is None else PricedContract.read(contract)
     with stated_in("train", SPELT, "--{}"):
         task = TaskConfig(seed=seed, layers=layers)
         if data is not None:

@@ -29,16 +29,19 @@ from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.inference import graph
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import ModelInfo, stage_path
+from edgepact.jobs.classification import find_images
 from edgepact.live.findings import Findings, find
-from edgepact.live.processes import LiveMarket
 from edgepact.live.report import print_summary, write_report
-from edgepact.market.device import DeviceConfig, find_images
-from edgepact.market.protocol import MICRO, check_name
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.play import round_status
+from edgepact.market.processes import LiveMarket
+from edgepact.market.protocol.messages import check_name
+from edgepact.market.serve_config import ServeConfig
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.optimum import Game, bayesian_price, equilibrium
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.progress import progress_bar
-from edgepact.solvers.quoters import OPTIMUM, QUOTERS
+from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.solvers.quotes import Known
 
 DEVICES_MAX = 64
@@ -63,7 +66,7 @@ class RunConfig:
         model: model directory; None takes the embedded CLIP.
         samples: folder of images; None takes the sample set.
         out: folder to write into; must be new or empty.
-        solver: one of `QUOTERS`, or `OPTIMUM`.
+        solver: one of `quoters()`, or `optimum`.
         smoke: measure briefly and play two rounds.
     """
 
@@ -79,7 +82,7 @@ class RunConfig:
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        options = (*QUOTERS, OPTIMUM)
+        options = (*quoters(), OPTIMUM.name)
         if self.solver not in options:
             raise InputError("run", "solver", f"one of {', '.join(options)}", self.solver)
 
@@ -103,8 +106,29 @@ def run_market(
         InputError: an option or file is impossible; nothing was started.
         MarketError: the server could not be started, or all devices were lost.
     """
-    model, images = config.model or embedded(), config.samples or samples()
-    given = _check_inputs(config, model, images)
+    measured, market = measure_market(config)
+    on_market(measured, market)
+    findings, path = play_market(config, measured, market, on_live=on_live)
+    (on_findings or print_summary)(findings)
+    return path
+
+
+def expect_playable(config: RunConfig) -> Market | None:
+    """Refuses what cannot work before anything is written; returns the market of a fleet file.
+
+    Raises:
+        InputError: an option or file is impossible.
+    """
+    return _check_inputs(config, config.model or embedded(), config.samples or samples())
+
+
+def measure_market(config: RunConfig) -> tuple[Profile, Market]:
+    """Measures the model's layers, and reads or draws the market that is played with it.
+
+    Raises:
+        InputError: an option or file is impossible; nothing was started.
+    """
+    given = expect_playable(config)
     keep_compiled()
     try:
         config.out.mkdir(parents=True, exist_ok=True)
@@ -112,9 +136,20 @@ def run_market(
         raise InputError(config.out, "--out", "a folder that can be made", f"{error}") from None
     signal.signal(signal.SIGTERM, _end)
     with progress_bar("Measure the model's layers") as advance:
-        measured = profile(model, repeats=5 if config.smoke else 30, progress=advance)
-    market = _market(config, measured, given)
-    on_market(measured, market)
+        repeats = 5 if config.smoke else 30
+        measured = profile(config.model or embedded(), repeats=repeats, progress=advance)
+    return measured, _market(config, measured, given)
+
+
+def play_market(
+    config: RunConfig, measured: Profile, market: Market, *, on_live: Callable[[], None]
+) -> tuple[Findings, Path]:
+    """Plays a market with real processes; returns what came of it, and the path of the report.
+
+    Raises:
+        MarketError: the server could not be started, or all devices were lost.
+    """
+    model, images = config.model or embedded(), config.samples or samples()
     on_live()
     started_s = time.monotonic()
     lost = _play(config, market, model, images)
@@ -129,9 +164,7 @@ def run_market(
         lost=lost,
         live_seconds=time.monotonic() - started_s,
     )
-    path = write_report(config.out, config, findings)
-    (on_findings or print_summary)(findings)
-    return path
+    return findings, write_report(config.out, config, findings)
 
 
 def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
@@ -280,7 +313,7 @@ def _prior_price(config: RunConfig, game: Game) -> float:
 def _quoting(game: Game, solver: str) -> tuple[str, ...]:
     """What the server is told to quote with: what is public in the game, if there is a search."""
     known = Known.of_any(game, source="market")
-    if solver == OPTIMUM:
+    if solver == OPTIMUM.name:
         return ("--price", repr(float(equilibrium(game).price)))
     return (
         *("--solver", solver),
@@ -296,29 +329,31 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
 
     names, game = market.names, market.game
     tokens = [secrets.token_hex(20) for _ in names]
-    token_file = config.out / "one-time-tokens"
-    token_file.touch(mode=0o600)
-    token_file.write_text("\n".join(tokens) + "\n")
     rounds = 2 if config.smoke else config.rounds
     with LiveMarket(config.out) as live, watching(names, rounds, config.images) as on_status:
         live.start_server(
-            [
-                *("--model", str(model), "--ledger", _ledger_url(config)),
-                *_quoting(game, config.solver),
-                *("--tokens", str(token_file)),
-                *("--rounds", str(rounds), "--devices-min", str(len(names))),
-                *("--images", str(config.images), "--seed", str(config.seed)),
+            ServeConfig(
+                model=model,
+                ledger_url=_ledger_url(config),
+                port=0,
+                enrol_tokens=tuple(tokens),
+                rounds=rounds,
+                devices_min=len(names),
+                units_per_round=config.images,
+                seed=config.seed,
                 # What a device that died costs the others; a round takes well under a second.
-                *("--round-timeout-s", "20", "--gather-timeout-s", "30"),
-            ]
+                round_timeout_s=20.0,
+                gather_timeout_s=30.0,
+            ),
+            _quoting(game, config.solver),
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(
                 DeviceConfig(
                     server_url=live.url,
                     name=name,
-                    model_dir=model,
-                    images=images,
+                    model=model,
+                    inputs=images,
                     results=config.out / f"{name}.jsonl",
                     alpha=float(game.fleet.alpha[at]),
                     capacity=float(game.fleet.capacity[at]),
@@ -340,17 +375,7 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
 
 def _last_status(statement: Statement) -> dict[str, Any]:
     """The end of the market as the ledger has it: the server may end between two looks at it."""
-    rounds = [
-        {
-            "round": record.number,
-            "price": record.price_microcredits / MICRO,
-            "layers": record.layers,
-            "images": {name: len(jobs) for name, jobs in record.jobs.items()},
-            "paid_microcredits": record.paid_microcredits,
-        }
-        for record in statement.rounds
-    ]
-    return {"devices_present": [], "rounds": rounds}
+    return {"devices_present": [], "rounds": [round_status(each) for each in statement.rounds]}
 
 
 def _ledger_url(config: RunConfig) -> str:

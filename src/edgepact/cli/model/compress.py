@@ -11,10 +11,12 @@ from edgepact.cli.output import Json, show
 def compress(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder for the smaller one.")],
-    method: Annotated[str, typer.Option(help="int8, magnitude or structured; see above.")],
+    method: Annotated[
+        str, typer.Option(help="How it is made smaller: int8, magnitude or structured.")
+    ],
     share: Annotated[
         float | None,
-        typer.Option(help="magnitude, structured: what to remove, from 0 to below 1."),
+        typer.Option(help="Share to remove by magnitude or structured, from 0 to below 1."),
     ] = None,
     images: Annotated[
         Path | None,
@@ -23,7 +25,7 @@ def compress(
     fit_images: Annotated[
         Path | None,
         typer.Option(
-            "--fit-from", help="structured: images to choose by, others than to judge by."
+            "--fit-from", help="Images that structured chooses by, others than to judge by."
         ),
     ] = None,
     as_json: Json = False,

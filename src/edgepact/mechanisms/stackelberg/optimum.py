@@ -499,7 +499,7 @@ def _whole_candidates(game: Game, thresholds: Array, below_best: float) -> tuple
 
 
 BLOCK = 8192
-"""Devices whose layers are priced at a time: twelve layers of them fit into a core's cache."""
+"""Devices whose layers are priced at a time: their layers fit into a core's second cache."""
 
 BINS = 4096
 """Bins in which breakpoints are counted before the promising ones are sorted."""

@@ -13,9 +13,10 @@ from edgepact.efficiency.selection import (
     Selector,
 )
 from edgepact.engagement import Engagement
-from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
+from edgepact.mechanisms.contract.optimum import Contract, Menu
+from edgepact.mechanisms.contract.sure import sure_menu
+from edgepact.solvers.by_name import quoter
 from edgepact.solvers.in_context.menus import gdm_menu
-from edgepact.solvers.quoters import QUOTERS
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.config import SOLVERS, WEIGHT_SHARE_MAX, TrainConfig
 from edgepact.training.federated.contract import ByContract, items
@@ -40,7 +41,7 @@ def engagement_of(config: TrainConfig, offer: Menu | None = None) -> Engagement:
     if config.mechanism == "stackelberg":
         return by_price(config)
     if config.mechanism == "auction" and contract is not None:
-        menu = items(contract, optimal_menu(contract))
+        menu = items(contract, sure_menu(contract))
         rates = tuple(sorted({item.amount for item in menu}))
         worths = tuple(float(contract.worth(np.full(len(contract.psi), r))[0]) for r in rates)
         return BySecondScore(
@@ -98,7 +99,7 @@ def offer_of(config: TrainConfig, contract: Contract) -> Menu:
         if config.solver == "gdm":
             return rounded_menu(contract, gdm_menu(contract))
         return whole_menu(contract)
-    return gdm_menu(contract) if config.solver == "gdm" else optimal_menu(contract)
+    return gdm_menu(contract) if config.solver == "gdm" else sure_menu(contract)
 
 
 def by_price(config: TrainConfig) -> ByPrice:
@@ -110,7 +111,7 @@ def by_price(config: TrainConfig) -> ByPrice:
         worth = float(contract.worth(np.full(len(contract.psi), rate))[0])
     assert worth is not None
     return ByPrice(
-        quoter=QUOTERS[config.solver or SOLVERS["stackelberg"][0]](),
+        quoter=quoter(config.solver or SOLVERS["stackelberg"][0]),
         saving_credits=worth / steps,
         steps=steps,
         rate_max=rate,

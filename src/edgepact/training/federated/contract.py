@@ -12,7 +12,8 @@ import numpy as np
 from edgepact.credits import rounded_up
 from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, Menu, optimal_menu
+from edgepact.mechanisms.contract.optimum import Contract, Menu
+from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.training.federated.everyone import drawn
 from edgepact.training.federated.work import RATES, Variable
 
@@ -24,7 +25,7 @@ class ByContract:
     Attributes:
         contract: what the server knows of the types; its qualities are amounts.
         variable: what an amount is.
-        offer: the menu; the exact optimal one if None, which is one of rates.
+        offer: the menu; the exact best one of rates if None, which draws nobody.
         per_round: how many train at most, drawn from those who took an item; None for all.
         budget_microcredits: most to promise in a round; None for no limit. The contract's own
             budget holds in expectation, this one in every round.
@@ -49,7 +50,7 @@ class ByContract:
         if self.variable.whole and self.offer is None:
             raise InputError("contract", "offer", "a menu of whole amounts", "none")
         object.__setattr__(
-            self, "menu", items(self.contract, self.offer or optimal_menu(self.contract))
+            self, "menu", items(self.contract, self.offer or sure_menu(self.contract))
         )
 
     def question(self, round: int) -> Question:

@@ -3,19 +3,21 @@ r"""A menu of (local work, reward): epochs are whole, so the exact optimum is a 
 In the order $\psi_1 \ge \dots \ge \psi_K$ a menu can be kept to only if the epochs $e_k$ rise with
 $k$, and the cheapest rewards leave the server
 
-$$\sum_{k \ge s} p_k \left( V(e_k) - \varphi_k\, c(e_k) - f \right)$$
+$$\sum_{k \ge s} \left( p_k (V_k(e_k) - \psi_k c(e_k) - f) - r_k\, c(e_k) \right)$$
 
-with the virtual costs $\varphi$ of `mechanisms.contract.optimum`, the cost $f$ of taking part, and
-the types before $s$ left out. Over whole $e_s \le \dots \le e_K$ that is a walk through a table of
-types and epochs, $O(K E)$. A lottery over epochs gains nothing: the sum is linear in it, so one of
-its outcomes is as good.
+with the rents $r$ that types better than $k$ keep for a unit of $c$ (`Types.rent`), the cost $f$ of
+taking part, and the types before $s$ left out. Over whole $e_s \le \dots \le e_K$ that is a walk
+through a table of types and epochs, $O(K E)$. A lottery over epochs gains nothing: the sum is
+linear in it, so one of its outcomes is as good.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, Menu, virtual_cost
+from edgepact.mechanisms.contract.optimum import Contract, Menu, Plan, Types, in_order
 from edgepact.mechanisms.contract.quality import cost_of
 
 
@@ -31,28 +33,27 @@ def whole_menu(contract: Contract) -> Menu:
     if contract.budget is not None:
         expected = "none here: a budget of each round is the job's"
         raise InputError("contract", "budget", expected, contract.budget)
-    epochs = _epochs(contract)
-    order = _order(contract)
-    p, phi = contract.probability[order], virtual_cost(contract)[order]
-    worth = np.array([contract.worth(np.full(len(p), float(each))) for each in epochs]).T[order]
-    gain = p[:, None] * (
-        worth - phi[:, None] * cost_of(contract.cost, epochs) - contract.participation_cost
-    )
-    # From the last type backwards: the most that types from k on bring if k does e or more.
-    most = np.zeros((len(p) + 1, len(epochs)))
-    place = np.zeros((len(p), len(epochs)), int)
-    for at in reversed(range(len(p))):
+    epochs, types = _epochs(contract), in_order(contract)
+    count = len(types.psi)
+    level = np.asarray(cost_of(contract.cost, epochs), float)
+    worth = np.array([types.worth(np.full(count, each)) for each in epochs]).T
+    net = worth - np.outer(types.psi, level) - contract.participation_cost
+    gain = types.p[:, None] * net - np.outer(types.rent, level)
+    # From the last type backwards: the most that types from k on bring if k does e epochs or more.
+    most = np.zeros((count + 1, len(epochs)))
+    place = np.zeros((count, len(epochs)), int)
+    for at in reversed(range(count)):
         total = gain[at] + most[at + 1]
         for e in reversed(range(len(epochs))):
-            better = e + 1 < len(epochs) and most[at, e + 1] > total[e]
-            most[at, e] = most[at, e + 1] if better else total[e]
-            place[at, e] = place[at, e + 1] if better else e
+            more = e + 1 < len(epochs) and most[at, e + 1] > total[e]
+            most[at, e] = most[at, e + 1] if more else total[e]
+            place[at, e] = place[at, e + 1] if more else e
     start = int(np.argmax(np.append(most[:-1, 0], 0.0)))
-    quality, least = np.zeros(len(p)), 0
-    for at in range(start, len(p)):
+    quality, least = np.zeros(count), 0
+    for at in range(start, count):
         least = int(place[at, least])
         quality[at] = epochs[least]
-    return _restored(contract, order, quality)
+    return _paid(types, quality)
 
 
 def rounded_menu(contract: Contract, menu: Menu) -> Menu:
@@ -61,12 +62,11 @@ def rounded_menu(contract: Contract, menu: Menu) -> Menu:
     Rounding keeps the order of qualities, so that nobody gains by a lie.
 
     Raises:
-        InputError: as `whole_menu`.
+        InputError: no whole number is within the contract's bounds.
     """
-    epochs, order = _epochs(contract), _order(contract)
-    quality = np.where(menu.served, np.rint(menu.quality), 0.0)[order]
-    quality = np.where(quality < epochs[0], 0.0, np.minimum(quality, epochs[-1]))
-    return _restored(contract, order, quality)
+    epochs, types = _epochs(contract), in_order(contract)
+    quality = np.where(menu.served, np.rint(menu.quality), 0.0)[types.order]
+    return _paid(types, np.where(quality < epochs[0], 0.0, np.minimum(quality, epochs[-1])))
 
 
 def _epochs(contract: Contract) -> Float[np.ndarray, " epochs"]:
@@ -77,17 +77,9 @@ def _epochs(contract: Contract) -> Float[np.ndarray, " epochs"]:
     return np.arange(least, most + 1, dtype=float)
 
 
-def _order(contract: Contract) -> np.ndarray:
-    scale = contract.value_scale
-    scale = np.ones(len(contract.psi)) if scale is None else np.asarray(scale, float)
-    return np.lexsort((scale, -np.asarray(contract.psi)))
-
-
-def _restored(contract: Contract, order: np.ndarray, quality: np.ndarray) -> Menu:
-    """Rising qualities with their cheapest rewards, in the contract's own order."""
-    served = quality > 0.0
-    psi = np.asarray(contract.psi, float)[order]
-    steps = np.diff(np.where(served, cost_of(contract.cost, quality), 0.0), prepend=0.0)
-    reward = np.where(served, np.cumsum(psi * steps) + contract.participation_cost, 0.0)
-    back = np.argsort(order)
-    return Menu(quality=quality[back], reward=reward[back], served=served[back])
+def _paid(types: Types, quality: np.ndarray) -> Menu:
+    """Rising epochs, 0 for who is left out, with their cheapest rewards."""
+    plan = Plan((quality > 0.0).astype(float), np.asarray(types.cost(quality), float))
+    menu = types.rewarded(plan)
+    # As they are, and not as c and its inverse leave them.
+    return replace(menu, quality=types.restore(quality), chance=None)

@@ -94,18 +94,18 @@ class ByPrice:
 
     def question(self, round: int) -> Question:
         """A menu with an item for each number of steps; the order has ties favour the server."""
-        price = self.price_microcredits(round)
-        return Question(menu=self.menu(price), price_microcredits=price)
+        return self.asked(self.price_microcredits(round))
 
-    def menu(self, price_microcredits: int) -> tuple[Item, ...]:
+    def asked(self, price_microcredits: int) -> Question:
         """What a price a step offers, the most steps first."""
-        return tuple(
+        menu = tuple(
             Item(
                 amount=self.rate_max * step / self.steps,
                 reward_microcredits=price_microcredits * step,
             )
             for step in range(self.steps, 0, -1)
         )
+        return Question(menu=menu, price_microcredits=price_microcredits)
 
     def engage(
         self, round: int, question: Question, answers: Mapping[str, Answer]

@@ -1,0 +1,172 @@
+"""A server and its devices as real processes on this machine, started and stopped cleanly."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from edgepact.errors import MarketError
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.serve_config import ServeConfig
+from edgepact.settings import arguments, environment
+
+READY_TIMEOUT_S = 90.0
+"""Loading JAX, compiling the policy and opening the model takes seconds, not minutes."""
+
+STALL_TIMEOUT_S = 120.0
+"""Longest time without any unit of work delivered; rounds have shorter limits of their own."""
+
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.15
+
+
+class LiveMarket:
+    """Processes of one market; leaving the block stops them all, however it is left.
+
+    Args:
+        folder: logs, tokens and results go here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._devices: dict[str, subprocess.Popen[bytes]] = {}
+        self.url = ""
+
+    def __enter__(self) -> "LiveMarket":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Devices first: a device whose server is gone would wait for it to come back.
+        everyone = [*self._devices.values(), *([self._server] if self._server else [])]
+        for process in everyone:
+            if process.poll() is None:
+                process.terminate()
+        end_s = time.monotonic() + STOP_TIMEOUT_S
+        for process in everyone:
+            try:
+                process.wait(max(0.1, end_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._stack.close()
+
+    def start_server(self, config: ServeConfig, mechanism: Sequence[str]) -> None:
+        """Starts `edgepact serve` and waits until it answers; one-time tokens do not show in the
+        process list.
+
+        Args:
+            config: all of it is passed on; without a ready file it gets one in the folder.
+            mechanism: the options that say what is asked of devices, such as `--price 1.0`.
+
+        Raises:
+            MarketError: it ended or stayed silent; the message holds the end of its log.
+        """
+        ready = config.ready_file or self._folder / "server-ready.json"
+        ready.unlink(missing_ok=True)
+        config = replace(config, ready_file=ready)
+        command = ["serve", *arguments(config), *mechanism]
+        self._server = self._start("server", command, environment(config))
+        end_s = time.monotonic() + READY_TIMEOUT_S
+        while not ready.is_file():
+            if self._server.poll() is not None:
+                raise MarketError(f"the server did not start: {self._last_words('server')}")
+            if time.monotonic() > end_s:
+                raise MarketError(f"the server did not answer within {READY_TIMEOUT_S:g} s")
+            time.sleep(POLL_S)
+        self.url = str(json.loads(ready.read_text())["url"])
+
+    def start_device(self, config: DeviceConfig) -> None:
+        """Starts `edgepact device` with all of its settings; its enrolment token does not show in
+        the process list."""
+        command = ["device", *arguments(config)]
+        self._devices[config.name] = self._start(config.name, command, environment(config))
+
+    def watch(self, on_status: Callable[[dict[str, Any]], None]) -> None:
+        """Follows the market until its rounds are over.
+
+        Args:
+            on_status: called with each answer of `GET /market/status`.
+
+        Raises:
+            MarketError: the server ended early, all devices have gone, or nothing moves.
+        """
+        assert self._server is not None, "start the server first"
+        delivered, moved_s = -1, time.monotonic()
+        with httpx.Client(base_url=self.url, timeout=10.0) as client:
+            while self._server.poll() is None:
+                status = _ask(client)
+                if status is not None:
+                    on_status(status)
+                    now = sum(sum(each["units"].values()) for each in status["rounds"])
+                    if now != delivered:
+                        delivered, moved_s = now, time.monotonic()
+                if time.monotonic() - moved_s > STALL_TIMEOUT_S:
+                    raise MarketError(f"no work was delivered for {STALL_TIMEOUT_S:g} s")
+                if all(device.poll() is not None for device in self._devices.values()):
+                    self._finish_without_devices()
+                time.sleep(POLL_S)
+        if self._server.returncode != 0:
+            raise MarketError(f"the server ended early: {self._last_words('server')}")
+        for device in self._devices.values():
+            try:
+                device.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                device.terminate()
+
+    def lost_devices(self) -> dict[str, str]:
+        """Devices that ended with an error, and their last words."""
+        return {
+            name: self._last_words(name)
+            for name, process in self._devices.items()
+            if process.poll() not in (None, 0)
+        }
+
+    def _finish_without_devices(self) -> None:
+        """The last device has gone; the server may still be closing its last round."""
+        assert self._server is not None
+        try:
+            self._server.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            lost = "; ".join(f"{name}: {words}" for name, words in self.lost_devices().items())
+            raise MarketError(f"all devices have gone ({lost or 'without an error'})") from None
+
+    def _start(
+        self, name: str, arguments: Sequence[str], secret: dict[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        log = self._stack.enter_context((self._folder / f"{name}.log").open("wb"))
+        return subprocess.Popen(
+            [sys.executable, "-m", "edgepact", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **secret},
+        )
+
+    def _last_words(self, name: str) -> str:
+        lines = (self._folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def _ask(client: httpx.Client) -> dict[str, Any] | None:
+    """The market at a glance; None while the server does not answer, as when it ends."""
+    try:
+        status: dict[str, Any] = client.get("/market/status").raise_for_status().json()
+    except httpx.HTTPError:
+        return None
+    return status

@@ -1,0 +1,147 @@
+"""Clients of a federated training selected by an auction with a budget for each round.
+
+The top of the file states the rule (`proportional_share`) and the `budget` of a round; the clients'
+private costs are drawn between the `cost_min` and `cost_max` of `[job]`. With a selector beside it
+the auction decides nothing: an equal share of the budget is posted for each place.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepact.credits import MICRO
+from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
+from edgepact.mechanisms.auction.rules import Award, ProportionalShare
+from edgepact.pact import Document, Json, Run, Sheet
+from edgepact.pacts.training_bids import Rule, awards
+from edgepact.pacts.training_measured import ClientsFound, clients_found
+from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
+from edgepact.pacts.training_terms import EXACT, TrainingTerms, read_training, top_of
+from edgepact.tables import NOBODY_LOSES
+from edgepact.training.federated.composition import engagement_of
+from edgepact.training.federated.config import BUDGET_CREDITS_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FirstRound:
+    """The auction of the first round, if everybody bids the truth.
+
+    Attributes:
+        budget: of a round, credits.
+        costs: of each client, credits.
+        award: who wins, and what they are paid.
+        audit: of the rule, with those costs.
+        selector: who chooses in the auction's place, if anybody does.
+    """
+
+    budget: float
+    costs: np.ndarray
+    award: Award
+    audit: AuctionAudit
+    selector: str | None
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Promises that the award does not keep."""
+        return self.audit.broken
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        wins, payments = self.award.wins, self.award.payments
+        gains = (payments - self.costs)[wins]
+        least = f"{float(np.min(gains)):.4f}" if len(gains) else "-"
+        rows = (
+            ("budget of a round, credits", f"{self.budget:g}"),
+            ("winners, if all bid the truth", f"{int(wins.sum())} of {len(self.costs)}"),
+            ("they are paid, credits", f"{float(payments.sum()):.4f}"),
+            ("their costs, credits", f"{float(self.costs[wins].sum()):.4f}"),
+            (NOBODY_LOSES, "yes" if self.audit.individually_rational else "NO"),
+            ("least gain of a winner over staying away, credits", least),
+            ("payments stay within the budget", "yes" if self.audit.budget_balanced else "NO"),
+            (
+                f"largest gain from {self.audit.lies_tried:,} lies, credits",
+                f"{self.audit.largest_gain_from_lying:.2g}",
+            ),
+        )
+        beside = (
+            "The auction itself decides nothing here; with another selector its pay is posted.",
+        )
+        return (
+            Sheet(
+                title="proportional-share auction: clients bid, winners are paid their threshold",
+                head=("in the first round, worth by images held", "value"),
+                rows=rows,
+                notes=() if self.selector in (None, "auction") else beside,
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        return {
+            "budget": self.budget,
+            "winners": np.flatnonzero(self.award.wins).tolist(),
+            "payments": self.award.payments.tolist(),
+            "audit": self.audit.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionAuction:
+    """Clients bid what an update costs them; the budget selects."""
+
+    name: str = "selection-auction-training"
+    method: str = "selection"
+    mechanism: str = "auction"
+    job: str = "training"
+    compress: str | None = None
+    solvers: tuple[str, ...] = (EXACT,)
+
+    def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
+        """Terms: the budget, and how clients train."""
+        top = top_of(source, document, self.mechanism)
+        top.choice("rule", ("proportional_share",))
+        budget = top.number("budget", above=0.0, most=BUDGET_CREDITS_MAX)
+        top.close()
+        return read_training(self, source, document, smoke=smoke, budget=budget)
+
+    def measure(self, terms: TrainingTerms, run: Run) -> ClientsFound:
+        """What clients hold and how slow they are."""
+        return clients_found(terms)
+
+    def optimum(self, terms: TrainingTerms, measured: ClientsFound) -> FirstRound:
+        """The rule with everybody's true cost."""
+        config, fleet = terms.config, terms.fleet()
+        assert config.budget is not None
+        costs = np.array(
+            [
+                fleet.cost(number).microcredits(config.rate) / MICRO
+                for number in range(fleet.clients)
+            ]
+        )
+        held = np.array(
+            [len(fleet.client(number).images) for number in range(fleet.clients)], float
+        )
+        rule = ProportionalShare(values=held, budget=config.budget)
+        return FirstRound(
+            budget=config.budget,
+            costs=costs,
+            award=rule.award(costs),
+            audit=audit_auction(rule, costs),
+            selector=config.selector,
+        )
+
+    def decide(self, terms: TrainingTerms, measured: ClientsFound) -> Rule:
+        """Nothing is left to search."""
+        return Rule()
+
+    def engage(
+        self, terms: TrainingTerms, measured: ClientsFound, decision: Rule, run: Run
+    ) -> TrainingOutcome:
+        """Trains; each round holds its auction."""
+        trained = trained_by(terms, engagement_of(terms.config), run)
+        return TrainingOutcome(trained=trained, decided=(awards(trained.history, terms.fleet()),))
+
+
+PACT = SelectionAuction()
