@@ -1,13 +1,25 @@
-"""Settings of all tests."""
+"""Settings of all tests.
+
+Compiling takes most of their time. What was compiled once is kept in `.pytest_cache/compiled`, for
+tests that compile the same again, for the other worker, for the processes that tests start, and for
+the next run.
+"""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 # One thread in every library, also in the processes that tests start: two cores are shared
 # by all of them.
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
+
+COMPILED = Path(__file__).resolve().parent.parent / ".pytest_cache" / "compiled"
+COMPILED_BYTES_MAX = 2**30
+"""Beyond this all of it is thrown away: programs of code that has changed are never asked for."""
+os.environ.setdefault("EDGEPACT_JAX_CACHE", str(COMPILED))
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -43,6 +55,23 @@ HEAVY = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: at for at, name in enumerate(HEAVY)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(HEAVY)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if not is_worker and COMPILED.exists():
+        kept = sum(file.stat().st_size for file in COMPILED.iterdir())
+        if kept > COMPILED_BYTES_MAX:
+            shutil.rmtree(COMPILED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> None:
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", os.environ["EDGEPACT_JAX_CACHE"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture
