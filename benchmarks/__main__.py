@@ -5,7 +5,8 @@
 Each runs in a process of its own with one thread, prints one JSON object, and is shown
 here as a table. `benchmarks/results/results.json` keeps them with the machine, the
 versions and the seeds; a run of some benchmarks leaves the others' results in place.
-A target that is missed is told; the exit status is 1 only if a benchmark is broken or could not run.
+A target that is missed is told; the exit status is 1 only if a benchmark is broken or could not
+run.
 """
 
 import argparse

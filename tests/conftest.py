@@ -8,7 +8,6 @@ the next run.
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,27 +23,6 @@ os.environ.setdefault("EDGEPACT_JAX_CACHE", str(COMPILED))
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Keeps what JAX compiles beside pytest's own cache, also in processes that tests start.
-
-    It saves most of the time of a second run, and nothing depends on it. The user's own cache
-    is never touched.
-    """
-    cache = getattr(config, "cache", None)
-    if cache is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    variables = {
-        "jax_compilation_cache_dir": str(cache.mkdir("jax")),
-        "jax_compilation_cache_max_size": 2**30,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    for name, value in variables.items():
-        os.environ[name.upper()] = str(value)
-        if "jax" in sys.modules:
-            sys.modules["jax"].config.update(name, value)
-
 
 settings.register_profile(
     "edgepact",

@@ -23,7 +23,7 @@ TOKENS = st.text("abc123", min_size=1, max_size=8)
 PATHS = st.one_of(st.none(), WORDS.map(Path))
 JSON = st.dictionaries(WORDS, st.one_of(st.integers(-9, 9), WORDS, st.booleans()), max_size=2)
 
-# Objects are made in the tests: the checker of types draws from `random`, which strategies must not.
+# Objects are made in the tests: the checker of types draws from `random`, as strategies must not.
 SERVERS = st.builds(
     dict,
     job=WORDS,
