@@ -20,7 +20,8 @@ import typer
 from edgepact import cli
 from edgepact.files import mechanism_of
 from edgepact.files.market import read_market
-from edgepact.mechanisms.stackelberg.optimum import equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
 from tests.test_cli import process
 
 ROOT = Path(__file__).resolve().parent.parent

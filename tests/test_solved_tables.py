@@ -14,7 +14,8 @@ from edgepact import cli
 from edgepact.files.auction import read_auction
 from edgepact.files.market import read_market
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.tables import auction_table, figure, market_table
 from tests.strategies import games
 from tests.test_cli import edgepact

@@ -22,7 +22,7 @@ _HOMES = {
     "Contract": "edgepact.mechanisms.contract.optimum",
     "Diffusion": "edgepact.solvers.learners.diffusion",
     "Fleet": "edgepact.fleet",
-    "Game": "edgepact.mechanisms.stackelberg.optimum",
+    "Game": "edgepact.mechanisms.stackelberg.terms",
     "PPO": "edgepact.solvers.learners.ppo",
     "Payoff": "edgepact.problem",
     "Problem": "edgepact.problem",

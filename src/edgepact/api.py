@@ -255,7 +255,7 @@ def _stated(terms: Any) -> tuple[str, Any]:
     from edgepact.files.market import Market
     from edgepact.mechanisms.contract.lottery import WideContract
     from edgepact.mechanisms.contract.optimum import Contract
-    from edgepact.mechanisms.stackelberg.optimum import Game
+    from edgepact.mechanisms.stackelberg.terms import Game
     from edgepact.solutions.contract import ContractTerms
 
     if isinstance(terms, Game):
@@ -272,7 +272,7 @@ def _stated(terms: Any) -> tuple[str, Any]:
 def _market(terms: Any) -> Any:
     """A game of named devices."""
     from edgepact.files.market import Market, read_market
-    from edgepact.mechanisms.stackelberg.optimum import Game
+    from edgepact.mechanisms.stackelberg.terms import Game
 
     if isinstance(terms, Market):
         return terms

@@ -84,7 +84,7 @@ class TestAWholeRun:
 
     def test_devices_answered_with_best_responses(self, finished: Path) -> None:
         from edgepact.files.market import read_market
-        from edgepact.mechanisms.stackelberg.optimum import best_response
+        from edgepact.mechanisms.stackelberg.responses import best_response
 
         market = read_market(finished / "market.toml")
         metrics = json.loads((finished / "metrics.json").read_text())

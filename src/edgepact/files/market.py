@@ -11,8 +11,8 @@ from edgepact.fields import Table, checked_names, load, shown, table_file, terms
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_fleet
 from edgepact.fleet import COLUMNS, Fleet, checked_fleet
-from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 
 LAYERS_MAX = 1000
 """Most layers of a model; real ones have tens."""

@@ -20,14 +20,9 @@ from edgepact.market.device import ImageResult
 from edgepact.market.protocol import MICRO
 from edgepact.market.statement import Statement
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
-from edgepact.mechanisms.stackelberg.optimum import (
-    Outcome,
-    equilibrium,
-    first_best,
-    outcome,
-    personalised,
-    settle,
-)
+from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
 
 

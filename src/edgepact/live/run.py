@@ -35,8 +35,10 @@ from edgepact.live.report import print_summary, write_report
 from edgepact.market.device import DeviceConfig, find_images
 from edgepact.market.protocol import MICRO, check_name
 from edgepact.market.statement import Statement, read_statement
-from edgepact.mechanisms.stackelberg.optimum import Game, bayesian_price, equilibrium
+from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.progress import progress_bar
 from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.solvers.quotes import Known

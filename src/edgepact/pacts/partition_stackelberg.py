@@ -17,7 +17,8 @@ from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, Table
 from edgepact.files.market import Market
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import Outcome, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.tables import NOBODY_LOSES
