@@ -38,13 +38,13 @@ demo: $(VENV)/base ## set up, then run the main job: edgepact run
 	$(BIN)/edgepact run $(ARGS)
 
 test: $(VENV)/dev ## set up, then run the default test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: $(VENV)/bench ## the tests that train or measure
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m slow $(ARGS)
+test-slow: $(VENV)/dev ## the tests that train or measure
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
-test-full: $(VENV)/bench ## the tests that train for minutes each
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m full $(ARGS)
+test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full $(ARGS)
 
 # Flower wants older versions of five packages than constraints.txt pins, so it has an environment
 # of its own: 130 s and 360 MB more than `dev`.

@@ -22,10 +22,11 @@ TIMEOUT_S = 120.0
 DEVICE = """
 import json, sys
 import edgepact.market.device
-from edgepact.inference.codec import CODECS, encode
+from edgepact.inference.codecs import INT8
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
+from edgepact.tensors import TensorSpec
 
 pipeline = Pipeline(embedded())
 pipeline.load(range(pipeline.stage_count))
@@ -34,7 +35,8 @@ pixels = preprocess(image, pipeline.info)
 for layers in range(1, pipeline.layers_max + 1):
     part = pipeline.device_part(pixels, layers)
     if layers < pipeline.layers_max:
-        encode(part, "int8")
+        spec = TensorSpec(name="tokens", datatype="FP32", shape=part.shape, coded=True)
+        INT8.pack({"tokens": part}, [spec])
 KnowledgeBase.from_texts(embedded()).classify(part)
 status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
 print(json.dumps({

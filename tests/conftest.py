@@ -1,38 +1,28 @@
-"""Settings of all tests."""
+"""Settings of all tests.
+
+Compiling takes most of their time. What was compiled once is kept in `.pytest_cache/compiled`, for
+tests that compile the same again, for the other worker, for the processes that tests start, and for
+the next run.
+"""
 
 import os
+import shutil
 import signal
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 # One thread in every library, also in the processes that tests start: two cores are shared
 # by all of them.
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_threads, "1")
 
+COMPILED = Path(__file__).resolve().parent.parent / ".pytest_cache" / "compiled"
+COMPILED_BYTES_MAX = 2**30
+"""Beyond this all of it is thrown away: programs of code that has changed are never asked for."""
+os.environ.setdefault("EDGEPACT_JAX_CACHE", str(COMPILED))
+
 import pytest
 from hypothesis import HealthCheck, settings
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Keeps what JAX compiles beside pytest's own cache, also in processes that tests start.
-
-    It saves most of the time of a second run, and nothing depends on it. The user's own cache
-    is never touched.
-    """
-    cache = getattr(config, "cache", None)
-    if cache is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
-    variables = {
-        "jax_compilation_cache_dir": str(cache.mkdir("jax")),
-        "jax_compilation_cache_max_size": 2**30,
-        "jax_persistent_cache_min_compile_time_secs": 0.1,
-    }
-    for name, value in variables.items():
-        os.environ[name.upper()] = str(value)
-        if "jax" in sys.modules:
-            sys.modules["jax"].config.update(name, value)
-
 
 settings.register_profile(
     "edgepact",
@@ -42,6 +32,46 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("edgepact")
+
+HEAVY = (
+    "tests/live/test_run.py",
+    "tests/solvers/learners/test_training.py",
+    "tests/mechanisms/stackelberg/test_audit.py",
+    "tests/mechanisms/stackelberg/test_layer_pricing.py",
+    "tests/solvers/in_context/test_pricing.py",
+    "tests/training/test_clip.py",
+    "tests/market/test_live.py",
+    "tests/mechanisms/stackelberg/test_dynamics.py",
+    "tests/mechanisms/stackelberg/test_optimum.py",
+    "tests/mechanisms/contract/test_problem.py",
+    "tests/mechanisms/auction/test_problem.py",
+    "tests/studies/test_changing.py",
+    "tests/solvers/auctions/test_menus.py",
+    "tests/test_cli.py",
+)
+"""Files that take longest, which come first, so that no worker is left alone with one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: at for at, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(HEAVY)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if not is_worker and COMPILED.exists():
+        kept = sum(file.stat().st_size for file in COMPILED.iterdir())
+        if kept > COMPILED_BYTES_MAX:
+            shutil.rmtree(COMPILED)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> None:
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        jax.config.update("jax_compilation_cache_dir", os.environ["EDGEPACT_JAX_CACHE"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture

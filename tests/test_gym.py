@@ -39,7 +39,7 @@ def test_stable_baselines_finds_nothing_wrong(name: str) -> None:
     checker.check_env(gymnasium.make(name).unwrapped)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("learner", "rounds", "settings"),
     [

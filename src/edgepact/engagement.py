@@ -197,6 +197,15 @@ def chosen(question: Question, cost: Cost) -> int | None:
     return next((at for at, gain in enumerate(gains) if gain >= least), None)
 
 
+def taken(question: Question, answers: Mapping[str, Answer]) -> dict[str, Item]:
+    """What those have taken that answered a menu: what its mechanism engages them for."""
+    return {
+        name: question.menu[answer.item]
+        for name, answer in answers.items()
+        if answer.item is not None
+    }
+
+
 def truthful_bids(
     amounts: Sequence[float], cost: Cost, *, claimed: float = 1.0
 ) -> tuple[int | None, ...]:

@@ -59,7 +59,8 @@ class Reply:
     Attributes:
         outputs: tensors for the device.
         finished: whether the piece is done; it is then settled.
-        units: how many units it was, if it is finished; at least 1, at most the job's `units_max`.
+        units: how many units it was, if it is finished; at least 1. No more are paid than are
+            left of the device's quota of the round.
         told: further facts, as JSON values, such as the label found.
     """
 
@@ -81,7 +82,8 @@ class SessionLost(Exception):
 
 Work = Generator[Tensors, Reply, Mapping[str, Json]]
 """The device's part of a piece: yields what is sent, is handed what came back, returns the job's
-own fields of a line of the results file."""
+own fields of a line of the results file. A field `device_seconds` there counts for the time that
+was measured outside, where part of what the generator does is no work on the piece."""
 
 
 @runtime_checkable
@@ -103,6 +105,10 @@ class DevicePart(Protocol):
 
     def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
         """As `ServerPart.expects`: what is sent, so that it can be packed."""
+        ...
+
+    def returns(self, amount: int) -> tuple[TensorSpec, ...]:
+        """As `ServerPart.returns`: what comes back, so that it can be unpacked."""
         ...
 
     def work(self, piece: Any, amount: int) -> Work:
@@ -141,7 +147,7 @@ class ServerPart(Protocol):
         ...
 
     def returns(self, amount: int) -> tuple[TensorSpec, ...]:
-        """The tensors of an answer, unpacked."""
+        """The tensors of an answer, unpacked; an answer may leave some of them out."""
         ...
 
     def begin(self, amount: int, seed: int) -> Any:

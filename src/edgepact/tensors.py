@@ -3,6 +3,8 @@
 Below the market and the jobs, since both speak of them. NumPy and the standard library only.
 """
 
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,3 +49,52 @@ class TensorSpec:
     def as_json(self) -> dict[str, object]:
         """The entry in a model's metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+def as_bytes(tensors: Tensors) -> bytes:
+    """Named tensors in one piece, in the order of their names: for evidence and digests.
+
+    Raises:
+        KeyError: an array's data type is none of `DATATYPES`.
+    """
+    entries: list[tuple[str, str, list[int]]] = []
+    chunks: list[bytes] = []
+    for name in sorted(tensors):
+        value = tensors[name]
+        if isinstance(value, tuple):
+            chunk = b"".join(len(item).to_bytes(4, "little") + item for item in value)
+            entries.append((name, "BYTES", [len(value)]))
+        else:
+            datatype = datatype_of(value)
+            chunk = np.ascontiguousarray(value, DATATYPES[datatype]).tobytes()
+            entries.append((name, datatype, list(value.shape)))
+        chunks.append(chunk)
+    head = json.dumps(entries).encode()
+    return b"".join([len(head).to_bytes(4, "little"), head, *chunks])
+
+
+def from_bytes(content: bytes) -> dict[str, TensorValue]:
+    """What `as_bytes` made; of one's own making, so that nothing is checked."""
+    start = 4 + int.from_bytes(content[:4], "little")
+    tensors: dict[str, TensorValue] = {}
+    for name, datatype, shape in json.loads(content[4:start]):
+        if datatype == "BYTES":
+            items: list[bytes] = []
+            for _ in range(shape[0]):
+                end = start + 4 + int.from_bytes(content[start : start + 4], "little")
+                items.append(content[start + 4 : end])
+                start = end
+            tensors[name] = tuple(items)
+        else:
+            dtype, count = DATATYPES[datatype], math.prod(shape)
+            array = np.frombuffer(content, dtype, count, start).reshape(shape)
+            start += array.nbytes
+            tensors[name] = array
+    return tensors
+
+
+def datatype_of(value: TensorValue) -> str:
+    """The protocol's name of a tensor's type; `unknown` for one it has not."""
+    if isinstance(value, tuple):
+        return "BYTES"
+    return next((name for name, dtype in DATATYPES.items() if dtype == value.dtype), "unknown")

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.random_vit import VitShape, write_vit
+from edgepact.codec import Codec
 from edgepact.errors import InputError
 from edgepact.inference import graph
-from edgepact.inference.codec import decode, encode
+from edgepact.inference.codecs import FP32, INT8
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import (
     BATCH_MAX,
@@ -25,6 +26,7 @@ from edgepact.inference.pipeline import (
     stage_path,
 )
 from edgepact.inference.zero_shot import KnowledgeBase
+from edgepact.tensors import TensorSpec
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 
@@ -32,6 +34,12 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.g
 def whole_model(model_dir: Path, pixels: np.ndarray) -> np.ndarray:
     session = open_session(model_dir / "image.onnx")
     return np.asarray(session.run(None, {session.get_inputs()[0].name: pixels})[0])
+
+
+def over_the_link(x: np.ndarray, codec: Codec) -> np.ndarray:
+    """An activation as the server has it."""
+    spec = TensorSpec(name="x", datatype="FP32", shape=x.shape, coded=True)
+    return np.asarray(codec.unpack(codec.pack({"x": x}, [spec]), [spec])["x"])
 
 
 def drawn_pixels(pipeline: Pipeline, batch: int) -> np.ndarray:
@@ -59,7 +67,7 @@ class TestSplit:
         for layers in range(pipeline.layers_max + 1):
             handed_over = pipeline.device_part(pixels, layers)
             if 0 < layers < pipeline.layers_max:
-                handed_over = decode(encode(handed_over, "fp32"))
+                handed_over = over_the_link(handed_over, FP32)
             np.testing.assert_array_equal(pipeline.server_part(handed_over, layers), whole)
 
     @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -116,7 +124,7 @@ def _agreement(pipeline: Pipeline, pixels: np.ndarray) -> np.ndarray:
         received = []
         for layers in range(1, pipeline.layers_max):
             x = pipeline.run(x, layers, layers + 1)
-            received.append(decode(encode(x, "int8")))
+            received.append(over_the_link(x, INT8))
         best = texts.classify(pipeline.server_part(x, pipeline.layers_max - 1)).argmax(axis=1)
         for layers, activation in enumerate(received, start=1):
             split = texts.classify(pipeline.server_part(activation, layers)).argmax(axis=1)
@@ -364,12 +372,14 @@ DEVICE = """
 import sys
 from pathlib import Path
 import numpy as np
-from edgepact.inference.codec import encode
+from edgepact.inference.codecs import INT8
 from edgepact.inference.pipeline import Pipeline, preprocess
+from edgepact.tensors import TensorSpec
 pipeline = Pipeline(Path(sys.argv[1]))
 pixels = preprocess(Path(sys.argv[2]).read_bytes(), pipeline.info)
 for _ in range(20):
-    encode(pipeline.device_part(pixels, 11), "int8")
+    x = pipeline.device_part(pixels, 11)
+    INT8.pack({"x": x}, [TensorSpec(name="x", datatype="FP32", shape=x.shape, coded=True)])
     pipeline.device_part(pixels, 12)
 heavy = {"jax", "onnx", "onnx_ir", "scipy", "sqlalchemy", "matplotlib", "pyarrow"}
 print(*sorted(heavy & set(sys.modules)))

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepact.credits import MICRO
 from edgepact.errors import InputError
-from edgepact.files.scenario import Training, read_scenario
-from edgepact.live.steps import run_scenario
-from edgepact.live.steps.training import _earned, best_price, train_config
+from edgepact.files.scenario import read_scenario
+from edgepact.live.scenario import run_scenario
 from edgepact.mechanisms.contract.quality import CostForm
+from edgepact.pact import Run
+from edgepact.pacts.training_prices import best_price, earned
 from edgepact.solvers.search.golden_section import GoldenSection
-from edgepact.training.federated.engagement import MICRO
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated
 from edgepact.training.federated.task import TaskConfig
@@ -75,7 +76,7 @@ def test_a_partition_is_priced_and_run_by_any_solver(tmp_path: Path, solver: str
 
 @needs_flower
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["compression", "selection", "price"])
+@pytest.mark.parametrize("name", ["compression", "local-work", "selection", "price"])
 def test_clients_train_by_every_mechanism(tmp_path: Path, name: str) -> None:
     done = run(str(EXAMPLES / f"scenario-{name}.toml"), "--smoke", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
@@ -121,13 +122,11 @@ def test_a_scenario_says_all(tmp_path: Path) -> None:
             "efficiency.model: expected a",
         ),
         ("partition", "layers_max = 12", "layers_max = 6", "server.layers_max: expected 12"),
-        ("selection", "cost_min = 0.5", "cost_min = 5", "job.cost_min, job.cost_max: expected 0"),
-        ("selection", "rate = 0.1", 'selector = "oort"', "efficiency.per_round: expected how many"),
         (
-            "selection",
-            "rate = 0.1",
-            'selector = "fedcs"\nper_round = 2',
-            "job.deadline_s: expected seconds",
+            "partition",
+            "rounds = 8",
+            'rounds = 8\nimages_from = "none"',
+            "job.images_from: expected a",
         ),
     ],
 )
@@ -138,19 +137,8 @@ def test_errors_name_the_file_and_its_fields(
     file = tmp_path / "own.toml"
     file.write_text(text.replace(said, instead))
     with pytest.raises(InputError, match=f"own.toml: {told}"):
-        run_scenario(read_scenario(file), tmp_path / "out", smoke=True)
+        run_scenario(read_scenario(file, smoke=True), Run(out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["compression", "selection", "price"])
-def test_settings_reach_the_training(tmp_path: Path, name: str) -> None:
-    scenario = read_scenario(EXAMPLES / f"scenario-{name}.toml")
-    assert isinstance(scenario.job, Training)
-    config = train_config(scenario, scenario.job, tmp_path)
-    assert config.mechanism == scenario.mechanism
-    assert config.clients == scenario.job.clients
-    assert config.dirichlet == scenario.job.dirichlet
-    assert config.settings()["solver"] == (None if name == "selection" else "gdm")
 
 
 def fleet(costs: CostTypes | CostRange, clients: int, seed: int) -> Simulated:
@@ -161,7 +149,7 @@ def posted(steps: int, saving: float, clients: int) -> ByPrice:
     return ByPrice(
         quoter=GoldenSection(),
         saving_credits=saving,
-        clients=tuple(f"client-{at:03d}" for at in range(clients)),
+        clients=clients,
         steps=steps,
         rate_max=0.5,
     )
@@ -183,19 +171,6 @@ def test_the_best_posted_price_is_as_good_as_any_tried(
         psi=(9.0, 4.0, 1.0), probability=(0.3, 0.3, 0.4), form=form, participation_credits=fixed
     )
     by_price, of = posted(steps, saving, clients), fleet(costs, clients, seed)
-    best = _earned(by_price, of, best_price(by_price, of))
+    best = earned(by_price, of, best_price(by_price, of))
     tried = np.linspace(1, saving * MICRO, 400).astype(int)
-    assert best >= max(_earned(by_price, of, int(price)) for price in tried) - 1e-9
-
-
-def test_a_price_that_selects_wants_a_worth() -> None:
-    from edgepact.training.federated.config import TrainConfig
-
-    with pytest.raises(InputError, match=r"--worth, --contract: .* found neither"):
-        TrainConfig(mechanism="stackelberg")
-    with pytest.raises(InputError, match=r"--worth, --contract: .* found 2\.0"):
-        TrainConfig(mechanism="none", worth=2.0)
-    with pytest.raises(InputError, match=r"--solver: expected one of gdm, golden-section"):
-        TrainConfig(mechanism="stackelberg", worth=2.0, solver="optimum")
-    with pytest.raises(InputError, match=r"--solver: expected none"):
-        TrainConfig(mechanism="auction", budget=2.0, solver="gdm")
+    assert best >= max(earned(by_price, of, int(price)) for price in tried) - 1e-9

@@ -17,13 +17,18 @@ from typing import Any
 
 import httpx
 
-from edgepact.inference.codec import encode
-from edgepact.inference.models import embedded, samples
+from edgepact.engagement import posted
+from edgepact.inference.codecs import BUILT_IN
+from edgepact.inference.models import samples
 from edgepact.inference.pipeline import Pipeline, preprocess
-from edgepact.market import protocol
-from edgepact.market.protocol import TensorValue
-from edgepact.market.rounds import FixedPrice
-from edgepact.market.server import MarketServer, ServeConfig
+from edgepact.market.posted import FixedPrice
+from edgepact.market.protocol import oip
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.server import MarketServer
+from edgepact.tensors import Tensors, TensorSpec
+
+LAYERS = 12
+"""Of the embedded model."""
 
 PATIENCE_S = 300.0
 """The end of all patience; nothing here is expected to take long."""
@@ -36,15 +41,15 @@ _SERVE = """
 import json, sys
 from pathlib import Path
 from edgepact.errors import EdgepactError
-from edgepact.inference.models import embedded
-from edgepact.market.rounds import FixedPrice
-from edgepact.market.server import ServeConfig, serve
+from edgepact.market.posted import FixedPrice
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.server import serve
 c = json.loads(sys.argv[1])
 c["ready_file"] = Path(c["ready_file"])
 c["enrol_tokens"] = tuple(c.get("enrol_tokens", ()))
 price = c.pop("price", 1.0)
 try:
-    serve(ServeConfig(model_dir=embedded(), **c), FixedPrice(price))
+    serve(ServeConfig(**c), FixedPrice(price=price, steps_max=12))
 except EdgepactError as error:
     sys.exit(f"error: {error}")
 """
@@ -53,14 +58,14 @@ _DEVICE = """
 import json, sys
 from pathlib import Path
 from edgepact.errors import EdgepactError
-from edgepact.inference.models import embedded
-from edgepact.market.device import DeviceConfig, run_device
+from edgepact.market.device import run_device
+from edgepact.market.device_config import DeviceConfig
 c = json.loads(sys.argv[1])
-for field in ("images", "results", "token_file"):
+for field in ("inputs", "results", "token_file", "model"):
     if field in c:
         c[field] = Path(c[field])
 try:
-    summary = run_device(DeviceConfig(model_dir=embedded(), **c))
+    summary = run_device(DeviceConfig(**c))
     print(summary)
 except EdgepactError as error:
     sys.exit(f"error: {error}")
@@ -85,30 +90,47 @@ class Device:
         return dict(answer.json())
 
     def commit(self, round: int, layers: int) -> httpx.Response:
-        """Commits."""
-        return self.http.post("/market/commit", json={"round": round, "layers": layers})
+        """Takes so many layers at the price that is posted."""
+        return self.answer(round, item=place(layers))
+
+    def answer(self, round: int, **answer: Any) -> httpx.Response:
+        """Answers the question of a round."""
+        return self.http.post("/market/commit", json={"round": round, **answer})
 
     def infer(
-        self, layers: int, round: int, job: str, inputs: dict[str, TensorValue]
+        self,
+        layers: int,
+        round: int,
+        piece: str,
+        inputs: Tensors,
+        *,
+        model: str = "fashion-clip",
+        **parameters: Any,
     ) -> httpx.Response:
-        """Sends a job."""
-        body, length = protocol.encode_request(job, inputs, {"round": round})
+        """Sends an exchange of a piece."""
+        body, length = oip.encode_request(piece, inputs, {"round": round, **parameters})
         return self.http.post(
-            f"/v2/models/fashion-clip-cut-{layers}/infer",
+            f"/v2/models/{model}-cut-{layers}/infer",
             content=body,
-            headers={protocol.HEADER_LENGTH: str(length)},
+            headers={oip.HEADER_LENGTH: str(length)},
         )
 
-    def audit(self, job: str, image: bytes) -> httpx.Response:
-        """Shows an image."""
-        return self.http.post("/market/audit", params={"job": job}, content=image)
+    def audit(self, piece: str, image: bytes) -> httpx.Response:
+        """Shows the source of a piece."""
+        return self.http.post("/market/audit", params={"piece": piece}, content=image)
+
+
+def place(layers: int) -> int | None:
+    """Where so many layers stand in the menu of a posted price."""
+    menu = posted(1, LAYERS).menu
+    return next((at for at, item in enumerate(menu) if item.amount == layers), None)
 
 
 def parameters(answer: httpx.Response) -> dict[str, Any]:
     """The parameters of an inference response."""
     assert answer.status_code == 200, answer.text
-    header = answer.headers.get(protocol.HEADER_LENGTH)
-    return dict(protocol.decode_response(answer.content, header).parameters)
+    header = answer.headers.get(oip.HEADER_LENGTH)
+    return dict(oip.decode_response(answer.content, header).parameters)
 
 
 def image(index: int = 0) -> bytes:
@@ -116,22 +138,25 @@ def image(index: int = 0) -> bytes:
     return sorted(samples().glob("*/*.png"))[index].read_bytes()
 
 
-def inputs_at(
-    pipeline: Pipeline, layers: int, picture: bytes, codec: str = "int8"
-) -> dict[str, TensorValue]:
+def inputs_at(pipeline: Pipeline, layers: int, picture: bytes, codec: str = "int8") -> Tensors:
     """What an honest device sends."""
     if layers == 0:
         return {"image": (picture,)}
     x = pipeline.device_part(preprocess(picture, pipeline.info), layers)
-    return {"vector": x} if layers == pipeline.layers_max else dict(encode(x, codec))
+    if layers == pipeline.layers_max:
+        return {"vector": x}
+    spec = TensorSpec(name="tokens", datatype="FP32", shape=x.shape, coded=True)
+    packs = next(each for each in BUILT_IN if each.name == codec)
+    return packs.pack({"tokens": x}, [spec])
 
 
 @contextmanager
 def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
     """A market served by a thread of this process."""
-    pricer = settings.pop("pricer", None) or FixedPrice(settings.pop("price", 1.0))
+    job = settings.pop("job", None)
+    price = settings.pop("price", 1.0)
+    mechanism = settings.pop("mechanism", None) or FixedPrice(price=price, steps_max=LAYERS)
     config: dict[str, Any] = {
-        "model_dir": embedded(),
         "ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}",
         "port": 0,
         "ready_file": tmp_path / "ready.json",
@@ -139,7 +164,7 @@ def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
         "audit_probability": 0.0,
         "commit_timeout_s": 300.0,
     } | settings
-    server = MarketServer(ServeConfig(**config), pricer)
+    server = MarketServer(ServeConfig(**config), mechanism, job=job)
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.started)
@@ -196,7 +221,7 @@ class Processes:
             "server_url": url,
             "name": f"cam-{index}",
             "enrol_token": f"once-{index}",
-            "images": str(samples()),
+            "inputs": str(samples()),
             "results": str(self.results(index)),
             "token_file": str(self.folder / f"cam-{index}.token"),
             "away_timeout_s": PATIENCE_S,

@@ -2,22 +2,26 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
+from edgepact.engagement import chosen, posted, truthful_bids
 from edgepact.errors import InputError, MarketError
 from edgepact.inference.models import embedded, samples
-from edgepact.market.device import DeviceConfig, best_layers, find_images, run_device
+from edgepact.market.device import run_device
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.own_cost import computing_cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from tests.market.harness import DEVICE
+from tests.market.harness import DEVICE, served
 
 SATISFACTION: dict[str, Callable[[float], float]] = {
     "log1p": math.log1p,
@@ -31,8 +35,7 @@ def config(tmp_path: Path, **settings: object) -> DeviceConfig:
     values = {
         "server_url": "http://127.0.0.1:9",  # the discard port: nobody answers
         "name": "cam-1",
-        "model_dir": embedded(),
-        "images": samples(),
+        "inputs": samples(),
         "results": tmp_path / "results.jsonl",
         "enrol_token": "once",
         "away_timeout_s": 0.2,
@@ -44,81 +47,122 @@ def config(tmp_path: Path, **settings: object) -> DeviceConfig:
 # ---------------------------------------------------------------- the decision
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    price=st.floats(0, 20),
-    alpha=st.floats(0.01, 50),
-    capacity=st.floats(0, 30),
-    A=st.floats(0.05, 5),
-    B=st.floats(0, 5),
-    satisfaction=st.sampled_from(sorted(FAMILIES)),
-    layers_max=st.integers(1, 24),
-)
-def test_no_other_number_of_layers_is_better(
+def best_layers(
     price: float,
+    *,
     alpha: float,
     capacity: float,
     A: float,
     B: float,
     satisfaction: str,
     layers_max: int,
-) -> None:
-    chosen = best_layers(
-        price,
-        alpha=alpha,
-        capacity=capacity,
-        A=A,
-        B=B,
-        satisfaction=satisfaction,
-        layers_max=layers_max,
-    )
+) -> int:
+    """The rule by which devices chose before they weighed menus: every number of layers is tried.
+
+    Of those that are equally good, to a micro-credit a layer, the largest.
+    """
     if capacity < B:
-        assert chosen == 0
+        return 0
+    layers = np.arange(min(layers_max, int((capacity - B) / A)) + 1)
+    left = np.maximum(capacity - A * layers - B, 0.0)
+    with np.errstate(divide="ignore"):
+        utility = price * layers + alpha * FAMILIES[satisfaction].value(left)
+    return int(np.flatnonzero(utility >= utility.max() - layers_max / 1e6)[-1])
+
+
+def taken_layers(price_microcredits: int, layers_max: int, **device: Any) -> int:
+    """What a device takes of a posted price now."""
+    question = posted(price_microcredits, layers_max)
+    item = chosen(question, computing_cost(**device))
+    return 0 if item is None else int(question.menu[item].amount)
+
+
+DEVICES = st.fixed_dictionaries(
+    {
+        "alpha": st.floats(0.01, 50),
+        "capacity": st.floats(0, 30),
+        "A": st.floats(0.05, 5),
+        "B": st.floats(0, 5),
+        "satisfaction": st.sampled_from(sorted(FAMILIES)),
+    }
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(price=st.integers(0, 20_000_000), device=DEVICES, layers_max=st.integers(1, 24))
+@example(
+    price=2_000_000,
+    device={"alpha": 2.0, "capacity": 1.0, "A": 1.0, "B": 0.0, "satisfaction": "sqrt"},
+    layers_max=1,
+)
+@example(
+    price=10**12,
+    device={"alpha": 1.0, "capacity": 0.5, "A": 0.1, "B": 0.6, "satisfaction": "log1p"},
+    layers_max=12,
+)
+def test_devices_take_the_layers_they_always_took(
+    price: int, device: dict[str, Any], layers_max: int
+) -> None:
+    now = taken_layers(price, layers_max, **device)
+    before = best_layers(price / 1e6, **device, layers_max=layers_max)
+    if now != before:  # only where both are as good, to the rounding that either rule allows
+        value, (A, B) = SATISFACTION[device["satisfaction"]], (device["A"], device["B"])
+        utilities = [
+            price / 1e6 * layers
+            + device["alpha"] * value(max(device["capacity"] - A * layers - B, 0.0))
+            for layers in (now, before)
+        ]
+        assert abs(utilities[0] - utilities[1]) <= 2e-6 * (1 + layers_max)
+
+
+@settings(max_examples=200, deadline=None)
+@given(price=st.integers(0, 20_000_000), device=DEVICES, layers_max=st.integers(1, 24))
+def test_no_other_number_of_layers_is_better(
+    price: int, device: dict[str, Any], layers_max: int
+) -> None:
+    taken = taken_layers(price, layers_max, **device)
+    capacity, A, B = device["capacity"], device["A"], device["B"]
+    if capacity < B:
+        assert taken == 0
         return
-    value = SATISFACTION[satisfaction]
+    value = SATISFACTION[device["satisfaction"]]
 
     def utility(layers: int) -> float:
-        return price * layers + alpha * value(max(capacity - A * layers - B, 0.0))
+        left = max(capacity - A * layers - B, 0.0)
+        return price / 1e6 * layers + device["alpha"] * value(left)
 
     feasible = range(min(layers_max, math.floor((capacity - B) / A)) + 1)
-    assert chosen in feasible
+    assert taken in feasible
     best = max(utility(layers) for layers in feasible)
-    assert utility(chosen) >= best - 1e-6 * layers_max - 1e-9
+    assert utility(taken) >= best - 2e-6 * (1 + layers_max)
 
 
 def test_ties_go_to_more_layers() -> None:
     # sqrt: 0 layers leave 1, 1 layer leaves 0; at price alpha both are worth the same.
     device = {"alpha": 2.0, "capacity": 1.0, "A": 1.0, "B": 0.0, "satisfaction": "sqrt"}
-    assert best_layers(2.0, **device, layers_max=1) == 1  # type: ignore[arg-type]
-    assert best_layers(1.9, **device, layers_max=1) == 0  # type: ignore[arg-type]
+    assert taken_layers(2_000_000, 1, **device) == 1
+    assert taken_layers(1_900_000, 1, **device) == 0
 
 
-def test_device_too_small_to_embed_takes_no_part() -> None:
-    tiny = {"alpha": 1.0, "capacity": 0.5, "A": 0.1, "B": 0.6, "satisfaction": "log1p"}
-    assert best_layers(1e6, **tiny, layers_max=12) == 0  # type: ignore[arg-type]
+def test_a_device_does_not_bid_for_what_it_cannot_do() -> None:
+    cost = computing_cost(alpha=2.0, capacity=4.0, A=1.0, B=0.0, satisfaction="sqrt", layers_max=3)
+    bids = truthful_bids((1.0, 3.0, 4.0, 5.0), cost)
+    assert bids == (math.ceil(2e6 * (2 - math.sqrt(3))), 2_000_000, None, None)
 
 
-# ---------------------------------------------------------------- images and settings
-
-
-def test_images_in_class_folders_and_flat(tmp_path: Path) -> None:
-    for name in ("b/2.png", "a/1.png", "0.PNG", "notes.txt", "a/deeper/3.png"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".txt":
-            path.write_text("no image")
-        else:
-            Image.fromarray(np.zeros((4, 4), np.uint8)).save(path, "PNG")
-    found = find_images(tmp_path)
-    told = [(picture.path.relative_to(tmp_path).as_posix(), picture.label) for picture in found]
-    assert told == [("0.PNG", None), ("a/1.png", "a"), ("b/2.png", "b")]
+# ---------------------------------------------------------------- settings and files
 
 
 def test_missing_or_empty_image_folder_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        run_device(config(tmp_path, images=tmp_path / "none"))
+        run_device(config(tmp_path, inputs=tmp_path / "none"))
     with pytest.raises(InputError, match="0 images"):
-        run_device(config(tmp_path, images=tmp_path))
+        run_device(config(tmp_path, inputs=tmp_path))
+
+
+def test_unknown_job_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"device: job: .*classification"):
+        run_device(config(tmp_path, job="clasification"))
 
 
 @pytest.mark.parametrize(
@@ -159,23 +203,69 @@ def test_server_that_does_not_answer_is_a_market_error(tmp_path: Path) -> None:
         run_device(config(tmp_path))
 
 
+# ---------------------------------------------------------------- what both sides must hold
+
+
+def test_device_with_other_weights_is_told_before_any_work(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(embedded(), model)
+    weights = bytearray((model / "weights.bin").read_bytes())
+    weights[1000:2000] = bytes(1000)
+    (model / "weights.bin").write_bytes(weights)
+    with served(tmp_path) as server:
+        strange = config(tmp_path, server_url=server.url, enrol_token="once-0", model=model)
+        with pytest.raises(MarketError, match="cam-1 holds other weights of fashion-clip than"):
+            run_device(strange)
+        assert server.market._ledger.jobs_by_state() == {"paid": 0, "held": 0, "forfeit": 0}
+        (record,) = server.market._ledger.rounds()
+        assert record.answers == {}
+    assert not (tmp_path / "results.jsonl").read_text()
+
+
+def test_an_image_that_cannot_be_read_is_passed_over_and_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for at, path in enumerate(sorted(samples().glob("*/*.png"))[:3]):
+        shutil.copy(path, images / f"{at}.png")
+    (images / "broken.png").write_bytes(b"")
+    with served(tmp_path, rounds=2, units_per_round=6) as server:
+        done = run_device(
+            config(tmp_path, server_url=server.url, enrol_token="once-0", inputs=images)
+        )
+    assert (done.rounds, done.units) == (2, 12)
+    assert capfd.readouterr().err.count("broken.png") == 1
+    lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {line["file"] for line in lines} == {"0.png", "1.png", "2.png"}
+
+
+def test_a_folder_without_any_usable_image_ends_the_device(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for at in range(2):
+        (images / f"{at}.png").write_bytes(b"no image")
+    with (
+        served(tmp_path) as server,
+        pytest.raises(InputError, match=r"\.png: expected an image file"),
+    ):
+        run_device(config(tmp_path, server_url=server.url, enrol_token="once-0", inputs=images))
+
+
 # ---------------------------------------------------------------- the footprint
 
 _FOOTPRINT = """
 import json, sys, psutil
-from pathlib import Path
-from edgepact.inference.models import embedded, samples
-from edgepact.market.device import DeviceConfig, find_images, run_device
-from edgepact.inference.pipeline import Pipeline, preprocess
-from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.inference.codec import encode
-pipeline = Pipeline(embedded())
-image = find_images(samples())[0].path.read_bytes()
-pixels = preprocess(image, pipeline.info)
-for layers in range(pipeline.layers_max + 1):  # every stage it could ever run
-    x = pipeline.device_part(pixels, layers)
-KnowledgeBase.from_texts(embedded()).classify(x)
-encode(pipeline.device_part(pixels, 4), "int8")
+from edgepact import registry
+from edgepact.market.device import run_device
+job = registry.part("jobs", "classification")
+codec = registry.part("codecs", job.codecs[0])
+part = job.device_part(None, None, {})
+image = part.pieces()[0]
+for layers in range(part.model.amount_max + 1):  # every stage it could ever run
+    part.prepare(layers)
+    codec.pack(next(part.work(image, layers)), part.expects(layers, 0))
+part._alone(part.source(image))
 print(json.dumps({"rss": psutil.Process().memory_info().rss, "modules": sorted(sys.modules)}))
 """
 
@@ -189,11 +279,13 @@ def test_device_process_is_light() -> None:
              "pyarrow", "matplotlib", "starlette", "uvicorn", "torch"}  # fmt: skip
     assert heavy.isdisjoint(footprint["modules"])
     assert "onnxruntime" in footprint["modules"]
+    ours = {name for name in footprint["modules"] if name.startswith("edgepact.")}
+    assert not any(name.startswith("edgepact.training") for name in ours)
     assert footprint["rss"] < 150e6
 
 
 def test_server_does_not_load_jax_by_itself() -> None:
-    """Its pricer may; a server at a fixed price starts in a fraction of the time."""
+    """Its mechanism may; a server at a fixed price starts in a fraction of the time."""
     code = "import sys, edgepact.market.server; print('jax' in sys.modules)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"

@@ -14,30 +14,38 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepact.engagement import NOTHING, Answer, Item, Question, posted
 from edgepact.errors import InputError, MarketError
+from edgepact.job import Model
 from edgepact.market.ledger import (
     SERVER,
-    Job,
-    JobState,
     Ledger,
+    Piece,
+    PieceState,
     Settlement,
     Work,
     account_of,
 )
+from edgepact.market.ledger.double_entry import transfer
+from tests.market.harness import place
 
+MODEL = Model(name="m", amount_max=12, digest="ab")
 DEVICES = ("cam-1", "cam-2")
 LAYERS = {"cam-1": 3, "cam-2": 0}
 PRICE = 250_001
-IMAGES = 6
+UNITS = 6
 
 
-def job(device: str = "cam-1", name: str = "a", round: int = 1, content: bytes = b"x") -> Job:
-    return Job(
+def piece(
+    device: str = "cam-1", name: str = "a", round: int = 1, content: bytes = b"x", units: int = 1
+) -> Piece:
+    return Piece(
         device=device,
-        job=name,
+        piece=name,
         round=round,
-        layers=LAYERS[device],
+        amount=float(LAYERS[device]),
         digest=content.ljust(32, b"."),
+        units=units,
     )
 
 
@@ -45,14 +53,25 @@ def open_ledger(folder: Path, *, synchronous: str = "FULL") -> Ledger:
     return Ledger(f"sqlite:///{folder / 'ledger.db'}", synchronous=synchronous)
 
 
-def with_round(ledger: Ledger, number: int = 1, images: int = IMAGES) -> Ledger:
+def with_round(ledger: Ledger, number: int = 1, units: int = UNITS) -> Ledger:
     for index, device in enumerate(DEVICES):
         if device not in ledger.devices():
             ledger.enrol(f"once-{index}", device)
-    ledger.open_round(number, model="m", price_microcredits=PRICE, images_per_device=images)
+    open_round(ledger, number, posted(PRICE, 12), units)
     for device in DEVICES:
-        ledger.commit(number, device, LAYERS[device])
+        answer = Answer(item=place(LAYERS[device]))
+        ledger.answer(number, device, answer, assigned=item_of(LAYERS[device]))
     return ledger
+
+
+def open_round(ledger: Ledger, number: int, question: Question, units: int = UNITS) -> None:
+    ledger.open_round(
+        number, job="classification", model=MODEL, question=question, units_per_device=units
+    )
+
+
+def item_of(layers: int) -> Item:
+    return Item(amount=float(layers), reward_microcredits=PRICE * layers)
 
 
 @pytest.fixture
@@ -62,8 +81,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_payment_has_two_entries(ledger: Ledger) -> None:
-    settled = ledger.settle(job())
-    assert settled == Settlement(state=JobState.PAID, microcredits=3 * PRICE)
+    settled = ledger.settle(piece())
+    assert settled == Settlement(state=PieceState.PAID, microcredits=3 * PRICE)
     entries = [(e.account, e.debit_microcredits, e.credit_microcredits) for e in ledger.entries()]
     assert entries == [(SERVER, 3 * PRICE, 0), (account_of("cam-1"), 0, 3 * PRICE)]
     assert ledger.balances() == {
@@ -73,71 +92,79 @@ def test_payment_has_two_entries(ledger: Ledger) -> None:
     }
 
 
-def test_job_without_layers_is_recorded_and_moves_no_money(ledger: Ledger) -> None:
-    assert ledger.settle(job("cam-2")).state is JobState.PAID
+def test_piece_without_layers_is_recorded_and_moves_no_money(ledger: Ledger) -> None:
+    assert ledger.settle(piece("cam-2")).state is PieceState.PAID
     assert ledger.entries() == []
     assert [(p.device, p.microcredits) for p in ledger.payments(1)] == [("cam-2", 0)]
 
 
-def test_repeated_job_is_paid_once(ledger: Ledger) -> None:
-    first = ledger.settle(job())
-    again = ledger.settle(job())
+def test_repeated_piece_is_paid_once(ledger: Ledger) -> None:
+    first = ledger.settle(piece())
+    again = ledger.settle(piece())
     assert (first.repeated, again.repeated) == (False, True)
     assert again.paid_microcredits == first.paid_microcredits
     assert len(ledger.entries()) == 2
 
 
+def test_units_are_paid_and_no_more_than_are_left(ledger: Ledger) -> None:
+    assert ledger.settle(piece(units=4)).paid_microcredits == 4 * 3 * PRICE
+    last = ledger.settle(piece(name="b", units=4))
+    assert (last.units, last.paid_microcredits) == (2, 2 * 3 * PRICE)
+    with pytest.raises(MarketError, match="delivered all 6 units"):
+        ledger.settle(piece(name="c"))
+    assert [(p.piece, p.units) for p in ledger.payments()] == [("a", 4), ("b", 2)]
+
+
 def test_the_database_itself_refuses_a_second_payment(ledger: Ledger) -> None:
-    ledger.settle(job())
+    ledger.settle(piece())
     with pytest.raises(sa.exc.IntegrityError), ledger._books() as books:
-        ledger._pay(books, 1, "cam-1", 1)
+        transfer(books, "cam-1/a", debit=SERVER, credit=account_of("cam-1"), microcredits=1)
+    columns = (
+        "device, piece, round, amount, units, microcredits, state, digest, audited, recorded_s"
+    )
     with pytest.raises(sa.exc.IntegrityError), ledger._books() as books:
-        books.exec_driver_sql(
-            "insert into jobs (device, job, round, layers, microcredits, state, digest, audited,"
-            " recorded_s) select device, job, round, layers, microcredits, state, digest, audited,"
-            " recorded_s from jobs"
-        )
+        books.exec_driver_sql(f"insert into pieces ({columns}) select {columns} from pieces")
     assert ledger.totals() == (3 * PRICE, 3 * PRICE)
 
 
 def test_what_is_refused_pays_nothing(ledger: Ledger) -> None:
-    def refused(task: Job, says: str) -> None:
+    def refused(task: Piece, says: str) -> None:
         with pytest.raises(MarketError, match=says):
             ledger.settle(task)
 
-    refused(job(round=2), "no round 2")
-    other = Job(device="cam-1", job="a", round=1, layers=4, digest=b"x" * 32)
-    refused(other, "committed to 3 layers")
-    ledger.settle(job())
-    refused(job(content=b"y"), "something else")
-    for index in range(IMAGES - 1):
-        ledger.settle(job(name=f"{index}"))
-    refused(job(name="one-more"), "delivered all 6 images")
+    refused(piece(round=2), "no round 2")
+    other = Piece(device="cam-1", piece="a", round=1, amount=4.0, digest=b"x" * 32)
+    refused(other, "was assigned 3 in round 1, not 4")
+    ledger.settle(piece())
+    refused(piece(content=b"y"), "something else")
+    for index in range(UNITS - 1):
+        ledger.settle(piece(name=f"{index}"))
+    refused(piece(name="one-more"), "delivered all 6 units")
     ledger.close_round(1)
-    refused(job("cam-2"), "closed")
-    assert ledger.settle(job()).repeated  # what was settled stays settled
-    assert ledger.balances()[account_of("cam-1")] == IMAGES * 3 * PRICE
+    refused(piece("cam-2"), "closed")
+    assert ledger.settle(piece()).repeated  # what was settled stays settled
+    assert ledger.balances()[account_of("cam-1")] == UNITS * 3 * PRICE
 
 
 def test_held_payment_waits_for_its_audit(ledger: Ledger) -> None:
     for name in ("good", "bad", "late"):
-        settled = ledger.settle(job(name=name), evidence=b"activation")
-        assert (settled.state, settled.paid_microcredits) == (JobState.HELD, 0)
+        settled = ledger.settle(piece(name=name), evidence=b"activation")
+        assert (settled.state, settled.paid_microcredits) == (PieceState.HELD, 0)
     assert ledger.evidence("cam-1", "good") == (3, b"activation")
     assert ledger.totals() == (0, 0)
     assert ledger.release("cam-1", "good").paid_microcredits == 3 * PRICE
     assert ledger.release("cam-1", "good").repeated
-    assert ledger.forfeit("cam-1", "good").state is JobState.PAID
-    assert ledger.forfeit("cam-1", "bad").state is JobState.FORFEIT
-    assert ledger.release("cam-1", "bad").state is JobState.FORFEIT
+    assert ledger.forfeit("cam-1", "good").state is PieceState.PAID
+    assert ledger.forfeit("cam-1", "bad").state is PieceState.FORFEIT
+    assert ledger.release("cam-1", "bad").state is PieceState.FORFEIT
     ledger.close_round(1)
-    assert ledger.release("cam-1", "late").state is JobState.FORFEIT
+    assert ledger.release("cam-1", "late").state is PieceState.FORFEIT
     assert ledger.evidence("cam-1", "late") is None
     assert ledger.balances()[account_of("cam-1")] == 3 * PRICE
     assert ledger.jobs_by_state() == {"paid": 1, "held": 0, "forfeit": 2}
     assert ledger.audited() == 3
     assert [payment.audited for payment in ledger.payments()] == [True]
-    with pytest.raises(MarketError, match="no job"):
+    with pytest.raises(MarketError, match="no piece"):
         ledger.release("cam-1", "never")
 
 
@@ -154,21 +181,88 @@ def test_enrolment(ledger: Ledger) -> None:
 
 
 def test_rounds_are_told(ledger: Ledger) -> None:
-    ledger.settle(job(name="b"))
-    ledger.settle(job(name="a"), evidence=b"e")
+    ledger.settle(piece(name="b"))
+    ledger.settle(piece(name="a"), evidence=b"e")
     with pytest.raises(MarketError, match="another server"):
-        ledger.open_round(1, model="m", price_microcredits=1, images_per_device=1)
-    with pytest.raises(MarketError, match="committed to 3 layers"):
-        ledger.commit(1, "cam-1", 4)
+        open_round(ledger, 1, posted(1, 12), 1)
+    with pytest.raises(MarketError, match="another answer"):
+        ledger.answer(1, "cam-1", Answer(item=place(4)), assigned=item_of(4))
+    again = ledger.answer(1, "cam-1", Answer(item=place(3)), assigned=item_of(3))
+    assert again == item_of(3)
     (record,) = ledger.rounds()
-    assert record.layers == LAYERS
-    assert record.jobs == {"cam-1": ("b", "a")}
+    assert (record.job, record.model, record.digest) == ("classification", "m", "ab")
+    assert record.question == posted(PRICE, 12)
+    assert record.price_microcredits == PRICE
+    assert record.amounts == LAYERS
+    assert record.answers == {"cam-1": Answer(item=place(3)), "cam-2": Answer()}
+    assert record.pieces == {"cam-1": {"b": 1, "a": 1}}
     assert record.held == {"cam-1": ("a",)}
+    assert record.units == {"cam-1": 1}
     assert record.paid_microcredits == {"cam-1": 3 * PRICE}
     ledger.close_round(1)
     with_round(ledger, 2)
     assert [r.closed for r in ledger.rounds()] == [True, False]
     assert [r.number for r in ledger.rounds(last=1)] == [2]
+
+
+CALL = Question(bid_amounts=(1.0, 3.0))
+BIDS = Answer(bids_microcredits=(5, None), claims={"examples": 7.0})
+
+
+def test_all_are_assigned_at_once_and_the_round_is_shut(ledger: Ledger) -> None:
+    open_round(ledger, 2, CALL)
+    for device in DEVICES:
+        assert ledger.answer(2, device, BIDS) is None
+    assert ledger.answers(2) == dict.fromkeys(DEVICES, BIDS)
+    with pytest.raises(MarketError, match="was assigned nothing"):
+        ledger.settle(piece(round=2))
+    ledger.enrol("once-9", "cam-9")
+    with pytest.raises(MarketError, match="'cam-9' is engaged in round 2 and was silent"):
+        ledger.engage(2, {"cam-1": item_of(3), "cam-9": item_of(1)})
+    assert not ledger.rounds(last=1)[0].assigned  # all or nothing
+    assigned = {"cam-1": item_of(3), "cam-2": NOTHING}
+    assert ledger.engage(2, {"cam-1": item_of(3)}) == assigned
+    assert ledger.engage(2, {"cam-2": item_of(1)}) == assigned  # the first award counts
+    assert ledger.answer(2, "cam-1", BIDS) == item_of(3)
+    with pytest.raises(MarketError, match="no more answers"):
+        ledger.answer(2, "cam-9", BIDS)
+    (record,) = ledger.rounds(last=1)
+    assert (record.engaged, record.question, record.assigned) == (True, CALL, assigned)
+    assert ledger.settle(piece(round=2)).paid_microcredits == 3 * PRICE
+
+
+def test_secret_stays_the_same(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as one:
+        secret = one.secret()
+        assert len(secret) == 32
+    with open_ledger(tmp_path) as again:
+        assert again.secret() == secret
+    (tmp_path / "other").mkdir()
+    with open_ledger(tmp_path / "other") as other:
+        assert other.secret() != secret
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("drop table facts", "found one of before editions were counted"),
+        ("update facts set value = '1' where name = 'schema'", "found edition 1"),
+    ],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_ledger_of_another_edition_is_an_input_error(
+    tmp_path: Path, change: str, says: str, create: bool
+) -> None:
+    with open_ledger(tmp_path) as ledger, ledger._books() as books:
+        books.exec_driver_sql(change)
+    with pytest.raises(InputError, match=f"a ledger of edition 2 .*{says}"):
+        Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", create=create)
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    with pytest.raises(InputError) as error:
+        Ledger("nodriver://user:hunter2@host/db")
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +296,14 @@ def test_reader_does_not_create(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- properties
 
-_JOBS = st.tuples(st.sampled_from(DEVICES), st.sampled_from("abcdefgh"))
+_PIECES = st.tuples(st.sampled_from(DEVICES), st.sampled_from("abcdefgh"))
 _STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("pay"), _JOBS),
-        st.tuples(st.just("hold"), _JOBS),
-        st.tuples(st.just("release"), _JOBS),
-        st.tuples(st.just("forfeit"), _JOBS),
-        st.tuples(st.just("crash"), st.tuples(st.integers(0, 12), _JOBS)),
+        st.tuples(st.just("pay"), _PIECES),
+        st.tuples(st.just("hold"), _PIECES),
+        st.tuples(st.just("release"), _PIECES),
+        st.tuples(st.just("forfeit"), _PIECES),
+        st.tuples(st.just("crash"), st.tuples(st.integers(0, 12), _PIECES)),
         st.tuples(st.just("reopen"), st.none()),
         st.tuples(st.just("close"), st.none()),
     ),
@@ -252,31 +346,31 @@ def _step(
     subject: Any,
     acknowledged: dict[tuple[str, str], Settlement],
 ) -> Ledger:
-    """Does one thing; notes how a job stands if the ledger has said so."""
+    """Does one thing; notes how a piece stands if the ledger has said so."""
     if what == "reopen":
         ledger.close()
         return open_ledger(folder, synchronous="OFF")
     if what == "close":
         ledger.close_round(1)
         for key, settled in acknowledged.items():
-            if settled.state is JobState.HELD:
+            if settled.state is PieceState.HELD:
                 acknowledged[key] = Settlement(
-                    state=JobState.FORFEIT, microcredits=settled.microcredits
+                    state=PieceState.FORFEIT, microcredits=settled.microcredits
                 )
         return ledger
     if what == "crash":
         statements, key = subject
         with _power_cut(ledger, statements), suppress(_PowerCut, MarketError):
-            acknowledged[key] = ledger.settle(job(*key))
+            acknowledged[key] = ledger.settle(piece(*key))
         ledger.close()
         return open_ledger(folder, synchronous="OFF")
     key = subject
     try:
         match what:
             case "pay":
-                settled = ledger.settle(job(*key))
+                settled = ledger.settle(piece(*key))
             case "hold":
-                settled = ledger.settle(job(*key), evidence=b"e")
+                settled = ledger.settle(piece(*key), evidence=b"e")
             case "release":
                 settled = ledger.release(*key)
             case _:
@@ -293,7 +387,7 @@ class _power_cut:
     """After so many statements the next one never happens."""
 
     def __init__(self, ledger: Ledger, statements: int) -> None:
-        self._engine, self._left = ledger._engine, statements
+        self._engine, self._left = ledger._database.engine, statements
 
     def __enter__(self) -> None:
         sa.event.listen(self._engine, "before_cursor_execute", self._count)
@@ -311,17 +405,17 @@ class _power_cut:
 
 _PAY_IN_A_LOOP = """
 import sys
-from edgepact.market.ledger import Job, Ledger
+from edgepact.market.ledger import Ledger, Piece
 ledger = Ledger(sys.argv[1])
 for index in range(int(sys.argv[2]), 10**6):
-    job = Job(device="cam-1", job=str(index), round=1, layers=3, digest=b"x" * 32)
-    ledger.settle(job)
+    done = Piece(device="cam-1", piece=str(index), round=1, amount=3.0, digest=b"x" * 32)
+    ledger.settle(done)
     print(index, flush=True)
 """
 
 
 def test_killed_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    with with_round(open_ledger(tmp_path), images=10**6):
+    with with_round(open_ledger(tmp_path), units=10**6):
         pass
     acknowledged: list[int] = []
     for count in (7, 30):
@@ -340,11 +434,11 @@ def test_killed_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGKILL
         acknowledged += [int(line) for line in rest.splitlines(keepends=True) if line[-1] == "\n"]
         with open_ledger(tmp_path) as ledger:
-            paid = [int(payment.job) for payment in ledger.payments()]
+            paid = [int(payment.piece) for payment in ledger.payments()]
             # Each once, and at most one that was written but not acknowledged any more.
             assert paid in (acknowledged, [*acknowledged, acknowledged[-1] + 1])
             assert ledger.totals() == (len(paid) * 3 * PRICE,) * 2
-            again = ledger.settle(job(name=str(acknowledged[0]), content=b"x" * 32))
+            again = ledger.settle(piece(name=str(acknowledged[0]), content=b"x" * 32))
             assert again.repeated
             acknowledged = paid
 

@@ -15,25 +15,25 @@ from tests.market.harness import PATIENCE_S, Processes, finish, wait_until
 
 
 def settled_lines(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The last line of each job."""
-    return {line["job"]: line for line in lines}
+    """The last line of each piece."""
+    return {line["piece"]: line for line in lines}
 
 
 def assert_books_agree(processes: Processes, devices: tuple[int, ...]) -> list[Any]:
-    """What the devices were told is what the ledger has, job by job, each once."""
+    """What the devices were told is what the ledger has, piece by piece, each once."""
     with Ledger(processes.ledger_url) as ledger:
         payments = ledger.payments()
         debits, credits = ledger.totals()
         assert debits == credits == sum(p.microcredits for p in payments)
-        assert len({(p.device, p.job) for p in payments}) == len(payments)
+        assert len({(p.device, p.piece) for p in payments}) == len(payments)
         for index in devices:
             name = f"cam-{index}"
             told = {
-                job: line["paid_microcredits"]
-                for job, line in settled_lines(processes.lines(index)).items()
+                piece: line["paid_microcredits"]
+                for piece, line in settled_lines(processes.lines(index)).items()
                 if line["state"] == "paid"
             }
-            booked = {p.job: p.microcredits for p in payments if p.device == name}
+            booked = {p.piece: p.microcredits for p in payments if p.device == name}
             assert told == booked
             assert ledger.balances()[f"device:{name}"] == sum(booked.values())
         return ledger.rounds()
@@ -48,23 +48,23 @@ def assert_clean_end(process: subprocess.Popen[str]) -> str:
 
 def test_a_market_from_start_to_end(processes: Processes) -> None:
     server, url = processes.server(
-        rounds=3, devices_min=2, images_per_round=8, price=0.5, audit_probability=0.3, seed=1
+        rounds=3, devices_min=2, units_per_round=8, price=0.5, audit_probability=0.3, seed=1
     )
     willing = processes.device(url, 0, alpha=0.5)
     choosy = processes.device(url, 1, alpha=7.0)
     outs = [assert_clean_end(process) for process in (willing, choosy, server)]
-    assert "rounds=3, images=24" in outs[0]
+    assert "rounds=3, units=24" in outs[0]
     rounds = assert_books_agree(processes, (0, 1))
     assert [record.closed for record in rounds] == [True] * 3
     # U(L) = 0.5 L + alpha ln(20 - L) is largest at L = 20 - 2 alpha, and there are 12 layers.
-    assert [record.layers["cam-0"] for record in rounds] == [12] * 3
-    assert [record.layers["cam-1"] for record in rounds] == [6] * 3
+    assert [record.amounts["cam-0"] for record in rounds] == [12] * 3
+    assert [record.amounts["cam-1"] for record in rounds] == [6] * 3
     for index in (0, 1):
         lines = processes.lines(index)
         assert len(lines) == 24
         assert all(line["state"] == "paid" for line in lines)
         assert any(line["audited"] for line in lines)
-        assert all(line["paid_microcredits"] == 500_000 * line["layers"] for line in lines)
+        assert all(line["paid_microcredits"] == 500_000 * line["amount"] for line in lines)
         right = sum(line["label_true"] == line["label_predicted"] for line in lines)
         assert right / len(lines) > 0.5
         for line in lines:
@@ -81,7 +81,7 @@ def test_device_that_dies_in_mid_round(processes: Processes) -> None:
     server, url = processes.server(
         rounds=None,
         devices_min=2,
-        images_per_round=images,
+        units_per_round=images,
         commit_timeout_s=5.0,
         round_timeout_s=2.5,
     )
@@ -95,15 +95,15 @@ def test_device_that_dies_in_mid_round(processes: Processes) -> None:
         return list(httpx.get(f"{url}/market/status", timeout=PATIENCE_S).json()["rounds"])
 
     def goes_on(record: dict[str, Any]) -> bool:
-        return "cam-1" not in record["layers"] and record["images"].get("cam-0", 0) > 0
+        return "cam-1" not in record["answered"] and record["units"].get("cam-0", 0) > 0
 
     def joined() -> list[dict[str, Any]]:
-        return [record for record in rounds() if "cam-1" in record["layers"]]
+        return [record for record in rounds() if "cam-1" in record["answered"]]
 
     wait_until(lambda: joined() and goes_on(rounds()[-1]))
     before = joined()
     assert all(record["closed"] for record in before)
-    assert before[-1]["images"]["cam-1"] < images
+    assert before[-1]["units"]["cam-1"] < images
     back = processes.device(url, 1)
     wait_until(lambda: len(joined()) > len(before))
     for process in (survivor, back):
@@ -113,10 +113,12 @@ def test_device_that_dies_in_mid_round(processes: Processes) -> None:
     assert_clean_end(server)
     assert_books_agree(processes, (0,))
     with Ledger(processes.ledger_url) as ledger:
-        paid = {p.job for p in ledger.payments() if p.device == "cam-1"}
-    # The kill can have swallowed the one line of the job it fell into.
+        paid = {p.piece for p in ledger.payments() if p.device == "cam-1"}
+    # The kill can have swallowed the one line of the piece it fell into.
     told = {
-        job for job, line in settled_lines(processes.lines(1)).items() if line["state"] == "paid"
+        piece
+        for piece, line in settled_lines(processes.lines(1)).items()
+        if line["state"] == "paid"
     }
     assert told <= paid
     assert len(paid - told) <= 1
@@ -129,7 +131,7 @@ def test_server_killed_in_mid_round(processes: Processes) -> None:
         "port": port,
         "rounds": 2,
         "devices_min": 2,
-        "images_per_round": 60,
+        "units_per_round": 60,
         "audit_probability": 0.3,
     }
     server, url = processes.server(**settings)
@@ -144,7 +146,7 @@ def test_server_killed_in_mid_round(processes: Processes) -> None:
     rounds = assert_books_agree(processes, (0, 1))
     assert len(rounds) == 2
     for record in rounds:
-        assert {name: len(jobs) for name, jobs in record.jobs.items()} == {
+        assert {name: len(own) for name, own in record.pieces.items()} == {
             "cam-0": 60,
             "cam-1": 60,
         }
@@ -155,7 +157,7 @@ def test_server_killed_in_mid_round(processes: Processes) -> None:
 
 
 def test_device_restarted_in_mid_round_goes_on(processes: Processes) -> None:
-    server, url = processes.server(rounds=1, images_per_round=60)
+    server, url = processes.server(rounds=1, units_per_round=60)
     device = processes.device(url, 0)
     wait_until(lambda: len(processes.lines(0)) > 10)
     device.kill()
@@ -165,12 +167,12 @@ def test_device_restarted_in_mid_round_goes_on(processes: Processes) -> None:
     assert_clean_end(again)
     assert_clean_end(server)
     (record,) = assert_books_agree(processes, (0,))
-    assert len(record.jobs["cam-0"]) == 60
+    assert len(record.pieces["cam-0"]) == 60
 
 
 def test_server_that_stays_away(processes: Processes) -> None:
     """The device finishes the image at hand by itself and ends with a clear message."""
-    server, url = processes.server(images_per_round=500)
+    server, url = processes.server(units_per_round=500)
     device = processes.device(url, 0, away_timeout_s=0.5)
     wait_until(lambda: len(processes.lines(0)) > 5)
     server.kill()
@@ -198,7 +200,7 @@ def test_port_in_use(processes: Processes) -> None:
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_by_a_signal(processes: Processes, number: signal.Signals) -> None:
-    server, url = processes.server(images_per_round=100_000)
+    server, url = processes.server(units_per_round=100_000)
     device = processes.device(url, 0)
     wait_until(lambda: len(processes.lines(0)) > 5)
     waiting = processes.device(url, 1)  # comes too late for the round and waits

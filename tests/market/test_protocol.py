@@ -8,41 +8,57 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from edgepact.engagement import Answer, Item, Question, posted
 from edgepact.errors import InputError
-from edgepact.market.protocol import (
-    BODY_BYTES_MAX,
-    HEADER_BYTES_MAX,
+from edgepact.job import Model
+from edgepact.market.protocol.messages import (
+    MESSAGE_BYTES_MAX,
+    Commitment,
     CommitRequest,
     EnrolRequest,
     NoOffer,
     Offer,
-    TensorSpec,
-    TensorValue,
+    read_object,
+    read_offer,
+)
+from edgepact.market.protocol.oip import (
+    BODY_BYTES_MAX,
+    TENSORS_MAX,
     check_tensors,
     decode_request,
     decode_response,
     encode_request,
     encode_response,
-    read_object,
-    read_offer,
 )
+from edgepact.tensors import ANY, TensorSpec, TensorValue
 
 OFFER = Offer(
     round=3,
-    price_microcredits=1_250_000,
-    model="m",
-    layers_max=12,
-    images_per_round=4,
+    question=posted(1_250_000, 12),
+    job="classification",
+    model=Model(name="m", amount_max=12, digest="ab12"),
+    units_per_round=4,
     commit_timeout_s=2.5,
     codecs=("int8", "fp32"),
-    committed=7,
-    jobs_done=("3-0", "3-1"),
+    standing="assigned",
+    assigned=Item(amount=7.0, reward_microcredits=8_750_000),
+    pieces_done={"3-0": 1, "3-1": 2},
+)
+
+QUESTIONS = (
+    posted(7, 3, 0.5),
+    Question(),
+    Question(
+        menu=(Item(amount=3.0, reward_microcredits=5), Item(amount=1.0, reward_microcredits=0))
+    ),
+    Question(bid_amounts=(1.0, 2.5)),
+    Question(menu=(Item(amount=1.0, reward_microcredits=5),), bid_amounts=(1.0,)),
 )
 
 _ARRAYS = st.one_of(
     *(
         hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5))
-        for dtype in (np.int8, np.float16, np.float32)
+        for dtype in (np.int8, np.int32, np.int64, np.float16, np.float32)
     )
 )
 _BYTES = st.lists(st.binary(max_size=40), max_size=4).map(tuple)
@@ -64,14 +80,55 @@ def same(left: dict[str, TensorValue], right: dict[str, TensorValue]) -> bool:
 
 
 def test_messages_survive_json() -> None:
-    assert OFFER.price == 1.25
+    for question in QUESTIONS:
+        offer = Offer(
+            **{name: getattr(OFFER, name) for name in OFFER.__slots__} | {"question": question}
+        )
+        assert read_offer(json.loads(json.dumps(offer.as_json()))) == offer
     assert read_offer(json.loads(json.dumps(OFFER.as_json()))) == OFFER
     for state in ("wait", "over"):
         assert read_offer({"state": state}) == NoOffer(state=state)
     enrol = EnrolRequest(token="t", name="cam-1")
     assert EnrolRequest.from_json(enrol.as_json()) == enrol
-    commit = CommitRequest(round=1, layers=0)
-    assert CommitRequest.from_json(commit.as_json()) == commit
+    for answer in (
+        Answer(),
+        Answer(item=3),
+        Answer(bids_microcredits=(None, 7, 10**15), claims={"examples": 12.0}),
+    ):
+        commit = CommitRequest(round=1, answer=answer)
+        assert CommitRequest.from_json(json.loads(json.dumps(commit.as_json()))) == commit
+    for assigned in (None, Item(amount=0.0, reward_microcredits=0), OFFER.assigned):
+        told = Commitment(round=1, assigned=assigned)
+        assert Commitment.from_json(json.loads(json.dumps(told.as_json()))) == told
+
+
+def test_a_posted_price_travels_as_its_price() -> None:
+    assert OFFER.as_json()["question"] == {
+        "price_microcredits": 1_250_000,
+        "steps": 12,
+        "step": 1.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("round", 0),
+        ("item", -1),
+        ("item", True),
+        ("item", 1.0),
+        ("bids_microcredits", 7),
+        ("bids_microcredits", [-1]),
+        ("bids_microcredits", [10**16]),
+        ("bids_microcredits", [None] * 1001),
+        ("claims", []),
+        ("claims", {"x": "1"}),
+        ("claims", {str(at): 1.0 for at in range(17)}),
+    ],
+)
+def test_impossible_answer_names_the_field(field: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"commit: {field}"):
+        CommitRequest.from_json({"round": 1, field: value})
 
 
 @pytest.mark.parametrize(
@@ -81,22 +138,47 @@ def test_messages_survive_json() -> None:
         ("round", 0),
         ("round", True),
         ("round", 1.0),
-        ("price_microcredits", -1),
-        ("price_microcredits", 10**30),
+        ("question", None),
+        ("job", ""),
         ("model", ""),
-        ("layers_max", None),
-        ("images_per_round", 10**9),
+        ("amount_max", None),
+        ("digest", None),
+        ("units_per_round", 10**9),
         ("commit_timeout_s", 10**400),
         ("commit_timeout_s", "1"),
         ("codecs", "int8"),
         ("codecs", [1]),
-        ("committed", 13),
-        ("jobs_done", None),
+        ("standing", "waiting"),
+        ("assigned", {"amount": -1.0, "reward_microcredits": 1}),
+        ("assigned", {"amount": 1.5, "reward_microcredits": 1}),
+        ("assigned", {"amount": 1.0, "reward_microcredits": 1.0}),
+        ("pieces_done", None),
+        ("pieces_done", {"3-0": -1}),
     ],
 )
 def test_impossible_offer_names_the_field(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"offer: {field}"):
         read_offer(OFFER.as_json() | {field: value})
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"price_microcredits": -1, "steps": 1, "step": 1.0},
+        {"price_microcredits": 10**30, "steps": 1, "step": 1.0},
+        {"price_microcredits": 1, "steps": 0, "step": 1.0},
+        {"price_microcredits": 1, "steps": 10**9, "step": 1.0},
+        {"price_microcredits": 1, "steps": 1, "step": 0.0},
+        {"menu": [{"amount": 0.0, "reward_microcredits": 1}]},
+        {"menu": [{"amount": 1.0}]},
+        {"menu": [1]},
+        {"bid_amounts": [-1.0]},
+        {"bid_amounts": [1.0] * 1001},
+    ],
+)
+def test_impossible_question_is_refused(question: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        read_offer(OFFER.as_json() | {"question": question})
 
 
 @settings(deadline=None)
@@ -160,7 +242,9 @@ def test_damaged_request_is_refused_and_never_breaks(data: st.DataObject) -> Non
         ({"datatype": "INT8", "shape": [1], "data": [0.5]}, "data"),
         ({"datatype": "FP32", "shape": [1], "data": ["x"]}, "data"),
         ({"datatype": "FP32", "shape": [2], "data": [[1], [2, 3]]}, "data"),
-        ({"datatype": "FP32", "shape": [1], "data": None}, "finite"),
+        ({"datatype": "FP32", "shape": [2], "data": [[1], [2]]}, r"data: .* found .* \[2, 1\]"),
+        ({"datatype": "FP32", "shape": [2, 3], "data": [[1, 2], [3, 4], [5, 6]]}, r"\[3, 2\]"),
+        ({"datatype": "FP32", "shape": [1], "data": None}, "nothing"),
         ({"datatype": "BYTES", "shape": [1], "data": ["x"]}, "BYTES"),
         ({"datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}, "4 bytes"),
         ({"datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": -4}}, "size"),
@@ -176,14 +260,14 @@ def test_impossible_tensor_is_refused(tensor: dict[str, object], says: str) -> N
 
 def test_sizes_have_limits() -> None:
     body, length = encode_request("j", {"x": np.zeros(4, np.float32)}, {"pad": "x" * 70_000})
-    assert length > HEADER_BYTES_MAX
-    with pytest.raises(InputError, match=str(HEADER_BYTES_MAX)):
+    assert length > MESSAGE_BYTES_MAX
+    with pytest.raises(InputError, match=str(MESSAGE_BYTES_MAX)):
         decode_request(body, str(length))
     with pytest.raises(InputError, match=str(BODY_BYTES_MAX)):
         decode_request(b" " * (BODY_BYTES_MAX + 1), None)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}
-    many = json.dumps({"inputs": [tensor], "outputs": [{"name": "p"}] * 9}).encode()
-    with pytest.raises(InputError, match="at most 8"):
+    many = json.dumps({"inputs": [tensor], "outputs": [{"name": "p"}] * (TENSORS_MAX + 1)}).encode()
+    with pytest.raises(InputError, match=f"at most {TENSORS_MAX}"):
         decode_request(many, None)
     body, length = encode_request("j", {"x": np.zeros(4, np.float32)}, {})
     with pytest.raises(InputError, match="16 bytes"):
@@ -215,3 +299,9 @@ def test_tensors_are_held_against_their_specs() -> None:
     for tensors, says in wrong:
         with pytest.raises(InputError, match=says):
             check_tensors(tensors, specs)
+    free = [TensorSpec(name="x", datatype="FP16", shape=(ANY, 2))]
+    for rows in (0, 1, 7):
+        check_tensors({"x": np.zeros((rows, 2), np.float16)}, free)
+    for shape in ((2,), (1, 3), (1, 1, 2)):
+        with pytest.raises(InputError, match="shape"):
+            check_tensors({"x": np.zeros(shape, np.float16)}, free)

@@ -4,112 +4,168 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgepact.engagement import NOTHING, Answer, Item, Question, posted
 from edgepact.errors import MarketError
+from edgepact.job import Model
 from edgepact.market import rounds
-from edgepact.market.rounds import FixedPrice, Phase, Pricer, Round, Terms
+from edgepact.market.posted import FixedPrice, price_in_microcredits
+from edgepact.market.rounds import Phase, Round, Terms
+from tests.market.harness import place
 
 TERMS = Terms(
-    model="m", layers_max=12, images_per_round=2, commit_timeout_s=10.0, round_timeout_s=60.0
+    job="classification",
+    model=Model(name="m", amount_max=12),
+    units_per_round=2,
+    commit_timeout_s=10.0,
+    round_timeout_s=60.0,
 )
+CALL = Question(bid_amounts=(1.0, 3.0))
 
 
-def offered(**layers: int) -> Round:
-    round = Round(number=1, price_microcredits=1, terms=TERMS)
+def item(layers: int) -> Item:
+    return Item(amount=float(layers), reward_microcredits=layers)
+
+
+def answered(round: Round, device: str, layers: int, now_s: float = 0.0) -> Round:
+    assigned = item(layers) if layers else NOTHING
+    return rounds.answered(round, device, Answer(item=place(layers)), assigned, now_s)
+
+
+def asked(**layers: int) -> Round:
+    round = Round(number=1, question=posted(1, 12), terms=TERMS)
     for device, count in layers.items():
-        round = rounds.commit(round, device, count, now_s=0.0)
+        round = answered(round, device, count)
     return round
 
 
-def delivered(round: Round, device: str, images: int = TERMS.images_per_round) -> Round:
-    for index in range(images):
-        round = rounds.record(round, device, f"{index}", held=False)
+def delivered(round: Round, device: str, pieces: int = TERMS.units_per_round) -> Round:
+    for index in range(pieces):
+        round = rounds.record(round, device, f"{index}", 1, held=False)
     return round
 
 
-def test_offer_stays_open_until_somebody_commits() -> None:
-    assert rounds.advance(offered(), {"a"}, now_s=1e9).phase is Phase.OFFERED
+def test_question_stays_open_until_somebody_answers() -> None:
+    assert rounds.advance(asked(), {"a"}, now_s=1e9).phase is Phase.ASKING
 
 
-def test_work_begins_when_all_awaited_have_committed() -> None:
-    round = offered(a=3)
-    assert rounds.advance(round, {"a", "b"}, now_s=9.9).phase is Phase.OFFERED
-    working = rounds.advance(rounds.commit(round, "b", 0, 5.0), {"a", "b"}, now_s=5.0)
+def test_work_begins_when_all_awaited_have_answered() -> None:
+    round = asked(a=3)
+    assert rounds.advance(round, {"a", "b"}, now_s=9.9).phase is Phase.ASKING
+    working = rounds.advance(answered(round, "b", 0, 5.0), {"a", "b"}, now_s=5.0)
     assert (working.phase, working.deadline_s) == (Phase.WORKING, 65.0)
 
 
 def test_work_begins_without_those_who_let_the_time_pass() -> None:
-    assert rounds.advance(offered(a=3), {"a", "b"}, now_s=10.0).phase is Phase.WORKING
+    assert rounds.advance(asked(a=3), {"a", "b"}, now_s=10.0).phase is Phase.WORKING
+
+
+def test_bids_are_weighed_before_work_begins() -> None:
+    calling = Round(number=1, question=CALL, terms=TERMS)
+    bids = Answer(bids_microcredits=(1, None))
+    one = rounds.answered(calling, "a", bids, None, 0.0)
+    with pytest.raises(MarketError, match="waits for its assignment"):
+        rounds.admit(one, "a", "0", 1)
+    assert rounds.advance(one, {"a", "b"}, now_s=9.9).phase is Phase.ASKING
+    for awaited, now_s in (({"a", "b"}, 10.0), ({"a"}, 1.0)):
+        weighing = rounds.advance(one, awaited, now_s)
+        assert (weighing.phase, weighing.deadline_s) == (Phase.ENGAGING, None)
+        assert rounds.advance(weighing, awaited, 1e9).phase is Phase.ENGAGING
+        with pytest.raises(MarketError, match="no more answers"):
+            rounds.check_answer(weighing, "b", bids)
+        working = rounds.engaged(weighing, {"a": NOTHING}, now_s)
+        assert (working.phase, working.deadline_s) == (Phase.WORKING, now_s + 60.0)
+        rounds.admit(working, "a", "0", 0)
 
 
 def test_round_closes_when_all_is_delivered() -> None:
-    working = rounds.advance(offered(a=3, b=1), {"a", "b"}, now_s=0.0)
+    working = rounds.advance(asked(a=3, b=1), {"a", "b"}, now_s=0.0)
     half = delivered(working, "a")
     assert rounds.unfinished(half) == {"b"}
     assert rounds.advance(half, set(), now_s=59.0).phase is Phase.WORKING
-    assert rounds.advance(delivered(half, "b"), set(), now_s=59.0).phase is Phase.CLOSED
+    # Units are counted, not pieces.
+    whole = rounds.record(half, "b", "long", 2, held=False)
+    assert rounds.advance(whole, set(), now_s=59.0).phase is Phase.CLOSED
 
 
 def test_round_closes_when_its_time_is_up() -> None:
-    working = rounds.advance(offered(a=3), {"a"}, now_s=0.0)
+    working = rounds.advance(asked(a=3), {"a"}, now_s=0.0)
     assert rounds.advance(working, set(), now_s=60.0).phase is Phase.CLOSED
 
 
 def test_round_waits_for_audits_but_not_for_who_has_left() -> None:
-    working = rounds.advance(offered(a=3, b=2), {"a", "b"}, now_s=0.0)
-    held = rounds.record(delivered(working, "a"), "a", "0", held=True)
+    working = rounds.advance(asked(a=3, b=2), {"a", "b"}, now_s=0.0)
+    held = rounds.record(delivered(working, "a"), "a", "0", 1, held=True)
     left = rounds.leave(held, "b")
     assert rounds.unfinished(left) == {"a"}
     assert rounds.unfinished(rounds.come_back(left, "b")) == {"a", "b"}
-    done = rounds.record(left, "a", "0", held=False)
+    done = rounds.record(left, "a", "0", 1, held=False)
     assert rounds.advance(done, set(), now_s=1.0).phase is Phase.CLOSED
 
 
-def test_all_delivered_before_the_last_has_committed() -> None:
-    early = delivered(offered(a=3), "a")
-    assert rounds.advance(early, {"a", "b"}, now_s=0.0).phase is Phase.OFFERED
+def test_all_delivered_before_the_last_has_answered() -> None:
+    early = delivered(asked(a=3), "a")
+    assert rounds.advance(early, {"a", "b"}, now_s=0.0).phase is Phase.ASKING
     assert rounds.advance(early, {"a", "b"}, now_s=10.0).phase is Phase.CLOSED
 
 
-def test_commitments_are_checked() -> None:
-    round = offered(a=3)
-    rounds.check_commitment(round, "a", 3)
-    rounds.check_commitment(round, "b", 12)
-    for device, layers in (("a", 4), ("b", 13)):
+def test_answers_are_checked() -> None:
+    round = asked(a=3)
+    rounds.check_answer(round, "a", Answer(item=place(3)))
+    rounds.check_answer(round, "b", Answer(item=place(12)))
+    rounds.check_answer(round, "b", Answer())
+    for device, answer in (
+        ("a", Answer(item=place(4))),
+        ("a", Answer()),
+        ("b", Answer(item=12)),
+        ("b", Answer(bids_microcredits=(1,))),
+    ):
         with pytest.raises(MarketError):
-            rounds.check_commitment(round, device, layers)
+            rounds.check_answer(round, device, answer)
     working = rounds.advance(round, {"a"}, now_s=0.0)
-    rounds.check_commitment(working, "a", 3)
-    with pytest.raises(MarketError, match="no more commitments"):
-        rounds.check_commitment(working, "b", 3)
+    rounds.check_answer(working, "a", Answer(item=place(3)))
+    with pytest.raises(MarketError, match="no more answers"):
+        rounds.check_answer(working, "b", Answer(item=place(3)))
 
 
-def test_jobs_are_admitted_for_the_committed_cut_only() -> None:
-    round = delivered(offered(a=3), "a", images=1)
+def test_pieces_are_admitted_at_the_assigned_amount_only() -> None:
+    round = delivered(asked(a=3), "a", pieces=1)
     rounds.admit(round, "a", "0", 3)
     rounds.admit(round, "a", "1", 3)
     full = delivered(round, "a")
     rounds.admit(full, "a", "0", 3)  # known
     closed = rounds.advance(rounds.advance(full, {"a"}, 0.0), {"a"}, 99.0)
-    for where, device, job, layers in (
+    for where, device, piece, layers in (
         (round, "b", "0", 3),
         (round, "a", "1", 2),
         (full, "a", "2", 3),
         (closed, "a", "2", 3),
     ):
         with pytest.raises(MarketError):
-            rounds.admit(where, device, job, layers)
+            rounds.admit(where, device, piece, layers)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        posted(1, 13),
+        posted(1, 12, 0.5),
+        Question(menu=(Item(amount=2.5, reward_microcredits=1),)),
+        Question(bid_amounts=(1.0, 13.0)),
+    ],
+)
+def test_mechanism_may_ask_for_whole_steps_that_there_are(question: Question) -> None:
+    for possible in (posted(1, 12), CALL, Question()):
+        rounds.check_question(possible, TERMS)
+    with pytest.raises(MarketError, match="whole ones to 12"):
+        rounds.check_question(question, TERMS)
 
 
 @given(price=st.floats(0, 1e6))
 def test_price_is_held_to_a_microcredit(price: float) -> None:
-    assert abs(rounds.price_in_microcredits(price) - price * 1e6) <= 0.5 + 1e-3
+    assert abs(price_in_microcredits(price) - price * 1e6) <= 0.5 + 1e-3
 
 
 @pytest.mark.parametrize("price", [float("nan"), float("inf"), -0.1, 2e6])
 def test_impossible_price_is_refused(price: float) -> None:
     with pytest.raises(MarketError, match="price"):
-        rounds.price_in_microcredits(price)
-
-
-def test_fixed_price_is_a_pricer() -> None:
-    assert isinstance(FixedPrice(2.0), Pricer)
+        FixedPrice(price=price, steps_max=12).question(1)

@@ -13,18 +13,19 @@ import httpx
 import numpy as np
 import pytest
 
+from edgepact.engagement import Answer, Finished, Item, Question, posted, taken
 from edgepact.errors import InputError
-from edgepact.inference.models import embedded
 from edgepact.inference.pipeline import Pipeline
-from edgepact.market import protocol
 from edgepact.market.ledger import Ledger
-from edgepact.market.protocol import BODY_BYTES_MAX, HEADER_LENGTH, encode_request
-from edgepact.market.rounds import FixedPrice, RoundResult
-from edgepact.market.server import MarketServer, ServeConfig
-from tests.market.harness import PATIENCE_S, Device, image, inputs_at, parameters, served
+from edgepact.market.posted import FixedPrice
+from edgepact.market.protocol.oip import BODY_BYTES_MAX, HEADER_LENGTH, encode_request
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.server import MarketServer
+from edgepact.tensors import Tensors
+from tests.market.harness import LAYERS, PATIENCE_S, Device, image, inputs_at, parameters, served
 
 CUT = 4
-IMAGES_PER_ROUND = 5
+UNITS_PER_ROUND = 5
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ class Open:
         self.url = server.url
         self._stack = stack
         self._count = 0
-        # It never commits, so the round waits for it and others can commit.
+        # It never answers, so the round waits for it and others can commit.
         self._keeper = self.device()
         self._keeper.offer()
 
@@ -67,7 +68,7 @@ class Open:
 @pytest.fixture(scope="module")
 def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Open]:
     folder = tmp_path_factory.mktemp("market")
-    settings = {"images_per_round": IMAGES_PER_ROUND, "price": 0.25}
+    settings = {"units_per_round": UNITS_PER_ROUND, "price": 0.25}
     with served(folder, **settings) as server, ExitStack() as stack:
         yield Open(server, folder, stack)
 
@@ -125,7 +126,7 @@ def test_wrong_device_token_is_refused(
     for method, path in (
         ("GET", "/market/offer"),
         ("POST", "/market/commit"),
-        ("POST", "/market/audit?job=1"),
+        ("POST", "/market/audit?piece=1"),
         ("POST", "/market/leave"),
         ("POST", f"/v2/models/fashion-clip-cut-{CUT}/infer"),
     ):
@@ -147,10 +148,28 @@ def test_commitment_is_checked(market: Open) -> None:
     device = market.device(layers=CUT)
     assert device.commit(1, CUT).status_code == 200  # the same again
     assert device.commit(1, CUT + 1).status_code == 409
-    assert market.device().commit(1, 13).status_code == 409
+    assert market.device().answer(1, item=12).status_code == 409
     assert market.device().commit(7, CUT).status_code == 409
-    assert market.device().commit(1, -1).status_code == 400
-    assert device.offer()["committed"] == CUT
+    assert market.device().answer(1, item=-1).status_code == 400
+    assert market.device().answer(1, item=0, bids_microcredits=[1]).status_code == 409
+    offer = device.offer()
+    assert offer["standing"] == "assigned"
+    assert offer["assigned"] == {"amount": CUT, "reward_microcredits": CUT * 250_000}
+    nothing = market.device().answer(1, item=None).json()
+    assert nothing["assigned"] == {"amount": 0.0, "reward_microcredits": 0}
+
+
+def test_offer_states_what_both_sides_must_hold(market: Open) -> None:
+    offer = market.device().offer()
+    assert offer["question"] == {"price_microcredits": 250_000, "steps": LAYERS, "step": 1.0}
+    assert (offer["job"], offer["model"], offer["amount_max"]) == (
+        "classification",
+        "fashion-clip",
+        LAYERS,
+    )
+    assert len(offer["digest"]) == 64
+    assert offer["codecs"] == ["int8", "fp16", "fp32"]
+    assert (offer["standing"], offer["assigned"]) == ("asked", None)
 
 
 # ---------------------------------------------------------------- jobs
@@ -199,7 +218,7 @@ def test_repeated_job_is_paid_once(market: Open, pipeline: Pipeline) -> None:
 def test_no_more_images_than_offered_are_paid(market: Open, pipeline: Pipeline) -> None:
     device = market.device(CUT)
     sent = inputs_at(pipeline, CUT, image(3))
-    for index in range(IMAGES_PER_ROUND):
+    for index in range(UNITS_PER_ROUND):
         assert device.infer(CUT, 1, f"job-{index}", sent).status_code == 200
     entries = market.entries()
     answer = device.infer(CUT, 1, "one-more", sent)
@@ -213,7 +232,7 @@ def test_wrong_cut_or_round_is_refused(market: Open, pipeline: Pipeline) -> None
     entries = market.entries()
     deeper = device.infer(CUT + 1, 1, "job", inputs_at(pipeline, CUT + 1, image()))
     assert deeper.status_code == 409
-    assert f"committed to {CUT} layers" in deeper.json()["error"]
+    assert f"was assigned {CUT} in round 1" in deeper.json()["error"]
     later = device.infer(CUT, 2, "job", inputs_at(pipeline, CUT, image()))
     assert later.status_code == 409
     nobody = market.device().infer(CUT, 1, "job", inputs_at(pipeline, CUT, image()))
@@ -230,22 +249,21 @@ def _nan(shape: tuple[int, ...]) -> np.ndarray:
     [
         ({"tokens": _nan((1, 16, 64))}, "finite"),
         ({"tokens": np.full((1, 16, 64), np.inf, np.float16)}, "finite"),
-        ({"tokens": np.ones((1, 16, 64), np.int8), "scale": _nan((1, 16, 1))}, "finite"),
-        ({"tokens": np.ones((1, 16, 64), np.int8), "scale": -np.ones((1, 16, 1), "f")}, "above 0"),
+        ({"tokens": np.ones((1, 16, 64), np.int8), "tokens.scale": _nan((1, 16, 1))}, "finite"),
+        ({"tokens": np.ones((1, 16, 64), np.int8), "tokens.scale": -np.ones((1, 16, 1), "f")},
+         "above 0"),
         ({"tokens": np.ones((1, 16, 64), np.int8)}, "scale"),
-        ({"tokens": np.full((1, 16, 64), 127, np.int8), "scale": np.full((1, 16, 1), 3e38, "f")},
-         "finite"),
+        ({"tokens": np.full((1, 16, 64), 127, np.int8),
+          "tokens.scale": np.full((1, 16, 1), 3e38, "f")}, "finite"),
         ({"tokens": np.ones((1, 16, 63), np.float32)}, "shape"),
         ({"tokens": np.ones((2, 16, 64), np.float32)}, "shape"),
         ({"tokens": np.ones((0, 16, 64), np.float32)}, "shape"),
         ({"vector": np.ones((1, 64), np.float32)}, "tensors"),
         ({"image": (b"x",)}, "tensors"),
-        ({"tokens": (b"x",), "scale": np.ones((1, 16, 1), "f")}, "data type"),
+        ({"tokens": (b"x",), "tokens.scale": np.ones((1, 16, 1), "f")}, "data type"),
     ],
 )  # fmt: skip
-def test_impossible_tensors_are_refused(
-    market: Open, inputs: dict[str, protocol.TensorValue], says: str
-) -> None:
+def test_impossible_tensors_are_refused(market: Open, inputs: Tensors, says: str) -> None:
     device = market.device(CUT)
     entries = market.entries()
     answer = device.infer(CUT, 1, "job", inputs)
@@ -321,7 +339,7 @@ def test_metadata_states_every_cut(market: Open) -> None:
             path = f"/v2/models/fashion-clip-cut-{layers}"
             told = http.get(path).json()
             names = [tensor["name"] for tensor in told["inputs"]]
-            middle = ["tokens", "scale"]
+            middle = ["tokens", "tokens.scale"]
             assert names == {0: ["image"], 12: ["vector"]}.get(layers, middle)
             assert told["outputs"][0]["shape"] == [1, len(told["parameters"]["labels"])]
             assert http.get(f"{path}/ready").json()["ready"] is True
@@ -344,6 +362,45 @@ def test_json_tensors_are_served_too(market: Open, pipeline: Pipeline) -> None:
     probabilities = answer.json()["outputs"][0]["data"]
     assert len(probabilities) == 10
     assert sum(probabilities) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ([[[0.0] * 16] * 64], "shape [1, 16, 64], nested or flat, found numbers of shape"),
+        ([0.0] * 1023, "shape [1, 16, 64], nested or flat, found numbers of shape [1023]"),
+    ],
+)
+def test_json_data_of_another_shape_is_refused(market: Open, data: list[object], says: str) -> None:
+    """Nested data states its own shape: silently reshaped, it would be another activation."""
+    device = market.device(CUT)
+    entries = market.entries()
+    tensor = {"name": "tokens", "datatype": "FP32", "shape": [1, 16, 64], "data": data}
+    answer = device.http.post(
+        f"/v2/models/fashion-clip-cut-{CUT}/infer",
+        json={"id": "job", "parameters": {"round": 1}, "inputs": [tensor]},
+    )
+    assert answer.status_code == 400
+    assert says in answer.json()["error"]
+    assert market.entries() == entries
+
+
+def test_unknown_output_is_refused(market: Open) -> None:
+    device = market.device(0)
+    body, length = encode_request("job", {"image": (image(),)}, {"round": 1})
+    head = json.loads(body[:length])
+    head["outputs"] = [{"name": "nope"}]
+    text = json.dumps(head).encode()
+    answer = device.http.post(
+        "/v2/models/fashion-clip-cut-0/infer",
+        content=text + body[length:],
+        headers={HEADER_LENGTH: str(len(text))},
+    )
+    assert answer.status_code == 400
+    assert "expected outputs of ['probabilities'], found \"nope\"" in answer.json()["error"]
+    assert market.ledger.payments() == [
+        each for each in market.ledger.payments() if each.device != device.name
+    ]
 
 
 def test_tritonclient_calls_it(market: Open, pipeline: Pipeline) -> None:
@@ -396,7 +453,7 @@ def test_tritonclient_calls_it(market: Open, pipeline: Pipeline) -> None:
 
 def test_status_tells_the_market(market: Open, ask: httpx.Client) -> None:
     status = ask.get(f"{market.url}/market/status").json()
-    assert status["state"] == "offered"
+    assert status["state"] == "asking"
     (round,) = status["rounds"]
     assert round["price"] == 0.25
     assert not round["closed"]
@@ -449,7 +506,7 @@ def test_audit_that_is_not_answered_forfeits(
 ) -> None:
     for round_timeout_s in (0.3, 3.0, 30.0):
         folder = tmp_path_factory.mktemp("silent")
-        settings = {"audit_probability": 1.0, "images_per_round": 1}
+        settings = {"audit_probability": 1.0, "units_per_round": 1}
         with (
             served(folder, round_timeout_s=round_timeout_s, **settings) as server,
             ExitStack() as stack,
@@ -485,18 +542,29 @@ def next_offer(device: Device, after: int) -> dict[str, Any]:
 # ---------------------------------------------------------------- prices, limits, restarts
 
 
-def test_pricer_sees_what_the_server_saw(
+class Rising:
+    """A credit more in each round; remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[Finished] = []
+
+    def question(self, round: int) -> Question:
+        return posted(10**6 * (1 + len(self.seen)), LAYERS)
+
+    def engage(self, round: int, question: Question, answers: dict[str, Answer]) -> dict[str, Item]:
+        return taken(question, answers)
+
+    def observe(self, finished: Finished) -> None:
+        self.seen.append(finished)
+
+
+def test_mechanism_sees_what_the_server_saw(
     tmp_path_factory: pytest.TempPathFactory, pipeline: Pipeline
 ) -> None:
-    seen: list[list[RoundResult]] = []
-
-    def pricer(history: list[RoundResult]) -> float:
-        seen.append(history)
-        return 1.0 + len(history)
-
+    rising = Rising()
     folder = tmp_path_factory.mktemp("prices")
     with (
-        served(folder, pricer=pricer, devices_min=2, images_per_round=1, rounds=3) as server,
+        served(folder, mechanism=rising, devices_min=2, units_per_round=1, rounds=3) as server,
         ExitStack() as stack,
     ):
         devices = [Device(server.url, f"once-{i}", f"cam-{i}") for i in range(2)]
@@ -507,32 +575,36 @@ def test_pricer_sees_what_the_server_saw(
         for number in (1, 2):
             for index, device in enumerate(devices):
                 offer = device.offer(after=number - 1)
-                assert (offer["round"], offer["price_microcredits"]) == (number, number * 10**6)
+                price = offer["question"]["price_microcredits"]
+                assert (offer["round"], price) == (number, number * 10**6)
                 device.commit(number, index * 12)
             for index, device in enumerate(devices):
                 sent = inputs_at(pipeline, index * 12, image())
                 assert device.infer(index * 12, number, f"{number}", sent).status_code == 200
         waiting.join()
         assert devices[0].offer(after=2)["round"] == 3
-    assert [len(history) for history in seen] == [0, 1, 2]
-    assert seen[-1][1] == RoundResult(
-        price=2.0,
-        layers={"cam-0": 0, "cam-1": 12},
+    assert rising.seen[1] == Finished(
         number=2,
-        images={"cam-0": 1, "cam-1": 1},
+        question=posted(2_000_000, LAYERS),
+        answers={"cam-0": Answer(), "cam-1": Answer(item=0)},
+        assigned={"cam-1": Item(amount=12.0, reward_microcredits=24_000_000)},
+        units={"cam-0": 1, "cam-1": 1},
         paid_microcredits={"cam-0": 0, "cam-1": 24_000_000},
     )
     # The third round is still open. On the same terms it goes on; on others a new one is offered.
-    for images, number in ((1, 3), (2, 4)):
-        with served(folder, pricer=pricer, images_per_round=images) as server:
+    for units, number in ((1, 3), (2, 4)):
+        again = Rising()
+        with served(folder, mechanism=again, units_per_round=units) as server:
             (*_, last) = server.market._ledger.rounds()
-            assert (last.number, last.closed) == (3, images == 2)
+            assert (last.number, last.closed) == (3, units == 2)
             with httpx.Client(
                 base_url=server.url, headers=device.http.headers, timeout=PATIENCE_S
             ) as http:
                 offer = http.get("/market/offer").json()
-            assert (offer["round"], offer["price_microcredits"]) == (number, 3 * 10**6)
-    assert len(seen[-1]) == 2  # a round that nobody took part in tells nothing
+            price = offer["question"]["price_microcredits"]
+            assert (offer["round"], price) == (number, 3 * 10**6)
+        # What is on record is told again; a round that nobody took part in tells nothing.
+        assert again.seen == rising.seen
 
 
 def test_full_queue_sends_away(
@@ -541,7 +613,7 @@ def test_full_queue_sends_away(
     device = market.device(CUT)
     sent = inputs_at(pipeline, CUT, image())
     with monkeypatch.context() as full:
-        full.setattr("edgepact.market.play.JOBS_IN_FLIGHT_MAX", 0)
+        full.setattr("edgepact.market.play.EXCHANGES_IN_FLIGHT_MAX", 0)
         answer = device.infer(CUT, 1, "job", sent)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert device.infer(CUT, 1, "job", sent).status_code == 200
@@ -549,13 +621,12 @@ def test_full_queue_sends_away(
 
 def test_ready_file_must_have_a_folder(tmp_path: Path) -> None:
     config = ServeConfig(
-        model_dir=embedded(),
         ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}",
         port=0,
         ready_file=tmp_path / "none" / "ready.json",
     )
     with pytest.raises(InputError, match="ready_file"):
-        MarketServer(config, FixedPrice(1.0))
+        MarketServer(config, FixedPrice(price=1.0, steps_max=1))
 
 
 def test_config_is_checked() -> None:
@@ -563,25 +634,24 @@ def test_config_is_checked() -> None:
         ("port", 70_000),
         ("rounds", 0),
         ("devices_min", 0),
-        ("images_per_round", 0),
+        ("units_per_round", 0),
         ("audit_probability", 1.5),
         ("round_timeout_s", 0.0),
         ("seed", -1),
     ):
         with pytest.raises(InputError, match=field):
-            ServeConfig(model_dir=embedded(), ledger_url="sqlite:///x", **{field: value})  # type: ignore[arg-type]
+            ServeConfig(ledger_url="sqlite:///x", **{field: value})  # type: ignore[arg-type]
 
 
 def test_impossible_price_ends_the_server(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("price")
     config = ServeConfig(
-        model_dir=embedded(),
         ledger_url=f"sqlite:///{folder / 'ledger.db'}",
         port=0,
         ready_file=folder / "ready.json",
         enrol_tokens=("once-0",),
     )
-    server = MarketServer(config, FixedPrice(float("nan")))
+    server = MarketServer(config, FixedPrice(price=float("nan"), steps_max=1))
     said: list[BaseException] = []
 
     def run() -> None:

@@ -44,8 +44,9 @@ def device(
         Path | None, typer.Option(help="Where the device keeps its own token over restarts.")
     ] = None,
     codec: Annotated[
-        str, typer.Option(help="How activations travel: int8, fp16 or fp32.")
-    ] = "int8",
+        str | None,
+        typer.Option(help="How activations travel, such as int8 [default: the job's favourite]"),
+    ] = None,
     layers_max: Annotated[
         int | None, typer.Option(min=0, help="Most layers to ever run [default: the model's]")
     ] = None,
@@ -55,22 +56,30 @@ def device(
     away_timeout_s: Annotated[
         float, typer.Option(help="How long to wait for a server that is away, seconds.")
     ] = 30.0,
+    job: Annotated[
+        str, typer.Option(help="Name of the job that is done, see `edgepact list jobs`.")
+    ] = "classification",
+    job_settings: Annotated[str, typer.Option(help="Settings of the job, as JSON.")] = "{}",
 ) -> None:
     """Take part in a live market as one device: commit, run layers, get paid.
 
     It decides by itself how many layers are worth their price, from alpha and capacity, which
     it tells nobody.
     """
-    from edgepact.inference.models import embedded, samples
-    from edgepact.market.device import DeviceConfig, run_device
+    from edgepact.credits import in_credits
+    from edgepact.market.device import run_device
+    from edgepact.market.device_config import DeviceConfig
+    from edgepact.settings import as_object
 
     summary = run_device(
         DeviceConfig(
             server_url=server,
             name=name,
-            model_dir=model or embedded(),
-            images=images or samples(),
-            results=results or Path(f"{name}.jsonl"),
+            job=job,
+            model=model,
+            inputs=images,
+            job_settings=as_object("device", "--job-settings", job_settings),
+            results=results,
             alpha=alpha,
             capacity=capacity,
             A=layer_gmac,
@@ -84,5 +93,5 @@ def device(
             away_timeout_s=away_timeout_s,
         )
     )
-    credits = summary.paid_microcredits / 1_000_000
-    print(f"{name}: {summary.images} images in {summary.rounds} rounds, {credits:.6f} credits")
+    credits = in_credits(summary.paid_microcredits)
+    print(f"{name}: {summary.units} units in {summary.rounds} rounds, {credits:.6f} credits")

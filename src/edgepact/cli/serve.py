@@ -84,6 +84,10 @@ def serve(
     ready_file: Annotated[
         Path | None, typer.Option(help="Where to write the address once the server answers.")
     ] = None,
+    job: Annotated[
+        str, typer.Option(help="Name of the job that is done, see `edgepact list jobs`.")
+    ] = "classification",
+    job_settings: Annotated[str, typer.Option(help="Settings of the job, as JSON.")] = "{}",
 ) -> None:
     """Serve the live market: offers, split inference, payments.
 
@@ -92,17 +96,18 @@ def serve(
     """
     import secrets
 
-    from edgepact.inference.models import embedded
-    from edgepact.inference.pipeline import ModelInfo
-    from edgepact.market.pricing import QuotedPrice
-    from edgepact.market.protocol import PRICE_CREDITS_MAX
-    from edgepact.market.rounds import FixedPrice, Pricer
-    from edgepact.market.server import MarketServer, ServeConfig
+    from edgepact.credits import PRICE_CREDITS_MAX
+    from edgepact.engagement import Engagement
+    from edgepact.job import Model
+    from edgepact.market.posted import FixedPrice
+    from edgepact.market.quoted import QuotedPrice
+    from edgepact.market.serve_config import ServeConfig
+    from edgepact.market.server import MarketServer
+    from edgepact.settings import as_object, from_environment
     from edgepact.solvers.by_name import quoter, quoters
     from edgepact.solvers.in_context.pricing import InContext, load
     from edgepact.solvers.quotes import Known
 
-    pricer: Pricer
     if solver not in quoters():
         raise InputError("serve", "--solver", f"one of {', '.join(quoters())}", solver)
     if policy is not None and (solver != "gdm" or saving is None):
@@ -120,28 +125,37 @@ def serve(
         if not 0.0 < low < high <= PRICE_CREDITS_MAX:
             expected = f"0 < min < max <= {PRICE_CREDITS_MAX:g}"
             raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
-        pricer = QuotedPrice(
-            quoter(solver) if policy is None else InContext(load(policy)),
-            Known(
+        finds = quoter(solver) if policy is None else InContext(load(policy))
+
+        def mechanism(model: Model) -> Engagement:
+            assert saving is not None
+            known = Known(
                 saving=saving,
-                layers_max=ModelInfo.read(model or embedded()).layers_max,
+                layers_max=model.amount_max,
                 price_min=low,
                 price_max=high,
                 devices=devices_min,
                 integer=True,
-            ),
-            seed=secrets.randbits(31) if seed is None else seed,
-        )
+            )
+            return QuotedPrice(finds, known, secrets.randbits(31) if seed is None else seed)
+
     else:
         assert price is not None
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
-        pricer = FixedPrice(price)
+
+        def mechanism(model: Model) -> Engagement:
+            assert price is not None
+            return FixedPrice(price=price, steps_max=model.amount_max)
+
+    by_environment = from_environment(ServeConfig).get("enrol_tokens", ())
     fresh = tuple(secrets.token_hex(20) for _ in range(new_tokens))
     # The port is taken here, so that a server that cannot have it hands out no tokens.
     market = MarketServer(
         ServeConfig(
-            model_dir=model or embedded(),
+            job=job,
+            model=model,
+            job_settings=as_object("serve", "--job-settings", job_settings),
             ledger_url=ledger,
             host=host,
             port=port,
@@ -149,14 +163,14 @@ def serve(
             rounds=rounds,
             devices_min=devices_min,
             gather_timeout_s=gather_timeout_s,
-            images_per_round=images,
+            units_per_round=images,
             commit_timeout_s=commit_timeout_s,
             round_timeout_s=round_timeout_s,
-            enrol_tokens=_read_tokens(tokens) + fresh,
+            enrol_tokens=by_environment + _read_tokens(tokens) + fresh,
             audit_probability=audit_probability,
             seed=seed,
         ),
-        pricer,
+        mechanism,
     )
     for token in fresh:
         print(f"one-time token: {token}", file=sys.stderr)

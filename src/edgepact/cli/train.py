@@ -123,11 +123,11 @@ def train(
 
     from edgepact import api
     from edgepact.progress import progress_bar
-    from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
+    from edgepact.training.federated.config import PricedContract, TrainConfig, stated_in
     from edgepact.training.federated.run import expect_ready
     from edgepact.training.federated.task import TaskConfig
 
-    terms = None if contract is None else ContractTerms.read(contract)
+    terms = None if contract is None else PricedContract.read(contract)
     with stated_in("train", SPELT, "--{}"):
         task = TaskConfig(seed=seed, layers=layers)
         if data is not None:

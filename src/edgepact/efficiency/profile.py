@@ -17,10 +17,11 @@ import numpy as np
 
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.errors import InputError
-from edgepact.inference.codec import CODECS, decode, encode, encoded_bytes
+from edgepact.inference.codecs import BUILT_IN, packed_bytes
 from edgepact.inference.pipeline import Pipeline
 from edgepact.pact import Sheet
 from edgepact.tables import Shown
+from edgepact.tensors import TensorSpec
 
 REPEATS = 30
 REPEATS_MAX = 10_000
@@ -169,16 +170,18 @@ def profile(
     for stage in range(pipeline.stage_count):
         inputs.append(pipeline.run(inputs[-1], stage, stage + 1))
     activation = inputs[1]
-    packed = {codec: encode(activation, codec) for codec in CODECS}
+    spec = TensorSpec(name="tokens", datatype="FP32", shape=activation.shape, coded=True)
+    sent = {spec.name: activation}
+    packed = {codec.name: codec.pack(sent, [spec]) for codec in BUILT_IN}
 
     tasks: dict[tuple[str, int | str], Callable[[], object]] = {}
     for stage in range(pipeline.stage_count):
         tasks["stage", stage] = partial(pipeline.run, inputs[stage], stage, stage + 1)
     for layers in range(pipeline.layers_max + 1):
         tasks["cut", layers] = partial(pipeline.run, inputs[0], 0, layers + 1)
-    for codec in CODECS:
-        tasks["encode", codec] = partial(encode, activation, codec)
-        tasks["decode", codec] = partial(decode, packed[codec])
+    for codec in BUILT_IN:
+        tasks["encode", codec.name] = partial(codec.pack, sent, [spec])
+        tasks["decode", codec.name] = partial(codec.unpack, packed[codec.name], [spec])
     seconds = _fastest(tasks, repeats, progress)
 
     cuts = tuple(seconds["cut", layers] for layers in range(pipeline.layers_max + 1))
@@ -193,12 +196,12 @@ def profile(
         fit=fit_line(cuts),
         codecs=tuple(
             CodecCost(
-                codec=codec,
-                bytes_per_image=encoded_bytes(packed[codec]),
-                encode_s=seconds["encode", codec],
-                decode_s=seconds["decode", codec],
+                codec=name,
+                bytes_per_image=packed_bytes(tensors),
+                encode_s=seconds["encode", name],
+                decode_s=seconds["decode", name],
             )
-            for codec in CODECS
+            for name, tensors in packed.items()
         ),
         pixel_bytes=int(np.prod(pixels_shape)),
         vector_bytes=inputs[-1].nbytes,

@@ -32,6 +32,9 @@ IMAGE_GRAPH = "image.onnx"
 MODEL_JSON = "model.json"
 IMAGE_BYTES_MAX = 32 * 2**20
 IMAGE_PIXELS_MAX = 50_000_000
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+"""What is opened. Pillow knows more: some start programs, others are rarely tried."""
+
 BATCH_MAX = 1024
 LAYERS_MAX = 97
 """Stage files carry two digits, and there are two stages more than layers."""
@@ -183,7 +186,7 @@ def preprocess(image_bytes: bytes, info: ModelInfo) -> Float[np.ndarray, "1 chan
     if len(image_bytes) > IMAGE_BYTES_MAX:
         raise InputError("image", "", f"at most {IMAGE_BYTES_MAX} bytes", len(image_bytes))
     try:
-        opened = Image.open(io.BytesIO(image_bytes))
+        opened = Image.open(io.BytesIO(image_bytes), formats=IMAGE_FORMATS)
         # Asked before anything is decoded: a small file can unpack to a huge image.
         if opened.width * opened.height > IMAGE_PIXELS_MAX:
             found = f"{opened.width}x{opened.height}"

@@ -5,25 +5,78 @@ from the plan of the run.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgepact.credits import MICRO, in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
 from edgepact.files.market import Market
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.market.device import ImageResult
-from edgepact.market.protocol import MICRO
 from edgepact.market.statement import Statement
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
 from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageResult:
+    """One image, as a line of a device's results file tells it; the last line of a piece counts.
+
+    Attributes:
+        round: the round.
+        piece: its id.
+        file: the image, relative to the image folder.
+        label_true: its class as its folder says; None in a flat folder.
+        label_predicted: its class as the model says.
+        layers: layers run by the device.
+        codec: how the activation was sent; None at the first and last cut.
+        device_seconds: reading, preprocessing and the device's layers.
+        encode_seconds: codec and request.
+        roundtrip_seconds: from sending to the answer, repetitions included; None if none came.
+        attempts: how often the request was sent.
+        server_seconds: in the server, from the whole request to the answer.
+        compute_seconds: of these, computing.
+        bytes_sent: HTTP body.
+        image_bytes: the image's file.
+        jpeg_bytes: the image as a JPEG of quality 90.
+        state: `paid`, `forfeit`, `held` (its audit was not finished) or `unpaid`.
+        audited: whether the server has audited it.
+        paid_microcredits: what it has earned.
+    """
+
+    round: int
+    piece: str
+    file: str
+    label_true: str | None
+    label_predicted: str | None
+    layers: int
+    codec: str | None
+    device_seconds: float
+    encode_seconds: float
+    roundtrip_seconds: float | None
+    attempts: int
+    server_seconds: float | None
+    compute_seconds: float | None
+    bytes_sent: int
+    image_bytes: int
+    jpeg_bytes: int
+    state: str
+    audited: bool
+    paid_microcredits: int
+
+    @staticmethod
+    def from_line(line: str) -> "ImageResult":
+        """Reads a line; of its fields those that are told here."""
+        row = json.loads(line)
+        row["layers"] = row["amount"]
+        return ImageResult(**{each.name: row[each.name] for each in fields(ImageResult)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,23 +248,23 @@ def _read_results(folder: Path, names: list[str]) -> list[tuple[str, ImageResult
         path = folder / f"{name}.jsonl"
         if path.is_file():
             for line in path.read_text().splitlines():
-                result = ImageResult(**json.loads(line))
+                result = ImageResult.from_line(line)
                 if result.label_predicted is not None:
-                    results[name, result.job] = result
+                    results[name, result.piece] = result
     return [(name, result) for (name, _), result in results.items()]
 
 
 def _rounds(market: Market, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
     rounds = []
     for record in statement.rounds:
-        layers = np.array([record.layers.get(name, 0) for name in market.names], float)
-        price = record.price_microcredits / MICRO
+        layers = np.array([record.amounts.get(name, 0) for name in market.names], float)
+        price = in_credits(record.price_microcredits or 0)
         utility = float(settle(market.game, price, layers).server_utility)
         rounds.append(
             PlayedRound(
                 number=record.number,
                 price=price,
-                layers=dict(record.layers),
+                layers=record.amounts,
                 utility=utility,
                 share=float(reach.share(utility)),
             )
@@ -232,7 +285,7 @@ def _device(
     return DeviceFindings(
         name=name,
         images=len(own),
-        paid_credits=sum(r.paid_microcredits for r in own) / MICRO,
+        paid_credits=in_credits(sum(r.paid_microcredits for r in own)),
         device_s=median([r.device_seconds + r.encode_seconds for r in finished]),
         link_s=median([(r.roundtrip_seconds or 0.0) - (r.server_seconds or 0.0) for r in finished]),
         compute_s=median([r.compute_seconds or 0.0 for r in finished]),
@@ -260,7 +313,7 @@ def _whole_predictions(model: Path, images: Path, files: set[str]) -> dict[str, 
 def _paid_as_earned(rounds: tuple[PlayedRound, ...], statement: Statement) -> bool:
     prices = {each.number: round(each.price * MICRO) for each in rounds}
     return statement.balanced and all(
-        payment.microcredits == prices[payment.round] * payment.layers
+        payment.microcredits == prices[payment.round] * payment.amount * payment.units
         for payment in statement.payments
     )
 

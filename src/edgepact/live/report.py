@@ -16,10 +16,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from edgepact.credits import in_credits
 from edgepact.live import charts
-from edgepact.live.findings import Findings, as_json
-from edgepact.market.device import ImageResult
-from edgepact.market.protocol import MICRO
+from edgepact.live.findings import Findings, ImageResult, as_json
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.provenance import provenance, write_metrics
 from edgepact.solvers.by_name import OPTIMUM
@@ -240,7 +239,7 @@ def _gallery(config: Any, findings: Findings) -> str:
             f'<img alt="" src="data:image/{kind};base64,{data}">'
             f"<b>{escape(result.label_predicted or '')}</b>{note}"
             f"<small>{escape(device)}<br>{result.layers} layers<br>"
-            f"{result.paid_microcredits / MICRO:.3f} credits</small></div>"
+            f"{in_credits(result.paid_microcredits):.3f} credits</small></div>"
         )
     text = (
         "Some of the images, with what split inference said of them. Where it is wrong, the true "
@@ -292,14 +291,12 @@ def _ledger(findings: Findings) -> str:
     names = findings.market.names
     rows = [
         [str(number)]
-        + [f"{devices.get(name, 0) / MICRO:.6f}" for name in names]
-        + [f"{sum(devices.values()) / MICRO:.6f}"]
+        + [f"{in_credits(devices.get(name, 0)):.6f}" for name in names]
+        + [f"{in_credits(sum(devices.values())):.6f}"]
         for number, devices in sorted(paid.items())
     ]
     totals = [sum(devices.get(name, 0) for devices in paid.values()) for name in names]
-    rows.append(
-        ["all"] + [f"{total / MICRO:.6f}" for total in totals] + [f"{sum(totals) / MICRO:.6f}"]
-    )
+    rows.append(["all", *(f"{in_credits(total):.6f}" for total in (*totals, sum(totals)))])
     statement = findings.statement
     state = "equal" if statement.balanced else "DO NOT EQUAL"
     jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()))

@@ -29,11 +29,14 @@ from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.inference import graph
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import ModelInfo, stage_path
+from edgepact.jobs.classification import find_images
 from edgepact.live.findings import Findings, find
-from edgepact.live.processes import LiveMarket
 from edgepact.live.report import print_summary, write_report
-from edgepact.market.device import DeviceConfig, find_images
-from edgepact.market.protocol import MICRO, check_name
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.play import round_status
+from edgepact.market.processes import LiveMarket
+from edgepact.market.protocol.messages import check_name
+from edgepact.market.serve_config import ServeConfig
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
@@ -328,29 +331,31 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
 
     names, game = market.names, market.game
     tokens = [secrets.token_hex(20) for _ in names]
-    token_file = config.out / "one-time-tokens"
-    token_file.touch(mode=0o600)
-    token_file.write_text("\n".join(tokens) + "\n")
     rounds = 2 if config.smoke else config.rounds
     with LiveMarket(config.out) as live, watching(names, rounds, config.images) as on_status:
         live.start_server(
-            [
-                *("--model", str(model), "--ledger", _ledger_url(config)),
-                *_quoting(game, config.solver),
-                *("--tokens", str(token_file)),
-                *("--rounds", str(rounds), "--devices-min", str(len(names))),
-                *("--images", str(config.images), "--seed", str(config.seed)),
+            ServeConfig(
+                model=model,
+                ledger_url=_ledger_url(config),
+                port=0,
+                enrol_tokens=tuple(tokens),
+                rounds=rounds,
+                devices_min=len(names),
+                units_per_round=config.images,
+                seed=config.seed,
                 # What a device that died costs the others; a round takes well under a second.
-                *("--round-timeout-s", "20", "--gather-timeout-s", "30"),
-            ]
+                round_timeout_s=20.0,
+                gather_timeout_s=30.0,
+            ),
+            _quoting(game, config.solver),
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(
                 DeviceConfig(
                     server_url=live.url,
                     name=name,
-                    model_dir=model,
-                    images=images,
+                    model=model,
+                    inputs=images,
                     results=config.out / f"{name}.jsonl",
                     alpha=float(game.fleet.alpha[at]),
                     capacity=float(game.fleet.capacity[at]),
@@ -372,17 +377,7 @@ def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[
 
 def _last_status(statement: Statement) -> dict[str, Any]:
     """The end of the market as the ledger has it: the server may end between two looks at it."""
-    rounds = [
-        {
-            "round": record.number,
-            "price": record.price_microcredits / MICRO,
-            "layers": record.layers,
-            "images": {name: len(jobs) for name, jobs in record.jobs.items()},
-            "paid_microcredits": record.paid_microcredits,
-        }
-        for record in statement.rounds
-    ]
-    return {"devices_present": [], "rounds": rounds}
+    return {"devices_present": [], "rounds": [round_status(each) for each in statement.rounds]}
 
 
 def _ledger_url(config: RunConfig) -> str:

@@ -9,19 +9,21 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edgepact.credits import in_credits
+
 ROUNDS_SHOWN = 16
 
 
 @contextmanager
 def watching(
-    names: Sequence[str], rounds: int, images: int
+    names: Sequence[str], rounds: int, units: int
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Shows the rounds while the block runs.
 
     Args:
         names: the devices.
         rounds: rounds that will be played.
-        images: images of each device in a round.
+        units: units of work, such as images, of each device in a round.
 
     Yields:
         A function that is told each status of the market.
@@ -32,12 +34,12 @@ def watching(
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
     )
-    task = progress.add_task("Start a server and its devices", total=rounds * len(names) * images)
+    task = progress.add_task("Start a server and its devices", total=rounds * len(names) * units)
     console = Console(stderr=True)
     with Live(progress, console=console, refresh_per_second=8) as live:
 
         def on_status(status: dict[str, Any]) -> None:
-            done = sum(sum(each["images"].values()) for each in status["rounds"])
+            done = sum(sum(each["units"].values()) for each in status["rounds"])
             here = len(status["devices_present"])
             what = "Play rounds on real images" if done else f"{here} of {len(names)} devices here"
             progress.update(task, completed=done, description=what)
@@ -57,8 +59,9 @@ def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
     table.add_column("images", justify="right")
     table.add_column("paid, credits", justify="right", min_width=8)
     for each in rounds[-ROUNDS_SHOWN:]:
-        layers = (str(each["layers"].get(name, "")) for name in names)
-        paid = sum(each["paid_microcredits"].values()) / 1e6
-        delivered = str(sum(each["images"].values()))
-        table.add_row(str(each["round"]), f"{each['price']:.4f}", *layers, delivered, f"{paid:.3f}")
+        layers = (str(each["amounts"].get(name, "")) for name in names)
+        paid = in_credits(sum(each["paid_microcredits"].values()))
+        delivered = str(sum(each["units"].values()))
+        price = "" if each["price"] is None else f"{each['price']:.4f}"
+        table.add_row(str(each["round"]), price, *layers, delivered, f"{paid:.3f}")
     return table

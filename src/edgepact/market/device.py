@@ -1,46 +1,52 @@
 """The device process: decides for itself how much to work, works, and is paid.
 
 A device knows what the server does not: how much its computing is worth to it and how much it
-has. From each offer it takes the number of layers that is best for itself, runs them on its own
-images, and sends the activation; the server finishes. One line of JSON per image goes to the
-results file.
+has. To each question it gives the answer that is best for itself, does its part of the pieces it
+has, whatever the job, and hears what the server makes of them. One line of JSON a piece goes to
+the results file.
 
-It needs ONNX Runtime, NumPy, Pillow and an HTTP client, nothing more: no JAX, no database.
+It needs NumPy, an HTTP client and what its job needs, nothing more: no JAX, no database.
 
-A job's id follows from round and image, so that whatever is sent again, after a timeout or a
-restart of either side, is the same job and is paid once. If the server stays away, the device
-finishes the image at hand by itself where it has the capacity for the whole model, and ends.
+A piece's id follows from round and place, so that whatever is sent again, after a timeout or a
+restart of either side, is the same piece and is paid once. If the server stays away, the device
+finishes the piece at hand by itself where it has the capacity for the whole model, and ends.
 """
 
-import io
 import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import httpx
-import numpy as np
-from PIL import Image
 
+from edgepact import registry
+from edgepact.codec import Codec
+from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
-from edgepact.inference.codec import CODECS, encode
-from edgepact.inference.pipeline import Pipeline, preprocess
-from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.market import protocol
-from edgepact.market.protocol import MICRO, CommitRequest, EnrolRequest, NoOffer, Offer
-from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-IMAGES_MAX = 1_000_000
-JPEG_QUALITY = 90
+from edgepact.job import DevicePart, Job, Json, Reply, ServerAway, SessionLost
+from edgepact.market import work
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.own_cost import computing_cost
+from edgepact.market.protocol import messages, oip
+from edgepact.market.protocol.messages import (
+    Commitment,
+    CommitRequest,
+    EnrolRequest,
+    NoOffer,
+    Offer,
+)
+from edgepact.market.protocol.oip import BODY_BYTES_MAX
+from edgepact.tensors import Tensors
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
@@ -50,217 +56,107 @@ BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
 LEAVE_TIMEOUT_S = 2.0
 
+RESTARTS_MAX = 10
+"""How often a piece is begun again whose session was lost."""
+
 # Answers after which the same request may succeed.
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
+# Answers that concern the piece alone: what it brought cannot be used.
+_NO_GOOD = frozenset({400, 413})
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceConfig:
-    """One device.
-
-    Args:
-        server_url: where the server answers, such as `http://127.0.0.1:8080`.
-        name: letters, digits, `.`, `_`, `-`.
-        model_dir: the model directory.
-        images: folder of images, flat or with one folder for each class.
-        results: file to which a line of JSON is added for each image.
-        alpha: weight of satisfaction, credits.
-        capacity: W, GMAC per image.
-        A: GMAC per layer.
-        B: GMAC before the first layer.
-        satisfaction: family of S: `log1p`, `log`, `sqrt` or `exp`.
-        layers_max: most layers it would ever run; None for the model's.
-        enrol_token: one-time token; not needed if `token_file` holds a token.
-        token_file: where the device's own token is kept over restarts.
-        codec: how activations are sent: `int8`, `fp16` or `fp32`.
-        seed: order of the images.
-        away_timeout_s: how long to go on asking a server that does not answer, seconds.
-
-    Raises:
-        InputError: a value that cannot be.
-    """
-
-    server_url: str
-    name: str
-    model_dir: Path
-    images: Path
-    results: Path
-    alpha: float
-    capacity: float
-    A: float
-    B: float
-    satisfaction: str = "log1p"
-    layers_max: int | None = None
-    enrol_token: str | None = None
-    token_file: Path | None = None
-    codec: str = "int8"
-    seed: int = 0
-    away_timeout_s: float = 30.0
-
-    def __post_init__(self) -> None:
-        protocol.check_name("device", self.name)
-        for field, fits, expected in (
-            ("server_url", _is_http_url(self.server_url), "a URL such as http://127.0.0.1:8080"),
-            ("alpha", 0 < self.alpha < np.inf, "a number above 0"),
-            ("capacity", 0 <= self.capacity < np.inf, "a number from 0"),
-            ("A", 0 < self.A < np.inf, "a number above 0"),
-            ("B", 0 <= self.B < np.inf, "a number from 0"),
-            ("satisfaction", self.satisfaction in FAMILIES, f"one of {', '.join(FAMILIES)}"),
-            ("layers_max", self.layers_max is None or self.layers_max >= 0, "0 or more"),
-            ("codec", self.codec in CODECS, f"one of {', '.join(CODECS)}"),
-            ("away_timeout_s", 0 < self.away_timeout_s <= 86400, "0 to 86400 seconds"),
-        ):
-            if not fits:
-                raise InputError("device", field, expected, getattr(self, field))
+_MARKETS_OWN = frozenset(
+    {"finished", "state", "audit", "units", "paid_microcredits", "repeated", "exchange"}
+    | {"compute_seconds", "server_seconds"}
+)
+"""Parameters of a response that are not the job's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSummary:
     """What a device has done from start to end.
 
-    Args:
+    Attributes:
         rounds: rounds it took part in.
-        images: images the server has finished for it.
+        units: units of work, such as images, that the server has finished for it.
         paid_microcredits: what it has earned.
     """
 
     rounds: int
-    images: int
+    units: int
     paid_microcredits: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageResult:
-    """One line of the results file. If a job has several, the last one counts.
+@dataclass(slots=True, kw_only=True)
+class PieceResult:
+    """One line of the results file. If a piece has several, the last one counts.
 
-    Args:
+    Attributes:
         round: the round.
-        job: the job's id.
-        file: the image, relative to the image folder.
-        label_true: its class as its folder says; None in a flat folder.
-        label_predicted: its class as the model says.
-        layers: layers run by the device.
-        codec: how the activation was sent; None at the first and last cut.
-        device_seconds: reading, preprocessing and the device's layers.
+        piece: its id.
+        amount: of it that the device does, such as layers.
+        units: that the server has counted.
+        codec: how its tensors were sent; None where none was coded.
+        exchanges: that were answered.
+        device_seconds: in the device's part.
         encode_seconds: codec and request.
         roundtrip_seconds: from sending to the answer, repetitions included; None if none came.
-        attempts: how often the request was sent.
+        attempts: how often a request was sent.
         server_seconds: in the server, from the whole request to the answer.
         compute_seconds: of these, computing.
-        bytes_sent: HTTP body.
-        image_bytes: the image's file.
-        jpeg_bytes: the image as a JPEG of quality 90.
+        bytes_sent: HTTP bodies.
         state: `paid`, `forfeit`, `held` (its audit was not finished) or `unpaid`.
         audited: whether the server has audited it.
         paid_microcredits: what it has earned.
+        own: fields of the job.
     """
 
     round: int
-    job: str
-    file: str
-    label_true: str | None
-    label_predicted: str | None
-    layers: int
-    codec: str | None
-    device_seconds: float
-    encode_seconds: float
-    roundtrip_seconds: float | None
-    attempts: int
-    server_seconds: float | None
-    compute_seconds: float | None
-    bytes_sent: int
-    image_bytes: int
-    jpeg_bytes: int
-    state: str
-    audited: bool
-    paid_microcredits: int
+    piece: str
+    amount: int
+    units: int = 0
+    codec: str | None = None
+    exchanges: int = 0
+    device_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    roundtrip_seconds: float | None = None
+    attempts: int = 0
+    server_seconds: float | None = None
+    compute_seconds: float | None = None
+    bytes_sent: int = 0
+    state: str = "unpaid"
+    audited: bool = False
+    paid_microcredits: int = 0
+    own: Mapping[str, Json] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Json]:
+        """The line; the job's fields among the others."""
+        names = [name for name in self.__slots__ if name != "own"]
+        return {name: getattr(self, name) for name in names} | dict(self.own)
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image file and the class it stands for, if its folder says."""
-
-    path: Path
-    label: str | None
-
-
-def best_layers(
-    price: float,
-    *,
-    alpha: float,
-    capacity: float,
-    A: float,
-    B: float,
-    satisfaction: str,
-    layers_max: int,
-) -> int:
-    r"""The number of layers that is best for the device itself.
-
-    Maximises $P L + \alpha S(W - A L - B)$ over all $L$ it has the capacity for, by trying
-    each. Of several equally good ones it takes the largest; equally good is what differs by
-    less than the price can be told, a micro-credit per layer. A device that cannot even embed
-    the image ($W < B$) takes no part: 0.
-
-    Args:
-        price: $P$, credits per layer and image.
-        alpha: $\alpha$, credits.
-        capacity: $W$, GMAC.
-        A: GMAC per layer.
-        B: GMAC before the first layer.
-        satisfaction: family of $S$.
-        layers_max: most layers there are.
-
-    Example:
-        >>> device = dict(alpha=3.0, capacity=4.2, A=0.3577, B=0.1156, satisfaction="log1p")
-        >>> [best_layers(price, **device, layers_max=12) for price in (0.0, 0.3, 3.0)]
-        [0, 4, 11]
-    """
-    if capacity < B:
-        return 0
-    layers = np.arange(min(layers_max, int((capacity - B) / A)) + 1)
-    left = np.maximum(capacity - A * layers - B, 0.0)
-    utility = price * layers + alpha * FAMILIES[satisfaction].value(left)
-    return int(np.flatnonzero(utility >= utility.max() - layers_max / MICRO)[-1])
-
-
-def find_images(folder: Path) -> list[Picture]:
-    """Images of a folder: flat, or one folder for each class; in the order of their names.
-
-    Raises:
-        InputError: there is no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise InputError(folder, "", "a folder of images", "no such folder")
-    classes = [(path, path.name) for path in sorted(folder.iterdir()) if path.is_dir()]
-    pictures = [
-        Picture(path, label)
-        for place, label in [(folder, None), *classes]
-        for path in sorted(place.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    ]
-    if not 1 <= len(pictures) <= IMAGES_MAX:
-        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(
-            folder, "", f"1 to {IMAGES_MAX} images ({kinds})", f"{len(pictures)} images"
-        )
-    return pictures
-
-
-def run_device(config: DeviceConfig) -> DeviceSummary:
+def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary:
     """Takes part in a market until it is over or the process is told to stop.
 
-    SIGINT and SIGTERM let the image at hand finish.
+    SIGINT and SIGTERM let the piece at hand finish.
+
+    Args:
+        config: the device.
+        job: what is done; None for the installed one that `config` names.
 
     Raises:
-        InputError: the images, the model or the results file cannot be used.
+        InputError: the inputs, the model or the results file cannot be used.
         MarketError: the server refused the device, or stayed away too long.
     """
-    pictures = find_images(config.images)
-    # With its name, so that devices of one seed do not all send the same images.
-    random.Random(f"{config.seed} {config.name}").shuffle(pictures)
-    pipeline = Pipeline(config.model_dir)
-    with _Results(config.results) as results, _Stop() as stop, _Link(config, stop) as link:
-        worker = _Worker(config, pictures, pipeline, results, stop, link)
+    job = job or registry.part("jobs", config.job, source="device", field="job")
+    part = job.device_part(config.model, config.inputs, config.job_settings)
+    pieces = list(part.pieces())
+    # With its name, so that devices of one seed do not all send the same pieces.
+    random.Random(f"{config.seed} {config.name}").shuffle(pieces)
+    codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
+    path = config.results or Path(f"{config.name}.jsonl")
+    with _Results(path) as results, _Stop() as stop, _Link(config, stop) as link:
+        worker = _Worker(config, job.name, part, pieces, codec, results, stop, link)
         try:
             worker.take_part()
         except _Stopped:
@@ -268,7 +164,7 @@ def run_device(config: DeviceConfig) -> DeviceSummary:
         finally:
             link.leave()
     return DeviceSummary(
-        rounds=worker.rounds, images=worker.images, paid_microcredits=worker.paid_microcredits
+        rounds=worker.rounds, units=worker.units, paid_microcredits=worker.paid_microcredits
     )
 
 
@@ -279,18 +175,24 @@ class _Stopped(Exception):
     """SIGINT or SIGTERM has come while the device was only waiting."""
 
 
-class _ServerAway(Exception):
-    """The server has not answered for too long."""
-
-
 class _Refused(Exception):
-    """The market has refused a request for a reason that time does not change."""
+    """The market has refused a request for a reason that time does not change.
+
+    Args:
+        reason: in its own words.
+        status: HTTP status.
+        lost: whether the piece has to be begun again.
+    """
+
+    def __init__(self, reason: str, status: int, *, lost: bool) -> None:
+        super().__init__(reason)
+        self.status, self.lost = status, lost
 
 
 class _Stop:
     """Turns SIGINT and SIGTERM into a request to stop, and ends only waits at once.
 
-    An image that is being worked on is finished first, so that the results file tells all that
+    A piece that is being worked on is finished first, so that the results file tells all that
     was paid.
     """
 
@@ -378,10 +280,10 @@ class _Link:
     ) -> dict[str, object]:
         """A market message and its answer; waits for it may be broken off by a signal."""
         body = None if message is None else json.dumps(message).encode()
-        headers = {"Content-Type": protocol.JSON_TYPE}
+        headers = {"Content-Type": messages.JSON_TYPE}
         response, _ = self.send(method, path, body, headers, breakable=True)
-        # Offers list the jobs done, so they may be larger than other messages.
-        return protocol.read_object("server", response.content, protocol.BODY_BYTES_MAX)
+        # Offers list the pieces done, so they may be larger than other messages.
+        return messages.read_object("server", response.content, BODY_BYTES_MAX)
 
     def send(
         self,
@@ -399,7 +301,7 @@ class _Link:
 
         Raises:
             _Refused: the server does not want it.
-            _ServerAway: no answer within `away_timeout_s`.
+            ServerAway: no answer within `away_timeout_s`.
         """
         end_s = time.monotonic() + self._config.away_timeout_s
         backoff_s = BACKOFF_FIRST_S
@@ -410,11 +312,11 @@ class _Link:
             if response is not None and response.is_success:
                 return response, attempts
             if response is not None and response.status_code not in _TRY_AGAIN:
-                raise _Refused(_reason(response))
+                raise _refusal(response)
             # Half of the pause is random, so that devices do not all come back at once.
             pause_s = backoff_s * (0.5 + 0.5 * self._jitter.random())
             if time.monotonic() + pause_s > end_s:
-                raise _ServerAway("no answer" if response is None else _reason(response))
+                raise ServerAway("no answer" if response is None else _reason(response))
             with self._stop.waiting():
                 time.sleep(pause_s)
             backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
@@ -460,7 +362,7 @@ class _Results:
             raise InputError(path, "", "a file to write results to", str(error)) from None
         if text and not text.endswith("\n"):
             self._file.write("\n")  # a line cut short by a crash ends here
-        self._settled = set(_settled_jobs(text))
+        self._settled = set(_settled_pieces(text))
 
     def __enter__(self) -> "_Results":
         return self
@@ -468,13 +370,13 @@ class _Results:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def has(self, job: str) -> bool:
-        """Whether an earlier line tells the end of this job."""
-        return job in self._settled
+    def has(self, piece: str) -> bool:
+        """Whether an earlier line tells the end of this piece."""
+        return piece in self._settled
 
-    def add(self, result: ImageResult) -> None:
+    def add(self, result: PieceResult) -> None:
         """Adds a line, at once."""
-        self._file.write(json.dumps(asdict(result)) + "\n")
+        self._file.write(json.dumps(result.as_json()) + "\n")
         self._file.flush()
 
 
@@ -484,20 +386,25 @@ class _Worker:
     def __init__(
         self,
         config: DeviceConfig,
-        pictures: list[Picture],
-        pipeline: Pipeline,
+        job: str,
+        part: DevicePart,
+        pieces: list[Any],
+        codec: Codec,
         results: _Results,
         stop: _Stop,
         link: _Link,
     ) -> None:
         self._config = config
-        self._pictures = pictures
-        self._pipeline = pipeline
+        self._job = job
+        self._part = part
+        self._pieces = pieces
+        self._codec = codec
         self._results = results
         self._stop = stop
         self._link = link
+        self._useless: dict[int, Exception] = {}  # places of pieces that cannot be worked on
         self.rounds = 0
-        self.images = 0
+        self.units = 0
         self.paid_microcredits = 0
 
     def take_part(self) -> None:
@@ -506,196 +413,312 @@ class _Worker:
             self._link.enrol()
             after = 0
             while not self._stop.requested:
-                answer = protocol.read_offer(self._link.ask("GET", f"/market/offer?after={after}"))
+                answer = messages.read_offer(self._link.ask("GET", f"/market/offer?after={after}"))
                 if isinstance(answer, NoOffer):
                     if answer.state == "over":
                         return
                     continue
-                after = answer.round
+                self._expect_the_same(answer)
                 # A refusal within a round concerns this round: it has ended without us.
-                with suppress(_Refused):
-                    self._work(answer)
+                try:
+                    amount = self._amount(answer)
+                    if amount is None:
+                        continue  # others are awaited: the next poll tells
+                    after = answer.round
+                    self._work(answer, amount)
+                except _Refused:
+                    after = answer.round
         except _Refused as error:
             raise MarketError(f"{self._config.server_url}: {error}") from None
-        except _ServerAway as error:
+        except ServerAway as error:
             self._link.gone()
             raise MarketError(
                 f"{self._config.server_url} has not answered for "
                 f"{self._config.away_timeout_s:g} s ({error}); {self._config.name} ends"
             ) from None
 
-    def _work(self, offer: Offer) -> None:
-        """Commits to an offer and delivers its images."""
-        config, info = self._config, self._pipeline.info
-        if (offer.model, offer.layers_max) != (info.name, info.layers_max):
-            raise MarketError(
-                f"the server offers {offer.model} with {offer.layers_max} layers, "
-                f"{config.name} holds {info.name} with {info.layers_max}"
-            )
-        if config.codec not in offer.codecs:
-            raise MarketError(f"the server does not take the codec {config.codec}")
-        layers = offer.committed
-        if layers is None:
-            most = offer.layers_max
-            layers = best_layers(
-                offer.price,
-                alpha=config.alpha,
-                capacity=config.capacity,
-                A=config.A,
-                B=config.B,
-                satisfaction=config.satisfaction,
-                layers_max=most if config.layers_max is None else min(most, config.layers_max),
-            )
-            request = CommitRequest(round=offer.round, layers=layers)
-            self._link.ask("POST", "/market/commit", message=request.as_json())
-        self._pipeline.load(self._pipeline.device_stages(layers))
-        self.rounds += 1
-        known = set(offer.jobs_done)
-        for index in range(offer.images_per_round):
-            job = f"{offer.round}-{index}"
-            if job in known and self._results.has(job):
-                continue
-            if self._stop.requested:
-                return
-            at = (offer.round - 1) * offer.images_per_round + index
-            self._image(offer, layers, job, self._pictures[at % len(self._pictures)])
+    def _expect_the_same(self, offer: Offer) -> None:
+        """Before any work: both sides have to mean the same job, model and codec.
 
-    def _image(self, offer: Offer, layers: int, job: str, picture: Picture) -> None:
-        """One job: the device's part, the request, the result."""
-        path = f"/v2/models/{offer.model}-cut-{layers}/infer"
-        start_s = time.perf_counter()
-        image = _read(picture.path)
-        read_s = time.perf_counter() - start_s
-        jpeg_bytes = _jpeg_bytes(picture.path, image)
-        start_s = time.perf_counter()
-        boundary = None
-        if layers > 0:
-            boundary = self._pipeline.device_part(preprocess(image, self._pipeline.info), layers)
-        worked_s = time.perf_counter()
-        body, header_length = protocol.encode_request(
-            job, self._encode(image, boundary, layers), {"round": offer.round}
-        )
-        headers = {
-            protocol.HEADER_LENGTH: str(header_length),
-            "Content-Type": protocol.BINARY_TYPE,
-        }
-        encoded_s = time.perf_counter()
-        label, roundtrip_s, attempts = None, None, 0
-        told: dict[str, object] = {"state": "unpaid"}
-        away = None
-        try:
-            response, attempts = self._link.send("POST", path, body, headers)
-            roundtrip_s = time.perf_counter() - encoded_s
-            answer = protocol.decode_response(
-                response.content, response.headers.get(protocol.HEADER_LENGTH)
+        Raises:
+            MarketError: they do not.
+        """
+        name, theirs, own = self._config.name, offer.model, self._part.model
+        if offer.job != self._job:
+            raise MarketError(f"the server offers the job {offer.job}, {name} does {self._job}")
+        if (theirs.name, theirs.amount_max) != (own.name, own.amount_max):
+            raise MarketError(
+                f"the server offers {theirs.name} with {theirs.amount_max} steps, "
+                f"{name} holds {own.name} with {own.amount_max}"
             )
-            told, label = answer.parameters, str(answer.parameters.get("label"))
-            if told.get("audit") is True:
-                told = told | self._audited(job, image)
-        except _ServerAway as error:
-            away = error
-            label = self._finish_alone(image) if label is None else label
-        paid = told.get("paid_microcredits", 0)
-        result = ImageResult(
-            round=offer.round,
-            job=job,
-            file=picture.path.relative_to(self._config.images).as_posix(),
-            label_true=picture.label,
-            label_predicted=label,
-            layers=layers,
-            codec=self._config.codec if 0 < layers < offer.layers_max else None,
-            device_seconds=read_s + worked_s - start_s,
-            encode_seconds=encoded_s - worked_s,
-            roundtrip_seconds=roundtrip_s,
-            attempts=attempts,
-            server_seconds=_seconds(told.get("server_seconds")),
-            compute_seconds=_seconds(told.get("compute_seconds")),
-            bytes_sent=len(body),
-            image_bytes=len(image),
-            jpeg_bytes=jpeg_bytes,
-            state=str(told.get("state")),
-            audited=told.get("audited") is True,
-            paid_microcredits=paid if isinstance(paid, int) else 0,
+        if theirs.digest and own.digest and theirs.digest != own.digest:
+            raise MarketError(
+                f"{name} holds other weights of {own.name} than the server: digest "
+                f"{own.digest[:12]} here, {theirs.digest[:12]} there; its work would fail every "
+                "audit, so give both the same model folder"
+            )
+        if self._codec.name not in offer.codecs:
+            raise MarketError(f"the server does not take the codec {self._codec.name}")
+
+    def _amount(self, offer: Offer) -> int | None:
+        """What the device works in this round, once that is settled."""
+        assigned = offer.assigned
+        if offer.standing == "asked":
+            request = CommitRequest(round=offer.round, answer=self._answer(offer))
+            told = self._link.ask("POST", "/market/commit", message=request.as_json())
+            assigned = Commitment.from_json(told).assigned
+        if assigned is None:
+            return None
+        if assigned.amount > offer.model.amount_max:
+            raise MarketError(f"the server assigns an amount of {assigned.amount:g}")
+        return int(assigned.amount)
+
+    def _answer(self, offer: Offer) -> Answer:
+        """What is best for the device itself."""
+        config, question = self._config, offer.question
+        cost = computing_cost(
+            alpha=config.alpha,
+            capacity=config.capacity,
+            A=config.A,
+            B=config.B,
+            satisfaction=config.satisfaction,
+            layers_max=config.layers_max,
         )
+        return Answer(
+            item=chosen(question, cost),
+            bids_microcredits=truthful_bids(question.bid_amounts, cost),
+        )
+
+    def _work(self, offer: Offer, amount: int) -> None:
+        """Delivers the units of a round."""
+        self._part.prepare(amount)
+        self.rounds += 1
+        done = sum(offer.pieces_done.values())
+        again = {name for name in offer.pieces_done if not self._results.has(name)}
+        for index in count():
+            if self._stop.requested or (done >= offer.units_per_round and not again):
+                return
+            name = f"{offer.round}-{index}"
+            known = name in offer.pieces_done
+            if (known and name not in again) or (not known and done >= offer.units_per_round):
+                if index > len(offer.pieces_done) + len(self._pieces) + offer.units_per_round:
+                    return  # what is still to be told has an id of somebody else's making
+                continue
+            again.discard(name)
+            at = ((offer.round - 1) * offer.units_per_round + index) % len(self._pieces)
+            if at in self._useless:
+                continue
+            try:
+                units = self._piece(offer, amount, name, self._pieces[at])
+            except _Useless as error:
+                self._pass_over(at, error.why)
+                continue
+            done += 0 if known else units
+
+    def _pass_over(self, at: int, why: Exception) -> None:
+        """Notes and tells that a piece cannot be worked on.
+
+        Raises:
+            InputError: so it is with every piece.
+            MarketError: likewise.
+        """
+        self._useless[at] = why
+        if len(self._useless) == len(self._pieces):
+            if isinstance(why, InputError):
+                raise why
+            raise MarketError(f"{self._config.server_url}: {why}")
+        print(f"{self._config.name}: passed over: {why}", file=sys.stderr, flush=True)
+
+    def _piece(self, offer: Offer, amount: int, name: str, piece: Any) -> int:
+        """One piece: the device's part, its exchanges, the result; returns its units.
+
+        Raises:
+            _Useless: it cannot be worked on.
+            _Refused: the round has ended.
+            ServerAway: the server has not answered for too long.
+        """
+        result = PieceResult(round=offer.round, piece=name, amount=amount)
+        away: ServerAway | None = None
+        try:
+            for _ in range(RESTARTS_MAX):
+                try:
+                    away = self._exchanges(offer, piece, result)
+                    break
+                except SessionLost:
+                    continue
+            else:
+                raise MarketError(f"the server has lost the session of {name} {RESTARTS_MAX} times")
+        except InputError as error:
+            raise _Useless(error) from None
+        except _Refused as error:
+            if error.status in _NO_GOOD:
+                raise _Useless(error) from None
+            raise
+        if away is None and result.state == "held":
+            try:
+                self._show(result, piece)
+            except ServerAway as error:
+                away = error
         self._results.add(result)
-        if roundtrip_s is not None:
-            self.images += 1
+        if result.exchanges:
+            self.units += result.units
             self.paid_microcredits += result.paid_microcredits
         if away is not None:
             raise away
+        return result.units
 
-    def _audited(self, job: str, image: bytes) -> dict[str, object]:
-        """Shows the image of a job the server has picked, and hears what becomes of it."""
-        headers = {"Content-Type": protocol.BINARY_TYPE}
-        response, _ = self._link.send("POST", f"/market/audit?job={job}", image, headers)
-        return {**protocol.read_object("server", response.content), "audited": True}
+    def _exchanges(self, offer: Offer, piece: Any, result: PieceResult) -> ServerAway | None:
+        """Carries a piece's generator from exchange to exchange, to its end.
 
-    def _encode(
-        self, image: bytes, boundary: np.ndarray | None, layers: int
-    ) -> dict[str, protocol.TensorValue]:
-        if boundary is None:
-            return {"image": (image,)}
-        if layers == self._pipeline.layers_max:
-            return {"vector": boundary}
-        return dict(encode(boundary, self._config.codec))
+        Returns:
+            Why it was finished alone, if it was.
 
-    def _finish_alone(self, image: bytes) -> str | None:
-        """The whole model on the device, if its capacity is enough for it."""
-        config, layers_max = self._config, self._pipeline.layers_max
-        if config.capacity < config.A * layers_max + config.B:
-            return None
-        vector = self._pipeline.device_part(preprocess(image, self._pipeline.info), layers_max)
-        classes = KnowledgeBase.from_texts(config.model_dir)
-        return classes.labels[int(np.argmax(classes.classify(vector)[0]))]
+        Raises:
+            SessionLost: it has to be begun again.
+            ServerAway: no answer came, and the job did not finish without.
+        """
+        amount, exchange, losses = result.amount, 0, 0
+        start_s = time.perf_counter()
+        running = self._part.work(piece, amount)
+        away: ServerAway | None = None
+        try:
+            sent = next(running)
+            while True:
+                result.device_seconds += time.perf_counter() - start_s
+                if away is not None:
+                    raise away  # the job wants to send, and there is nobody
+                if result.state != "unpaid":
+                    raise MarketError(f"{self._job} goes on with {result.piece}, which is finished")
+                event: Reply | SessionLost | ServerAway
+                try:
+                    event = self._once(offer, exchange, sent, result)
+                    exchange += 1
+                except _Refused as error:
+                    if not error.lost:
+                        raise
+                    event, exchange, losses = SessionLost(str(error)), 0, losses + 1
+                    if losses > RESTARTS_MAX:
+                        raise MarketError(f"{result.piece} was lost {losses} times") from None
+                except ServerAway as error:
+                    if not self._can_do_alone():
+                        raise
+                    event = away = error
+                start_s = time.perf_counter()
+                sent = running.send(event) if isinstance(event, Reply) else running.throw(event)
+        except StopIteration as end:
+            result.device_seconds += time.perf_counter() - start_s
+            if away is None and result.state == "unpaid":
+                raise MarketError(
+                    f"{self._job} has ended {result.piece} before the server"
+                ) from None
+            result.own = dict(end.value or {})
+            return away
+        finally:
+            running.close()
 
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(path, "", "an image file", error.strerror or "nothing") from None
-
-
-def _jpeg_bytes(path: Path, image: bytes) -> int:
-    """Size of the image as a JPEG: what sending the picture itself would have cost."""
-    buffer = io.BytesIO()
-    try:
-        opened = Image.open(io.BytesIO(image))
-        opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB").save(
-            buffer, "JPEG", quality=JPEG_QUALITY
+    def _once(self, offer: Offer, exchange: int, sent: Tensors, result: PieceResult) -> Reply:
+        """One exchange."""
+        start_s = time.perf_counter()
+        amount = result.amount
+        specs = self._part.expects(amount, exchange)
+        if any(spec.coded for spec in specs):
+            result.codec = self._codec.name
+        told = {"round": offer.round, "exchange": exchange, "codec": self._codec.name}
+        packed = self._codec.pack(sent, specs)
+        body, length = oip.encode_request(result.piece, packed, told)
+        headers = {oip.HEADER_LENGTH: str(length), "Content-Type": oip.BINARY_TYPE}
+        path = f"/v2/models/{work.cut_name(offer.model, amount)}/infer"
+        sent_s = time.perf_counter()
+        result.encode_seconds += sent_s - start_s
+        result.bytes_sent += len(body)
+        response, attempts = self._link.send("POST", path, body, headers)
+        result.roundtrip_seconds = (result.roundtrip_seconds or 0.0) + time.perf_counter() - sent_s
+        result.attempts += attempts
+        result.exchanges += 1
+        answer = oip.decode_response(response.content, response.headers.get(oip.HEADER_LENGTH))
+        facts = answer.parameters
+        result.server_seconds = (result.server_seconds or 0.0) + _seconds(
+            facts.get("server_seconds")
         )
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise InputError(path, "", "an image file", "bytes that cannot be decoded") from None
-    return buffer.tell()
+        result.compute_seconds = (result.compute_seconds or 0.0) + _seconds(
+            facts.get("compute_seconds")
+        )
+        finished = facts.get("finished") is True
+        if finished:
+            result.state = str(facts.get("state"))
+            result.units = _count(facts.get("units"))
+            result.paid_microcredits = _count(facts.get("paid_microcredits"))
+        given = self._part.returns(amount)
+        # An answer may leave tensors out.
+        specs = tuple(
+            spec
+            for spec in given
+            if all(each.name in answer.outputs for each in self._codec.packed([spec]))
+        )
+        outputs = work.unpacked(self._codec, answer.outputs, specs, "infer response")
+        return Reply(
+            outputs=outputs,
+            finished=finished,
+            units=result.units or 1,
+            told={name: value for name, value in facts.items() if name not in _MARKETS_OWN},
+        )
+
+    def _show(self, result: PieceResult, piece: Any) -> None:
+        """Shows the source of a piece that the server has picked; hears what becomes of it."""
+        headers = {"Content-Type": oip.BINARY_TYPE}
+        path, source = f"/market/audit?piece={result.piece}", self._part.source(piece)
+        response, _ = self._link.send("POST", path, source, headers)
+        told = messages.read_object("server", response.content)
+        result.audited = True
+        result.state = str(told.get("state"))
+        result.paid_microcredits = _count(told.get("paid_microcredits"))
+
+    def _can_do_alone(self) -> bool:
+        """Whether the device has the capacity for the whole model."""
+        config = self._config
+        return config.capacity >= config.A * self._part.model.amount_max + config.B
 
 
-def _is_http_url(text: str) -> bool:
+class _Useless(Exception):
+    """A piece cannot be worked on."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+def _refusal(response: httpx.Response) -> _Refused:
     try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL:
-        return False
-    return url.scheme in ("http", "https") and bool(url.host)
-
-
-def _seconds(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+        told = messages.read_object("server", response.content)
+    except InputError:
+        told = {}
+    lost = response.status_code == 409 and told.get("reason") == messages.SESSION_LOST
+    return _Refused(_reason(response), response.status_code, lost=lost)
 
 
 def _reason(response: httpx.Response) -> str:
     """The server's own words, if it has found any."""
     try:
-        return str(protocol.read_object("server", response.content)["error"])
+        return str(messages.read_object("server", response.content)["error"])
     except (InputError, KeyError):
         return f"HTTP status {response.status_code}"
 
 
-def _settled_jobs(text: str) -> Iterator[str]:
-    """Jobs whose end is told in the lines of an earlier run."""
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _settled_pieces(text: str) -> Iterator[str]:
+    """Pieces whose end is told in the lines of an earlier run."""
     for line in text.splitlines():
         with suppress(ValueError, AttributeError, RecursionError):
             row = json.loads(line)
             if row.get("state") in ("paid", "forfeit"):
-                yield str(row.get("job"))
+                yield str(row.get("piece"))
 
 
 def _stored_token(path: Path | None) -> str | None:
@@ -705,7 +728,7 @@ def _stored_token(path: Path | None) -> str | None:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         token = ""
-    if not 1 <= len(token) <= protocol.TOKEN_CHARS_MAX:
+    if not 1 <= len(token) <= messages.TOKEN_CHARS_MAX:
         raise InputError(path, "", "a device token", "something else")
     return token
 

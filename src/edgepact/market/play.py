@@ -1,9 +1,9 @@
 """The market as it runs: who is there, which round is on, and the books behind it.
 
 Everything here runs on one event loop, so that the state needs no locks. What takes time runs
-in two threads of one worker each, one for the model and one for the ledger: while one job's
-payment is written through to the disk, the next is computed. The number of jobs in flight has
-a limit.
+in two threads of one worker each, one for the job and one for the ledger: while one piece's
+payment is written through to the disk, the next is computed. The number of exchanges in flight
+has a limit.
 
 The ledger is written first and the state in memory follows; after a restart the state is read
 back from the ledger.
@@ -12,25 +12,38 @@ back from the ledger.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edgepact.errors import MarketError
-from edgepact.inference.codec import CODECS
-from edgepact.market import rounds
-from edgepact.market.ledger import Job, JobState, Ledger, RoundRecord, Settlement, token_hash
-from edgepact.market.protocol import MICRO, NoOffer, Offer, TensorValue
-from edgepact.market.rounds import Phase, Pricer, Round, RoundResult, Terms
-from edgepact.market.work import (
+from edgepact.codec import Codec
+from edgepact.credits import in_credits
+from edgepact.engagement import (
+    NOTHING,
     Answer,
-    Workbench,
-    digest,
-    pack,
-    picked_for_audit,
+    Engagement,
+    Finished,
+    Item,
+    Learning,
+    check_engaged,
 )
+from edgepact.errors import InputError, MarketError
+from edgepact.job import EXCHANGES_MAX, Reply, ServerPart
+from edgepact.market import rounds, work
+from edgepact.market.ledger import (
+    Ledger,
+    Piece,
+    PieceState,
+    RoundRecord,
+    Settlement,
+    token_hash,
+)
+from edgepact.market.protocol.messages import NoOffer, Offer, Standing
+from edgepact.market.rounds import Phase, Round, Terms
+from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
+from edgepact.tensors import Tensors
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""
@@ -38,11 +51,11 @@ POLL_TIMEOUT_S = 10.0
 FAREWELL_TIMEOUT_S = 5.0
 """How long the server waits at the end for devices to hear that the market is over."""
 
-JOBS_IN_FLIGHT_MAX = 64
-"""Jobs computed or waiting at a time; the next is told to come back."""
+EXCHANGES_IN_FLIGHT_MAX = 64
+"""Exchanges computed or waiting at a time; the next is told to come back."""
 
 HISTORY_ROUNDS_MAX = 1000
-"""Rounds a pricer and the status see."""
+"""Rounds that a mechanism and the status see."""
 
 _T = TypeVar("_T")
 
@@ -60,8 +73,8 @@ class Rules:
         rounds: rounds to play, those already in the ledger included; None for no end.
         devices_min: devices that must be there before the first round.
         gather_timeout_s: how long to wait for so many; then one is enough. None waits on.
-        audit_probability: share of jobs that are audited.
-        audit_secret: key that picks them.
+        audit_probability: share of pieces that are audited.
+        secret: key that picks them and draws the seeds of sessions.
         enrol_tokens: one-time tokens that are accepted.
     """
 
@@ -70,24 +83,57 @@ class Rules:
     devices_min: int
     gather_timeout_s: float | None
     audit_probability: float
-    audit_secret: bytes
+    secret: bytes
     enrol_tokens: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What an exchange came to.
+
+    Attributes:
+        reply: the job's answer.
+        codec: packs it.
+        compute_s: seconds of computing, without queueing and bookkeeping.
+        settlement: how the piece stands, if it is finished.
+    """
+
+    reply: Reply
+    codec: Codec
+    compute_s: float
+    settlement: Settlement | None
 
 
 class Market:
     """One market on one ledger. Its coroutines belong to one event loop.
 
-    A round that was open when the last server on this ledger ended goes on from the start.
+    A round that was open when the last server on this ledger ended goes on as it was asked.
+
+    Args:
+        rules: how it is run.
+        ledger: the books.
+        part: the server's half of the job.
+        codecs: that requests may use, the favourite first.
+        engagement: the mechanism.
     """
 
-    def __init__(self, rules: Rules, ledger: Ledger, bench: Workbench, pricer: Pricer) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        ledger: Ledger,
+        part: ServerPart,
+        codecs: tuple[Codec, ...],
+        engagement: Engagement,
+    ) -> None:
         self.rules = rules
-        self.bench = bench
+        self.part = part
+        self.codecs = codecs
         self._ledger = ledger
-        self._pricer = pricer
+        self._engagement = engagement
+        self._sessions = Sessions()
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
-        self._present: set[str] = set()  # devices whose next commitment is waited for
+        self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
         self._told: set[str] = set()  # devices that know that the market is over
@@ -95,9 +141,9 @@ class Market:
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._write = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._round, self._history, self._number = self._resume()
+        self._round, self._number = self._resume()
 
     # ------------------------------------------------------------ what devices ask
 
@@ -134,64 +180,101 @@ class Market:
         finally:
             self._polls[device] -= 1
 
-    async def commit(self, device: str, number: int, layers: int) -> None:
-        """Takes a commitment.
+    async def commit(self, device: str, number: int, answer: Answer) -> Item | None:
+        """Takes an answer; returns what it settles, or None while others are awaited.
 
         Raises:
             MarketError: it cannot be taken.
         """
         if self._round is None or self._round.number != number:
             raise MarketError(f"round {number} is not open")
-        rounds.check_commitment(self._round, device, layers)
-        await self._books(lambda: self._ledger.commit(number, device, layers))
-        # If the round has gone on to its working phase meanwhile, the ledger counts.
+        rounds.check_answer(self._round, device, answer)
+        assigned = None
+        if self._round.question.immediate and device not in self._round.answers:
+            # Nobody else's answer matters, so this one is weighed alone.
+            found = await self._engaged(self._round, {device: answer})
+            assigned = found.get(device, NOTHING)
+        assigned = await self._books(
+            lambda: self._ledger.answer(number, device, answer, assigned=assigned)
+        )
+        # If the round has gone on to its next phase meanwhile, the ledger counts.
         if self._round.number == number:
-            self._round = rounds.commit(self._round, device, layers, time.monotonic())
+            now_s = time.monotonic()
+            self._round = rounds.answered(self._round, device, answer, assigned, now_s)
             self._notify()
+        return assigned
 
-    async def work(
-        self, device: str, number: int, job: str, layers: int, inputs: dict[str, TensorValue]
-    ) -> tuple[Answer, Settlement]:
-        """Finishes a job whose tensors have been checked, and settles it.
+    async def exchange(
+        self,
+        device: str,
+        number: int,
+        piece: str,
+        exchange: int,
+        amount: int,
+        codec: object,
+        sent: Tensors,
+    ) -> Answered:
+        """Works on an exchange of a piece; the last one settles the piece.
+
+        Args:
+            device: who sends.
+            number: of the round.
+            piece: the device's id of the piece.
+            exchange: counted from 0.
+            amount: that the device does of it.
+            codec: name of the codec that has packed the tensors; None if none was named.
+            sent: as they came.
 
         Raises:
-            Busy: too many jobs are in flight.
-            InputError: its image cannot be read or its numbers cannot be used.
+            Busy: too many exchanges or sessions are in flight.
+            InputError: the tensors do not fit, or cannot be worked with.
+            LostSession: the piece has to be begun again.
             MarketError: the device may not deliver it; nothing is paid.
         """
         with self._place():
-            task = Job(device=device, job=job, round=number, layers=layers, digest=digest(inputs))
+            specs = self.part.expects(amount, exchange)
+            chosen = work.chosen_codec(codec, self.codecs, sent, specs)
+            tensors = work.unpacked(chosen, sent, specs, "infer request")
             if self._round is not None and self._round.number == number:
-                rounds.admit(self._round, device, job, layers)
-            elif await self._books(lambda: self._ledger.find(task)) is None:
+                rounds.admit(self._round, device, piece, amount)
+            elif not await self._books(
+                lambda: self._ledger.knows(device, piece, number, float(amount))
+            ):
                 raise MarketError(f"round {number} is not open")
-            answer = await self._model(lambda: self.bench.answer(layers, inputs))
-            audit = layers > 0 and picked_for_audit(
-                self.rules.audit_secret, device, job, self.rules.audit_probability
-            )
-            evidence = pack(inputs) if audit else None
-            settled = await self._books(lambda: self._ledger.settle(task, evidence=evidence))
-            self._record(device, number, job, settled)
-            return answer, settled
+            session = self._session(device, number, piece, exchange, amount, sent)
+            async with session.lock:
+                mark = self._mark(session, exchange, sent)
+                if not session.answers_again(exchange, mark):
+                    if exchange != session.exchange + 1 or session.settled is not None:
+                        raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
+                    await self._answer(session, exchange, chosen, tensors, mark)
+                assert session.reply is not None
+                settled = await self._settle(session) if session.reply.finished else None
+                return Answered(
+                    reply=session.reply,
+                    codec=chosen,
+                    compute_s=session.compute_s,
+                    settlement=settled,
+                )
 
-    async def audit(self, device: str, job: str, image: bytes) -> Settlement:
-        """Audits a held job against its image, and pays it or not.
+    async def audit(self, device: str, piece: str, source: bytes) -> Settlement:
+        """Audits a held piece against its source, and pays it or not.
 
         Raises:
-            Busy: too many jobs are in flight.
-            InputError: the image cannot be read (the job stays held).
-            MarketError: no such job.
+            Busy: too many exchanges are in flight.
+            InputError: the source cannot be read (the piece stays held).
+            MarketError: no such piece.
         """
         with self._place():
-            held = await self._books(lambda: self._ledger.evidence(device, job))
-            # A job whose audit is over is left as it is by either call.
-            passed = held is None or await self._model(
-                lambda: self.bench.passes_audit(held[0], held[1], image)
+            held = await self._books(lambda: self._ledger.evidence(device, piece))
+            # A piece whose audit is over is left as it is by either call.
+            passed = held is None or await self._job(
+                lambda: self._passes(held, device, piece, source)
             )
             end = self._ledger.release if passed else self._ledger.forfeit
-            settled = await self._books(lambda: end(device, job))
-            if self._round is not None and (device, job) in self._round.held:
-                self._record(device, self._round.number, job, settled)
+            settled = await self._books(lambda: end(device, piece))
+            if self._round is not None and (device, piece) in self._round.held:
+                self._record(device, self._round.number, piece, settled)
             return settled
 
     def leave(self, device: str) -> None:
@@ -211,32 +294,24 @@ class Market:
         terms = self.rules.terms
         return {
             "state": self._state(),
-            "model": terms.model,
-            "layers_max": terms.layers_max,
-            "labels": list(self.bench.labels),
-            "images_per_round": terms.images_per_round,
+            "job": terms.job,
+            "model": terms.model.name,
+            "amount_max": terms.model.amount_max,
+            "about": dict(self.part.about),
+            "units_per_round": terms.units_per_round,
             "rounds_total": self.rules.rounds,
             "devices_present": sorted(self._present),
-            "jobs_in_flight": self._in_flight,
+            "exchanges_in_flight": self._in_flight,
+            "sessions": len(self._sessions),
             "jobs": jobs,
             "jobs_audited": audited,
             "balances_microcredits": balances,
-            "rounds": [
-                {
-                    "round": record.number,
-                    "closed": record.closed,
-                    "price": record.price_microcredits / MICRO,
-                    "layers": record.layers,
-                    "images": {name: len(own) for name, own in record.jobs.items()},
-                    "paid_microcredits": record.paid_microcredits,
-                }
-                for record in records
-            ],
+            "rounds": [round_status(record) for record in records],
         }
 
     @property
     def ready(self) -> bool:
-        """Whether jobs can be taken."""
+        """Whether work can be taken."""
         return not (self._over or self._stopping)
 
     # ------------------------------------------------------------ the rounds, one after another
@@ -245,7 +320,8 @@ class Market:
         """Plays all rounds; returns when the market is over and its devices know.
 
         Raises:
-            MarketError: the pricer named an impossible price, or the ledger is used by another.
+            MarketError: the mechanism asks or decides what it may not, or the ledger is used by
+                another.
         """
         commit_timeout_s = self.rules.terms.commit_timeout_s
         if self._round is not None:
@@ -277,30 +353,38 @@ class Market:
 
     # ------------------------------------------------------------ private
 
-    def _resume(self) -> tuple[Round | None, list[RoundResult], int]:
-        """Where the ledger stands: the open round, the closed ones, the last number."""
+    def _resume(self) -> tuple[Round | None, int]:
+        """Where the ledger stands: the open round, and the last number."""
         records = self._ledger.rounds()
         terms = self.rules.terms
         resumed = None
         for record in records:
             if record.closed:
                 continue
-            if (record.model, record.images_per_device) != (terms.model, terms.images_per_round):
+            model = terms.model
+            asked = (record.job, record.model, record.digest, record.units_per_device)
+            if asked != (terms.job, model.name, model.digest, terms.units_per_round):
                 self._ledger.close_round(record.number)  # it was on other terms
                 continue
             start_s = time.monotonic()
             resumed = Round(
                 number=record.number,
-                price_microcredits=record.price_microcredits,
+                question=record.question,
                 terms=terms,
-                layers=record.layers,
-                jobs={name: frozenset(jobs) for name, jobs in record.jobs.items()},
-                held=frozenset((name, job) for name, jobs in record.held.items() for job in jobs),
-                deadline_s=start_s + terms.commit_timeout_s if record.layers else None,
+                answers=record.answers,
+                assigned=record.assigned,
+                pieces=record.pieces,
+                held=frozenset((name, each) for name, own in record.held.items() for each in own),
+                deadline_s=start_s + terms.commit_timeout_s if record.answers else None,
             )
+            if record.engaged:
+                resumed = rounds.engaged(resumed, record.assigned, start_s)
             self._expected_back = set(self._ledger.devices())
-        history = [_result(record) for record in records if record.closed and record.layers]
-        return resumed, history[-HISTORY_ROUNDS_MAX:], records[-1].number if records else 0
+        if isinstance(self._engagement, Learning):
+            told = [each for each in records if each.closed and each.answers]
+            for record in told[-HISTORY_ROUNDS_MAX:]:
+                self._engagement.observe(_finished(record))
+        return resumed, records[-1].number if records else 0
 
     async def _gather(self, patience_s: float | None) -> None:
         """Waits until enough devices are there; when patience ends one is enough."""
@@ -312,18 +396,44 @@ class Market:
             await self._change(end_s if patient else None)
 
     async def _open(self, number: int) -> Round:
-        price = await asyncio.to_thread(self._pricer, list(self._history))
-        microcredits = rounds.price_in_microcredits(float(price))
+        question = await asyncio.to_thread(self._engagement.question, number)
         terms = self.rules.terms
+        rounds.check_question(question, terms)
         await self._books(
             lambda: self._ledger.open_round(
                 number,
+                job=terms.job,
                 model=terms.model,
-                price_microcredits=microcredits,
-                images_per_device=terms.images_per_round,
+                question=question,
+                units_per_device=terms.units_per_round,
             )
         )
-        return Round(number=number, price_microcredits=microcredits, terms=terms)
+        return Round(number=number, question=question, terms=terms)
+
+    async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
+        """The mechanism's decision on some answers.
+
+        Raises:
+            MarketError: it is none that it may take.
+        """
+        engage, most = self._engagement.engage, float(round.terms.model.amount_max)
+        found = await asyncio.to_thread(engage, round.number, round.question, answers)
+        try:
+            check_engaged(found, answers, amount_max=most, whole=True)
+        except InputError as error:
+            raise MarketError(f"{error}") from None
+        return found
+
+    async def _engage(self) -> None:
+        """Weighs all answers of the round, and records who works what: all at once."""
+        assert self._round is not None
+        number = self._round.number
+        # The ledger's own thread takes one thing after another: no answer slips in behind this.
+        answers = await self._books(lambda: self._ledger.answers(number))
+        found = await self._engaged(self._round, answers)
+        assigned = await self._books(lambda: self._ledger.engage(number, found))
+        self._round = rounds.engaged(self._round, assigned, time.monotonic())
+        self._notify()
 
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
@@ -335,17 +445,21 @@ class Market:
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
                 await self._change(before.deadline_s)
-            elif before.phase is Phase.OFFERED:
-                self._drop(self._present - set(before.layers))  # they let the offer pass
+                continue
+            if before.phase is Phase.ASKING:
+                self._drop(self._present - set(before.answers))  # they let the question pass
                 self._expected_back = set()
-                self._notify()
+            if self._round.phase is Phase.ENGAGING:
+                await self._engage()
+            self._notify()
         number = self._round.number
         self._drop(rounds.unfinished(self._round))
         # What was paid before the books hear of the end counts: their thread takes one thing
         # after another.
         await self._books(lambda: self._ledger.close_round(number))
         (record,) = await self._books(lambda: self._ledger.rounds(last=1))
-        self._history = [*self._history, _result(record)][-HISTORY_ROUNDS_MAX:]
+        if record.answers and isinstance(self._engagement, Learning):
+            await asyncio.to_thread(self._engagement.observe, _finished(record))
 
     async def _poll(self, device: str, after: int, end_s: float) -> Offer | NoOffer:
         while True:
@@ -357,42 +471,165 @@ class Market:
             if offer is not None:
                 return offer
             if self._stopping or not await self._change(end_s):
-                return NoOffer(state="wait")
+                waiting = self._offer_now(device, after, waiting=True)
+                return waiting or NoOffer(state="wait")
 
     def _drop(self, devices: set[str]) -> None:
         """Nobody waits for these devices again until they poll, unless they do so just now."""
         self._present -= {device for device in devices if self._polls[device] <= 0}
 
-    def _offer_now(self, device: str, after: int) -> Offer | None:
+    def _offer_now(self, device: str, after: int, *, waiting: bool = False) -> Offer | None:
+        """The offer a device should hear now; `waiting` if nothing else would be told."""
         current = self._round
         if current is None or current.phase is Phase.CLOSED or current.number <= after:
             return None
-        committed = current.layers.get(device)
-        if committed is None and current.phase is not Phase.OFFERED:
+        assigned, answered = current.assigned.get(device), device in current.answers
+        if not answered and current.phase is not Phase.ASKING:
+            return None
+        standing: Standing = "asked"
+        if answered:
+            standing = "waiting" if assigned is None else "assigned"
+        if standing == "waiting" and not waiting:
             return None
         terms = current.terms
         left_s = terms.commit_timeout_s
-        if current.deadline_s is not None and committed is None:
+        if current.deadline_s is not None and not answered:
             left_s = max(0.0, current.deadline_s - time.monotonic())
         return Offer(
             round=current.number,
-            price_microcredits=current.price_microcredits,
+            question=current.question,
+            job=terms.job,
             model=terms.model,
-            layers_max=terms.layers_max,
-            images_per_round=terms.images_per_round,
+            units_per_round=terms.units_per_round,
             commit_timeout_s=left_s,
-            codecs=CODECS,
-            committed=committed,
-            jobs_done=tuple(sorted(current.jobs.get(device, ()))),
+            codecs=tuple(codec.name for codec in self.codecs),
+            standing=standing,
+            assigned=assigned,
+            pieces_done=current.pieces.get(device, {}),
         )
 
-    def _record(self, device: str, number: int, job: str, settled: Settlement) -> None:
+    def _session(
+        self, device: str, number: int, piece: str, exchange: int, amount: int, sent: Tensors
+    ) -> Session:
+        """The session of a piece; a new one at its first exchange.
+
+        Raises:
+            LostSession: a later exchange of a piece that is not under way.
+            Busy: there is no room for another.
+        """
+        now_s = time.monotonic()
+        session = self._sessions.find(device, piece, now_s)
+        if session is not None and (session.round, session.amount) == (number, amount):
+            again = exchange > 0 or session.exchange < 0
+            if again or session.answers_again(0, work.digest(b"", sent)):
+                return session
+        if exchange > 0:
+            raise LostSession(f"there is no session of {piece!r}: begin it again")
+        rules = self.rules
+        picked = work.picked_for_audit(rules.secret, device, piece, rules.audit_probability)
+        session = Session(
+            device=device,
+            piece=piece,
+            round=number,
+            amount=amount,
+            seed=work.session_seed(rules.secret, device, piece),
+            audit=picked and amount > 0,
+        )
+        try:
+            self._sessions.add(session, now_s)
+        except NoRoom:
+            raise Busy from None
+        return session
+
+    @staticmethod
+    def _mark(session: Session, exchange: int, sent: Tensors) -> bytes:
+        """Digest of a piece with an exchange that has come: the next one, or the last again."""
+        before = session.digest if exchange == session.exchange + 1 else session.before
+        return work.digest(before, sent)
+
+    async def _answer(
+        self, session: Session, exchange: int, codec: Codec, tensors: Tensors, mark: bytes
+    ) -> None:
+        """Computes the next exchange of a session."""
+
+        def compute() -> tuple[Reply | InputError, bytes, float]:
+            start_s = time.perf_counter()
+            if exchange == 0:
+                session.job = self.part.begin(session.amount, session.seed)
+            (reply,) = self.part.answer([(session.job, tensors)])
+            compute_s = time.perf_counter() - start_s
+            kept = b""
+            if session.audit and isinstance(reply, Reply):
+                kept = self.part.evidence(session.amount, exchange, tensors, reply)
+            return reply, kept, compute_s
+
+        try:
+            reply, kept, session.compute_s = await self._job(compute)
+            if isinstance(reply, InputError):
+                raise reply
+        except InputError:
+            if exchange == 0:
+                self._sessions.drop(session)
+            raise
+        except Exception:
+            self._sessions.drop(session)  # whatever state it is in
+            raise
+        if exchange + 1 >= EXCHANGES_MAX and not reply.finished:
+            self._sessions.drop(session)
+            raise MarketError(f"{session.piece!r} has not ended after {EXCHANGES_MAX} exchanges")
+        session.before, session.digest = session.digest, mark
+        session.exchange, session.reply, session.codec = exchange, reply, codec
+        session.evidence.append(kept)
+
+    async def _settle(self, session: Session) -> Settlement:
+        """Settles a finished piece, once, with the units that the server's half has counted.
+
+        If it is settled, it is asked how it stands: it may have been audited.
+        """
+        if session.settled is not None:
+            known = session.settled
+            found = await self._books(lambda: self._ledger.find(known))
+            assert found is not None
+            return found
+        assert session.reply is not None
+        assert session.codec is not None
+        evidence = None
+        if any(session.evidence):
+            evidence = work.pack_evidence(session.codec.name, session.evidence)
+        done = Piece(
+            device=session.device,
+            piece=session.piece,
+            round=session.round,
+            amount=float(session.amount),
+            digest=session.digest,
+            units=max(1, session.reply.units),
+        )
+        settled = await self._books(lambda: self._ledger.settle(done, evidence=evidence))
+        session.settled, session.job, session.evidence = done, None, []
+        self._record(session.device, session.round, session.piece, settled)
+        return settled
+
+    def _passes(self, held: tuple[int, bytes], device: str, piece: str, source: bytes) -> bool:
+        amount, content = held
+        name, evidence = work.unpack_evidence(content)
+        codec = next((each for each in self.codecs if each.name == name), None)
+        if codec is None:
+            raise InputError("audit", "codec", "one that the server has", name)
+        return self.part.passes_audit(
+            amount,
+            evidence,
+            source,
+            seed=work.session_seed(self.rules.secret, device, piece),
+            tolerance=codec.tolerance,
+        )
+
+    def _record(self, device: str, number: int, piece: str, settled: Settlement) -> None:
         """Brings the round in memory up to what the ledger has just recorded."""
         if self._round is None or self._round.number != number:
             return
-        held = settled.state is JobState.HELD
-        self._round = rounds.record(self._round, device, job, held=held)
-        if len(self._round.jobs[device]) >= self._round.terms.images_per_round:
+        held = settled.state is PieceState.HELD
+        self._round = rounds.record(self._round, device, piece, settled.units, held=held)
+        if rounds.delivered(self._round, device):
             self._notify()
 
     def _state(self) -> str:
@@ -407,7 +644,7 @@ class Market:
     @contextmanager
     def _place(self) -> Iterator[None]:
         """A place in the queue."""
-        if self._in_flight >= JOBS_IN_FLIGHT_MAX:
+        if self._in_flight >= EXCHANGES_IN_FLIGHT_MAX:
             raise Busy
         self._in_flight += 1
         try:
@@ -432,15 +669,30 @@ class Market:
     async def _books(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._write, call)
 
-    async def _model(self, call: Callable[[], _T]) -> _T:
+    async def _job(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, call)
 
 
-def _result(record: RoundRecord) -> RoundResult:
-    return RoundResult(
+def round_status(record: RoundRecord) -> dict[str, object]:
+    """A round at a glance."""
+    price = record.price_microcredits
+    return {
+        "round": record.number,
+        "closed": record.closed,
+        "price": None if price is None else in_credits(price),
+        "answered": sorted(record.answers),
+        "amounts": record.amounts,
+        "units": {name: sum(own.values()) for name, own in record.pieces.items()},
+        "paid_microcredits": dict(record.paid_microcredits),
+    }
+
+
+def _finished(record: RoundRecord) -> Finished:
+    return Finished(
         number=record.number,
-        price=record.price_microcredits / MICRO,
-        layers=record.layers,
-        images={name: len(jobs) for name, jobs in record.jobs.items()},
+        question=record.question,
+        answers=record.answers,
+        assigned={name: item for name, item in record.assigned.items() if item.amount > 0},
+        units=record.units,
         paid_microcredits=record.paid_microcredits,
     )

@@ -1,77 +1,34 @@
 """The rules of a round, free of clocks, sockets and files.
 
-A round is offered at a price, devices commit to a number of layers, work for it, and the round
-closes when all of them have delivered or its time is up:
+A round asks a question, devices answer, work for what they are assigned, and the round closes
+when all of them have delivered or its time is up:
 
 ::
 
-    offered --all awaited devices committed, or commit timeout--> working
-    working --all images delivered and audited, or round timeout--> closed
+    asking --all awaited devices answered, or commit timeout--> working
+    working --all units delivered and audited, or round timeout--> closed
 
-A device may deliver from the moment it has committed; what ends with `offered` is the time to
-commit. The commit timeout starts with the first commitment: an offer nobody has answered stays
-open. Times are seconds on any clock the caller likes, always passed in.
-
-The next price is the business of a `Pricer`, which sees what the server saw and nothing else.
+Where an answer settles what its sender does (a price, a menu), a device is assigned its work at
+once and may deliver from then on; what ends with `asking` is the time to answer. Where answers
+wait for each other (bids), all are weighed in between: `engaging` lasts until the ledger has
+recorded who works what. The commit timeout starts with the first answer: a question nobody has
+answered stays open. Times are seconds on any clock the caller likes, always passed in.
 """
 
-import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
 
+from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import MarketError
-from edgepact.market.protocol import MICRO, PRICE_CREDITS_MAX
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundResult:
-    """What the server saw in one round.
-
-    Args:
-        price: credits per layer and image.
-        layers: committed layers by device name.
-        number: number of the round.
-        images: delivered images by device name.
-        paid_microcredits: payments by device name.
-    """
-
-    price: float
-    layers: dict[str, int]
-    number: int = 0
-    images: dict[str, int] = field(default_factory=dict)
-    paid_microcredits: dict[str, int] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Pricer(Protocol):
-    """Names the price of the next round."""
-
-    def __call__(self, history: list[RoundResult]) -> float:
-        """The price in credits per layer and image, from all closed rounds so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class FixedPrice:
-    """The same price in every round.
-
-    Example:
-        >>> FixedPrice(1.5)([])
-        1.5
-    """
-
-    price: float
-
-    def __call__(self, history: list[RoundResult]) -> float:
-        """The price, whatever happened."""
-        return self.price
+from edgepact.job import Model
 
 
 class Phase(StrEnum):
     """Where a round stands."""
 
-    OFFERED = "offered"
+    ASKING = "asking"
+    ENGAGING = "engaging"
     WORKING = "working"
     CLOSED = "closed"
 
@@ -80,17 +37,17 @@ class Phase(StrEnum):
 class Terms:
     """What does not change from round to round.
 
-    Args:
-        model: name of the model.
-        layers_max: its layers.
-        images_per_round: images taken from each device.
-        commit_timeout_s: from the first commitment to the end of commitments.
-        round_timeout_s: from the end of commitments to the end of the round.
+    Attributes:
+        job: name of the job.
+        model: what both sides have to hold alike.
+        units_per_round: units taken from each device.
+        commit_timeout_s: from the first answer to the end of answers.
+        round_timeout_s: from the end of answers to the end of the round.
     """
 
-    model: str
-    layers_max: int
-    images_per_round: int
+    job: str
+    model: Model
+    units_per_round: int
     commit_timeout_s: float
     round_timeout_s: float
 
@@ -99,103 +56,124 @@ class Terms:
 class Round:
     """One round in progress.
 
-    Args:
+    Attributes:
         number: from 1.
-        price_microcredits: per layer and image.
-        terms: what was offered beside the price.
+        question: what everybody is asked.
+        terms: what is offered beside it.
         phase: where it stands.
-        layers: commitments by device.
-        jobs: recorded jobs by device.
+        answers: by device.
+        assigned: who works how much for what, amount 0 included.
+        pieces: units of the recorded pieces by device and id.
         held: those that wait for their audit.
         gone: devices that said they leave: nobody waits for them.
-        deadline_s: when the phase ends; None while nobody has committed.
+        deadline_s: when the phase ends; None while nobody has answered.
     """
 
     number: int
-    price_microcredits: int
+    question: Question
     terms: Terms
-    phase: Phase = Phase.OFFERED
-    layers: Mapping[str, int] = field(default_factory=dict)
-    jobs: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    phase: Phase = Phase.ASKING
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    assigned: Mapping[str, Item] = field(default_factory=dict)
+    pieces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     held: frozenset[tuple[str, str]] = frozenset()
     gone: frozenset[str] = frozenset()
     deadline_s: float | None = None
 
 
-def price_in_microcredits(price: float) -> int:
-    """A pricer's price as the ledger holds it.
+def check_question(question: Question, terms: Terms) -> None:
+    """Holds what a mechanism asks against what there is to do: whole steps of the job.
 
     Raises:
-        MarketError: not a number from 0 to the highest price that can be offered.
+        MarketError: an amount that the job does not have.
     """
-    if not (math.isfinite(price) and 0 <= price <= PRICE_CREDITS_MAX):
-        raise MarketError(
-            f"the pricer named a price of {price}, expected 0 to {PRICE_CREDITS_MAX:g} credits"
-        )
-    return round(price * MICRO)
+    most = terms.model.amount_max
+    for amount in (*question.bid_amounts, *(item.amount for item in question.menu)):
+        if amount > most or amount % 1.0:
+            raise MarketError(
+                f"the mechanism asks for an amount of {amount:g}, expected whole ones to {most}"
+            )
 
 
-def check_commitment(round: Round, device: str, layers: int) -> None:
-    """Whether a commitment can be taken; the same one again can, at any time.
+def check_answer(round: Round, device: str, answer: Answer) -> None:
+    """Whether an answer can be taken; the same one again can, at any time.
 
     Raises:
-        MarketError: too many layers, another commitment than before, or too late.
+        MarketError: it does not fit the question, is another than before, or comes too late.
     """
-    if layers > round.terms.layers_max:
+    question = round.question
+    if answer.item is not None and answer.item >= len(question.menu):
+        raise MarketError(f"{device!r} takes item {answer.item} of a menu of {len(question.menu)}")
+    if len(answer.bids_microcredits) not in (0, len(question.bid_amounts)):
         raise MarketError(
-            f"{round.terms.model} has {round.terms.layers_max} layers, "
-            f"{device!r} committed to {layers}"
+            f"{device!r} bids for {len(answer.bids_microcredits)} amounts, "
+            f"expected {len(question.bid_amounts)}"
         )
-    known = round.layers.get(device)
-    if known not in (None, layers):
-        raise MarketError(
-            f"{device!r} has committed to {known} layers in round {round.number} already"
-        )
-    if known is None and round.phase is not Phase.OFFERED:
-        raise MarketError(f"round {round.number} takes no more commitments")
+    known = round.answers.get(device)
+    if known not in (None, answer):
+        raise MarketError(f"{device!r} has given another answer in round {round.number} already")
+    if known is None and round.phase is not Phase.ASKING:
+        raise MarketError(f"round {round.number} takes no more answers")
 
 
-def commit(round: Round, device: str, layers: int, now_s: float) -> Round:
-    """The round with a commitment the ledger has recorded; the first starts the clock."""
+def answered(
+    round: Round, device: str, answer: Answer, assigned: Item | None, now_s: float
+) -> Round:
+    """The round with an answer the ledger has recorded; the first starts the clock."""
     deadline_s = round.deadline_s
-    if round.phase is Phase.OFFERED and deadline_s is None:
+    if round.phase is Phase.ASKING and deadline_s is None:
         deadline_s = now_s + round.terms.commit_timeout_s
-    return replace(round, layers={**round.layers, device: layers}, deadline_s=deadline_s)
+    return replace(
+        round,
+        answers={**round.answers, device: answer},
+        assigned=round.assigned if assigned is None else {**round.assigned, device: assigned},
+        deadline_s=deadline_s,
+    )
 
 
-def admit(round: Round, device: str, job: str, layers: int) -> None:
-    """Whether a job may be computed: the device committed to this cut and has images left.
+def engaged(round: Round, assigned: Mapping[str, Item], now_s: float) -> Round:
+    """The round in which all answers have been weighed, and who works what is on record."""
+    return replace(
+        round,
+        phase=Phase.WORKING,
+        assigned=dict(assigned),
+        deadline_s=now_s + round.terms.round_timeout_s,
+    )
+
+
+def admit(round: Round, device: str, piece: str, amount: int) -> None:
+    """Whether a piece may be worked on: the device was assigned this and has units left.
 
     Raises:
         MarketError: it may not; the message says why.
     """
-    committed = round.layers.get(device)
-    if committed is None:
-        raise MarketError(f"{device!r} has not committed to anything in round {round.number}")
-    if committed != layers:
+    assigned = round.assigned.get(device)
+    if assigned is None:
+        waits = "waits for its assignment" if device in round.answers else "has not answered"
+        raise MarketError(f"{device!r} {waits} in round {round.number}")
+    if assigned.amount != amount:
         raise MarketError(
-            f"{device!r} has committed to {committed} layers in round {round.number}, "
-            f"not to {layers} layers"
+            f"{device!r} was assigned {assigned.amount:g} in round {round.number}, not {amount}"
         )
-    done = round.jobs.get(device, frozenset())
-    if job in done:
+    done = round.pieces.get(device, {})
+    if piece in done:
         return
     if round.phase is Phase.CLOSED:
         raise MarketError(f"round {round.number} is closed")
-    if len(done) >= round.terms.images_per_round:
+    if sum(done.values()) >= round.terms.units_per_round:
         raise MarketError(
-            f"{device!r} has delivered all {round.terms.images_per_round} images "
+            f"{device!r} has delivered all {round.terms.units_per_round} units "
             f"of round {round.number}"
         )
 
 
-def record(round: Round, device: str, job: str, *, held: bool) -> Round:
-    """The round after a job was recorded in the ledger; `held` if its audit is open."""
-    done = round.jobs.get(device, frozenset()) | {job}
-    key = frozenset({(device, job)})
+def record(round: Round, device: str, piece: str, units: int, *, held: bool) -> Round:
+    """The round after a piece was recorded in the ledger; `held` if its audit is open."""
+    done = {**round.pieces.get(device, {}), piece: units}
+    key = frozenset({(device, piece)})
     return replace(
         round,
-        jobs={**round.jobs, device: done},
+        pieces={**round.pieces, device: done},
         held=round.held | key if held else round.held - key,
     )
 
@@ -215,31 +193,34 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
 
     Args:
         round: the round.
-        awaited: devices whose commitment is expected.
+        awaited: devices whose answer is expected.
         now_s: the time.
     """
     late = round.deadline_s is not None and now_s >= round.deadline_s
-    if round.phase is Phase.OFFERED and round.layers:
-        missing = set(awaited) - set(round.layers) - round.gone
+    if round.phase is Phase.ASKING and round.answers:
+        missing = set(awaited) - set(round.answers) - round.gone
         if late or not missing:
-            return advance(
-                replace(round, phase=Phase.WORKING, deadline_s=now_s + round.terms.round_timeout_s),
-                awaited,
-                now_s,
+            if not round.question.immediate:
+                return replace(round, phase=Phase.ENGAGING, deadline_s=None)
+            working = replace(
+                round, phase=Phase.WORKING, deadline_s=now_s + round.terms.round_timeout_s
             )
+            return advance(working, awaited, now_s)
     if round.phase is Phase.WORKING and (late or not unfinished(round)):
         return replace(round, phase=Phase.CLOSED, deadline_s=None)
     return round
 
 
+def delivered(round: Round, device: str) -> bool:
+    """Whether a device has delivered all its units."""
+    return sum(round.pieces.get(device, {}).values()) >= round.terms.units_per_round
+
+
 def unfinished(round: Round) -> set[str]:
-    """Committed devices, not gone, with images or audits left to deliver."""
+    """Devices with work, not gone, that have units or audits left to deliver."""
     return {
         device
-        for device in round.layers
+        for device in round.assigned
         if device not in round.gone
-        and (
-            len(round.jobs.get(device, ())) < round.terms.images_per_round
-            or any(holder == device for holder, _ in round.held)
-        )
+        and (not delivered(round, device) or any(holder == device for holder, _ in round.held))
     }

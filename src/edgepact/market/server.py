@@ -3,19 +3,22 @@
 =======================================  ====================================================
 `POST /market/enrol`                     a one-time token for a token of one's own
 `GET /market/offer?after=R`              the next offer after round R, held open for a while
-`POST /market/commit`                    layers for a round
-`POST /market/audit?job=J`               the image of a job that is audited, as the body
+`POST /market/commit`                    an answer to the question of a round
+`POST /market/audit?piece=P`             the source of a piece that is audited, as the body
 `POST /market/leave`                     a device goes
 `GET /market/status`                     everything at a glance, for people and programs
 `GET /v2`, `/v2/health/{live,ready}`     Open Inference Protocol v2, with the binary tensor
 `GET /v2/models/M`, `/v2/models/M/ready` extension; one model M for every cut
-`POST /v2/models/M/infer`                one job: the request's `id` is the job's id, the
-                                         parameter `round` its round
+`POST /v2/models/M/infer`                one exchange of a piece: the request's `id` is the
+                                         piece's id; parameters are `round`, `exchange`
+                                         (counted from 0, which is the default) and `codec`
+                                         (default: the one whose tensors these are)
 =======================================  ====================================================
 
 Devices show their token as `Authorization: Bearer`. Errors are `{"error": "..."}` with a status:
-400 for a message that is malformed, 401 for a wrong token, 404, 409 for what the market refuses,
-413 for too large, 503 with `Retry-After` for too busy.
+400 for a message that is malformed, 401 for a wrong token, 404, 409 for what the market refuses
+(with the `reason` "session lost" where a piece has to be begun again), 413 for too large, 503
+with `Retry-After` for too busy.
 
 A handler decodes, asks the market, and encodes; the market itself is in `play`.
 """
@@ -29,8 +32,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -42,12 +44,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import edgepact
+from edgepact import registry
+from edgepact.codec import Codec
+from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
-from edgepact.market import protocol
-from edgepact.market.ledger import JobState, Ledger, LedgerError, Settlement
-from edgepact.market.play import Busy, Market, Rules
-from edgepact.market.rounds import Pricer, Terms
-from edgepact.market.work import Workbench, audit_secret
+from edgepact.fields import check_whole
+from edgepact.job import EXCHANGES_MAX, Job, Model, ServerPart
+from edgepact.market import work
+from edgepact.market.ledger import Ledger, LedgerError, PieceState, Settlement
+from edgepact.market.play import Answered, Busy, Market, Rules
+from edgepact.market.protocol import messages, oip
+from edgepact.market.rounds import Terms
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.sessions import LostSession
+from edgepact.tensors import Tensors, TensorSpec
 
 BODY_TIMEOUT_S = 30.0
 """How long a client may take to send its body."""
@@ -59,83 +69,25 @@ CONNECTIONS_MAX = 2048
 RETRY_AFTER_S = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeConfig:
-    """How a market is served.
-
-    Args:
-        model_dir: the model directory.
-        ledger_url: SQLAlchemy URL of the ledger.
-        host: address to listen on.
-        port: port to listen on; 0 lets the system choose.
-        ready_file: where to write `{"url": ..., "host": ..., "port": ..., "pid": ...}` once the
-            server answers; without it the same line goes to standard output.
-        rounds: rounds to play, those in the ledger included; None plays until it is stopped.
-        devices_min: devices that must be there before the first round.
-        gather_timeout_s: how long to wait for so many, seconds; then one is enough. None
-            waits on.
-        images_per_round: images taken and paid per device and round.
-        commit_timeout_s: time to commit after the first commitment, seconds.
-        round_timeout_s: time to work after that, seconds.
-        enrol_tokens: one-time tokens, one for each device that may enrol.
-        audit_probability: share of split jobs that are computed again before they are paid.
-        seed: makes the choice of audited jobs repeatable, and predictable for who knows it;
-            None in earnest.
-
-    Raises:
-        InputError: a value that cannot be.
-    """
-
-    model_dir: Path
-    ledger_url: str
-    host: str = "127.0.0.1"
-    port: int = 8080
-    ready_file: Path | None = None
-    rounds: int | None = None
-    devices_min: int = 1
-    gather_timeout_s: float | None = None
-    images_per_round: int = 16
-    commit_timeout_s: float = 10.0
-    round_timeout_s: float = 120.0
-    enrol_tokens: tuple[str, ...] = ()
-    audit_probability: float = 0.05
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        images_max = protocol.IMAGES_PER_ROUND_MAX
-        for field, fits, expected in (
-            ("port", 0 <= self.port <= 65535, "a port from 0 to 65535"),
-            ("rounds", self.rounds is None or self.rounds >= 1, "at least 1"),
-            ("devices_min", self.devices_min >= 1, "at least 1"),
-            (
-                "gather_timeout_s",
-                self.gather_timeout_s is None or 0 < self.gather_timeout_s <= 86400,
-                "0 to 86400 seconds",
-            ),
-            ("images_per_round", 1 <= self.images_per_round <= images_max, f"1 to {images_max}"),
-            ("commit_timeout_s", 0 < self.commit_timeout_s <= 86400, "0 to 86400 seconds"),
-            ("round_timeout_s", 0 < self.round_timeout_s <= 86400, "0 to 86400 seconds"),
-            ("audit_probability", 0 <= self.audit_probability <= 1, "a number from 0 to 1"),
-            ("seed", self.seed is None or self.seed >= 0, "a whole number from 0"),
-        ):
-            if not fits:
-                raise InputError("serve", field, expected, getattr(self, field))
+Mechanism = Engagement | Callable[[Model], Engagement]
+"""A mechanism, or how to make it for the model of the job that is served."""
 
 
-def serve(config: ServeConfig, pricer: Pricer) -> None:
+def serve(config: ServeConfig, engagement: Mechanism, *, job: Job | None = None) -> None:
     """Serves a market until its rounds are over or the process is told to stop.
 
     SIGINT and SIGTERM let requests in flight finish, within a limit.
 
     Args:
         config: how.
-        pricer: names the price of each round.
+        engagement: the mechanism.
+        job: what is done; None for the installed one that `config` names.
 
     Raises:
         InputError: the model or the ledger cannot be used.
-        MarketError: the port is taken, or the pricer named an impossible price.
+        MarketError: the port is taken, or the mechanism asked or decided what it may not.
     """
-    MarketServer(config, pricer).run()
+    MarketServer(config, engagement, job=job).run()
 
 
 class MarketServer(uvicorn.Server):
@@ -144,18 +96,27 @@ class MarketServer(uvicorn.Server):
     The port is taken before anything else is started, so that a server that cannot have it
     leaves no trace.
 
+    Args:
+        config: how it is served.
+        engagement: the mechanism.
+        job: what is done; None for the installed one that `config` names.
+
     Raises:
-        InputError: the model or the ledger cannot be used.
+        InputError: the job, the model or the ledger cannot be used.
         MarketError: the port is taken.
     """
 
-    def __init__(self, config: ServeConfig, pricer: Pricer) -> None:
+    def __init__(
+        self, config: ServeConfig, engagement: Mechanism, *, job: Job | None = None
+    ) -> None:
         self._listener = _listen(config.host, config.port)
         try:
             _forget(config.ready_file)
-            bench = Workbench(config.model_dir)
-            bench.warm()
-            self.market = Market(_rules(config, bench), Ledger(config.ledger_url), bench, pricer)
+            job = job or registry.part("jobs", config.job, source="serve", field="job")
+            part = job.server_part(config.model, config.job_settings)
+            part.warm()
+            codecs = tuple(registry.part("codecs", name) for name in job.codecs)
+            self.market = _market_on(config, job.name, part, codecs, engagement)
         except BaseException:
             self._listener.close()
             raise
@@ -183,7 +144,7 @@ class MarketServer(uvicorn.Server):
         """Serves.
 
         Raises:
-            MarketError: the pricer named an impossible price, or the ledger was lost.
+            MarketError: the mechanism asked or decided what it may not, or the ledger was lost.
         """
         super().run(sockets or [self._listener])
         if self._failure is not None:
@@ -209,7 +170,8 @@ class MarketServer(uvicorn.Server):
     def stop(self) -> None:
         """Ends `run`, from any thread."""
         self.should_exit = True
-        self._loop.call_soon_threadsafe(self.market.stop)
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self.market.stop)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGINT or SIGTERM; a second SIGINT does not wait for anybody.
@@ -253,6 +215,7 @@ def application(market: Market) -> Starlette:
         exception_handlers={
             InputError: _malformed,
             MarketError: _refused,
+            LostSession: _lost,
             Busy: _busy,
             LedgerError: _busy,
             HTTPException: _http_error,
@@ -267,8 +230,8 @@ def application(market: Market) -> Starlette:
 
 
 async def _enrol(request: Request) -> Response:
-    body = protocol.read_object("enrol", await _body(request, protocol.HEADER_BYTES_MAX))
-    asked = protocol.EnrolRequest.from_json(body)
+    body = messages.read_object("enrol", await _body(request, messages.MESSAGE_BYTES_MAX))
+    asked = messages.EnrolRequest.from_json(body)
     token = await _market(request).enrol(asked.token, asked.name)
     if token is None:
         raise HTTPException(401, "this one-time token is not known here")
@@ -285,17 +248,17 @@ async def _offer(request: Request) -> Response:
 
 async def _commit(request: Request) -> Response:
     device = await _device(request)
-    body = protocol.read_object("commit", await _body(request, protocol.HEADER_BYTES_MAX))
-    asked = protocol.CommitRequest.from_json(body)
-    await _market(request).commit(device, asked.round, asked.layers)
-    return JSONResponse(asked.as_json())
+    body = messages.read_object("commit", await _body(request, messages.MESSAGE_BYTES_MAX))
+    asked = messages.CommitRequest.from_json(body)
+    assigned = await _market(request).commit(device, asked.round, asked.answer)
+    return JSONResponse(messages.Commitment(round=asked.round, assigned=assigned).as_json())
 
 
 async def _audit(request: Request) -> Response:
     device = await _device(request)
-    job = protocol.check_job("audit", request.query_params.get("job"))
-    image = await _body(request, protocol.BODY_BYTES_MAX)
-    return JSONResponse(_outcome(await _market(request).audit(device, job, image)))
+    piece = messages.check_piece("audit", request.query_params.get("piece"))
+    source = await _body(request, oip.BODY_BYTES_MAX)
+    return JSONResponse(_outcome(await _market(request).audit(device, piece, source)))
 
 
 async def _leave(request: Request) -> Response:
@@ -330,45 +293,73 @@ async def _ready(request: Request) -> Response:
 
 
 async def _metadata(request: Request) -> Response:
-    return JSONResponse(_market(request).bench.metadata(_layers(request)))
+    market, amount = _market(request), _amount(request)
+    specs = market.part.expects(amount, 0)
+    told = market.codecs[0].packed(specs)
+    parameters: dict[str, object] = {**market.part.about, "amount": amount}
+    if any(spec.coded for spec in specs):
+        parameters["codecs"] = {
+            codec.name: [spec.as_json() for spec in codec.packed(specs)] for codec in market.codecs
+        }
+    return JSONResponse(
+        {
+            "name": work.cut_name(market.part.model, amount),
+            "versions": ["1"],
+            "platform": "edgepact",
+            "inputs": [spec.as_json() for spec in told],
+            "outputs": [spec.as_json() for spec in market.part.returns(amount)],
+            "parameters": parameters,
+        }
+    )
 
 
 async def _model_ready(request: Request) -> Response:
-    layers = _layers(request)
-    name = _market(request).bench.model_name(layers)
-    ready = _market(request).ready
-    return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
+    market = _market(request)
+    name = work.cut_name(market.part.model, _amount(request))
+    return JSONResponse({"name": name, "ready": market.ready}, 200 if market.ready else 503)
 
 
 async def _infer(request: Request) -> Response:
     market = _market(request)
     device = await _device(request)
-    layers = _layers(request)
-    body = await _body(request, protocol.BODY_BYTES_MAX)
+    amount = _amount(request)
+    body = await _body(request, oip.BODY_BYTES_MAX)
     start_s = time.perf_counter()
-    asked = protocol.decode_request(body, request.headers.get(protocol.HEADER_LENGTH))
-    job = protocol.check_job("infer request", asked.id)
-    number = protocol.check_round("infer request", asked.parameters.get("round"))
-    market.bench.check(layers, asked.inputs)
-    answer, settled = await market.work(device, number, job, layers, asked.inputs)
-    content, header_length = protocol.encode_response(
-        id=job,
-        model=market.bench.model_name(layers),
-        outputs={"probabilities": answer.probabilities},
+    source = "infer request"
+    asked = oip.decode_request(body, request.headers.get(oip.HEADER_LENGTH))
+    piece = messages.check_piece(source, asked.id)
+    number = messages.check_round(source, asked.parameters.get("round"))
+    exchange = check_whole(
+        source,
+        "parameters.exchange",
+        asked.parameters.get("exchange", 0),
+        least=0,
+        most=EXCHANGES_MAX - 1,
+    )
+    specs = market.part.returns(amount)
+    oip.check_outputs(asked.outputs, specs)
+    answered = await market.exchange(
+        device, number, piece, exchange, amount, asked.parameters.get("codec"), asked.inputs
+    )
+    content, header_length = oip.encode_response(
+        id=piece,
+        model=work.cut_name(market.part.model, amount),
+        outputs=_outputs(answered, specs, asked.outputs),
         parameters={
-            **_outcome(settled),
-            "label": answer.label,
-            "compute_seconds": answer.compute_s,
+            **answered.reply.told,
+            **_progress(answered),
+            "exchange": exchange,
+            "compute_seconds": answered.compute_s,
             "server_seconds": time.perf_counter() - start_s,
         },
         binary=asked.binary_output,
     )
     if header_length is None:
-        return Response(content, media_type=protocol.JSON_TYPE)
+        return Response(content, media_type=messages.JSON_TYPE)
     return Response(
         content,
-        media_type=protocol.BINARY_TYPE,
-        headers={protocol.HEADER_LENGTH: str(header_length)},
+        media_type=oip.BINARY_TYPE,
+        headers={oip.HEADER_LENGTH: str(header_length)},
     )
 
 
@@ -384,7 +375,7 @@ def _market(request: Request) -> Market:
 async def _device(request: Request) -> str:
     """Name of the device that asks."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not 1 <= len(token) <= protocol.TOKEN_CHARS_MAX:
+    if scheme.lower() != "bearer" or not 1 <= len(token) <= messages.TOKEN_CHARS_MAX:
         raise HTTPException(401, "expected the header 'Authorization: Bearer <device token>'")
     name = await _market(request).device(token)
     if name is None:
@@ -392,14 +383,31 @@ async def _device(request: Request) -> str:
     return name
 
 
-def _layers(request: Request) -> int:
-    model = request.path_params["model"]
-    bench = _market(request).bench
-    layers = bench.layers_of(model)
-    if layers is None:
-        first, last = bench.model_name(0), bench.model_name(bench.layers_max)
-        raise HTTPException(404, f"there is no model {model!r}, expected {first} to {last}")
-    return layers
+def _amount(request: Request) -> int:
+    name = request.path_params["model"]
+    model = _market(request).part.model
+    amount = work.amount_of(model, name)
+    if amount is None:
+        first, last = work.cut_name(model, 0), work.cut_name(model, model.amount_max)
+        raise HTTPException(404, f"there is no model {name!r}, expected {first} to {last}")
+    return amount
+
+
+def _outputs(
+    answered: Answered, specs: Sequence[TensorSpec], wanted: Sequence[str] | None
+) -> Tensors:
+    """The job's tensors, packed; of those that no codec packs, the ones that are wanted."""
+    given = answered.reply.outputs
+    packed = answered.codec.pack(given, [spec for spec in specs if spec.name in given])
+    left_out = {spec.name for spec in specs if wanted is not None and spec.name not in wanted}
+    return {name: value for name, value in packed.items() if name not in left_out}
+
+
+def _progress(answered: Answered) -> dict[str, object]:
+    """Whether the piece is finished, and then what has become of its payment."""
+    if answered.settlement is None:
+        return {"finished": False}
+    return {"finished": True, **_outcome(answered.settlement)}
 
 
 async def _body(request: Request, bytes_max: int) -> bytes:
@@ -428,10 +436,11 @@ async def _body(request: Request, bytes_max: int) -> bytes:
 
 
 def _outcome(settled: Settlement) -> dict[str, object]:
-    """What has become of a job's payment, for the device."""
+    """What has become of a piece's payment, for the device."""
     return {
         "state": settled.state.value,
-        "audit": settled.state is JobState.HELD,
+        "audit": settled.state is PieceState.HELD,
+        "units": settled.units,
         "paid_microcredits": settled.paid_microcredits,
         "repeated": settled.repeated,
     }
@@ -449,6 +458,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     return _error(409, str(error))
 
 
+async def _lost(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error), "reason": messages.SESSION_LOST}, 409)
+
+
 async def _busy(request: Request, error: Exception) -> Response:
     message = str(error) or "all places in the queue are taken"
     return _error(503, message, {"Retry-After": str(RETRY_AFTER_S)})
@@ -463,22 +476,35 @@ async def _defect(request: Request, error: Exception) -> Response:
     return _error(500, "internal error")
 
 
-def _rules(config: ServeConfig, bench: Workbench) -> Rules:
-    return Rules(
-        terms=Terms(
-            model=bench.info.name,
-            layers_max=bench.layers_max,
-            images_per_round=config.images_per_round,
-            commit_timeout_s=config.commit_timeout_s,
-            round_timeout_s=config.round_timeout_s,
-        ),
-        rounds=config.rounds,
-        devices_min=config.devices_min,
-        gather_timeout_s=config.gather_timeout_s,
-        audit_probability=config.audit_probability,
-        audit_secret=audit_secret(config.seed),
-        enrol_tokens=frozenset(config.enrol_tokens),
-    )
+def _market_on(
+    config: ServeConfig,
+    job: str,
+    part: ServerPart,
+    codecs: tuple[Codec, ...],
+    mechanism: Mechanism,
+) -> Market:
+    engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
+    ledger = Ledger(config.ledger_url)
+    try:
+        rules = Rules(
+            terms=Terms(
+                job=job,
+                model=part.model,
+                units_per_round=config.units_per_round,
+                commit_timeout_s=config.commit_timeout_s,
+                round_timeout_s=config.round_timeout_s,
+            ),
+            rounds=config.rounds,
+            devices_min=config.devices_min,
+            gather_timeout_s=config.gather_timeout_s,
+            audit_probability=config.audit_probability,
+            secret=ledger.secret() if config.seed is None else work.secret_of(config.seed),
+            enrol_tokens=frozenset(config.enrol_tokens),
+        )
+        return Market(rules, ledger, part, codecs, engagement)
+    except BaseException:
+        ledger.close()
+        raise
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from edgepact.credits import in_credits
 from edgepact.market.ledger import Ledger, Payment, RoundRecord
-from edgepact.market.protocol import MICRO
 from edgepact.pact import Json, Sheet
 from edgepact.tables import Shown
 
@@ -59,7 +59,7 @@ class Statement(Shown):
             title="Accounts",
             head=("account", "credits"),
             rows=tuple(
-                (account, f"{balance / MICRO:.6f}")
+                (account, f"{in_credits(balance):.6f}")
                 for account, balance in sorted(self.balances.items())
             ),
             notes=(
@@ -74,7 +74,7 @@ class Statement(Shown):
             title="Paid by round, credits",
             head=("round", *devices),
             rows=tuple(
-                (f"{number}", *(f"{paid.get(name, 0) / MICRO:.6f}" for name in devices))
+                (f"{number}", *(f"{in_credits(paid.get(name, 0)):.6f}" for name in devices))
                 for number, paid in sorted(self.paid_by_round().items())
             ),
         )

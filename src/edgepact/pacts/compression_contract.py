@@ -14,7 +14,7 @@ from edgepact.pacts.training_menus import BestMenu, OfferedMenu
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import TrainingTerms, read_training
 from edgepact.training.federated.composition import engagement_of, offer_of
-from edgepact.training.federated.config import MENU_SOLVERS, ContractTerms
+from edgepact.training.federated.config import MENU_SOLVERS, PricedContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CompressionContract:
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
         """Terms: the contract, and how clients train."""
-        contract = ContractTerms.of(source, document)
+        contract = PricedContract.of(source, document)
         return read_training(self, source, document, smoke=smoke, contract=contract)
 
     def measure(self, terms: TrainingTerms, run: Run) -> RatesFound:

@@ -8,14 +8,14 @@ rate, `[efficiency] rate`. Who finds no item worth it does not train, so that th
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepact.mechanisms.contract.local_work import whole_menu
 from edgepact.pact import Document, Run
 from edgepact.pacts.training_measured import ClientsFound, clients_found
 from edgepact.pacts.training_menus import BestMenu, OfferedMenu
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import TrainingTerms, read_training
 from edgepact.training.federated.composition import engagement_of, offer_of
-from edgepact.training.federated.config import MENU_SOLVERS, ContractTerms
-from edgepact.training.federated.local_work import whole_menu
+from edgepact.training.federated.config import MENU_SOLVERS, PricedContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SelectionContract:
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
         """Terms: the contract, and how clients train."""
-        contract = ContractTerms.of(source, document, priced="epochs")
+        contract = PricedContract.of(source, document, priced="epochs")
         return read_training(
             self, source, document, smoke=smoke, contract=contract, priced="epochs"
         )

@@ -19,7 +19,7 @@ from edgepact.pact import Document, Pact
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.config import (
     SELECTORS,
-    ContractTerms,
+    PricedContract,
     TrainConfig,
     stated_in,
 )
@@ -126,9 +126,9 @@ def top_of(source: Path, document: Document, mechanism: str) -> Table:
     return top
 
 
-def terms_file(source: Path, top: Table) -> ContractTerms:
+def terms_file(source: Path, top: Table) -> PricedContract:
     """Cost types and value from the file that the field `terms` names."""
-    return ContractTerms.read(table_file(source, "terms", top.text("terms", "")))
+    return PricedContract.read(table_file(source, "terms", top.text("terms", "")))
 
 
 def _efficiency(pact: Pact, source: Path, document: Document) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from edgepact.efficiency.model_compression.structured import prune_structured
 from edgepact.errors import InputError
 from edgepact.inference.models import samples
 from edgepact.inference.pipeline import ModelInfo, preprocess
-from edgepact.market.device import find_images
+from edgepact.jobs.classification import find_images
 from edgepact.training import fashion_mnist
 
 METHODS = ("int8", "magnitude", "structured")

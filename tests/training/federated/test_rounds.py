@@ -45,7 +45,7 @@ def expect_paid_as_recorded(folder: Path, progress: Progress) -> None:
     with Ledger(f"sqlite:///{folder / files.LEDGER}", create=False) as books:
         total = sum(each.paid_microcredits for each in progress.history)
         assert books.balances()[SERVER] == -total
-        jobs = [payment.job for payment in books.payments()]
+        jobs = [payment.piece for payment in books.payments()]
     assert len(jobs) == len(set(jobs)) == sum(len(each.accepted) for each in progress.history)
 
 

@@ -11,14 +11,13 @@ Ties are broken as in a strong Stackelberg equilibrium: an indifferent device
 does what the server prefers.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
-from edgepact.fleet import Array, Fleet, Layers, Scalar, namespace
+from edgepact.fleet import Array, Layers, Scalar, namespace
 from edgepact.mechanisms.stackelberg.terms import Game
 
 
@@ -151,20 +150,6 @@ def layer_prices(game: Game) -> Float[Array, "devices layers"]:
     k. With the outside option nothing is supplied below the least average cost,
     where the device jumps from declining to several layers at once.
     """
-    if isinstance(game.fleet.A, np.ndarray) and len(game.fleet.A) > BLOCK:
-        # Device by device there is nothing to share, and what is passed from one step of the
-        # sum to the next stays in the cache.
-        prices = np.empty((len(game.fleet.A), game.layers_max), game.fleet.A.dtype)
-        of = game.fleet
-        for at in range(0, len(prices), BLOCK):
-            block = slice(at, at + BLOCK)
-            own = Fleet(of.alpha[block], of.capacity[block], of.A[block], of.B[block])
-            prices[block] = _layer_prices(replace(game, fleet=own))
-        return prices
-    return _layer_prices(game)
-
-
-def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
     xp = namespace(game.fleet.A)
     fleet = game.fleet
     steps = xp.arange(1, game.layers_max + 1, dtype=fleet.A.dtype)
@@ -238,7 +223,3 @@ def _participation_price(game: Game, room: Array, cap: Array) -> Float[Array, " 
         low, high = xp.where(short, middle, low), xp.where(short, high, middle)
     average = given_up(high) / high
     return fleet.alpha * average
-
-
-BLOCK = 8192
-"""Devices whose layers are priced at a time: their layers fit into a core's second cache."""

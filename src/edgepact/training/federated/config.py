@@ -16,7 +16,7 @@ from typing import Any
 
 from edgepact.credits import MICRO
 from edgepact.errors import InputError
-from edgepact.fields import FRAMEWORK, load
+from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.solvers.by_name import quoters
@@ -71,7 +71,7 @@ def stated_in(source: object, spelt: Mapping[str, str], otherwise: str = "{}") -
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ContractTerms:
+class PricedContract:
     """A contract as a file states it, to train by.
 
     Attributes:
@@ -83,7 +83,7 @@ class ContractTerms:
     sha256: str
 
     @classmethod
-    def read(cls, source: Path, *, priced: Priced = "rate") -> "ContractTerms":
+    def read(cls, source: Path, *, priced: Priced = "rate") -> "PricedContract":
         """Of a file.
 
         Raises:
@@ -94,15 +94,14 @@ class ContractTerms:
     @classmethod
     def of(
         cls, source: Path, document: Mapping[str, Any], *, priced: Priced = "rate"
-    ) -> "ContractTerms":
+    ) -> "PricedContract":
         """Of a document; the tables of a scenario beside it are passed over.
 
         Raises:
             InputError: it states no contract, its types have several costs, or qualities can be no
                 amounts.
         """
-        stated = {name: value for name, value in document.items() if name not in FRAMEWORK}
-        contract = contract_of(source, stated)
+        contract = contract_of(source, document)
         if not isinstance(contract, Contract):
             raise InputError(source, "type.cost", "one cost a type, to train by", "several")
         most = Variable(priced=priced).amount_max
@@ -110,7 +109,7 @@ class ContractTerms:
             kind = "a compression rate" if priced == "rate" else "epochs"
             expected = f"{kind}, at most {most:g}"
             raise InputError(source, "quality_max", expected, contract.quality_max)
-        text = json.dumps(stated, sort_keys=True, default=str)
+        text = json.dumps(terms_in(document), sort_keys=True, default=str)
         return cls(contract=contract, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
@@ -150,7 +149,7 @@ class TrainConfig:
     rounds: int = 20
     dirichlet: float = 1.0
     mechanism: str = "none"
-    contract: ContractTerms | None = None
+    contract: PricedContract | None = None
     priced: Priced = "rate"
     solver: str | None = None
     worth: float | None = None

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from edgepact.errors import InputError
 from edgepact.fields import check_choice, check_number, check_text, check_whole, nearest
-from edgepact.training.federated.config import ContractTerms, TrainConfig, stated_in
+from edgepact.training.federated.config import PricedContract, TrainConfig, stated_in
 from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
 from edgepact.training.federated.task import TaskConfig
 from edgepact.training.federated.work import PRICED, Priced
@@ -111,7 +111,7 @@ def read_run_config(run: RunConfig) -> TrainConfig:
             mechanism=_text(run, "mechanism") or DEFAULTS.mechanism,
             contract=None
             if contract is None
-            else ContractTerms.read(Path(contract), priced=priced),
+            else PricedContract.read(Path(contract), priced=priced),
             priced=priced,
             solver=_text(run, "solver"),
             worth=_number(run, "worth", 0.0) or None,

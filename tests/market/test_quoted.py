@@ -5,18 +5,38 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgepact.market.pricing import QuotedPrice
-from edgepact.market.rounds import RoundResult
+from edgepact.engagement import Answer, Finished, posted
+from edgepact.market.quoted import QuotedPrice
 from edgepact.solvers.in_context.pricing import InContext
 from edgepact.solvers.quotes import Known
 from edgepact.solvers.search.golden_section import GoldenSection
 
 KNOWN = Known(saving=1.0, layers_max=12, price_min=0.05, price_max=3.0, devices=2, integer=True)
 HISTORY = [
-    RoundResult(price=0.3, layers={"a": 4, "b": 6, "gone": 11}),
-    RoundResult(price=0.4, layers={}),
-    RoundResult(price=0.5, layers={"c": 2, "b": 8}),
+    (300_000, {"a": 4, "b": 6, "gone": 11}),
+    (400_000, {}),
+    (500_000, {"c": 2, "b": 8, "lazy": 0}),
 ]
+
+
+def next_price(quoter: Any, history: list[tuple[int, dict[str, int]]]) -> float:
+    """What is posted after some rounds, credits."""
+    mechanism = QuotedPrice(quoter, KNOWN, 0)
+    for number, (price, layers) in enumerate(history, 1):
+        menu = posted(price, KNOWN.layers_max)
+        took = {name: KNOWN.layers_max - count for name, count in layers.items() if count}
+        mechanism.observe(
+            Finished(
+                number=number,
+                question=menu,
+                answers={name: Answer(item=took.get(name)) for name in layers},
+                assigned={name: menu.menu[item] for name, item in took.items()},
+            )
+        )
+    question = mechanism.question(len(history) + 1)
+    assert len(question.menu) == KNOWN.layers_max
+    assert question.price_microcredits is not None
+    return question.price_microcredits / 1e6
 
 
 @dataclass(frozen=True)
@@ -48,19 +68,19 @@ class Another(Recorder):
 
 def test_who_knows_absence_is_told_of_it_whatever_its_type() -> None:
     quoter = Another()
-    assert QuotedPrice(quoter, KNOWN, 0)(HISTORY) == 0.6
+    assert next_price(quoter, HISTORY) == 0.6
     devices, prices, layers, present = quoter.shown[0]
-    assert (devices, prices) == (2, [0.3, 0.5])
-    assert layers == [[6.0, 0.0], [8.0, 2.0]]
-    assert present.tolist() == [[True, False], [True, True]]
+    assert (devices, prices) == (3, [0.3, 0.5])
+    assert layers == [[6.0, 0.0, 0.0], [8.0, 2.0, 0.0]]
+    assert present.tolist() == [[True, False, False], [True, True, True]]
 
 
 def test_others_see_the_mean_answer_in_place_of_one_that_was_away() -> None:
     quoter = Recorder()
-    QuotedPrice(quoter, KNOWN, 0)(HISTORY)
-    assert quoter.shown == [(2, [0.3, 0.5], [[6.0, 7.0], [8.0, 2.0]], None)]
+    next_price(quoter, HISTORY)
+    assert quoter.shown == [(3, [0.3, 0.5], [[6.0, 7.0, 7.0], [8.0, 2.0, 0.0]], None)]
 
 
 def test_a_first_price_needs_no_history() -> None:
     for quoter in (GoldenSection(), InContext.shipped(), Recorder(), Another()):
-        assert 0.05 <= QuotedPrice(quoter, KNOWN, 0)([]) <= 3.0
+        assert 0.05 <= next_price(quoter, []) <= 3.0

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,13 +15,15 @@ from typing import Any
 import httpx
 
 from edgepact.errors import MarketError
-from edgepact.market.device import DeviceConfig
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.serve_config import ServeConfig
+from edgepact.settings import arguments, environment
 
 READY_TIMEOUT_S = 90.0
 """Loading JAX, compiling the policy and opening the model takes seconds, not minutes."""
 
 STALL_TIMEOUT_S = 120.0
-"""Longest time without any image delivered; rounds have shorter limits of their own."""
+"""Longest time without any unit of work delivered; rounds have shorter limits of their own."""
 
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.15
@@ -63,17 +66,22 @@ class LiveMarket:
                 process.wait()
         self._stack.close()
 
-    def start_server(self, options: Sequence[str]) -> None:
-        """Starts `edgepact serve` on a free port and waits until it answers.
+    def start_server(self, config: ServeConfig, mechanism: Sequence[str]) -> None:
+        """Starts `edgepact serve` and waits until it answers; one-time tokens do not show in the
+        process list.
+
+        Args:
+            config: all of it is passed on; without a ready file it gets one in the folder.
+            mechanism: the options that say what is asked of devices, such as `--price 1.0`.
 
         Raises:
             MarketError: it ended or stayed silent; the message holds the end of its log.
         """
-        ready = self._folder / "server-ready.json"
+        ready = config.ready_file or self._folder / "server-ready.json"
         ready.unlink(missing_ok=True)
-        self._server = self._start(
-            "server", ["serve", "--port", "0", "--ready-file", str(ready), *options], {}
-        )
+        config = replace(config, ready_file=ready)
+        command = ["serve", *arguments(config), *mechanism]
+        self._server = self._start("server", command, environment(config))
         end_s = time.monotonic() + READY_TIMEOUT_S
         while not ready.is_file():
             if self._server.poll() is not None:
@@ -84,23 +92,10 @@ class LiveMarket:
         self.url = str(json.loads(ready.read_text())["url"])
 
     def start_device(self, config: DeviceConfig) -> None:
-        """Starts `edgepact device`; its enrolment token does not show in the process list."""
-        options = {
-            "server": config.server_url,
-            "name": config.name,
-            "alpha": repr(config.alpha),
-            "capacity": repr(config.capacity),
-            "A": repr(config.A),
-            "B": repr(config.B),
-            "satisfaction": config.satisfaction,
-            "images": str(config.images),
-            "results": str(config.results),
-            "model": str(config.model_dir),
-            "seed": str(config.seed),
-        }
-        flags = [part for key, value in options.items() for part in (f"--{key}", value)]
-        secret = {"EDGEPACT_ENROL_TOKEN": config.enrol_token or ""}
-        self._devices[config.name] = self._start(config.name, ["device", *flags], secret)
+        """Starts `edgepact device` with all of its settings; its enrolment token does not show in
+        the process list."""
+        command = ["device", *arguments(config)]
+        self._devices[config.name] = self._start(config.name, command, environment(config))
 
     def watch(self, on_status: Callable[[dict[str, Any]], None]) -> None:
         """Follows the market until its rounds are over.
@@ -118,11 +113,11 @@ class LiveMarket:
                 status = _ask(client)
                 if status is not None:
                     on_status(status)
-                    now = sum(sum(each["images"].values()) for each in status["rounds"])
+                    now = sum(sum(each["units"].values()) for each in status["rounds"])
                     if now != delivered:
                         delivered, moved_s = now, time.monotonic()
                 if time.monotonic() - moved_s > STALL_TIMEOUT_S:
-                    raise MarketError(f"no image was delivered for {STALL_TIMEOUT_S:g} s")
+                    raise MarketError(f"no work was delivered for {STALL_TIMEOUT_S:g} s")
                 if all(device.poll() is not None for device in self._devices.values()):
                     self._finish_without_devices()
                 time.sleep(POLL_S)

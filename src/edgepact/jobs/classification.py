@@ -1,0 +1,329 @@
+"""Image classification, split: the device runs the first layers, the server the rest.
+
+A piece is an image, and so is a unit; a step of the amount is a layer. It takes one exchange:
+
+===========  ======================  =================================
+amount       what travels            what the server does
+===========  ======================  =================================
+0            the image file          all of it
+1 to L-1     an activation, coded    the layers that are left
+L            the image's vector      names the class
+===========  ======================  =================================
+
+Every cut is a model of its own to clients of the Open Inference Protocol (`fashion-clip-cut-4`),
+whose metadata states exactly what it takes.
+
+An audit runs the device's part again on the image itself and compares. The two sides may differ
+by a codec's rounding and by what two processors make of the same sum, so the comparison allows
+that much of each token's largest value, and nothing like the distance between an honest
+activation and an invented one.
+"""
+
+import hashlib
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edgepact.errors import InputError
+from edgepact.inference.models import embedded, samples
+from edgepact.inference.pipeline import (
+    IMAGE_FORMATS,
+    MODEL_JSON,
+    Pipeline,
+    preprocess,
+    stage_path,
+)
+from edgepact.inference.zero_shot import KnowledgeBase
+from edgepact.job import Json, Model, Reply, ServerAway, Work
+from edgepact.tensors import Tensors, TensorSpec
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+IMAGES_MAX = 1_000_000
+JPEG_QUALITY = 90
+
+VECTOR_TOLERANCE = 1e-3
+"""Of an image's vector, which no codec packs: what another processor makes of the same sums."""
+
+GRAPH_SUFFIXES = frozenset({".onnx", ".json", ".md", ".txt", ".py"})
+"""What a model's folder holds beside weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image file, and the class it stands for if its folder says."""
+
+    path: Path
+    label: str | None
+
+
+def find_images(folder: Path) -> list[Picture]:
+    """Images of a folder: flat, or one folder for each class; in the order of their names.
+
+    Raises:
+        InputError: there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(folder, "", "a folder of images", "no such folder")
+    classes = [(path, path.name) for path in sorted(folder.iterdir()) if path.is_dir()]
+    pictures = [
+        Picture(path, label)
+        for place, label in [(folder, None), *classes]
+        for path in sorted(place.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+    if not 1 <= len(pictures) <= IMAGES_MAX:
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(
+            folder, "", f"1 to {IMAGES_MAX} images ({kinds})", f"{len(pictures)} images"
+        )
+    return pictures
+
+
+def digest_of(model: Path) -> str:
+    """SHA-256 of what decides a cut model's answers: `model.json`, stages and weights.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    weights = [
+        path
+        for path in sorted(model.iterdir())
+        if path.is_file() and path.suffix not in GRAPH_SUFFIXES and not path.name.startswith(".")
+    ]
+    told = hashlib.sha256()
+    for path in (model / MODEL_JSON, *sorted(model.glob("stage_*.onnx")), *weights):
+        try:
+            with path.open("rb") as file:
+                own = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(path, "", "a file of the model", error.strerror or "none") from None
+        told.update(f"{path.name} {own}\n".encode())
+    return told.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The job, as `edgepact.job.Job` wants it."""
+
+    name: str = "classification"
+    unit: str = "image"
+    step: str = "layer"
+    codecs: tuple[str, ...] = ("int8", "fp16", "fp32")
+
+    def device_part(
+        self, model: Path | None, inputs: Path | None, settings: Mapping[str, Json]
+    ) -> "DeviceHalf":
+        """The device's half.
+
+        Raises:
+            InputError: the model or the images cannot be used, or there is a setting.
+        """
+        _expect_no_settings(settings)
+        return DeviceHalf(model or embedded(), inputs or samples())
+
+    def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> "ServerHalf":
+        """The server's half.
+
+        Raises:
+            InputError: the model cannot be used, or there is a setting.
+        """
+        _expect_no_settings(settings)
+        return ServerHalf(model or embedded())
+
+
+CLASSIFICATION = Classification()
+
+
+class _Half:
+    """What both sides share: the stages, and what travels between them."""
+
+    def __init__(self, model: Path) -> None:
+        self._pipeline = Pipeline(model, threads=1)
+        info = self._pipeline.info
+        self._digest = digest_of(model) if stage_path(model, 0).is_file() else ""
+        self._model = Model(name=info.name, amount_max=info.layers_max, digest=self._digest)
+
+    @property
+    def model(self) -> Model:
+        """The model it holds."""
+        return self._model
+
+    def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
+        """The tensors that an image brings."""
+        if amount == 0:
+            return (TensorSpec(name="image", datatype="BYTES", shape=(1,)),)
+        info = self._pipeline.info
+        if amount == info.layers_max:
+            return (TensorSpec(name="vector", datatype="FP32", shape=(1, info.dim)),)
+        shape = (1, info.tokens, info.width)
+        return (TensorSpec(name="tokens", datatype="FP32", shape=shape, coded=True),)
+
+    def returns(self, amount: int) -> tuple[TensorSpec, ...]:
+        """A probability for each class."""
+        classes = len(self._pipeline.info.labels)
+        return (TensorSpec(name="probabilities", datatype="FP32", shape=(1, classes)),)
+
+
+class DeviceHalf(_Half):
+    """The images of a device, and the layers it runs on them.
+
+    Args:
+        model: a model directory with its stages.
+        images: folder of images, flat or with one folder for each class.
+
+    Raises:
+        InputError: there is no image, or no usable model.
+    """
+
+    def __init__(self, model: Path, images: Path) -> None:
+        self._pictures = find_images(images)
+        super().__init__(model)
+        self._folder, self._images = model, images
+
+    def pieces(self) -> Sequence[Picture]:
+        """All images of the folder."""
+        return self._pictures
+
+    def prepare(self, amount: int) -> None:
+        """Opens the stages of the cut."""
+        self._pipeline.load(self._pipeline.device_stages(amount))
+
+    def work(self, piece: Picture, amount: int) -> Work:
+        """Sends the image or what its layers make of it; is told the class."""
+        start_s = time.perf_counter()
+        image = self.source(piece)
+        read_s = time.perf_counter() - start_s
+        jpeg_bytes = _jpeg_bytes(piece.path, image)  # refuses what is no image
+        start_s = time.perf_counter()
+        sent = self._sent(piece.path, image, amount)
+        device_s = read_s + time.perf_counter() - start_s
+        try:
+            reply = yield sent
+            label = str(reply.told.get("label"))
+        except ServerAway:
+            label = self._alone(image)
+        return {
+            "file": piece.path.relative_to(self._images).as_posix(),
+            "label_true": piece.label,
+            "label_predicted": label,
+            "image_bytes": len(image),
+            "jpeg_bytes": jpeg_bytes,
+            "device_seconds": device_s,  # finding the JPEG's size is no work
+        }
+
+    def source(self, piece: Picture) -> bytes:
+        """The image file."""
+        try:
+            return piece.path.read_bytes()
+        except OSError as error:
+            found = error.strerror or "nothing"
+            raise InputError(piece.path, "", "an image file", found) from None
+
+    def _sent(self, path: Path, image: bytes, amount: int) -> Tensors:
+        if amount == 0:
+            return {"image": (image,)}
+        try:
+            pixels = preprocess(image, self._pipeline.info)
+        except InputError as error:
+            raise InputError(path, error.field, error.expected, error.found) from None
+        boundary = self._pipeline.device_part(pixels, amount)
+        return {"vector" if amount == self.model.amount_max else "tokens": boundary}
+
+    def _alone(self, image: bytes) -> str:
+        """The class of an image by the whole model, on the device."""
+        pixels = preprocess(image, self._pipeline.info)
+        vector = self._pipeline.device_part(pixels, self.model.amount_max)
+        classes = KnowledgeBase.from_texts(self._folder)
+        return classes.labels[int(np.argmax(classes.classify(vector)[0]))]
+
+
+class ServerHalf(_Half):
+    """The model, cut everywhere, with its classes. Used by one thread.
+
+    Args:
+        model: a model directory with its stages.
+
+    Raises:
+        InputError: the directory holds no usable model.
+    """
+
+    def __init__(self, model: Path) -> None:
+        super().__init__(model)
+        self._classes = KnowledgeBase.from_texts(model)
+
+    @property
+    def about(self) -> Mapping[str, Json]:
+        """The labels of the classes."""
+        return {"labels": list(self._classes.labels)}
+
+    def warm(self) -> None:
+        """Loads every stage."""
+        info = self._pipeline.info
+        shape = (1, info.channels, info.image_size, info.image_size)
+        self._classes.classify(self._pipeline.server_part(np.zeros(shape, np.float32), 0))
+
+    def begin(self, amount: int, seed: int) -> int:
+        """All that is kept of an image is where it is cut."""
+        return amount
+
+    def answer(self, batch: Sequence[tuple[int, Tensors]]) -> list[Reply | InputError]:
+        """Probabilities and label of each image."""
+        return [self._answered(amount, sent) for amount, sent in batch]
+
+    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
+        """The numbers of the activation or vector; nothing where the image itself came."""
+        if amount == 0:
+            return b""
+        return np.ascontiguousarray(self._boundary(amount, sent), "<f4").tobytes()
+
+    def passes_audit(
+        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+    ) -> bool:
+        """Whether what came is what the device's layers make of the image."""
+        own = self._pipeline.device_part(preprocess(source, self._pipeline.info), amount)
+        if len(evidence) != 1 or len(evidence[0]) != 4 * own.size:
+            return False
+        sent = np.frombuffer(evidence[0], "<f4").reshape(own.shape)
+        if amount == self.model.amount_max:
+            tolerance = VECTOR_TOLERANCE
+        largest = np.abs(own).max(axis=-1, keepdims=True)
+        return bool((np.abs(sent - own) <= tolerance * largest).all())
+
+    def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
+        try:
+            x = self._boundary(amount, sent)
+            probabilities = self._classes.classify(self._pipeline.server_part(x, amount))
+        except InputError as error:
+            return error
+        label = self._classes.labels[int(np.argmax(probabilities[0]))]
+        return Reply(outputs={"probabilities": probabilities}, told={"label": label})
+
+    def _boundary(self, amount: int, sent: Tensors) -> np.ndarray:
+        """What the server's half starts from, float32."""
+        if amount == 0:
+            (image,) = sent["image"]
+            return preprocess(bytes(image), self._pipeline.info)
+        return np.asarray(sent["vector" if amount == self.model.amount_max else "tokens"])
+
+
+def _jpeg_bytes(path: Path, image: bytes) -> int:
+    """Size of the image as a JPEG: what sending the picture itself would have cost."""
+    buffer = io.BytesIO()
+    try:
+        opened = Image.open(io.BytesIO(image), formats=IMAGE_FORMATS)
+        opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB").save(
+            buffer, "JPEG", quality=JPEG_QUALITY
+        )
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise InputError(path, "", "an image file", "bytes that cannot be decoded") from None
+    return buffer.tell()
+
+
+def _expect_no_settings(settings: Mapping[str, Json]) -> None:
+    for name in settings:
+        raise InputError("job", name, "no settings: classification has none", "this field")

@@ -1,0 +1,377 @@
+"""A job's tensors in the Open Inference Protocol v2 over REST, with its binary tensor extension.
+
+A JSON header, then the tensors' raw little-endian bytes. Numbers that pass through JSON text or
+base64 would cost more than the inference itself.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgepact.errors import InputError
+from edgepact.fields import check_list, check_table, check_text, check_whole, shown
+from edgepact.market.protocol.messages import (
+    JSON_OBJECT,
+    MESSAGE_BYTES_MAX,
+    NAME_CHARS_MAX,
+    check_piece,
+    read_object,
+)
+from edgepact.tensors import ANY, DATATYPES, TensorSpec, TensorValue, datatype_of
+
+TENSORS_MAX = 16
+DIMENSIONS_MAX = 8
+
+BODY_BYTES_MAX = 8 * 1024 * 1024
+"""Largest request body: an image file, or an activation in fp32."""
+
+BINARY_TYPE = "application/octet-stream"
+HEADER_LENGTH = "Inference-Header-Content-Length"
+"""HTTP header of the binary tensor extension: bytes of JSON before the tensors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferRequest:
+    """An inference request, decoded.
+
+    Args:
+        id: the piece's id, empty if the client gave none.
+        inputs: tensors by name.
+        parameters: the request's parameters.
+        outputs: names of the tensors that are wanted; None for all there are.
+        binary_output: whether the answer's tensors shall be binary.
+    """
+
+    id: str
+    inputs: dict[str, TensorValue]
+    parameters: dict[str, object] = field(default_factory=dict)
+    outputs: tuple[str, ...] | None = None
+    binary_output: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferResponse:
+    """An inference response, decoded."""
+
+    id: str
+    model: str
+    outputs: dict[str, TensorValue]
+    parameters: dict[str, object]
+
+
+def encode_request(
+    id: str, inputs: Mapping[str, TensorValue], parameters: Mapping[str, object]
+) -> tuple[bytes, int]:
+    """An inference request with binary tensors.
+
+    Returns:
+        The HTTP body, and the length of its JSON part for the header `HEADER_LENGTH`.
+    """
+    entries, chunks = _encode_tensors(inputs)
+    head = {
+        "id": id,
+        "parameters": {**parameters, "binary_data_output": True},
+        "inputs": entries,
+    }
+    return _join(head, chunks)
+
+
+def decode_request(body: bytes, header_length: str | None) -> InferRequest:
+    """Reads an inference request; tensors may be binary or JSON.
+
+    Args:
+        body: the HTTP body.
+        header_length: value of the HTTP header `HEADER_LENGTH`, None if absent.
+
+    Raises:
+        InputError: malformed, too large, or its tensors do not match their shapes.
+    """
+    source = "infer request"
+    head, rest = _split(source, body, header_length)
+    parameters = check_table(source, "parameters", head.get("parameters", {}), kind=JSON_OBJECT)
+    request_id = head.get("id", "")
+    outputs, binary = _wanted(source, head, parameters)
+    return InferRequest(
+        id="" if request_id == "" else check_piece(source, request_id),
+        inputs=_decode_tensors(source, "inputs", head.get("inputs"), rest, least=1),
+        parameters=parameters,
+        outputs=outputs,
+        binary_output=binary,
+    )
+
+
+def encode_response(
+    *,
+    id: str,
+    model: str,
+    outputs: Mapping[str, TensorValue],
+    parameters: Mapping[str, object],
+    binary: bool = True,
+) -> tuple[bytes, int | None]:
+    """An inference response.
+
+    Returns:
+        The HTTP body, and the length of its JSON part (None if it is JSON altogether).
+    """
+    # Bytes have no form in JSON, so a job that gives some answers in bytes.
+    binary = binary or any(isinstance(value, tuple) for value in outputs.values())
+    entries, chunks = _encode_tensors(outputs, binary=binary)
+    head = {
+        "model_name": model,
+        "model_version": "1",
+        "id": id,
+        "parameters": dict(parameters),
+        "outputs": entries,
+    }
+    body, length = _join(head, chunks)
+    return body, length if binary else None
+
+
+def decode_response(body: bytes, header_length: str | None) -> InferResponse:
+    """Reads an inference response.
+
+    Raises:
+        InputError: malformed.
+    """
+    source = "infer response"
+    head, rest = _split(source, body, header_length)
+    return InferResponse(
+        id=str(head.get("id", "")),
+        model=str(head.get("model_name", "")),
+        outputs=_decode_tensors(source, "outputs", head.get("outputs"), rest, least=0),
+        parameters=check_table(source, "parameters", head.get("parameters", {}), kind=JSON_OBJECT),
+    )
+
+
+def check_tensors(
+    inputs: Mapping[str, TensorValue],
+    specs: Sequence[TensorSpec],
+    *,
+    source: str = "infer request",
+) -> None:
+    """Holds tensors against what a model takes: names, types, shapes, finite values.
+
+    Raises:
+        InputError: names the first tensor that does not fit.
+    """
+    expected = sorted(spec.name for spec in specs)
+    if sorted(inputs) != expected:
+        raise InputError(source, "inputs", f"the tensors {expected}", str(sorted(inputs)))
+    for spec in specs:
+        value = inputs[spec.name]
+        place = f"inputs.{spec.name}"
+        datatype = datatype_of(value)
+        if datatype != spec.datatype:
+            raise InputError(source, place, f"data type {spec.datatype}", datatype)
+        shape = (len(value),) if isinstance(value, tuple) else value.shape
+        if not fits(shape, spec.shape):
+            raise InputError(source, place, f"shape {list(spec.shape)}", str(list(shape)))
+        if (
+            isinstance(value, np.ndarray)
+            and value.dtype.kind == "f"
+            and not np.isfinite(value).all()
+        ):
+            raise InputError(source, place, "finite numbers", "NaN or infinity")
+
+
+def check_outputs(wanted: Sequence[str] | None, specs: Sequence[TensorSpec]) -> None:
+    """Holds the outputs that a client asks for against what a model gives.
+
+    Raises:
+        InputError: the model has no such output.
+    """
+    names = [spec.name for spec in specs]
+    for name in wanted or ():
+        if name not in names:
+            raise InputError("infer request", "outputs", f"outputs of {names}", shown(name))
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether a shape is the one of a spec, whose free lengths are `ANY`."""
+    return len(shape) == len(wanted) and all(
+        size == most or most == ANY for size, most in zip(shape, wanted, strict=True)
+    )
+
+
+# ---------------------------------------------------------------- private
+
+
+def _encode_tensors(
+    tensors: Mapping[str, TensorValue], *, binary: bool = True
+) -> tuple[list[dict[str, object]], list[bytes]]:
+    entries: list[dict[str, object]] = []
+    chunks: list[bytes] = []
+    for name, value in tensors.items():
+        entry: dict[str, object] = {"name": name, "datatype": datatype_of(value)}
+        if isinstance(value, tuple):
+            entry["shape"] = [len(value)]
+            chunk = b"".join(len(item).to_bytes(4, "little") + item for item in value)
+        else:
+            entry["shape"] = list(value.shape)
+            dtype = DATATYPES[datatype_of(value)]
+            chunk = np.ascontiguousarray(value, dtype=dtype).tobytes() if binary else b""
+        if binary:
+            entry["parameters"] = {"binary_data_size": len(chunk)}
+            chunks.append(chunk)
+        else:
+            assert isinstance(value, np.ndarray), "BYTES tensors are only ever sent binary"
+            entry["data"] = value.ravel().tolist()
+        entries.append(entry)
+    return entries, chunks
+
+
+def _join(head: Mapping[str, object], chunks: list[bytes]) -> tuple[bytes, int]:
+    text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
+    return b"".join([text, *chunks]), len(text)
+
+
+def _split(
+    source: str, body: bytes, header_length: str | None
+) -> tuple[dict[str, object], memoryview]:
+    """The JSON header and the bytes after it."""
+    length = len(body)
+    if header_length is not None:
+        digits = header_length.strip()
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 12):
+            raise InputError(source, HEADER_LENGTH, "a number of bytes", shown(header_length))
+        length = int(digits)
+        if length > len(body):
+            raise InputError(
+                source, HEADER_LENGTH, f"at most the body's {len(body)} bytes", str(length)
+            )
+    # Without binary tensors the JSON holds them, so it may be as large as a body.
+    bytes_max = BODY_BYTES_MAX if header_length is None else MESSAGE_BYTES_MAX
+    return read_object(source, body[:length], bytes_max), memoryview(body)[length:]
+
+
+def _decode_tensors(
+    source: str, field: str, value: object, rest: memoryview, *, least: int
+) -> dict[str, TensorValue]:
+    listed = check_list(source, field, value, of="tensors", least=least, most=TENSORS_MAX)
+    tensors: dict[str, TensorValue] = {}
+    offset = 0
+    for index, item in enumerate(listed):
+        entry = check_table(source, f"{field}[{index}]", item, kind=JSON_OBJECT)
+        name = check_text(
+            source, f"{field}[{index}].name", entry.get("name"), chars_max=NAME_CHARS_MAX
+        )
+        place = f"{field}.{name}"
+        if name in tensors:
+            raise InputError(source, place, "each tensor once", "it twice")
+        shape = _shape(source, place, entry.get("shape"))
+        parameters = check_table(
+            source, f"{place}.parameters", entry.get("parameters", {}), kind=JSON_OBJECT
+        )
+        size = parameters.get("binary_data_size")
+        if size is None:
+            tensors[name] = _from_json(source, place, entry, shape)
+            continue
+        size = check_whole(source, f"{place}.binary_data_size", size, least=0, most=BODY_BYTES_MAX)
+        chunk = rest[offset : offset + size]
+        if len(chunk) != size:
+            raise InputError(source, place, f"{size} bytes", f"{len(chunk)} bytes")
+        offset += size
+        tensors[name] = _from_bytes(source, place, entry.get("datatype"), shape, chunk)
+    if offset != len(rest):
+        raise InputError(source, field, f"{offset} bytes of tensors", f"{len(rest)} bytes")
+    return tensors
+
+
+def _shape(source: str, place: str, value: object) -> tuple[int, ...]:
+    sizes = check_list(source, f"{place}.shape", value, of="sizes", most=DIMENSIONS_MAX)
+    return tuple(
+        check_whole(source, f"{place}.shape", size, least=0, most=BODY_BYTES_MAX) for size in sizes
+    )
+
+
+def _from_bytes(
+    source: str, place: str, datatype: object, shape: tuple[int, ...], chunk: memoryview
+) -> TensorValue:
+    count = math.prod(shape)
+    if datatype == "BYTES":
+        return _elements(source, place, count, chunk)
+    dtype = _dtype(source, place, datatype)
+    if count * dtype.itemsize != len(chunk):
+        raise InputError(
+            source,
+            place,
+            f"{count * dtype.itemsize} bytes for shape {list(shape)}",
+            f"{len(chunk)} bytes",
+        )
+    return np.frombuffer(chunk, dtype=dtype).reshape(shape)
+
+
+def _elements(source: str, place: str, count: int, chunk: memoryview) -> tuple[bytes, ...]:
+    """Elements of a BYTES tensor: each four bytes of length, then its content."""
+    items: list[bytes] = []
+    offset = 0
+    while offset < len(chunk):
+        start = offset + 4
+        end = start + int.from_bytes(chunk[offset:start], "little")
+        if start > len(chunk) or end > len(chunk):
+            raise InputError(source, place, "whole elements", "a truncated one")
+        items.append(bytes(chunk[start:end]))
+        offset = end
+        if len(items) > count:
+            break
+    if len(items) != count:
+        raise InputError(source, place, f"{count} elements", f"another number ({len(items)})")
+    return tuple(items)
+
+
+def _from_json(
+    source: str, place: str, entry: Mapping[str, object], shape: tuple[int, ...]
+) -> TensorValue:
+    if entry.get("datatype") == "BYTES":
+        raise InputError(source, place, "BYTES as a binary tensor", "JSON data")
+    dtype = _dtype(source, place, entry.get("datatype"))
+    data = entry.get("data")
+    expected = f"numbers for shape {list(shape)}"
+    try:
+        # Overflow of a type is an error here, not a wrap or an infinity.
+        with np.errstate(over="raise"):
+            array = np.array(data, dtype=np.float64)
+            if dtype.kind == "i":
+                low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+                if not ((array == np.rint(array)) & (low <= array) & (array <= high)).all():
+                    raise ValueError(f"not whole numbers from {low} to {high}")
+            converted = array.astype(dtype)
+    except (ValueError, TypeError, OverflowError, FloatingPointError) as error:
+        raise InputError(source, f"{place}.data", expected, str(error)[:80]) from None
+    # The protocol knows flat data and nested data; nested it states its own shape.
+    if data is None or array.shape not in (shape, (math.prod(shape),)):
+        found = "nothing" if data is None else f"numbers of shape {list(array.shape)}"
+        raise InputError(source, f"{place}.data", f"{expected}, nested or flat", found)
+    return converted.reshape(shape)
+
+
+def _dtype(source: str, place: str, datatype: object) -> np.dtype[Any]:
+    dtype = DATATYPES.get(datatype) if isinstance(datatype, str) else None
+    if dtype is None:
+        raise InputError(
+            source, f"{place}.datatype", f"BYTES or one of {sorted(DATATYPES)}", shown(datatype)
+        )
+    return dtype
+
+
+def _wanted(
+    source: str, head: Mapping[str, object], parameters: Mapping[str, object]
+) -> tuple[tuple[str, ...] | None, bool]:
+    """Which outputs the client asks for (None for all), and whether as bytes."""
+    listed = check_list(source, "outputs", head.get("outputs", []), of="outputs", most=TENSORS_MAX)
+    binary = parameters.get("binary_data_output", False)
+    names: list[str] = []
+    for index, item in enumerate(listed):
+        place = f"outputs[{index}]"
+        entry = check_table(source, place, item, kind=JSON_OBJECT)
+        names.append(
+            check_text(source, f"{place}.name", entry.get("name"), chars_max=NAME_CHARS_MAX)
+        )
+        more = entry.get("parameters", {})
+        extra = check_table(source, f"{place}.parameters", more, kind=JSON_OBJECT)
+        binary = extra.get("binary_data", binary)
+    return tuple(names) or None, binary is True

@@ -1,0 +1,238 @@
+"""Image classification as a job: its two halves, what it takes, what an audit tells apart."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgepact import registry
+from edgepact.codec import Codec
+from edgepact.errors import InputError
+from edgepact.inference.codecs import BUILT_IN, FP32, INT8
+from edgepact.inference.models import embedded, samples
+from edgepact.inference.pipeline import Pipeline, preprocess
+from edgepact.job import DevicePart, Job, Reply, ServerAway, ServerPart
+from edgepact.jobs.classification import CLASSIFICATION, DeviceHalf, Picture, digest_of, find_images
+from edgepact.market.work import amount_of, chosen_codec, cut_name, unpacked
+from edgepact.tensors import Tensors
+
+
+@pytest.fixture(scope="module")
+def server() -> ServerPart:
+    part = CLASSIFICATION.server_part(None, {})
+    part.warm()
+    return part
+
+
+@pytest.fixture(scope="module")
+def device() -> DeviceHalf:
+    return CLASSIFICATION.device_part(None, None, {})
+
+
+@pytest.fixture(scope="module")
+def pictures(device: DeviceHalf) -> Sequence[Picture]:
+    return device.pieces()
+
+
+def sent_by(device: DeviceHalf, picture: Picture, layers: int, codec: Codec = FP32) -> Tensors:
+    """What a device sends, as the server unpacks it."""
+    packed = codec.pack(next(device.work(picture, layers)), device.expects(layers, 0))
+    return unpacked(codec, packed, device.expects(layers, 0), "test")
+
+
+def answer(server: ServerPart, layers: int, sent: Tensors) -> Reply:
+    (reply,) = server.answer([(server.begin(layers, 0), sent)])
+    assert isinstance(reply, Reply)
+    return reply
+
+
+def test_it_is_the_installed_job() -> None:
+    assert registry.part("jobs", "classification") is CLASSIFICATION
+    assert isinstance(CLASSIFICATION, Job)
+    assert isinstance(CLASSIFICATION.device_part(None, None, {}), DevicePart)
+    with pytest.raises(InputError, match="no settings"):
+        CLASSIFICATION.server_part(None, {"tokens": 3})
+
+
+def test_answer_agrees_with_the_whole_model(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    assert isinstance(server, ServerPart)
+    for picture in pictures[::50]:
+        whole = answer(server, 0, sent_by(device, picture, 0))
+        for layers in range(1, 13):
+            split = answer(server, layers, sent_by(device, picture, layers))
+            left, right = (np.asarray(each.outputs["probabilities"]) for each in (split, whole))
+            assert np.array_equal(left, right)
+            assert split.told == whole.told
+            assert (split.finished, split.units) == (True, 1)
+
+
+def test_an_image_that_cannot_be_read_spoils_its_own_answer_only(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    good = sent_by(device, pictures[0], 0)
+    batch = [(server.begin(0, 0), sent) for sent in (good, {"image": (b"none",)}, good)]
+    first, bad, last = server.answer(batch)
+    assert isinstance(bad, InputError)
+    assert isinstance(first, Reply)
+    assert isinstance(last, Reply)
+    assert first.told == last.told
+
+
+def test_every_codec_fits_every_cut(device: DeviceHalf, pictures: Sequence[Picture]) -> None:
+    for layers in range(13):
+        specs = device.expects(layers, 0)
+        for codec in BUILT_IN:
+            packed = codec.pack(next(device.work(pictures[0], layers)), specs)
+            found = chosen_codec(None, BUILT_IN, packed, specs)
+            assert found is (codec if 0 < layers < 12 else INT8)
+            unpacked(found, packed, specs, "test")
+
+
+def test_names_of_cuts_are_exact(server: ServerPart) -> None:
+    model = server.model
+    assert [amount_of(model, cut_name(model, layers)) for layers in range(13)] == list(range(13))
+    for name in ("", "fashion-clip-cut-", "fashion-clip-cut-13", "fashion-clip-cut-٣", "-cut-1"):
+        assert amount_of(model, name) is None
+
+
+# ---------------------------------------------------------------- audits
+
+
+def passes(
+    server: ServerPart, layers: int, sent: Tensors, source: bytes, codec: Codec = FP32
+) -> bool:
+    kept = server.evidence(layers, 0, sent, Reply(outputs={}))
+    return server.passes_audit(layers, [kept], source, seed=0, tolerance=codec.tolerance)
+
+
+def test_audit_passes_honest_work(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    for layers in range(1, 13):
+        for codec in BUILT_IN:
+            picture = pictures[layers]
+            sent = sent_by(device, picture, layers, codec)
+            assert passes(server, layers, sent, device.source(picture), codec)
+
+
+def test_audit_tells_cheap_substitutes_apart(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    for layers in range(1, 13):
+        sent = sent_by(device, pictures[3], layers)
+        ((name, value),) = sent.items()
+        x = np.asarray(value)
+        substitutes: list[Tensors] = [
+            sent_by(device, pictures[200], layers),  # another image
+            {name: np.zeros_like(x)},
+            {name: np.random.default_rng(0).normal(0, x.std(), x.shape).astype(np.float32)},
+        ]
+        if 1 < layers < 12:  # one layer skipped
+            substitutes.append(sent_by(device, pictures[3], layers - 1))
+        for substitute in substitutes:
+            assert not passes(server, layers, substitute, device.source(pictures[3]), INT8)
+        honest = server.evidence(layers, 0, sent, Reply(outputs={}))
+        for kept in ([], [honest, honest], [honest[:-4]]):
+            assert not server.passes_audit(
+                layers, kept, device.source(pictures[3]), seed=0, tolerance=1.0
+            )
+
+
+def test_audit_needs_an_image(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    with pytest.raises(InputError, match="image"):
+        passes(server, 4, sent_by(device, pictures[0], 4), b"none")
+
+
+def test_the_image_itself_is_no_evidence(server: ServerPart) -> None:
+    assert server.evidence(0, 0, {"image": (b"x",)}, Reply(outputs={})) == b""
+
+
+# ---------------------------------------------------------------- the device's half
+
+
+def test_results_name_image_and_class(device: DeviceHalf, pictures: Sequence[Picture]) -> None:
+    work = device.work(pictures[0], 3)
+    next(work)
+    with pytest.raises(StopIteration) as end:
+        work.send(Reply(outputs={}, told={"label": "bag"}))
+    told = end.value.value
+    image = pictures[0].path.read_bytes()
+    assert (samples() / told["file"]).read_bytes() == image
+    assert (told["label_true"], told["label_predicted"]) == (pictures[0].label, "bag")
+    assert told["image_bytes"] == len(image)
+    assert told["jpeg_bytes"] > 0
+
+
+def test_alone_it_finds_the_class_of_the_whole_model(
+    device: DeviceHalf, server: ServerPart, pictures: Sequence[Picture]
+) -> None:
+    work = device.work(pictures[7], 3)
+    next(work)
+    with pytest.raises(StopIteration) as end:
+        work.throw(ServerAway())
+    whole = answer(server, 0, sent_by(device, pictures[7], 0))
+    assert end.value.value["label_predicted"] == whole.told["label"]
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"")
+    device = CLASSIFICATION.device_part(None, tmp_path, {})
+    bad, good = device.pieces()
+    for layers in (0, 3):
+        next(device.work(good, layers))
+        with pytest.raises(InputError, match=r"bad\.png: expected an image file"):
+            next(device.work(bad, layers))
+
+
+def test_only_formats_of_the_folder_are_opened(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Pillow starts a program for PostScript: bytes from a network must not reach it."""
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.tiff")
+    for content in ((tmp_path / "x.tiff").read_bytes(), b"%!PS-Adobe-3.0 EPSF-3.0\n"):
+        with pytest.raises(InputError, match="image"):
+            preprocess(content, pipeline.info)
+
+
+def test_images_in_class_folders_and_flat(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a/1.png", "0.PNG", "notes.txt", "a/deeper/3.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            path.write_text("no image")
+        else:
+            Image.fromarray(np.zeros((4, 4), np.uint8)).save(path, "PNG")
+    found = find_images(tmp_path)
+    told = [(picture.path.relative_to(tmp_path).as_posix(), picture.label) for picture in found]
+    assert told == [("0.PNG", None), ("a/1.png", "a"), ("b/2.png", "b")]
+
+
+def test_missing_or_empty_image_folder_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        find_images(tmp_path / "none")
+    with pytest.raises(InputError, match="0 images"):
+        find_images(tmp_path)
+
+
+# ---------------------------------------------------------------- the digest
+
+
+def test_digest_tells_other_weights_and_not_other_papers(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(embedded(), model)
+    same = digest_of(embedded())
+    assert digest_of(model) == same
+    (model / "MODEL_CARD.md").write_text("another card")
+    (model / "image.onnx").unlink()  # only its stages work
+    assert digest_of(model) == same
+    for name in ("weights.bin", "stage_03.onnx", "model.json"):
+        content = (model / name).read_bytes()
+        (model / name).write_bytes(content[:-1] + b"\x00")
+        assert digest_of(model) != same
+        (model / name).write_bytes(content)
