@@ -19,7 +19,7 @@ _HOMES = {
         ("EdgepactError", "InputError", "InputWarning", "MarketError", "MissingExtraError"),
         "edgepact.errors",
     ),
-    "Contract": "edgepact.mechanisms.contract.optimum",
+    "Contract": "edgepact.mechanisms.contract.terms",
     "Diffusion": "edgepact.solvers.learners.diffusion",
     "Fleet": "edgepact.fleet",
     "Game": "edgepact.mechanisms.stackelberg.terms",

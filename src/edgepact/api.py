@@ -254,7 +254,7 @@ def _stated(terms: Any) -> tuple[str, Any]:
     from edgepact.files.auction import AuctionFile
     from edgepact.files.market import Market
     from edgepact.mechanisms.contract.lottery import WideContract
-    from edgepact.mechanisms.contract.optimum import Contract
+    from edgepact.mechanisms.contract.terms import Contract
     from edgepact.mechanisms.stackelberg.terms import Game
     from edgepact.solutions.contract import ContractTerms
 

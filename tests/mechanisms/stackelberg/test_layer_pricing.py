@@ -14,8 +14,10 @@ from jaxtyping import Array
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior, Interval
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu, profit
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Measured
+from edgepact.mechanisms.contract.responses import profit
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.mechanisms.stackelberg.benchmarks import first_best
 from edgepact.mechanisms.stackelberg.layer_pricing import (
     LayerPricing,
