@@ -14,7 +14,7 @@ import numpy as np
 from edgepact.credits import MICRO, in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
-from edgepact.files.market import Market
+from edgepact.files.stackelberg import GameFile
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
@@ -140,7 +140,7 @@ class Findings:
         live_seconds: from the start of the server to the end of the last round.
     """
 
-    market: Market
+    market: GameFile
     profile: Profile
     best: Outcome
     personal: Outcome
@@ -195,7 +195,7 @@ class Findings:
 def find(
     *,
     folder: Path,
-    market: Market,
+    market: GameFile,
     prior_price: float,
     profile: Profile,
     model: Path,
@@ -254,7 +254,7 @@ def _read_results(folder: Path, names: list[str]) -> list[tuple[str, ImageResult
     return [(name, result) for (name, _), result in results.items()]
 
 
-def _rounds(market: Market, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
+def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
     rounds = []
     for record in statement.rounds:
         layers = np.array([record.amounts.get(name, 0) for name in market.names], float)
