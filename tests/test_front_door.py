@@ -120,9 +120,9 @@ def test_terms_in_hand_are_solved_as_their_file_is() -> None:
 
 
 def solution_terms(game: "edgepact.Game") -> object:
-    from edgepact.files.market import Market
+    from edgepact.files.stackelberg import GameFile
 
-    return Market(source=Path("market.toml"), game=game, names=["device-1"])
+    return GameFile(source=Path("market.toml"), game=game, names=["device-1"])
 
 
 def test_a_broken_promise_ends_with_status_1(tmp_path: Path) -> None:

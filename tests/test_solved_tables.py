@@ -12,9 +12,10 @@ from rich.console import Console
 
 from edgepact import cli
 from edgepact.files.auction import read_auction
-from edgepact.files.market import read_market
+from edgepact.files.stackelberg import read_game
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.tables import auction_table, figure, market_table
 from tests.strategies import games
 from tests.test_cli import edgepact
@@ -68,7 +69,7 @@ def test_a_utility_below_zero_stands_beside_the_gain_over_staying_away(tmp_path:
         "[server]\nrevenue = 10.0\nbeta = 30.0\nlayers_max = 4\nprice_min = 0.0\nprice_max = 3.0\n"
         '[[device]]\nname = "poor"\nalpha = 1.0\ncapacity = 0.1\nA = 0.01\nB = 0.01\n'
     )
-    market = read_market(path)
+    market = read_game(path)
     result = equilibrium(market.game)
     assert result.device_utility[0] < 0.0
     text = printed(market_table(market, result))

@@ -10,8 +10,8 @@ from edgepact.errors import MarketError as MarketError
 from edgepact.errors import MissingExtraError as MissingExtraError
 from edgepact.fleet import Fleet as Fleet
 from edgepact.live.run import RunConfig as RunConfig
-from edgepact.mechanisms.contract.optimum import Contract as Contract
-from edgepact.mechanisms.stackelberg.optimum import Game as Game
+from edgepact.mechanisms.contract.terms import Contract as Contract
+from edgepact.mechanisms.stackelberg.terms import Game as Game
 from edgepact.problem import Payoff as Payoff
 from edgepact.problem import Problem as Problem
 from edgepact.registry import installed as installed

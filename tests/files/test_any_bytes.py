@@ -18,8 +18,8 @@ from edgepact.files.auction import read_auction
 from edgepact.files.columns import read_columns
 from edgepact.files.contract import read_contract, read_measurements
 from edgepact.files.fleet import read_fleet
-from edgepact.files.market import read_market
 from edgepact.files.scenario import read_scenario
+from edgepact.files.stackelberg import read_game
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -45,8 +45,8 @@ def read_bids(path: Path) -> object:
 Reader = Callable[[Path], object]
 
 TOML: list[tuple[Reader, str]] = [
-    (read_market, "five-cameras.toml"),
-    (read_market, "may-decline.toml"),
+    (read_game, "five-cameras.toml"),
+    (read_game, "may-decline.toml"),
     (read_contract, "contract.toml"),
     (read_contract, "two-costs.toml"),
     (read_auction, "auction.toml"),
