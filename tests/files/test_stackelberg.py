@@ -1,4 +1,4 @@
-"""Files that state a Stackelberg game: what they mean when they are right. What is wrong with others: test_cli.py."""
+"""Files that state a Stackelberg game, where they are right. What is wrong: test_cli.py."""
 
 from pathlib import Path
 
