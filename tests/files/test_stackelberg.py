@@ -1,4 +1,4 @@
-"""Files that state a Stackelberg game, where they are right. What is wrong: test_cli.py."""
+"""Files that state a Stackelberg game: what right ones mean; wrong ones are in test_cli.py."""
 
 from pathlib import Path
 
