@@ -15,6 +15,8 @@ from edgepact.mechanisms.stackelberg.terms import Game as Game
 from edgepact.problem import Payoff as Payoff
 from edgepact.problem import Problem as Problem
 from edgepact.registry import installed as installed
+from edgepact.registry import part as part
+from edgepact.registry import parts as parts
 from edgepact.solvers.learners.diffusion import Diffusion as Diffusion
 from edgepact.solvers.learners.ppo import PPO as PPO
 from edgepact.solvers.learners.random import Random as Random
