@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import edgepact
+from edgepact.files import scenario
 from edgepact.pact import Document, Run, Sheet, Solution, Told
-from edgepact.pacts import choice
 from edgepact.registry import KINDS, installed
 from edgepact.solvers.by_name import quoter, quoters, solvers_of
 from tests.test_cli import assert_refused
@@ -18,7 +18,7 @@ from tests.test_cli import edgepact as command
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SURFACE = {
-    *("quote", "run", "solve", "study", "train", "installed", "learn"),
+    *("quote", "run", "solve", "study", "train", "installed", "part", "parts", "learn"),
     *("Contract", "Fleet", "Game", "Payoff", "Problem", "RunConfig", "TrainConfig"),
     *("Diffusion", "PPO", "Random"),
     *("EdgepactError", "InputError", "InputWarning", "MarketError", "MissingExtraError"),
@@ -32,6 +32,9 @@ def test_the_public_surface() -> None:
     assert set(dir(edgepact)) >= SURFACE
     for name in SURFACE:
         assert getattr(edgepact, name) is not None
+    name = "partition-stackelberg-classification"
+    assert edgepact.part("pacts", name) is edgepact.parts("pacts")[name]
+    assert edgepact.pacts.__name__ == "edgepact.pacts"
     with pytest.raises(AttributeError, match="bribe"):
         edgepact.bribe  # type: ignore[attr-defined]  # noqa: B018
 
@@ -120,9 +123,9 @@ def test_terms_in_hand_are_solved_as_their_file_is() -> None:
 
 
 def solution_terms(game: "edgepact.Game") -> object:
-    from edgepact.files.market import Market
+    from edgepact.files.stackelberg import GameFile
 
-    return Market(source=Path("market.toml"), game=game, names=["device-1"])
+    return GameFile(source=Path("market.toml"), game=game, names=["device-1"])
 
 
 def test_a_broken_promise_ends_with_status_1(tmp_path: Path) -> None:
@@ -241,20 +244,7 @@ class Answer:
 
 
 def test_a_scenario_without_terms_is_solved_by_its_pact(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgepact import api
-
-    there = {Pairing.name: object()}
-    for module in (api, choice):
-        monkeypatch.setattr(
-            module, "installed", lambda kind: there if kind == "pacts" else installed(kind)
-        )
-    monkeypatch.setattr(choice, "part", lambda kind, name, **where: Pairing())
+    monkeypatch.setattr(scenario, "parts", lambda kind: {Pairing.name: Pairing()})
     path = EXAMPLES / "scenario-selection.toml"
     assert edgepact.solve(path).to_dict()["budget"] > 0.0
     assert "Answer" in command("solve", path).out
-
-
-def test_a_scenario_of_a_pairing_nobody_built_is_told_which_there_are(tmp_path: Path) -> None:
-    document = {"mechanism": "auction", "efficiency": {"method": "prayer"}, "job": {"name": "x"}}
-    with pytest.raises(edgepact.InputError, match="prayer-auction-x"):
-        choice.pact_of(tmp_path / "a.toml", document)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array, Float, TypeCheckError, jaxtyped
 
-from edgepact.mechanisms.stackelberg.optimum import layers_cap
+from edgepact.mechanisms.stackelberg.responses import layers_cap
 from tests import typechecks
 from tests.typechecks import beartype_once
 

@@ -1,9 +1,11 @@
 """`edgepact run` as a user runs it: one process that starts and stops all others."""
 
+import hashlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,17 +78,17 @@ class TestAWholeRun:
         assert statement.balanced
         prices = {each["round"]: each["price"] for each in metrics["rounds"]}
         for payment in statement.payments:
-            owed = prices[payment.round] * payment.layers
+            owed = prices[payment.round] * payment.amount * payment.units
             assert payment.microcredits == pytest.approx(owed * 1e6, abs=0.5)
         paid = sum(payment.microcredits for payment in statement.payments)
         told = sum(device["paid_credits"] for device in metrics["devices"].values())
         assert told == pytest.approx(paid / 1e6)
 
     def test_devices_answered_with_best_responses(self, finished: Path) -> None:
-        from edgepact.files.market import read_market
-        from edgepact.mechanisms.stackelberg.optimum import best_response
+        from edgepact.files.stackelberg import read_game
+        from edgepact.mechanisms.stackelberg.responses import best_response
 
-        market = read_market(finished / "market.toml")
+        market = read_game(finished / "market.toml")
         metrics = json.loads((finished / "metrics.json").read_text())
         for each in metrics["rounds"]:
             layers = best_response(market.game, each["price"])
@@ -105,7 +107,18 @@ class TestAWholeRun:
         assert len((finished / "images.csv").read_text().splitlines()) == 1 + 2 * 3 * 6
 
     def test_secrets_are_kept_from_others(self, finished: Path) -> None:
-        assert (finished / "one-time-tokens").stat().st_mode & 0o077 == 0
+        """Tokens go by environment: no file has them, and the ledger has hashes only."""
+        database = sqlite3.connect(finished / "ledger.db")
+        hashes = [row[0] for row in database.execute("select enrol_hash from devices")]
+        database.close()
+        words = {
+            word
+            for path in finished.iterdir()
+            if path.suffix not in (".png", ".db")
+            for word in re.findall(r"[0-9a-f]{40}", path.read_text(errors="replace"))
+        }
+        assert len(hashes) == 3
+        assert not {hashlib.sha256(word.encode()).hexdigest() for word in words} & set(hashes)
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -14,19 +14,14 @@ import numpy as np
 from edgepact.credits import MICRO, in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
-from edgepact.files.market import Market
+from edgepact.files.stackelberg import GameFile
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
-from edgepact.mechanisms.stackelberg.optimum import (
-    Outcome,
-    equilibrium,
-    first_best,
-    outcome,
-    personalised,
-    settle,
-)
+from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
 
 
@@ -145,7 +140,7 @@ class Findings:
         live_seconds: from the start of the server to the end of the last round.
     """
 
-    market: Market
+    market: GameFile
     profile: Profile
     best: Outcome
     personal: Outcome
@@ -200,7 +195,7 @@ class Findings:
 def find(
     *,
     folder: Path,
-    market: Market,
+    market: GameFile,
     prior_price: float,
     profile: Profile,
     model: Path,
@@ -259,7 +254,7 @@ def _read_results(folder: Path, names: list[str]) -> list[tuple[str, ImageResult
     return [(name, result) for (name, _), result in results.items()]
 
 
-def _rounds(market: Market, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
+def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
     rounds = []
     for record in statement.rounds:
         layers = np.array([record.amounts.get(name, 0) for name in market.names], float)

@@ -7,7 +7,7 @@ import numpy as np
 
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import InputError
-from edgepact.files.market import Market
+from edgepact.files.stackelberg import GameFile
 from edgepact.live.findings import Findings
 from edgepact.live.run import RunConfig, expect_playable, measure_market, play_market
 from edgepact.pact import Json, Run, Sheet
@@ -122,12 +122,12 @@ class LiveMachinery:
             field = FIELDS[error.field]
             raise InputError(terms.source, field, error.expected, error.found) from None
 
-    def measure(self, terms: PartitionTerms, run: Run) -> tuple[Profile, Market]:
+    def measure(self, terms: PartitionTerms, run: Run) -> tuple[Profile, GameFile]:
         """Profiles the model, and reads or draws the market."""
         return measure_market(_config(terms, run.out))
 
     def play(
-        self, terms: PartitionTerms, profile: Profile, market: Market, run: Run
+        self, terms: PartitionTerms, profile: Profile, market: GameFile, run: Run
     ) -> MarketPlayed:
         """Plays the market."""
         config = _config(terms, run.out)

@@ -24,7 +24,7 @@ from PIL import Image
 from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
-from edgepact.files.market import Market, read_market
+from edgepact.files.stackelberg import GameFile, read_game
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.inference import graph
 from edgepact.inference.models import embedded, samples
@@ -38,8 +38,10 @@ from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.statement import Statement, read_statement
-from edgepact.mechanisms.stackelberg.optimum import Game, bayesian_price, equilibrium
+from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.progress import progress_bar
 from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.solvers.quotes import Known
@@ -91,7 +93,7 @@ def run_market(
     config: RunConfig,
     *,
     on_live: Callable[[], None] = lambda: None,
-    on_market: Callable[[Profile, Market], None] = lambda measured, market: None,
+    on_market: Callable[[Profile, GameFile], None] = lambda measured, market: None,
     on_findings: Callable[[Findings], None] | None = None,
 ) -> Path:
     """Does the whole job; returns the path of the report.
@@ -113,7 +115,7 @@ def run_market(
     return path
 
 
-def expect_playable(config: RunConfig) -> Market | None:
+def expect_playable(config: RunConfig) -> GameFile | None:
     """Refuses what cannot work before anything is written; returns the market of a fleet file.
 
     Raises:
@@ -122,7 +124,7 @@ def expect_playable(config: RunConfig) -> Market | None:
     return _check_inputs(config, config.model or embedded(), config.samples or samples())
 
 
-def measure_market(config: RunConfig) -> tuple[Profile, Market]:
+def measure_market(config: RunConfig) -> tuple[Profile, GameFile]:
     """Measures the model's layers, and reads or draws the market that is played with it.
 
     Raises:
@@ -142,7 +144,7 @@ def measure_market(config: RunConfig) -> tuple[Profile, Market]:
 
 
 def play_market(
-    config: RunConfig, measured: Profile, market: Market, *, on_live: Callable[[], None]
+    config: RunConfig, measured: Profile, market: GameFile, *, on_live: Callable[[], None]
 ) -> tuple[Findings, Path]:
     """Plays a market with real processes; returns what came of it, and the path of the report.
 
@@ -167,7 +169,7 @@ def play_market(
     return findings, write_report(config.out, config, findings)
 
 
-def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None:
+def _check_inputs(config: RunConfig, model: Path, images: Path) -> GameFile | None:
     """Refuses what cannot work before anything is written; returns the market of a fleet file."""
     if config.out.exists():
         if not config.out.is_dir():
@@ -183,7 +185,7 @@ def _check_inputs(config: RunConfig, model: Path, images: Path) -> Market | None
         graph.cut(model)
     if config.fleet is None:
         return None
-    market = read_market(config.fleet)
+    market = read_game(config.fleet)
     _check_playable(config.fleet, market, ModelInfo.read(model))
     return market
 
@@ -203,7 +205,7 @@ def _check_images(folder: Path) -> None:
             raise InputError(picture.path, "", "an image", f"{error}") from None
 
 
-def _check_playable(source: Path, market: Market, info: ModelInfo) -> None:
+def _check_playable(source: Path, market: GameFile, info: ModelInfo) -> None:
     game = market.game
     for field, fits, expected, found in (
         (
@@ -240,7 +242,7 @@ def _check_playable(source: Path, market: Market, info: ModelInfo) -> None:
             raise InputError(source, "device.name", "names other than 'server'", name)
 
 
-def _market(config: RunConfig, measured: Profile, given: Market | None) -> Market:
+def _market(config: RunConfig, measured: Profile, given: GameFile | None) -> GameFile:
     """The market that is played, also in a file of its own, for `edgepact solve`."""
     path = config.out / "market.toml"
     if given is not None:
@@ -254,7 +256,7 @@ def _market(config: RunConfig, measured: Profile, given: Market | None) -> Marke
             )
         return given
     path.write_text(_drawn_market(config, measured))
-    return read_market(path)
+    return read_game(path)
 
 
 def _drawn_market(config: RunConfig, measured: Profile) -> str:
@@ -323,7 +325,7 @@ def _quoting(game: Game, solver: str) -> tuple[str, ...]:
     )
 
 
-def _play(config: RunConfig, market: Market, model: Path, images: Path) -> dict[str, str]:
+def _play(config: RunConfig, market: GameFile, model: Path, images: Path) -> dict[str, str]:
     """Starts everybody, follows the rounds, stops everybody; returns devices that were lost."""
     from edgepact.live.watching import watching
 

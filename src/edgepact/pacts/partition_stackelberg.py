@@ -15,9 +15,10 @@ from edgepact import pact
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, Table
-from edgepact.files.market import Market
+from edgepact.files.stackelberg import GameFile
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import Outcome, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.solvers.by_name import OPTIMUM, quoters
 from edgepact.tables import NOBODY_LOSES
@@ -66,7 +67,7 @@ class LayersMeasured:
     """
 
     profile: Profile
-    market: Market
+    market: GameFile
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -104,7 +105,7 @@ class BestPrice:
         audit: of it.
     """
 
-    market: Market
+    market: GameFile
     outcome: Outcome
     audit: Audit
 
@@ -183,12 +184,12 @@ class Machinery(Protocol):
         """
         ...
 
-    def measure(self, terms: PartitionTerms, run: Run) -> tuple[Profile, Market]:
+    def measure(self, terms: PartitionTerms, run: Run) -> tuple[Profile, GameFile]:
         """Profiles the model, and reads or draws the market."""
         ...
 
     def play(
-        self, terms: PartitionTerms, profile: Profile, market: Market, run: Run
+        self, terms: PartitionTerms, profile: Profile, market: GameFile, run: Run
     ) -> pact.Outcome:
         """Starts everybody, follows the rounds, judges, reports."""
         ...

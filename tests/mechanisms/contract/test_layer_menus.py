@@ -29,8 +29,10 @@ from edgepact.mechanisms.stackelberg.layer_pricing import (
     optimal_schedule,
     schedule_outcome,
 )
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, layers_cap, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import layers_cap, outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Log1p
+from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games, numbers, ordered_games
 
 LONG = 60.0
