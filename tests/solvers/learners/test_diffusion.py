@@ -251,15 +251,13 @@ class TestPaperMode:
         problem = RepeatedPricing(a_fleet(), reward="binary")
         rounds = 10
 
-        reset, step = jax.jit(problem.reset), jax.jit(problem.step)
-
         def earned(actions: list[Array]) -> float:
-            state, total = reset(jax.random.key(0)), 0.0
+            state, total = problem.reset(jax.random.key(0)), 0.0
             for action in actions:
-                state, payoff = step(jax.random.key(0), state, action)
+                state, payoff = problem.step(jax.random.key(0), state, action)
                 total += float(payoff.reward)
             return total / rounds
 
-        best = jnp.array([_best(problem)])
+        best = problem.best_action(problem.reset(jax.random.key(0)))
         assert earned([best] * rounds) == 0.0
         assert earned([jnp.array([-1.0]), best] * (rounds // 2)) == 0.5
