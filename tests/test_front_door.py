@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import edgepact
+from edgepact.files import scenario
 from edgepact.pact import Document, Run, Sheet, Solution, Told
-from edgepact.pacts import choice
 from edgepact.registry import KINDS, installed
 from edgepact.solvers.by_name import quoter, quoters, solvers_of
 from tests.test_cli import assert_refused
@@ -241,20 +241,7 @@ class Answer:
 
 
 def test_a_scenario_without_terms_is_solved_by_its_pact(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgepact import api
-
-    there = {Pairing.name: object()}
-    for module in (api, choice):
-        monkeypatch.setattr(
-            module, "installed", lambda kind: there if kind == "pacts" else installed(kind)
-        )
-    monkeypatch.setattr(choice, "part", lambda kind, name, **where: Pairing())
+    monkeypatch.setattr(scenario, "parts", lambda kind: {Pairing.name: Pairing()})
     path = EXAMPLES / "scenario-selection.toml"
     assert edgepact.solve(path).to_dict()["budget"] > 0.0
     assert "Answer" in command("solve", path).out
-
-
-def test_a_scenario_of_a_pairing_nobody_built_is_told_which_there_are(tmp_path: Path) -> None:
-    document = {"mechanism": "auction", "efficiency": {"method": "prayer"}, "job": {"name": "x"}}
-    with pytest.raises(edgepact.InputError, match="prayer-auction-x"):
-        choice.pact_of(tmp_path / "a.toml", document)

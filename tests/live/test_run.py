@@ -1,9 +1,11 @@
 """`edgepact run` as a user runs it: one process that starts and stops all others."""
 
+import hashlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,7 +78,7 @@ class TestAWholeRun:
         assert statement.balanced
         prices = {each["round"]: each["price"] for each in metrics["rounds"]}
         for payment in statement.payments:
-            owed = prices[payment.round] * payment.layers
+            owed = prices[payment.round] * payment.amount * payment.units
             assert payment.microcredits == pytest.approx(owed * 1e6, abs=0.5)
         paid = sum(payment.microcredits for payment in statement.payments)
         told = sum(device["paid_credits"] for device in metrics["devices"].values())
@@ -105,7 +107,18 @@ class TestAWholeRun:
         assert len((finished / "images.csv").read_text().splitlines()) == 1 + 2 * 3 * 6
 
     def test_secrets_are_kept_from_others(self, finished: Path) -> None:
-        assert (finished / "one-time-tokens").stat().st_mode & 0o077 == 0
+        """Tokens go by environment: no file has them, and the ledger has hashes only."""
+        database = sqlite3.connect(finished / "ledger.db")
+        hashes = [row[0] for row in database.execute("select enrol_hash from devices")]
+        database.close()
+        words = {
+            word
+            for path in finished.iterdir()
+            if path.suffix not in (".png", ".db")
+            for word in re.findall(r"[0-9a-f]{40}", path.read_text(errors="replace"))
+        }
+        assert len(hashes) == 3
+        assert not {hashlib.sha256(word.encode()).hexdigest() for word in words} & set(hashes)
 
 
 @pytest.mark.usefixtures("ctrl_c")

@@ -8,6 +8,7 @@ rate, `[efficiency] rate`. Who finds no item worth it does not train, so that th
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepact.mechanisms.contract.local_work import whole_menu
 from edgepact.pact import Document, Run
 from edgepact.pacts.training_measured import ClientsFound, clients_found
 from edgepact.pacts.training_menus import BestMenu, OfferedMenu
@@ -15,7 +16,6 @@ from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import TrainingTerms, read_training
 from edgepact.training.federated.composition import engagement_of, offer_of
 from edgepact.training.federated.config import MENU_SOLVERS, PricedContract
-from edgepact.training.federated.local_work import whole_menu
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from edgepact.training.federated import folder as files
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.private_cost import PrivateCost
+from edgepact.training.federated.rounds import Progress, Round
 from edgepact.training.federated.selecting import BySelector, Narrowed
 from tests.training.federated.toy import CLIENTS, ROUNDS, handlers, menu, play_in
 
@@ -242,3 +243,44 @@ def test_numbers_of_a_round_are_whole() -> None:
     engaged = engaged_by(auction, answers(auction, [flat(c) for c in rng.uniform(0.2, 1.0, 8)]), 1)
     assert engaged
     assert all(type(item.reward_microcredits) is int for item in engaged.values())
+
+
+def test_a_posted_price_engages_whoever_is_there_by_whatever_name(tmp_path: Path) -> None:
+    # A deployment calls its clients by the numbers of their nodes, which nobody knows beforehand.
+    nodes = {f"node-{7919 * at}": each for at, each in enumerate(handlers().values(), 1)}
+    simulated = play_in(tmp_path / "simulated", handlers(), engagement=by_price())
+    deployed = play_in(tmp_path / "deployed", nodes, engagement=by_price())
+    engaged = {each.client for past in deployed.history for each in past.accepted}
+    assert engaged
+    assert engaged <= set(nodes)
+    # Names say nothing about costs: prices are those that the same clients meet in a simulation.
+    assert [each.question for each in deployed.history] == [
+        each.question for each in simulated.history
+    ]
+
+
+def test_a_client_that_comes_late_is_priced_too(tmp_path: Path) -> None:
+    few = dict(list(handlers().items())[:2])
+    price = ByPrice(quoter=InContext.shipped(), saving_credits=0.2, rate_max=0.5, clients=2)
+    play_in(tmp_path, few, engagement=price, rounds=2)
+    again = ByPrice(quoter=InContext.shipped(), saving_credits=0.2, rate_max=0.5, clients=2)
+    progress = play_in(tmp_path, handlers(), engagement=again, rounds=4)
+    late = {each.client for past in progress.history[3:] for each in past.accepted}
+    assert late - set(few)
+
+
+def test_an_old_checkpoint_is_refused_where_its_prices_are_needed(tmp_path: Path) -> None:
+    def forgetful(progress: Progress) -> Progress:
+        rounds = [each.as_json() for each in progress.history]
+        for each in rounds:
+            del each["question"], each["answers"]
+            for delivery in each["deliveries"]:
+                del delivery["epochs"]
+        history = tuple(Round.from_json(each) for each in rounds)
+        return Progress(model=progress.model, history=history)
+
+    files.write_checkpoint(tmp_path, forgetful(play_in(tmp_path, engagement=by_price(), rounds=2)))
+    with pytest.raises(InputError, match=r"history\[1\]\.question: .* earlier version"):
+        play_in(tmp_path, engagement=by_price(), rounds=3)
+    auction = ByAuction(budget_microcredits=4 * MICRO)
+    assert play_in(tmp_path, engagement=auction, rounds=3).round == 3

@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -111,7 +112,9 @@ root-certificates = "{tls["certificate"]}"
     }
     config = (
         f'out="{out}" data="samples" clients=2 rounds=1 rate=0.1 layers=1 public-images=40 '
-        f"warm-up-steps=2 test-images=60 steps=2 batch=8"
+        f"warm-up-steps=2 test-images=60 steps=2 batch=8 "
+        # A price is posted to nodes whose names nobody knew when the app was written.
+        f'mechanism="stackelberg" worth=2.0 solver="grid"'
     )
     link_options = (
         "--ssl-ca-certfile", str(tls["certificate"]),
@@ -127,7 +130,7 @@ root-certificates = "{tls["certificate"]}"
             "--superlink", f"127.0.0.1:{port}",
             "--root-certificates", str(tls["certificate"]),
             "--port", str(free_port()),
-            "--node-config", f'partition-id={number} data="samples" psi=2.0',
+            "--node-config", f'partition-id={number} data="samples" psi=0.001',
         ]  # fmt: skip
 
     link = [str(SCRIPTS / "flower-superlink"), *link_options]
@@ -159,3 +162,8 @@ root-certificates = "{tls["certificate"]}"
     assert statement.balanced
     assert len(statement.payments) == 2
     assert all(payment.device.startswith("node-") for payment in statement.payments)
+    settings = json.loads((out / files.CONFIG).read_text())
+    assert (settings["mechanism"], settings["worth_credits"]) == ("stackelberg", 2.0)
+    assert settings["solver"] == "grid"
+    (price,) = {payment.microcredits for payment in statement.payments}
+    assert 0 < price <= 2_000_000

@@ -317,20 +317,6 @@ def layer_prices(game: Game) -> Float[Array, "devices layers"]:
     k. With the outside option nothing is supplied below the least average cost,
     where the device jumps from declining to several layers at once.
     """
-    if isinstance(game.fleet.A, np.ndarray) and len(game.fleet.A) > BLOCK:
-        # Device by device there is nothing to share, and what is passed from one step of the
-        # sum to the next stays in the cache.
-        prices = np.empty((len(game.fleet.A), game.layers_max), game.fleet.A.dtype)
-        of = game.fleet
-        for at in range(0, len(prices), BLOCK):
-            block = slice(at, at + BLOCK)
-            own = Fleet(of.alpha[block], of.capacity[block], of.A[block], of.B[block])
-            prices[block] = _layer_prices(replace(game, fleet=own))
-        return prices
-    return _layer_prices(game)
-
-
-def _layer_prices(game: Game) -> Float[Array, "devices layers"]:
     xp = _namespace(game.fleet.A)
     fleet = game.fleet
     steps = xp.arange(1, game.layers_max + 1, dtype=fleet.A.dtype)
@@ -497,9 +483,6 @@ def _whole_candidates(game: Game, thresholds: Array, below_best: float) -> tuple
     real = (bought >= forced) & (prices <= game.price_max)
     return prices, xp.where(real, saved - xp.where(real, prices, 0.0) * bought, -xp.inf)
 
-
-BLOCK = 8192
-"""Devices whose layers are priced at a time: their layers fit into a core's second cache."""
 
 BINS = 4096
 """Bins in which breakpoints are counted before the promising ones are sorted."""

@@ -13,6 +13,7 @@ from edgepact.efficiency.selection import (
     Selector,
 )
 from edgepact.engagement import Engagement
+from edgepact.mechanisms.contract.local_work import whole_menu
 from edgepact.mechanisms.contract.optimum import Contract, Menu
 from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.solvers.by_name import quoter
@@ -21,7 +22,7 @@ from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.config import SOLVERS, WEIGHT_SHARE_MAX, TrainConfig
 from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.everyone import Everyone
-from edgepact.training.federated.local_work import rounded_menu, whole_menu
+from edgepact.training.federated.local_work import rounded_menu
 from edgepact.training.federated.posted import STEPS, ByPrice
 from edgepact.training.federated.rounds import RoundsConfig
 from edgepact.training.federated.selecting import BySelector, Narrowed
