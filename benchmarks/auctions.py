@@ -15,8 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from edgepact.mechanisms.auction.prior import Histogram, uniform, virtual_cost
-from edgepact.mechanisms.auction.rules import Auction, OptimalProcurement, ProportionalShare, Vcg
+from edgepact.mechanisms.auction.optimal_procurement import OptimalProcurement
+from edgepact.mechanisms.auction.prior import Histogram, uniform
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
+from edgepact.mechanisms.auction.terms import Auction
+from edgepact.mechanisms.auction.vcg import Vcg
+from edgepact.mechanisms.auction.virtual_cost import virtual_cost
 
 BIDS = (1_000, 10_000, 100_000, 1_000_000)
 TURNS = {1_000: 41, 10_000: 21, 100_000: 11, 1_000_000: 5}

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from edgepact.mechanisms.contract.lottery import WideContract, linear_program_menu
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu, profit
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p
+from edgepact.mechanisms.contract.responses import profit
+from edgepact.mechanisms.contract.terms import Contract
 
 SMALL = (4, 8, 16, 24)
 LARGE = (1_000, 10_000)

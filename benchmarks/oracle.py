@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
+from edgepact.mechanisms.stackelberg.terms import Game
 
 DEVICES = (1_000, 10_000, 100_000, 1_000_000)
 TURNS = {1_000: 41, 10_000: 21, 100_000: 11, 1_000_000: 7}

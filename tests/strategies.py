@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from edgepact.fields import SIZE_MIN
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.contract.quality import Linear, Log1p, Measured, Saturating, Value
-from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:

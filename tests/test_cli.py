@@ -595,7 +595,7 @@ class TestPromises:
             menu = best(contract)
             return dataclasses.replace(menu, reward=menu.reward[::-1])
 
-        monkeypatch.setattr(optimum, "optimal_menu", swapped)
+        monkeypatch.setattr("edgepact.solutions.contract.optimal_menu", swapped)
         answer = edgepact("solve", path, "--json")
         assert answer.status == 1
         assert json.loads(answer.out)["audit"]["incentive_compatible"] is False
@@ -611,7 +611,7 @@ class TestPromises:
         assert 0.0 < solution["menu"][-1]["probability"] < 1.0
         assert solution["lotteries_are_optimal"] is True
         assert solution["profit_without_lotteries"] < solution["profit"]
-        assert "drawing who is engaged" in edgepact("solve", path).out
+        assert "Drawing who is engaged" in edgepact("solve", path).out
 
 
 CONTRACT = """mechanism = "contract"

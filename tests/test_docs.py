@@ -19,8 +19,9 @@ import typer
 
 from edgepact import cli
 from edgepact.files import mechanism_of
-from edgepact.files.market import read_market
-from edgepact.mechanisms.stackelberg.optimum import equilibrium, outcome
+from edgepact.files.stackelberg import read_game
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
 from tests.test_cli import process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -191,7 +192,7 @@ def test_reference_of_the_command_line_is_current() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=named)
 def test_examples_solve_and_no_other_price_is_better(path: Path) -> None:
-    game = read_market(path).game
+    game = read_game(path).game
     best = equilibrium(game)
     prices = np.linspace(game.price_min, game.price_max, 5001)[1:]
     assert np.max(outcome(game, prices).server_utility) <= best.server_utility + 1e-9
@@ -203,7 +204,7 @@ def test_the_live_example_is_about_the_embedded_model() -> None:
     from edgepact.inference.models import embedded
 
     costs = LayerCosts.of_model(embedded())
-    game = read_market(ROOT / "examples" / "live.toml").game
+    game = read_game(ROOT / "examples" / "live.toml").game
     assert game.layers_max == costs.layers_max
     assert np.allclose(game.fleet.A, costs.A, rtol=0.01)
     assert np.allclose(game.fleet.B, costs.B, rtol=0.01)

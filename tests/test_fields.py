@@ -29,7 +29,7 @@ from edgepact.fields import (
     load,
     nearest,
 )
-from edgepact.files.market import read_market
+from edgepact.files.stackelberg import read_game
 
 ANYTHING = st.recursive(
     st.one_of(
@@ -254,7 +254,7 @@ class TestLoad:
             "beta = 1.0\nlayers_max = 3\nprice_min = 0.0\nprice_max = 1.0\n"
         )
         with pytest.raises(InputError, match="devices: expected a file that exists, found a f"):
-            read_market(market)
+            read_game(market)
 
 
 def test_a_device_can_load_it() -> None:

@@ -18,7 +18,7 @@ from tests.test_cli import edgepact as command
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SURFACE = {
-    *("quote", "run", "solve", "study", "train", "installed", "learn"),
+    *("quote", "run", "solve", "study", "train", "installed", "part", "parts", "learn"),
     *("Contract", "Fleet", "Game", "Payoff", "Problem", "RunConfig", "TrainConfig"),
     *("Diffusion", "PPO", "Random"),
     *("EdgepactError", "InputError", "InputWarning", "MarketError", "MissingExtraError"),
@@ -32,6 +32,9 @@ def test_the_public_surface() -> None:
     assert set(dir(edgepact)) >= SURFACE
     for name in SURFACE:
         assert getattr(edgepact, name) is not None
+    name = "partition-stackelberg-classification"
+    assert edgepact.part("pacts", name) is edgepact.parts("pacts")[name]
+    assert edgepact.pacts.__name__ == "edgepact.pacts"
     with pytest.raises(AttributeError, match="bribe"):
         edgepact.bribe  # type: ignore[attr-defined]  # noqa: B018
 
@@ -120,9 +123,9 @@ def test_terms_in_hand_are_solved_as_their_file_is() -> None:
 
 
 def solution_terms(game: "edgepact.Game") -> object:
-    from edgepact.files.market import Market
+    from edgepact.files.stackelberg import GameFile
 
-    return Market(source=Path("market.toml"), game=game, names=["device-1"])
+    return GameFile(source=Path("market.toml"), game=game, names=["device-1"])
 
 
 def test_a_broken_promise_ends_with_status_1(tmp_path: Path) -> None:

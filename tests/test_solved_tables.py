@@ -11,11 +11,13 @@ from hypothesis import given
 from rich.console import Console
 
 from edgepact import cli
+from edgepact.api import solve
 from edgepact.files.auction import read_auction
-from edgepact.files.market import read_market
+from edgepact.files.stackelberg import read_game
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium
-from edgepact.tables import auction_table, figure, market_table
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.tables import figure
 from tests.strategies import games
 from tests.test_cli import edgepact
 
@@ -33,7 +35,7 @@ def printed(renderable: object) -> str:
 def test_sellers_are_paid_beyond_and_buyers_pay_below_their_bids(example: Path) -> None:
     read = read_auction(example)
     award = read.auction.award(read.bids)
-    text = printed(auction_table(read, award))
+    text = printed(solve(read))
     margin = read.bids - award.payments if read.auction.sells else award.payments - read.bids
     assert np.all(margin[award.wins] >= -1e-9)
     assert ("below its bid" in text) == read.auction.sells
@@ -68,10 +70,10 @@ def test_a_utility_below_zero_stands_beside_the_gain_over_staying_away(tmp_path:
         "[server]\nrevenue = 10.0\nbeta = 30.0\nlayers_max = 4\nprice_min = 0.0\nprice_max = 3.0\n"
         '[[device]]\nname = "poor"\nalpha = 1.0\ncapacity = 0.1\nA = 0.01\nB = 0.01\n'
     )
-    market = read_market(path)
+    market = read_game(path)
     result = equilibrium(market.game)
     assert result.device_utility[0] < 0.0
-    text = printed(market_table(market, result))
+    text = printed(solve(market))
     gain = gains_over_staying_away(market.game, result)[0]
     assert gain > 0.0
     assert "over staying away" in text

@@ -19,20 +19,23 @@ _HOMES = {
         ("EdgepactError", "InputError", "InputWarning", "MarketError", "MissingExtraError"),
         "edgepact.errors",
     ),
-    "Contract": "edgepact.mechanisms.contract.optimum",
+    "Contract": "edgepact.mechanisms.contract.terms",
     "Diffusion": "edgepact.solvers.learners.diffusion",
     "Fleet": "edgepact.fleet",
-    "Game": "edgepact.mechanisms.stackelberg.optimum",
+    "Game": "edgepact.mechanisms.stackelberg.terms",
     "PPO": "edgepact.solvers.learners.ppo",
     "Payoff": "edgepact.problem",
     "Problem": "edgepact.problem",
     "Random": "edgepact.solvers.learners.random",
     "RunConfig": "edgepact.live.run",
     "TrainConfig": "edgepact.training.federated.config",
-    "installed": "edgepact.registry",
+    **dict.fromkeys(("installed", "part", "parts"), "edgepact.registry"),
     "learn": "edgepact.solvers.learners.training",
 }
 """Where each public name is at home."""
+
+_ROOMS = ("pacts", "mechanisms", "solvers", "jobs", "studies")
+"""Folders that are names of the front door too: `edgepact.pacts.partition_stackelberg.PACT`."""
 
 _NAMES_THERE = {"learn": "train"}
 """What it is called there, where that differs."""
@@ -44,6 +47,8 @@ __all__ = [  # noqa: RUF022  (what is done, what is stated, how one learns, what
     "study",
     "train",
     "installed",
+    "part",
+    "parts",
     "Contract",
     "Fleet",
     "Game",
@@ -65,6 +70,8 @@ __all__ = [  # noqa: RUF022  (what is done, what is stated, how one learns, what
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), _NAMES_THERE.get(name, name))
@@ -73,4 +80,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_HOMES, *_ROOMS})

@@ -10,11 +10,13 @@ from edgepact.errors import MarketError as MarketError
 from edgepact.errors import MissingExtraError as MissingExtraError
 from edgepact.fleet import Fleet as Fleet
 from edgepact.live.run import RunConfig as RunConfig
-from edgepact.mechanisms.contract.optimum import Contract as Contract
-from edgepact.mechanisms.stackelberg.optimum import Game as Game
+from edgepact.mechanisms.contract.terms import Contract as Contract
+from edgepact.mechanisms.stackelberg.terms import Game as Game
 from edgepact.problem import Payoff as Payoff
 from edgepact.problem import Problem as Problem
 from edgepact.registry import installed as installed
+from edgepact.registry import part as part
+from edgepact.registry import parts as parts
 from edgepact.solvers.learners.diffusion import Diffusion as Diffusion
 from edgepact.solvers.learners.ppo import PPO as PPO
 from edgepact.solvers.learners.random import Random as Random

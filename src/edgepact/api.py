@@ -28,7 +28,7 @@ def solve(terms: Any, *, mechanism: str | None = None) -> "Solution":
     """Solves one market, contract or auction exactly, and audits the answer.
 
     Args:
-        terms: path of a TOML file that states them, or the terms themselves: a `Market`, `Game`,
+        terms: path of a TOML file that states them, or the terms themselves: a `GameFile`, `Game`,
             `Contract`, `WideContract` or `AuctionFile`, or what another mechanism reads.
         mechanism: name of an installed mechanism, for terms that are not one of these.
 
@@ -65,7 +65,7 @@ def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
     """Quotes prices to a fleet as if nothing were known of it, round after round.
 
     Args:
-        market: path of a TOML file with `mechanism = "stackelberg"`, a `Market`, or a `Game`.
+        market: path of a TOML file with `mechanism = "stackelberg"`, a `GameFile`, or a `Game`.
         rounds: to play, 1 to 200.
         seed: of the noise that prices are drawn from.
 
@@ -252,17 +252,17 @@ def _solve_document(source: Path, document: "Document") -> "Solution":
 def _stated(terms: Any) -> tuple[str, Any]:
     """The mechanism that terms belong to, and the terms as its part takes them."""
     from edgepact.files.auction import AuctionFile
-    from edgepact.files.market import Market
+    from edgepact.files.stackelberg import GameFile
     from edgepact.mechanisms.contract.lottery import WideContract
-    from edgepact.mechanisms.contract.optimum import Contract
-    from edgepact.mechanisms.stackelberg.optimum import Game
+    from edgepact.mechanisms.contract.terms import Contract
+    from edgepact.mechanisms.stackelberg.terms import Game
     from edgepact.solutions.contract import ContractTerms
 
     if isinstance(terms, Game):
         return "stackelberg", _market(terms)
     if isinstance(terms, Contract | WideContract):
         return "contract", ContractTerms(source=Path("contract"), contract=terms)
-    known = {Market: "stackelberg", ContractTerms: "contract", AuctionFile: "auction"}
+    known = {GameFile: "stackelberg", ContractTerms: "contract", AuctionFile: "auction"}
     if type(terms) not in known:
         expected = "a file, or terms whose mechanism is known or named"
         raise InputError("solve", "terms", expected, type(terms).__name__)
@@ -271,12 +271,12 @@ def _stated(terms: Any) -> tuple[str, Any]:
 
 def _market(terms: Any) -> Any:
     """A game of named devices."""
-    from edgepact.files.market import Market, read_market
-    from edgepact.mechanisms.stackelberg.optimum import Game
+    from edgepact.files.stackelberg import GameFile, read_game
+    from edgepact.mechanisms.stackelberg.terms import Game
 
-    if isinstance(terms, Market):
+    if isinstance(terms, GameFile):
         return terms
     if isinstance(terms, Game):
         names = [f"device-{at + 1}" for at in range(len(terms.fleet))]
-        return Market(source=Path("game"), game=terms, names=names)
-    return read_market(Path(terms))
+        return GameFile(source=Path("game"), game=terms, names=names)
+    return read_game(Path(terms))

@@ -28,6 +28,11 @@ Layers = Float[Array, "*batch devices"] | Int[Array, "*batch devices"]
 """Layers per device: whole numbers in integer games, stored as floats under JAX."""
 
 
+def namespace(array: Array) -> Any:
+    """The library that an array belongs to, by the array API standard: NumPy or jax.numpy."""
+    return array.__array_namespace__()
+
+
 class Fleet(eqx.Module):
     """What is private to the devices, one entry a device.
 

@@ -18,8 +18,8 @@ from edgepact.files.auction import read_auction
 from edgepact.files.columns import read_columns
 from edgepact.files.contract import read_contract, read_measurements
 from edgepact.files.fleet import read_fleet
-from edgepact.files.market import read_market
 from edgepact.files.scenario import read_scenario
+from edgepact.files.stackelberg import read_game
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -45,8 +45,8 @@ def read_bids(path: Path) -> object:
 Reader = Callable[[Path], object]
 
 TOML: list[tuple[Reader, str]] = [
-    (read_market, "five-cameras.toml"),
-    (read_market, "may-decline.toml"),
+    (read_game, "five-cameras.toml"),
+    (read_game, "may-decline.toml"),
     (read_contract, "contract.toml"),
     (read_contract, "two-costs.toml"),
     (read_auction, "auction.toml"),
@@ -136,7 +136,12 @@ def assert_read_or_refused(reader: Reader, path: Path, content: bytes) -> None:
         assert len(refused) < 1500
 
 
-@pytest.mark.parametrize(("reader", "example"), TOML, ids=lambda each: str(each))
+def named(value: object) -> str:
+    """A test's name that is the same in every process."""
+    return getattr(value, "__name__", str(value)[:30])
+
+
+@pytest.mark.parametrize(("reader", "example"), TOML, ids=named)
 @given(mutate=mutations())
 def test_changed_toml(
     tmp_path_factory: pytest.TempPathFactory,
@@ -148,7 +153,7 @@ def test_changed_toml(
     assert_read_or_refused(reader, path, mutate((EXAMPLES / example).read_bytes()))
 
 
-@pytest.mark.parametrize(("reader", "name", "content"), TABLES, ids=lambda each: str(each)[:30])
+@pytest.mark.parametrize(("reader", "name", "content"), TABLES, ids=named)
 @given(mutate=mutations())
 def test_changed_tables(
     tmp_path_factory: pytest.TempPathFactory,
@@ -166,6 +171,7 @@ def test_changed_tables(
         *((reader, "any.toml") for reader, _ in TOML[::2]),
         *((reader, name) for reader, name, _ in TABLES[:4]),
     ],
+    ids=named,
 )
 @given(content=st.one_of(st.binary(max_size=400), st.lists(PIECES, max_size=30).map(b"".join)))
 def test_random_bytes(

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.files.auction import read_auction
+from edgepact.mechanisms.auction.knapsack_vcg import KnapsackVcg
+from edgepact.mechanisms.auction.optimal_procurement import OptimalProcurement
+from edgepact.mechanisms.auction.posted_prices import PostedPrices
 from edgepact.mechanisms.auction.prior import Mixture, TruncatedExponential
-from edgepact.mechanisms.auction.rules import KnapsackVcg, OptimalProcurement, PostedPrices
 from tests.test_cli import assert_refused, edgepact
 
 SHARE = 'rule = "proportional_share"\nbudget = 8.0\n'

@@ -8,8 +8,8 @@ import pytest
 from edgepact.errors import InputError
 from edgepact.files.contract import read_contract
 from edgepact.mechanisms.contract.lottery import WideContract
-from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.mechanisms.contract.quality import Measured, Saturating
+from edgepact.mechanisms.contract.terms import Contract
 
 POINTS = "rate,accuracy,note\n0.0,0.1,a\n0.1,0.6,b\n0.1,0.64,c\n0.5,0.8,d\n1.0,0.85,e\n"
 TYPES = "[[type]]\ncost = 3.0\nprobability = 0.4\n[[type]]\ncost = 1.0\nprobability = 0.6\n"

@@ -9,8 +9,8 @@ from edgepact import registry
 from edgepact.errors import InputError
 from edgepact.files import scenario as scenarios
 from edgepact.files.contract import read_contract
-from edgepact.files.market import read_market
 from edgepact.files.scenario import Scenario, read_scenario
+from edgepact.files.stackelberg import read_game
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TERMS = {
@@ -47,8 +47,8 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
 
 
 def test_the_terms_are_those_of_a_file_to_solve() -> None:
-    market = read_market(EXAMPLES / "scenario-partition.toml")
-    assert market.names == read_market(EXAMPLES / "live.toml").names
+    market = read_game(EXAMPLES / "scenario-partition.toml")
+    assert market.names == read_game(EXAMPLES / "live.toml").names
     assert (market.game.fleet.alpha == [1.5, 3.0, 5.0]).all()
     contract = read_contract(EXAMPLES / "scenario-compression.toml")
     assert list(contract.psi) == [12.0, 6.0, 2.0]

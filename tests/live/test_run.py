@@ -85,10 +85,10 @@ class TestAWholeRun:
         assert told == pytest.approx(paid / 1e6)
 
     def test_devices_answered_with_best_responses(self, finished: Path) -> None:
-        from edgepact.files.market import read_market
-        from edgepact.mechanisms.stackelberg.optimum import best_response
+        from edgepact.files.stackelberg import read_game
+        from edgepact.mechanisms.stackelberg.responses import best_response
 
-        market = read_market(finished / "market.toml")
+        market = read_game(finished / "market.toml")
         metrics = json.loads((finished / "metrics.json").read_text())
         for each in metrics["rounds"]:
             layers = best_response(market.game, each["price"])

@@ -21,10 +21,15 @@ from mechaudit import (
 )
 
 from edgepact.mechanisms.auction.audit import audit_auction
-from edgepact.mechanisms.auction.rules import Auction, KnapsackVcg, ProportionalShare, Vcg
+from edgepact.mechanisms.auction.knapsack_vcg import KnapsackVcg
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.mechanisms.auction.scoring import PayAsBid
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu, profit
+from edgepact.mechanisms.auction.terms import Auction
+from edgepact.mechanisms.auction.vcg import Vcg
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Measured
+from edgepact.mechanisms.contract.responses import profit
+from edgepact.mechanisms.contract.terms import Contract
 
 NOTHING = "nothing"
 

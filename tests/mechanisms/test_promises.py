@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from edgepact.mechanisms.auction.audit import audit_auction
-from edgepact.mechanisms.auction.rules import ProportionalShare, Vcg
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.mechanisms.auction.scoring import PayAsBid
+from edgepact.mechanisms.auction.vcg import Vcg
 from edgepact.mechanisms.contract.audit import audit_menu
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.mechanisms.promises import Promise, broken
 
 

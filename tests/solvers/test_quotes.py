@@ -8,8 +8,10 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.score import LEAST_SHARE, range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.by_name import quoter as named
 from edgepact.solvers.by_name import quoters
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edgepact.mechanisms.stackelberg.dynamics import Dynamics
-from edgepact.mechanisms.stackelberg.optimum import best_response, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import best_response
 from edgepact.solvers.quotes import Known, Quoter, play
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.random_quotes import RandomQuotes

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgepact.mechanisms.contract.audit import audit_menu
-from edgepact.mechanisms.contract.optimum import optimal_menu, profit
+from edgepact.mechanisms.contract.optimum import optimal_menu
+from edgepact.mechanisms.contract.responses import profit
 from edgepact.solvers.in_context.menus import SHIPPED
 from edgepact.studies import STUDIES, TRAININGS, contract
 

@@ -1,6 +1,6 @@
 """Scenario files: TOML in, a checked mechanism out.
 
-One module a mechanism; `toml` reads the fields.
+One module a mechanism; `edgepact.fields` reads the fields.
 """
 
 from pathlib import Path

@@ -17,6 +17,9 @@ from edgepact.fields import (
     terms_in,
 )
 from edgepact.files.columns import ROWS_MAX, read_columns
+from edgepact.mechanisms.auction.knapsack_vcg import CELLS_MAX, KnapsackVcg
+from edgepact.mechanisms.auction.optimal_procurement import OptimalProcurement
+from edgepact.mechanisms.auction.posted_prices import expected_budget
 from edgepact.mechanisms.auction.prior import (
     PARTS_MAX,
     SEGMENTS_MAX,
@@ -25,19 +28,9 @@ from edgepact.mechanisms.auction.prior import (
     Prior,
     TruncatedExponential,
     uniform,
-    virtual_cost,
-    virtual_value,
 )
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.mechanisms.auction.reserve import ReserveAuction
-from edgepact.mechanisms.auction.rules import (
-    CELLS_MAX,
-    Auction,
-    KnapsackVcg,
-    OptimalProcurement,
-    ProportionalShare,
-    Vcg,
-    expected_budget,
-)
 from edgepact.mechanisms.auction.scoring import (
     SCORE_FORMS,
     PayAsBid,
@@ -45,6 +38,9 @@ from edgepact.mechanisms.auction.scoring import (
     ScoreForm,
     second_score,
 )
+from edgepact.mechanisms.auction.terms import Auction
+from edgepact.mechanisms.auction.vcg import Vcg
+from edgepact.mechanisms.auction.virtual_cost import virtual_cost, virtual_value
 
 BIDS_MAX = ROWS_MAX
 """Most bids of a file."""

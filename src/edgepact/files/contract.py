@@ -15,7 +15,6 @@ from edgepact.fields import Table, check_column, file_exists, load, shown, terms
 from edgepact.files.columns import read_columns
 from edgepact.mechanisms.contract.lottery import TYPES_MAX as WIDE_TYPES_MAX
 from edgepact.mechanisms.contract.lottery import WideContract
-from edgepact.mechanisms.contract.optimum import PROBABILITY_SLACK, Contract
 from edgepact.mechanisms.contract.quality import (
     COST_FORMS,
     POINTS_MAX,
@@ -28,6 +27,7 @@ from edgepact.mechanisms.contract.quality import (
     fit_concave,
     fit_saturating,
 )
+from edgepact.mechanisms.contract.terms import PROBABILITY_SLACK, Contract
 
 TYPES_MAX = 20_000
 """Most types of a file; the audit weighs all pairs."""

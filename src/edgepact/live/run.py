@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepact.errors import InputError
-from edgepact.files.market import read_market
+from edgepact.files.stackelberg import read_game
 from edgepact.live.report import print_summary, write_report
 from edgepact.pact import Run
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
@@ -86,7 +86,7 @@ class RunConfig:
             seed=self.seed,
             solver=self.solver,
             smoke=self.smoke,
-            market=None if self.fleet is None else read_market(self.fleet),
+            market=None if self.fleet is None else read_game(self.fleet),
         )
 
 

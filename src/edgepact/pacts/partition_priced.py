@@ -6,17 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.credits import MICRO, in_credits
-from edgepact.files.market import Market
+from edgepact.files.stackelberg import GameFile
 from edgepact.market.statement import Statement
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
-from edgepact.mechanisms.stackelberg.optimum import (
-    Outcome,
-    equilibrium,
-    first_best,
-    outcome,
-    personalised,
-    settle,
-)
+from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.pact import Json, Sheet
 from edgepact.pacts.partition_findings import WorkDone, work_dict, work_rows
@@ -54,7 +49,7 @@ class Findings(WorkDone):
         audit: of the exact price, on the devices' true characteristics.
     """
 
-    market: Market
+    market: GameFile
     best: Outcome
     personal: Outcome
     first: Outcome
@@ -157,7 +152,7 @@ class MarketPlayed:
         }
 
 
-def find(work: WorkDone, market: Market, prior_price: float) -> Findings:
+def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
     """Holds what was played against the game's exact answers.
 
     Args:
@@ -183,7 +178,7 @@ def find(work: WorkDone, market: Market, prior_price: float) -> Findings:
     )
 
 
-def _rounds(market: Market, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
+def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
     rounds = []
     for record in statement.rounds:
         layers = np.array([record.amounts.get(name, 0) for name in market.names], float)

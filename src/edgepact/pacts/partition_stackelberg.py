@@ -16,14 +16,17 @@ from edgepact.efficiency.partition import LayerCosts
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK
-from edgepact.files.market import Market, market_of
+from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.fleet import FleetPrior, Interval
 from edgepact.job import Model
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted import QuotedPrice
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, bayesian_price, equilibrium
+from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.pacts.partition_findings import work_done
 from edgepact.pacts.partition_live import (
@@ -56,7 +59,7 @@ class PartitionTerms(SplitTerms):
         market: as the file states it; None to draw one.
     """
 
-    market: Market | None = None
+    market: GameFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -67,7 +70,7 @@ class MarketMeasured(LayersMeasured):
         market: devices and server.
     """
 
-    market: Market
+    market: GameFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,7 +83,7 @@ class BestPrice:
         audit: of it.
     """
 
-    market: Market
+    market: GameFile
     outcome: Outcome
     audit: Audit
 
@@ -137,7 +140,7 @@ class Quoting:
     """
 
     solver: str
-    market: Market
+    market: GameFile
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -196,7 +199,7 @@ class PartitionStackelberg:
         """Terms: the market, and how it is played."""
         fields = read_split(self, source, document, smoke=smoke)
         stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
-        market = market_of(source, document) if stated else None
+        market = game_of(source, document) if stated else None
         return PartitionTerms(**fields, market=market)
 
     def measure(self, terms: PartitionTerms, run: Run) -> MarketMeasured:
@@ -240,7 +243,7 @@ class PartitionStackelberg:
         )
 
 
-def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> Market:
+def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
     """Heterogeneous devices in the units of the model.
 
     A layer costs the server one credit. Satisfaction is ln(y), the family in
@@ -257,21 +260,21 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> Market:
         layers_max=costs.layers_max,
         satisfaction=FAMILIES["log"],
     )
-    return Market(source=terms.source, game=game, names=drawn_names(terms.devices))
+    return GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
 
 
-def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> Market:
+def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
     if measured is not None:
         return measured.market
     return terms.market or drawn_market(terms, costs_of(terms))
 
 
-def _devices(market: Market) -> PrivateDevices:
+def _devices(market: GameFile) -> PrivateDevices:
     game = market.game
     return PrivateDevices(names=market.names, fleet=game.fleet, satisfaction=game.satisfaction.name)
 
 
-def _expect_playable(terms: PartitionTerms, market: Market) -> None:
+def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
     game = market.game
     expect_fitting(terms, _devices(market), game.layers_max)
     for field, fits, expected, found in (
@@ -314,7 +317,7 @@ def _prior_price(terms: PartitionTerms, game: Game) -> float:
     return float(bayesian_price(game, sample))
 
 
-def _document(market: Market) -> Document:
+def _document(market: GameFile) -> Document:
     game = market.game
     fleet = game.fleet
     columns = zip(market.names, fleet.alpha, fleet.capacity, fleet.A, fleet.B, strict=True)

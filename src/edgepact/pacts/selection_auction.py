@@ -12,7 +12,8 @@ import numpy as np
 
 from edgepact.credits import MICRO
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
-from edgepact.mechanisms.auction.rules import Award, ProportionalShare
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
+from edgepact.mechanisms.auction.terms import Award
 from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import ClientsFound, clients_found

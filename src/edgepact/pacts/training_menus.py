@@ -5,14 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepact.mechanisms.contract.audit import ContractAudit, audit_menu
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    Menu,
-    complete_information,
-    profit,
-    rents,
-    virtual_cost,
-)
+from edgepact.mechanisms.contract.benchmarks import complete_information
+from edgepact.mechanisms.contract.ordered import virtual_cost
+from edgepact.mechanisms.contract.responses import profit, rents
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pact import Json, Sheet
 from edgepact.pacts.training_outcome import share
 from edgepact.tables import figure

@@ -13,22 +13,18 @@ from jaxtyping import Float
 from edgepact.errors import InputError
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.audit import ContractAudit, audit_lotteries, audit_menu
+from edgepact.mechanisms.contract.benchmarks import complete_information
 from edgepact.mechanisms.contract.lottery import (
     LotteryMenu,
     WideContract,
     first_best_profit,
     lottery_menu,
 )
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    Menu,
-    complete_information,
-    optimal_menu,
-    profit,
-    rents,
-    virtual_cost,
-)
+from edgepact.mechanisms.contract.optimum import optimal_menu
+from edgepact.mechanisms.contract.ordered import virtual_cost
+from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.sure import sure_menu
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pact import Document, Json, Sheet
 from edgepact.tables import Shown, figure, yes
 

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
-from edgepact.files.market import Market, market_of
+from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
-from edgepact.mechanisms.stackelberg.optimum import equilibrium, first_best, personalised
+from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.pact import Document, Json, Sheet
 from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
 
@@ -145,7 +146,7 @@ class PriceSolution(Shown):
         )
 
 
-def solve_market(market: Market) -> PriceSolution:
+def solve_market(market: GameFile) -> PriceSolution:
     """The price that is best for the server when everybody's costs are known, audited.
 
     Raises:
@@ -189,9 +190,9 @@ class Stackelberg:
     name: str = "stackelberg"
     about: str = "The server posts one price per layer, and each device answers with its layers."
 
-    def read(self, source: Path, document: Document) -> Market:
+    def read(self, source: Path, document: Document) -> GameFile:
         """The market that a file states."""
-        return market_of(source, document)
+        return game_of(source, document)
 
     def solve(self, terms: Any) -> PriceSolution:
         """The equilibrium and its audit."""

@@ -18,9 +18,10 @@ from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, outcome, settle
+from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import least_price, range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 
 SOURCE = "observed rounds"
 """Where bad observations are said to come from."""

@@ -19,8 +19,9 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, levels_of
-from edgepact.mechanisms.stackelberg.optimum import Game, outcome, settle
+from edgepact.mechanisms.stackelberg.responses import outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.quotes import (
     REFERENCE,
     Known,

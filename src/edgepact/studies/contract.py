@@ -24,16 +24,9 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from edgepact.mechanisms.contract.audit import largest_gain_from_lying
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    Menu,
-    complete_information,
-    menu_at,
-    optimal_menu,
-    profit,
-    rents,
-    virtual_cost,
-)
+from edgepact.mechanisms.contract.benchmarks import complete_information
+from edgepact.mechanisms.contract.optimum import menu_at, optimal_menu
+from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.problem import (
     Instance,
     InstancePrior,
@@ -41,7 +34,9 @@ from edgepact.mechanisms.contract.problem import (
     broken_promises,
 )
 from edgepact.mechanisms.contract.quality import Log1p, Saturating, Value, cost_of
+from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table, write_page
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 
 from edgepact.credits import MICRO
 from edgepact.engagement import Engagement
-from edgepact.mechanisms.contract.optimum import Contract, Menu, menu_at
+from edgepact.mechanisms.contract.optimum import menu_at
 from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu

@@ -21,9 +21,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from edgepact.fleet import Fleet, FleetPrior, Interval
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import Diffusion

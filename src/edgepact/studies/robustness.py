@@ -23,9 +23,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, best_response, layers_cap, outcome
+from edgepact.mechanisms.stackelberg.responses import best_response, layers_cap, outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.score import range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics

@@ -28,7 +28,7 @@ from edgepact.efficiency.selection import (
     Selector,
 )
 from edgepact.engagement import Engagement
-from edgepact.mechanisms.auction.rules import ProportionalShare
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics

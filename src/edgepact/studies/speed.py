@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.mechanisms.stackelberg.optimum import outcome
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.pages import table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics

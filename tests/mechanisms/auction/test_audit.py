@@ -6,24 +6,16 @@ import numpy as np
 import pytest
 
 from edgepact.mechanisms.auction.audit import audit_auction, audit_rule
-from edgepact.mechanisms.auction.prior import (
-    Histogram,
-    TruncatedExponential,
-    uniform,
-    virtual_cost,
-    virtual_value,
-)
+from edgepact.mechanisms.auction.knapsack_vcg import KnapsackVcg
+from edgepact.mechanisms.auction.optimal_procurement import OptimalProcurement
+from edgepact.mechanisms.auction.posted_prices import expected_budget
+from edgepact.mechanisms.auction.prior import Histogram, TruncatedExponential, uniform
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.mechanisms.auction.reserve import ReserveAuction
-from edgepact.mechanisms.auction.rules import (
-    Auction,
-    Award,
-    KnapsackVcg,
-    OptimalProcurement,
-    ProportionalShare,
-    Vcg,
-    expected_budget,
-)
 from edgepact.mechanisms.auction.scoring import PayAsBid
+from edgepact.mechanisms.auction.terms import Auction, Award
+from edgepact.mechanisms.auction.vcg import Vcg
+from edgepact.mechanisms.auction.virtual_cost import virtual_cost, virtual_value
 
 COSTS = Histogram(bins=np.array([0.0, 0.5, 0.6, 1.0]), weights=np.array([0.3, 0.5, 0.2]))
 IRONED = virtual_cost(COSTS)

@@ -13,9 +13,8 @@ from edgepact.mechanisms.auction.prior import (
     Prior,
     TruncatedExponential,
     uniform,
-    virtual_cost,
-    virtual_value,
 )
+from edgepact.mechanisms.auction.virtual_cost import virtual_cost, virtual_value
 
 IRREGULAR = Histogram(bins=np.array([0.0, 0.5, 0.6, 1.0]), weights=np.array([0.3, 0.5, 0.2]))
 GAP = Mixture(parts=[uniform(0.0, 0.2), uniform(0.6, 1.0)], weights=np.array([0.5, 0.5]))

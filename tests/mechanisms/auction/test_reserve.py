@@ -6,13 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.auction.prior import (
-    Histogram,
-    TruncatedExponential,
-    uniform,
-    virtual_value,
-)
+from edgepact.mechanisms.auction.prior import Histogram, TruncatedExponential, uniform
 from edgepact.mechanisms.auction.reserve import ReserveAuction
+from edgepact.mechanisms.auction.virtual_cost import virtual_value
 from tests.strategies import numbers
 
 UNIFORM = virtual_value(uniform(0.0, 1.0))

@@ -9,17 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.auction.prior import Histogram, uniform, virtual_cost
-from edgepact.mechanisms.auction.rules import (
-    Auction,
-    KnapsackVcg,
-    OptimalProcurement,
-    PostedPrices,
-    ProportionalShare,
-    Vcg,
-    best_scores,
-    expected_budget,
-)
+from edgepact.mechanisms.auction.best_scores import best_scores
+from edgepact.mechanisms.auction.knapsack_vcg import KnapsackVcg
+from edgepact.mechanisms.auction.optimal_procurement import OptimalProcurement
+from edgepact.mechanisms.auction.posted_prices import PostedPrices, expected_budget
+from edgepact.mechanisms.auction.prior import Histogram, uniform
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
+from edgepact.mechanisms.auction.terms import Auction
+from edgepact.mechanisms.auction.vcg import Vcg
+from edgepact.mechanisms.auction.virtual_cost import virtual_cost
 from tests.strategies import bids_and_values, numbers
 
 UNIFORM = virtual_cost(uniform(0.0, 4.0))

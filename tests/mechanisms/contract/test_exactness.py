@@ -14,19 +14,14 @@ from hypothesis import strategies as st
 
 from edgepact.files.contract import read_contract
 from edgepact.mechanisms.contract.audit import audit_menu
+from edgepact.mechanisms.contract.benchmarks import complete_information
 from edgepact.mechanisms.contract.lottery import WideContract, first_best_profit, lottery_menu
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    Menu,
-    complete_information,
-    optimal_menu,
-    payments,
-    profit,
-    rents,
-    virtual_cost,
-)
+from edgepact.mechanisms.contract.optimum import optimal_menu
+from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.quality import Linear, Log1p, Measured, Value
+from edgepact.mechanisms.contract.responses import payments, profit, rents
 from edgepact.mechanisms.contract.sure import sure_menu
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from tests.mechanisms.contract.oracle import program_profit, tables
 from tests.strategies import all_contract_terms
 

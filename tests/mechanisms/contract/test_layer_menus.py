@@ -29,8 +29,10 @@ from edgepact.mechanisms.stackelberg.layer_pricing import (
     optimal_schedule,
     schedule_outcome,
 )
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, layers_cap, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import layers_cap, outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Log1p
+from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games, numbers, ordered_games
 
 LONG = 60.0
@@ -101,6 +103,24 @@ def test_no_assignment_of_layers_earns_more(types: SampledTypes, budget: float |
     assert menu.profit == pytest.approx(by_every_assignment(types, budget), rel=1e-6, abs=1e-6)
     assert menu.gap <= 1e-6 * max(menu.upper_bound, 1.0)
     assert budget is None or menu.payments <= budget * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        [[0.0, 0.0, 3.0], [0.0, 0.0, 3.0]],  # alike in all
+        [[0.0, 1.0, 4.0], [0.0, 2.0, 5.0]],  # alike in the second layer, the poorer buy first
+    ],
+)
+def test_of_types_that_bear_the_same_for_a_layer_those_run_it_that_save_most(
+    cost: list[list[float]],
+) -> None:
+    types = SampledTypes(
+        cost=np.array(cost), saving=np.array([2.0, 4.0]), weight=np.array([1.0, 1.0])
+    )
+    menu = optimal_layer_menu(types, time_limit_s=LONG)
+    assert menu.layers.tolist() == [1, 2]
+    assert menu.profit == pytest.approx(by_every_assignment(types, None), abs=1e-9)
 
 
 @settings(max_examples=40)

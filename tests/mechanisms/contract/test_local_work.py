@@ -12,17 +12,12 @@ from scipy.optimize import linprog
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract.audit import audit_menu
+from edgepact.mechanisms.contract.benchmarks import complete_information
 from edgepact.mechanisms.contract.local_work import whole_menu
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    choose,
-    complete_information,
-    optimal_menu,
-    payments,
-    profit,
-    rents,
-)
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p, Saturating, cost_of
+from edgepact.mechanisms.contract.responses import choose, payments, profit, rents
+from edgepact.mechanisms.contract.terms import Contract
 from tests.strategies import contract_terms, numbers
 
 

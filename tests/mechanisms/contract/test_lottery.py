@@ -10,18 +10,16 @@ from hypothesis import strategies as st
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract.audit import audit_lotteries
+from edgepact.mechanisms.contract.benchmarks import complete_information
 from edgepact.mechanisms.contract.lottery import (
     WideContract,
     first_best_profit,
     lottery_menu,
 )
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    complete_information,
-    optimal_menu,
-    profit,
-)
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p
+from edgepact.mechanisms.contract.responses import profit
+from edgepact.mechanisms.contract.terms import Contract
 from tests.mechanisms.contract.oracle import program_profit
 from tests.strategies import contract_terms
 

@@ -8,16 +8,12 @@ from scipy.optimize import isotonic_regression, linprog
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract.audit import audit_menu
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    complete_information,
-    optimal_menu,
-    payments,
-    profit,
-    rents,
-    virtual_cost,
-)
+from edgepact.mechanisms.contract.benchmarks import complete_information
+from edgepact.mechanisms.contract.optimum import optimal_menu
+from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.quality import Log1p
+from edgepact.mechanisms.contract.responses import payments, profit, rents
+from edgepact.mechanisms.contract.terms import Contract
 
 
 def contract_of(psi: list[float], probability: list[float], **rest: object) -> Contract:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu, profit
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.problem import (
     History,
     Instance,
@@ -24,6 +24,8 @@ from edgepact.mechanisms.contract.problem import (
     shares_of,
 )
 from edgepact.mechanisms.contract.quality import Linear, Log1p, Saturating, fit_saturating
+from edgepact.mechanisms.contract.responses import profit
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.problem import flat_observation, observation_size
 from tests.strategies import contract_terms
 

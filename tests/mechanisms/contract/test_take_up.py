@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, menu_at, optimal_menu
+from edgepact.mechanisms.contract.optimum import menu_at, optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of, told_apart
+from edgepact.mechanisms.contract.terms import Contract
 
 EVERYBODY = np.ones(3)
 

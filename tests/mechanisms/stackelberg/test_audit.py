@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg import audit
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, largest_gain_from_lying
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome, settle
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome, settle
+from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games
 
 

@@ -9,8 +9,10 @@ from jaxtyping import Array
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.stackelberg.class_pricing import CAMERAS, GATEWAYS, PHONES, ClassPricing
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.mechanisms.stackelberg.responses import outcome
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.problem import Payoff, flat_observation, observation_size
 
 KEY = jax.random.key(0)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg import optimum as stackelberg
-from edgepact.mechanisms.stackelberg.optimum import Game, candidates, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import candidates, equilibrium
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games
 
 

@@ -19,15 +19,10 @@ from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.stackelberg.channel import Channel
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, levels_of
-from edgepact.mechanisms.stackelberg.optimum import (
-    Game,
-    best_response,
-    equilibrium,
-    layers_cap,
-    outcome,
-    settle,
-)
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing, Round
+from edgepact.mechanisms.stackelberg.responses import best_response, layers_cap, outcome, settle
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.problem import Payoff, flat_observation, observation_size
 from tests.strategies import games
 

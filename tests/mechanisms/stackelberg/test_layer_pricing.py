@@ -14,8 +14,11 @@ from jaxtyping import Array
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior, Interval
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu, profit
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Measured
+from edgepact.mechanisms.contract.responses import profit
+from edgepact.mechanisms.contract.terms import Contract
+from edgepact.mechanisms.stackelberg.benchmarks import first_best
 from edgepact.mechanisms.stackelberg.layer_pricing import (
     LayerPricing,
     Negotiation,
@@ -24,8 +27,10 @@ from edgepact.mechanisms.stackelberg.layer_pricing import (
     schedule_outcome,
     schedule_response,
 )
-from edgepact.mechanisms.stackelberg.optimum import Game, best_response, equilibrium, first_best
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import best_response
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.problem import flat_observation, observation_size
 from tests.strategies import games, numbers, ordered_games
 

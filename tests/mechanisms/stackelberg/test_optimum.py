@@ -8,20 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.fleet import Fleet, FleetPrior
-from edgepact.mechanisms.stackelberg.optimum import (
-    Game,
-    bayesian_price,
-    best_response,
-    breakpoints,
-    candidates,
-    equilibrium,
-    first_best,
-    layers_cap,
-    outcome,
-    personalised,
-    settle,
-)
+from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price, first_best, personalised
+from edgepact.mechanisms.stackelberg.optimum import breakpoints, candidates, equilibrium
+from edgepact.mechanisms.stackelberg.responses import best_response, layers_cap, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games
 
 ROUNDING = 1e-7

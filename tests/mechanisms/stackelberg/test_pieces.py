@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, breakpoints, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import breakpoints, equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 
 
 def drawn_game(seed: int, family: str) -> Game:

@@ -7,8 +7,8 @@ import pytest
 from jaxtyping import Array
 
 from edgepact.fleet import Fleet, FleetPrior
-from edgepact.mechanisms.stackelberg.optimum import outcome
 from edgepact.mechanisms.stackelberg.problem import History, RepeatedPricing, RewardMode
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.problem import Payoff, flat_observation, observation_size
 
 KEY = jax.random.key(0)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.score import (
     LEAST_SHARE,
     RANDOM_PRICES,
@@ -18,6 +19,7 @@ from edgepact.mechanisms.stackelberg.score import (
     random_prices,
     range_of,
 )
+from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games
 
 

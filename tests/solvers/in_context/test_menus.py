@@ -10,9 +10,11 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract.audit import audit_menu, largest_gain_from_lying
-from edgepact.mechanisms.contract.optimum import Contract, menu_at, optimal_menu, profit, rents
+from edgepact.mechanisms.contract.optimum import menu_at, optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p, fit_concave
+from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.take_up import frequencies
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.solvers.in_context import menus, menus_training
 from edgepact.solvers.in_context.menus import SHIPPED, TYPES, InContextMenus, load, save
 from edgepact.solvers.in_context.menus_training import Course

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.stackelberg.optimum import Game, outcome
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.score import range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.in_context import pricing as quoting
 from edgepact.solvers.in_context.pricing import DEVICES_LEARNED, SIDE, InContext, Scene
 from edgepact.solvers.in_context.pricing_training import (

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgepact.mechanisms.stackelberg.optimum import best_response, outcome
+from edgepact.mechanisms.stackelberg.responses import best_response, outcome
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import fleet_of, what_is_open
 from edgepact.solvers.quotes import REFERENCE, Known, play, reference_fleets

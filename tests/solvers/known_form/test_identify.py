@@ -7,8 +7,10 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, best_response, equilibrium
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import best_response
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.known_form.identify import (
     FORMS,
     IdentifyThenSolve,

@@ -9,8 +9,8 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior
-from edgepact.mechanisms.stackelberg.optimum import outcome
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
+from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO

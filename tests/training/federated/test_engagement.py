@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from edgepact.credits import MICRO
 from edgepact.engagement import Answer, Question, chosen, truthful_bids
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import NONE, Contract, choose, optimal_menu, rents
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Saturating
+from edgepact.mechanisms.contract.responses import NONE, choose, rents
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.everyone import Everyone
 from edgepact.training.federated.private_cost import PrivateCost

@@ -13,8 +13,10 @@ from edgepact.errors import InputError
 from edgepact.market.ledger import Ledger
 from edgepact.mechanisms.contract.audit import audit_menu
 from edgepact.mechanisms.contract.local_work import whole_menu
-from edgepact.mechanisms.contract.optimum import Contract, optimal_menu, profit, rents
+from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.quality import Log1p
+from edgepact.mechanisms.contract.responses import profit, rents
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.local_work import rounded_menu

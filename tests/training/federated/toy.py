@@ -15,8 +15,8 @@ import numpy as np
 from edgepact.efficiency.compression import Vector
 from edgepact.engagement import Engagement
 from edgepact.market.ledger import Ledger
-from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.mechanisms.contract.quality import Saturating
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import FedAvg

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from edgepact.mechanisms.auction.rules import Auction, Award
+from edgepact.mechanisms.auction.terms import Auction, Award
 from edgepact.mechanisms.promises import Promise, broken
 
 TOLERANCE = 1e-9

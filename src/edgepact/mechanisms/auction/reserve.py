@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.auction.prior import VirtualCost
-from edgepact.mechanisms.auction.rules import Auction, Award, best_scores, check_count
+from edgepact.mechanisms.auction.best_scores import best_scores
+from edgepact.mechanisms.auction.terms import Auction, Award, check_count
+from edgepact.mechanisms.auction.virtual_cost import VirtualCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,7 +26,7 @@ class ReserveAuction(Auction):
     """The auction that earns a seller most in expectation. O(n).
 
     Attributes:
-        virtual: of all bidders' values; `bid_prior.virtual_value` makes it.
+        virtual: of all bidders' values; `virtual_cost.virtual_value` makes it.
         units: m.
         unit_cost: what a sold unit costs the seller, credits.
 

@@ -24,15 +24,10 @@ from jaxtyping import Float, Int
 from scipy.special import bdtr
 
 from edgepact.errors import InputError
+from edgepact.mechanisms.auction.best_scores import best_scores
 from edgepact.mechanisms.auction.prior import Prior
-from edgepact.mechanisms.auction.rules import (
-    Auction,
-    Award,
-    Vcg,
-    best_scores,
-    check_count,
-    value_left,
-)
+from edgepact.mechanisms.auction.terms import Auction, Award, check_count, value_left
+from edgepact.mechanisms.auction.vcg import Vcg
 from edgepact.mechanisms.promises import Promise
 
 TYPES = 4097

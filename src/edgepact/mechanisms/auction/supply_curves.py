@@ -28,7 +28,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.auction.rules import Auction, Award, ProportionalShare, check_count
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
+from edgepact.mechanisms.auction.terms import Auction, Award, check_count
 
 CELLS_MAX = 200_000_000
 """Most cells that a dynamic program may visit for the devices together: seconds."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepact.mechanisms.contract.lottery import LotteryMenu, WideContract
-from edgepact.mechanisms.contract.optimum import Contract, Menu, payments, profit, rents
 from edgepact.mechanisms.contract.quality import cost_of
+from edgepact.mechanisms.contract.responses import payments, profit, rents
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.mechanisms.promises import Promise, broken
 
 TOLERANCE = 1e-9

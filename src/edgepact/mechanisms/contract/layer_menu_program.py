@@ -331,10 +331,18 @@ def _posted(types: SampledTypes, budget: float | None) -> np.ndarray:
 
 
 def _common_order(types: SampledTypes) -> Int[np.ndarray, " types"] | None:
-    """Types so that each bears at most as much for any layer as the next; None if there is none."""
+    """Types so that each bears at most as much for any layer as the next; None if there is none.
+
+    Of types that bear the same for a layer the server wants those first that save it most. Where
+    other layers order them the other way round, those who run a layer need not be the first of
+    any order, and there is none.
+    """
     each = _layer_costs(types)
-    order = np.lexsort(each.T[::-1])
-    return order if bool(np.all(each[order][1:] >= each[order][:-1])) else None
+    order = np.lexsort((-types.saving, *each.T[::-1]))
+    one, other = each[order][:-1], each[order][1:]
+    tied = (one == other) & np.isfinite(one)
+    wanted = np.diff(types.saving[order]) <= 0.0
+    return order if bool(np.all(other >= one) and np.all(~tied | wanted[:, None])) else None
 
 
 def _layer_costs(types: SampledTypes) -> Float[np.ndarray, "types layers"]:

@@ -27,8 +27,8 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, Menu
 from edgepact.mechanisms.contract.quality import Value, cost_of
+from edgepact.mechanisms.contract.terms import Contract, Menu
 
 AMOUNTS_MAX = 1000
 """Most amounts of work on offer; the program grows with their square."""

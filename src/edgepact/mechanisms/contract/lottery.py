@@ -22,8 +22,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
 from edgepact.errors import InputError
+from edgepact.mechanisms.contract.budget import bracket
 from edgepact.mechanisms.contract.levels import rising_levels
-from edgepact.mechanisms.contract.optimum import PROBABILITY_SLACK, bracket
 from edgepact.mechanisms.contract.quality import (
     COST_FORMS,
     CostForm,
@@ -31,6 +31,7 @@ from edgepact.mechanisms.contract.quality import (
     cost_of,
     marginal_cost,
 )
+from edgepact.mechanisms.contract.terms import PROBABILITY_SLACK
 
 TYPES_MAX = 24
 """Most types; rows grow with their square."""

@@ -26,8 +26,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError, check_choice, check_count
 from edgepact.mechanisms.contract.ironing import ironed, virtual_cost
-from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.mechanisms.contract.quality import Log1p, Saturating
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.problem import Payoff, Problem
 
 ActionMode = Literal["constructed", "paper"]

@@ -10,19 +10,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import isotonic_regression
 
+from edgepact.mechanisms.contract.budget import bracket
 from edgepact.mechanisms.contract.levels import rising_levels
-from edgepact.mechanisms.contract.optimum import (
-    Contract,
-    Menu,
-    Plan,
-    Types,
-    bracket,
-    in_order,
-    optimal_menu,
-    payments,
-    profit,
-)
+from edgepact.mechanisms.contract.optimum import optimal_menu
+from edgepact.mechanisms.contract.ordered import Plan, Types, in_order
 from edgepact.mechanisms.contract.quality import Value, marginal_cost
+from edgepact.mechanisms.contract.responses import payments, profit
+from edgepact.mechanisms.contract.terms import Contract, Menu
 
 
 def sure_menu(contract: Contract) -> Menu:

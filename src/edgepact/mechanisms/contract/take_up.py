@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, Menu
+from edgepact.mechanisms.contract.terms import Contract, Menu
 
 # NumPy or JAX, as in `satisfaction`.
 Array = Any

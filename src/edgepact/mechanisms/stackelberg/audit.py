@@ -19,15 +19,9 @@ import numpy as np
 
 from edgepact.fleet import Array, Fleet
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.mechanisms.stackelberg.optimum import (
-    Game,
-    Outcome,
-    best_response,
-    candidates,
-    equilibrium,
-    outcome,
-    settle,
-)
+from edgepact.mechanisms.stackelberg.optimum import candidates, equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome, best_response, outcome, settle
+from edgepact.mechanisms.stackelberg.terms import Game
 
 PROMISES = (Promise.INDIVIDUALLY_RATIONAL, Promise.BUDGET_BALANCED)
 """What every posted price has to keep."""

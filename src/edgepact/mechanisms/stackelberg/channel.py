@@ -19,7 +19,6 @@ Formulas of decibels and rates work on NumPy and JAX arrays alike; what is drawn
 """
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -28,7 +27,7 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy import special
 
 from edgepact.errors import InputError
-from edgepact.fleet import Array
+from edgepact.fleet import Array, namespace
 
 LIGHT_M_S = 3.0e8
 """Speed of light as TR 38.901 rounds it."""
@@ -129,19 +128,19 @@ class Channel(eqx.Module):
     ) -> Float[Array, " devices"]:
         """Signal over noise at the station."""
         noise_dbm = self.noise_dbm_hz + self.noise_figure_db + 10.0 * math.log10(self.bandwidth_hz)
-        xp = _namespace(fading)
+        xp = namespace(fading)
         return 10.0 ** ((self.power_dbm - noise_dbm + gain_db) / 10.0) * xp.sum(fading**2, axis=-1)
 
     def rate_bit_s(
         self, gain_db: Float[Array, " devices"], fading: Float[Array, "devices 2"]
     ) -> Float[Array, " devices"]:
         """Shannon's rate of each link."""
-        xp = _namespace(fading)
+        xp = namespace(fading)
         return self.bandwidth_hz / math.log(2.0) * xp.log1p(self.snr(gain_db, fading))
 
     def time_left(self, rate_bit_s: Float[Array, " devices"]) -> Float[Array, " devices"]:
         """Share of the deadline that an upload leaves for computing, 0 to 1."""
-        xp = _namespace(rate_bit_s)
+        xp = namespace(rate_bit_s)
         # A link of rate 0 leaves nothing either, without a division by it.
         least = self.bits / self.deadline_s
         return 1.0 - least / xp.clip(rate_bit_s, least, None)
@@ -173,7 +172,7 @@ def path_loss_los_db(
         >>> path_loss_los_db(np.array([10.0, 1000.0]), 5.0).round(3).tolist()
         [69.859, 119.311]
     """
-    xp = _namespace(distance_m)
+    xp = namespace(distance_m)
     beyond = break_point_m(carrier_ghz, height_station_m, height_device_m)
     climb = height_station_m - height_device_m
     far = 0.5 * xp.log10(distance_m**2 + climb**2)  # of the distance through the air
@@ -189,7 +188,7 @@ def path_loss_nlos_db(
     height_device_m: float = 1.5,
 ) -> Float[Array, "*shape"]:
     """Path loss without line of sight, never below that with it; as `path_loss_los_db`."""
-    xp = _namespace(distance_m)
+    xp = namespace(distance_m)
     far = 0.5 * xp.log10(distance_m**2 + (height_station_m - height_device_m) ** 2)
     around = 22.4 + 35.3 * far + 21.3 * math.log10(carrier_ghz) - 0.3 * (height_device_m - 1.5)
     return xp.maximum(
@@ -199,7 +198,7 @@ def path_loss_nlos_db(
 
 def line_of_sight_probability(distance_m: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Share of devices at a distance on the ground that see the station (table 7.4.2-1)."""
-    xp = _namespace(distance_m)
+    xp = namespace(distance_m)
     near = 18.0 / xp.clip(distance_m, 18.0, None)
     return near + xp.exp(-distance_m / 36.0) * (1.0 - near)
 
@@ -232,7 +231,3 @@ def correlation_of(speed_m_s: float, carrier_ghz: float, interval_s: float) -> f
 def _check(name: str, expected: str, value: float, low: float) -> None:
     if not (math.isfinite(value) and value > low):
         raise InputError("channel", name, expected, value)
-
-
-def _namespace(array: Array) -> Any:
-    return array.__array_namespace__()

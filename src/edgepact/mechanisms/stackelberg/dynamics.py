@@ -32,9 +32,10 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
-from edgepact.fleet import Array, Fleet, Layers, Scalar
+from edgepact.fleet import Array, Fleet, Layers, Scalar, namespace
 from edgepact.mechanisms.stackelberg.channel import Channel
-from edgepact.mechanisms.stackelberg.optimum import Game, best_response, layers_cap, settle
+from edgepact.mechanisms.stackelberg.responses import best_response, layers_cap, settle
+from edgepact.mechanisms.stackelberg.terms import Game
 
 LEVELS_PER_LAYER = 4
 """Levels between which a noisy device chooses, per layer, where layers are continuous."""
@@ -180,7 +181,7 @@ class Dynamics(eqx.Module):
         An empty slot has no capacity: it takes part in nothing.
         """
         capacity = conditions.fleet.capacity
-        xp = _namespace(capacity)
+        xp = namespace(capacity)
         if self.drift > 0:
             capacity = capacity * xp.exp(conditions.drift)
         if self.channel is not None:
@@ -199,7 +200,7 @@ class Dynamics(eqx.Module):
         fleet = self.fleet_now(conditions)
         if self.liars == 0 or self.lie == 1:
             return fleet
-        xp = _namespace(fleet.alpha)
+        xp = namespace(fleet.alpha)
         alpha = xp.where(conditions.lying, self.lie * fleet.alpha, fleet.alpha)
         return Fleet(alpha, fleet.capacity, fleet.A, fleet.B)
 
@@ -229,7 +230,7 @@ class Dynamics(eqx.Module):
         Returns:
             Layers, at most what fits into the capacity of this round.
         """
-        xp = _namespace(game.fleet.A)
+        xp = namespace(game.fleet.A)
         layers = best_response(game, price)
         if self.noise > 0:
             assert shocks is not None
@@ -250,7 +251,7 @@ class Dynamics(eqx.Module):
 
     def _levels(self, game: Game, best: Array) -> Float[Array, "levels devices"]:
         """Levels to choose between; the best response is among them."""
-        xp = _namespace(best)
+        xp = namespace(best)
         number = levels_of(game)
         steps = xp.arange(number, dtype=best.dtype)[:, None]
         if game.integer:
@@ -302,7 +303,3 @@ def _some(key: PRNGKeyArray, among: Bool[Array, " devices"], number: Array) -> A
 def _reflected(value: Array, bound: float) -> Array:
     """Folds real numbers into `[-bound, bound]`, as mirrors at both ends would."""
     return bound - jnp.abs(jnp.mod(value + bound, 4.0 * bound) - 2.0 * bound)
-
-
-def _namespace(array: Array) -> Any:
-    return array.__array_namespace__()

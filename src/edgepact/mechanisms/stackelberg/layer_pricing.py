@@ -23,19 +23,18 @@ cheaper one for some layers, whom to buy from is a combinatorial choice, and suc
 refused. Written against the array API standard, like the game itself.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
-from edgepact.fleet import Array, Fleet, FleetPrior, Interval, Layers
-from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, layer_prices, settle
+from edgepact.fleet import Array, Fleet, FleetPrior, Interval, Layers, namespace
 from edgepact.mechanisms.stackelberg.problem import History, check_sizes
+from edgepact.mechanisms.stackelberg.responses import Outcome, layer_prices, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import random_utility
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.problem import Payoff, Problem
 
 ORDER_SLACK = 1e-6
@@ -65,7 +64,7 @@ def schedule_response(game: Game, schedule: Float[Array, "*batch layers"]) -> La
         >>> schedule_response(game, np.array([0.9, 0.2, 0.6])).tolist()
         [3.0, 1.0]
     """
-    xp = _namespace(game.fleet.A)
+    xp = namespace(game.fleet.A)
     posted = xp.asarray(schedule, dtype=game.fleet.A.dtype)[..., None, :]
     utility = _running(posted - _layer_costs(game))
     gain = _running(game.saving[:, None] - posted)
@@ -86,7 +85,7 @@ def schedule_outcome(game: Game, schedule: Float[Array, "*batch layers"]) -> Out
 
 def settle_schedule(game: Game, schedule: Float[Array, "*batch layers"], layers: Layers) -> Outcome:
     """What everybody gets when the devices run `layers`, best response or not."""
-    xp = _namespace(game.fleet.A)
+    xp = namespace(game.fleet.A)
     posted = xp.asarray(schedule, dtype=game.fleet.A.dtype)
     tariff = _running(posted)[..., None, :]
     counts = xp.arange(game.layers_max + 1, dtype=posted.dtype)
@@ -115,7 +114,7 @@ def optimal_schedule(game: Game) -> Outcome:
         InputError: devices run parts of layers, or may decline. Whether they have a common
             order is not looked at.
     """
-    xp = _namespace(game.fleet.A)
+    xp = namespace(game.fleet.A)
     cost, b = _layer_costs(game), game.saving
     order = _order(cost)
     # Worth of layer l bought from the first j devices: row l, column j.
@@ -275,7 +274,7 @@ class LayerPricing(Problem):
         """
         price = optimal_schedule(self.game(state.fleet)).price
         action = self.price.to_unit(jnp.where(price > 0.0, price + self.margin, price))
-        rounding = 8.0 * _namespace(action).finfo(action.dtype).eps
+        rounding = 8.0 * namespace(action).finfo(action.dtype).eps
         return jnp.clip(action + rounding, -1.0, 1.0)
 
     def finished(self, state: Negotiation) -> Bool[Array, ""]:
@@ -301,10 +300,6 @@ class LayerPricing(Problem):
         return Payoff(result.server_utility, result.device_utility, result.payments, reward)
 
 
-def _namespace(array: Array) -> Any:
-    return array.__array_namespace__()
-
-
 def _layer_costs(game: Game) -> Float[Array, "devices layers"]:
     """m, what each layer costs each device; infinite beyond its cap."""
     if not game.integer or game.outside_option:
@@ -315,7 +310,7 @@ def _layer_costs(game: Game) -> Float[Array, "devices layers"]:
 
 def _running(terms: Array) -> Array:
     """Running sums along the last axis with a zero in front."""
-    xp = _namespace(terms)
+    xp = namespace(terms)
     return xp.concat([xp.zeros_like(terms[..., :1]), xp.cumulative_sum(terms, axis=-1)], axis=-1)
 
 
@@ -324,5 +319,5 @@ def _order(cost: Array) -> Array:
 
     If there is a common order this is one: it differs from any other among equals only.
     """
-    xp = _namespace(cost)
+    xp = namespace(cost)
     return xp.lexsort(tuple(cost[:, layer] for layer in reversed(range(cost.shape[1]))))

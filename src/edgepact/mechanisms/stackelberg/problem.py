@@ -12,9 +12,11 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from edgepact.errors import InputError, check_choice, check_count
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics
-from edgepact.mechanisms.stackelberg.optimum import Game, Outcome, equilibrium, outcome, settle
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import random_utility
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.problem import Payoff, Problem
 
 RewardMode = Literal["utility", "improvement", "binary"]

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 
 from edgepact.fleet import Array, Scalar
-from edgepact.mechanisms.stackelberg.optimum import Game, equilibrium, outcome
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import outcome
+from edgepact.mechanisms.stackelberg.terms import Game
 
 LEAST_SHARE = 0.002
 """Lowest price drawn or quoted where 0 may be posted, as a share of what a layer saves."""

@@ -25,14 +25,10 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import (
-    Game,
-    equilibrium,
-    interior_supply,
-    layer_prices,
-    outcome,
-)
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import interior_supply, layer_prices, outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.in_context import pricing as quoting
 from edgepact.solvers.in_context.policy_file import Constants
 from edgepact.solvers.in_context.pricing import (

@@ -28,7 +28,8 @@ from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet
-from edgepact.mechanisms.stackelberg.optimum import Game, bayesian_price
+from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.quotes import Form, Known, in_order, profits
 
 FORMS = {"log1p": 1.0, "log": 0.0}

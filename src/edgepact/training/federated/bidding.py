@@ -18,7 +18,7 @@ from edgepact.credits import MICRO
 from edgepact.efficiency.selection import Candidates, worth
 from edgepact.engagement import Answer, Finished, Item, Question
 from edgepact.errors import InputError
-from edgepact.mechanisms.auction.rules import ProportionalShare
+from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.training.federated.standing import Standing
 
 

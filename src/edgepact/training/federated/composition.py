@@ -14,8 +14,8 @@ from edgepact.efficiency.selection import (
 )
 from edgepact.engagement import Engagement
 from edgepact.mechanisms.contract.local_work import whole_menu
-from edgepact.mechanisms.contract.optimum import Contract, Menu
 from edgepact.mechanisms.contract.sure import sure_menu
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.solvers.by_name import quoter
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.training.federated.bidding import ByAuction, BySecondScore

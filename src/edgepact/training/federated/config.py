@@ -18,7 +18,7 @@ from edgepact.credits import MICRO
 from edgepact.errors import InputError
 from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
-from edgepact.mechanisms.contract.optimum import Contract
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.rounds import ROUNDS_MAX

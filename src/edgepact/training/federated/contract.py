@@ -12,8 +12,8 @@ import numpy as np
 from edgepact.credits import rounded_up
 from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import InputError
-from edgepact.mechanisms.contract.optimum import Contract, Menu
 from edgepact.mechanisms.contract.sure import sure_menu
+from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.training.federated.everyone import drawn
 from edgepact.training.federated.work import RATES, Variable
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgepact.mechanisms.contract.optimum import Contract, Menu, Plan, in_order
+from edgepact.mechanisms.contract.ordered import Plan, in_order
+from edgepact.mechanisms.contract.terms import Contract, Menu
 
 
 def rounded_menu(contract: Contract, menu: Menu) -> Menu:

@@ -6,8 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 from edgepact.errors import InputError, check_choice
-from edgepact.mechanisms.contract.optimum import Contract
 from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm
+from edgepact.mechanisms.contract.terms import Contract
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.private_cost import PrivateCost

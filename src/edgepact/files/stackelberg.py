@@ -11,8 +11,8 @@ from edgepact.fields import Table, checked_names, load, shown, table_file, terms
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_fleet
 from edgepact.fleet import COLUMNS, Fleet, checked_fleet
-from edgepact.mechanisms.stackelberg.optimum import Game
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 
 LAYERS_MAX = 1000
 """Most layers of a model; real ones have tens."""
@@ -22,7 +22,7 @@ CELLS_MAX = 200_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Market:
+class GameFile:
     """A game as a file states it.
 
     Attributes:
@@ -36,16 +36,16 @@ class Market:
     names: list[str]
 
 
-def read_market(path: Path) -> Market:
+def read_game(path: Path) -> GameFile:
     """Reads a file with `mechanism = "stackelberg"`.
 
     Raises:
         InputError: the file is missing, not TOML, or says something impossible.
     """
-    return market_of(path, load(path))
+    return game_of(path, load(path))
 
 
-def market_of(path: Path, document: dict[str, Any]) -> Market:
+def game_of(path: Path, document: dict[str, Any]) -> GameFile:
     """What a document with `mechanism = "stackelberg"` states.
 
     Args:
@@ -83,7 +83,7 @@ def market_of(path: Path, document: dict[str, Any]) -> Market:
         satisfaction=FAMILIES[satisfaction],
         outside_option=outside_option,
     )
-    return Market(source=path, game=game, names=names)
+    return GameFile(source=path, game=game, names=names)
 
 
 def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet, list[str]]:

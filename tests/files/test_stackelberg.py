@@ -1,4 +1,4 @@
-"""Market files: what they mean when they are right. What is wrong with others: test_cli.py."""
+"""Files that state a Stackelberg game: what right ones mean; wrong ones are in test_cli.py."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgepact.errors import InputError
-from edgepact.files.market import read_market
+from edgepact.files.stackelberg import read_game
 
 SERVER = """
 [server]
@@ -38,7 +38,7 @@ def market_file(folder: Path, top: str = "", body: str = SERVER + TWO) -> Path:
 
 
 def test_every_field_arrives_where_it_belongs(tmp_path: Path) -> None:
-    market = read_market(market_file(tmp_path))
+    market = read_game(market_file(tmp_path))
     game = market.game
     assert (game.revenue, game.beta, game.layers_max) == (100.0, 10.0, 12)
     assert (game.price_min, game.price_max) == (0.5, 3.0)
@@ -54,7 +54,7 @@ def test_every_field_arrives_where_it_belongs(tmp_path: Path) -> None:
 
 
 def test_defaults_are_those_of_the_article(tmp_path: Path) -> None:
-    game = read_market(market_file(tmp_path)).game
+    game = read_game(market_file(tmp_path)).game
     assert game.integer
     assert game.satisfaction.name == "log1p"
     assert not game.outside_option
@@ -63,7 +63,7 @@ def test_defaults_are_those_of_the_article(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["log1p", "log", "sqrt", "exp"])
 def test_choices(tmp_path: Path, family: str) -> None:
     top = f'layers = "continuous"\nsatisfaction = "{family}"\noutside_option = true\n'
-    game = read_market(market_file(tmp_path, top)).game
+    game = read_game(market_file(tmp_path, top)).game
     assert not game.integer
     assert game.satisfaction.name == family
     assert game.outside_option
@@ -71,7 +71,7 @@ def test_choices(tmp_path: Path, family: str) -> None:
 
 def test_one_price_may_be_all_there_is(tmp_path: Path) -> None:
     fixed = SERVER.replace("price_min = 0.5", "price_min = 3")
-    game = read_market(market_file(tmp_path, body=fixed + TWO)).game
+    game = read_game(market_file(tmp_path, body=fixed + TWO)).game
     assert game.price_min == game.price_max
 
 
@@ -82,7 +82,7 @@ def test_a_fleet_stands_beside_its_market_file(
     (tmp_path / "sub" / "fleet.csv").write_text("alpha,capacity,A,B\n1,2,3,4\n")
     path = market_file(tmp_path / "sub", 'devices = "fleet.csv"\n', SERVER)
     monkeypatch.chdir(tmp_path)
-    market = read_market(path.relative_to(tmp_path))
+    market = read_game(path.relative_to(tmp_path))
     assert market.game.fleet.B.tolist() == [4.0]
     assert market.names == ["device-1"]
 
@@ -93,6 +93,6 @@ def test_integer_games_too_large_for_memory_are_refused_before_solving(tmp_path:
     many_layers = SERVER.replace("layers_max = 12", "layers_max = 1000")
     whole = market_file(tmp_path, 'devices = "fleet.csv"\n', many_layers)
     with pytest.raises(InputError, match="devices times layers"):
-        read_market(whole)
+        read_game(whole)
     smooth = market_file(tmp_path, 'layers = "continuous"\ndevices = "fleet.csv"\n', many_layers)
-    assert len(read_market(smooth).game.fleet) == rows
+    assert len(read_game(smooth).game.fleet) == rows
