@@ -351,8 +351,7 @@ def _rule_told(terms: AuctionTerms) -> str:
 
 
 def _bids_heard(record: RoundRecord) -> str:
-    amounts = len(record.question.bid_amounts)
-    each = f"curves of {amounts} layers" if amounts > 1 else "bids for the block"
+    each = "curves" if len(record.question.bid_amounts) > 1 else "bids"
     return f"{len(record.answers)} {each}"
 
 

@@ -100,7 +100,7 @@ class LayersBought:
         ]
         best = (f"{self.best_profit:.5g}", f"{self.best_utility:.5g}")
         paid = f"{self._best_paid:.5g}"
-        rows.append(("best", "all costs", f"{self.best_layers}", paid, *best, f"{1.0:.2%}"))
+        rows.append(("best", "", f"{self.best_layers}", paid, *best, f"{1.0:.2%}"))
         return (
             Sheet(
                 title=self.title,
@@ -108,13 +108,16 @@ class LayersBought:
                     "round",
                     "asked",
                     "layers of all",
-                    "paid for an image of each",
-                    "kept of the saving",
+                    "paid",
+                    "profit",
                     "server's utility",
                     "share of the optimum",
                 ),
                 rows=tuple(rows),
-                notes=("A share of 0 is a server that does all by itself.",),
+                notes=(
+                    "Credits for an image of each device; profit is what the server keeps of what "
+                    "it saves. A share of 0 is a server that does all by itself.",
+                ),
             ),
         )
 

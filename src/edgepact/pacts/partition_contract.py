@@ -324,7 +324,7 @@ class PartitionContract:
 
 
 def _items_offered(record: RoundRecord) -> str:
-    return f"a choice of {len(record.question.menu)} items"
+    return f"{len(record.question.menu)} items"
 
 
 def _best_items_taken(record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
