@@ -11,7 +11,6 @@ from edgepact.credits import MICRO
 from edgepact.engagement import Cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
-
 ROUNDING = 8.0 * float(np.finfo(float).eps)
 """As where the games are solved: relative."""
 

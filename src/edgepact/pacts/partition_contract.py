@@ -8,14 +8,21 @@ exact one. The optimum of step 2 is the exact menu for the devices' true figures
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from edgepact.credits import MICRO, rounded_up
-from edgepact.engagement import Cost, Engagement, Item, chosen
+from edgepact.engagement import (
+    TIE_MICROCREDITS,
+    Cost,
+    Engagement,
+    Item,
+    Question,
+    chosen,
+)
 from edgepact.fields import Table, terms_in
 from edgepact.job import Model
 from edgepact.market.ledger import RoundRecord
@@ -27,7 +34,6 @@ from edgepact.mechanisms.contract.layer_menus import (
     SampledTypes,
     Taken,
     audit_layer_menu,
-    play_menu,
     take_items,
 )
 from edgepact.mechanisms.promises import Promise, broken
@@ -176,8 +182,9 @@ class OfferedLayerMenu(Shown):
 
     @classmethod
     def of(cls, terms: BoughtTerms) -> "OfferedLayerMenu":
-        """Writes the menu; rewards are rounded up, so that whoever is just paid its cost takes
-        part, and the menu is replayed with them."""
+        """Writes the menu. Rewards are rounded up, so that whoever is just paid its cost takes
+        part; rounding moves whoever is indifferent, so the menu is replayed as devices choose, who
+        take the server's favourite of what is as good up to a micro-credit or two."""
         types = terms.believed_types()
         believed = terms.believed
         exact = believed is not None and believed.ranges is None
@@ -189,19 +196,21 @@ class OfferedLayerMenu(Shown):
             reward[layers] = microcredits / MICRO
         saving = terms.server.saving * MICRO
         offered.sort(key=lambda item: (item[1] - saving * item[0], item[0]))
-        taken = play_menu(reward, types)
+        items = tuple(
+            Item(amount=float(layers), reward_microcredits=microcredits)
+            for layers, microcredits in offered
+        )
+        layers = _chosen(Question(menu=items), types)
+        taken = take_items(reward, types, layers)
         return cls(
             terms=terms,
             types=types,
             menu=menu,
             exact=exact,
             reward=reward,
-            items=tuple(
-                Item(amount=float(layers), reward_microcredits=microcredits)
-                for layers, microcredits in offered
-            ),
+            items=items,
             taken=taken,
-            audit=audit_layer_menu(reward, taken.layers, types),
+            audit=_up_to_a_tie(audit_layer_menu(reward, layers, types)),
         )
 
     @property
@@ -220,7 +229,7 @@ class OfferedLayerMenu(Shown):
         written = f"exactly for {len(weight)} listed types"
         if not self.exact:
             written = f"for {len(weight)} samples of the prior"
-        lie = figure(self.audit.largest_gain_from_lying, self.taken.paid, 2)
+        audit = self.audit
         return (
             Sheet(
                 title=f"{self.terms.solver}: the menu that is offered in every round, written "
@@ -230,8 +239,10 @@ class OfferedLayerMenu(Shown):
                 notes=(
                     f"Expected to leave the server {self.profit:.5g} credits a device of what it "
                     f"saves; the best single price {self.menu.posted_profit:.5g}, costs in public "
-                    f"{self.menu.first_best_profit:.5g}. The largest gain from taking another's "
-                    f"item is {lie} credits.",
+                    f"{self.menu.first_best_profit:.5g}.",
+                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Nobody "
+                    f"likes another's item better: {yes(audit.incentive_compatible)}. Both up to "
+                    f"{TIE_MICROCREDITS} micro-credits, since rewards are whole ones.",
                 ),
             ),
         )
@@ -321,6 +332,27 @@ class PartitionContract:
             words="each device took its best item",
         )
         return bought(terms, measured, yardstick, run)
+
+
+def _chosen(question: Question, types: SampledTypes) -> Int[np.ndarray, " types"]:
+    """Layers that each type takes: `engagement.chosen`, which devices decide by, for all types."""
+    layers = np.array([0, *(int(item.amount) for item in question.menu)])
+    reward = np.array([0, *(item.reward_microcredits for item in question.menu)], float)
+    gains = reward - MICRO * types.cost[:, layers]
+    good = gains >= np.max(gains, axis=1, keepdims=True) - question.tie_microcredits
+    # The first item that is good enough, and nothing only where none is.
+    good[:, 0] = False
+    return np.where(np.any(good, axis=1), layers[np.argmax(good, axis=1)], 0)
+
+
+def _up_to_a_tie(audit: LayerMenuAudit) -> LayerMenuAudit:
+    """The same, where gains and losses that choosers do not mind are none."""
+    slack = (TIE_MICROCREDITS + 0.01) / MICRO
+    return replace(
+        audit,
+        individually_rational=audit.largest_loss_from_taking_part <= slack,
+        incentive_compatible=audit.largest_gain_from_lying <= slack,
+    )
 
 
 def _items_offered(record: RoundRecord) -> str:
