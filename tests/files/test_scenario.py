@@ -60,7 +60,7 @@ def test_an_older_name_of_a_job_is_another_spelling(tmp_path: Path) -> None:
         drawn = read(tmp_path, text + f"name = '{name}'\ndevices = 3\n")
         assert drawn.pact.job == "classification"
         assert drawn.solver == "gdm"
-        assert drawn.terms.fleet is None
+        assert drawn.terms.market is None
         assert drawn.terms.devices == 3
 
 

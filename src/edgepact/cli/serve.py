@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgepact.errors import InputError
+
+if TYPE_CHECKING:
+    from edgepact.market.server import Mechanism
 
 
 def serve(
@@ -26,6 +29,13 @@ def serve(
     saving: Annotated[
         float | None,
         typer.Option(help="Quote in context: credits an image that a layer run elsewhere saves."),
+    ] = None,
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ask what this scenario's mechanism asks, such as a menu or bids; of devices' own "
+            "figures it needs none."
+        ),
     ] = None,
     price_min: Annotated[
         float | None,
@@ -102,7 +112,7 @@ def serve(
     from edgepact.market.posted import FixedPrice
     from edgepact.market.quoted import QuotedPrice
     from edgepact.market.serve_config import ServeConfig
-    from edgepact.market.server import MarketServer
+    from edgepact.market.server import MarketServer, Mechanism
     from edgepact.settings import as_object, from_environment
     from edgepact.solvers.by_name import quoter, quoters
     from edgepact.solvers.in_context.pricing import InContext, load
@@ -113,10 +123,16 @@ def serve(
     if policy is not None and (solver != "gdm" or saving is None):
         found = "--price" if saving is None else f"--solver {solver}"
         raise InputError("serve", "--policy", "--saving and the gdm beside it", found)
-    if (price is None) == (saving is None):
-        found = "neither" if price is None else "both"
-        raise InputError("serve", "--price, --saving", "one of the two", found)
-    if saving is not None:
+    said = {"--price": price, "--saving": saving, "--scenario": scenario}
+    given = [option for option, value in said.items() if value is not None]
+    if len(given) != 1:
+        raise InputError(
+            "serve", ", ".join(said), "one of the three", " and ".join(given) or "none"
+        )
+    mechanism: Mechanism
+    if scenario is not None:
+        job, mechanism = _stated(scenario, seed)
+    elif saving is not None:
         if not 0.0 < saving <= PRICE_CREDITS_MAX:
             expected = f"a number above 0, at most {PRICE_CREDITS_MAX:g}"
             raise InputError("serve", "--saving", expected, saving)
@@ -127,7 +143,7 @@ def serve(
             raise InputError("serve", "--price-min, --price-max", expected, f"{low:g}, {high:g}")
         finds = quoter(solver) if policy is None else InContext(load(policy))
 
-        def mechanism(model: Model) -> Engagement:
+        def quoted(model: Model) -> Engagement:
             assert saving is not None
             known = Known(
                 saving=saving,
@@ -139,15 +155,17 @@ def serve(
             )
             return QuotedPrice(finds, known, secrets.randbits(31) if seed is None else seed)
 
+        mechanism = quoted
     else:
         assert price is not None
         if not 0.0 <= price <= PRICE_CREDITS_MAX:
             raise InputError("serve", "--price", f"a number from 0 to {PRICE_CREDITS_MAX:g}", price)
 
-        def mechanism(model: Model) -> Engagement:
+        def fixed(model: Model) -> Engagement:
             assert price is not None
             return FixedPrice(price=price, steps_max=model.amount_max)
 
+        mechanism = fixed
     by_environment = from_environment(ServeConfig).get("enrol_tokens", ())
     fresh = tuple(secrets.token_hex(20) for _ in range(new_tokens))
     # The port is taken here, so that a server that cannot have it hands out no tokens.
@@ -175,6 +193,24 @@ def serve(
     for token in fresh:
         print(f"one-time token: {token}", file=sys.stderr)
     market.run()
+
+
+def _stated(scenario: Path, seed: int | None) -> "tuple[str, Mechanism]":
+    """The job of a scenario, and its mechanism at work."""
+    from edgepact.files.scenario import read_scenario
+    from edgepact.market.server import Served
+    from edgepact.registry import installed
+
+    stated = read_scenario(scenario)
+    jobs = tuple(installed("jobs"))
+    if stated.pact.job not in jobs:
+        expected = f"a job of the live market: {', '.join(jobs)}"
+        raise InputError(scenario, "job.name", expected, stated.pact.job)
+    decision = stated.pact.decide(stated.terms, None)
+    if not isinstance(decision, Served):
+        expected = "a scenario whose decision a live market can be served by"
+        raise InputError(scenario, "mechanism", expected, stated.pact.name)
+    return stated.pact.job, lambda model: decision.engagement(model, seed)
 
 
 def _read_tokens(path: Path | None) -> tuple[str, ...]:

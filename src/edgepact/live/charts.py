@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from edgepact.live.findings import Findings
 from edgepact.mechanisms.stackelberg.optimum import breakpoints
 from edgepact.mechanisms.stackelberg.responses import outcome
+from edgepact.pacts.partition_priced import Findings
 
 INK, DEVICE, SERVER, LINK, QUIET = "#1f2933", "#0b6e4f", "#d1495b", "#edae49", "#9aa5b1"
 DEPTH = LinearSegmentedColormap.from_list("depth", ["#f2f7f5", "#0b6e4f"])

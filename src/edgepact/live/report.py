@@ -18,8 +18,10 @@ from rich.table import Table
 
 from edgepact.credits import in_credits
 from edgepact.live import charts
-from edgepact.live.findings import Findings, ImageResult, as_json
+from edgepact.live.metrics import as_json
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
+from edgepact.pacts.partition_findings import ImageResult
+from edgepact.pacts.partition_priced import Findings, MarketPlayed
 from edgepact.provenance import provenance, write_metrics
 from edgepact.solvers.by_name import OPTIMUM
 from edgepact.tables import NOBODY_LOSES
@@ -106,15 +108,21 @@ def _pricing(solver: str) -> Pricing:
     )
 
 
-def write_report(folder: Path, config: Any, findings: Findings) -> Path:
+def write_report(folder: Path, config: Any, played: MarketPlayed) -> Path:
     """Writes report.html, the pictures, images.csv, rounds.csv and metrics.json.
+
+    Args:
+        folder: to write into.
+        config: settings of the run, kept beside its figures; with a `seed`.
+        played: what came of it.
 
     Returns:
         The path of report.html.
     """
+    findings = played.findings
     _write_tables(folder, findings)
     write_metrics(folder, config, as_json(findings))
-    pricing = _pricing(config.solver)
+    pricing = _pricing(played.solver)
     sections = []
     for name, (draw, title, text) in CHARTS.items():
         figure = draw(findings)
@@ -128,7 +136,7 @@ def write_report(folder: Path, config: Any, findings: Findings) -> Path:
         who=pricing.who,
         cards=_cards(findings),
         sections="\n".join(sections),
-        gallery=_gallery(config, findings),
+        gallery=_gallery(played.images_folder, findings),
         tables=_audit(findings) + _ledger(findings) + _model(findings),
         origin=_origin(config),
     )
@@ -223,10 +231,7 @@ def _svg(figure: Figure) -> str:
     return f"<figure>{drawing}</figure>"
 
 
-def _gallery(config: Any, findings: Findings) -> str:
-    from edgepact.inference.models import samples
-
-    folder = config.samples or samples()
+def _gallery(folder: Path, findings: Findings) -> str:
     step = max(1, len(findings.images) // GALLERY)
     tiles = []
     for device, result in findings.images[::step][:GALLERY]:

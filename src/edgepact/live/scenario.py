@@ -19,7 +19,10 @@ from typing import Any
 from rich.console import Console
 
 from edgepact.files.scenario import Scenario
+from edgepact.live.report import write_report
+from edgepact.live.run import RunConfig
 from edgepact.pact import Run, Sheet
+from edgepact.pacts.partition_priced import MarketPlayed
 from edgepact.progress import progress_bar
 from edgepact.tables import markdown, rich_table
 
@@ -119,6 +122,8 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
         outcome = pact.engage(terms, measured, decision, watched)
     told.add(3, outcome.decided)
     told.add(4, outcome.sheets)
+    if isinstance(outcome, MarketPlayed):
+        write_report(run.out, RunConfig.of(terms, run.out), outcome)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)

@@ -11,6 +11,9 @@ from edgepact.credits import MICRO
 from edgepact.engagement import Cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 
+ROUNDING = 8.0 * float(np.finfo(float).eps)
+"""As where the games are solved: relative."""
+
 
 def computing_cost(
     *,
@@ -41,7 +44,8 @@ def computing_cost(
         [0.0, 2000000.0, inf]
     """
     value = FAMILIES[satisfaction].value
-    most = (capacity - B) / A if capacity >= B else 0.0
+    # A capacity meant to hold k steps exactly holds them, whatever rounding makes of it.
+    most = (capacity - B) / A * (1.0 + ROUNDING) if capacity >= B else 0.0
     if layers_max is not None:
         most = min(most, layers_max)
 

@@ -35,6 +35,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Protocol, runtime_checkable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -71,6 +72,23 @@ RETRY_AFTER_S = 1
 
 Mechanism = Engagement | Callable[[Model], Engagement]
 """A mechanism, or how to make it for the model of the job that is served."""
+
+
+@runtime_checkable
+class Served(Protocol):
+    """A decision of a pact that a live market can be served by."""
+
+    def engagement(self, model: Model, seed: int | None) -> Engagement:
+        """The mechanism at work.
+
+        Args:
+            model: of the job that is served.
+            seed: of whatever it draws; None for one that nobody knows.
+
+        Raises:
+            InputError: it is for a model of other layers.
+        """
+        ...
 
 
 def serve(config: ServeConfig, engagement: Mechanism, *, job: Job | None = None) -> None:

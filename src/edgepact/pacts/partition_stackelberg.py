@@ -1,98 +1,76 @@
 """A model split between devices and a server, which posts a price for each layer: the main job.
 
-The top of the file is a market as `edgepact solve` reads it; with `[job] devices` a fleet is drawn
-instead. What measures, plays and judges a live market is handed in (`Machinery`): it starts
-processes and stands above the pacts.
+The top of the file is a market as `edgepact solve` reads it; with `[job] devices` and nothing at
+the top a fleet is drawn.
 """
 
+import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
-from edgepact import pact
-from edgepact.efficiency.profile import Profile
+from edgepact.efficiency.partition import LayerCosts
+from edgepact.engagement import Engagement
 from edgepact.errors import InputError
-from edgepact.fields import FRAMEWORK, Table
-from edgepact.files.stackelberg import GameFile
+from edgepact.fields import FRAMEWORK
+from edgepact.files.stackelberg import GameFile, game_of
+from edgepact.fleet import FleetPrior, Interval
+from edgepact.job import Model
+from edgepact.market.posted import FixedPrice
+from edgepact.market.quoted import QuotedPrice
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
+from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
+from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pact import Document, Json, Run, Sheet
-from edgepact.solvers.by_name import OPTIMUM, quoters
-from edgepact.tables import NOBODY_LOSES
-
-ROUNDS_MAX = IMAGES_MAX = 1000
-DEVICES_MAX, SEED_MAX = 64, 2**31 - 1
-
-JOBS = ("classification", "inference")
-"""Spellings of the job; the second is the older one."""
+from edgepact.pacts.partition_findings import work_done
+from edgepact.pacts.partition_live import (
+    LayersMeasured,
+    expect_fitting,
+    expect_ready,
+    layers_profiled,
+    play,
+    tell_other_sizes,
+    written_toml,
+)
+from edgepact.pacts.partition_priced import MarketPlayed, find
+from edgepact.pacts.partition_terms import (
+    PrivateDevices,
+    SplitTerms,
+    costs_of,
+    drawn_names,
+    read_split,
+)
+from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
+from edgepact.solvers.quotes import Known
+from edgepact.tables import NOBODY_LOSES, yes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionTerms:
+class PartitionTerms(SplitTerms):
     """What a scenario states.
 
     Attributes:
-        source: the file.
-        fleet: file of the market; None to draw one.
-        rounds, images: to play, and images of each device in a round.
-        devices: to draw; 0 where the file lists them.
-        seed: of the fleet, the quotes and the order of images.
-        model, images_from: folders; None for the embedded CLIP and its sample images.
-        solver: name of the solver.
-        smoke: in small.
+        market: as the file states it; None to draw one.
     """
 
-    source: Path
-    fleet: Path | None
-    rounds: int
-    images: int
-    devices: int
-    seed: int
-    model: Path | None
-    images_from: Path | None
-    solver: str
-    smoke: bool
+    market: GameFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LayersMeasured:
-    """The model's layers on this machine, and the market that is about to be played.
+class MarketMeasured(LayersMeasured):
+    """The model's layers, and the market that is about to be played.
 
     Attributes:
-        profile: what layers cost.
         market: devices and server.
     """
 
-    profile: Profile
     market: GameFile
-
-    @property
-    def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
-        costs, profile = self.profile.costs, self.profile
-        rows = (
-            ("layers of the model, L_max", f"{costs.layers_max}"),
-            ("A, GMAC of a layer", f"{costs.A:.4g}"),
-            ("B, GMAC before the first", f"{costs.B:.4g}"),
-            ("milliseconds of a layer", f"{1e3 * profile.fit.A_s:.4g}"),
-            ("R2 of milliseconds as A L + B", f"{profile.fit.r_squared:.4f}"),
-            ("milliseconds of an image, unsplit", f"{1e3 * sum(profile.seconds_per_stage):.4g}"),
-        )
-        return (
-            Sheet(
-                title="partition: each device runs the first L layers of the model",
-                head=("measured on this machine", "value"),
-                rows=rows,
-            ),
-        )
-
-    def to_dict(self) -> dict[str, Json]:
-        """As JSON."""
-        costs = self.profile.costs
-        return {"layers_max": costs.layers_max, "A": costs.A, "B": costs.B}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -133,8 +111,8 @@ class BestPrice:
                 notes=(
                     f"Best price {float(best.price):.5g} credits per layer, server's utility "
                     f"{float(best.server_utility):.5g} credits.",
-                    f"{NOBODY_LOSES.capitalize()}: {_yes(audit.individually_rational)}. Payments "
-                    f"within the saving: {_yes(audit.budget_balanced)}. A lie about private "
+                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Payments "
+                    f"within the saving: {yes(audit.budget_balanced)}. A lie about private "
                     f"figures could bring {audit.largest_gain_from_lying:.3g} credits, if figures "
                     "were asked for.",
                 ),
@@ -158,9 +136,11 @@ class Quoting:
 
     Attributes:
         solver: its name.
+        market: devices and server; of the devices it sees what a layer of theirs saves.
     """
 
     solver: str
+    market: GameFile
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -171,35 +151,39 @@ class Quoting:
         """As JSON."""
         return {"solver": self.solver}
 
+    @property
+    def options(self) -> Sequence[str]:
+        """What `edgepact serve` is told: what is public in the game, if there is a search."""
+        if self.solver == OPTIMUM.name:
+            return ("--price", repr(float(equilibrium(self.market.game).price)))
+        known = self._known
+        return (
+            *("--solver", self.solver),
+            *("--saving", repr(known.saving)),
+            *("--price-min", repr(known.price_min)),
+            *("--price-max", repr(known.price_max)),
+        )
 
-@runtime_checkable
-class Machinery(Protocol):
-    """What a live market needs of what stands above the pacts."""
+    def engagement(self, model: Model, seed: int | None) -> Engagement:
+        """The prices at work."""
+        game = self.market.game
+        if game.layers_max != model.amount_max:
+            expected = f"{model.amount_max}, the layers of {model.name}"
+            raise InputError(self.market.source, "server.layers_max", expected, game.layers_max)
+        if self.solver == OPTIMUM.name:
+            return FixedPrice(price=float(equilibrium(game).price), steps_max=game.layers_max)
+        drawn = secrets.randbits(31) if seed is None else seed
+        return QuotedPrice(quoter(self.solver), self._known, drawn)
 
-    def expect_ready(self, terms: PartitionTerms, out: Path) -> None:
-        """Refuses what cannot work before anything is written.
-
-        Raises:
-            InputError: a file, folder or setting cannot be used.
-        """
-        ...
-
-    def measure(self, terms: PartitionTerms, run: Run) -> tuple[Profile, GameFile]:
-        """Profiles the model, and reads or draws the market."""
-        ...
-
-    def play(
-        self, terms: PartitionTerms, profile: Profile, market: GameFile, run: Run
-    ) -> pact.Outcome:
-        """Starts everybody, follows the rounds, judges, reports."""
-        ...
+    @property
+    def _known(self) -> Known:
+        return Known.of_any(self.market.game, source="market")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionStackelberg:
     """Devices take as many layers as a posted price pays them best."""
 
-    machinery: Machinery
     name: str = "partition-stackelberg-classification"
     method: str = "partition"
     mechanism: str = "stackelberg"
@@ -213,61 +197,153 @@ class PartitionStackelberg:
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> PartitionTerms:
         """Terms: the market, and how it is played."""
-        solvers = Table(source, "solver", document.get("solver", {}))
-        solver = solvers.choice("name", self.solvers, self.solvers[0])
-        solvers.close()
-        efficiency = Table(source, "efficiency", document["efficiency"])
-        efficiency.choice("method", (self.method,))
-        model = _folder(source, efficiency, "model")
-        efficiency.close()
-        job = Table(source, "job", document["job"])
-        job.choice("name", JOBS)
-        listed = "device" in document or "devices" in document
-        if listed and "devices" in job:
-            found: Any = document["job"]["devices"]
-            raise InputError(source, "job.devices", "nothing beside listed devices", found)
+        fields = read_split(self, source, document, smoke=smoke)
         stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
-        terms = PartitionTerms(
-            source=source,
-            fleet=source if stated else None,
-            rounds=job.whole("rounds", 12, least=1, most=ROUNDS_MAX),
-            images=job.whole("images", 12, least=1, most=IMAGES_MAX),
-            devices=0 if listed else job.whole("devices", 5, least=1, most=DEVICES_MAX),
-            seed=job.whole("seed", 0, least=0, most=SEED_MAX),
-            model=model,
-            images_from=_folder(source, job, "images_from"),
-            solver=solver,
-            smoke=smoke,
-        )
-        job.close()
-        return terms
+        market = game_of(source, document) if stated else None
+        return PartitionTerms(**fields, market=market)
 
-    def measure(self, terms: PartitionTerms, run: Run) -> LayersMeasured:
-        """What layers cost on this machine."""
-        self.machinery.expect_ready(terms, run.out)
-        profile, market = self.machinery.measure(terms, run)
-        return LayersMeasured(profile=profile, market=market)
+    def measure(self, terms: PartitionTerms, run: Run) -> MarketMeasured:
+        """What layers cost on this machine; the market stands in a file of its own, to solve."""
+        expect_ready(terms, run.out)
+        if terms.market is not None:
+            _expect_playable(terms, terms.market)
+        profile = layers_profiled(terms, run.out)
+        market = terms.market or drawn_market(terms, profile.costs)
+        text = written_toml(_document(market))
+        (run.out / "market.toml").write_text(text, encoding="utf-8")
+        devices = _devices(market)
+        tell_other_sizes(profile, devices)
+        return MarketMeasured(profile=profile, devices=devices, market=market)
 
-    def optimum(self, terms: PartitionTerms, measured: LayersMeasured) -> BestPrice:
+    def optimum(self, terms: PartitionTerms, measured: MarketMeasured | None) -> BestPrice:
         """The equilibrium with everybody's costs known."""
-        game = measured.market.game
-        best = equilibrium(game)
-        return BestPrice(market=measured.market, outcome=best, audit=audit_price(game, best))
+        market = _market(terms, measured)
+        best = equilibrium(market.game)
+        return BestPrice(market=market, outcome=best, audit=audit_price(market.game, best))
 
-    def decide(self, terms: PartitionTerms, measured: LayersMeasured) -> Quoting:
+    def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
-        return Quoting(solver=terms.solver)
+        return Quoting(solver=terms.solver, market=_market(terms, measured))
 
     def engage(
-        self, terms: PartitionTerms, measured: LayersMeasured, decision: Quoting, run: Run
-    ) -> pact.Outcome:
+        self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
+    ) -> MarketPlayed:
         """Plays the market with real processes."""
-        return self.machinery.play(terms, measured.profile, measured.market, run)
+        played = play(terms, measured.devices, decision.options, run)
+        work = work_done(
+            terms=terms,
+            folder=run.out,
+            profile=measured.profile,
+            names=measured.devices.names,
+            played=played,
+        )
+        findings = find(work, measured.market, _prior_price(terms, measured.market.game))
+        return MarketPlayed(
+            findings=findings, solver=terms.solver, images_folder=terms.images_folder
+        )
 
 
-def _folder(source: Path, table: Table, name: str) -> Path | None:
-    return source.parent / table.text(name, "") if name in table else None
+def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
+    """Heterogeneous devices in the units of the model.
+
+    A layer costs the server one credit. Satisfaction is ln(y), the family in
+    which the unit of computing drops out, so that a model of one MMAC a layer
+    and one of 358 play the same game.
+    """
+    fleet = _prior(costs.A, costs.B).sample(jax.random.key(terms.seed), terms.devices)
+    game = Game(
+        fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
+        revenue=20.0 * terms.devices,
+        beta=1.0 / costs.A,
+        price_min=0.05,
+        price_max=1.2,
+        layers_max=costs.layers_max,
+        satisfaction=FAMILIES["log"],
+    )
+    return GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
 
 
-def _yes(fact: bool) -> str:
-    return "yes" if fact else "NO"
+def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
+    if measured is not None:
+        return measured.market
+    return terms.market or drawn_market(terms, costs_of(terms))
+
+
+def _devices(market: GameFile) -> PrivateDevices:
+    game = market.game
+    return PrivateDevices(names=market.names, fleet=game.fleet, satisfaction=game.satisfaction.name)
+
+
+def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
+    game = market.game
+    expect_fitting(terms, _devices(market), game.layers_max)
+    for field, fits, expected, found in (
+        ("layers", game.integer, "'integer', since processes run whole layers", "'continuous'"),
+        (
+            "server.price_max",
+            game.price_max > game.price_min,
+            "more than price_min, or there is nothing to quote",
+            game.price_max,
+        ),
+        ("outside_option", not game.outside_option, "false: live devices do not decline", "true"),
+    ):
+        if not fits:
+            raise InputError(terms.source, field, expected, found)
+
+
+def _prior(A: float, B: float) -> FleetPrior:
+    """What the operator believes before anything is seen: the fleets this job draws from."""
+    return FleetPrior(
+        alpha=Interval(1.0, 6.0), capacity=Interval(B + 13.0 * A, B + 25.0 * A), A=A, B=B
+    )
+
+
+def _prior_price(terms: PartitionTerms, game: Game) -> float:
+    """What an operator would post that knows the prior and never looks at an answer."""
+    fleet = game.fleet
+    A, B = float(fleet.A.mean()), float(fleet.B.mean())
+    if terms.market is None:
+        prior = _prior(A, B)
+    else:
+        # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
+        prior = FleetPrior(
+            alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
+            capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
+            A=A,
+            B=B,
+        )
+    drawn = prior.sample(jax.random.key(terms.seed + 1), 20_000)
+    sample = jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
+    return float(bayesian_price(game, sample))
+
+
+def _document(market: GameFile) -> Document:
+    game = market.game
+    fleet = game.fleet
+    columns = zip(market.names, fleet.alpha, fleet.capacity, fleet.A, fleet.B, strict=True)
+    return {
+        "mechanism": "stackelberg",
+        "layers": "integer" if game.integer else "continuous",
+        "satisfaction": game.satisfaction.name,
+        "server": {
+            "revenue": float(game.revenue),
+            "beta": float(game.beta),
+            "layers_max": game.layers_max,
+            "price_min": float(game.price_min),
+            "price_max": float(game.price_max),
+        },
+        "device": [
+            {
+                "name": name,
+                "alpha": float(alpha),
+                "capacity": float(capacity),
+                "A": float(A),
+                "B": float(B),
+            }
+            for name, alpha, capacity, A, B in columns
+        ],
+    }
+
+
+PACT = PartitionStackelberg()
+"""The main job."""

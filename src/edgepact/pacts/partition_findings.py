@@ -1,28 +1,26 @@
-"""What a live run showed: measured from the devices' results and the ledger.
+"""What split inference by real processes showed: from the devices' results and the ledger.
 
-Everything here is computed from what the processes wrote; nothing is assumed
-from the plan of the run.
+Everything here is computed from what the processes wrote; nothing is assumed from the plan of
+the run. What the server earned by it is the mechanism's business.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgepact.credits import MICRO, in_credits
+from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
-from edgepact.files.stackelberg import GameFile
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
-from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
-from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
-from edgepact.mechanisms.stackelberg.optimum import equilibrium
-from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
-from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.pact import Json
+from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_terms import SplitTerms
+from edgepact.tables import yes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,25 +78,6 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlayedRound:
-    """One closed round as the ledger has it.
-
-    Attributes:
-        number: from 1.
-        price: credits per layer and image.
-        layers: by device; devices that did not commit are missing.
-        utility: of the server, for one image of each device, credits.
-        share: of the range between random pricing and the exact optimum.
-    """
-
-    number: int
-    price: float
-    layers: dict[str, int]
-    utility: float
-    share: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFindings:
     """What one device did in all rounds; times are medians over its images, seconds."""
 
@@ -117,37 +96,25 @@ class DeviceFindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
-    """A whole run.
+class WorkDone:
+    """Images classified, and how they were paid.
 
     Attributes:
-        market: the game that was played.
         profile: of the model on this machine.
-        best: the exact equilibrium; `personal` and `first` bound it from above.
-        blind: what the best price brings that is chosen from the prior alone.
-        range: what there is to gain over a random price.
-        rounds: as played.
-        images: one result an image, the last word on each job.
+        images: one result an image, the last word on each job, with the device it belongs to.
         devices: in the order of the market.
         accuracy: share of images whose class was found; None without labels.
         whole_accuracy: of the unsplit model on the same images.
         agreement: share of images on which split and whole model say the same.
         server_gmac, whole_gmac: the server's computing, and what it would be unsplit.
         statement: of the ledger.
-        paid_as_earned: whether the ledger paid exactly price times layers for each job.
-        audit: of the exact price, on the devices' true characteristics.
-        audited: jobs the server computed again before it paid.
+        paid_as_earned: whether the books balance, and the ledger paid for each image just what
+            its device had been promised.
+        audited: images that the server computed again before it paid.
         live_seconds: from the start of the server to the end of the last round.
     """
 
-    market: GameFile
     profile: Profile
-    best: Outcome
-    personal: Outcome
-    first: Outcome
-    blind: Outcome
-    range: Range
-    rounds: tuple[PlayedRound, ...]
     images: tuple[tuple[str, ImageResult], ...]
     devices: tuple[DeviceFindings, ...]
     accuracy: float | None
@@ -157,28 +124,8 @@ class Findings:
     whole_gmac: float
     statement: Statement
     paid_as_earned: bool
-    audit: Audit
     audited: int
     live_seconds: float
-
-    def share(self, utility: float) -> float:
-        """Where a utility lies between random pricing (0) and the exact optimum (1)."""
-        return float(self.range.share(utility))
-
-    @property
-    def random_utility(self) -> float:
-        """The server's mean utility of a random price, credits."""
-        return float(self.range.zero)
-
-    @property
-    def blind_share(self) -> float:
-        """Share of the best price that never looks."""
-        return self.share(float(self.blind.server_utility))
-
-    @property
-    def mean_share(self) -> float:
-        """Share of the quotes, mean over rounds."""
-        return float(np.mean([each.share for each in self.rounds]))
 
     @property
     def server_saved(self) -> float:
@@ -192,57 +139,72 @@ class Findings:
         return sent / sum(result.jpeg_bytes for _, result in self.images)
 
 
-def find(
-    *,
-    folder: Path,
-    market: GameFile,
-    prior_price: float,
-    profile: Profile,
-    model: Path,
-    images: Path,
-    statement: Statement,
-    lost: dict[str, str],
-    live_seconds: float,
-) -> Findings:
+def work_done(
+    *, terms: SplitTerms, folder: Path, profile: Profile, names: list[str], played: Played
+) -> WorkDone:
     """Reads what the processes wrote into `folder`, and measures it.
 
     Raises:
         MarketError: no image was finished, so there is nothing to report.
     """
-    results = _read_results(folder, market.names)
+    results = _read_results(folder, names)
     if not results:
         raise MarketError(f"no image was finished; see the logs in {folder}")
-    game = market.game
-    best, reach = equilibrium(game), range_of(game)
-    rounds = _rounds(market, statement, reach)
-    whole = _whole_predictions(model, images, {result.file for _, result in results})
+    files = {result.file for _, result in results}
+    whole = _whole_predictions(terms.model_folder, terms.images_folder, files)
     labelled = [result for _, result in results if result.label_true is not None]
-    costs = profile.costs
-    return Findings(
-        market=market,
+    costs, statement = profile.costs, played.statement
+    return WorkDone(
         profile=profile,
-        best=best,
-        personal=personalised(game),
-        first=first_best(game),
-        blind=outcome(game, prior_price),
-        range=reach,
-        rounds=rounds,
         images=tuple(results),
-        devices=tuple(_device(name, results, profile, lost) for name in market.names),
+        devices=tuple(_device(name, results, profile, played.lost) for name in names),
         accuracy=_share([r.label_predicted == r.label_true for r in labelled]),
         whole_accuracy=_share([whole[r.file] == r.label_true for r in labelled]),
         agreement=_share([whole[r.file] == r.label_predicted for _, r in results]) or 0.0,
         server_gmac=sum(costs.server(result.layers) for _, result in results),
         whole_gmac=costs.total * len(results),
         statement=statement,
-        paid_as_earned=_paid_as_earned(rounds, statement),
-        audit=audit_price(game, best),
+        paid_as_earned=_paid_as_promised(statement),
         audited=sum(result.audited for _, result in results),
-        live_seconds=live_seconds,
+        live_seconds=played.live_seconds,
     )
 
 
-def _read_results(folder: Path, names: list[str]) -> list[tuple[str, ImageResult]]:
+def work_rows(work: WorkDone, promised: str) -> tuple[tuple[str, str], ...]:
+    """What came of the job as rows of figure and value.
+
+    Args:
+        work: that was done.
+        promised: what is paid for each image, in words.
+    """
+    right = [] if work.accuracy is None else [("classified right", f"{work.accuracy:.2%}")]
+    return (
+        ("images classified", f"{len(work.images)}"),
+        *right,
+        ("same class as the unsplit model", f"{work.agreement:.2%}"),
+        ("the server's computing saved", f"{work.server_saved:.2%}"),
+        ("bytes sent over JPEG's", f"{work.bytes_ratio:.2f}"),
+        ("jobs computed again before payment", f"{work.audited}"),
+        (f"paid {promised} for each image", yes(work.paid_as_earned)),
+        ("the books balance", yes(work.statement.balanced)),
+    )
+
+
+def work_dict(work: WorkDone) -> dict[str, Json]:
+    """The same as JSON."""
+    return {
+        "images": len(work.images),
+        "agreement": work.agreement,
+        "accuracy": work.accuracy,
+        "server_saved": work.server_saved,
+        "bytes_ratio": work.bytes_ratio,
+        "audited": work.audited,
+        "paid_as_earned": work.paid_as_earned,
+        "books_balance": work.statement.balanced,
+    }
+
+
+def _read_results(folder: Path, names: Sequence[str]) -> list[tuple[str, ImageResult]]:
     results: dict[tuple[str, str], ImageResult] = {}
     for name in names:
         path = folder / f"{name}.jsonl"
@@ -252,24 +214,6 @@ def _read_results(folder: Path, names: list[str]) -> list[tuple[str, ImageResult
                 if result.label_predicted is not None:
                     results[name, result.piece] = result
     return [(name, result) for (name, _), result in results.items()]
-
-
-def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
-    rounds = []
-    for record in statement.rounds:
-        layers = np.array([record.amounts.get(name, 0) for name in market.names], float)
-        price = in_credits(record.price_microcredits or 0)
-        utility = float(settle(market.game, price, layers).server_utility)
-        rounds.append(
-            PlayedRound(
-                number=record.number,
-                price=price,
-                layers=record.amounts,
-                utility=utility,
-                share=float(reach.share(utility)),
-            )
-        )
-    return tuple(rounds)
 
 
 def _device(
@@ -310,70 +254,16 @@ def _whole_predictions(model: Path, images: Path, files: set[str]) -> dict[str, 
     return said
 
 
-def _paid_as_earned(rounds: tuple[PlayedRound, ...], statement: Statement) -> bool:
-    prices = {each.number: round(each.price * MICRO) for each in rounds}
+def _paid_as_promised(statement: Statement) -> bool:
+    """Whether each payment is the reward its round assigned its device, for each unit."""
+    assigned = {each.number: each.assigned for each in statement.rounds}
     return statement.balanced and all(
-        payment.microcredits == prices[payment.round] * payment.amount * payment.units
+        payment.amount == assigned[payment.round][payment.device].amount
+        and payment.microcredits
+        == assigned[payment.round][payment.device].reward_microcredits * payment.units
         for payment in statement.payments
     )
 
 
 def _share(hits: list[bool]) -> float | None:
     return sum(hits) / len(hits) if hits else None
-
-
-def as_json(findings: Findings) -> dict[str, Any]:
-    """The figures of `metrics.json`."""
-    game = findings.market.game
-    return {
-        "optimum": {
-            "price": float(findings.best.price),
-            "server_utility": float(findings.best.server_utility),
-            "layers": findings.best.layers.astype(int).tolist(),
-            "personalised_utility": float(findings.personal.server_utility),
-            "prior_only_price": float(findings.blind.price),
-            "prior_only_utility": float(findings.blind.server_utility),
-            "prior_only_share": findings.blind_share,
-            "first_best_utility": float(findings.first.server_utility),
-            "alone_utility": float(game.revenue - np.sum(game.saving) * game.layers_max),
-            "random_utility": findings.random_utility,
-        },
-        "rounds": [
-            {
-                "round": each.number,
-                "price": each.price,
-                "layers": each.layers,
-                "server_utility": each.utility,
-                "share": each.share,
-            }
-            for each in findings.rounds
-        ],
-        "mean_share": findings.mean_share,
-        "images": len(findings.images),
-        "accuracy": findings.accuracy,
-        "whole_model_accuracy": findings.whole_accuracy,
-        "agreement_with_whole_model": findings.agreement,
-        "server_computing_saved": findings.server_saved,
-        "server_gmac": findings.server_gmac,
-        "unsplit_gmac": findings.whole_gmac,
-        "bytes_sent_over_jpeg": findings.bytes_ratio,
-        "devices": {
-            device.name: {
-                "images": device.images,
-                "paid_credits": device.paid_credits,
-                "device_ms_median": device.device_s * 1e3,
-                "link_ms_median": device.link_s * 1e3,
-                "server_compute_ms_median": device.compute_s * 1e3,
-                "server_queue_and_ledger_ms_median": device.wait_s * 1e3,
-                "bytes_sent_mean": device.bytes_sent,
-                "jpeg_bytes_mean": device.jpeg_bytes,
-                "lost": device.lost,
-            }
-            for device in findings.devices
-        },
-        "ledger": findings.statement.to_dict(),
-        "paid_as_earned": findings.paid_as_earned,
-        "jobs_audited": findings.audited,
-        "audit": findings.audit.as_json(),
-        "live_seconds": findings.live_seconds,
-    }

@@ -1,0 +1,369 @@
+"""A model split between devices and a server, which buys layers by auction in every round.
+
+Layers cost a device increasing amounts, so a bid is a cost curve: what it asks for 1, 2, ...
+layers. `rule = "vcg"` buys what brings most and pays everybody what it adds; the file states
+what makes devices compete, `layers_total`, `devices_max` or a server whose own layers get dearer
+(`[server] cost_rise`). `rule = "proportional_share"` buys one public `block` of layers within a
+`budget`, for one private number a device.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from edgepact.engagement import Answer, Cost, Engagement, truthful_bids
+from edgepact.errors import InputError
+from edgepact.fields import Table, terms_in
+from edgepact.job import Model
+from edgepact.market.ledger import RoundRecord
+from edgepact.market.procured import ByBlock, ByCurves, Competition
+from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
+from edgepact.mechanisms.auction.supply_audit import SupplyAudit, audit_supply
+from edgepact.mechanisms.auction.supply_curves import block_costs
+from edgepact.mechanisms.promises import Promise, broken
+from edgepact.pact import Document, Json, Run, Sheet
+from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_live import LayersMeasured
+from edgepact.pacts.partition_server import BoughtTerms, read_bought
+from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, read_split
+from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
+
+RULES = ("vcg", "proportional_share")
+
+COUPLINGS = "layers_total, devices_max or server.cost_rise"
+
+PROMISES = (
+    Promise.INDIVIDUALLY_RATIONAL,
+    Promise.INCENTIVE_COMPATIBLE,
+    Promise.BUDGET_BALANCED,
+)
+"""What the pivot promises where curves are convex, as true ones are."""
+
+AUDIT_SEED = 0
+"""Of the random curves among the lies that an audit tries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuctionTerms(BoughtTerms):
+    """A scenario in which layers are bought by auction.
+
+    Attributes:
+        rule: one of `RULES`.
+        mechanism: the rule at work.
+    """
+
+    rule: str
+    mechanism: ByCurves | ByBlock
+
+    def saved(self, layers: int, devices: int) -> float:
+        """What so many layers of all devices together save the server, credits."""
+        if isinstance(self.mechanism, ByBlock):
+            return self.server.saving * layers
+        own = self.mechanism.competition.own_cost(devices)
+        return float(own[-1] - own[len(own) - 1 - layers])
+
+    def alone(self, devices: int) -> float:
+        """What the server spends on its own computing if nobody takes part, credits."""
+        return self.saved(devices * self.server.layers_max, devices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayersAwarded(Shown):
+    """What the rule awards if everybody asks its true cost, and the audit of the rule.
+
+    Attributes:
+        terms: the server's.
+        devices: with what only they know.
+        costs: of 0, 1, ... layers, credits.
+        layers: of each device.
+        payments: to each, credits an image.
+        audit: of the rule.
+    """
+
+    terms: AuctionTerms
+    devices: PrivateDevices
+    costs: Float[np.ndarray, "devices items"]
+    layers: Int[np.ndarray, " devices"]
+    payments: Float[np.ndarray, " devices"]
+    audit: SupplyAudit | AuctionAudit
+
+    @classmethod
+    def of(cls, terms: AuctionTerms) -> "LayersAwarded":
+        """Holds the auction, and audits it."""
+        devices = terms.private
+        costs = terms.types(devices).cost
+        rule: Any = terms.mechanism
+        audit: SupplyAudit | AuctionAudit
+        if isinstance(rule, ByBlock):
+            block = rule.rule(len(costs))
+            bids = block_costs(costs, rule.steps)
+            won = block.award(bids)
+            layers, payments = np.where(won.wins, rule.steps, 0), won.payments
+            audit = audit_auction(block, bids)
+        else:
+            vcg = rule.competition.rule(len(costs))
+            award = vcg.award(costs)
+            layers, payments = award.layers, award.payments
+            audit = audit_supply(vcg, costs, rng=np.random.default_rng(AUDIT_SEED))
+        return cls(
+            terms=terms,
+            devices=devices,
+            costs=costs,
+            layers=layers,
+            payments=payments,
+            audit=audit,
+        )
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Promises that the rule does not keep."""
+        if isinstance(self.audit, AuctionAudit):
+            return self.audit.broken
+        return broken(self.audit, PROMISES)
+
+    @property
+    def saving(self) -> float:
+        """What it saves the server before anybody is paid, credits."""
+        return self.terms.saved(int(np.sum(self.layers)), len(self.layers))
+
+    @property
+    def profit(self) -> float:
+        """What the server keeps of that, credits."""
+        return self.saving - float(np.sum(self.payments))
+
+    @property
+    def borne(self) -> Float[np.ndarray, " devices"]:
+        """What it costs each device, credits an image."""
+        return np.asarray(self.costs[np.arange(len(self.layers)), self.layers])
+
+    @property
+    def server_utility(self) -> float:
+        """For an image of each device, credits."""
+        return self.terms.server.revenue - self.terms.alone(len(self.layers)) + self.profit
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        borne, audit = self.borne, self.audit
+        columns = zip(
+            self.devices.names,
+            self.layers,
+            borne,
+            self.payments,
+            self.payments - borne,
+            strict=True,
+        )
+        beside = float(np.sum(self.payments))
+        lie = figure(audit.largest_gain_from_lying, beside, 2)
+        searched = (
+            f"{audit.lies_tried:,} curves, withheld supply among them"
+            if isinstance(audit, SupplyAudit)
+            else f"{audit.lies_tried:,} bids"
+        )
+        return (
+            Sheet(
+                title=_rule_told(self.terms),
+                head=("device", "layers", "its cost", "payment", "over staying away"),
+                rows=tuple(
+                    (name, f"{layers}", *(decimals(float(each)) for each in credits))
+                    for name, layers, *credits in columns
+                ),
+                notes=(
+                    f"If everybody asks its true cost, the server keeps {self.profit:.5g} of "
+                    f"{self.saving:.5g} credits that it saves; its utility is "
+                    f"{self.server_utility:.5g}.",
+                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. No lie "
+                    f"pays: {yes(audit.incentive_compatible)}, the best of {searched}, gains "
+                    f"{lie} credits. Payments within bounds: {yes(audit.budget_balanced)}.",
+                ),
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """As `edgepact solve --json` says it."""
+        return {
+            "rule": self.terms.rule,
+            "devices": [
+                {
+                    "name": name,
+                    "layers": layers,
+                    "cost": cost,
+                    "payment": paid,
+                    "over_staying_away": paid - cost,
+                }
+                for name, layers, cost, paid in zip(
+                    self.devices.names,
+                    self.layers.tolist(),
+                    self.borne.tolist(),
+                    self.payments.tolist(),
+                    strict=True,
+                )
+            ],
+            "saving": self.saving,
+            "profit": self.profit,
+            "server_utility": self.server_utility,
+            "audit": self.audit.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RuleHeld(Shown):
+    """The auction's own rule: nothing is left to search.
+
+    Attributes:
+        terms: the server's.
+    """
+
+    terms: AuctionTerms
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """None before the first round."""
+        return ()
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        return {"solver": self.terms.solver, "rule": self.terms.rule}
+
+    def engagement(self, model: Model, seed: int | None) -> Engagement:
+        """The rule at work."""
+        self.terms.server.expect_model(self.terms.source, model)
+        return self.terms.mechanism
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionAuction:
+    """Devices bid cost curves over layers, or their cost of a block."""
+
+    name: str = "partition-auction-classification"
+    method: str = "partition"
+    mechanism: str = "auction"
+    job: str = "classification"
+    compress: str | None = None
+    solvers: tuple[str, ...] = ("exact",)
+
+    def read(self, source: Path, document: Document, *, smoke: bool) -> AuctionTerms:
+        """Terms: the rule, the server's, and the devices or how many to draw."""
+        split = read_split(self, source, document, smoke=smoke)
+        top = Table(source, "", terms_in(document))
+        top.choice("mechanism", (self.mechanism,))
+        rule = top.choice("rule", RULES)
+        also = ("cost_rise",) if rule == "vcg" else ()
+        fields = read_bought(split, document, top, also=also)
+        server = fields["server"]
+        mechanism: ByCurves | ByBlock
+        if rule == "vcg":
+            mechanism = ByCurves(
+                competition=_competition(source, top, document, server.saving, server.layers_max)
+            )
+        else:
+            mechanism = ByBlock(
+                saving=server.saving,
+                steps=top.whole("block", least=1, most=server.layers_max),
+                budget=top.number("budget", above=0.0),
+            )
+        top.close()
+        return AuctionTerms(**fields, rule=rule, mechanism=mechanism)
+
+    def measure(self, terms: AuctionTerms, run: Run) -> LayersMeasured:
+        """What layers cost on this machine."""
+        return measured_layers(terms, run)
+
+    def optimum(self, terms: AuctionTerms, measured: LayersMeasured | None) -> LayersAwarded:
+        """The rule with everybody's true costs."""
+        return LayersAwarded.of(terms)
+
+    def decide(self, terms: AuctionTerms, measured: LayersMeasured | None) -> RuleHeld:
+        """Nothing is left to search."""
+        return RuleHeld(terms=terms)
+
+    def engage(
+        self, terms: AuctionTerms, measured: LayersMeasured, decision: RuleHeld, run: Run
+    ) -> LayersBought:
+        """Plays the market with real processes; each round holds its auction."""
+        best, devices = self.optimum(terms, measured), len(measured.devices.names)
+        yardstick = Yardstick(
+            profit=best.profit,
+            saving=best.saving,
+            layers=int(np.sum(best.layers)),
+            saved=lambda layers: terms.saved(layers, devices),
+            alone=terms.alone(devices),
+            ruled=lambda record, costs: _awarded_as_ruled(terms, record, costs),
+            asked=_bids_heard,
+            title=f"{terms.rule}: awards in live rounds",
+            words="awards are those of the rule on true costs",
+        )
+        return bought(terms, measured, yardstick, run)
+
+
+def _competition(
+    source: Path, top: Table, document: Document, saving: float, layers_max: int
+) -> Competition:
+    """What makes devices compete.
+
+    Raises:
+        InputError: nothing does, or two things that do not go together.
+    """
+    most = DEVICES_MAX * layers_max
+    found: dict[str, Any] = {}
+    if "layers_total" in top:
+        found["layers_total"] = top.whole("layers_total", least=1, most=most)
+    if "devices_max" in top:
+        found["devices_max"] = top.whole("devices_max", least=1, most=DEVICES_MAX)
+    server = Table(source, "server", document["server"])
+    if "cost_rise" in server:
+        found["server.cost_rise"] = server.number("cost_rise", above=0.0)
+    if not found:
+        expected = f"one that makes devices compete, or each is paid all that it saves: {COUPLINGS}"
+        raise InputError(source, "rule", expected, "none of them")
+    if "devices_max" in found and len(found) > 1:
+        expected = "neither layers_total nor server.cost_rise beside it"
+        raise InputError(source, "devices_max", expected, "one of them")
+    return Competition(
+        saving=saving,
+        steps_max=layers_max,
+        steps_total=found.get("layers_total"),
+        bidders_max=found.get("devices_max"),
+        rise=found.get("server.cost_rise", 0.0),
+    )
+
+
+def _rule_told(terms: AuctionTerms) -> str:
+    rule = terms.mechanism
+    if isinstance(rule, ByBlock):
+        return (
+            f"proportional-share auction: a block of {rule.steps} layers each, within "
+            f"{rule.budget:g} credits for an image of everybody"
+        )
+    competition = rule.competition
+    limits = []
+    if competition.steps_total is not None:
+        limits.append(f"at most {competition.steps_total} layers in all")
+    if competition.bidders_max is not None:
+        limits.append(f"at most {competition.bidders_max} devices")
+    if competition.rise > 0.0:
+        limits.append("a server whose own layers get dearer")
+    return f"VCG auction of cost curves, {' and '.join(limits)}"
+
+
+def _bids_heard(record: RoundRecord) -> str:
+    each = "curves" if len(record.question.bid_amounts) > 1 else "bids"
+    return f"{len(record.answers)} {each}"
+
+
+def _awarded_as_ruled(terms: AuctionTerms, record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
+    """Whether the award is what the rule makes of the true costs of those that answered."""
+    amounts = record.question.bid_amounts
+    told = {
+        name: Answer(bids_microcredits=truthful_bids(amounts, costs[name]))
+        for name in record.answers
+    }
+    due = terms.mechanism.engage(record.number, record.question, told)
+    return due == {name: item for name, item in record.assigned.items() if item.amount > 0}
+
+
+PACT = PartitionAuction()

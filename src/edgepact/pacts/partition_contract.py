@@ -1,0 +1,370 @@
+"""A model split between devices and a server, which offers a menu of (layers, reward).
+
+Each device takes the item it likes best, in every round the same menu. What a device may be,
+its weight of satisfaction and its capacity, has two dimensions and no order; the server knows
+a prior. With `[prior]` the menu is written for samples of it, as many as it takes that the menu
+does not learn them by heart; with `[[type]]`, which lists all that devices can be, it is the
+exact one. The optimum of step 2 is the exact menu for the devices' true figures.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from edgepact.credits import MICRO, rounded_up
+from edgepact.engagement import (
+    TIE_MICROCREDITS,
+    Cost,
+    Engagement,
+    Item,
+    Question,
+    chosen,
+)
+from edgepact.fields import Table, terms_in
+from edgepact.job import Model
+from edgepact.market.ledger import RoundRecord
+from edgepact.market.offered import FixedMenu
+from edgepact.mechanisms.contract.layer_menu_program import climbed_menu, optimal_layer_menu
+from edgepact.mechanisms.contract.layer_menus import (
+    LayerMenu,
+    LayerMenuAudit,
+    SampledTypes,
+    Taken,
+    audit_layer_menu,
+    take_items,
+)
+from edgepact.mechanisms.promises import Promise, broken
+from edgepact.pact import Document, Json, Run, Sheet
+from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_live import LayersMeasured
+from edgepact.pacts.partition_server import BoughtTerms, read_bought
+from edgepact.pacts.partition_terms import PrivateDevices, read_split
+from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
+
+PROMISES = (
+    Promise.INDIVIDUALLY_RATIONAL,
+    Promise.INCENTIVE_COMPATIBLE,
+    Promise.BUDGET_BALANCED,
+)
+"""What a menu promises: nobody loses by it, nobody likes another's item better, and the server
+pays no more than it saves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BestLayerMenu(Shown):
+    """The menu that earns most of these devices, and its audit.
+
+    Attributes:
+        devices: with what only they know.
+        types: what layers cost them.
+        menu: the best.
+        audit: of it.
+        revenue: of the server, credits.
+    """
+
+    devices: PrivateDevices
+    types: SampledTypes
+    menu: LayerMenu
+    audit: LayerMenuAudit
+    revenue: float
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Promises that the menu does not keep."""
+        return broken(self.audit, PROMISES)
+
+    @property
+    def taken(self) -> Taken:
+        """What each device takes."""
+        return take_items(self.menu.reward, self.types, self.menu.layers)
+
+    @property
+    def alone(self) -> float:
+        """What the server spends if it does all by itself, credits."""
+        return float(np.sum(self.types.saving)) * self.types.layers_max
+
+    @property
+    def server_utility(self) -> float:
+        """For an image of each device, credits."""
+        return self.revenue - self.alone + self.menu.profit
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        taken, menu = self.taken, self.menu
+        costs = taken.payments - taken.utility
+        columns = zip(
+            self.devices.names, taken.layers, taken.payments, costs, taken.utility, strict=True
+        )
+        proof = (
+            "no menu earns more"
+            if menu.proved
+            else f"the search was stopped; no menu earns more than {menu.upper_bound:.5g}"
+        )
+        lotteries = menu.lottery_gain
+        told = (
+            "Whether lotteries would pay was not computed."
+            if lotteries is None
+            else "Lotteries over layers would add "
+            f"{figure(lotteries, menu.profit or 1.0, 3)} credits."
+        )
+        audit = self.audit
+        lie = figure(audit.largest_gain_from_lying, menu.payments, 2)
+        return (
+            Sheet(
+                title="contract: a menu of layers and rewards, each device takes an item; its "
+                "exact optimum",
+                head=("device", "layers", "reward", "its cost", "over staying away"),
+                rows=tuple(
+                    (name, f"{layers}", *(decimals(float(each)) for each in credits))
+                    for name, layers, *credits in columns
+                ),
+                notes=(
+                    f"It leaves the server {menu.profit:.5g} credits of what it saves, utility "
+                    f"{self.server_utility:.5g}; {proof}. The best single price leaves "
+                    f"{menu.posted_profit:.5g}, costs in public {menu.first_best_profit:.5g}.",
+                    told,
+                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Nobody "
+                    f"likes another item better: {yes(audit.incentive_compatible)}, the largest "
+                    f"gain is {lie} credits of {audit.pairs} pairs. Payments within the saving: "
+                    f"{yes(audit.budget_balanced)}.",
+                ),
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """As `edgepact solve --json` says it."""
+        taken = self.taken
+        return {
+            **self.menu.as_json(),
+            "lottery_gain": self.menu.lottery_gain,
+            "server_utility": self.server_utility,
+            "devices": [
+                {"name": name, "layers": layers, "reward": paid, "over_staying_away": kept}
+                for name, layers, paid, kept in zip(
+                    self.devices.names,
+                    taken.layers.tolist(),
+                    taken.payments.tolist(),
+                    taken.utility.tolist(),
+                    strict=True,
+                )
+            ],
+            "audit": self.audit.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OfferedLayerMenu(Shown):
+    """The menu that is offered: written for what the server believes, in whole micro-credits.
+
+    Attributes:
+        terms: the server's.
+        types: what it believes, by frequency.
+        menu: as it was written.
+        exact: whether it is the exact one for these types.
+        reward: of 0, 1, ... layers, rounded up, credits; minus infinity where there is no item.
+        items: the same, those first that the server gains most by.
+        taken: what is expected to be taken of it.
+        audit: of it.
+    """
+
+    terms: BoughtTerms
+    types: SampledTypes
+    menu: LayerMenu
+    exact: bool
+    reward: Float[np.ndarray, " items"]
+    items: tuple[Item, ...]
+    taken: Taken
+    audit: LayerMenuAudit
+
+    @classmethod
+    def of(cls, terms: BoughtTerms) -> "OfferedLayerMenu":
+        """Writes the menu. Rewards are rounded up, so that whoever is just paid its cost takes
+        part; rounding moves whoever is indifferent, so the menu is replayed as devices choose, who
+        take the server's favourite of what is as good up to a micro-credit or two."""
+        types = terms.believed_types()
+        believed = terms.believed
+        exact = believed is not None and believed.ranges is None
+        menu = optimal_layer_menu(types) if exact else climbed_menu(types)
+        offered = [(layers, rounded_up(reward)) for layers, reward in menu.items()]
+        reward = np.full(types.layers_max + 1, -np.inf)
+        reward[0] = 0.0
+        for layers, microcredits in offered:
+            reward[layers] = microcredits / MICRO
+        saving = terms.server.saving * MICRO
+        offered.sort(key=lambda item: (item[1] - saving * item[0], item[0]))
+        items = tuple(
+            Item(amount=float(layers), reward_microcredits=microcredits)
+            for layers, microcredits in offered
+        )
+        layers = _chosen(Question(menu=items), types)
+        taken = take_items(reward, types, layers)
+        return cls(
+            terms=terms,
+            types=types,
+            menu=menu,
+            exact=exact,
+            reward=reward,
+            items=items,
+            taken=taken,
+            audit=_up_to_a_tie(audit_layer_menu(reward, layers, types)),
+        )
+
+    @property
+    def profit(self) -> float:
+        """Expected of a device, credits."""
+        return self.taken.profit
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        weight = self.types.weight
+        shares = [float(np.sum(weight[self.taken.layers == at])) for at in range(len(self.reward))]
+        items = sorted((int(item.amount), item.reward_microcredits) for item in self.items)
+        rows = [("0", "0", f"{shares[0]:.1%}")]
+        rows += [(f"{at}", f"{paid / MICRO:.6f}", f"{shares[at]:.1%}") for at, paid in items]
+        written = f"exactly for {len(weight)} listed types"
+        if not self.exact:
+            written = f"for {len(weight)} samples of the prior"
+        audit = self.audit
+        return (
+            Sheet(
+                title=f"{self.terms.solver}: the menu that is offered in every round, written "
+                f"{written}",
+                head=("layers", "reward, credits an image", "expected to take it"),
+                rows=tuple(rows),
+                notes=(
+                    f"Expected to leave the server {self.profit:.5g} credits a device of what it "
+                    f"saves; the best single price {self.menu.posted_profit:.5g}, costs in public "
+                    f"{self.menu.first_best_profit:.5g}.",
+                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Nobody "
+                    f"likes another's item better: {yes(audit.incentive_compatible)}. Both up to "
+                    f"{TIE_MICROCREDITS} micro-credits, since rewards are whole ones.",
+                ),
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        return {
+            "solver": self.terms.solver,
+            "menu": [
+                {"layers": int(item.amount), "reward": item.reward_microcredits / MICRO}
+                for item in self.items
+            ],
+            "types": len(self.types.weight),
+            "exact": self.exact,
+            "profit": self.profit,
+            "audit": self.audit.as_json(),
+        }
+
+    def engagement(self, model: Model, seed: int | None) -> Engagement:
+        """The menu at work."""
+        self.terms.server.expect_model(self.terms.source, model)
+        return FixedMenu(items=self.items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionContract:
+    """Devices of private weights and capacities take layers and rewards from one menu."""
+
+    name: str = "partition-contract-classification"
+    method: str = "partition"
+    mechanism: str = "contract"
+    job: str = "classification"
+    compress: str | None = None
+    solvers: tuple[str, ...] = ("optimum",)
+
+    def read(self, source: Path, document: Document, *, smoke: bool) -> BoughtTerms:
+        """Terms: the server's, what it believes, and the devices or how many to draw."""
+        split = read_split(self, source, document, smoke=smoke)
+        top = Table(source, "", terms_in(document))
+        top.choice("mechanism", (self.mechanism,))
+        fields = read_bought(split, document, top)
+        top.close()
+        return BoughtTerms(**fields)
+
+    def measure(self, terms: BoughtTerms, run: Run) -> LayersMeasured:
+        """What layers cost on this machine."""
+        terms.believed_types()
+        return measured_layers(terms, run)
+
+    def optimum(self, terms: BoughtTerms, measured: LayersMeasured | None) -> BestLayerMenu:
+        """The exact menu for the devices' true figures."""
+        devices = terms.private
+        types = terms.types(devices)
+        menu = optimal_layer_menu(types)
+        return BestLayerMenu(
+            devices=devices,
+            types=types,
+            menu=menu,
+            audit=audit_layer_menu(menu.reward, menu.layers, types),
+            revenue=terms.server.revenue,
+        )
+
+    def decide(self, terms: BoughtTerms, measured: LayersMeasured | None) -> OfferedLayerMenu:
+        """The menu for what the server believes."""
+        return OfferedLayerMenu.of(terms)
+
+    def engage(
+        self,
+        terms: BoughtTerms,
+        measured: LayersMeasured,
+        decision: OfferedLayerMenu,
+        run: Run,
+    ) -> LayersBought:
+        """Plays the market with real processes."""
+        best = self.optimum(terms, measured)
+        saving = terms.server.saving
+        taken = best.taken
+        yardstick = Yardstick(
+            profit=best.menu.profit,
+            saving=float(np.sum(taken.saving)),
+            layers=int(np.sum(taken.layers)),
+            saved=lambda layers: saving * layers,
+            alone=best.alone,
+            ruled=_best_items_taken,
+            asked=_items_offered,
+            title=f"{terms.solver}: the menu in live rounds",
+            words="each device took its best item",
+        )
+        return bought(terms, measured, yardstick, run)
+
+
+def _chosen(question: Question, types: SampledTypes) -> Int[np.ndarray, " types"]:
+    """Layers that each type takes: `engagement.chosen`, which devices decide by, for all types."""
+    layers = np.array([0, *(int(item.amount) for item in question.menu)])
+    reward = np.array([0, *(item.reward_microcredits for item in question.menu)], float)
+    gains = reward - MICRO * types.cost[:, layers]
+    good = gains >= np.max(gains, axis=1, keepdims=True) - question.tie_microcredits
+    # The first item that is good enough, and nothing only where none is.
+    good[:, 0] = False
+    return np.where(np.any(good, axis=1), layers[np.argmax(good, axis=1)], 0)
+
+
+def _up_to_a_tie(audit: LayerMenuAudit) -> LayerMenuAudit:
+    """The same, where gains and losses that choosers do not mind are none."""
+    slack = (TIE_MICROCREDITS + 0.01) / MICRO
+    return replace(
+        audit,
+        individually_rational=audit.largest_loss_from_taking_part <= slack,
+        incentive_compatible=audit.largest_gain_from_lying <= slack,
+    )
+
+
+def _items_offered(record: RoundRecord) -> str:
+    return f"{len(record.question.menu)} items"
+
+
+def _best_items_taken(record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
+    """Whether each device that answered took what it likes best, at its true cost."""
+    return all(
+        answer.item == chosen(record.question, costs[name])
+        for name, answer in record.answers.items()
+    )
+
+
+PACT = PartitionContract()

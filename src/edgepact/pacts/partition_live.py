@@ -1,0 +1,287 @@
+"""Split inference by real processes: checked, measured, started, watched, stopped.
+
+The three pacts of a partitioned model differ in what the server asks of devices; everything
+else of a live market on this machine is here.
+"""
+
+import json
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from edgepact.compiled import keep_compiled
+from edgepact.efficiency.profile import Profile, profile
+from edgepact.errors import InputError
+from edgepact.inference import graph
+from edgepact.inference.pipeline import ModelInfo, stage_path
+from edgepact.jobs.classification import find_images
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.play import round_status
+from edgepact.market.processes import LiveMarket
+from edgepact.market.protocol.messages import check_name
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.statement import Statement, read_statement
+from edgepact.pact import Json, Run, Sheet
+from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, SplitTerms
+from edgepact.pacts.partition_watching import watching
+from edgepact.progress import progress_bar
+
+IMAGES_CHECKED = 2000
+"""Images opened before anything is started."""
+
+COMMIT_TIMEOUT_S = 20.0
+"""Time to answer after the first answer. Bids wait for each other, and one that is late has no
+part in the award."""
+
+GATHER_TIMEOUT_S = 30.0
+"""How long the server waits for all devices before the first round."""
+
+PROFILE_REPEATS, SMOKE_REPEATS = 30, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayersMeasured:
+    """The model's layers on this machine, and the devices that are about to run them.
+
+    Attributes:
+        profile: what layers cost.
+        devices: with what only they know.
+    """
+
+    profile: Profile
+    devices: PrivateDevices
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        costs, profile = self.profile.costs, self.profile
+        rows = (
+            ("layers of the model, L_max", f"{costs.layers_max}"),
+            ("A, GMAC of a layer", f"{costs.A:.4g}"),
+            ("B, GMAC before the first", f"{costs.B:.4g}"),
+            ("milliseconds of a layer", f"{1e3 * profile.fit.A_s:.4g}"),
+            ("R2 of milliseconds as A L + B", f"{profile.fit.r_squared:.4f}"),
+            ("milliseconds of an image, unsplit", f"{1e3 * sum(profile.seconds_per_stage):.4g}"),
+        )
+        return (
+            Sheet(
+                title="partition: each device runs the first L layers of the model",
+                head=("measured on this machine", "value"),
+                rows=rows,
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        costs = self.profile.costs
+        return {"layers_max": costs.layers_max, "A": costs.A, "B": costs.B}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A live market that has ended.
+
+    Attributes:
+        statement: of its ledger.
+        lost: devices that ended with an error, and their last words.
+        live_seconds: from the start of the server to the end of the last round.
+    """
+
+    statement: Statement
+    lost: dict[str, str]
+    live_seconds: float
+
+
+def expect_ready(terms: SplitTerms, out: Path) -> None:
+    """Refuses what cannot work before anything is written.
+
+    Raises:
+        InputError: a folder cannot be used.
+    """
+    if out.exists():
+        if not out.is_dir():
+            raise InputError(out, "--out", "a new or empty folder", "a file")
+        if any(out.iterdir()):
+            raise InputError(out, "--out", "a new or empty folder", "one with files in it")
+    for field, folder, expected in (
+        ("job.images_from", terms.images_folder, "a folder of images"),
+        ("efficiency.model", terms.model_folder, "a model directory"),
+    ):
+        if not folder.is_dir():
+            raise InputError(terms.source, field, expected, "no such folder")
+    _check_images(terms.images_folder)
+    if not stage_path(terms.model_folder, 0).is_file():
+        graph.cut(terms.model_folder)
+
+
+def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) -> None:
+    """Refuses devices that cannot be processes here, and layers that are not the model's.
+
+    Raises:
+        InputError: names the field.
+    """
+    info = ModelInfo.read(terms.model_folder)
+    for field, fits, expected, found in (
+        (
+            "server.layers_max",
+            layers_max == info.layers_max,
+            f"{info.layers_max}, the layers of {info.name}",
+            layers_max,
+        ),
+        (
+            "device",
+            len(devices.names) <= DEVICES_MAX,
+            f"at most {DEVICES_MAX} devices, each a process here",
+            len(devices.names),
+        ),
+    ):
+        if not fits:
+            raise InputError(terms.source, field, expected, found)
+    for name in devices.names:
+        check_name(str(terms.source), name)
+        if name.casefold() == "server":
+            raise InputError(terms.source, "device.name", "names other than 'server'", name)
+
+
+def layers_profiled(terms: SplitTerms, out: Path) -> Profile:
+    """Measures the model's layers; from here on there is a folder, and SIGTERM ends everybody.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    keep_compiled()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(out, "--out", "a folder that can be made", f"{error}") from None
+    signal.signal(signal.SIGTERM, _end)
+    repeats = SMOKE_REPEATS if terms.smoke else PROFILE_REPEATS
+    with progress_bar("Measure the model's layers") as advance:
+        return profile(terms.model_folder, repeats=repeats, progress=advance)
+
+
+def tell_other_sizes(measured: Profile, devices: PrivateDevices) -> None:
+    """A line on standard error where layers of the file are not as large as those measured."""
+    ratio = float(np.mean(devices.fleet.A)) / measured.costs.A
+    if not 0.5 < ratio < 2.0:
+        print(
+            f"note: a layer of {measured.model} takes {measured.costs.A:.4g} GMAC, the fleet's "
+            f"A is {ratio:.3g} times that; devices decide and are paid by the file",
+            file=sys.stderr,
+        )
+
+
+def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], run: Run) -> Played:
+    """Starts everybody, follows the rounds, stops everybody.
+
+    Args:
+        terms: how it is done.
+        devices: a process each.
+        mechanism: options of `edgepact serve` that say what is asked of devices.
+        run: its folder, and whom to tell that processes are about to start.
+
+    Raises:
+        MarketError: the server could not be started, or all devices were lost.
+    """
+    run.on_live()
+    started_s = time.monotonic()
+    out, names, fleet = run.out, devices.names, devices.fleet
+    url = f"sqlite:///{out.resolve() / 'ledger.db'}"
+    tokens = [secrets.token_hex(20) for _ in names]
+    rounds = terms.rounds_played
+    with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
+        live.start_server(
+            ServeConfig(
+                model=terms.model_folder,
+                ledger_url=url,
+                port=0,
+                enrol_tokens=tuple(tokens),
+                rounds=rounds,
+                devices_min=len(names),
+                units_per_round=terms.images,
+                seed=terms.seed,
+                commit_timeout_s=COMMIT_TIMEOUT_S,
+                round_timeout_s=terms.round_timeout_s,
+                gather_timeout_s=GATHER_TIMEOUT_S,
+                audit_probability=terms.audit_probability,
+            ),
+            mechanism,
+        )
+        for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
+            live.start_device(
+                DeviceConfig(
+                    server_url=live.url,
+                    name=name,
+                    model=terms.model_folder,
+                    inputs=terms.images_folder,
+                    results=out / f"{name}.jsonl",
+                    alpha=float(fleet.alpha[at]),
+                    capacity=float(fleet.capacity[at]),
+                    A=float(fleet.A[at]),
+                    B=float(fleet.B[at]),
+                    satisfaction=devices.satisfaction,
+                    codec=terms.codec,
+                    away_timeout_s=terms.away_timeout_s,
+                    enrol_token=token,
+                    seed=terms.seed,
+                )
+            )
+        try:
+            live.watch(on_status)
+        except KeyboardInterrupt:
+            print(f"\nstopped; what was paid is in {out / 'ledger.db'}", file=sys.stderr)
+            raise
+        statement = read_statement(url)
+        on_status(_last_status(statement))
+        lost = live.lost_devices()
+    return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
+
+
+def written_toml(document: dict[str, Any]) -> str:
+    """A document of numbers, texts, truth values, tables of these, and lists of such tables."""
+    plain = {name: value for name, value in document.items() if not _nested(value)}
+    lines = [_line(name, value) for name, value in plain.items()]
+    for name, value in document.items():
+        for table in value if isinstance(value, list) else [value]:
+            if isinstance(table, dict):
+                head = f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
+                lines += ["", head, *(_line(key, each) for key, each in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _line(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+
+
+def _check_images(folder: Path) -> None:
+    """Opens the images that will be used first: a broken one should not end a device later."""
+    for picture in find_images(folder)[:IMAGES_CHECKED]:
+        try:
+            with Image.open(picture.path) as image:
+                image.verify()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(picture.path, "", "an image", f"{error}") from None
+
+
+def _end(signum: int, frame: object) -> None:
+    """On SIGTERM everybody is stopped in the same way as on Ctrl-C."""
+    raise SystemExit(128 + signum)
+
+
+def _last_status(statement: Statement) -> dict[str, Any]:
+    """The end of the market as the ledger has it: the server may end between two looks at it."""
+    return {"devices_present": [], "rounds": [round_status(each) for each in statement.rounds]}

@@ -1,0 +1,204 @@
+"""What a live market that was played for a price per layer showed: steps 3 and 4 of its pact."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from edgepact.credits import MICRO, in_credits
+from edgepact.files.stackelberg import GameFile
+from edgepact.market.statement import Statement
+from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
+from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
+from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.pact import Json, Sheet
+from edgepact.pacts.partition_findings import WorkDone, work_dict, work_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayedRound:
+    """One closed round as the ledger has it.
+
+    Attributes:
+        number: from 1.
+        price: credits per layer and image.
+        layers: by device; devices that did not commit are missing.
+        utility: of the server, for one image of each device, credits.
+        share: of the range between random pricing and the exact optimum.
+    """
+
+    number: int
+    price: float
+    layers: dict[str, int]
+    utility: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings(WorkDone):
+    """A whole run.
+
+    Attributes:
+        market: the game that was played.
+        best: the exact equilibrium; `personal` and `first` bound it from above.
+        blind: what the best price brings that is chosen from the prior alone.
+        range: what there is to gain over a random price.
+        rounds: as played.
+        audit: of the exact price, on the devices' true characteristics.
+    """
+
+    market: GameFile
+    best: Outcome
+    personal: Outcome
+    first: Outcome
+    blind: Outcome
+    range: Range
+    rounds: tuple[PlayedRound, ...]
+    audit: Audit
+
+    def share(self, utility: float) -> float:
+        """Where a utility lies between random pricing (0) and the exact optimum (1)."""
+        return float(self.range.share(utility))
+
+    @property
+    def random_utility(self) -> float:
+        """The server's mean utility of a random price, credits."""
+        return float(self.range.zero)
+
+    @property
+    def blind_share(self) -> float:
+        """Share of the best price that never looks."""
+        return self.share(float(self.blind.server_utility))
+
+    @property
+    def mean_share(self) -> float:
+        """Share of the quotes, mean over rounds."""
+        return float(np.mean([each.share for each in self.rounds]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MarketPlayed:
+    """What came of a live market.
+
+    Attributes:
+        findings: all of it.
+        solver: whose prices were posted.
+        images_folder: where the images are.
+    """
+
+    findings: Findings
+    solver: str
+    images_folder: Path
+
+    @property
+    def decided(self) -> tuple[Sheet, ...]:
+        """The prices of all rounds."""
+        findings = self.findings
+        rows = [
+            (
+                f"{each.number}",
+                f"{each.price:.5g}",
+                f"{sum(each.layers.values())}",
+                f"{each.utility:.5g}",
+                f"{each.share:.2%}",
+            )
+            for each in findings.rounds
+        ]
+        best = findings.best
+        layers = f"{int(np.sum(best.layers))}"
+        utility = f"{float(best.server_utility):.5g}"
+        rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
+        return (
+            Sheet(
+                title=f"{self.solver}: prices posted in live rounds",
+                head=(
+                    "round",
+                    "price",
+                    "layers of all",
+                    "server's utility",
+                    "share of the optimum",
+                ),
+                rows=tuple(rows),
+                notes=("A share of 0 is the mean of random prices.",),
+            ),
+        )
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        return (
+            Sheet(
+                title="split inference by real processes",
+                head=("figure", "value"),
+                rows=work_rows(self.findings, "price times layers"),
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        return {
+            **work_dict(self.findings),
+            "rounds": [
+                {
+                    "price": each.price,
+                    "layers": each.layers,
+                    "server_utility": each.utility,
+                    "share": each.share,
+                }
+                for each in self.findings.rounds
+            ],
+        }
+
+
+def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
+    """Holds what was played against the game's exact answers.
+
+    Args:
+        work: that was done.
+        market: devices and server.
+        prior_price: what an operator would post that never looks at an answer.
+    """
+    game, statement = market.game, work.statement
+    best, reach = equilibrium(game), range_of(game)
+    rounds = _rounds(market, statement, reach)
+    done = {each.name: getattr(work, each.name) for each in fields(work)}
+    done["paid_as_earned"] = work.paid_as_earned and _paid_by_price(rounds, statement)
+    return Findings(
+        **done,
+        market=market,
+        best=best,
+        personal=personalised(game),
+        first=first_best(game),
+        blind=outcome(game, prior_price),
+        range=reach,
+        rounds=rounds,
+        audit=audit_price(game, best),
+    )
+
+
+def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:
+    rounds = []
+    for record in statement.rounds:
+        layers = np.array([record.amounts.get(name, 0) for name in market.names], float)
+        price = in_credits(record.price_microcredits or 0)
+        utility = float(settle(market.game, price, layers).server_utility)
+        rounds.append(
+            PlayedRound(
+                number=record.number,
+                price=price,
+                layers=record.amounts,
+                utility=utility,
+                share=float(reach.share(utility)),
+            )
+        )
+    return tuple(rounds)
+
+
+def _paid_by_price(rounds: tuple[PlayedRound, ...], statement: Statement) -> bool:
+    prices = {each.number: round(each.price * MICRO) for each in rounds}
+    return all(
+        payment.microcredits == prices[payment.round] * payment.amount * payment.units
+        for payment in statement.payments
+    )
