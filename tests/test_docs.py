@@ -1,5 +1,6 @@
 """Documentation runs: its code, its commands, its examples, its links."""
 
+import importlib
 import importlib.util
 import json
 import re
@@ -256,3 +257,24 @@ def test_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     answer = run("-m", "sphinx", "-q", "-W", "-b", "html", "docs", str(tmp_path))
     assert (answer.returncode, answer.stderr) == (0, "")
     assert (tmp_path / "index.html").is_file()
+
+
+FORMULAS = (ROOT / "docs" / "reference" / "formulas.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"`([a-z]\w*(?:\.\w+)+)`", FORMULAS)) - {"edgepact"})
+)
+def test_what_the_page_of_formulas_names_is_there(name: str) -> None:
+    parts = name.removeprefix("edgepact.").removesuffix(".py").split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(["edgepact", *parts[:length]]))
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("edgepact."):
+                raise
+            continue
+        for part in parts[length:]:
+            found = getattr(found, part)
+        return
+    pytest.fail(f"no module edgepact.{name}")

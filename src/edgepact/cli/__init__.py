@@ -85,6 +85,10 @@ def main() -> None:
     except EdgepactError as error:
         complaints.print_error(error)
         raise SystemExit(2) from None
+    except ImportError as error:
+        if not complaints.print_left_out(error):
+            raise
+        raise SystemExit(2) from None
     except BaseException:
         if not interrupt.came():
             raise

@@ -1,6 +1,7 @@
 """How errors and broken promises are told: in one line on standard error."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgepact.errors import EdgepactError
@@ -14,6 +15,18 @@ def print_error(error: EdgepactError) -> None:
 def print_broken(file: Path, broken: tuple[str, ...]) -> None:
     """Promises of a mechanism that the answer to a file does not keep."""
     _print(f"{file}: the answer breaks what its mechanism promises: {', '.join(broken)}")
+
+
+def print_left_out(error: ImportError) -> bool:
+    """What the install of a device leaves out (`packaging/device`); False if it is another module.
+
+    There a command finds its own modules missing, or what they need.
+    """
+    if find_spec("edgepact.api") is not None:
+        return False
+    told = f"this command is not part of the install of a device ({error})"
+    _print(f"{told}; the whole comes with: pip install edgepact")
+    return True
 
 
 def _print(text: str) -> None:

@@ -40,13 +40,36 @@ ALL = Dynamics(
 both_kinds = pytest.mark.parametrize("integer", [False, True])
 
 
+# Pieces of a problem are compiled whole: asked one operation at a time, JAX would compile each.
+sampled = jax.jit(FleetPrior().sample, static_argnums=1)
+fleet_now = eqx.filter_jit(Dynamics.fleet_now)
+
+
+@eqx.filter_jit
+def reset_of(problem: RepeatedPricing, key: Array) -> Round:
+    return problem.reset(key)
+
+
+@eqx.filter_jit
+def optimum_of(problem: RepeatedPricing, state: Round) -> Payoff:
+    return problem.optimum(state)
+
+
+@eqx.filter_jit
+def seen_of(problem: RepeatedPricing, state: Round) -> Array:
+    return flat_observation(problem, state)
+
+
 def a_fleet(devices: int = 5) -> Fleet:
-    return FleetPrior().sample(jax.random.key(0), devices)
+    return sampled(jax.random.key(0), devices)
+
+
+def in_double(fleet: Fleet) -> Fleet:
+    return jax.tree.map(lambda column: np.asarray(column, np.float64), fleet)
 
 
 def a_game(*, integer: bool, devices: int = 5) -> Game:
-    fleet = jax.tree.map(lambda column: np.asarray(column, np.float64), a_fleet(devices))
-    return Game(fleet, 0.0, 1.0, 0.05, 3.0, layers_max=12, integer=integer)
+    return Game(in_double(a_fleet(devices)), 0.0, 1.0, 0.05, 3.0, layers_max=12, integer=integer)
 
 
 @eqx.filter_jit
@@ -72,7 +95,7 @@ def step_of(
 def play(
     problem: RepeatedPricing, actions: list[float], seed: int = 3
 ) -> tuple[list[Round], list[Payoff]]:
-    state = problem.reset(jax.random.key(seed))
+    state = reset_of(problem, jax.random.key(seed))
     states, payoffs = [state], []
     for index, action in enumerate(actions):
         state, payoff = step_of(problem, jax.random.fold_in(KEY, index), state, jnp.array([action]))
@@ -151,9 +174,12 @@ class TestChurn:
         def counts(seed: Array) -> Array:
             now = dynamics.start(jax.random.key(seed), fleet)
             first = now.present.sum()
-            for at in range(4):
+
+            def advanced(at: Array, now: Conditions) -> Conditions:
                 key = jax.random.fold_in(jax.random.key(seed + 10_000), at)
-                now = dynamics.advance(key, now, jnp.zeros(slots), fleet)
+                return dynamics.advance(key, now, jnp.zeros(slots), fleet)
+
+            now = jax.lax.fori_loop(0, 4, advanced, now)
             return jnp.stack([first, now.present.sum()])
 
         for at, population in enumerate(np.asarray(counts(seeds)).T):
@@ -218,7 +244,7 @@ class TestChurn:
             assert float(payoff.leader) == pytest.approx(float(alone.server_utility), abs=1e-3)
             if here.any():
                 best = equilibrium(problem.game(only))
-                utility = float(problem.optimum(state).leader)
+                utility = float(optimum_of(problem, state).leader)
                 assert utility == pytest.approx(float(best.server_utility), abs=1e-3)
         assert partly > 3
 
@@ -229,8 +255,9 @@ class TestChurn:
         assert not np.any(state.conditions.present if state.conditions else True)
         assert float(payoff.leader) == pytest.approx(problem.revenue)
         assert float(payoff.reward) == 0.0
-        assert np.isfinite(problem.best_action(state)).all()
-        assert np.isfinite(flat_observation(problem, after)).all()
+        best = eqx.filter_jit(lambda state: problem.best_action(state))(state)
+        assert np.isfinite(best).all()
+        assert np.isfinite(seen_of(problem, after)).all()
 
 
 class TestDrift:
@@ -248,10 +275,10 @@ class TestDrift:
         steps = np.diff(np.asarray(path.drift, np.float64), axis=0).ravel()
         assert steps.std() == pytest.approx(0.02, rel=0.03)
         start = dynamics.start(KEY, a_fleet())
-        assert np.array_equal(dynamics.fleet_now(start).capacity, a_fleet().capacity)
+        assert np.array_equal(fleet_now(dynamics, start).capacity, a_fleet().capacity)
         last = jax.tree.map(lambda leaf: leaf[-1], path)
         expected = last.fleet.capacity * np.exp(last.drift)
-        np.testing.assert_allclose(dynamics.fleet_now(last).capacity, expected, rtol=1e-6)
+        np.testing.assert_allclose(fleet_now(dynamics, last).capacity, expected, rtol=1e-6)
 
 
 class TestFading:
@@ -259,11 +286,10 @@ class TestFading:
         channel = Channel(distance_max_m=400.0)
         dynamics = Dynamics(channel=channel)
         path = walk(dynamics, 50, 20)
-        now = jax.vmap(dynamics.fleet_now)(path)
-        share = np.asarray(now.capacity / path.fleet.capacity)
-        expected = jax.vmap(lambda g, h: channel.time_left(channel.rate_bit_s(g, h)))(
-            path.gain_db, path.fading
-        )
+        now = jax.jit(jax.vmap(dynamics.fleet_now))(path)
+        share = np.asarray(now.capacity) / np.asarray(path.fleet.capacity)
+        left = jax.jit(jax.vmap(lambda g, h: channel.time_left(channel.rate_bit_s(g, h))))
+        expected = left(path.gain_db, path.fading)
         np.testing.assert_allclose(share, expected, rtol=1e-6)
         assert share.min() == 0.0, "some links carry too little"
         assert share.max() < 1.0
@@ -406,11 +432,12 @@ class TestLies:
         lying = np.asarray(state.conditions.lying)
         assert 0 < lying.sum() < 40
         price = float(problem.price.from_unit(jnp.array(-0.3)))
-        told = jnp.where(lying, 2.0, 1.0) * a_fleet(40).alpha
-        answers = outcome(problem.game(replace(a_fleet(40), alpha=told)), price)
+        fleet = in_double(a_fleet(40))
+        told = np.where(lying, 2.0, 1.0) * fleet.alpha
+        answers = outcome(problem.game(replace(fleet, alpha=told)), price)
         np.testing.assert_allclose(after.history.layers[0] * 12, answers.layers, atol=1e-4)
         # What they get is what it is truly worth to them: less than an honest answer brings.
-        honest = outcome(problem.game(a_fleet(40)), price).device_utility
+        honest = outcome(problem.game(fleet), price).device_utility
         assert np.all(payoff.followers <= honest + 1e-4)
         assert np.any(np.asarray(payoff.followers)[lying] < np.asarray(honest)[lying] - 0.01)
         np.testing.assert_allclose(
@@ -457,7 +484,7 @@ class TestProblem:
             problem = RepeatedPricing(fleet, window=3, integer=True, dynamics=dynamics)
             states, _ = play(problem, [0.6, 0.9, 0.8])
             assert np.any(np.asarray(states[-1].history.layers) == 1.0)
-            seen.append(flat_observation(problem, states[-1]))
+            seen.append(seen_of(problem, states[-1]))
         assert np.array_equal(*seen)
 
     def test_the_observation_holds_who_is_and_was_there(self) -> None:
@@ -471,7 +498,7 @@ class TestProblem:
         assert np.array_equal(last.history.present[0], took_part)
         assert last.conditions is not None
         assert np.array_equal(last.history.here, last.conditions.present)
-        assert float(jnp.abs(flat_observation(problem, last)).max()) <= 1.0
+        assert float(np.abs(seen_of(problem, last)).max()) <= 1.0
 
     def test_order_of_devices_does_not_matter_to_what_is_seen(self) -> None:
         problem = RepeatedPricing(a_fleet(), window=3, dynamics=ALL)

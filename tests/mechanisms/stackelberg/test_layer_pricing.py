@@ -252,7 +252,8 @@ def test_games_without_costs_layer_by_layer_are_refused(rest: dict[str, bool]) -
 
 class TestProblem:
     def a_fleet(self) -> Fleet:
-        return FleetPrior(capacity=Interval(14.0, 14.0)).sample(KEY, 5)
+        prior = FleetPrior(capacity=Interval(14.0, 14.0))
+        return jax.jit(prior.sample, static_argnums=1)(KEY, 5)
 
     @pytest.mark.parametrize(
         "prior",

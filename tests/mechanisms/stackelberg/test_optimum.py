@@ -37,7 +37,9 @@ def brute_force_utilities(game: Game, device: int, price: float, layers: np.ndar
     f = game.fleet
     left = f.capacity[device] - f.B[device] - f.A[device] * layers
     with np.errstate(divide="ignore", invalid="ignore"):
-        kept = f.alpha[device] * game.satisfaction.value(np.where(left >= 0, left, 1.0))
+        kept = f.alpha[device] * game.satisfaction.value(
+            np.where(left > -1e-9, np.maximum(left, 0.0), 1.0)
+        )
     utility = np.where(left >= -1e-9, price * layers + kept, -np.inf)
     if game.outside_option:
         utility[layers == 0] = f.alpha[device] * game.satisfaction.value(f.capacity[device])

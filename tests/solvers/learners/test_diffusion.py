@@ -1,4 +1,10 @@
-"""The diffusion itself: its constants, its draws, and that learning never freezes."""
+"""The diffusion itself: its constants, its draws, and that learning never freezes.
+
+Whatever runs in JAX runs as one compiled program: asked one operation at a time, it would compile
+each of them.
+"""
+
+from functools import cache, partial
 
 import equinox as eqx
 import jax
@@ -12,16 +18,35 @@ from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.problem import flat_observation
 from edgepact.solvers.learners.diffusion import (
+    Chain,
     Denoiser,
     Diffusion,
     DiffusionLearner,
     Sampling,
     Schedule,
-    chain,
     sample,
 )
+from edgepact.solvers.learners.diffusion import chain as chain_of
 
 SCHEDULES: tuple[Schedule, ...] = ("vp", "cosine", "linear")
+
+
+@cache
+def chain(schedule: Schedule, steps: int) -> Chain:
+    return jax.jit(lambda: chain_of(schedule, steps))()
+
+
+@partial(jax.jit, static_argnames=("size", "sampling"))
+def draws(
+    denoiser: Denoiser,
+    constants: Chain,
+    keys: Array,
+    seen: Array,
+    size: int,
+    sampling: Sampling = "ddpm",
+) -> Array:
+    """An action for each key, all with one observation."""
+    return jax.vmap(lambda key: sample(denoiser, constants, key, seen, size, sampling))(keys)
 
 
 def a_fleet() -> Fleet:
@@ -32,12 +57,12 @@ def a_denoiser(
     action_size: int, features: int, *, copies: tuple[int, ...] = (), scale: float = 0.7
 ) -> Denoiser:
     """Weights drawn with NumPy, since JAX would compile for seconds."""
-    draws = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda key: Denoiser(action_size, features, 16, key), jax.random.key(0))
 
     def draw(leaf: jax.ShapeDtypeStruct) -> Array:
         spread = scale / np.sqrt(leaf.shape[-1])
-        return jnp.asarray(draws.normal(0.0, spread, (*copies, *leaf.shape)), jnp.float32)
+        return jnp.asarray(rng.normal(0.0, spread, (*copies, *leaf.shape)), jnp.float32)
 
     return jax.tree.map(draw, shapes)
 
@@ -82,13 +107,12 @@ class TestSample:
         seen = jax.random.normal(jax.random.key(1), (50, 4))
         keys = jax.random.split(jax.random.key(2), (50, 2))
 
+        constants = chain("vp", 5)
+
         @jax.jit
         def drawn(keys: Array) -> Array:
-            def one(denoiser: Denoiser, key: Array, seen: Array) -> Array:
-                return sample(denoiser, chain("vp", 5), key, seen, size)
-
-            over_keys = jax.vmap(one, in_axes=(None, 0, None))
-            return jax.vmap(over_keys)(denoisers, keys, seen)
+            each = jax.vmap(draws, in_axes=(0, None, 0, 0, None))
+            return each(denoisers, constants, keys, seen, size)
 
         actions = np.asarray(drawn(keys))
         assert actions.shape == (50, 2, size)
@@ -98,25 +122,26 @@ class TestSample:
 
     def test_follows_a_denoiser_that_knows(self) -> None:
         # With weights of zero only the last bias speaks: every draw is its tanh.
-        denoiser = jax.tree.map(jnp.zeros_like, a_denoiser(1, 2))
+        denoiser = jax.tree.map(np.zeros_like, a_denoiser(1, 2))
         denoiser = _with_last_bias(denoiser, 0.7)
         keys = jax.random.split(jax.random.key(1), 20)
-        drawn = jax.vmap(lambda key: sample(denoiser, chain("vp", 5), key, jnp.zeros(2), 1))(keys)
+        drawn = draws(denoiser, chain("vp", 5), keys, jnp.zeros(2), 1)
         np.testing.assert_allclose(drawn, np.tanh(0.7), rtol=1e-6)
 
 
 class TestNeverFrozen:
+    @staticmethod
+    @jax.jit
+    @jax.value_and_grad
+    def mean_draw(denoiser: Denoiser, constants: Chain) -> Array:
+        keys = jax.random.split(jax.random.key(1), 8)
+        return jnp.mean(draws(denoiser, constants, keys, jnp.zeros(3), 1))
+
     @pytest.mark.parametrize("bound", [-1.0, 1.0])
     def test_gradient_at_a_bound(self, bound: float) -> None:
         """A chain whose draws sit at a price bound still feels where it should go."""
         denoiser = _with_last_bias(a_denoiser(1, 3, scale=0.5), 4.0 * bound)
-
-        def mean_draw(denoiser: Denoiser) -> Array:
-            keys = jax.random.split(jax.random.key(1), 8)
-            draw = jax.vmap(lambda key: sample(denoiser, chain("vp", 5), key, jnp.zeros(3), 1))
-            return jnp.mean(draw(keys))
-
-        drawn, slope = jax.jit(jax.value_and_grad(mean_draw))(denoiser)
+        drawn, slope = self.mean_draw(denoiser, chain("vp", 5))
         assert abs(float(drawn) - bound) < 0.01
         gradient = slope.network.layers[-1].bias
         assert np.all(np.isfinite(gradient))
@@ -124,9 +149,9 @@ class TestNeverFrozen:
 
     def test_training_leaves_both_bounds(self) -> None:
         problem, solver = RepeatedPricing(a_fleet()), Diffusion(hidden=32)
-        fresh = jax.jit(lambda key: solver.init(problem, key))(jax.random.key(0))
+        fresh = _fresh(problem, solver)
         stuck = [_with_last_bias(fresh.denoiser, bias) for bias in (-5.0, 5.0)]
-        denoisers = jax.tree.map(lambda *parts: jnp.stack(parts), *stuck)
+        denoisers = jax.tree.map(lambda *parts: np.stack(parts), *stuck)
         learners = jax.tree.map(lambda part: jnp.stack([part, part]), fresh)
         learners = learners._replace(denoiser=denoisers, smooth=denoisers)
 
@@ -135,20 +160,35 @@ class TestNeverFrozen:
         def price(learner: DiffusionLearner) -> Array:
             return jnp.mean(_decisions(problem, solver, learner))
 
+        @jax.jit
+        @jax.vmap
+        def taught(learner: DiffusionLearner) -> DiffusionLearner:
+            return _after_epochs(problem, solver, learner, 100)
+
         np.testing.assert_allclose(price(learners), [-1.0, 1.0], atol=1e-3)
-        learners = jax.vmap(lambda learner: _after_epochs(problem, solver, learner, 100))(learners)
-        best = float(problem.best_action(problem.reset(jax.random.key(0)))[0])
-        np.testing.assert_allclose(price(learners), best, atol=0.1)
+        np.testing.assert_allclose(price(taught(learners)), _best(problem), atol=0.1)
 
 
 def test_expert_mode_restores_the_oracles_decision() -> None:
     problem = RepeatedPricing(a_fleet())
     solver = Diffusion(mode="expert", hidden=32)
-    learner = jax.jit(lambda key: solver.init(problem, key))(jax.random.key(0))
-    learner = _after_epochs(problem, solver, learner, 60)
-    state = problem.reset(jax.random.key(0))
-    drawn = _decisions(problem, solver, learner)
-    np.testing.assert_allclose(drawn, float(problem.best_action(state)[0]), atol=0.1)
+
+    @jax.jit
+    def decided(learner: DiffusionLearner) -> Array:
+        return _decisions(problem, solver, _after_epochs(problem, solver, learner, 60))
+
+    drawn = decided(_fresh(problem, solver))
+    np.testing.assert_allclose(drawn, _best(problem), atol=0.1)
+
+
+def _fresh(problem: RepeatedPricing, solver: Diffusion) -> DiffusionLearner:
+    return jax.jit(lambda key: solver.init(problem, key))(jax.random.key(0))
+
+
+def _best(problem: RepeatedPricing) -> float:
+    """The oracle's decision, the same in every game of a known fleet."""
+    best = jax.jit(lambda key: problem.best_action(problem.reset(key)))
+    return float(best(jax.random.key(0))[0])
 
 
 def _after_epochs(
@@ -171,7 +211,7 @@ def _with_last_bias(denoiser: Denoiser, value: float) -> Denoiser:
     return eqx.tree_at(
         lambda each: each.network.layers[-1].bias,
         denoiser,
-        jnp.full_like(denoiser.network.layers[-1].bias, value),
+        np.full_like(denoiser.network.layers[-1].bias, value),
     )
 
 
@@ -180,12 +220,9 @@ class TestSampling:
     """DDIM follows the first noise; DDPM draws on the way. With one step both are the same."""
 
     def draws(self, schedule: Schedule, steps: int, sampling: Sampling) -> np.ndarray:
-        denoiser = a_denoiser(1, 2)
-        constants = chain(schedule, steps)
         keys = jax.random.split(jax.random.key(4), 8)
         seen = jnp.array([0.3, -0.2])
-        drawn = [sample(denoiser, constants, key, seen, 1, sampling) for key in keys]
-        return np.concatenate([np.asarray(each) for each in drawn])
+        return np.asarray(draws(a_denoiser(1, 2), chain(schedule, steps), keys, seen, 1, sampling))
 
     def test_one_step_is_the_same_either_way(self, schedule: Schedule) -> None:
         assert np.array_equal(self.draws(schedule, 1, "ddpm"), self.draws(schedule, 1, "ddim"))

@@ -101,11 +101,13 @@ def test_side_by_side_as_one_by_one(solver: Solver) -> None:
 def test_random_pricing_earns_what_uniform_prices_earn() -> None:
     problem = RepeatedPricing(a_fleet())
     result = train(Random(), problem, jax.random.key(1), seeds=4, epochs=100)
-    prices = jnp.linspace(problem.price.low, problem.price.high, 2001)
-    uniform = jnp.mean(outcome(problem.game(problem.fleets), prices).server_utility)
-    reach = range_of(problem.game(problem.fleets))
+    # With NumPy: asked one operation at a time, JAX would compile each of them.
+    game = problem.game(jax.tree.map(lambda column: np.asarray(column, np.float64), a_fleet()))
+    prices = np.linspace(problem.price.low, problem.price.high, 2001)
+    uniform = np.mean(outcome(game, prices).server_utility)
+    reach = range_of(game)
     expected = float(reach.share(uniform))
-    assert abs(float(reach.share(jnp.mean(result.utility))) - expected) < 0.05
+    assert abs(float(reach.share(np.mean(result.utility))) - expected) < 0.05
 
 
 class TestShares:
@@ -115,7 +117,8 @@ class TestShares:
         games = gdm.evaluation
         assert games.utility.shape == games.optimum.shape == (2, 80, 16)
         assert games.guess is not None
-        reach = range_of(RepeatedPricing(a_fleet()).game(a_fleet()))
+        fleet = jax.tree.map(lambda column: np.asarray(column, np.float64), a_fleet())
+        reach = range_of(RepeatedPricing(a_fleet()).game(fleet))
         np.testing.assert_allclose(games.optimum, float(reach.best), rtol=1e-5)
         np.testing.assert_allclose(games.guess, float(reach.zero), rtol=1e-5)
         np.testing.assert_allclose(gdm.utility, games.utility.mean(axis=-1), rtol=1e-5)
