@@ -51,6 +51,8 @@ MARKET = HEAD + DEVICE
 CSV = "name,alpha,capacity,A,B\n"
 
 TIMEOUT_S = 600
+
+LOCAL_WORK = str(Path(__file__).resolve().parents[1] / "examples" / "scenario-local-work.toml")
 """The end of all patience; nothing here is expected to take long."""
 
 
@@ -382,6 +384,10 @@ class TestOtherCommands:
             (["study", "fig99"], ["NAME", "fig4", "fig99"]),
             (["serve"], ["--price", "--saving", "neither"]),
             (["serve", "--price", "1", "--saving", "1"], ["both"]),
+            (["serve", "--price", "1", "--scenario", "s.toml"], ["both --price and --scenario"]),
+            (["serve", "--scenario", "s.toml"], ["s.toml: expected a TOML file"]),
+            (["serve", "--scenario", "s.toml", "--price-max", "1"], ["--price-max", "--saving"]),
+            (["serve", "--scenario", LOCAL_WORK], ["job.name: expected a job of the live market"]),
             (["serve", "--price", "1", "--policy", "p"], ["--policy"]),
             (["serve", "--saving", "0"], ["--saving"]),
             (["serve", "--saving", "1", "--price-min", "2"], ["--price-min"]),

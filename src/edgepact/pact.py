@@ -166,6 +166,10 @@ class Pact(Protocol):
     def decide(self, terms: Any, measured: Any) -> Told:
         """The decision of the scenario's solver, which sees what is public.
 
+        Args:
+            terms: as `read` gave them; of a live market perhaps of the public part alone.
+            measured: as `measure` gave it; None in the process that serves a live market.
+
         Where it decides round by round, this is what begins, and `Outcome.decided` tells the rest.
         """
         ...

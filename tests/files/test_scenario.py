@@ -36,11 +36,14 @@ def selection(*, top: str = "", efficiency: str = "", solver: str = "", job: str
 def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
     found = {path.name: read_scenario(path) for path in sorted(EXAMPLES.glob("scenario-*.toml"))}
     assert {
+        "scenario-block.toml": "partition-auction-classification",
         "scenario-compression.toml": "compression-contract-training",
+        "scenario-layer-menu.toml": "partition-contract-classification",
         "scenario-local-work.toml": "selection-contract-training",
         "scenario-partition.toml": "partition-stackelberg-classification",
         "scenario-price.toml": "selection-stackelberg-training",
         "scenario-selection.toml": "selection-auction-training",
+        "scenario-supply-curves.toml": "partition-auction-classification",
     }.items() <= {name: each.pact.name for name, each in found.items()}.items()
     for each in found.values():
         assert each.solver in each.pact.solvers

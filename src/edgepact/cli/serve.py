@@ -120,15 +120,17 @@ def serve(
 
     if solver not in quoters():
         raise InputError("serve", "--solver", f"one of {', '.join(quoters())}", solver)
-    if policy is not None and (solver != "gdm" or saving is None):
-        found = "--price" if saving is None else f"--solver {solver}"
-        raise InputError("serve", "--policy", "--saving and the gdm beside it", found)
     said = {"--price": price, "--saving": saving, "--scenario": scenario}
     given = [option for option, value in said.items() if value is not None]
+    if policy is not None and (solver != "gdm" or saving is None):
+        found = f"--solver {solver}" if saving is not None else " and ".join(given)
+        raise InputError("serve", "--policy", "--saving and the gdm beside it", found)
     if len(given) != 1:
-        raise InputError(
-            "serve", ", ".join(said), "one of the three", " and ".join(given) or "none"
-        )
+        found = f"{'both ' * (len(given) == 2)}{' and '.join(given)}" if given else "neither"
+        raise InputError("serve", ", ".join(said), "one of them", found)
+    if scenario is not None and (price_min is not None or price_max is not None):
+        expected = "--saving beside them; a scenario says all that is asked"
+        raise InputError("serve", "--price-min, --price-max", expected, "--scenario")
     mechanism: Mechanism
     if scenario is not None:
         job, mechanism = _stated(scenario, seed)

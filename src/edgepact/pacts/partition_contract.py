@@ -189,16 +189,16 @@ class OfferedLayerMenu(Shown):
         believed = terms.believed
         exact = believed is not None and believed.ranges is None
         menu = optimal_layer_menu(types) if exact else climbed_menu(types)
-        offered = [(layers, rounded_up(reward)) for layers, reward in menu.items()]
+        offered = [(number, rounded_up(paid)) for number, paid in menu.items()]
         reward = np.full(types.layers_max + 1, -np.inf)
         reward[0] = 0.0
-        for layers, microcredits in offered:
-            reward[layers] = microcredits / MICRO
+        for number, microcredits in offered:
+            reward[number] = microcredits / MICRO
         saving = terms.server.saving * MICRO
         offered.sort(key=lambda item: (item[1] - saving * item[0], item[0]))
         items = tuple(
-            Item(amount=float(layers), reward_microcredits=microcredits)
-            for layers, microcredits in offered
+            Item(amount=float(number), reward_microcredits=microcredits)
+            for number, microcredits in offered
         )
         layers = _chosen(Question(menu=items), types)
         taken = take_items(reward, types, layers)
