@@ -175,7 +175,7 @@ def train(
         >>> edgepact.TrainConfig(clients=4, mechanism="bribery")
         Traceback (most recent call last):
         ...
-        edgepact.errors.InputError: train: --mechanism: expected one of none, contract, auction, \
+        edgepact.errors.InputError: train: mechanism: expected one of none, contract, auction, \
 stackelberg, found bribery
     """
     from edgepact.training.federated.run import train as train_together
