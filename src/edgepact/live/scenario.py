@@ -20,9 +20,9 @@ from rich.console import Console
 
 from edgepact.errors import InputError
 from edgepact.files.scenario import Scenario
+from edgepact.framework import Outcome, Run, Sheet
 from edgepact.live.report import write_report
 from edgepact.live.run import RunConfig
-from edgepact.pact import Outcome, Run, Sheet
 from edgepact.pacts.partition_priced import MarketPlayed
 from edgepact.progress import progress_bar
 from edgepact.tables import markdown, rich_table
