@@ -35,18 +35,20 @@ settings.load_profile("edgepact")
 
 HEAVY = (
     "tests/live/test_run.py",
+    "tests/mechanisms/stackelberg/test_dynamics.py",
+    "tests/mechanisms/stackelberg/test_optimum.py",
+    "tests/solvers/learners/test_diffusion.py",
     "tests/solvers/learners/test_training.py",
     "tests/mechanisms/stackelberg/test_audit.py",
     "tests/mechanisms/stackelberg/test_layer_pricing.py",
     "tests/solvers/in_context/test_pricing.py",
     "tests/training/test_clip.py",
     "tests/market/test_live.py",
-    "tests/mechanisms/stackelberg/test_dynamics.py",
-    "tests/mechanisms/stackelberg/test_optimum.py",
+    "tests/test_gym.py",
     "tests/mechanisms/contract/test_problem.py",
     "tests/mechanisms/auction/test_problem.py",
     "tests/studies/test_changing.py",
-    "tests/solvers/auctions/test_menus.py",
+    "tests/solvers/learned_auctions/test_menus.py",
     "tests/test_cli.py",
 )
 """Files that take longest, which come first, so that no worker is left alone with one of them."""

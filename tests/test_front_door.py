@@ -10,7 +10,7 @@ import pytest
 
 import edgepact
 from edgepact.files import scenario
-from edgepact.pact import Document, Run, Sheet, Solution, Told
+from edgepact.framework import Document, Run, Sheet, Solution, Told
 from edgepact.registry import KINDS, installed
 from edgepact.solvers.by_name import quoter, quoters, solvers_of
 from tests.test_cli import assert_refused

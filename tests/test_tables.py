@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from edgepact.pact import Sheet
+from edgepact.framework import Sheet
 from edgepact.tables import html, markdown, rich_table
 
 SHEET = Sheet(

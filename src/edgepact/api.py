@@ -13,9 +13,9 @@ from edgepact.fields import Table, load
 from edgepact.registry import installed, part
 
 if TYPE_CHECKING:
+    from edgepact.framework import Document, Mechanism, Solution
     from edgepact.live.run import RunConfig
-    from edgepact.pact import Document, Mechanism, Solution
-    from edgepact.solvers.in_context.quoted import Quoted
+    from edgepact.solvers.in_context.rehearsal import Quoted
     from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import Trained
     from edgepact.written import Written
@@ -89,7 +89,7 @@ def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
         >>> len(quotes.shares), float(quotes.shares.max()) <= 1.0
         (3, True)
     """
-    from edgepact.solvers.in_context.quoted import quoted
+    from edgepact.solvers.in_context.rehearsal import quoted
 
     if not 1 <= rounds <= QUOTES_MAX:
         raise InputError("quote", "rounds", f"1 to {QUOTES_MAX}", rounds)
@@ -133,8 +133,8 @@ none there
 
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
+        from edgepact.framework import Run
         from edgepact.live.scenario import run_scenario
-        from edgepact.pact import Run
 
         file = Path(what)
         folder = out or free_folder(f"edgepact-run-{file.stem}")
@@ -175,7 +175,7 @@ def train(
         >>> edgepact.TrainConfig(clients=4, mechanism="bribery")
         Traceback (most recent call last):
         ...
-        edgepact.errors.InputError: train: --mechanism: expected one of none, contract, auction, \
+        edgepact.errors.InputError: train: mechanism: expected one of none, contract, auction, \
 stackelberg, found bribery
     """
     from edgepact.training.federated.run import train as train_together

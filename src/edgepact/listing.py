@@ -4,7 +4,7 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from edgepact.pact import Json, Sheet
+from edgepact.framework import Json, Sheet
 from edgepact.registry import KINDS, installed, package_of, parts
 from edgepact.tables import Shown
 

@@ -7,11 +7,11 @@ loaded, without loading any other: a device that does one job loads that job.
 ==========================  =================================================================
 entry points                each is
 ==========================  =================================================================
-`edgepact.mechanisms`       an `edgepact.pact.Mechanism`: reads terms from a file, solves them
-`edgepact.solvers`          an `edgepact.pact.Solver`: finds a mechanism's decision
-`edgepact.jobs`             an `edgepact.job.Job`
-`edgepact.codecs`           an `edgepact.codec.Codec`
-`edgepact.pacts`            an `edgepact.pact.Pact`: a method, a mechanism and a job together
+`edgepact.mechanisms`       an `edgepact.framework.Mechanism`: reads terms from a file, solves them
+`edgepact.solvers`          an `edgepact.framework.Solver`: finds a mechanism's decision
+`edgepact.jobs`             an `edgepact.work.Job`
+`edgepact.codecs`           an `edgepact.tensors.Codec`
+`edgepact.pacts`            an `edgepact.framework.Pact`: a method, a mechanism and a job together
 ==========================  =================================================================
 """
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape as html_escape
 from typing import TYPE_CHECKING
 
-from edgepact.pact import Sheet
+from edgepact.framework import Sheet
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

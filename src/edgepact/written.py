@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepact.pact import Json, Sheet
+from edgepact.framework import Json, Sheet
 from edgepact.tables import Shown
 
 

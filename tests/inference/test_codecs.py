@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edgepact import registry
-from edgepact.codec import Codec
 from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN, FP16, FP32, INT8, packed_bytes
-from edgepact.tensors import TensorSpec, TensorValue
+from edgepact.tensors import Codec, TensorSpec, TensorValue
 
 FP32_MAX = float(np.finfo(np.float32).max)
 

@@ -140,8 +140,8 @@ class TestBoundaries:
             (["a", 1], "a"),
             (["a", "b"], "'b', beside which other values are alive"),
             (["a", "z"], "'z', which does not exist"),
-            (["d", "a"], r"\['d', 'a'\]"),
-            (["a", "a"], r"\['a', 'a'\]"),
+            (["d", "a"], r'\["d", "a"\]'),
+            (["a", "a"], r'\["a", "a"\]'),
         ],
     )
     def test_a_list_that_cannot_be_followed(

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from benchmarks.random_vit import VitShape, write_vit
-from edgepact.codec import Codec
 from edgepact.errors import InputError
 from edgepact.inference import graph
 from edgepact.inference.codecs import FP32, INT8
@@ -26,7 +25,7 @@ from edgepact.inference.pipeline import (
     stage_path,
 )
 from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.tensors import TensorSpec
+from edgepact.tensors import Codec, TensorSpec
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz")
 

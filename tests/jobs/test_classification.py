@@ -9,15 +9,14 @@ import pytest
 from PIL import Image
 
 from edgepact import registry
-from edgepact.codec import Codec
 from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN, FP32, INT8
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import Pipeline, preprocess
-from edgepact.job import DevicePart, Job, Reply, ServerAway, ServerPart
 from edgepact.jobs.classification import CLASSIFICATION, DeviceHalf, Picture, digest_of, find_images
-from edgepact.market.work import amount_of, chosen_codec, cut_name, unpacked
-from edgepact.tensors import Tensors
+from edgepact.market.evidence import amount_of, chosen_codec, cut_name, unpacked
+from edgepact.tensors import Codec, Tensors
+from edgepact.work import DevicePart, Job, Reply, ServerAway, ServerPart
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from edgepact.credits import MICRO
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
+from edgepact.framework import Run
 from edgepact.live.scenario import run_scenario
 from edgepact.mechanisms.contract.quality import CostForm
-from edgepact.pact import Run
 from edgepact.pacts.training_prices import best_price, earned
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.training.federated.posted import ByPrice

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.job import Json, Model, Reply, ServerAway, SessionLost, Work
 from edgepact.tensors import Tensors, TensorSpec
+from edgepact.work import Json, Model, Reply, ServerAway, SessionLost, Work
 
 PIECES = ((1.0, 2.0, 3.0), (4.0,), (5.0, 6.0))
 MODEL = Model(name="echo", amount_max=4)

@@ -11,15 +11,15 @@ import pytest
 
 from edgepact.engagement import Answer, Finished, Item, Question, taken
 from edgepact.errors import MarketError
-from edgepact.job import DevicePart, Job, ServerPart
 from edgepact.market import sessions
 from edgepact.market.device import DeviceSummary, run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.evidence import session_seed
 from edgepact.market.protocol import oip
 from edgepact.market.server import MarketServer
 from edgepact.market.sessions import NoRoom, Session, Sessions
-from edgepact.market.work import session_seed
 from edgepact.tensors import Tensors
+from edgepact.work import DevicePart, Job, ServerPart
 from tests.market.echo import PIECES, Echo, EchoServer, first_of
 from tests.market.harness import Device, parameters, served
 

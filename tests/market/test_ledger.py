@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from edgepact.engagement import NOTHING, Answer, Item, Question, posted
 from edgepact.errors import InputError, MarketError
-from edgepact.job import Model
 from edgepact.market.ledger import (
     SERVER,
     Ledger,
@@ -27,6 +26,7 @@ from edgepact.market.ledger import (
     account_of,
 )
 from edgepact.market.ledger.double_entry import transfer
+from edgepact.work import Model
 from tests.market.harness import place
 
 MODEL = Model(name="m", amount_max=12, digest="ab")

@@ -10,7 +10,6 @@ from hypothesis.extra import numpy as hnp
 
 from edgepact.engagement import Answer, Item, Question, posted
 from edgepact.errors import InputError
-from edgepact.job import Model
 from edgepact.market.protocol.messages import (
     MESSAGE_BYTES_MAX,
     Commitment,
@@ -31,6 +30,7 @@ from edgepact.market.protocol.oip import (
     encode_response,
 )
 from edgepact.tensors import ANY, TensorSpec, TensorValue
+from edgepact.work import Model
 
 OFFER = Offer(
     round=3,

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from edgepact.engagement import NOTHING, Answer, Item, Question, posted
 from edgepact.errors import MarketError
-from edgepact.job import Model
 from edgepact.market import rounds
 from edgepact.market.posted import FixedPrice, price_in_microcredits
 from edgepact.market.rounds import Phase, Round, Terms
+from edgepact.work import Model
 from tests.market.harness import place
 
 TERMS = Terms(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.fields import load
-from edgepact.pact import Pact
+from edgepact.framework import Pact
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

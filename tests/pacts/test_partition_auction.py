@@ -11,10 +11,10 @@ from edgepact.credits import MICRO
 from edgepact.engagement import truthful_bids
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
-from edgepact.job import Model
 from edgepact.market.statement import read_statement
 from edgepact.pacts.partition_auction import PACT
 from edgepact.pacts.partition_bought import own_costs
+from edgepact.work import Model
 from tests.pacts.bought import DEVICES, EXAMPLES, SERVER, read, stated
 
 TOPS = (

@@ -13,13 +13,13 @@ from edgepact.credits import MICRO
 from edgepact.engagement import chosen
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
-from edgepact.job import Model
 from edgepact.market.statement import read_statement
 from edgepact.mechanisms.contract.layer_menus import play_menu
 from edgepact.pacts.partition_bought import own_costs
 from edgepact.pacts.partition_contract import PACT, OfferedLayerMenu
 from edgepact.pacts.partition_server import Believed, BoughtTerms, ServerTerms
 from edgepact.pacts.partition_terms import PrivateDevices, fleet_of
+from edgepact.work import Model
 from tests.pacts.bought import DEVICES, EXAMPLES, read, stated
 
 SERVER = ServerTerms(revenue=60.0, beta=1.0, layers_max=5, A=1.0, B=0.5, satisfaction="log1p")

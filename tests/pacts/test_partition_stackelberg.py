@@ -9,9 +9,9 @@ import edgepact
 from edgepact.credits import MICRO
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
-from edgepact.job import Model
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.pacts.partition_stackelberg import PACT
+from edgepact.work import Model
 from tests.pacts.bought import EXAMPLES, read
 
 DRAWN = (

@@ -7,7 +7,7 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.fields import load
-from edgepact.pact import Pact
+from edgepact.framework import Pact
 from edgepact.pacts import (
     compression_auction,
     compression_contract,

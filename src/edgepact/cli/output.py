@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgepact.pact import Sheet, Told
+from edgepact.framework import Sheet, Told
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 

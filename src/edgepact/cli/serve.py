@@ -108,15 +108,15 @@ def serve(
 
     from edgepact.credits import PRICE_CREDITS_MAX
     from edgepact.engagement import Engagement
-    from edgepact.job import Model
     from edgepact.market.posted import FixedPrice
-    from edgepact.market.quoted import QuotedPrice
+    from edgepact.market.quoted_price import QuotedPrice
     from edgepact.market.serve_config import ServeConfig
     from edgepact.market.server import MarketServer, Mechanism
     from edgepact.settings import as_object, from_environment
     from edgepact.solvers.by_name import quoter, quoters
     from edgepact.solvers.in_context.pricing import InContext, load
-    from edgepact.solvers.quotes import Known
+    from edgepact.solvers.quoting import Known
+    from edgepact.work import Model
 
     if solver not in quoters():
         raise InputError("serve", "--solver", f"one of {', '.join(quoters())}", solver)

@@ -17,9 +17,9 @@ from onnx import numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from edgepact.errors import InputError
+from edgepact.framework import Sheet
 from edgepact.inference import graph
 from edgepact.inference.pipeline import IMAGE_GRAPH, ModelInfo, stage_path
-from edgepact.pact import Sheet
 from edgepact.tables import Shown
 
 

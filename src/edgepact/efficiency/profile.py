@@ -17,9 +17,9 @@ import numpy as np
 
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.errors import InputError
+from edgepact.framework import Sheet
 from edgepact.inference.codecs import BUILT_IN, packed_bytes
 from edgepact.inference.pipeline import Pipeline
-from edgepact.pact import Sheet
 from edgepact.tables import Shown
 from edgepact.tensors import TensorSpec
 

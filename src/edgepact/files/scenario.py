@@ -11,7 +11,7 @@ from typing import Any
 
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, check_table, check_text, load, nearest
-from edgepact.pact import Document, Pact
+from edgepact.framework import Document, Pact
 from edgepact.registry import parts
 
 SPELLINGS = {"inference": "classification"}

@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgepact.codec import Codec
 from edgepact.errors import InputError
-from edgepact.tensors import Tensors, TensorSpec, TensorValue
+from edgepact.tensors import Codec, Tensors, TensorSpec, TensorValue
 
 SCALE = ".scale"
 """How the name of a scale ends."""
@@ -48,7 +47,7 @@ class Int8:
     tolerance: float = 0.02
 
     def packed(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         found: list[TensorSpec] = []
         for spec in specs:
             if not is_coded(spec):
@@ -60,7 +59,7 @@ class Int8:
         return tuple(found)
 
     def pack(self, tensors: Tensors, specs: Sequence[TensorSpec]) -> dict[str, TensorValue]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         packed = dict(tensors)
         for name, x in _coded(tensors, specs):
             largest = np.abs(x).max(axis=-1, keepdims=True, initial=0.0)
@@ -71,7 +70,7 @@ class Int8:
         return packed
 
     def unpack(self, tensors: Tensors, specs: Sequence[TensorSpec]) -> dict[str, TensorValue]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         found = {spec.name: tensors[spec.name] for spec in specs}
         for spec in specs:
             if is_coded(spec):
@@ -97,11 +96,11 @@ class Half:
     tolerance: float = 2e-3
 
     def packed(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         return tuple(replace(spec, datatype="FP16") if is_coded(spec) else spec for spec in specs)
 
     def pack(self, tensors: Tensors, specs: Sequence[TensorSpec]) -> dict[str, TensorValue]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         packed = dict(tensors)
         most = float(np.finfo(np.float16).max)
         for name, x in _coded(tensors, specs):
@@ -111,7 +110,7 @@ class Half:
         return packed
 
     def unpack(self, tensors: Tensors, specs: Sequence[TensorSpec]) -> dict[str, TensorValue]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         return _as_float32(tensors, specs)
 
 
@@ -128,15 +127,15 @@ class Single:
     tolerance: float = 1e-3
 
     def packed(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         return tuple(specs)
 
     def pack(self, tensors: Tensors, specs: Sequence[TensorSpec]) -> dict[str, TensorValue]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         return dict(tensors) | dict(_coded(tensors, specs))
 
     def unpack(self, tensors: Tensors, specs: Sequence[TensorSpec]) -> dict[str, TensorValue]:
-        """See `edgepact.codec.Codec`."""
+        """See `edgepact.tensors.Codec`."""
         return _as_float32(tensors, specs)
 
 

@@ -39,8 +39,8 @@ from edgepact.inference.pipeline import (
     stage_path,
 )
 from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.job import Json, Model, Reply, ServerAway, Work
 from edgepact.tensors import Tensors, TensorSpec
+from edgepact.work import Json, Model, Reply, ServerAway, Work
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGES_MAX = 1_000_000
@@ -108,7 +108,7 @@ def digest_of(model: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The job, as `edgepact.job.Job` wants it."""
+    """The job, as `edgepact.work.Job` wants it."""
 
     name: str = "classification"
     unit: str = "image"

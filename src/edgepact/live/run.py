@@ -15,8 +15,8 @@ from pathlib import Path
 
 from edgepact.errors import InputError
 from edgepact.files.stackelberg import read_game
+from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
-from edgepact.pact import Run
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
 from edgepact.solvers.by_name import OPTIMUM, quoters
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from rich.console import Console
 
+from edgepact.errors import InputError
 from edgepact.files.scenario import Scenario
+from edgepact.framework import Outcome, Run, Sheet
 from edgepact.live.report import write_report
 from edgepact.live.run import RunConfig
-from edgepact.pact import Run, Sheet
 from edgepact.pacts.partition_priced import MarketPlayed
 from edgepact.progress import progress_bar
 from edgepact.tables import markdown, rich_table
@@ -118,9 +119,11 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
     told.add(2, optimum.sheets)
     decision = pact.decide(terms, measured)
     told.add(3, decision.sheets)
+    _make_folder(run.out)
     with _watched(run) as watched:
         outcome = pact.engage(terms, measured, decision, watched)
-    told.add(3, outcome.decided)
+    if isinstance(outcome, Outcome):
+        told.add(3, outcome.decided)
     told.add(4, outcome.sheets)
     if isinstance(outcome, MarketPlayed):
         write_report(run.out, RunConfig.of(terms, run.out), outcome)
@@ -128,6 +131,13 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)
     return ran
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(folder, "--out", "a folder that can be made", f"{error}") from None
 
 
 def _write(ran: Ran, scenario: Scenario) -> None:

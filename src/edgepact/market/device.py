@@ -30,11 +30,8 @@ from typing import Any
 import httpx
 
 from edgepact import registry
-from edgepact.codec import Codec
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
-from edgepact.job import DevicePart, Job, Json, Reply, ServerAway, SessionLost
-from edgepact.market import work
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
@@ -46,7 +43,8 @@ from edgepact.market.protocol.messages import (
     Offer,
 )
 from edgepact.market.protocol.oip import BODY_BYTES_MAX
-from edgepact.tensors import Tensors
+from edgepact.tensors import Codec, Tensors
+from edgepact.work import DevicePart, Job, Json, Reply, ServerAway, SessionLost
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0

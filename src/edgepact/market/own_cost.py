@@ -40,7 +40,7 @@ def computing_cost(
 
     Example:
         >>> cost = computing_cost(alpha=2.0, capacity=1.0, A=1.0, B=0.0, satisfaction="sqrt")
-        >>> [float(cost(layers)) for layers in (0, 1, 2)]
+        >>> [float(cost(layers)) for layers in (0.0, 1.0, 2.0)]
         [0.0, 2000000.0, inf]
     """
     value = FAMILIES[satisfaction].value

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from edgepact.codec import Codec
 from edgepact.credits import in_credits
 from edgepact.engagement import (
     NOTHING,
@@ -30,8 +29,7 @@ from edgepact.engagement import (
     check_engaged,
 )
 from edgepact.errors import InputError, MarketError
-from edgepact.job import EXCHANGES_MAX, Reply, ServerPart
-from edgepact.market import rounds, work
+from edgepact.market import rounds
 from edgepact.market.ledger import (
     Ledger,
     Piece,
@@ -43,7 +41,8 @@ from edgepact.market.ledger import (
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
-from edgepact.tensors import Tensors
+from edgepact.tensors import Codec, Tensors
+from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""

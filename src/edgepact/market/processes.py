@@ -2,12 +2,13 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,7 @@ import httpx
 from edgepact.errors import MarketError
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
+from edgepact.market.statement import Statement, read_statement
 from edgepact.settings import arguments, environment
 
 READY_TIMEOUT_S = 90.0
@@ -161,6 +163,51 @@ class LiveMarket:
     def _last_words(self, name: str) -> str:
         lines = (self._folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A live market that has ended.
+
+    Attributes:
+        statement: of its ledger.
+        lost: devices that ended with an error, and their last words.
+        live_seconds: from the start of the server to the end of the last round.
+    """
+
+    statement: Statement
+    lost: dict[str, str]
+    live_seconds: float
+
+
+def played(
+    folder: Path,
+    server: ServeConfig,
+    mechanism: Sequence[str],
+    devices: Sequence[DeviceConfig],
+    on_status: Callable[[dict[str, Any]], None] = lambda status: None,
+) -> Played:
+    """Starts a server and its devices, follows the rounds until they are over, stops everybody.
+
+    Args:
+        folder: logs and results go here.
+        server: tokens to enrol with are made here.
+        mechanism: options of `edgepact serve` that say what is asked of devices.
+        devices: the server's address and the tokens are filled in.
+        on_status: called with each answer of `GET /market/status`.
+
+    Raises:
+        MarketError: the server could not be started or ended early, or all devices were lost.
+    """
+    started_s = time.monotonic()
+    tokens = tuple(secrets.token_hex(20) for _ in devices)
+    with LiveMarket(folder) as live:
+        live.start_server(replace(server, enrol_tokens=tokens), mechanism)
+        for device, token in zip(devices, tokens, strict=True):
+            live.start_device(replace(device, server_url=live.url, enrol_token=token))
+        live.watch(on_status)
+        statement, lost = read_statement(server.ledger_url), live.lost_devices()
+    return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
 
 
 def _ask(client: httpx.Client) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from enum import StrEnum
 
 from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import MarketError
-from edgepact.job import Model
+from edgepact.work import Model
 
 
 class Phase(StrEnum):

@@ -46,19 +46,17 @@ from starlette.routing import Route
 
 import edgepact
 from edgepact import registry
-from edgepact.codec import Codec
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_whole
-from edgepact.job import EXCHANGES_MAX, Job, Model, ServerPart
-from edgepact.market import work
 from edgepact.market.ledger import Ledger, LedgerError, PieceState, Settlement
 from edgepact.market.play import Answered, Busy, Market, Rules
 from edgepact.market.protocol import messages, oip
 from edgepact.market.rounds import Terms
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.sessions import LostSession
-from edgepact.tensors import Tensors, TensorSpec
+from edgepact.tensors import Codec, Tensors, TensorSpec
+from edgepact.work import EXCHANGES_MAX, Job, Model, ServerPart
 
 BODY_TIMEOUT_S = 30.0
 """How long a client may take to send its body."""

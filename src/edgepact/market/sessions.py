@@ -13,10 +13,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepact.codec import Codec
 from edgepact.errors import MarketError
-from edgepact.job import Reply
 from edgepact.market.ledger import Piece
+from edgepact.tensors import Codec
+from edgepact.work import Reply
 
 SESSIONS_PER_DEVICE_MAX = 4
 SESSIONS_MAX = 1024

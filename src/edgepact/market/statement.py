@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from edgepact.credits import in_credits
+from edgepact.framework import Json, Sheet
 from edgepact.market.ledger import Ledger, Payment, RoundRecord
-from edgepact.pact import Json, Sheet
 from edgepact.tables import Shown
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgepact.credits import MICRO
 from edgepact.engagement import Item, truthful_bids
-from edgepact.pact import Document, Json, Run, Sheet
+from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import RatesFound, rates_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by

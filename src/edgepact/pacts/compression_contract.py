@@ -7,8 +7,8 @@ are compression rates.
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepact.framework import Document, Run
 from edgepact.mechanisms.contract.sure import sure_menu
-from edgepact.pact import Document, Run
 from edgepact.pacts.training_measured import RatesFound, rates_found
 from edgepact.pacts.training_menus import BestMenu, OfferedMenu
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by

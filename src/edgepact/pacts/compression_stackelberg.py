@@ -7,7 +7,7 @@ the highest rate says.
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepact.pact import Document, Run
+from edgepact.framework import Document, Run
 from edgepact.pacts.training_measured import RatesFound, rates_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_prices import BestPrice, Quoting, prices_posted

@@ -18,19 +18,19 @@ from jaxtyping import Float, Int
 from edgepact.engagement import Answer, Cost, Engagement, truthful_bids
 from edgepact.errors import InputError
 from edgepact.fields import Table, terms_in
-from edgepact.job import Model
+from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
 from edgepact.market.procured import ByBlock, ByCurves, Competition
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
 from edgepact.mechanisms.auction.supply_audit import SupplyAudit, audit_supply
 from edgepact.mechanisms.auction.supply_curves import block_costs
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, read_split
 from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
+from edgepact.work import Model
 
 RULES = ("vcg", "proportional_share")
 

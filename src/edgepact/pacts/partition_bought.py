@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from edgepact.credits import MICRO, in_credits
 from edgepact.engagement import Cost, Item
+from edgepact.framework import Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
 from edgepact.market.own_cost import computing_cost
-from edgepact.pact import Json, Run, Sheet
 from edgepact.pacts.partition_findings import WorkDone, work_dict, work_done, work_rows
 from edgepact.pacts.partition_live import (
     LayersMeasured,

@@ -24,7 +24,7 @@ from edgepact.engagement import (
     chosen,
 )
 from edgepact.fields import Table, terms_in
-from edgepact.job import Model
+from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
 from edgepact.market.offered import FixedMenu
 from edgepact.mechanisms.contract.layer_menu_program import climbed_menu, optimal_layer_menu
@@ -37,12 +37,12 @@ from edgepact.mechanisms.contract.layer_menus import (
     take_items,
 )
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
 from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
+from edgepact.work import Model
 
 PROMISES = (
     Promise.INDIVIDUALLY_RATIONAL,

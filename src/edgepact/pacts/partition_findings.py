@@ -14,10 +14,10 @@ import numpy as np
 from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
+from edgepact.framework import Json
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
-from edgepact.pact import Json
 from edgepact.pacts.partition_live import Played
 from edgepact.pacts.partition_terms import SplitTerms
 from edgepact.tables import yes

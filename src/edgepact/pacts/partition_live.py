@@ -20,6 +20,7 @@ from PIL import Image
 from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
 from edgepact.errors import InputError
+from edgepact.framework import Json, Run, Sheet
 from edgepact.inference import graph
 from edgepact.inference.pipeline import ModelInfo, stage_path
 from edgepact.jobs.classification import find_images
@@ -29,7 +30,6 @@ from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.statement import Statement, read_statement
-from edgepact.pact import Json, Run, Sheet
 from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar

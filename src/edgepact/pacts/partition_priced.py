@@ -7,13 +7,13 @@ import numpy as np
 
 from edgepact.credits import MICRO, in_credits
 from edgepact.files.stackelberg import GameFile
+from edgepact.framework import Json, Sheet
 from edgepact.market.statement import Statement
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
 from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
-from edgepact.pact import Json, Sheet
 from edgepact.pacts.partition_findings import WorkDone, work_dict, work_rows
 
 

@@ -16,10 +16,9 @@ from jaxtyping import Float
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, Table, check_list, checked_names
 from edgepact.files.stackelberg import LAYERS_MAX
-from edgepact.job import Model
+from edgepact.framework import Document
 from edgepact.mechanisms.contract.layer_menus import SampledTypes, types_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from edgepact.pact import Document
 from edgepact.pacts.partition_terms import (
     DEVICES_MAX,
     SEED_MAX,
@@ -29,6 +28,7 @@ from edgepact.pacts.partition_terms import (
     drawn_names,
     fleet_of,
 )
+from edgepact.work import Model
 
 SAMPLES = 500
 """Types that a menu is written for, if nothing is said."""

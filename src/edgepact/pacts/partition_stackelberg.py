@@ -18,16 +18,15 @@ from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK
 from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.fleet import FleetPrior, Interval
-from edgepact.job import Model
+from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.posted import FixedPrice
-from edgepact.market.quoted import QuotedPrice
+from edgepact.market.quoted_price import QuotedPrice
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.pacts.partition_findings import work_done
 from edgepact.pacts.partition_live import (
     LayersMeasured,
@@ -47,8 +46,9 @@ from edgepact.pacts.partition_terms import (
     read_split,
 )
 from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
-from edgepact.solvers.quotes import Known
+from edgepact.solvers.quoting import Known
 from edgepact.tables import NOBODY_LOSES, yes
+from edgepact.work import Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

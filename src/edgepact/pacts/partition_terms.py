@@ -14,9 +14,9 @@ from edgepact.efficiency.partition import LayerCosts
 from edgepact.errors import InputError
 from edgepact.fields import Table
 from edgepact.fleet import Fleet
+from edgepact.framework import Document, Pact
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device_config import DAY_S
-from edgepact.pact import Document, Pact
 from edgepact.registry import installed
 
 ROUNDS_MAX = IMAGES_MAX = 1000

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.credits import MICRO
+from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
 from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.mechanisms.auction.terms import Award
-from edgepact.pact import Document, Json, Run, Sheet
 from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import ClientsFound, clients_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by

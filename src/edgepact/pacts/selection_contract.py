@@ -8,8 +8,8 @@ rate, `[efficiency] rate`. Who finds no item worth it does not train, so that th
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepact.framework import Document, Run
 from edgepact.mechanisms.contract.local_work import whole_menu
-from edgepact.pact import Document, Run
 from edgepact.pacts.training_measured import ClientsFound, clients_found
 from edgepact.pacts.training_menus import BestMenu, OfferedMenu
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from edgepact.credits import MICRO
-from edgepact.pact import Json, Sheet
+from edgepact.framework import Json, Sheet
 from edgepact.pacts.training_terms import EXACT
 from edgepact.training.federated.rounds import Round
 from edgepact.training.federated.simulated import Simulated, name_of

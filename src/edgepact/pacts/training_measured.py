@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from edgepact.efficiency.compression import at_rate, measure
+from edgepact.framework import Json, Sheet
 from edgepact.mechanisms.contract.sure import sure_menu
-from edgepact.pact import Json, Sheet
 from edgepact.pacts.training_terms import TrainingTerms
 from edgepact.training.federated.contract import items
 from edgepact.training.federated.run import expect_ready

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgepact.framework import Json, Sheet
 from edgepact.mechanisms.contract.audit import ContractAudit, audit_menu
 from edgepact.mechanisms.contract.benchmarks import complete_information
 from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.pact import Json, Sheet
 from edgepact.pacts.training_outcome import share
 from edgepact.tables import figure
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from edgepact.engagement import Engagement
-from edgepact.pact import Json, Run, Sheet
+from edgepact.framework import Json, Run, Sheet
 from edgepact.pacts.training_terms import TrainingTerms
 from edgepact.training.federated.run import Trained, train
 

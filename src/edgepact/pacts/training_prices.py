@@ -6,7 +6,7 @@ import numpy as np
 
 from edgepact.credits import MICRO
 from edgepact.engagement import chosen
-from edgepact.pact import Json, Sheet
+from edgepact.framework import Json, Sheet
 from edgepact.pacts.training_outcome import share
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.rounds import Round

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.fields import FRAMEWORK, Table, table_file
+from edgepact.framework import Document, Pact
 from edgepact.mechanisms.contract.terms import Contract
-from edgepact.pact import Document, Pact
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.config import (
     SELECTORS,

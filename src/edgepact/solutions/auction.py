@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.files.auction import AuctionFile, auction_of
+from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
-from edgepact.pact import Document, Json, Sheet
 from edgepact.tables import NOBODY_LOSES, Shown, figure, yes
 
 BIDDERS_SHOWN = 20

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.files.contract import contract_of
+from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.contract.audit import ContractAudit, audit_lotteries, audit_menu
 from edgepact.mechanisms.contract.benchmarks import complete_information
 from edgepact.mechanisms.contract.lottery import (
@@ -25,7 +26,6 @@ from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.pact import Document, Json, Sheet
 from edgepact.tables import Shown, figure, yes
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.files.stackelberg import GameFile, game_of
+from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
-from edgepact.pact import Document, Json, Sheet
 from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
 
 DEVICES_SHOWN = 20

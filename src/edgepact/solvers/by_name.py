@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import Any
 
 from edgepact.errors import InputError
-from edgepact.pact import Solver
+from edgepact.framework import Solver
 from edgepact.registry import installed, part
-from edgepact.solvers.quotes import Quoter
+from edgepact.solvers.quoting import Quoter
 
 DEFAULT = "gdm"
 """The diffusion model comes first."""

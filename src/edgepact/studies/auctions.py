@@ -40,10 +40,10 @@ from edgepact.pages import percent, write_page
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
-from edgepact.solvers.auctions import menus as auction_menus
-from edgepact.solvers.auctions import regretnet
-from edgepact.solvers.auctions import tariffs as tariff_learning
-from edgepact.solvers.auctions.menus import Draw
+from edgepact.solvers.learned_auctions import menus as auction_menus
+from edgepact.solvers.learned_auctions import regretnet
+from edgepact.solvers.learned_auctions import tariffs as tariff_learning
+from edgepact.solvers.learned_auctions.menus import Draw
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random

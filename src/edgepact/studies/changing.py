@@ -5,7 +5,7 @@ what their links and capacities are, and the noise of their answers. Only habits
 (inertia) depend on the prices posted.
 
 A quoter sees the devices that are there now, one column each. Of the rounds before a
-device came there is no answer of it: `solvers.quotes.ask` tells the methods that know
+device came there is no answer of it: `solvers.quoting.ask` tells the methods that know
 absence, and fills in for the others.
 """
 
@@ -22,7 +22,7 @@ from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, level
 from edgepact.mechanisms.stackelberg.responses import outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.solvers.quotes import (
+from edgepact.solvers.quoting import (
     REFERENCE,
     Known,
     Quoter,

@@ -33,7 +33,7 @@ from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing_training import EVERY_FAMILY, Course
 from edgepact.solvers.known_form.bayes import BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
-from edgepact.solvers.quotes import (
+from edgepact.solvers.quoting import (
     REFERENCE,
     Answer,
     Form,

@@ -24,7 +24,7 @@ from edgepact.pages import table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing_training import train_policy
-from edgepact.solvers.quotes import REFERENCE, Known, Quoter
+from edgepact.solvers.quoting import REFERENCE, Known, Quoter
 from edgepact.studies import THREADS
 from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
 

@@ -19,7 +19,7 @@ from edgepact.mechanisms.auction.affine_maximiser import (
     softly,
 )
 from edgepact.mechanisms.auction.misreport import search
-from edgepact.solvers.auctions.menus import soft_lies
+from edgepact.solvers.learned_auctions.menus import soft_lies
 
 
 def random_menu(seed: int, bidders: int, items: int, demand: Demand) -> AffineMaximiser:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from scipy.optimize import isotonic_regression
 
-from edgepact.mechanisms.contract import optimum as exact
+from edgepact.mechanisms.contract import ordered as exact
 from edgepact.mechanisms.contract.ironing import ironed, virtual_cost
 from edgepact.mechanisms.contract.terms import Contract
 from tests.strategies import contract_terms

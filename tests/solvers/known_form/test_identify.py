@@ -18,7 +18,7 @@ from edgepact.solvers.known_form.identify import (
     price_for,
     what_is_open,
 )
-from edgepact.solvers.quotes import REFERENCE, Known, play, reference_fleets
+from edgepact.solvers.quoting import REFERENCE, Known, play, reference_fleets
 
 families = pytest.mark.parametrize("family", sorted(FORMS))
 

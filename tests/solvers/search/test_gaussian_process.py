@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgepact.solvers.quotes import best_so_far, play, reference_fleets
+from edgepact.solvers.quoting import best_so_far, play, reference_fleets
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.random_quotes import RandomQuotes
 

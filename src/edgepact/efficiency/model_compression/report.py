@@ -16,9 +16,9 @@ from jaxtyping import Float, Float32, Int
 
 from edgepact.efficiency.footprint import Footprint, footprint
 from edgepact.errors import InputError
+from edgepact.framework import Sheet
 from edgepact.inference.pipeline import Pipeline
 from edgepact.inference.zero_shot import TEXT_GRAPH, KnowledgeBase
-from edgepact.pact import Sheet
 from edgepact.tables import Shown
 
 REPEATS = 100

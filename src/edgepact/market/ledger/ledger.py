@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError, check_choice
-from edgepact.job import Model
 from edgepact.market.ledger import double_entry, records
 from edgepact.market.ledger.database import Database, fact
 from edgepact.market.ledger.double_entry import Entry
@@ -28,6 +27,7 @@ from edgepact.market.ledger.records import (
     Settlement,
     Work,
 )
+from edgepact.work import Model
 
 SERVER = "server"
 """The account that pays."""

@@ -58,6 +58,7 @@ def best_response(game: Game, price: Scalar | Float[Array, "*batch"]) -> Layers:
         Layers, shape `(*batch, devices)`; floats that hold whole numbers if integer.
 
     Example:
+        >>> from edgepact.fleet import Fleet
         >>> fleet = Fleet(*map(np.array, ([30.0], [20.0], [1.0], [1.0])))
         >>> game = Game(fleet, 0.0, 4.0, 0.0, 4.0, layers_max=12, integer=False)
         >>> best_response(game, 2.5).tolist()

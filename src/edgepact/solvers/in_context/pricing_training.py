@@ -41,7 +41,7 @@ from edgepact.solvers.in_context.pricing import (
     silu,
 )
 from edgepact.solvers.learners.diffusion import chain
-from edgepact.solvers.quotes import REFERENCE
+from edgepact.solvers.quoting import REFERENCE
 
 LAYERS = 48
 """Most layers of a model that is learned on."""

@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float
 
 from edgepact.fleet import Fleet
 from edgepact.solvers.known_form.identify import Open, fleet_of, form_of, price_for, what_is_open
-from edgepact.solvers.quotes import REFERENCE, Form, Known, ReferencePrior, in_order, profits
+from edgepact.solvers.quoting import REFERENCE, Form, Known, ReferencePrior, in_order, profits
 
 SAMPLE = 40_000
 """Devices that stand for the prior of one."""

@@ -30,7 +30,7 @@ from edgepact.errors import InputError
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.solvers.quotes import Form, Known, in_order, profits
+from edgepact.solvers.quoting import Form, Known, in_order, profits
 
 FORMS = {"log1p": 1.0, "log": 0.0}
 """Families whose devices can be identified, with what x holds beside W - B."""

@@ -13,8 +13,8 @@ import numpy as np
 from edgepact.credits import MICRO
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MissingExtraError
+from edgepact.framework import Sheet
 from edgepact.market.ledger import Ledger
-from edgepact.pact import Sheet
 from edgepact.tables import Shown
 from edgepact.training.federated import folder as files
 from edgepact.training.federated.aggregate import AGGREGATES

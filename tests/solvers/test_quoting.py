@@ -16,7 +16,7 @@ from edgepact.solvers.by_name import quoter as named
 from edgepact.solvers.by_name import quoters
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
-from edgepact.solvers.quotes import (
+from edgepact.solvers.quoting import (
     REFERENCE,
     Known,
     Quoter,

@@ -6,14 +6,13 @@ import json
 import secrets
 from collections.abc import Sequence
 
-from edgepact.codec import Codec
 from edgepact.engagement import AMOUNT_MAX
 from edgepact.errors import InputError
 from edgepact.fields import check_text
-from edgepact.job import Model
 from edgepact.market.protocol import oip
 from edgepact.market.protocol.messages import NAME_CHARS_MAX
-from edgepact.tensors import Tensors, TensorSpec, as_bytes, datatype_of
+from edgepact.tensors import Codec, Tensors, TensorSpec, as_bytes, datatype_of
+from edgepact.work import Model
 
 SEED_BITS = 63
 

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from edgepact.mechanisms.auction.tariffs import Tariffs, floors, softly
-from edgepact.solvers.auctions.menus import Draw
+from edgepact.solvers.learned_auctions.menus import Draw
 from edgepact.solvers.learners.network import Network
 
 

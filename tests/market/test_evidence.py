@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from edgepact.market.work import (
+from edgepact.market.evidence import (
     digest,
     pack_evidence,
     picked_for_audit,

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
+from edgepact.framework import Json, Sheet
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.score import LEAST_SHARE, range_of
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pact import Json, Sheet
 from edgepact.solvers.in_context.pricing import InContext
-from edgepact.solvers.quotes import Known, meet
+from edgepact.solvers.quoting import Known, meet
 from edgepact.tables import Shown
 
 DEVICES_MAX = 100_000

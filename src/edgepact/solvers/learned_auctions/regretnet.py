@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from edgepact.mechanisms.auction.affine_maximiser import Sale
-from edgepact.solvers.auctions.menus import Draw
+from edgepact.solvers.learned_auctions.menus import Draw
 from edgepact.solvers.learners.network import Network
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from edgepact.mechanisms.auction import tariffs
 from edgepact.mechanisms.auction.affine_maximiser import check, sell
-from edgepact.solvers.auctions import menus as auction_menus
-from edgepact.solvers.auctions import regretnet
-from edgepact.solvers.auctions import tariffs as tariff_learning
+from edgepact.solvers.learned_auctions import menus as auction_menus
+from edgepact.solvers.learned_auctions import regretnet
+from edgepact.solvers.learned_auctions import tariffs as tariff_learning
 
 
 def uniform(bidders: int, items: int, low: float = 0.0, high: float = 1.0) -> auction_menus.Draw:
