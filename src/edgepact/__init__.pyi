@@ -22,5 +22,4 @@ from edgepact.solvers.learners.ppo import PPO as PPO
 from edgepact.solvers.learners.random import Random as Random
 from edgepact.training.federated.config import TrainConfig as TrainConfig
 
-learn = _training.train
 __version__: str
