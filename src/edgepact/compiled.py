@@ -14,6 +14,7 @@ Compiled programs are trusted code: the folder belongs to the user alone.
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ def keep_compiled() -> Path | None:
     import jax
 
     settings: Any = jax.config  # its names are made at run time, unknown to type checkers
+    # A file that another process is writing, or has just dropped: it is compiled as ever.
+    harmless = "Error (reading|writing) persistent compilation cache entry"
+    warnings.filterwarnings("ignore", harmless, UserWarning)
     already = settings.jax_compilation_cache_dir
     if already is not None:
         return Path(already)
