@@ -17,6 +17,7 @@ from edgepact.problem import Problem as Problem
 from edgepact.registry import installed as installed
 from edgepact.registry import part as part
 from edgepact.registry import parts as parts
+from edgepact.solvers.learners import training as _training
 from edgepact.solvers.learners.diffusion import Diffusion as Diffusion
 from edgepact.solvers.learners.ppo import PPO as PPO
 from edgepact.solvers.learners.random import Random as Random

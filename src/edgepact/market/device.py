@@ -33,6 +33,7 @@ from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.evidence import cut_name, unpacked
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.messages import (
@@ -625,7 +626,7 @@ class _Worker:
         packed = self._codec.pack(sent, specs)
         body, length = oip.encode_request(result.piece, packed, told)
         headers = {oip.HEADER_LENGTH: str(length), "Content-Type": oip.BINARY_TYPE}
-        path = f"/v2/models/{work.cut_name(offer.model, amount)}/infer"
+        path = f"/v2/models/{cut_name(offer.model, amount)}/infer"
         sent_s = time.perf_counter()
         result.encode_seconds += sent_s - start_s
         result.bytes_sent += len(body)
@@ -653,7 +654,7 @@ class _Worker:
             for spec in given
             if all(each.name in answer.outputs for each in self._codec.packed([spec]))
         )
-        outputs = work.unpacked(self._codec, answer.outputs, specs, "infer response")
+        outputs = unpacked(self._codec, answer.outputs, specs, "infer response")
         return Reply(
             outputs=outputs,
             finished=finished,

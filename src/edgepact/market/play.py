@@ -30,6 +30,15 @@ from edgepact.engagement import (
 )
 from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
+from edgepact.market.evidence import (
+    chosen_codec,
+    digest,
+    pack_evidence,
+    picked_for_audit,
+    session_seed,
+    unpack_evidence,
+    unpacked,
+)
 from edgepact.market.ledger import (
     Ledger,
     Piece,
@@ -232,8 +241,8 @@ class Market:
         """
         with self._place():
             specs = self.part.expects(amount, exchange)
-            chosen = work.chosen_codec(codec, self.codecs, sent, specs)
-            tensors = work.unpacked(chosen, sent, specs, "infer request")
+            chosen = chosen_codec(codec, self.codecs, sent, specs)
+            tensors = unpacked(chosen, sent, specs, "infer request")
             if self._round is not None and self._round.number == number:
                 rounds.admit(self._round, device, piece, amount)
             elif not await self._books(
@@ -520,18 +529,18 @@ class Market:
         session = self._sessions.find(device, piece, now_s)
         if session is not None and (session.round, session.amount) == (number, amount):
             again = exchange > 0 or session.exchange < 0
-            if again or session.answers_again(0, work.digest(b"", sent)):
+            if again or session.answers_again(0, digest(b"", sent)):
                 return session
         if exchange > 0:
             raise LostSession(f"there is no session of {piece!r}: begin it again")
         rules = self.rules
-        picked = work.picked_for_audit(rules.secret, device, piece, rules.audit_probability)
+        picked = picked_for_audit(rules.secret, device, piece, rules.audit_probability)
         session = Session(
             device=device,
             piece=piece,
             round=number,
             amount=amount,
-            seed=work.session_seed(rules.secret, device, piece),
+            seed=session_seed(rules.secret, device, piece),
             audit=picked and amount > 0,
         )
         try:
@@ -544,7 +553,7 @@ class Market:
     def _mark(session: Session, exchange: int, sent: Tensors) -> bytes:
         """Digest of a piece with an exchange that has come: the next one, or the last again."""
         before = session.digest if exchange == session.exchange + 1 else session.before
-        return work.digest(before, sent)
+        return digest(before, sent)
 
     async def _answer(
         self, session: Session, exchange: int, codec: Codec, tensors: Tensors, mark: bytes
@@ -594,7 +603,7 @@ class Market:
         assert session.codec is not None
         evidence = None
         if any(session.evidence):
-            evidence = work.pack_evidence(session.codec.name, session.evidence)
+            evidence = pack_evidence(session.codec.name, session.evidence)
         done = Piece(
             device=session.device,
             piece=session.piece,
@@ -610,7 +619,7 @@ class Market:
 
     def _passes(self, held: tuple[int, bytes], device: str, piece: str, source: bytes) -> bool:
         amount, content = held
-        name, evidence = work.unpack_evidence(content)
+        name, evidence = unpack_evidence(content)
         codec = next((each for each in self.codecs if each.name == name), None)
         if codec is None:
             raise InputError("audit", "codec", "one that the server has", name)
@@ -618,7 +627,7 @@ class Market:
             amount,
             evidence,
             source,
-            seed=work.session_seed(self.rules.secret, device, piece),
+            seed=session_seed(self.rules.secret, device, piece),
             tolerance=codec.tolerance,
         )
 

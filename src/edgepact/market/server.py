@@ -49,6 +49,7 @@ from edgepact import registry
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_whole
+from edgepact.market.evidence import amount_of, cut_name, secret_of
 from edgepact.market.ledger import Ledger, LedgerError, PieceState, Settlement
 from edgepact.market.play import Answered, Busy, Market, Rules
 from edgepact.market.protocol import messages, oip
@@ -319,7 +320,7 @@ async def _metadata(request: Request) -> Response:
         }
     return JSONResponse(
         {
-            "name": work.cut_name(market.part.model, amount),
+            "name": cut_name(market.part.model, amount),
             "versions": ["1"],
             "platform": "edgepact",
             "inputs": [spec.as_json() for spec in told],
@@ -331,7 +332,7 @@ async def _metadata(request: Request) -> Response:
 
 async def _model_ready(request: Request) -> Response:
     market = _market(request)
-    name = work.cut_name(market.part.model, _amount(request))
+    name = cut_name(market.part.model, _amount(request))
     return JSONResponse({"name": name, "ready": market.ready}, 200 if market.ready else 503)
 
 
@@ -359,7 +360,7 @@ async def _infer(request: Request) -> Response:
     )
     content, header_length = oip.encode_response(
         id=piece,
-        model=work.cut_name(market.part.model, amount),
+        model=cut_name(market.part.model, amount),
         outputs=_outputs(answered, specs, asked.outputs),
         parameters={
             **answered.reply.told,
@@ -402,9 +403,9 @@ async def _device(request: Request) -> str:
 def _amount(request: Request) -> int:
     name = request.path_params["model"]
     model = _market(request).part.model
-    amount = work.amount_of(model, name)
+    amount = amount_of(model, name)
     if amount is None:
-        first, last = work.cut_name(model, 0), work.cut_name(model, model.amount_max)
+        first, last = cut_name(model, 0), cut_name(model, model.amount_max)
         raise HTTPException(404, f"there is no model {name!r}, expected {first} to {last}")
     return amount
 
@@ -514,7 +515,7 @@ def _market_on(
             devices_min=config.devices_min,
             gather_timeout_s=config.gather_timeout_s,
             audit_probability=config.audit_probability,
-            secret=ledger.secret() if config.seed is None else work.secret_of(config.seed),
+            secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
         )
         return Market(rules, ledger, part, codecs, engagement)

@@ -53,7 +53,9 @@ def watching(
 def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
     table = Table(title="Layers each device runs", title_justify="left")
     table.add_column("round", justify="right")
-    table.add_column("price", justify="right", no_wrap=True, min_width=6)
+    priced = any(each["price"] is not None for each in rounds)
+    if priced or not rounds:
+        table.add_column("price", justify="right", no_wrap=True, min_width=6)
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("images", justify="right")
@@ -62,6 +64,6 @@ def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
         layers = (str(each["amounts"].get(name, "")) for name in names)
         paid = in_credits(sum(each["paid_microcredits"].values()))
         delivered = str(sum(each["units"].values()))
-        price = "" if each["price"] is None else f"{each['price']:.4f}"
-        table.add_row(str(each["round"]), price, *layers, delivered, f"{paid:.3f}")
+        price = ("" if each["price"] is None else f"{each['price']:.4f}",) if priced else ()
+        table.add_row(str(each["round"]), *price, *layers, delivered, f"{paid:.3f}")
     return table

@@ -84,7 +84,7 @@ class TrainingConfig:
 class Dense(eqx.Module):
     """An affine map of the last axis."""
 
-    weight: Float[Array, "... in out"]
+    weight: Float[Array, "... in out"]  # noqa: F821
     bias: Float[Array, "... out"]
 
     @classmethod

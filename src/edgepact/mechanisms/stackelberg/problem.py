@@ -43,7 +43,7 @@ class History(eqx.Module):
         here: 1 where the device is there now, else 0; None likewise.
     """
 
-    price: Float[Array, "rounds *prices"]
+    price: Float[Array, "rounds *prices"]  # noqa: F821
     layers: Float[Array, "rounds devices"]
     played: Float[Array, " rounds"]
     present: Float[Array, "rounds devices"] | None = None
