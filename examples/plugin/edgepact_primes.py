@@ -1,13 +1,13 @@
 """A job, a mechanism, and the pact of both, added to edgepact from outside."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from edgepact.credits import MICRO, rounded_up
 from edgepact.engagement import Item, Question, taken
 from edgepact.fields import Table
+from edgepact.files.written import written_toml
 from edgepact.framework import Sheet
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.own_cost import computing_cost
@@ -89,7 +89,7 @@ class Primes:
 class Fee(Shown):
     """Terms and a fee, credits: the mechanism's answer, and the mechanism at work."""
 
-    source: Path
+    public: str  # the scenario without what only devices know
     saving: float  # credits that a block done by a device is worth to the server
     share: int  # blocks that the fee buys
     devices: tuple  # what only they know
@@ -133,7 +133,8 @@ class FlatFee:
         server = Table(source, "server", document.get("server"))
         rows = [Table(source, "device", row) for row in document.get("device", [])]
         own = tuple({name: row.number(name, least=0) for name in PRIVATE} for row in rows)
-        return Fee(source, server.number("saving"), server.whole("share", least=1, most=8), own)
+        public = written_toml({name: part for name, part in document.items() if name != "device"})
+        return Fee(public, server.number("saving"), server.whole("share", least=1, most=8), own)
 
     def solve(self, terms):
         """The best fee is what it costs some device: another pays more to the same takers."""
@@ -158,7 +159,7 @@ class Pact:
 
     def engage(self, terms, measured, decision, run):
         public, url = run.out / "public.toml", f"sqlite:///{run.out.resolve() / 'ledger.db'}"
-        public.write_text(terms.source.read_text().partition("device =")[0])
+        public.write_text(terms.public)
         config = {"job": "primes", "ledger_url": url, "port": 0, "audit_probability": 0.5}
         server = ServeConfig(rounds=2, units_per_round=3, devices_min=len(terms.devices), **config)
         alike = {"server_url": "http://filled-in", "job": "primes"}

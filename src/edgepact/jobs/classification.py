@@ -111,6 +111,7 @@ class Classification:
     """Classifies images: the device runs the first layers of a model, the server the rest."""
 
     name: str = "classification"
+    about: str = "Tells what is on an image; the device runs the first layers of the model."
     unit: str = "image"
     step: str = "layer"
     codecs: tuple[str, ...] = ("int8", "fp16", "fp32")

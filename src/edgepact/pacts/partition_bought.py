@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgepact.credits import MICRO, in_credits
 from edgepact.engagement import Cost, Item
+from edgepact.files.written import written_toml
 from edgepact.framework import Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
 from edgepact.market.own_cost import computing_cost
@@ -20,7 +21,6 @@ from edgepact.pacts.partition_live import (
     layers_profiled,
     play,
     tell_other_sizes,
-    written_toml,
 )
 from edgepact.pacts.partition_server import BoughtTerms
 from edgepact.pacts.partition_terms import PrivateDevices

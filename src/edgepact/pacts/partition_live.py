@@ -4,7 +4,6 @@ The three pacts of a partitioned model differ in what the server asks of devices
 else of a live market on this machine is here.
 """
 
-import json
 import secrets
 import signal
 import sys
@@ -243,28 +242,6 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
         on_status(_last_status(statement))
         lost = live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
-
-
-def written_toml(document: dict[str, Any]) -> str:
-    """A document of numbers, texts, truth values, tables of these, and lists of such tables."""
-    plain = {name: value for name, value in document.items() if not _nested(value)}
-    lines = [_line(name, value) for name, value in plain.items()]
-    for name, value in document.items():
-        for table in value if isinstance(value, list) else [value]:
-            if isinstance(table, dict):
-                head = f"[[{name}]]" if isinstance(value, list) else f"[{name}]"
-                lines += ["", head, *(_line(key, each) for key, each in table.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
-
-
-def _line(name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
-    return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
 
 
 def _check_images(folder: Path) -> None:

@@ -17,6 +17,7 @@ from edgepact.engagement import Engagement
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK
 from edgepact.files.stackelberg import GameFile, game_of
+from edgepact.files.written import written_toml
 from edgepact.fleet import FleetPrior, Interval
 from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.posted import FixedPrice
@@ -35,7 +36,6 @@ from edgepact.pacts.partition_live import (
     layers_profiled,
     play,
     tell_other_sizes,
-    written_toml,
 )
 from edgepact.pacts.partition_priced import MarketPlayed, find
 from edgepact.pacts.partition_terms import (
