@@ -1,6 +1,7 @@
 """What `import edgepact` offers, and that it loads nothing until it is used."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,8 +171,14 @@ class TestList:
     def test_all_kinds(self) -> None:
         assert list(json.loads(command("list", "--json").out)) == list(KINDS)
         shown = command("list").out
-        for name in ("stackelberg", "golden-section"):
-            assert name in shown
+        for kind in KINDS:
+            for name in installed(kind):
+                assert f" {name} " in shown
+
+    @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "pacts"])
+    def test_each_part_says_in_one_sentence_what_it_does(self, kind: str) -> None:
+        for each in json.loads(command("list", kind, "--json").out):
+            assert re.fullmatch(r"[A-Z][^.`]+ [^.`]+\.", each["about"]), each
 
     def test_a_kind_that_is_none(self) -> None:
         assert_refused(command("list", "bribes"), "KIND", "pacts", "bribes")

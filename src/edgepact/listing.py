@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from edgepact.framework import Json, Sheet
@@ -9,10 +10,13 @@ from edgepact.registry import KINDS, installed, package_of, parts
 from edgepact.tables import Shown
 
 PACT_FIELDS = ("name", "method", "mechanism", "job", "package")
-"""What is told of a pact."""
+"""What is told of a pact as JSON."""
 
 PART_FIELDS = ("name", "package", "about")
-"""What is told of any other part."""
+"""What is told of any other part, and what tables show of every part."""
+
+WHOLE = "the whole comes with: pip install edgepact"
+"""What is told of what the install of a device (`packaging/device`) leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +37,11 @@ class Listing(Shown):
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """A row for each part."""
-        head = PACT_FIELDS if self.kind == "pacts" else PART_FIELDS
-        rows = tuple(tuple(each[name] for name in head) for each in self.entries)
-        notes = () if rows else ("Nothing is installed.",)
-        return (Sheet(title=self.kind.capitalize(), head=head, rows=rows, notes=notes),)
+        """A row for each part; the name of a pact is long, so its fields share a column."""
+        rows = tuple((each["name"], each["package"], _told(each)) for each in self.entries)
+        nothing = "Nothing is installed" + ("." if is_whole() else f": {WHOLE}")
+        notes = () if rows else (nothing,)
+        return (Sheet(title=self.kind.capitalize(), head=PART_FIELDS, rows=rows, notes=notes),)
 
 
 def listing(kind: str) -> Listing:
@@ -56,9 +60,20 @@ def listings() -> tuple[Listing, ...]:
     return tuple(listing(kind) for kind in KINDS)
 
 
+def is_whole() -> bool:
+    """Whether all of edgepact is installed, and not only what a device needs."""
+    return find_spec("edgepact.api") is not None
+
+
+def _told(entry: dict[str, str]) -> str:
+    if "about" in entry:
+        return entry["about"]
+    return f"{entry['method']} by {entry['mechanism']}, for {entry['job']}"
+
+
 def _entry(kind: str, name: str, part: Any, package: str) -> dict[str, str]:
     if kind == "pacts":
-        told = {field: f"{getattr(part, field)}" for field in ("method", "mechanism", "job")}
+        told = {field: f"{getattr(part, field)}" for field in PACT_FIELDS[1:-1]}
         return {"name": name, **told, "package": package}
     return {"name": name, "package": package, "about": _about(part)}
 

@@ -7,7 +7,7 @@ Rich is loaded when something is printed, since a device prints no tables.
 
 from collections.abc import Sequence
 from html import escape as html_escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgepact.framework import Sheet
 
@@ -41,14 +41,18 @@ class Shown:
 
 
 def rich_table(sheet: Sheet) -> "RenderableType":
-    """A sheet for the terminal: title, table, notes; columns of figures are aligned right."""
+    """A sheet for the terminal: title, table, notes; columns of figures are aligned right.
+
+    What has to be typed again, the column `name`, is on one line however narrow the terminal.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
     for name, words in zip(sheet.head, _words(sheet), strict=True):
-        table.add_column(Text(name), justify="left" if words else "right")
+        justify: Literal["left", "right"] = "left" if words else "right"
+        table.add_column(Text(name), justify=justify, no_wrap=name == "name")
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
     return Group(Text(sheet.title, style="bold"), table, *(Text(note) for note in sheet.notes))

@@ -1,7 +1,6 @@
 """How errors and broken promises are told: in one line on standard error."""
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from edgepact.errors import EdgepactError
@@ -22,10 +21,12 @@ def print_left_out(error: ImportError) -> bool:
 
     There a command finds its own modules missing, or what they need.
     """
-    if find_spec("edgepact.api") is not None:
+    from edgepact.listing import WHOLE, is_whole
+
+    if is_whole():
         return False
     told = f"this command is not part of the install of a device ({error})"
-    _print(f"{told}; the whole comes with: pip install edgepact")
+    _print(f"{told}; {WHOLE}")
     return True
 
 

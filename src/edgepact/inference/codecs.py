@@ -26,7 +26,7 @@ SOURCE = "activation"
 
 @dataclass(frozen=True, slots=True)
 class Int8:
-    r"""A byte a number, and a scale a row.
+    r"""Sends each number as a byte, with a scale for each row.
 
     Each row $x$ becomes $q = \mathrm{round}(x/s)$ with $s = \max|x| / 127$, so that no number
     moves by more than $s/2$.
@@ -85,7 +85,7 @@ class Int8:
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """Half-precision numbers.
+    """Sends numbers at half precision.
 
     Attributes:
         name: `fp16`.
@@ -116,7 +116,7 @@ class Half:
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """Numbers as they are.
+    """Sends numbers at single precision, as they are.
 
     Attributes:
         name: `fp32`.

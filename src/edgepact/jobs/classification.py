@@ -108,7 +108,7 @@ def digest_of(model: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """The job, as `edgepact.work.Job` wants it."""
+    """Classifies images: the device runs the first layers of a model, the server the rest."""
 
     name: str = "classification"
     about: str = "Tells what is on an image; the device runs the first layers of the model."
