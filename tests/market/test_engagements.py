@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edgepact.engagement import NOTHING, Answer, Engagement, Item, Question, taken
+from edgepact.market.ledger import Ledger
 from edgepact.market.server import MarketServer
 from tests.market.echo import Echo
 from tests.market.harness import DEVICE, Device, Processes, finish, served
@@ -81,9 +82,10 @@ def test_a_menu_is_played_by_real_devices(tmp_path: Path, processes: Processes) 
     # their half credit up to 3.08, which who never runs more than 5 takes.
     devices = [{"alpha": 1.0}, {"alpha": 3.0, "layers_max": 5}, {"alpha": 30.0}]
     settings = {"mechanism": Menu(), "rounds": 2, "devices_min": 3, "units_per_round": 4}
-    with served(tmp_path, audit_probability=0.3, **settings) as server:
+    with served(tmp_path, audit_probability=0.3, **settings) as server, ExitStack() as held:
         lines = play(server, processes, devices)
-        records, books = server.market._ledger.rounds(), server.market._ledger
+        books = held.enter_context(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", create=False))
+        records = books.rounds()
         for record in records:
             assert record.assigned == {"cam-0": MENU[0], "cam-1": MENU[1], "cam-2": NOTHING}
         assert books.totals()[0] == 2 * 4 * (2_000_000 + 500_000)
@@ -96,9 +98,10 @@ def test_an_auction_is_played_by_real_devices(tmp_path: Path, processes: Process
     devices = [{"alpha": 2.0}, {"alpha": 1.0}, {"alpha": 5.0, "capacity": 2.5}]
     auction = SecondPrice()
     settings = {"mechanism": auction, "rounds": 2, "devices_min": 3, "units_per_round": 4}
-    with served(tmp_path, **settings) as server:
+    with served(tmp_path, **settings) as server, ExitStack() as held:
         lines = play(server, processes, devices)
-        records, books = server.market._ledger.rounds(), server.market._ledger
+        books = held.enter_context(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", create=False))
+        records = books.rounds()
         for record in records:
             bids = [record.answers[f"cam-{at}"].bids_microcredits for at in range(3)]
             assert bids[2] == (None,)  # two layers are beyond its capacity

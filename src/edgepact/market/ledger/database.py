@@ -136,12 +136,14 @@ def _set_up_sqlite(engine: sa.Engine, synchronous: str) -> None:
     @sa.event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        cursor.execute("pragma journal_mode = wal")
-        cursor.execute(f"pragma synchronous = {synchronous}")
-        cursor.execute("pragma foreign_keys = on")
-        cursor.close()
+        try:
+            connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+            connection.execute("pragma journal_mode = wal")
+            connection.execute(f"pragma synchronous = {synchronous}")
+            connection.execute("pragma foreign_keys = on")
+        except BaseException:
+            connection.close()  # a file that is no database: nobody else would
+            raise
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
