@@ -263,7 +263,7 @@ def test_the_pool_holds_the_exact_games(seed: int) -> None:
 
 @pytest.mark.slow
 def test_a_short_training_learns_to_quote() -> None:
-    course = Course(fleets=1500, reference_share=1.0, updates=600, games=128)
+    course = Course(fleets=1500, reference_share=1.0, updates=800, games=128)
     policy = train_policy(0, course)
     shares = play(InContext(policy), reference_fleets(14, 100, integer=False), rounds=4, seed=0)
     assert shares.mean(axis=0)[3] > 0.98
