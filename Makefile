@@ -56,7 +56,7 @@ $(FEDERATED)/dev: pyproject.toml constraints-federated.txt
 	touch $@
 
 test-federated: $(FEDERATED)/dev ## federated training over Flower: simulation and deployment
-	$(FEDERATED)/bin/python -m pytest -m 'slow or not slow' tests/training/federated \
+	EDGEPACT_JAX_CACHE=off $(FEDERATED)/bin/python -m pytest -m 'slow or not slow' tests/training/federated \
 		tests/live/test_scenarios.py $(ARGS)
 
 lint: $(VENV)/dev ## style, imports, types

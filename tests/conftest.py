@@ -71,6 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def compiled_once() -> None:
     import jax
 
+    if os.environ["EDGEPACT_JAX_CACHE"] == "off":
+        return
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", os.environ["EDGEPACT_JAX_CACHE"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -91,7 +91,7 @@ def test_nor_where_every_type_has_a_value_of_its_own(terms: dict[str, Any]) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=1500)
+@settings(max_examples=400)
 @given(st.booleans().flatmap(lambda own: all_contract_terms(own_values=own)))
 def test_no_menu_of_lotteries_earns_more_at_length(terms: dict[str, Any]) -> None:
     assert_exact(Contract(**terms))

@@ -82,7 +82,7 @@ class TestSchedules:
         assert np.all(share[:, -30:].mean(axis=1) >= 0.95), share[:, -30:].mean(axis=1)
 
     def test_an_expert_with_a_margin_is_followed_further(self) -> None:
-        share = share_of_range(schedules(margin=0.005), "expert", seeds=2, epochs=100)
+        share = share_of_range(schedules(margin=0.005), "expert", seeds=2, epochs=140)
         assert np.all(share[:, -10:] >= 0.97), share[:, -10:].min(axis=1)
 
     def test_an_expert_without_one_is_followed_over_the_edge(self) -> None:

@@ -170,8 +170,10 @@ class Measured(Value):
         if cost == "linear":
             return self.quality[np.searchsorted(-slopes, -price, side="right")]
         # The slope of V - price * q^2 falls, so segments whose left end still rises come first.
-        with np.errstate(divide="ignore"):
-            turning = np.divide(slopes, 2.0 * left)  # highest price at which the left end rises
+        # The highest price at which a left end rises; 0 / 0, flat from nothing, rises at none.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            turning = np.divide(slopes, 2.0 * left)
+        turning = np.nan_to_num(turning, nan=0.0, posinf=np.inf)
         at = np.searchsorted(-turning, -price, side="left") - 1
         at = np.clip(at, 0, len(slopes) - 1)
         return np.clip(slopes[at] / (2.0 * price), left[at], right[at])
