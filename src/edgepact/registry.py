@@ -93,8 +93,9 @@ def parts(kind: str) -> dict[str, Any]:
 def _loaded(point: EntryPoint, kind: str) -> Any:
     try:
         value = point.load()
-    except Exception as error:  # what a stranger's module raises at import can be anything
-        reason = f"{type(error).__name__}: {error}"
+    # What a stranger's module raises at import can be anything, also the end of the program.
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise EdgepactError(
             f"{kind}: {point.name!r} of {package_of(point)} cannot be loaded ({reason})"
         ) from error

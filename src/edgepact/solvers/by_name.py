@@ -12,7 +12,7 @@ from typing import Any
 
 from edgepact.errors import InputError
 from edgepact.framework import Solver
-from edgepact.registry import installed, part
+from edgepact.registry import part, parts
 from edgepact.solvers.quoting import Quoter
 
 DEFAULT = "gdm"
@@ -71,8 +71,7 @@ def solvers_of(mechanism: str, *, sees_costs: bool | None = None) -> tuple[str, 
     """
     found = [
         name
-        for name in installed("solvers")
-        for solver in [_solver(name)]
+        for name, solver in parts("solvers").items()
         if mechanism in solver.decides and sees_costs in (None, solver.sees_costs)
     ]
     return tuple(sorted(found, key=lambda name: (name != DEFAULT, name)))
