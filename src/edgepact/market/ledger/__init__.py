@@ -6,29 +6,56 @@ whole. `Ledger` joins them: what is recorded and what is paid for it stand in on
 """
 
 from edgepact.market.ledger.database import LedgerError
-from edgepact.market.ledger.double_entry import Entry
-from edgepact.market.ledger.ledger import SERVER, Ledger, account_of
+from edgepact.market.ledger.double_entry import Entry, Head
+from edgepact.market.ledger.ledger import (
+    FORFEITED,
+    SERVER,
+    Ledger,
+    NoBudget,
+    RepeatedWork,
+    account_of,
+    pending_of,
+)
 from edgepact.market.ledger.records import (
+    Evidence,
+    Limits,
+    Member,
+    OpenAudit,
     Payment,
+    Pending,
     Piece,
     PieceState,
     RoundRecord,
     Settlement,
+    Stage,
+    Token,
     Work,
     token_hash,
 )
 
 __all__ = [
+    "FORFEITED",
     "SERVER",
     "Entry",
+    "Evidence",
+    "Head",
     "Ledger",
     "LedgerError",
+    "Limits",
+    "Member",
+    "NoBudget",
+    "OpenAudit",
     "Payment",
+    "Pending",
     "Piece",
     "PieceState",
+    "RepeatedWork",
     "RoundRecord",
     "Settlement",
+    "Stage",
+    "Token",
     "Work",
     "account_of",
+    "pending_of",
     "token_hash",
 ]

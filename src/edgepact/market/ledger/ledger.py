@@ -1,15 +1,27 @@
 """The market's books: double entry, whole micro-credits, every piece of work paid at most once.
 
 What the server has acknowledged is in here, and survives a crash. The money of a piece moves in
-the same transaction that records it. Its price is that of the device's assignment: the reward of
-one unit, times the units that the server has counted.
+the same transaction that records it: to an account of what is *pending*, and on to the device's
+own when its device-round is settled. A piece's price is that of the device's assignment: the
+reward of one unit, times the units that the server has counted.
+
+Writing takes the lease of the ledger, so that two servers never work on one: whoever takes it over
+raises its fence, and the transactions of whoever had it before are refused from then on.
 
 Methods are safe to call from several threads.
 """
 
+import hashlib
+import json
+import os
 import secrets
+import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,14 +29,21 @@ from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError, check_choice
 from edgepact.market.ledger import double_entry, records
 from edgepact.market.ledger.database import Database, fact
-from edgepact.market.ledger.double_entry import Entry
+from edgepact.market.ledger.double_entry import Entry, Head, Transfer
 from edgepact.market.ledger.records import (
     TRAINING,
+    Evidence,
+    Limits,
+    Member,
+    OpenAudit,
     Payment,
+    Pending,
     Piece,
     PieceState,
     RoundRecord,
     Settlement,
+    Stage,
+    Token,
     Work,
 )
 from edgepact.work import Model
@@ -32,7 +51,16 @@ from edgepact.work import Model
 SERVER = "server"
 """The account that pays."""
 
+FORFEITED = "forfeited"
+"""The account of pay that was forfeit: nobody's gain."""
+
 SECRET_BYTES = 32
+
+WRONG_MAX = 20
+"""Pieces that a check names."""
+
+LEASE_S = 10.0
+"""How long a lease holds that is not renewed."""
 
 
 class Ledger:
@@ -42,8 +70,9 @@ class Ledger:
         url: an SQLAlchemy URL such as `sqlite:///run/ledger.db`; any database will do.
         synchronous: SQLite's setting. `FULL` is durable against power cuts; `OFF` is for tests
             that open hundreds of ledgers.
-        create: whether a ledger that does not exist is created; who only reads one had better
-            hear of a wrong path.
+        create: whether a ledger that does not exist is created, and an older one brought up to
+            date; who only reads one had better hear of a wrong path.
+        read_only: whether nothing will be written: reading then holds nobody up.
         clock: seconds since 1970, for the times of pieces.
 
     Raises:
@@ -57,12 +86,27 @@ class Ledger:
         *,
         synchronous: str = "FULL",
         create: bool = True,
+        read_only: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_choice("ledger", "synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA"))
-        self._database = Database(url, synchronous=synchronous, create=create)
-        self._books = self._database.books
+        self._database = Database(
+            url, synchronous=synchronous, create=create and not read_only, read_only=read_only
+        )
+        self._read = self._database.books
         self._clock = clock
+        self._fence: int | None = None
+        self._grouped = threading.local()
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a password."""
+        return self._database.url
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite ledger."""
+        return self._database.file
 
     def close(self) -> None:
         """Closes all connections."""
@@ -75,9 +119,90 @@ class Ledger:
         self.close()
 
     def secret(self) -> bytes:
-        """A secret of this ledger, the same for ever: seeds and audits are drawn with it."""
-        with self._books() as books:
+        """A secret of this ledger, the same for ever: seeds are drawn with it."""
+        with self._write() as books:
             return bytes.fromhex(fact(books, "secret", secrets.token_hex(SECRET_BYTES)))
+
+    # ------------------------------------------------------------ one writer, few transactions
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What this thread writes within is one transaction, which reaches the disk once.
+
+        What one call raises undoes that call alone. Nothing may be acknowledged before this has
+        been left without an error.
+
+        Raises:
+            MarketError: another server has taken the ledger over.
+            LedgerError: the database cannot be written; all of it is undone.
+        """
+        with self._database.together():
+            with self._read() as books:
+                self._expect_lease(books)
+            self._grouped.now = True
+            try:
+                yield
+            finally:
+                self._grouped.now = False
+
+    def lead(self, holder: str = "", *, lease_s: float = LEASE_S) -> None:
+        """Takes the lease of this ledger, or renews it.
+
+        From the first call on every transaction that writes makes sure that nobody has taken it
+        over.
+
+        Args:
+            holder: who takes it; the host and process if empty.
+            lease_s: how long it holds, seconds, unless it is renewed.
+
+        Raises:
+            MarketError: another server holds it; the message says which and for how long.
+        """
+        holder = holder or this_process()
+        with self._database.books() as books:
+            now_s = self._clock()
+            row = records.lease(books, lock=True)
+            if self._fence is not None:
+                if row is None or row.fence != self._fence:
+                    raise self._taken_over(row)
+                records.take_lease(books, holder, self._fence, now_s + lease_s)
+                return
+            free = row is None or row.until_s <= now_s or row.holder == holder
+            if not free and not _is_gone(row.holder):
+                raise MarketError(
+                    f"{row.holder} serves the ledger {self.url} and holds it for "
+                    f"{row.until_s - now_s:.0f} s more"
+                )
+            fence = 1 if row is None else row.fence + 1
+            records.take_lease(books, holder, fence, now_s + lease_s)
+        self._fence = fence
+
+    def give_up_lead(self) -> None:
+        """Lets go of the lease, so that another server need not wait for its end."""
+        if self._fence is None:
+            return
+        with self._database.books() as books:
+            row = records.lease(books, lock=True)
+            if row is not None and row.fence == self._fence:
+                records.take_lease(books, "", self._fence, 0.0)
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        """A transaction that writes; it is refused to a server that has lost the lease."""
+        with self._database.books() as books:
+            if not getattr(self._grouped, "now", False):
+                self._expect_lease(books)
+            yield books
+
+    def _expect_lease(self, books: sa.Connection) -> None:
+        if self._fence is not None:
+            row = records.lease(books, lock=False)
+            if row is None or row.fence != self._fence:
+                raise self._taken_over(row)
+
+    def _taken_over(self, row: Any) -> MarketError:
+        other = "nobody" if row is None else row.holder or "nobody"
+        return MarketError(f"the ledger {self.url} was taken over: it is led by {other}")
 
     # ------------------------------------------------------------ devices
 
@@ -90,7 +215,7 @@ class Ledger:
         Raises:
             MarketError: the one-time token is used up, or another device has the name.
         """
-        with self._books() as books:
+        with self._write() as books:
             return records.enrol(books, one_time_token, name)
 
     def admit(self, name: str) -> None:
@@ -98,23 +223,95 @@ class Ledger:
 
         A device that is known already, in whatever way, stays as it is.
         """
-        with self._books() as books:
+        with self._write() as books:
             records.admit(books, name)
 
     def confirm(self, name: str) -> None:
         """Notes that a device has used its own token: its one-time token is void from now on."""
-        with self._books() as books:
+        with self._write() as books:
             records.confirm(books, name)
 
     def device_of(self, token: str) -> str | None:
-        """Name of the device with this token; None for nobody's."""
-        with self._books() as books:
+        """Name of the device with this token; None for nobody's, or if it was revoked."""
+        with self._read() as books:
             return records.device_of(books, token)
 
     def devices(self) -> list[str]:
         """Names of all enrolled devices."""
-        with self._books() as books:
+        with self._read() as books:
             return records.devices(books)
+
+    def members(self) -> list[Member]:
+        """All enrolled devices, as their operator sees them."""
+        with self._read() as books:
+            kept = double_entry.balances(books)
+            return [
+                Member(
+                    name=name,
+                    strikes=strikes,
+                    excluded=excluded,
+                    revoked=revoked,
+                    pending_microcredits=kept.get(pending_of(name), 0),
+                    paid_microcredits=kept.get(account_of(name), 0),
+                )
+                for name, strikes, excluded, revoked in records.members(books)
+            ]
+
+    def strikes(self) -> dict[str, int]:
+        """Audits failed, of devices that have failed any."""
+        with self._read() as books:
+            return records.strikes(books)
+
+    def shut_out(self) -> dict[str, str]:
+        """Why devices may take no part, of those that may not."""
+        with self._read() as books:
+            return {
+                name: "excluded after failed audits" if excluded else "revoked by the operator"
+                for name, excluded in records.shut_out(books).items()
+            }
+
+    def readmit(self, name: str) -> None:
+        """Lets an excluded or revoked device take part again; its strikes are forgotten.
+
+        Raises:
+            MarketError: there is none of this name.
+        """
+        with self._write() as books:
+            records.change_device(books, name, excluded=False, revoked=False, strikes=0)
+
+    # ------------------------------------------------------------ one-time tokens
+
+    def issue_token(self, *, valid_s: float | None = None) -> tuple[str, Token]:
+        """A new one-time token, which is nowhere else, and what the ledger keeps of it."""
+        token, now_s = secrets.token_hex(20), self._clock()
+        with self._write() as books:
+            expires_s = None if valid_s is None else now_s + valid_s
+            return token, records.issue(books, token, now_s, expires_s)
+
+    def tokens(self) -> list[Token]:
+        """All one-time tokens that were issued, in order."""
+        with self._read() as books:
+            return records.issued(books)
+
+    def admits(self, one_time_token: str) -> bool:
+        """Whether a one-time token was issued and is neither revoked nor expired."""
+        with self._read() as books:
+            return records.admits(books, one_time_token, self._clock())
+
+    def revoke(self, name: str) -> None:
+        """Voids the token of a device, or a one-time token by its label.
+
+        Raises:
+            MarketError: there is neither.
+        """
+        with self._write() as books:
+            if not records.revoke_token(books, name):
+                try:
+                    records.change_device(books, name, revoked=True)
+                except MarketError:
+                    raise MarketError(
+                        f"{name!r} is neither an enrolled device nor the label of a token"
+                    ) from None
 
     # ------------------------------------------------------------ rounds
 
@@ -127,7 +324,7 @@ class Ledger:
             MarketError: the round exists; another server may be using this ledger.
         """
         try:
-            with self._books() as books:
+            with self._write() as books:
                 records.open_round(
                     books,
                     number,
@@ -139,8 +336,7 @@ class Ledger:
                 )
         except sa.exc.IntegrityError:
             raise MarketError(
-                f"round {number} exists in {self._database.url}: is another server using this "
-                "ledger?"
+                f"round {number} exists in {self.url}: is another server using this ledger?"
             ) from None
 
     def open_work_round(self, number: int, *, model: str) -> None:
@@ -152,14 +348,12 @@ class Ledger:
             MarketError: the round exists and is of another kind or model.
         """
         terms = {"job": TRAINING, "model": model, "digest": "", "units_per_device": 1}
-        with self._books() as books:
+        with self._write() as books:
             known = records.round_row(books, number)
             if known is None:
                 records.open_round(books, number, question=Question(), **terms)
             elif any(getattr(known, name) != value for name, value in terms.items()):
-                raise MarketError(
-                    f"round {number} exists in {self._database.url} and is of another kind"
-                )
+                raise MarketError(f"round {number} exists in {self.url} and is of another kind")
 
     def answer(
         self, number: int, device: str, answer: Answer, *, assigned: Item | None = None
@@ -178,7 +372,7 @@ class Ledger:
         Raises:
             MarketError: the device has given another answer, or the round takes none any more.
         """
-        with self._books() as books:
+        with self._write() as books:
             row = records.expect_open(books, number)
             known = records.answer_of(books, number, device)
             if known is not None:
@@ -196,7 +390,7 @@ class Ledger:
 
     def answers(self, number: int) -> dict[str, Answer]:
         """All answers of a round, by device."""
-        with self._books() as books:
+        with self._read() as books:
             return records.answers(books, number)
 
     def engage(self, number: int, engaged: Mapping[str, Item]) -> dict[str, Item]:
@@ -211,7 +405,7 @@ class Ledger:
         Raises:
             MarketError: the round is closed, or somebody is engaged who did not answer.
         """
-        with self._books() as books:
+        with self._write() as books:
             row = records.expect_open(books, number)
             names = records.answers(books, number)
             if not row.engaged:
@@ -225,44 +419,45 @@ class Ledger:
             return {name: item for name, item in found.items() if item is not None}
 
     def close_round(self, number: int) -> None:
-        """Closes a round: payments still held are forfeit, pieces that come later are refused."""
-        with self._books() as books:
+        """Closes a round: what comes later is refused. Its device-rounds are settled one by one."""
+        with self._write() as books:
             records.close_round(books, number)
 
     def rounds(self, *, last: int | None = None) -> list[RoundRecord]:
         """All rounds in order, or the last few of them."""
-        with self._books() as books:
+        with self._read() as books:
             return records.rounds(books, last)
 
     # ------------------------------------------------------------ pieces
 
-    def settle(self, piece: Piece, *, evidence: bytes | None = None) -> Settlement:
-        """Records a finished piece and pays it, once, in one transaction.
+    def deliver(
+        self,
+        pieces: Sequence[Piece],
+        *,
+        first_round: int | None = None,
+        limits: Limits | None = None,
+    ) -> list[Settlement | MarketError]:
+        """Records finished pieces, each once; their pay is pending from now on.
+
+        It costs a few statements, however many pieces there are.
 
         Args:
-            piece: what was done. Of its units no more are paid than are left of the quota.
-            evidence: what the device sent, if the piece was picked for an audit. The payment is
-                then held until `release` or `forfeit`.
+            pieces: what was done. Of a piece's units no more count than are left of the quota.
+            first_round: from this round on the same work is not taken twice, whoever delivers
+                it; None takes it.
+            limits: of what may be promised.
 
         Returns:
-            How the piece stands; one known before is left as it is.
-
-        Raises:
-            MarketError: the round is closed, the device was not assigned this amount or has
-                delivered all its units, or the id was used for something else. Nothing is paid.
+            How each stands, one known before as it is; or why it is refused: the round is closed
+            or settled, the device was not assigned this amount or has delivered all its units,
+            the id was used for something else, the same work was delivered before
+            (`RepeatedWork`), or no budget is left. Nothing is paid for what is refused.
         """
-        try:
-            with self._books() as books:
-                return self._settle(books, piece, evidence)
-        except sa.exc.IntegrityError:
-            # Two servers at one database recorded it at the same time: the other one's row counts.
-            known = self.find(piece)
-            if known is None:
-                raise
-            return known
+        with self._write() as books:
+            return _Delivery(books, self._clock(), first_round, limits or Limits()).take(pieces)
 
     def pay_work(self, work: Work) -> Settlement:
-        """Assigns a piece of work and settles it at once, at its own price, in one transaction.
+        """Assigns a piece of work, delivers and settles it, at its own price, at once.
 
         Returns:
             How it stands; what was known before is left as it is.
@@ -271,131 +466,6 @@ class Ledger:
             MarketError: there is no such round, it is closed, or the piece's id was used for
                 something else. Nothing is paid.
         """
-        try:
-            return self._pay_work(work)
-        except sa.exc.IntegrityError:
-            # As in `settle`; the second try finds the other one's row, or says what is wrong.
-            return self._pay_work(work)
-
-    def find(self, piece: Piece) -> Settlement | None:
-        """How a piece stands; None if the ledger does not know it.
-
-        Raises:
-            MarketError: the id was used for something else.
-        """
-        with self._books() as books:
-            return _known(books, piece)
-
-    def knows(self, device: str, piece: str, round: int, amount: float) -> bool:
-        """Whether a device has delivered a piece of this id, in this round, at this amount."""
-        with self._books() as books:
-            row = records.piece_row(books, device, piece)
-        return row is not None and (row.round, row.amount) == (round, amount)
-
-    def release(self, device: str, piece: str) -> Settlement:
-        """Pays a held piece, whose audit it has passed. Others are left as they are.
-
-        Raises:
-            MarketError: no such piece.
-        """
-        with self._books() as books:
-            row = records.expect_piece(books, device, piece)
-            if row.state != PieceState.HELD:
-                return records.settlement_of(row, repeated=True)
-            records.set_state(books, row.id, PieceState.PAID)
-            _pay(books, device, piece, row.microcredits)
-            return Settlement(state=PieceState.PAID, microcredits=row.microcredits, units=row.units)
-
-    def forfeit(self, device: str, piece: str) -> Settlement:
-        """Ends a held piece without payment. Others are left as they are.
-
-        Raises:
-            MarketError: no such piece.
-        """
-        with self._books() as books:
-            row = records.expect_piece(books, device, piece)
-            if row.state != PieceState.HELD:
-                return records.settlement_of(row, repeated=True)
-            records.set_state(books, row.id, PieceState.FORFEIT)
-            return Settlement(
-                state=PieceState.FORFEIT, microcredits=row.microcredits, units=row.units
-            )
-
-    def evidence(self, device: str, piece: str) -> tuple[int, bytes] | None:
-        """Amount and evidence of a held piece; None if its audit is over.
-
-        Raises:
-            MarketError: no such piece.
-        """
-        with self._books() as books:
-            row = records.expect_piece(books, device, piece)
-        return None if row.state != PieceState.HELD else (int(row.amount), row.evidence)
-
-    # ------------------------------------------------------------ the books
-
-    def entries(self) -> list[Entry]:
-        """Every line of the books, in order."""
-        with self._books() as books:
-            return double_entry.entries(books)
-
-    def balances(self) -> dict[str, int]:
-        """Credits less debits of every account, micro-credits: what a device has earned, and,
-        below zero, what the server has paid."""
-        with self._books() as books:
-            accounts = {SERVER: 0} | {account_of(name): 0 for name in records.devices(books)}
-            return accounts | double_entry.balances(books)
-
-    def totals(self) -> tuple[int, int]:
-        """Sum of all debits and of all credits, micro-credits: always equal."""
-        with self._books() as books:
-            return double_entry.totals(books)
-
-    def payments(self, round: int | None = None) -> list[Payment]:
-        """Pieces that were paid, in order, of all rounds or of one (those of price 0 too)."""
-        with self._books() as books:
-            return records.payments(books, round)
-
-    def jobs_by_state(self) -> dict[str, int]:
-        """How many pieces of all rounds were paid, are held, are forfeit."""
-        with self._books() as books:
-            return records.count_by_state(books)
-
-    def audited(self) -> int:
-        """How many pieces of all rounds were picked for an audit."""
-        with self._books() as books:
-            return records.count_audited(books)
-
-    # ------------------------------------------------------------ private
-
-    def _settle(self, books: sa.Connection, piece: Piece, evidence: bytes | None) -> Settlement:
-        known = _known(books, piece)
-        if known is not None:
-            return known
-        terms = records.expect_open(books, piece.round)
-        assigned = records.assignment_of(books, piece.round, piece.device)
-        if assigned is None or assigned.amount != piece.amount:
-            said = "nothing" if assigned is None else f"{assigned.amount:g}"
-            raise MarketError(
-                f"{piece.device!r} was assigned {said} in round {piece.round}, not {piece.amount:g}"
-            )
-        left = terms.units_per_device - records.units_of(books, piece.round, piece.device)
-        if left <= 0:
-            raise MarketError(
-                f"{piece.device!r} has delivered all {terms.units_per_device} units "
-                f"of round {piece.round}"
-            )
-        units = min(piece.units, left)
-        settlement = Settlement(
-            state=PieceState.PAID if evidence is None else PieceState.HELD,
-            microcredits=units * assigned.reward_microcredits,
-            units=units,
-        )
-        records.add_piece(books, piece, settlement, evidence=evidence, recorded_s=self._clock())
-        if evidence is None:
-            _pay(books, piece.device, piece.piece, settlement.microcredits)
-        return settlement
-
-    def _pay_work(self, work: Work) -> Settlement:
         item = Item(amount=1.0, reward_microcredits=work.microcredits)
         piece = Piece(
             device=work.device,
@@ -404,7 +474,7 @@ class Ledger:
             amount=item.amount,
             digest=work.digest,
         )
-        with self._books() as books:
+        with self._write() as books:
             known = _known(books, piece)
             if known is None:
                 records.expect_open(books, work.round)
@@ -412,7 +482,292 @@ class Ledger:
                     records.assign(books, work.round, work.device, item)
             elif known.microcredits != work.microcredits:
                 raise MarketError(f"the id {work.job!r} has been used for something else")
-            return self._settle(books, piece, None)
+            else:
+                return known
+            (delivered,) = _Delivery(books, self._clock(), None, Limits()).take([piece])
+            if isinstance(delivered, MarketError):
+                raise delivered
+            _settle(books, work.round, work.device)
+            return Settlement(
+                state=PieceState.PAID,
+                microcredits=delivered.microcredits,
+                units=delivered.units,
+            )
+
+    def find(self, device: str, pieces: Sequence[str]) -> dict[str, Settlement]:
+        """How pieces of a device stand, of those that the ledger knows."""
+        with self._read() as books:
+            rows = records.known_pieces(books, {(device, piece) for piece in pieces})
+            return {
+                piece: records.settlement_of(row, repeated=True) for (_, piece), row in rows.items()
+            }
+
+    def knows(self, device: str, piece: str, round: int, amount: float) -> bool:
+        """Whether a device has delivered a piece of this id, in this round, at this amount."""
+        with self._read() as books:
+            row = records.piece_row(books, device, piece)
+        return row is not None and (row.round, row.amount) == (round, amount)
+
+    def sketches(self, first_round: int) -> list[tuple[int, float, bytes]]:
+        """Round, amount and sketch of pieces from a round on that have one."""
+        with self._read() as books:
+            return records.sketches(books, first_round)
+
+    # ------------------------------------------------------------ device-rounds
+
+    def unsettled(self) -> list[tuple[int, str, Stage]]:
+        """Round, device and stage of every device-round that is not settled."""
+        with self._read() as books:
+            return records.unsettled(books)
+
+    def pending(self, number: int, device: str) -> list[Pending]:
+        """Pieces of a device-round whose pay is pending, in order."""
+        with self._read() as books:
+            return records.pending(books, number, device)
+
+    def settle(
+        self,
+        number: int,
+        device: str,
+        *,
+        picked: Sequence[str] = (),
+        rate: float | None = None,
+        deadline_s: float | None = None,
+    ) -> Stage:
+        """Ends the deliveries of a device-round: what is picked is audited, the rest waits for it.
+
+        Without picks everything is paid at once. Again, it changes nothing: the first picks
+        count.
+
+        Args:
+            number: of the round.
+            device: whose.
+            picked: ids of its pieces that are audited.
+            rate: at which they were drawn.
+            deadline_s: until when their sources must be shown, seconds since 1970.
+
+        Returns:
+            How far it is settled.
+
+        Raises:
+            MarketError: the device was assigned nothing.
+        """
+        with self._write() as books:
+            row = _assigned_row(books, number, device)
+            if row.state != Stage.OPEN:
+                return Stage(row.state)
+            if picked:
+                records.pick(books, device, picked)
+                records.set_stage(
+                    books, number, device, Stage.AUDITING, rate=rate, deadline_s=deadline_s
+                )
+                return Stage.AUDITING
+            records.set_stage(books, number, device, Stage.OPEN, rate=rate)
+            _settle(books, number, device)
+            return Stage.SETTLED
+
+    def open_audits(self) -> list[OpenAudit]:
+        """Device-rounds whose audit is not over."""
+        with self._read() as books:
+            return records.open_audits(books)
+
+    def postpone(self, deadline_s: float) -> None:
+        """Gives every open audit until then: the server was away."""
+        with self._write() as books:
+            for each in records.open_audits(books):
+                if each.deadline_s < deadline_s:
+                    records.set_stage(
+                        books, each.round, each.device, Stage.AUDITING, deadline_s=deadline_s
+                    )
+
+    def evidence(self, device: str, piece: str) -> Evidence | None:
+        """What a picked piece is audited by; None if it is not picked, or its audit is over.
+
+        Raises:
+            MarketError: no such piece.
+        """
+        with self._read() as books:
+            row = records.expect_piece(books, device, piece)
+        if row.state != PieceState.PENDING or not row.audited or row.evidence is None:
+            return None
+        return Evidence(
+            round=row.round,
+            amount=int(row.amount),
+            commitment=None if row.commitment is None else bytes(row.commitment),
+            evidence=bytes(row.evidence),
+        )
+
+    def passed(self, device: str, piece: str) -> Stage:
+        """Ends the audit of a piece, which it has passed; the last one settles the device-round."""
+        with self._write() as books:
+            row = records.expect_piece(books, device, piece)
+            if row.state == PieceState.PENDING and row.audited and row.evidence is not None:
+                records.change_piece(books, device, piece, evidence=None)
+                return _settle_if_audited(books, row.round, device)
+            return Stage(_assigned_row(books, row.round, device).state)
+
+    def expire(self, device: str, piece: str) -> Stage:
+        """Ends the audit of a piece that the server could not hold: no pay, and no blame."""
+        with self._write() as books:
+            row = records.expect_piece(books, device, piece)
+            if row.state == PieceState.PENDING:
+                records.change_piece(books, device, piece, state=PieceState.EXPIRED, evidence=None)
+                double_entry.move(
+                    books,
+                    [
+                        Transfer(
+                            reference=f"{device}/{piece}/expired",
+                            debit=pending_of(device),
+                            credit=SERVER,
+                            microcredits=row.microcredits,
+                        )
+                    ],
+                )
+                taken = {(row.round, device): [0, -row.microcredits]}
+                records.count_delivered(books, taken)
+                return _settle_if_audited(books, row.round, device)
+            return Stage(_assigned_row(books, row.round, device).state)
+
+    def forfeit(
+        self,
+        number: int,
+        device: str,
+        *,
+        why: Mapping[str, Any],
+        strikes_max: int,
+        sign: Callable[[str], str],
+    ) -> int:
+        """Takes all that is pending of a device, in every round, and counts a strike.
+
+        The verdict is kept with its reason and signature. Again, it changes nothing.
+
+        Args:
+            number: of the round whose audit has failed.
+            device: whose.
+            why: what was found, as JSON values.
+            strikes_max: strikes at which it is excluded.
+            sign: signs the text of the verdict.
+
+        Returns:
+            Micro-credits that are forfeit.
+
+        Raises:
+            MarketError: the device was assigned nothing in this round.
+        """
+        with self._write() as books:
+            if _assigned_row(books, number, device).state == Stage.SETTLED:
+                return 0
+            microcredits = records.end_pending(books, device, PieceState.FORFEIT)
+            double_entry.move(
+                books,
+                [
+                    Transfer(
+                        reference=f"round:{number}/{device}/forfeit",
+                        debit=pending_of(device),
+                        credit=FORFEITED,
+                        microcredits=microcredits,
+                    )
+                ],
+            )
+            for other, name, _ in records.unsettled(books, device):
+                records.set_stage(books, other, name, Stage.SETTLED, pending_microcredits=0)
+            records.strike(books, device, strikes_max)
+            told = json.dumps(
+                {
+                    "verdict": "forfeit",
+                    "device": device,
+                    "round": number,
+                    "microcredits": microcredits,
+                    "recorded_s": self._clock(),
+                    **why,
+                },
+                sort_keys=True,
+            )
+            records.add_verdict(books, number, device, told, sign(told))
+            return microcredits
+
+    def verdicts(self, device: str | None = None) -> list[tuple[str, str]]:
+        """Texts and signatures of all verdicts, or of those on a device."""
+        with self._read() as books:
+            return records.verdicts(books, device)
+
+    # ------------------------------------------------------------ the books
+
+    def entries(self) -> list[Entry]:
+        """Every line of the books, in order."""
+        with self._read() as books:
+            return double_entry.entries(books)
+
+    def head(self) -> Head:
+        """The last transfer."""
+        with self._read() as books:
+            return double_entry.head(books)
+
+    def balances(self) -> dict[str, int]:
+        """Credits less debits of every account, micro-credits: what a device has earned, and,
+        below zero, what the server has paid."""
+        with self._read() as books:
+            accounts = {SERVER: 0} | {account_of(name): 0 for name in records.devices(books)}
+            return accounts | double_entry.balances(books)
+
+    def totals(self) -> tuple[int, int]:
+        """Sum of all debits and of all credits, micro-credits: always equal."""
+        with self._read() as books:
+            return double_entry.totals(books)
+
+    def payments(self, round: int | None = None) -> list[Payment]:
+        """Pieces that were paid, in order, of all rounds or of one (those of price 0 too)."""
+        with self._read() as books:
+            return records.payments(books, round)
+
+    def jobs_by_state(self) -> dict[str, int]:
+        """How many pieces of all rounds are in each state."""
+        with self._read() as books:
+            return records.count_by_state(books)
+
+    def audited(self) -> int:
+        """How many pieces of all rounds were picked for an audit."""
+        with self._read() as books:
+            return records.count_audited(books)
+
+    def check(self) -> list[str]:
+        """What is wrong with this ledger, in sentences; nothing if it is whole.
+
+        Adds up the books and follows their chain, and holds them against the pieces: what each
+        device has been paid and what is pending is what its pieces say.
+        """
+        with self._read() as books:
+            wrong = double_entry.check(books)
+            kept = double_entry.balances(books)
+            forfeited = 0
+            worth = records.worth_by_state(books)
+            for device in records.devices(books):
+                own = worth.get(device, {})
+                for account, state in (
+                    (account_of(device), PieceState.PAID),
+                    (pending_of(device), PieceState.PENDING),
+                ):
+                    if kept.get(account, 0) != own.get(state, 0):
+                        wrong.append(
+                            f"{account} holds {kept.get(account, 0)} micro-credits, the pieces "
+                            f"that are {state} add up to {own.get(state, 0)}"
+                        )
+                forfeited += own.get(PieceState.FORFEIT, 0)
+            # Pieces that failed an audit under an older edition never had a transfer.
+            if kept.get(FORFEITED, 0) > forfeited:
+                wrong.append(
+                    f"{FORFEITED} holds {kept.get(FORFEITED, 0)} micro-credits, the pieces that "
+                    f"are forfeit add up to {forfeited}"
+                )
+            return wrong + _altered_pieces(books)
+
+
+class RepeatedWork(MarketError):
+    """The same work was delivered before."""
+
+
+class NoBudget(MarketError):
+    """No more may be promised."""
 
 
 def account_of(device: str) -> str:
@@ -420,21 +775,234 @@ def account_of(device: str) -> str:
     return f"device:{device}"
 
 
+def pending_of(device: str) -> str:
+    """The account of what is pending of a device."""
+    return f"pending:{device}"
+
+
+def this_process() -> str:
+    """Host and process, as the holder of a lease."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class _Delivery:
+    """Pieces on their way into the books, all in one transaction."""
+
+    def __init__(
+        self, books: sa.Connection, now_s: float, first_round: int | None, limits: Limits
+    ) -> None:
+        self._books, self._now_s = books, now_s
+        self._first_round, self._limits = first_round, limits
+
+    def take(self, pieces: Sequence[Piece]) -> list[Settlement | MarketError]:
+        """See `Ledger.deliver`."""
+        books = self._books
+        known = records.known_pieces(books, {(each.device, each.piece) for each in pieces})
+        fresh = [each for each in pieces if (each.device, each.piece) not in known]
+        self._rounds = {number: records.round_row(books, number) for number in _rounds_of(fresh)}
+        self._assigned = records.assignments(books, {(e.round, e.device) for e in fresh})
+        self._before = dict[bytes, tuple[str, str]]()
+        if fresh and self._first_round is not None:
+            digests = {each.digest for each in fresh if each.amount > 0}
+            self._before = records.delivered_since(books, digests, self._first_round)
+        self._added: dict[tuple[int, str], list[int]] = {}
+        self._promised = 0
+        self._promised_in: dict[int, int] = {}
+        if fresh and self._limits.total_microcredits is not None:
+            # What was forfeit is nobody's, and may be promised anew.
+            self._promised = -double_entry.balance(books, SERVER)
+            self._promised -= double_entry.balance(books, FORFEITED)
+        if fresh and self._limits.round_microcredits is not None:
+            self._promised_in = {n: records.bought_in(books, n) for n in _rounds_of(fresh)}
+        rows: list[dict[str, Any]] = []
+        transfers: list[Transfer] = []
+        found: list[Settlement | MarketError] = []
+        taken: dict[tuple[str, str], tuple[Piece, Settlement]] = {}
+        for each in pieces:
+            key = each.device, each.piece
+            try:
+                if key in known:
+                    found.append(_known_in(known[key], each))
+                elif key in taken:
+                    first, settlement = taken[key]
+                    _expect_the_same(each, first.round, first.amount, first.digest)
+                    found.append(
+                        Settlement(
+                            state=settlement.state,
+                            microcredits=settlement.microcredits,
+                            units=settlement.units,
+                            repeated=True,
+                        )
+                    )
+                else:
+                    settlement = self._weighed(each)
+                    taken[key] = each, settlement
+                    rows.append(_row(each, settlement, self._now_s))
+                    transfers.append(
+                        Transfer(
+                            reference=f"{each.device}/{each.piece}",
+                            debit=SERVER,
+                            credit=pending_of(each.device),
+                            microcredits=settlement.microcredits,
+                            about=_mark(each, settlement.units),
+                        )
+                    )
+                    found.append(settlement)
+            except MarketError as error:
+                found.append(error)
+        if rows:
+            records.add_pieces(books, rows)
+            records.count_delivered(books, self._added)
+            double_entry.move(books, transfers)
+        return found
+
+    def _weighed(self, each: Piece) -> Settlement:
+        """What a new piece earns.
+
+        Raises:
+            MarketError: it cannot be taken.
+        """
+        terms, assigned = self._rounds[each.round], self._assigned.get((each.round, each.device))
+        records.check_open(terms, each.round)
+        if assigned is None or assigned.amount != each.amount:
+            said = "nothing" if assigned is None else f"{assigned.amount:g}"
+            raise MarketError(
+                f"{each.device!r} was assigned {said} in round {each.round}, not {each.amount:g}"
+            )
+        if assigned.state != Stage.OPEN:
+            raise MarketError(f"round {each.round} is being settled for {each.device!r}")
+        more = self._added.setdefault((each.round, each.device), [0, 0])
+        left = terms.units_per_device - assigned.units - more[0]
+        if left <= 0:
+            raise MarketError(
+                f"{each.device!r} has delivered all {terms.units_per_device} units "
+                f"of round {each.round}"
+            )
+        if self._first_round is not None and each.amount > 0 and each.digest in self._before:
+            raise RepeatedWork(f"the work of {each.piece!r} was delivered before")
+        units = min(each.units, left)
+        microcredits = units * assigned.reward_microcredits
+        self._expect_budget(each.round, microcredits)
+        more[0], more[1] = more[0] + units, more[1] + microcredits
+        self._before[each.digest] = each.device, each.piece
+        return Settlement(state=PieceState.PENDING, microcredits=microcredits, units=units)
+
+    def _expect_budget(self, number: int, microcredits: int) -> None:
+        limits = self._limits
+        total, in_round = self._promised, self._promised_in.get(number, 0)
+        for limit, promised, of in (
+            (limits.total_microcredits, total, "all"),
+            (limits.round_microcredits, in_round, f"round {number}"),
+        ):
+            if limit is not None and promised + microcredits > limit:
+                raise NoBudget(
+                    f"the budget of {of} is used up: {promised} of {limit} micro-credits"
+                )
+        self._promised = total + microcredits
+        self._promised_in[number] = in_round + microcredits
+
+
+def _rounds_of(pieces: Sequence[Piece]) -> set[int]:
+    return {each.round for each in pieces}
+
+
+def _mark(each: Piece, units: int) -> bytes:
+    """What the chain of transfers binds of a piece: all that its pay was for."""
+    told = f"{each.device}/{each.piece} {each.round} {each.amount!r} {units} "
+    return hashlib.sha256(told.encode() + each.digest + (each.commitment or b"")).digest()
+
+
+def _altered_pieces(books: sa.Connection) -> list[str]:
+    """Pieces that are not what the chain says they were paid for, in sentences; the first few."""
+    marks = dict(double_entry.abouts(books))
+    wrong = [
+        f"the piece {piece.device}/{piece.piece} is not what its transfer was for"
+        for piece, units in records.all_pieces(books)
+        if (mark := marks.pop(f"{piece.device}/{piece.piece}", None)) is not None
+        and mark != _mark(piece, units)
+    ]
+    wrong += [f"the transfer {reference} is for a piece that is not there" for reference in marks]
+    return wrong[:WRONG_MAX]
+
+
+def _row(each: Piece, settlement: Settlement, now_s: float) -> dict[str, Any]:
+    return {
+        "device": each.device,
+        "piece": each.piece,
+        "round": each.round,
+        "amount": each.amount,
+        "units": settlement.units,
+        "microcredits": settlement.microcredits,
+        "state": settlement.state,
+        "digest": each.digest,
+        "audited": False,
+        "evidence": each.evidence or None,
+        "recorded_s": now_s,
+        "commitment": each.commitment,
+        "sketch": each.sketch or None,
+    }
+
+
 def _known(books: sa.Connection, piece: Piece) -> Settlement | None:
     row = records.piece_row(books, piece.device, piece.piece)
-    if row is None:
-        return None
-    found = (row.round, row.amount, row.digest)
-    if found != (piece.round, piece.amount, piece.digest):
-        raise MarketError(f"the id {piece.piece!r} has been used for something else")
+    return None if row is None else _known_in(row, piece)
+
+
+def _known_in(row: Any, piece: Piece) -> Settlement:
+    """How a piece stands that the ledger knows.
+
+    Raises:
+        MarketError: the id was used for something else.
+    """
+    _expect_the_same(piece, row.round, row.amount, bytes(row.digest))
     return records.settlement_of(row, repeated=True)
 
 
-def _pay(books: sa.Connection, device: str, piece: str, microcredits: int) -> None:
-    double_entry.transfer(
+def _expect_the_same(piece: Piece, round: int, amount: float, digest: bytes) -> None:
+    if (round, amount, digest) != (piece.round, piece.amount, piece.digest):
+        raise MarketError(f"the id {piece.piece!r} has been used for something else")
+
+
+def _assigned_row(books: sa.Connection, number: int, device: str) -> Any:
+    row = records.assignments(books, {(number, device)}).get((number, device))
+    if row is None:
+        raise MarketError(f"{device!r} was assigned nothing in round {number}")
+    return row
+
+
+def _settle_if_audited(books: sa.Connection, number: int, device: str) -> Stage:
+    if any(each.picked for each in records.pending(books, number, device)):
+        return Stage.AUDITING
+    _settle(books, number, device)
+    return Stage.SETTLED
+
+
+def _settle(books: sa.Connection, number: int, device: str) -> None:
+    """Pays all that is pending of a device-round."""
+    microcredits = records.end_pending(books, device, PieceState.PAID, number)
+    double_entry.move(
         books,
-        f"{device}/{piece}",
-        debit=SERVER,
-        credit=account_of(device),
-        microcredits=microcredits,
+        [
+            Transfer(
+                reference=f"round:{number}/{device}/paid",
+                debit=pending_of(device),
+                credit=account_of(device),
+                microcredits=microcredits,
+            )
+        ],
     )
+    records.set_stage(books, number, device, Stage.SETTLED, pending_microcredits=0)
+
+
+def _is_gone(holder: str) -> bool:
+    """Whether the holder of a lease was a process of this host that has ended."""
+    host, _, process = holder.rpartition(":")
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

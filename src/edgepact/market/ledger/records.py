@@ -1,15 +1,17 @@
-"""What is kept beside the books: devices, rounds, answers, assignments and pieces.
+"""What is kept beside the books: devices, tokens, rounds, answers, assignments, pieces, verdicts.
 
 A piece is known by (device, piece) and a unique constraint holds it to one row, so that a request
-repeated by a device, or by a network, or after a crash, is never paid twice.
+repeated by a device, or by a network, or after a crash, is never paid twice. What a device does in
+a round, its *device-round*, is settled as a whole, and its assignment is where that is kept.
 
-=======  =======================  ======================
-state    meaning                  its transfer
-=======  =======================  ======================
-paid     verified, or not picked  `server` to `device:<name>`
-held     waits for its audit      none yet
-forfeit  failed its audit         none, ever
-=======  =======================  ======================
+=======  ====================================  ================================================
+state    meaning of a piece                    its transfer
+=======  ====================================  ================================================
+pending  delivered, its audit is not over      `server` to `pending:<device>`
+paid     its device-round has passed           with the rest of it, on to `device:<name>`
+forfeit  some audit of the device was failed   with all that was pending, on to `forfeited`
+expired  the server could not audit it         back to `server`
+=======  ====================================  ================================================
 
 The functions work within a transaction that is handed to them. Tokens are random and long, so
 that a plain SHA-256 of them is a safe thing to store: there is nothing to guess.
@@ -18,7 +20,7 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,6 +47,18 @@ _DEVICES = sa.Table(
     sa.Column("enrol_hash", sa.String(64), nullable=False, unique=True),
     sa.Column("token_hash", sa.String(64), nullable=False, unique=True),
     sa.Column("confirmed", sa.Boolean, nullable=False),
+    sa.Column("strikes", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("excluded", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("revoked", sa.Boolean, nullable=False, server_default=sa.false()),
+)
+_TOKENS = sa.Table(
+    "tokens",
+    META,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("label", sa.String(64), nullable=False),
+    sa.Column("issued_s", sa.Float, nullable=False),
+    sa.Column("expires_s", sa.Float, nullable=True),
+    sa.Column("revoked", sa.Boolean, nullable=False),
 )
 _ROUNDS = sa.Table(
     "rounds",
@@ -72,7 +86,21 @@ _ASSIGNMENTS = sa.Table(
     sa.Column("device", sa.ForeignKey("devices.name"), primary_key=True),
     sa.Column("amount", sa.Float, nullable=False),
     sa.Column("reward_microcredits", sa.BigInteger, nullable=False),
+    # What was delivered and is pending of it, kept so that nobody has to add it up.
+    sa.Column("units", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("pending_microcredits", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+    sa.Column("state", sa.String(8), nullable=False, server_default="settled"),
+    sa.Column("rate", sa.Float, nullable=True),
+    sa.Column("deadline_s", sa.Float, nullable=True),
     sa.CheckConstraint("amount >= 0 and reward_microcredits >= 0"),
+)
+_VERDICTS = sa.Table(
+    "verdicts",
+    META,
+    sa.Column("round", sa.ForeignKey("rounds.number"), primary_key=True),
+    sa.Column("device", sa.ForeignKey("devices.name"), primary_key=True),
+    sa.Column("told", sa.Text, nullable=False),
+    sa.Column("signature", sa.String(128), nullable=False),
 )
 _PIECES = sa.Table(
     "pieces",
@@ -89,17 +117,37 @@ _PIECES = sa.Table(
     sa.Column("audited", sa.Boolean, nullable=False),
     sa.Column("evidence", sa.LargeBinary, nullable=True),
     sa.Column("recorded_s", sa.Float, nullable=False),
+    sa.Column("commitment", sa.LargeBinary(32), nullable=True),
+    sa.Column("sketch", sa.LargeBinary, nullable=True),
     sa.UniqueConstraint("device", "piece"),
     sa.Index("pieces_by_round", "round", "device"),
+    sa.Index("pieces_by_digest", "digest"),
+)
+_LEASE = sa.Table(
+    "lease",
+    META,
+    sa.Column("one", sa.Integer, sa.CheckConstraint("one = 1"), primary_key=True),
+    sa.Column("holder", sa.String(128), nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("until_s", sa.Float, nullable=False),
 )
 
 
 class PieceState(StrEnum):
     """What has become of a piece's payment."""
 
+    PENDING = "pending"
     PAID = "paid"
-    HELD = "held"
     FORFEIT = "forfeit"
+    EXPIRED = "expired"
+
+
+class Stage(StrEnum):
+    """How far the settlement of a device-round has come."""
+
+    OPEN = "open"
+    AUDITING = "auditing"
+    SETTLED = "settled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +161,10 @@ class Piece:
         amount: at which it was worked.
         digest: SHA-256 of what came, which tells a repetition from other work.
         units: how many it was, as the server has counted.
+        commitment: SHA-256 by which the device has bound itself to its input; None where what
+            came was the input.
+        evidence: what an audit is held against; empty where there is nothing to audit.
+        sketch: by which work that is nearly the same is known again; empty for none.
     """
 
     device: str
@@ -121,6 +173,101 @@ class Piece:
     amount: float
     digest: bytes
     units: int = 1
+    commitment: bytes | None = None
+    evidence: bytes = b""
+    sketch: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A piece whose pay is pending.
+
+    Attributes:
+        piece: its id.
+        units: of it that count.
+        microcredits: its pay.
+        auditable: whether there is anything to audit.
+        picked: whether it is being audited: its source is awaited.
+    """
+
+    piece: str
+    units: int
+    microcredits: int
+    auditable: bool
+    picked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a picked piece is audited by."""
+
+    round: int
+    amount: int
+    commitment: bytes | None
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAudit:
+    """A device-round whose audit is not over.
+
+    Attributes:
+        round, device: which.
+        pieces: picked, whose source is awaited.
+        deadline_s: when it ends, seconds since 1970.
+    """
+
+    round: int
+    device: str
+    pieces: tuple[str, ...]
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """An enrolled device, as its operator sees it.
+
+    Attributes:
+        name: its name.
+        strikes: audits it has failed.
+        excluded: whether it may take part no more, until the operator readmits it.
+        revoked: whether its token is void.
+        pending_microcredits: pay that is pending.
+        paid_microcredits: what it has earned.
+    """
+
+    name: str
+    strikes: int
+    excluded: bool
+    revoked: bool
+    pending_microcredits: int
+    paid_microcredits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A one-time token of which the ledger keeps the hash.
+
+    Attributes:
+        label: the first letters of its hash, by which it can be revoked.
+        issued_s, expires_s: seconds since 1970; None for never.
+        revoked: whether it is void.
+        device: who has enrolled with it.
+    """
+
+    label: str
+    issued_s: float
+    expires_s: float | None
+    revoked: bool
+    device: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be promised at most, micro-credits; None for no limit."""
+
+    round_microcredits: int | None = None
+    total_microcredits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +294,9 @@ class Settlement:
     """How a piece stands in the ledger.
 
     Attributes:
-        state: paid, held or forfeit.
+        state: pending, paid, forfeit or expired.
         microcredits: what it earns or would have earned.
-        units: of it that are paid.
+        units: of it that count.
         repeated: whether the ledger knew the piece before.
     """
 
@@ -181,9 +328,10 @@ class RoundRecord:
         answers: by device.
         assigned: who works how much for what, amount 0 included, by device.
         pieces: units of the recorded pieces by device and id, in order.
-        held: pieces by device whose audit is open.
-        units: units that were paid, by device.
+        stages: how far each device-round is settled.
+        units: units that were delivered and are pending or paid, by device.
         paid_microcredits: payments by device.
+        pending_microcredits: pay that is pending, by device.
     """
 
     number: int
@@ -197,9 +345,10 @@ class RoundRecord:
     answers: Mapping[str, Answer]
     assigned: Mapping[str, Item]
     pieces: Mapping[str, Mapping[str, int]]
-    held: Mapping[str, tuple[str, ...]]
+    stages: Mapping[str, Stage]
     units: Mapping[str, int]
     paid_microcredits: Mapping[str, int]
+    pending_microcredits: Mapping[str, int]
 
     @property
     def amounts(self) -> dict[str, int]:
@@ -267,10 +416,101 @@ def confirm(books: sa.Connection, name: str) -> None:
 
 
 def device_of(books: sa.Connection, token: str) -> str | None:
-    """Name of the device with this token; None for nobody's."""
-    query = sa.select(_DEVICES.c.name).where(_DEVICES.c.token_hash == token_hash(token))
+    """Name of the device with this token; None for nobody's, or if it was revoked."""
+    query = sa.select(_DEVICES.c.name).where(
+        _DEVICES.c.token_hash == token_hash(token), sa.not_(_DEVICES.c.revoked)
+    )
     row = books.execute(query).first()
     return None if row is None else str(row.name)
+
+
+def shut_out(books: sa.Connection) -> dict[str, bool]:
+    """Devices that may take no part: excluded (True), or their token was revoked (False)."""
+    query = sa.select(_DEVICES.c.name, _DEVICES.c.excluded).where(
+        sa.or_(_DEVICES.c.excluded, _DEVICES.c.revoked)
+    )
+    return {row.name: bool(row.excluded) for row in books.execute(query)}
+
+
+def strikes(books: sa.Connection) -> dict[str, int]:
+    """Audits that devices have failed, of those that have."""
+    query = sa.select(_DEVICES.c.name, _DEVICES.c.strikes).where(_DEVICES.c.strikes > 0)
+    return {row.name: int(row.strikes) for row in books.execute(query)}
+
+
+def strike(books: sa.Connection, device: str, strikes_max: int) -> None:
+    """Counts a failed audit; at so many the device is excluded."""
+    count = _DEVICES.c.strikes + 1
+    books.execute(
+        _DEVICES.update()
+        .where(_DEVICES.c.name == device)
+        .values(strikes=count, excluded=sa.or_(_DEVICES.c.excluded, count >= strikes_max))
+    )
+
+
+def change_device(books: sa.Connection, name: str, **values: Any) -> None:
+    """Sets columns of a device.
+
+    Raises:
+        MarketError: there is none of this name.
+    """
+    found = books.execute(_DEVICES.update().where(_DEVICES.c.name == name).values(**values))
+    if not found.rowcount:
+        raise MarketError(f"no device is enrolled as {name!r}")
+
+
+def members(books: sa.Connection) -> list[tuple[str, int, bool, bool]]:
+    """Name, strikes, excluded, revoked of all devices."""
+    query = sa.select(_DEVICES).order_by(_DEVICES.c.name)
+    return [
+        (row.name, row.strikes, bool(row.excluded), bool(row.revoked))
+        for row in books.execute(query)
+    ]
+
+
+# ---------------------------------------------------------------- one-time tokens
+
+LABEL_CHARS = 12
+
+
+def issue(books: sa.Connection, token: str, issued_s: float, expires_s: float | None) -> Token:
+    """Keeps the hash of a new one-time token."""
+    mark = token_hash(token)
+    label = mark[:LABEL_CHARS]
+    books.execute(
+        _TOKENS.insert().values(
+            hash=mark, label=label, issued_s=issued_s, expires_s=expires_s, revoked=False
+        )
+    )
+    return Token(label=label, issued_s=issued_s, expires_s=expires_s, revoked=False, device=None)
+
+
+def issued(books: sa.Connection) -> list[Token]:
+    """All one-time tokens that were issued, in order."""
+    join = _TOKENS.outerjoin(_DEVICES, _DEVICES.c.enrol_hash == _TOKENS.c.hash)
+    query = sa.select(_TOKENS, _DEVICES.c.name).select_from(join).order_by(_TOKENS.c.issued_s)
+    return [
+        Token(
+            label=row.label,
+            issued_s=row.issued_s,
+            expires_s=row.expires_s,
+            revoked=bool(row.revoked),
+            device=row.name,
+        )
+        for row in books.execute(query)
+    ]
+
+
+def admits(books: sa.Connection, token: str, now_s: float) -> bool:
+    """Whether a one-time token was issued and is neither revoked nor expired."""
+    row = books.execute(sa.select(_TOKENS).where(_TOKENS.c.hash == token_hash(token))).first()
+    return row is not None and not row.revoked and (row.expires_s is None or now_s < row.expires_s)
+
+
+def revoke_token(books: sa.Connection, label: str) -> bool:
+    """Voids a one-time token; False if there is none of this label."""
+    found = books.execute(_TOKENS.update().where(_TOKENS.c.label == label).values(revoked=True))
+    return bool(found.rowcount)
 
 
 def devices(books: sa.Connection) -> list[str]:
@@ -313,11 +553,20 @@ def expect_open(books: sa.Connection, number: int) -> Any:
         MarketError: there is none, or it is closed.
     """
     row = round_row(books, number)
+    check_open(row, number)
+    return row
+
+
+def check_open(row: Any, number: int) -> None:
+    """Whether the row of a round is one that is not over.
+
+    Raises:
+        MarketError: there is none, or it is closed.
+    """
     if row is None:
         raise MarketError(f"there is no round {number}")
     if row.closed:
         raise MarketError(f"round {number} is closed")
-    return row
 
 
 def answers(books: sa.Connection, number: int) -> dict[str, Answer]:
@@ -352,7 +601,9 @@ def assignment_of(books: sa.Connection, number: int, device: str) -> Item | None
     return None if row is None else _item(row)
 
 
-def assign(books: sa.Connection, number: int, device: str, item: Item) -> None:
+def assign(
+    books: sa.Connection, number: int, device: str, item: Item, stage: Stage = Stage.OPEN
+) -> None:
     """Adds an assignment."""
     books.execute(
         _ASSIGNMENTS.insert().values(
@@ -360,8 +611,105 @@ def assign(books: sa.Connection, number: int, device: str, item: Item) -> None:
             device=device,
             amount=item.amount,
             reward_microcredits=item.reward_microcredits,
+            state=stage,
         )
     )
+
+
+def assignments(books: sa.Connection, keys: set[tuple[int, str]]) -> dict[tuple[int, str], Any]:
+    """Rows of assignments by round and device, of those that there are."""
+    numbers, names = {number for number, _ in keys}, {name for _, name in keys}
+    query = sa.select(_ASSIGNMENTS).where(
+        _ASSIGNMENTS.c.round.in_(numbers), _ASSIGNMENTS.c.device.in_(names)
+    )
+    found = {(row.round, row.device): row for row in books.execute(query)}
+    return {key: row for key, row in found.items() if key in keys}
+
+
+def count_delivered(books: sa.Connection, changes: Mapping[tuple[int, str], list[int]]) -> None:
+    """Adds units and pending micro-credits to device-rounds."""
+    books.execute(
+        _ASSIGNMENTS.update()
+        .where(
+            _ASSIGNMENTS.c.round == sa.bindparam("of_round"),
+            _ASSIGNMENTS.c.device == sa.bindparam("of_device"),
+        )
+        .values(
+            units=_ASSIGNMENTS.c.units + sa.bindparam("more_units", type_=sa.BigInteger),
+            pending_microcredits=_ASSIGNMENTS.c.pending_microcredits
+            + sa.bindparam("more", type_=sa.BigInteger),
+        ),
+        [
+            {"of_round": number, "of_device": name, "more_units": units, "more": microcredits}
+            for (number, name), (units, microcredits) in sorted(changes.items())
+        ],
+    )
+
+
+def set_stage(books: sa.Connection, number: int, device: str, stage: Stage, **also: Any) -> None:
+    """Moves the settlement of a device-round on."""
+    books.execute(
+        _ASSIGNMENTS.update()
+        .where(_ASSIGNMENTS.c.round == number, _ASSIGNMENTS.c.device == device)
+        .values(state=stage, **also)
+    )
+
+
+def unsettled(books: sa.Connection, device: str | None = None) -> list[tuple[int, str, Stage]]:
+    """Round, device and stage of device-rounds that are not settled, of all devices or one."""
+    query = sa.select(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.state).where(
+        _ASSIGNMENTS.c.state != Stage.SETTLED
+    )
+    if device is not None:
+        query = query.where(_ASSIGNMENTS.c.device == device)
+    ordered = query.order_by(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device)
+    return [(row.round, row.device, Stage(row.state)) for row in books.execute(ordered)]
+
+
+def bought_in(books: sa.Connection, number: int) -> int:
+    """What was delivered in a round is worth, micro-credits."""
+    worth = _ASSIGNMENTS.c.units * _ASSIGNMENTS.c.reward_microcredits
+    query = sa.select(sa.func.coalesce(sa.func.sum(worth), 0)).where(_ASSIGNMENTS.c.round == number)
+    return int(books.execute(query).scalar_one())
+
+
+def open_audits(books: sa.Connection) -> list[OpenAudit]:
+    """Device-rounds whose audit is not over."""
+    query = (
+        sa.select(
+            _ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.deadline_s, _PIECES.c.piece
+        )
+        .join(
+            _PIECES,
+            sa.and_(
+                _PIECES.c.round == _ASSIGNMENTS.c.round, _PIECES.c.device == _ASSIGNMENTS.c.device
+            ),
+        )
+        .where(_ASSIGNMENTS.c.state == Stage.AUDITING, *_PICKED)
+        .order_by(_PIECES.c.id)
+    )
+    found = dict[tuple[int, str, float], list[str]]()
+    for row in books.execute(query):
+        found.setdefault((row.round, row.device, row.deadline_s or 0.0), []).append(row.piece)
+    return [
+        OpenAudit(round=number, device=device, pieces=tuple(pieces), deadline_s=deadline_s)
+        for (number, device, deadline_s), pieces in found.items()
+    ]
+
+
+def add_verdict(books: sa.Connection, number: int, device: str, told: str, signature: str) -> None:
+    """Keeps a verdict."""
+    books.execute(
+        _VERDICTS.insert().values(round=number, device=device, told=told, signature=signature)
+    )
+
+
+def verdicts(books: sa.Connection, device: str | None = None) -> list[tuple[str, str]]:
+    """Texts and signatures of all verdicts, or of those on a device."""
+    query = sa.select(_VERDICTS).order_by(_VERDICTS.c.round, _VERDICTS.c.device)
+    if device is not None:
+        query = query.where(_VERDICTS.c.device == device)
+    return [(row.told, row.signature) for row in books.execute(query)]
 
 
 def shut(books: sa.Connection, number: int) -> None:
@@ -370,13 +718,8 @@ def shut(books: sa.Connection, number: int) -> None:
 
 
 def close_round(books: sa.Connection, number: int) -> None:
-    """Closes a round; payments still held are forfeit."""
+    """Closes a round: what comes later is refused. Its device-rounds are settled by themselves."""
     books.execute(_ROUNDS.update().where(_ROUNDS.c.number == number).values(closed=True))
-    books.execute(
-        _PIECES.update()
-        .where(_PIECES.c.round == number, _PIECES.c.state == PieceState.HELD)
-        .values(state=PieceState.FORFEIT, evidence=None)
-    )
 
 
 def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
@@ -388,11 +731,13 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
     first = found[0].number
     told: dict[int, dict[str, Answer]] = {row.number: {} for row in found}
     assigned: dict[int, dict[str, Item]] = {row.number: {} for row in found}
+    stages: dict[int, dict[str, Stage]] = {row.number: {} for row in found}
     done: dict[int, dict[str, list[Any]]] = {row.number: {} for row in found}
     for row in books.execute(sa.select(_ANSWERS).where(_ANSWERS.c.round >= first)):
         told[row.round][row.device] = read_answer("ledger", json.loads(row.answer))
     for row in books.execute(sa.select(_ASSIGNMENTS).where(_ASSIGNMENTS.c.round >= first)):
         assigned[row.round][row.device] = _item(row)
+        stages[row.round][row.device] = Stage(row.state)
     columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.state)
     pieces = sa.select(*columns, _PIECES.c.units, _PIECES.c.microcredits)
     for row in books.execute(pieces.where(_PIECES.c.round >= first).order_by(_PIECES.c.id)):
@@ -413,12 +758,10 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
                 name: {each.piece: each.units for each in own}
                 for name, own in done[row.number].items()
             },
-            held={
-                name: tuple(each.piece for each in own if each.state == PieceState.HELD)
-                for name, own in done[row.number].items()
-            },
-            units=_paid(done[row.number], "units"),
-            paid_microcredits=_paid(done[row.number], "microcredits"),
+            stages=stages[row.number],
+            units=_sums(done[row.number], "units", _PENDING_OR_PAID),
+            paid_microcredits=_sums(done[row.number], "microcredits", {PieceState.PAID}),
+            pending_microcredits=_sums(done[row.number], "microcredits", {PieceState.PENDING}),
         )
         for row in found
     ]
@@ -446,49 +789,156 @@ def expect_piece(books: sa.Connection, device: str, piece: str) -> Any:
     return row
 
 
-def units_of(books: sa.Connection, number: int, device: str) -> int:
-    """Units of all pieces that a device has delivered in a round."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(_PIECES.c.units), 0)).where(
-        _PIECES.c.round == number, _PIECES.c.device == device
+def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
+    """Rows of pieces by device and id, of those that there are."""
+    devices, ids = {device for device, _ in keys}, {piece for _, piece in keys}
+    query = sa.select(_PIECES).where(_PIECES.c.device.in_(devices), _PIECES.c.piece.in_(ids))
+    found = {(row.device, row.piece): row for row in books.execute(query)}
+    return {key: row for key, row in found.items() if key in keys}
+
+
+def delivered_since(
+    books: sa.Connection, digests: set[bytes], first_round: int
+) -> dict[bytes, tuple[str, str]]:
+    """Who has delivered work of these digests from a round on: device and piece."""
+    query = sa.select(_PIECES.c.digest, _PIECES.c.device, _PIECES.c.piece).where(
+        _PIECES.c.digest.in_(digests), _PIECES.c.round >= first_round
     )
-    return int(books.execute(query).scalar_one())
+    return {bytes(row.digest): (row.device, row.piece) for row in books.execute(query)}
 
 
-def add_piece(
-    books: sa.Connection,
-    piece: Piece,
-    settlement: Settlement,
-    *,
-    evidence: bytes | None,
-    recorded_s: float,
-) -> None:
-    """Adds a piece as it is settled.
+def add_pieces(books: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Adds pieces as they are settled.
 
     Raises:
-        sqlalchemy.exc.IntegrityError: there is one of its id.
+        sqlalchemy.exc.IntegrityError: there is one of such an id.
     """
-    books.execute(
-        _PIECES.insert().values(
-            device=piece.device,
-            piece=piece.piece,
-            round=piece.round,
-            amount=piece.amount,
-            units=settlement.units,
-            microcredits=settlement.microcredits,
-            state=settlement.state,
-            digest=piece.digest,
-            audited=evidence is not None,
-            evidence=evidence,
-            recorded_s=recorded_s,
+    books.execute(_PIECES.insert(), list(rows))
+
+
+_PICKED = (
+    _PIECES.c.audited,
+    _PIECES.c.state == PieceState.PENDING,
+    _PIECES.c.evidence.is_not(None),
+)
+"""A picked piece keeps its evidence until it has passed."""
+
+_PENDING_OR_PAID = {PieceState.PENDING, PieceState.PAID}
+
+
+def pending(books: sa.Connection, number: int, device: str) -> list[Pending]:
+    """Pieces of a device-round whose pay is pending, in order."""
+    query = (
+        sa.select(_PIECES)
+        .where(
+            _PIECES.c.round == number,
+            _PIECES.c.device == device,
+            _PIECES.c.state == PieceState.PENDING,
         )
+        .order_by(_PIECES.c.id)
     )
+    return [
+        Pending(
+            piece=row.piece,
+            units=row.units,
+            microcredits=row.microcredits,
+            auditable=row.evidence is not None,
+            picked=bool(row.audited) and row.evidence is not None,
+        )
+        for row in books.execute(query)
+    ]
 
 
-def set_state(books: sa.Connection, piece_id: int, state: PieceState) -> None:
-    """Ends the audit of a piece."""
+def pick(books: sa.Connection, device: str, pieces: Sequence[str]) -> None:
+    """Notes which pieces are audited."""
     books.execute(
-        _PIECES.update().where(_PIECES.c.id == piece_id).values(state=state, evidence=None)
+        _PIECES.update()
+        .where(_PIECES.c.device == device, _PIECES.c.piece.in_(pieces))
+        .values(audited=True)
     )
+
+
+def change_piece(books: sa.Connection, device: str, piece: str, **values: Any) -> None:
+    """Sets columns of a piece."""
+    books.execute(
+        _PIECES.update()
+        .where(_PIECES.c.device == device, _PIECES.c.piece == piece)
+        .values(**values)
+    )
+
+
+def end_pending(
+    books: sa.Connection, device: str, state: PieceState, number: int | None = None
+) -> int:
+    """Ends what is pending of a device, in all rounds or in one; returns its micro-credits."""
+    which = [_PIECES.c.device == device, _PIECES.c.state == PieceState.PENDING]
+    if number is not None:
+        which.append(_PIECES.c.round == number)
+    total = sa.select(sa.func.coalesce(sa.func.sum(_PIECES.c.microcredits), 0)).where(*which)
+    microcredits = int(books.execute(total).scalar_one())
+    books.execute(_PIECES.update().where(*which).values(state=state, evidence=None))
+    return microcredits
+
+
+def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, float, bytes]]:
+    """Round, amount and sketch of pieces from a round on that have one."""
+    query = sa.select(_PIECES.c.round, _PIECES.c.amount, _PIECES.c.sketch).where(
+        _PIECES.c.round >= first_round, _PIECES.c.sketch.is_not(None)
+    )
+    return [(row.round, row.amount, bytes(row.sketch)) for row in books.execute(query)]
+
+
+def all_pieces(books: sa.Connection) -> Iterator[tuple[Piece, int]]:
+    """Every piece as it was delivered, and the units of it that count; not all at once."""
+    query = sa.select(
+        _PIECES.c.device,
+        _PIECES.c.piece,
+        _PIECES.c.round,
+        _PIECES.c.amount,
+        _PIECES.c.digest,
+        _PIECES.c.units,
+        _PIECES.c.commitment,
+    ).execution_options(yield_per=10_000)
+    for row in books.execute(query):
+        piece = Piece(
+            device=row.device,
+            piece=row.piece,
+            round=row.round,
+            amount=row.amount,
+            digest=bytes(row.digest),
+            commitment=None if row.commitment is None else bytes(row.commitment),
+        )
+        yield piece, row.units
+
+
+def worth_by_state(books: sa.Connection) -> dict[str, dict[str, int]]:
+    """Micro-credits of all pieces by device and state."""
+    query = sa.select(
+        _PIECES.c.device, _PIECES.c.state, sa.func.sum(_PIECES.c.microcredits).label("total")
+    ).group_by(_PIECES.c.device, _PIECES.c.state)
+    found = dict[str, dict[str, int]]()
+    for row in books.execute(query):
+        found.setdefault(row.device, {})[row.state] = int(row.total)
+    return found
+
+
+# ---------------------------------------------------------------- who writes
+
+
+def lease(books: sa.Connection, *, lock: bool) -> Any:
+    """The row of the lease, or None; locked until the transaction ends if asked for."""
+    query = sa.select(_LEASE)
+    return books.execute(query.with_for_update(read=not lock)).first()
+
+
+def take_lease(books: sa.Connection, holder: str, fence: int, until_s: float) -> None:
+    """Writes the lease down."""
+    values = {"holder": holder, "fence": fence, "until_s": until_s}
+    if not books.execute(_LEASE.update().values(**values)).rowcount:
+        books.execute(_LEASE.insert().values(one=1, **values))
+
+
+# ---------------------------------------------------------------- told
 
 
 def payments(books: sa.Connection, round: int | None) -> list[Payment]:
@@ -512,7 +962,7 @@ def payments(books: sa.Connection, round: int | None) -> list[Payment]:
 
 
 def count_by_state(books: sa.Connection) -> dict[str, int]:
-    """How many pieces were paid, are held, are forfeit."""
+    """How many pieces are in each state."""
     query = sa.select(_PIECES.c.state, sa.func.count().label("pieces")).group_by(_PIECES.c.state)
     counts = {str(row.state): int(row.pieces) for row in books.execute(query)}
     return {state.value: counts.get(state.value, 0) for state in PieceState}
@@ -541,8 +991,8 @@ def _item(row: Any) -> Item:
     return NOTHING if item == NOTHING else item
 
 
-def _paid(done: Mapping[str, list[Any]], column: str) -> dict[str, int]:
+def _sums(done: Mapping[str, list[Any]], column: str, states: Set[PieceState]) -> dict[str, int]:
     return {
-        name: sum(getattr(each, column) for each in own if each.state == PieceState.PAID)
+        name: sum(getattr(each, column) for each in own if each.state in states)
         for name, own in done.items()
     }

@@ -1,0 +1,67 @@
+"""The server's key: it signs heads of the books, verdicts and statements.
+
+An Ed25519 key in a file that its owner alone can read, made at first use.
+"""
+
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from edgepact.errors import InputError
+
+KEY_BYTES = 32
+
+
+class ServerKey:
+    """A key to sign with.
+
+    Args:
+        path: its file, 32 bytes in hexadecimal; made if it does not exist.
+
+    Raises:
+        InputError: the file cannot be read or made, or holds no key.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._key = Ed25519PrivateKey.from_private_bytes(_read_or_make(path))
+        except OSError as error:
+            raise InputError(path, "", "a file for the server's key", f"{error.strerror}") from None
+        except ValueError:
+            raise InputError(path, "", "a key of 32 bytes in hexadecimal", "another") from None
+
+    @property
+    def public(self) -> str:
+        """By which others check signatures, hexadecimal."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, text: str) -> str:
+        """The signature of a text, hexadecimal."""
+        return self._key.sign(text.encode()).hex()
+
+
+def is_signed(public: str, text: str, signature: str) -> bool:
+    """Whether a text was signed with the key whose public half this is."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        key.verify(bytes.fromhex(signature), text.encode())
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def _read_or_make(path: Path) -> bytes:
+    if not path.exists():
+        # Written whole before it has its name: nobody reads half a key.
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(os.urandom(KEY_BYTES).hex() + "\n")
+        try:
+            path.hardlink_to(part)  # fails where another server has been faster
+        except FileExistsError:
+            pass
+        finally:
+            part.unlink()
+    return bytes.fromhex(path.read_text(encoding="ascii").strip())
