@@ -80,14 +80,9 @@ def digest(before: bytes, sent: Tensors) -> bytes:
     return hashlib.sha256(before + as_bytes(sent)).digest()
 
 
-def picked_for_audit(secret: bytes, device: str, piece: str, probability: float) -> bool:
-    """Whether a piece is audited: the same answer whenever asked, and unknown to the device.
-
-    Drawn from the piece's id with a secret key, since a device chooses its ids itself: without
-    the secret it cannot tell which of them escape.
-    """
-    mark = hmac.digest(secret, f"audit\n{device}\n{piece}".encode(), "sha256")
-    return int.from_bytes(mark[:8], "big") < probability * 2**64
+def evidence_key(secret: bytes, device: str, piece: str) -> bytes:
+    """With which the places are drawn at which work is compared: unknown to the device."""
+    return hmac.digest(secret, f"evidence\n{device}\n{piece}".encode(), "sha256")
 
 
 def session_seed(secret: bytes, device: str, piece: str) -> int:

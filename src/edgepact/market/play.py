@@ -1,12 +1,12 @@
 """The market as it runs: who is there, which round is on, and the books behind it.
 
 Everything here runs on one event loop, so that the state needs no locks. What takes time runs
-in two threads of one worker each, one for the job and one for the ledger: while one piece's
-payment is written through to the disk, the next is computed. The number of exchanges in flight
-has a limit.
+in threads of one worker each, for the job and for the ledger (`books`): while payments are
+written through to the disk, the next piece is computed. The number of exchanges in flight has a
+limit.
 
 The ledger is written first and the state in memory follows; after a restart the state is read
-back from the ledger.
+back from the ledger. How a device-round ends is in `settling`.
 """
 
 import asyncio
@@ -30,16 +30,18 @@ from edgepact.engagement import (
 )
 from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
+from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import (
     chosen_codec,
     digest,
+    evidence_key,
     pack_evidence,
-    picked_for_audit,
     session_seed,
     unpack_evidence,
     unpacked,
 )
 from edgepact.market.ledger import (
+    Evidence,
     Ledger,
     Piece,
     PieceState,
@@ -47,9 +49,11 @@ from edgepact.market.ledger import (
     Settlement,
     token_hash,
 )
+from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
+from edgepact.market.settling import AuditRules, Settling, expect_admitted
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
@@ -68,10 +72,6 @@ HISTORY_ROUNDS_MAX = 1000
 _T = TypeVar("_T")
 
 
-class Busy(Exception):
-    """All places in the queue are taken: come back in a moment."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """How this market is run.
@@ -81,16 +81,16 @@ class Rules:
         rounds: rounds to play, those already in the ledger included; None for no end.
         devices_min: devices that must be there before the first round.
         gather_timeout_s: how long to wait for so many; then one is enough. None waits on.
-        audit_probability: share of pieces that are audited.
-        secret: key that picks them and draws the seeds of sessions.
-        enrol_tokens: one-time tokens that are accepted.
+        audits: how much is audited, and what a failed audit means.
+        secret: key that draws the seeds of sessions, and what is kept of work.
+        enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
     """
 
     terms: Terms
     rounds: int | None
     devices_min: int
     gather_timeout_s: float | None
-    audit_probability: float
+    audits: AuditRules
     secret: bytes
     enrol_tokens: frozenset[str]
 
@@ -119,7 +119,8 @@ class Market:
 
     Args:
         rules: how it is run.
-        ledger: the books.
+        books: the ledger.
+        key: signs verdicts.
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
@@ -128,7 +129,8 @@ class Market:
     def __init__(
         self,
         rules: Rules,
-        ledger: Ledger,
+        books: Books,
+        key: ServerKey,
         part: ServerPart,
         codecs: tuple[Codec, ...],
         engagement: Engagement,
@@ -136,8 +138,13 @@ class Market:
         self.rules = rules
         self.part = part
         self.codecs = codecs
-        self._ledger = ledger
+        self._books = books
+        self._ledger = books.ledger
         self._engagement = engagement
+        self._settling = Settling(
+            books, rules.audits, key, self._passes, run=self._job, changed=self._notify
+        )
+        self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
         self._sessions = Sessions()
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
@@ -150,7 +157,6 @@ class Market:
         self._stopping = False
         self._changed = asyncio.Event()
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="job")
-        self._write = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._round, self._number = self._resume()
 
     # ------------------------------------------------------------ what devices ask
@@ -161,20 +167,33 @@ class Market:
         Raises:
             MarketError: the one-time token or the name is taken.
         """
-        if token_hash(one_time_token) not in self._enrol_hashes:
+        known = token_hash(one_time_token) in self._enrol_hashes or await self._books.read(
+            lambda ledger: ledger.admits(one_time_token)
+        )
+        if not known:
             return None
-        return await self._books(lambda: self._ledger.enrol(one_time_token, name))
+        return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
 
     async def device(self, token: str) -> str | None:
-        """Name of the device that holds the token; None for nobody's."""
+        """Name of the device that holds the token; None for nobody's.
+
+        Raises:
+            MarketError: it may take no part.
+        """
         key = token_hash(token)
         if key not in self._names:
-            name = await self._books(lambda: self._ledger.device_of(token))
+            name = await self._books.read(lambda ledger: ledger.device_of(token))
             if name is None:
                 return None
-            await self._books(lambda: self._ledger.confirm(name))
+            await self._books.write(lambda: self._ledger.confirm(name))
             self._names[key] = name
-        return self._names[key]
+        name = self._names[key]
+        expect_admitted(self._settling.shut_out, name)
+        return name
+
+    def due(self, device: str) -> list[dict[str, object]]:
+        """Pieces whose sources a device is to show, and the seconds it has left."""
+        return self._settling.due(device)
 
     async def offer(self, device: str, after: int) -> Offer | NoOffer:
         """The next offer for a device, as soon as there is one, or word to ask again."""
@@ -202,7 +221,7 @@ class Market:
             # Nobody else's answer matters, so this one is weighed alone.
             found = await self._engaged(self._round, {device: answer})
             assigned = found.get(device, NOTHING)
-        assigned = await self._books(
+        assigned = await self._books.write(
             lambda: self._ledger.answer(number, device, answer, assigned=assigned)
         )
         # If the round has gone on to its next phase meanwhile, the ledger counts.
@@ -220,6 +239,7 @@ class Market:
         exchange: int,
         amount: int,
         codec: object,
+        commitment: bytes | None,
         sent: Tensors,
     ) -> Answered:
         """Works on an exchange of a piece; the last one settles the piece.
@@ -231,6 +251,7 @@ class Market:
             exchange: counted from 0.
             amount: that the device does of it.
             codec: name of the codec that has packed the tensors; None if none was named.
+            commitment: SHA-256 by which the device has bound itself to its source.
             sent: as they came.
 
         Raises:
@@ -245,11 +266,11 @@ class Market:
             tensors = unpacked(chosen, sent, specs, "infer request")
             if self._round is not None and self._round.number == number:
                 rounds.admit(self._round, device, piece, amount)
-            elif not await self._books(
-                lambda: self._ledger.knows(device, piece, number, float(amount))
+            elif not await self._books.read(
+                lambda ledger: ledger.knows(device, piece, number, float(amount))
             ):
                 raise MarketError(f"round {number} is not open")
-            session = self._session(device, number, piece, exchange, amount, sent)
+            session = self._session(device, number, piece, exchange, amount, commitment, sent)
             async with session.lock:
                 mark = self._mark(session, exchange, sent)
                 if not session.answers_again(exchange, mark):
@@ -265,40 +286,41 @@ class Market:
                     settlement=settled,
                 )
 
-    async def audit(self, device: str, piece: str, source: bytes) -> Settlement:
-        """Audits a held piece against its source, and pays it or not.
+    async def audit(self, device: str, piece: str, shown: bytes) -> Settlement:
+        """Holds the salt and source of a piece against what was delivered for it.
 
         Raises:
             Busy: too many exchanges are in flight.
-            InputError: the source cannot be read (the piece stays held).
+            InputError: it is another source, or cannot be read: there is time for another try.
             MarketError: no such piece.
         """
         with self._place():
-            held = await self._books(lambda: self._ledger.evidence(device, piece))
-            # A piece whose audit is over is left as it is by either call.
-            passed = held is None or await self._job(
-                lambda: self._passes(held, device, piece, source)
-            )
-            end = self._ledger.release if passed else self._ledger.forfeit
-            settled = await self._books(lambda: end(device, piece))
-            if self._round is not None and (device, piece) in self._round.held:
-                self._record(device, self._round.number, piece, settled)
-            return settled
+            return await self._settling.show(device, piece, shown)
 
-    def leave(self, device: str) -> None:
-        """A device says that it goes: nobody waits for it any more."""
+    async def pieces(self, device: str, number: int) -> dict[str, Settlement]:
+        """How all pieces of a device stand that it has delivered in a round."""
+        return await self._books.read(lambda ledger: ledger.pieces_of(device, number))
+
+    async def leave(self, device: str) -> None:
+        """A device says that it goes: nobody waits for it any more, and its round ends."""
         self._present.discard(device)
         self._expected_back.discard(device)
         if self._round is not None:
             self._round = rounds.leave(self._round, device)
+            if device in self._round.assigned:
+                await self._settling.end(self._round.number, device)
         self._notify()
 
     async def status(self) -> dict[str, object]:
         """The market at a glance, for people and for the process that started it."""
-        records = await self._books(lambda: self._ledger.rounds(last=HISTORY_ROUNDS_MAX))
-        balances = await self._books(self._ledger.balances)
-        jobs = await self._books(self._ledger.jobs_by_state)
-        audited = await self._books(self._ledger.audited)
+        records, balances, jobs, audited = await self._books.read(
+            lambda ledger: (
+                ledger.rounds(last=HISTORY_ROUNDS_MAX),
+                ledger.balances(),
+                ledger.jobs_by_state(),
+                ledger.audited(),
+            )
+        )
         terms = self.rules.terms
         return {
             "state": self._state(),
@@ -313,6 +335,8 @@ class Market:
             "sessions": len(self._sessions),
             "jobs": jobs,
             "jobs_audited": audited,
+            "audits_open": self._settling.auditing,
+            "shut_out": dict(self._settling.shut_out),
             "balances_microcredits": balances,
             "rounds": [round_status(record) for record in records],
         }
@@ -320,7 +344,7 @@ class Market:
     @property
     def ready(self) -> bool:
         """Whether work can be taken."""
-        return not (self._over or self._stopping)
+        return self._books.sound and not (self._over or self._stopping)
 
     # ------------------------------------------------------------ the rounds, one after another
 
@@ -331,6 +355,22 @@ class Market:
             MarketError: the mechanism asks or decides what it may not, or the ledger is used by
                 another.
         """
+        resumed = None if self._round is None else self._round.number
+        await self._settling.resume(resumed)
+        watching = asyncio.create_task(self._settling.watch())
+        try:
+            await self._play()
+            await self._settling.drained()
+        finally:
+            watching.cancel()
+        self._over = True
+        self._notify()
+        end_s = time.monotonic() + FAREWELL_TIMEOUT_S
+        while not self._present <= self._told and await self._change(end_s):
+            pass
+
+    async def _play(self) -> None:
+        """All rounds."""
         commit_timeout_s = self.rules.terms.commit_timeout_s
         if self._round is not None:
             await self._play_round()
@@ -342,11 +382,6 @@ class Market:
             self._number += 1
             await self._play_round()
             patience_s = 0.0
-        self._over = True
-        self._notify()
-        end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while not self._present <= self._told and await self._change(end_s):
-            pass
 
     def stop(self) -> None:
         """Lets every waiting poll return, so that the server can stop."""
@@ -356,8 +391,7 @@ class Market:
     def close(self) -> None:
         """Finishes what is being computed and written, and closes the ledger."""
         self._compute.shutdown(wait=True, cancel_futures=True)
-        self._write.shutdown(wait=True)
-        self._ledger.close()
+        self._books.close()
 
     # ------------------------------------------------------------ private
 
@@ -382,7 +416,6 @@ class Market:
                 answers=record.answers,
                 assigned=record.assigned,
                 pieces=record.pieces,
-                held=frozenset((name, each) for name, own in record.held.items() for each in own),
                 deadline_s=start_s + terms.commit_timeout_s if record.answers else None,
             )
             if record.engaged:
@@ -407,7 +440,7 @@ class Market:
         question = await asyncio.to_thread(self._engagement.question, number)
         terms = self.rules.terms
         rounds.check_question(question, terms)
-        await self._books(
+        await self._books.insist(
             lambda: self._ledger.open_round(
                 number,
                 job=terms.job,
@@ -416,7 +449,7 @@ class Market:
                 units_per_device=terms.units_per_round,
             )
         )
-        return Round(number=number, question=question, terms=terms)
+        return Round(number=number, question=question, terms=terms, lagging=self._lagging)
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
         """The mechanism's decision on some answers.
@@ -437,9 +470,9 @@ class Market:
         assert self._round is not None
         number = self._round.number
         # The ledger's own thread takes one thing after another: no answer slips in behind this.
-        answers = await self._books(lambda: self._ledger.answers(number))
+        answers = await self._books.insist(lambda: self._ledger.answers(number))
         found = await self._engaged(self._round, answers)
-        assigned = await self._books(lambda: self._ledger.engage(number, found))
+        assigned = await self._books.insist(lambda: self._ledger.engage(number, found))
         self._round = rounds.engaged(self._round, assigned, time.monotonic())
         self._notify()
 
@@ -460,12 +493,17 @@ class Market:
             if self._round.phase is Phase.ENGAGING:
                 await self._engage()
             self._notify()
-        number = self._round.number
-        self._drop(rounds.unfinished(self._round))
-        # What was paid before the books hear of the end counts: their thread takes one thing
-        # after another.
-        await self._books(lambda: self._ledger.close_round(number))
-        (record,) = await self._books(lambda: self._ledger.rounds(last=1))
+        closed = self._round
+        number = closed.number
+        self._lagging = rounds.too_slow(closed, self._present)
+        self._drop(rounds.unfinished(closed))
+        # What was delivered before the books hear of the end counts: their thread takes one
+        # thing after another.
+        await self._books.insist(lambda: self._ledger.close_round(number))
+        for device, item in closed.assigned.items():
+            if item.amount > 0 or closed.pieces.get(device):
+                await self._settling.end(number, device)
+        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
@@ -517,7 +555,14 @@ class Market:
         )
 
     def _session(
-        self, device: str, number: int, piece: str, exchange: int, amount: int, sent: Tensors
+        self,
+        device: str,
+        number: int,
+        piece: str,
+        exchange: int,
+        amount: int,
+        commitment: bytes | None,
+        sent: Tensors,
     ) -> Session:
         """The session of a piece; a new one at its first exchange.
 
@@ -533,15 +578,16 @@ class Market:
                 return session
         if exchange > 0:
             raise LostSession(f"there is no session of {piece!r}: begin it again")
-        rules = self.rules
-        picked = picked_for_audit(rules.secret, device, piece, rules.audit_probability)
+        if amount > 0 and commitment is None:
+            expected = "64 hexadecimal digits: SHA-256 of a salt of 32 bytes and the source"
+            raise InputError("infer request", "parameters.commitment", expected, None)
         session = Session(
             device=device,
             piece=piece,
             round=number,
             amount=amount,
-            seed=session_seed(rules.secret, device, piece),
-            audit=picked and amount > 0,
+            seed=session_seed(self.rules.secret, device, piece),
+            commitment=commitment,
         )
         try:
             self._sessions.add(session, now_s)
@@ -567,8 +613,9 @@ class Market:
             (reply,) = self.part.answer([(session.job, tensors)])
             compute_s = time.perf_counter() - start_s
             kept = b""
-            if session.audit and isinstance(reply, Reply):
-                kept = self.part.evidence(session.amount, exchange, tensors, reply)
+            if session.amount > 0 and isinstance(reply, Reply):
+                key = evidence_key(self.rules.secret, session.device, session.piece)
+                kept = self.part.evidence(session.amount, exchange, tensors, reply, key)
             return reply, kept, compute_s
 
         try:
@@ -590,20 +637,14 @@ class Market:
         session.evidence.append(kept)
 
     async def _settle(self, session: Session) -> Settlement:
-        """Settles a finished piece, once, with the units that the server's half has counted.
-
-        If it is settled, it is asked how it stands: it may have been audited.
-        """
+        """Delivers a finished piece, once, with the units that the server's half has counted."""
         if session.settled is not None:
             known = session.settled
-            found = await self._books(lambda: self._ledger.find(known))
-            assert found is not None
-            return found
+            found = await self._books.read(lambda ledger: ledger.find(known.device, [known.piece]))
+            return found[known.piece]
         assert session.reply is not None
         assert session.codec is not None
-        evidence = None
-        if any(session.evidence):
-            evidence = pack_evidence(session.codec.name, session.evidence)
+        kept = pack_evidence(session.codec.name, session.evidence) if any(session.evidence) else b""
         done = Piece(
             device=session.device,
             piece=session.piece,
@@ -611,33 +652,40 @@ class Market:
             amount=float(session.amount),
             digest=session.digest,
             units=max(1, session.reply.units),
+            commitment=session.commitment,
+            evidence=kept,
         )
-        settled = await self._books(lambda: self._ledger.settle(done, evidence=evidence))
+        try:
+            settled = await self._books.deliver(done)
+        except MarketError:
+            self._sessions.drop(session)
+            raise
         session.settled, session.job, session.evidence = done, None, []
-        self._record(session.device, session.round, session.piece, settled)
+        await self._record(session.device, session.round, session.piece, settled)
         return settled
 
-    def _passes(self, held: tuple[int, bytes], device: str, piece: str, source: bytes) -> bool:
-        amount, content = held
-        name, evidence = unpack_evidence(content)
+    def _passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
+        name, evidence = unpack_evidence(kept.evidence)
         codec = next((each for each in self.codecs if each.name == name), None)
         if codec is None:
             raise InputError("audit", "codec", "one that the server has", name)
         return self.part.passes_audit(
-            amount,
+            kept.amount,
             evidence,
             source,
             seed=session_seed(self.rules.secret, device, piece),
             tolerance=codec.tolerance,
+            key=evidence_key(self.rules.secret, device, piece),
         )
 
-    def _record(self, device: str, number: int, piece: str, settled: Settlement) -> None:
+    async def _record(self, device: str, number: int, piece: str, settled: Settlement) -> None:
         """Brings the round in memory up to what the ledger has just recorded."""
         if self._round is None or self._round.number != number:
             return
-        held = settled.state is PieceState.HELD
-        self._round = rounds.record(self._round, device, piece, settled.units, held=held)
+        if settled.state in (PieceState.PENDING, PieceState.PAID):
+            self._round = rounds.record(self._round, device, piece, settled.units)
         if rounds.delivered(self._round, device):
+            await self._settling.end(number, device)
             self._notify()
 
     def _state(self) -> str:
@@ -674,9 +722,6 @@ class Market:
             return False
         return True
 
-    async def _books(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._write, call)
-
     async def _job(self, call: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, call)
 
@@ -692,6 +737,7 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "amounts": record.amounts,
         "units": {name: sum(own.values()) for name, own in record.pieces.items()},
         "paid_microcredits": dict(record.paid_microcredits),
+        "pending_microcredits": dict(record.pending_microcredits),
     }
 
 
@@ -702,5 +748,9 @@ def _finished(record: RoundRecord) -> Finished:
         answers=record.answers,
         assigned={name: item for name, item in record.assigned.items() if item.amount > 0},
         units=record.units,
-        paid_microcredits=record.paid_microcredits,
+        # What is owed: whether an audit is over has nothing to do with the mechanism.
+        paid_microcredits={
+            name: record.paid_microcredits.get(name, 0) + pending
+            for name, pending in record.pending_microcredits.items()
+        },
     )

@@ -6,13 +6,18 @@ when all of them have delivered or its time is up:
 ::
 
     asking --all awaited devices answered, or commit timeout--> working
-    working --all units delivered and audited, or round timeout--> closed
+    working --all units delivered, soft deadline, or round timeout--> closed
 
 Where an answer settles what its sender does (a price, a menu), a device is assigned its work at
 once and may deliver from then on; what ends with `asking` is the time to answer. Where answers
 wait for each other (bids), all are weighed in between: `engaging` lasts until the ledger has
 recorded who works what. The commit timeout starts with the first answer: a question nobody has
 answered stays open. Times are seconds on any clock the caller likes, always passed in.
+
+Nobody waits long for the slow: once half of those that are waited for have delivered, the others
+have some times as long in all; and who has been cut off so, or has not answered in time, is not
+waited for in the next rounds until it delivers in time again. It takes part, and is paid for what
+it delivers, all the same. What is audited, and when it is paid, is no matter of the round.
 """
 
 from collections.abc import Mapping, Set
@@ -22,6 +27,13 @@ from enum import StrEnum
 from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import MarketError
 from edgepact.work import Model
+
+
+SOFT_FACTOR = 4.0
+"""How many times as long as the faster half the slower half may take."""
+
+SOFT_LEAST_S = 2.0
+"""What the slower half has after the faster half at least, seconds."""
 
 
 class Phase(StrEnum):
@@ -64,8 +76,9 @@ class Round:
         answers: by device.
         assigned: who works how much for what, amount 0 included.
         pieces: units of the recorded pieces by device and id.
-        held: those that wait for their audit.
         gone: devices that said they leave: nobody waits for them.
+        lagging: devices that were too slow before: nobody waits for them while others work.
+        began_s: when the work has begun; None before.
         deadline_s: when the phase ends; None while nobody has answered.
     """
 
@@ -76,8 +89,9 @@ class Round:
     answers: Mapping[str, Answer] = field(default_factory=dict)
     assigned: Mapping[str, Item] = field(default_factory=dict)
     pieces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    held: frozenset[tuple[str, str]] = frozenset()
     gone: frozenset[str] = frozenset()
+    lagging: frozenset[str] = frozenset()
+    began_s: float | None = None
     deadline_s: float | None = None
 
 
@@ -137,6 +151,7 @@ def engaged(round: Round, assigned: Mapping[str, Item], now_s: float) -> Round:
         round,
         phase=Phase.WORKING,
         assigned=dict(assigned),
+        began_s=now_s,
         deadline_s=now_s + round.terms.round_timeout_s,
     )
 
@@ -167,15 +182,10 @@ def admit(round: Round, device: str, piece: str, amount: int) -> None:
         )
 
 
-def record(round: Round, device: str, piece: str, units: int, *, held: bool) -> Round:
-    """The round after a piece was recorded in the ledger; `held` if its audit is open."""
+def record(round: Round, device: str, piece: str, units: int) -> Round:
+    """The round after a piece was recorded in the ledger."""
     done = {**round.pieces.get(device, {}), piece: units}
-    key = frozenset({(device, piece)})
-    return replace(
-        round,
-        pieces={**round.pieces, device: done},
-        held=round.held | key if held else round.held - key,
-    )
+    return replace(round, pieces={**round.pieces, device: done})
 
 
 def leave(round: Round, device: str) -> Round:
@@ -198,16 +208,21 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
     """
     late = round.deadline_s is not None and now_s >= round.deadline_s
     if round.phase is Phase.ASKING and round.answers:
-        missing = set(awaited) - set(round.answers) - round.gone
+        missing = set(awaited) - set(round.answers) - round.gone - round.lagging
         if late or not missing:
             if not round.question.immediate:
                 return replace(round, phase=Phase.ENGAGING, deadline_s=None)
             working = replace(
-                round, phase=Phase.WORKING, deadline_s=now_s + round.terms.round_timeout_s
+                round,
+                phase=Phase.WORKING,
+                began_s=now_s,
+                deadline_s=now_s + round.terms.round_timeout_s,
             )
             return advance(working, awaited, now_s)
-    if round.phase is Phase.WORKING and (late or not unfinished(round)):
-        return replace(round, phase=Phase.CLOSED, deadline_s=None)
+    if round.phase is Phase.WORKING:
+        if late or not _waited_for(round):
+            return replace(round, phase=Phase.CLOSED, deadline_s=None)
+        return _hurried(round, now_s)
     return round
 
 
@@ -217,10 +232,34 @@ def delivered(round: Round, device: str) -> bool:
 
 
 def unfinished(round: Round) -> set[str]:
-    """Devices with work, not gone, that have units or audits left to deliver."""
+    """Devices with work, not gone, that have units left to deliver."""
     return {
         device
         for device in round.assigned
-        if device not in round.gone
-        and (not delivered(round, device) or any(holder == device for holder, _ in round.held))
+        if device not in round.gone and not delivered(round, device)
     }
+
+
+def too_slow(round: Round, awaited: Set[str]) -> frozenset[str]:
+    """Whom the next round need not wait for: those that this one was closed without."""
+    silent = set(awaited) - set(round.answers) - round.gone
+    return frozenset(unfinished(round) | silent)
+
+
+def _waited_for(round: Round) -> set[str]:
+    """Devices that keep the round open: the quick that are unfinished; all, if none are quick."""
+    quick = set(round.assigned) - round.lagging
+    return unfinished(round) & quick if quick else unfinished(round)
+
+
+def _hurried(round: Round, now_s: float) -> Round:
+    """The round with a soft deadline, once half of those that are waited for have delivered."""
+    quick = set(round.assigned) - round.lagging - round.gone
+    done = {device for device in quick if delivered(round, device)}
+    if round.began_s is None or round.deadline_s is None or 2 * len(done) < len(quick) or not done:
+        return round
+    took_s = now_s - round.began_s
+    soft_s = round.began_s + max(SOFT_FACTOR * took_s, took_s + SOFT_LEAST_S)
+    # It is set once: later calls would only put it off.
+    hard_s = round.began_s + round.terms.round_timeout_s
+    return replace(round, deadline_s=soft_s) if round.deadline_s == hard_s > soft_s else round

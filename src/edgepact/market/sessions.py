@@ -18,7 +18,7 @@ from edgepact.market.ledger import Piece
 from edgepact.tensors import Codec
 from edgepact.work import Reply
 
-SESSIONS_PER_DEVICE_MAX = 4
+SESSIONS_PER_DEVICE_MAX = 12
 SESSIONS_MAX = 1024
 
 SESSION_IDLE_S = 300.0
@@ -40,7 +40,7 @@ class Session:
     Attributes:
         device, piece, round, amount: whose, which, when, and at which amount.
         seed: of whatever the job draws.
-        audit: whether evidence is gathered.
+        commitment: SHA-256 by which the device has bound itself to the source.
         job: what the job keeps; None before it was begun and after it is finished.
         codec: of the first exchange.
         exchange: number of the last exchange that was answered; -1 at the start.
@@ -57,7 +57,7 @@ class Session:
     round: int
     amount: int
     seed: int
-    audit: bool
+    commitment: bytes | None
     job: Any = None
     codec: Codec | None = None
     exchange: int = -1
@@ -109,8 +109,11 @@ class Sessions:
             if now_s - other.used_s > SESSION_IDLE_S:
                 self.drop(other)
         own = [each for each in self._all.values() if each.device == session.device]
-        own = [*(e for e in own if e.idle), *(e for e in own if not e.idle)]
-        for other in own[: max(0, len(own) + 1 - SESSIONS_PER_DEVICE_MAX)]:
+        free = [e for e in own if e.idle] + [e for e in own if not e.idle and not e.lock.locked()]
+        excess = len(own) + 1 - SESSIONS_PER_DEVICE_MAX
+        if excess > len(free):
+            raise NoRoom  # the device works on as many at once as it may
+        for other in free[: max(0, excess)]:
             self.drop(other)
         if len(self._all) >= SESSIONS_MAX:
             done = next((each for each in self._all.values() if each.idle), None)

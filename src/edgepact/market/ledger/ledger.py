@@ -502,6 +502,14 @@ class Ledger:
                 piece: records.settlement_of(row, repeated=True) for (_, piece), row in rows.items()
             }
 
+    def pieces_of(self, device: str, number: int) -> dict[str, Settlement]:
+        """How all pieces of a device stand that it has delivered in a round."""
+        with self._read() as books:
+            return {
+                row.piece: records.settlement_of(row, repeated=True)
+                for row in records.rows_of(books, number, device)
+            }
+
     def knows(self, device: str, piece: str, round: int, amount: float) -> bool:
         """Whether a device has delivered a piece of this id, in this round, at this amount."""
         with self._read() as books:
@@ -530,41 +538,42 @@ class Ledger:
         number: int,
         device: str,
         *,
-        picked: Sequence[str] = (),
-        rate: float | None = None,
-        deadline_s: float | None = None,
-    ) -> Stage:
+        draw: Callable[[list[Pending]], tuple[Sequence[str], float]] | None = None,
+        deadline_s: float = 0.0,
+    ) -> OpenAudit | None:
         """Ends the deliveries of a device-round: what is picked is audited, the rest waits for it.
 
         Without picks everything is paid at once. Again, it changes nothing: the first picks
-        count.
+        count. Nothing is delivered between the draw and the end.
 
         Args:
             number: of the round.
             device: whose.
-            picked: ids of its pieces that are audited.
-            rate: at which they were drawn.
+            draw: ids of the pieces to audit, of those that are pending, and the rate at which
+                they were drawn; None for no audit.
             deadline_s: until when their sources must be shown, seconds since 1970.
 
         Returns:
-            How far it is settled.
+            The audit that was begun with this call; None if there is none, or it was before.
 
         Raises:
             MarketError: the device was assigned nothing.
         """
         with self._write() as books:
-            row = _assigned_row(books, number, device)
-            if row.state != Stage.OPEN:
-                return Stage(row.state)
-            if picked:
-                records.pick(books, device, picked)
-                records.set_stage(
-                    books, number, device, Stage.AUDITING, rate=rate, deadline_s=deadline_s
-                )
-                return Stage.AUDITING
-            records.set_stage(books, number, device, Stage.OPEN, rate=rate)
-            _settle(books, number, device)
-            return Stage.SETTLED
+            if _assigned_row(books, number, device).state != Stage.OPEN:
+                return None
+            picked, rate = draw(records.pending(books, number, device)) if draw else ((), 0.0)
+            if not picked:
+                records.set_stage(books, number, device, Stage.OPEN, rate=rate)
+                _settle(books, number, device)
+                return None
+            records.pick(books, device, picked)
+            records.set_stage(
+                books, number, device, Stage.AUDITING, rate=rate, deadline_s=deadline_s
+            )
+            return OpenAudit(
+                round=number, device=device, pieces=tuple(picked), deadline_s=deadline_s
+            )
 
     def open_audits(self) -> list[OpenAudit]:
         """Device-rounds whose audit is not over."""

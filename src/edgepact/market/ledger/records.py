@@ -849,6 +849,12 @@ def pending(books: sa.Connection, number: int, device: str) -> list[Pending]:
     ]
 
 
+def rows_of(books: sa.Connection, number: int, device: str) -> list[Any]:
+    """Rows of all pieces of a device-round, in order."""
+    query = sa.select(_PIECES).where(_PIECES.c.round == number, _PIECES.c.device == device)
+    return list(books.execute(query.order_by(_PIECES.c.id)))
+
+
 def pick(books: sa.Connection, device: str, pieces: Sequence[str]) -> None:
     """Notes which pieces are audited."""
     books.execute(

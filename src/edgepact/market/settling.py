@@ -1,0 +1,243 @@
+"""How device-rounds end: what is audited, what is shown, and what becomes of the pay.
+
+Only when a device has delivered all it will in a round is drawn which of its pieces are audited,
+with as high a rate as makes cheating on any share of them a loss (`mechanisms.audit_rate`). It
+then shows their sources; each is held against the digest to which the device had bound itself
+with the piece, and worked again. The pay of the round follows once all have passed. Work that
+differs, or silence, loses all that is pending of the device.
+
+The draw is in the ledger before anybody hears of it, so that a restart draws nothing anew.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgepact.errors import InputError, MarketError
+from edgepact.market.books import Books
+from edgepact.market.evidence import unpack_evidence
+from edgepact.market.ledger import Evidence, Pending, Settlement, Stage
+from edgepact.market.ledger.signing import ServerKey
+
+SALT_BYTES = 32
+
+WATCH_S = 1.0
+"""How often it is looked after audits whose time is up."""
+
+WRONG_SOURCES_MAX = 5
+"""Sources that may be shown for a piece that are not what the device had bound itself to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRules:
+    """How much is audited, and what a failed audit means.
+
+    Args:
+        rate: the share of pieces to audit, by the units of each and the reward of a unit.
+        timeout_s: time to show a source.
+        strikes_max: failed audits at which a device is excluded.
+        chance: numbers from 0 to 1 that nobody can foresee.
+    """
+
+    rate: Callable[[list[int], int], float]
+    timeout_s: float
+    strikes_max: int
+    chance: Callable[[], float] = secrets.SystemRandom().random
+
+    def drawn(self, pending: list[Pending]) -> tuple[list[str], float]:
+        """Which pieces of a device-round are audited, and the rate."""
+        auditable = [each for each in pending if each.auditable]
+        if not auditable:
+            return [], 0.0
+        reward = max(each.microcredits // max(1, each.units) for each in auditable)
+        rate = self.rate([each.units for each in auditable], reward)
+        return [each.piece for each in auditable if self.chance() < rate], rate
+
+
+@dataclass(slots=True)
+class _Audit:
+    """A device-round that is audited: pieces whose sources are awaited, and until when."""
+
+    pieces: set[str]
+    deadline_s: float
+    wrong: dict[str, int] = field(default_factory=dict)
+
+
+class Settling:
+    """The ends of a market's device-rounds. Its coroutines belong to one event loop.
+
+    Args:
+        books: the ledger.
+        rules: of the audits.
+        key: signs verdicts.
+        passes: works a source again and compares: device, piece, what is kept, source.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        rules: AuditRules,
+        key: ServerKey,
+        passes: Callable[[str, str, Evidence, bytes], bool],
+        *,
+        run: Callable[[Callable[[], bool]], Any],
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._books, self._rules, self._key = books, rules, key
+        self._passes, self._run, self._changed, self._clock = passes, run, changed, clock
+        self._open: dict[tuple[int, str], _Audit] = {}
+        self.shut_out: dict[str, str] = {}
+        """Why devices may take no part, of those that may not."""
+
+    async def resume(self, open_round: int | None) -> None:
+        """Goes on where the ledger stands: audits begin anew, rounds that are over end.
+
+        Args:
+            open_round: number of the round that goes on, if one does.
+        """
+        until_s = self._clock() + self._rules.timeout_s
+        await self._books.insist(lambda: self._books.ledger.postpone(until_s))
+        for each in await self._books.read(lambda ledger: ledger.open_audits()):
+            self._open[each.round, each.device] = _Audit(set(each.pieces), until_s)
+        self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
+        for number, device, stage in await self._books.read(lambda ledger: ledger.unsettled()):
+            if stage is Stage.OPEN and number != open_round:
+                await self.end(number, device)
+
+    @property
+    def auditing(self) -> int:
+        """Device-rounds that are being audited."""
+        return len(self._open)
+
+    def due(self, device: str) -> list[dict[str, object]]:
+        """What a device is to show: pieces, and the seconds it has left."""
+        now_s = self._clock()
+        return [
+            {"piece": piece, "seconds": max(0.0, round(audit.deadline_s - now_s, 3))}
+            for (_, name), audit in self._open.items()
+            if name == device
+            for piece in sorted(audit.pieces)
+        ]
+
+    async def end(self, number: int, device: str) -> None:
+        """Ends the deliveries of a device-round, draws what is audited, and pays if nothing is."""
+        until_s = self._clock() + self._rules.timeout_s
+        begun = await self._books.insist(
+            lambda: self._books.ledger.settle(
+                number, device, draw=self._rules.drawn, deadline_s=until_s
+            )
+        )
+        if begun is not None:
+            self._open[number, device] = _Audit(set(begun.pieces), until_s)
+        self._changed()
+
+    async def show(self, device: str, piece: str, shown: bytes) -> Settlement:
+        """Holds a source against what was delivered for it.
+
+        Args:
+            device: who shows it.
+            piece: the piece.
+            shown: the salt, and the source.
+
+        Raises:
+            InputError: it is not what the device has bound itself to, or cannot be read.
+            MarketError: no such piece.
+        """
+        kept = await self._books.read(lambda ledger: ledger.evidence(device, piece))
+        if kept is not None:
+            await self._show(device, piece, kept, shown)
+        found = await self._books.read(lambda ledger: ledger.find(device, [piece]))
+        return found[piece]
+
+    async def _show(self, device: str, piece: str, kept: Evidence, shown: bytes) -> None:
+        audit = self._open.get((kept.round, device))
+        if audit is None or piece not in audit.pieces:
+            return  # its time is just up, or it has been shown a moment ago
+        salt, source = shown[:SALT_BYTES], shown[SALT_BYTES:]
+        if kept.commitment != hashlib.sha256(salt + source).digest():
+            audit.wrong[piece] = audit.wrong.get(piece, 0) + 1
+            if audit.wrong[piece] >= WRONG_SOURCES_MAX:
+                await self._failed(kept.round, device, piece, "another source than committed to")
+            raise InputError(
+                "audit",
+                "source",
+                "the source that the commitment of the piece was made for",
+                "another",
+            )
+        # Time to show the others begins again: this one took some to be worked.
+        audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
+        if await self._run(lambda: self._passes(device, piece, kept, source)):
+            stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
+            audit.pieces.discard(piece)
+            if stage is Stage.SETTLED:
+                self._open.pop((kept.round, device), None)
+        else:
+            await self._failed(
+                kept.round,
+                device,
+                piece,
+                "the work differs from what its source gives",
+                commitment=(kept.commitment or b"").hex(),
+                evidence=hashlib.sha256(kept.evidence).hexdigest(),
+            )
+        self._changed()
+
+    async def watch(self) -> None:
+        """Ends audits whose time is up, for ever."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now_s = self._clock()
+            late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
+            for number, device in late:
+                audit = self._open.get((number, device))
+                if audit is not None and audit.pieces:
+                    await self._failed(
+                        number, device, min(audit.pieces), "its source was not shown in time"
+                    )
+
+    async def drained(self) -> None:
+        """Returns once no audit is open."""
+        while self._open:
+            await asyncio.sleep(0.05)
+
+    async def _failed(
+        self, number: int, device: str, piece: str, reason: str, **evidence: str
+    ) -> None:
+        """All that is pending of the device is lost, and it has a strike."""
+        why: Mapping[str, Any] = {"piece": piece, "reason": reason, **evidence}
+        await self._books.insist(
+            lambda: self._books.ledger.forfeit(
+                number,
+                device,
+                why=why,
+                strikes_max=self._rules.strikes_max,
+                sign=self._key.sign,
+            )
+        )
+        for key in [key for key in self._open if key[1] == device]:
+            del self._open[key]
+        self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
+        self._changed()
+
+
+def expect_admitted(shut_out: Mapping[str, str], device: str) -> None:
+    """Whether a device may take part.
+
+    Raises:
+        MarketError: it may not.
+    """
+    if device in shut_out:
+        raise MarketError(
+            f"{device!r} may take no part: {shut_out[device]}; its operator can readmit it"
+        )
+
+
+def codec_of(kept: Evidence) -> tuple[str, list[bytes]]:
+    """Name of the codec, and the job's evidence of each exchange."""
+    return unpack_evidence(kept.evidence)
