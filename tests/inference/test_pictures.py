@@ -28,6 +28,7 @@ from edgepact.inference.pictures import (
     PARTS_MAX,
     PIXELS_MAX,
     SCANS_MAX,
+    SIDES_PER_INPUT,
     check_picture,
     decoded,
     pixels_max,
@@ -532,6 +533,18 @@ def test_the_limits_are_near_the_need(tmp_path: Path) -> None:
         read_picture(large)
     with pytest.raises(InputError, match=r"none\.png: expected an image file"):
         read_picture(tmp_path / "none.png")
+
+
+def test_the_page_for_operators_states_the_limits() -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "operate-a-market.md"
+    text = " ".join(page.read_text(encoding="utf-8").split())
+    for said in (
+        f"up to {BYTES_MAX >> 20} MiB, and up to {SIDES_PER_INPUT} times as wide",
+        f"never more than 2^{PIXELS_MAX.bit_length() - 1} pixels",
+        f"The embedded model takes {pixels_max(SIZE):,} pixels",
+        f"more than {SCANS_MAX} scans",
+    ):
+        assert said in text
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
