@@ -42,7 +42,6 @@ from edgepact.market.evidence import (
 )
 from edgepact.market.ledger import (
     Evidence,
-    Ledger,
     Piece,
     PieceState,
     RoundRecord,
@@ -182,11 +181,11 @@ class Market:
         """
         key = token_hash(token)
         if key not in self._names:
-            name = await self._books.read(lambda ledger: ledger.device_of(token))
-            if name is None:
+            found = await self._books.read(lambda ledger: ledger.device_of(token))
+            if found is None:
                 return None
-            await self._books.write(lambda: self._ledger.confirm(name))
-            self._names[key] = name
+            await self._books.write(lambda: self._ledger.confirm(found))
+            self._names[key] = found
         name = self._names[key]
         expect_admitted(self._settling.shut_out, name)
         return name
@@ -308,7 +307,7 @@ class Market:
         if self._round is not None:
             self._round = rounds.leave(self._round, device)
             if device in self._round.assigned:
-                await self._settling.end(self._round.number, device)
+                await self._settling.end(self._round.number, device, _least_reward(self._round))
         self._notify()
 
     async def status(self) -> dict[str, object]:
@@ -502,7 +501,7 @@ class Market:
         await self._books.insist(lambda: self._ledger.close_round(number))
         for device, item in closed.assigned.items():
             if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device)
+                await self._settling.end(number, device, _least_reward(closed))
         (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
@@ -685,7 +684,7 @@ class Market:
         if settled.state in (PieceState.PENDING, PieceState.PAID):
             self._round = rounds.record(self._round, device, piece, settled.units)
         if rounds.delivered(self._round, device):
-            await self._settling.end(number, device)
+            await self._settling.end(number, device, _least_reward(self._round))
             self._notify()
 
     def _state(self) -> str:
@@ -739,6 +738,11 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "paid_microcredits": dict(record.paid_microcredits),
         "pending_microcredits": dict(record.pending_microcredits),
     }
+
+
+def _least_reward(round: Round) -> int:
+    """The least that a device could have taken of what was offered, micro-credits a unit."""
+    return min((item.reward_microcredits for item in round.question.menu), default=0)
 
 
 def _finished(record: RoundRecord) -> Finished:

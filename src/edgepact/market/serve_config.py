@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,14 @@ from edgepact.market.protocol.messages import UNITS_PER_ROUND_MAX
 from edgepact.settings import SECRET, setting
 
 DAY_S = 86400.0
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +63,28 @@ class ServeConfig:
         kind=SECRET,
         default=(),
     )
-    audit_probability: float = setting(
-        "Share of pieces computed again before payment.", default=0.05
+    audit_probability: float | None = setting(
+        "Share of pieces that are audited [default: the least at which cheating loses money]"
+    )
+    margin: float = setting(
+        "Share of its pay that an honest device keeps at least; the audits' rate follows from it.",
+        default=0.25,
+    )
+    audit_timeout_s: float = setting(
+        "Time that a device has to show the source of an audited piece, seconds.", default=30.0
+    )
+    strikes_max: int = setting("Failed audits at which a device is excluded.", default=2)
+    repeat_rounds: int = setting(
+        "The same work is not paid twice within so many rounds; 0 pays it.", default=2
+    )
+    round_budget: float | None = setting("Most credits to pay in a round [default: no limit]")
+    budget: float | None = setting("Most credits to pay in all [default: no limit]")
+    key: Path | None = setting(
+        "File of the key that signs verdicts and statements [default: beside the ledger]"
     )
     seed: int | None = setting(
         "Makes seeds and the choice of audits repeatable, and predictable for who knows it: "
-        "for tests."
+        "for tests, on the loopback interface alone."
     )
 
     def __post_init__(self) -> None:
@@ -84,8 +109,27 @@ class ServeConfig:
                 0 < self.round_timeout_s <= DAY_S,
                 f"above 0, at most {DAY_S:g} seconds",
             ),
-            ("audit_probability", 0 <= self.audit_probability <= 1, "a number from 0 to 1"),
+            (
+                "audit_probability",
+                self.audit_probability is None or 0 <= self.audit_probability <= 1,
+                "a number from 0 to 1",
+            ),
+            ("margin", 0 < self.margin < 1, "a number above 0 and below 1"),
+            (
+                "audit_timeout_s",
+                0 < self.audit_timeout_s <= DAY_S,
+                f"above 0, at most {DAY_S:g} seconds",
+            ),
+            ("strikes_max", self.strikes_max >= 1, "at least 1"),
+            ("repeat_rounds", 0 <= self.repeat_rounds <= 10_000, "0 to 10000"),
+            (
+                "round_budget",
+                self.round_budget is None or self.round_budget >= 0,
+                "a number from 0",
+            ),
+            ("budget", self.budget is None or self.budget >= 0, "a number from 0"),
             ("seed", self.seed is None or self.seed >= 0, "a whole number from 0"),
+            ("seed", self.seed is None or is_loopback(self.host), "none beyond loopback"),
         ):
             if not fits:
                 raise InputError("serve", field, expected, getattr(self, field))

@@ -4,7 +4,8 @@
 `POST /market/enrol`                     a one-time token for a token of one's own
 `GET /market/offer?after=R`              the next offer after round R, held open for a while
 `POST /market/commit`                    an answer to the question of a round
-`POST /market/audit?piece=P`             the source of a piece that is audited, as the body
+`POST /market/audit?piece=P`             salt (32 bytes) and source of a piece that is audited
+`GET /market/pieces?round=R`             how the device's pieces of a round stand
 `POST /market/leave`                     a device goes
 `GET /market/status`                     everything at a glance, for people and programs
 `GET /v2`, `/v2/health/{live,ready}`     Open Inference Protocol v2, with the binary tensor
@@ -12,12 +13,15 @@
 `POST /v2/models/M/infer`                one exchange of a piece: the request's `id` is the
                                          piece's id; parameters are `round`, `exchange`
                                          (counted from 0, which is the default) and `codec`
-                                         (default: the one whose tensors these are)
+                                         (default: the one whose tensors these are) and, where
+                                         the device does part of the work, `commitment`
+                                         (hexadecimal SHA-256 of salt and source)
 =======================================  ====================================================
 
 Devices show their token as `Authorization: Bearer`. Errors are `{"error": "..."}` with a status:
 400 for a message that is malformed, 401 for a wrong token, 404, 409 for what the market refuses
-(with the `reason` "session lost" where a piece has to be begun again), 413 for too large, 503
+(with the `reason` "session lost" where a piece has to be begun again, "repeated" where the same
+work was delivered before), 413 for too large, 503
 with `Retry-After` for too busy.
 
 A handler decodes, asks the market, and encodes; the market itself is in `play`.
@@ -28,6 +32,7 @@ import contextlib
 import errno
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -46,16 +51,28 @@ from starlette.routing import Route
 
 import edgepact
 from edgepact import registry
+from edgepact.credits import in_microcredits
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_whole
+from edgepact.mechanisms.audit_rate import audit_rate
+from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import amount_of, cut_name, secret_of
-from edgepact.market.ledger import Ledger, LedgerError, PieceState, Settlement
-from edgepact.market.play import Answered, Busy, Market, Rules
+from edgepact.market.ledger import (
+    Ledger,
+    LedgerError,
+    Limits,
+    PieceState,
+    RepeatedWork,
+    Settlement,
+)
+from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.play import Answered, Market, Rules
 from edgepact.market.protocol import messages, oip
 from edgepact.market.rounds import Terms
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.sessions import LostSession
+from edgepact.market.settling import AuditRules
 from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX, Job, Model, ServerPart
 
@@ -215,6 +232,7 @@ def application(market: Market) -> Starlette:
             Route("/market/commit", _commit, methods=["POST"]),
             Route("/market/audit", _audit, methods=["POST"]),
             Route("/market/leave", _leave, methods=["POST"]),
+            Route("/market/pieces", _pieces),
             Route("/market/status", _status),
             Route("/v2", _about),
             Route("/v2/health/live", _live),
@@ -233,6 +251,7 @@ def application(market: Market) -> Starlette:
             InputError: _malformed,
             MarketError: _refused,
             LostSession: _lost,
+            RepeatedWork: _repeated,
             Busy: _busy,
             LedgerError: _busy,
             HTTPException: _http_error,
@@ -260,7 +279,8 @@ async def _offer(request: Request) -> Response:
     after = request.query_params.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) <= 15):
         raise InputError("offer", "after", "the number of a round", after)
-    return JSONResponse((await _market(request).offer(device, int(after))).as_json())
+    offer = await _market(request).offer(device, int(after))
+    return JSONResponse({**offer.as_json(), "audits": _market(request).due(device)})
 
 
 async def _commit(request: Request) -> Response:
@@ -268,19 +288,30 @@ async def _commit(request: Request) -> Response:
     body = messages.read_object("commit", await _body(request, messages.MESSAGE_BYTES_MAX))
     asked = messages.CommitRequest.from_json(body)
     assigned = await _market(request).commit(device, asked.round, asked.answer)
-    return JSONResponse(messages.Commitment(round=asked.round, assigned=assigned).as_json())
+    commitment = messages.Commitment(round=asked.round, assigned=assigned).as_json()
+    return JSONResponse({**commitment, "audits": _market(request).due(device)})
 
 
 async def _audit(request: Request) -> Response:
     device = await _device(request)
     piece = messages.check_piece("audit", request.query_params.get("piece"))
-    source = await _body(request, oip.BODY_BYTES_MAX)
-    return JSONResponse(_outcome(await _market(request).audit(device, piece, source)))
+    shown = await _body(request, oip.BODY_BYTES_MAX)
+    outcome = _outcome(await _market(request).audit(device, piece, shown))
+    return JSONResponse({**outcome, "audits": _market(request).due(device)})
 
 
 async def _leave(request: Request) -> Response:
-    _market(request).leave(await _device(request))
-    return JSONResponse({})
+    device = await _device(request)
+    await _market(request).leave(device)
+    return JSONResponse({"audits": _market(request).due(device)})
+
+
+async def _pieces(request: Request) -> Response:
+    device = await _device(request)
+    text = request.query_params.get("round", "")
+    number = messages.check_round("pieces", int(text) if text.isascii() and text.isdigit() else text)
+    found = await _market(request).pieces(device, number)
+    return JSONResponse({"pieces": {piece: _outcome(each) for piece, each in found.items()}})
 
 
 async def _status(request: Request) -> Response:
@@ -356,7 +387,14 @@ async def _infer(request: Request) -> Response:
     specs = market.part.returns(amount)
     oip.check_outputs(asked.outputs, specs)
     answered = await market.exchange(
-        device, number, piece, exchange, amount, asked.parameters.get("codec"), asked.inputs
+        device,
+        number,
+        piece,
+        exchange,
+        amount,
+        asked.parameters.get("codec"),
+        messages.check_commitment(source, asked.parameters.get("commitment")),
+        asked.inputs,
     )
     content, header_length = oip.encode_response(
         id=piece,
@@ -368,6 +406,7 @@ async def _infer(request: Request) -> Response:
             "exchange": exchange,
             "compute_seconds": answered.compute_s,
             "server_seconds": time.perf_counter() - start_s,
+            "audits": market.due(device),
         },
         binary=asked.binary_output,
     )
@@ -456,9 +495,11 @@ def _outcome(settled: Settlement) -> dict[str, object]:
     """What has become of a piece's payment, for the device."""
     return {
         "state": settled.state.value,
-        "audit": settled.state is PieceState.HELD,
         "units": settled.units,
         "paid_microcredits": settled.paid_microcredits,
+        "pending_microcredits": (
+            settled.microcredits if settled.state is PieceState.PENDING else 0
+        ),
         "repeated": settled.repeated,
     }
 
@@ -477,6 +518,10 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _lost(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error), "reason": messages.SESSION_LOST}, 409)
+
+
+async def _repeated(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error), "reason": messages.REPEATED}, 409)
 
 
 async def _busy(request: Request, error: Exception) -> Response:
@@ -503,6 +548,16 @@ def _market_on(
     engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
     ledger = Ledger(config.ledger_url)
     try:
+        ledger.lead()
+        books = Books(
+            ledger,
+            Ledger(config.ledger_url, read_only=True),
+            limits=Limits(
+                round_microcredits=_in_microcredits(config.round_budget),
+                total_microcredits=_in_microcredits(config.budget),
+            ),
+            repeat_rounds=config.repeat_rounds or None,
+        )
         rules = Rules(
             terms=Terms(
                 job=job,
@@ -514,14 +569,42 @@ def _market_on(
             rounds=config.rounds,
             devices_min=config.devices_min,
             gather_timeout_s=config.gather_timeout_s,
-            audit_probability=config.audit_probability,
+            audits=_audit_rules(config),
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
         )
-        return Market(rules, ledger, part, codecs, engagement)
+        return Market(rules, books, ServerKey(_key_file(config, ledger)), part, codecs, engagement)
     except BaseException:
         ledger.close()
         raise
+
+
+def _in_microcredits(credits: float | None) -> int | None:
+    return None if credits is None else in_microcredits(credits)
+
+
+def _key_file(config: ServeConfig, ledger: Ledger) -> Path:
+    if config.key is not None:
+        return config.key
+    if ledger.file is not None:
+        return ledger.file.with_name(f"{ledger.file.name}.key")
+    return Path("edgepact-server.key")
+
+
+def _audit_rules(config: ServeConfig) -> AuditRules:
+    fixed = config.audit_probability
+
+    def rate(units: list[int], reward: int, least_reward: int) -> float:
+        if fixed is not None:
+            return fixed
+        return audit_rate(
+            units, margin=config.margin, reward=reward, least_reward=least_reward
+        )
+
+    chance = {} if config.seed is None else {"chance": random.Random(config.seed).random}
+    return AuditRules(
+        rate=rate, timeout_s=config.audit_timeout_s, strikes_max=config.strikes_max, **chance
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -37,24 +37,26 @@ class AuditRules:
     """How much is audited, and what a failed audit means.
 
     Args:
-        rate: the share of pieces to audit, by the units of each and the reward of a unit.
+        rate: the share of pieces to audit, by the units of each, the reward of a unit in
+            micro-credits, and the least reward that the device could have taken instead.
         timeout_s: time to show a source.
         strikes_max: failed audits at which a device is excluded.
         chance: numbers from 0 to 1 that nobody can foresee.
     """
 
-    rate: Callable[[list[int], int], float]
+    rate: Callable[[list[int], int, int], float]
     timeout_s: float
     strikes_max: int
     chance: Callable[[], float] = secrets.SystemRandom().random
 
-    def drawn(self, pending: list[Pending]) -> tuple[list[str], float]:
+    def drawn(self, pending: list[Pending], least_reward: int) -> tuple[list[str], float]:
         """Which pieces of a device-round are audited, and the rate."""
         auditable = [each for each in pending if each.auditable]
         if not auditable:
             return [], 0.0
         reward = max(each.microcredits // max(1, each.units) for each in auditable)
-        rate = self.rate([each.units for each in auditable], reward)
+        least = min(reward, least_reward) if least_reward > 0 else reward
+        rate = self.rate([each.units for each in auditable], reward, least)
         return [each.piece for each in auditable if self.chance() < rate], rate
 
 
@@ -125,12 +127,22 @@ class Settling:
             for piece in sorted(audit.pieces)
         ]
 
-    async def end(self, number: int, device: str) -> None:
-        """Ends the deliveries of a device-round, draws what is audited, and pays if nothing is."""
+    async def end(self, number: int, device: str, least_reward: int = 0) -> None:
+        """Ends the deliveries of a device-round, draws what is audited, and pays if nothing is.
+
+        Args:
+            number: of the round.
+            device: whose.
+            least_reward: of a unit, that the device could have taken instead, micro-credits; 0 if
+                there was nothing less.
+        """
         until_s = self._clock() + self._rules.timeout_s
         begun = await self._books.insist(
             lambda: self._books.ledger.settle(
-                number, device, draw=self._rules.drawn, deadline_s=until_s
+                number,
+                device,
+                draw=lambda pending: self._rules.drawn(pending, least_reward),
+                deadline_s=until_s,
             )
         )
         if begun is not None:

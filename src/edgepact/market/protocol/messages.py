@@ -32,6 +32,12 @@ JSON_TYPE = "application/json"
 SESSION_LOST = "session lost"
 """The `reason` in a refusal that tells a device to begin a piece again."""
 
+REPEATED = "repeated"
+"""The `reason` in a refusal that tells a device that the same work was delivered before."""
+
+AUDITS_MAX = 100_000
+COMMITMENT_BYTES = 32
+
 
 # ---------------------------------------------------------------- enrolment
 
@@ -381,6 +387,42 @@ def check_piece(source: str, value: object) -> str:
     if not (piece.isascii() and piece.isprintable()):
         raise InputError(source, "id", "printable ASCII characters only", shown(piece))
     return piece
+
+
+def check_commitment(source: str, value: object) -> bytes | None:
+    """A digest by which a device has bound itself to a source; None if there is none.
+
+    Raises:
+        InputError: no SHA-256 in hexadecimal.
+    """
+    if value is None:
+        return None
+    text = check_text(source, "parameters.commitment", value, chars_max=2 * COMMITMENT_BYTES)
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != COMMITMENT_BYTES:
+        expected = f"{2 * COMMITMENT_BYTES} hexadecimal digits"
+        raise InputError(source, "parameters.commitment", expected, shown(value))
+    return digest
+
+
+def read_audits(source: str, value: object) -> tuple[str, ...]:
+    """Ids of pieces whose sources a device is to show, the most urgent first.
+
+    Raises:
+        InputError: anything else.
+    """
+    rows = [
+        check_table(source, f"audits[{at}]", each, kind=JSON_OBJECT)
+        for at, each in enumerate(
+            check_list(source, "audits", value or [], of="audits", most=AUDITS_MAX)
+        )
+    ]
+    left = [check_number(source, "audits.seconds", row.get("seconds"), least=0.0) for row in rows]
+    pieces = [check_piece(source, row.get("piece")) for row in rows]
+    return tuple(piece for _, piece in sorted(zip(left, pieces, strict=True)))
 
 
 def check_round(source: str, value: object) -> int:
