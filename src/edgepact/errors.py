@@ -51,6 +51,8 @@ def shown(value: Any) -> str:
         text = _listed(value)
     else:
         text = str(value)
+        if " at 0x" in text:  # an address says nothing
+            text = f"an object of the class {type(value).__name__}"
     return _plain(text, SHOWN_CHARS_MAX)
 
 

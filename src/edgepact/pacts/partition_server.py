@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, Table, check_list, checked_names
-from edgepact.files.stackelberg import LAYERS_MAX
+from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX
 from edgepact.framework import Document
 from edgepact.mechanisms.contract.layer_menus import SampledTypes, types_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES

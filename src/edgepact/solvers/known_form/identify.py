@@ -132,7 +132,7 @@ def fleet_of(
     """Devices with the given alpha and kappa."""
     room = kappa * form.A - FORMS[form.satisfaction.name]
     common = np.ones(len(alpha))
-    return Fleet(alpha=alpha, capacity=room + form.B, A=form.A * common, B=form.B * common)
+    return Fleet.derived(alpha, room + form.B, form.A * common, form.B * common)
 
 
 def price_for(known: Known, devices: Fleet) -> float:
