@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.fleet import Fleet, FleetPrior, Interval, fleet_of
+from edgepact.fleet import FleetPrior, Interval, fleet_of
 
 
 def test_a_device_without_capacity_is_possible() -> None:

@@ -13,6 +13,7 @@ repeated by `shown`, so that no message carries control characters, secrets or w
 """
 
 import json
+from numbers import Integral
 from typing import Any
 
 SHOWN_CHARS_MAX = 60
@@ -130,15 +131,17 @@ def check_choice(source: str, field: str, found: object, choices: tuple[str, ...
     Raises:
         InputError: `found` is none of `choices`.
     """
-    if found not in choices:
-        raise InputError(source, field, f"one of {', '.join(choices)}", found)
+    if not isinstance(found, str) or found not in choices:
+        raise InputError(source, field, f"one of {', '.join(choices)}", shown(found))
 
 
-def check_count(source: str, field: str, found: int) -> None:
-    """Refuses a number of things below 1.
+def check_count(source: str, field: str, found: object, *, most: int | None = None) -> None:
+    """Refuses a number of things below 1, or above what there may be.
 
     Raises:
-        InputError: `found` is no whole number of at least 1.
+        InputError: `found` is no whole number of at least 1, or above `most`.
     """
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise InputError(source, field, "a whole number of at least 1", found)
+    whole = isinstance(found, Integral) and not isinstance(found, bool)
+    if not whole or found < 1 or (most is not None and found > most):  # type: ignore[operator]
+        expected = "of at least 1" if most is None else f"from 1 to {most}"
+        raise InputError(source, field, f"a whole number {expected}", shown(found))

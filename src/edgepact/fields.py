@@ -473,6 +473,10 @@ class Table:
         self._take(name, "inf")
         return True
 
+    def holds_list(self, name: str) -> bool:
+        """Whether a field is a list; it does not count as read."""
+        return isinstance(self._values.get(name), list)
+
     def raw(self, name: str, expected: str) -> Any:
         """A value of any type, to be checked by the caller."""
         return self._take(name, expected)

@@ -24,7 +24,6 @@ from edgepact.fields import check_flag, check_interval, check_kind, check_number
 from edgepact.fleet import Array, Fleet, Scalar
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 
-
 LEAST = 0.0
 """Least that computing costs a server, and least price."""
 
