@@ -195,6 +195,27 @@ def test_what_is_right_is_taken(name: str) -> None:
     assert said is None or (name == "run" and said.found == "none there")
 
 
+@pytest.mark.usefixtures("untyped")
+class TestEnvironment:
+    @pytest.mark.parametrize("argument", ["devices", "window", "rounds", "integer"])
+    def test_of_nonsense(self, argument: str) -> None:
+        gym = pytest.importorskip("edgepact.gym", reason="the extra `gym` is not installed")
+        for wrong in (0, -1, 2.5, 10**12, "text", [], object()):
+            with pytest.raises(edgepact.InputError, match=f"RepeatedPricing: {argument}: "):
+                gym.stackelberg(**{argument: wrong})
+
+    def test_that_would_see_too_much_at_once(self) -> None:
+        gym = pytest.importorskip("edgepact.gym", reason="the extra `gym` is not installed")
+        with pytest.raises(edgepact.InputError, match="devices, window: expected at most 10000000"):
+            gym.stackelberg(devices=1_000_000, window=11)
+
+    @pytest.mark.parametrize("wrong", WRONG[:4])
+    def test_of_no_problem(self, wrong: object) -> None:
+        gym = pytest.importorskip("edgepact.gym", reason="the extra `gym` is not installed")
+        with pytest.raises(edgepact.InputError, match="environment: problem: expected a Problem"):
+            gym.ProblemEnv(wrong)
+
+
 class TestGame:
     @pytest.mark.parametrize(
         ("changes", "said"),

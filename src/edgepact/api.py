@@ -240,7 +240,7 @@ robustness, dynamics, ablation, contract, speed, selection, auctions, found "fig
     check_flag("study", "smoke", smoke)
     check_flag("study", "train", train)
     if train and name not in TRAININGS:
-        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", name)
+        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", shown(name))
     folder = Path(f"study-{name}") if out is None else check_path("study", "out", out)
     if train:
         TRAININGS[name](folder, smoke)

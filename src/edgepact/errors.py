@@ -143,5 +143,6 @@ def check_count(source: str, field: str, found: object, *, most: int | None = No
     """
     whole = isinstance(found, Integral) and not isinstance(found, bool)
     if not whole or found < 1 or (most is not None and found > most):  # type: ignore[operator]
-        expected = "of at least 1" if most is None else f"from 1 to {most}"
+        above = whole and most is not None and found > most  # type: ignore[operator]
+        expected = f"from 1 to {most}" if above else "of at least 1"
         raise InputError(source, field, f"a whole number {expected}", shown(found))

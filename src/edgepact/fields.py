@@ -473,9 +473,10 @@ class Table:
         self._take(name, "inf")
         return True
 
-    def holds_list(self, name: str) -> bool:
-        """Whether a field is a list; it does not count as read."""
-        return isinstance(self._values.get(name), list)
+    def is_list_of_one(self, name: str) -> bool:
+        """Whether a field is a list with one entry; it does not count as read."""
+        value = self._values.get(name)
+        return isinstance(value, list) and len(value) == 1
 
     def raw(self, name: str, expected: str) -> Any:
         """A value of any type, to be checked by the caller."""

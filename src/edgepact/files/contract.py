@@ -186,7 +186,7 @@ def _types(path: Path, entries: Any, parts: int) -> tuple[np.ndarray, np.ndarray
 
 def _costs(path: Path, row: Table, field: str, parts: int) -> list[float]:
     """A type's costs, as many as there are forms; a single one above 0, else none below."""
-    if parts == 1 and not row.holds_list("cost"):
+    if parts == 1 and not row.is_list_of_one("cost"):
         return [row.number("cost", above=0.0)]
     stated = row.raw("cost", f"a list of {parts} numbers")
     if not isinstance(stated, list) or len(stated) != parts:

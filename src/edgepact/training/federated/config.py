@@ -211,11 +211,15 @@ class TrainConfig:
             _refuse("solver", expected, shown(self.solver))
         if mechanism == "none" and contract is not None:
             expected = "contract, auction or stackelberg beside a file with cost types"
-            _refuse("mechanism", expected, "none")
+            _refuse("mechanism", expected, shown(mechanism))
         if contract is not None and self.priced == "rate" and self.rate != 1.0:
             _refuse("rate", "no rate beside a contract: clients choose theirs", self.rate)
         if self.priced == "epochs" and mechanism != "contract":
-            _refuse("priced", "rate: local work is priced by mechanism contract only", self.priced)
+            _refuse(
+                "priced",
+                "rate: local work is priced by mechanism contract only",
+                shown(self.priced),
+            )
         if mechanism == "auction" and (contract is None) == (self.budget is None):
             expected = "credits a round for the auction of updates at one rate, and only for that"
             _refuse("budget", expected, "nothing" if self.budget is None else self.budget)
@@ -226,10 +230,12 @@ class TrainConfig:
         if selector is not None:
             check_choice("train", "selector", selector, SELECTORS)
         if selector == "auction" and mechanism != "auction":
-            _refuse("selector", "mechanism auction, whose winners are selected", mechanism)
+            _refuse("selector", "mechanism auction, whose winners are selected", shown(mechanism))
         of_others = selector not in (None, "auction")
         if of_others and mechanism == "auction" and self.contract is not None:
-            _refuse("selector", "the auction's own choice where clients bid on rates", selector)
+            _refuse(
+                "selector", "the auction's own choice where clients bid on rates", shown(selector)
+            )
         if mechanism == "stackelberg" and (selector is not None or self.per_round is not None):
             expected = "nobody: who takes part is what the price decides"
             _refuse("selector, per_round", expected, "a selection beside it")
