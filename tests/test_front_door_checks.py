@@ -14,6 +14,7 @@ import edgepact
 from edgepact import api, studies
 from edgepact.live import run as live_run
 from edgepact.live import scenario as live_scenario
+from edgepact.mechanisms.contract.lottery import WideContract
 from edgepact.mechanisms.contract.quality import Log1p
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.solvers.learners import training
@@ -87,6 +88,16 @@ ENTRIES: dict[str, Callable[[], Entry]] = {
         right={"psi": [1.0, 2.0], "probability": [0.5, 0.5], "value": Log1p(scale=3.0)},
         optional=fields_of(edgepact.Contract, "psi", "probability", "value"),
     ),
+    "WideContract": lambda: Entry(
+        call=WideContract,
+        right={
+            "psi": [[1.0, 0.5], [2.0, 0.0]],
+            "costs": ("linear", "quadratic"),
+            "probability": [0.5, 0.5],
+            "value": Log1p(scale=3.0),
+        },
+        optional=fields_of(WideContract, "psi", "costs", "probability", "value"),
+    ),
     "Fleet": lambda: Entry(call=edgepact.Fleet, right=dict(COLUMNS)),
     "Game": lambda: Entry(call=edgepact.Game, right=terms()),
     "RunConfig": lambda: Entry(
@@ -125,7 +136,7 @@ WITHOUT_CHECKS = {
 
 
 def test_each_public_name_is_tried() -> None:
-    assert set(edgepact.__all__) == {*ENTRIES, *WITHOUT_CHECKS} - {"TaskConfig"}
+    assert set(edgepact.__all__) == {*ENTRIES, *WITHOUT_CHECKS} - {"TaskConfig", "WideContract"}
 
 
 @pytest.fixture

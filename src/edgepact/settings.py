@@ -13,7 +13,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -213,14 +213,14 @@ def expect_types(source: str, settings: Any) -> None:
     Raises:
         InputError: a value of another type; of the source and the field.
     """
-    for name, hint in _hints(type(settings)).items():
+    cls: Any = type(settings)
+    for name, hint in _hints(cls).items():
         value = _fitting(source, name, getattr(settings, name), hint)
         object.__setattr__(settings, name, value)
 
 
 @lru_cache(maxsize=64)
-def _hints(cls: Hashable) -> dict[str, Any]:
-    assert isinstance(cls, type)
+def _hints(cls: type) -> dict[str, Any]:
     hints = typing.get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 

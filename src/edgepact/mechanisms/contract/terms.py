@@ -10,6 +10,7 @@ NumPy and SciPy only, float64, so that devices and servers need no JAX for it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -63,8 +64,9 @@ class Contract:
     participation_cost: float = 0.0
 
     def __post_init__(self) -> None:
-        psi = _columns(self)
-        _check_scalars(self)
+        as_columns(self)
+        check_scalars(self)
+        psi = self.psi
         if psi.ndim != 1 or len(psi) == 0:
             raise InputError("contract", "psi", "one or more types", f"shape {psi.shape}")
         for name in ("psi", "probability", "value_scale"):
@@ -99,8 +101,8 @@ class Contract:
         return values if self.value_scale is None else self.value_scale * values
 
 
-def _columns(contract: Contract) -> Float[np.ndarray, " types"]:
-    """Has lists of numbers be arrays; returns the costs.
+def as_columns(contract: Any) -> None:
+    """Has a contract's lists of numbers be arrays; of one with several costs a type too.
 
     Raises:
         InputError: they are no numbers.
@@ -109,10 +111,9 @@ def _columns(contract: Contract) -> Float[np.ndarray, " types"]:
         column = getattr(contract, name)
         if column is not None or name != "value_scale":
             object.__setattr__(contract, name, as_numbers("contract", name, column))
-    return contract.psi
 
 
-def _check_scalars(contract: Contract) -> None:
+def check_scalars(contract: Any) -> None:
     """Raises InputError for one that is no number, or out of range by itself."""
     check_count("contract", "devices", contract.devices, most=DEVICES_MAX)
     for name in ("quality_min", "quality_max", "participation_cost", "budget"):
