@@ -17,6 +17,7 @@ from edgepact.efficiency.model_compression.report import CompressionReport, Imag
 from edgepact.efficiency.model_compression.structured import prune_structured
 from edgepact.errors import InputError, shown
 from edgepact.inference.models import samples
+from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import ModelInfo, preprocess
 from edgepact.jobs.classification import find_images
 from edgepact.training import fashion_mnist
@@ -83,7 +84,9 @@ def read_images(folder: Path, info: ModelInfo, *, split: str) -> Images:
     if any(folder.glob("*-idx3-ubyte.gz")):
         return _fashion_mnist(folder, info, split)
     pictures = find_images(folder)
-    pixels = [preprocess(picture.path.read_bytes(), info) for picture in pictures]
+    pixels = [
+        preprocess(read_picture(picture.path), info, source=picture.path) for picture in pictures
+    ]
     labels = [picture.label for picture in pictures]
     known = all(label in info.labels for label in labels)
     classes = [info.labels.index(label) for label in labels if label is not None] if known else None
