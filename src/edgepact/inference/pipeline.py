@@ -25,7 +25,7 @@ import onnxruntime as ort
 from jaxtyping import Float
 from PIL import Image
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.inference.pictures import decoded
 
 IMAGE_GRAPH = "image.onnx"
@@ -457,7 +457,7 @@ class _Fields:
         expected = f"a whole number from 1 to {at_most}"
         value = self._value(name, expected)
         if type(value) is not int or not 1 <= value <= at_most:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return value
 
     def number(self, name: str, *, above: float) -> float:
@@ -466,7 +466,7 @@ class _Fields:
 
     def _number(self, name: str, value: Any, above: float, expected: str) -> float:
         if type(value) not in (int, float) or not math.isfinite(value) or value <= above:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return float(value)
 
     def per_channel(
@@ -478,20 +478,20 @@ class _Fields:
         value = self._value(name, expected)
         values = value if isinstance(value, list) else [value] * channels
         if len(values) != channels:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return tuple(self._number(name, item, above, expected) for item in values)
 
     def text(self, name: str) -> str:
         value = self._value(name, "a text")
         if not isinstance(value, str) or not value:
-            raise InputError(self.path, name, "a text", value)
+            raise InputError(self.path, name, "a text", shown(value))
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
         expected = "a list of texts"
         value = self._value(name, expected)
         if not isinstance(value, list) or not value:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         if not all(isinstance(item, str) and item for item in value):
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return tuple(value)

@@ -28,7 +28,7 @@ from edgepact.engagement import (
     Learning,
     check_engaged,
 )
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import InputError, MarketError, shown
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import (
@@ -667,7 +667,7 @@ class Market:
         name, evidence = unpack_evidence(kept.evidence)
         codec = next((each for each in self.codecs if each.name == name), None)
         if codec is None:
-            raise InputError("audit", "codec", "one that the server has", name)
+            raise InputError("audit", "codec", "one that the server has", shown(name))
         return self.part.passes_audit(
             kept.amount,
             evidence,

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.framework import Json, Run, Sheet
 from edgepact.inference import graph
 from edgepact.inference.pictures import check_picture, read_picture
@@ -147,7 +147,7 @@ def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) 
     for name in devices.names:
         check_name(str(terms.source), name)
         if name.casefold() == "server":
-            raise InputError(terms.source, "device.name", "names other than 'server'", name)
+            raise InputError(terms.source, "device.name", "names other than 'server'", shown(name))
 
 
 def layers_profiled(terms: SplitTerms, out: Path) -> Profile:

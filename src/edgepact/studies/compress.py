@@ -15,7 +15,7 @@ from edgepact.efficiency.model_compression.magnitude import prune_magnitude
 from edgepact.efficiency.model_compression.model_folder import check_free
 from edgepact.efficiency.model_compression.report import CompressionReport, Images, report
 from edgepact.efficiency.model_compression.structured import prune_structured
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import ModelInfo, preprocess
@@ -56,12 +56,12 @@ def compress(config: CompressConfig) -> CompressionReport:
         InputError: an option does not fit the method, or something cannot be read.
     """
     if config.method not in METHODS:
-        raise InputError("compress", "--method", " or ".join(METHODS), config.method)
+        raise InputError("compress", "--method", " or ".join(METHODS), shown(config.method))
     if (config.share is None) != (config.method == "int8"):
         expected = "none with int8" if config.method == "int8" else f"one with {config.method}"
         raise InputError("compress", "--share", expected, config.share)
     if config.fit_images is not None and config.method != "structured":
-        raise InputError("compress", "--fit-from", "only with structured", config.method)
+        raise InputError("compress", "--fit-from", "only with structured", shown(config.method))
     check_free(config.out)
     info = ModelInfo.read(config.model)
     # Read first: a mistake in them must not leave a folder behind.
