@@ -167,12 +167,28 @@ class ServerPart(Protocol):
         """
         ...
 
-    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
-        """What is kept of an exchange until the piece is audited; empty for nothing."""
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
+        """What is kept of an exchange until the piece is audited; empty for nothing.
+
+        Args:
+            amount, exchange: of the piece.
+            sent: what came.
+            reply: the answer to it.
+            key: nobody else's: to draw what is kept so that the device cannot know it.
+        """
         ...
 
     def passes_audit(
-        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        tolerance: float,
+        key: bytes,
     ) -> bool:
         """Whether what a device sent is what its part makes of the source.
 
@@ -182,6 +198,7 @@ class ServerPart(Protocol):
             source: `DevicePart.source` of the piece, as the device shows it now.
             seed: of the session.
             tolerance: of the codec, see `Codec.tolerance`.
+            key: as `evidence` was given it.
 
         Raises:
             InputError: the source cannot be read.

@@ -151,11 +151,20 @@ class EchoServer:
             told={"heard": x},
         )
 
-    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
         return np.asarray(sent["x"], "<f4").tobytes()
 
     def passes_audit(
-        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        tolerance: float,
+        key: bytes,
     ) -> bool:
         numbers = json.loads(source)
         came = [float(np.frombuffer(each, "<f4")[0]) for each in evidence]

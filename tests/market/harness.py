@@ -4,6 +4,7 @@ Imported as `tests.market.harness`: pytest puts the root of the project on the p
 started as `python -m pytest`.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -32,6 +33,9 @@ LAYERS = 12
 
 PATIENCE_S = 300.0
 """The end of all patience; nothing here is expected to take long."""
+
+SALT = bytes(32)
+"""Of the commitments that tests make."""
 
 # What a device process needs for A*L + B of the embedded model does not matter here: with
 # these numbers the price alone decides.
@@ -105,9 +109,12 @@ class Device:
         inputs: Tensors,
         *,
         model: str = "fashion-clip",
+        source: bytes = b"",
         **parameters: Any,
     ) -> httpx.Response:
-        """Sends an exchange of a piece."""
+        """Sends an exchange of a piece, bound to a source."""
+        if layers:
+            parameters.setdefault("commitment", hashlib.sha256(SALT + source).hexdigest())
         body, length = oip.encode_request(piece, inputs, {"round": round, **parameters})
         return self.http.post(
             f"/v2/models/{model}-cut-{layers}/infer",
@@ -117,7 +124,13 @@ class Device:
 
     def audit(self, piece: str, image: bytes) -> httpx.Response:
         """Shows the source of a piece."""
-        return self.http.post("/market/audit", params={"piece": piece}, content=image)
+        return self.http.post("/market/audit", params={"piece": piece}, content=SALT + image)
+
+    def pieces(self, round: int) -> dict[str, Any]:
+        """How the pieces of a round stand."""
+        answer = self.http.get("/market/pieces", params={"round": round})
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json()["pieces"])
 
 
 def place(layers: int) -> int | None:
@@ -162,6 +175,7 @@ def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
         "ready_file": tmp_path / "ready.json",
         "enrol_tokens": tuple(f"once-{i}" for i in range(64)),
         "audit_probability": 0.0,
+        "repeat_rounds": 0,
         "commit_timeout_s": 300.0,
     } | settings
     server = MarketServer(ServeConfig(**config), mechanism, job=job)

@@ -286,14 +286,23 @@ class ServerHalf(_Half):
         """Probabilities and label of each image."""
         return [self._answered(amount, sent) for amount, sent in batch]
 
-    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
         """The numbers of the activation or vector; nothing where the image itself came."""
         if amount == 0:
             return b""
         return np.ascontiguousarray(self._boundary(amount, sent), "<f4").tobytes()
 
     def passes_audit(
-        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        tolerance: float,
+        key: bytes,
     ) -> bool:
         """Whether what came is what the device's layers make of the image."""
         own = self._pipeline.device_part(preprocess(source, self._pipeline.info), amount)

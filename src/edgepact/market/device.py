@@ -5,35 +5,39 @@ has. To each question it gives the answer that is best for itself, does its part
 has, whatever the job, and hears what the server makes of them. One line of JSON a piece goes to
 the results file.
 
+Several pieces are in flight at once, as many as the round trip makes worth it: while one waits
+for its answer, the device computes on the next. Before a piece is sent the device binds itself
+to its source; after a round the server asks for some of the sources, and pays when it has seen
+them.
+
 It needs NumPy, an HTTP client and what its job needs, nothing more: no JAX, no database.
 
 A piece's id follows from round and place, so that whatever is sent again, after a timeout or a
 restart of either side, is the same piece and is paid once. If the server stays away, the device
-finishes the piece at hand by itself where it has the capacity for the whole model, and ends.
+finishes the pieces at hand by itself where it has the capacity for the whole model, and ends.
 """
 
-import json
-import os
 import random
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import httpx
-
 from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
-from edgepact.market.device_config import DeviceConfig
+from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
+from edgepact.market.device_token import store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
+from edgepact.market.link import Link, Refused
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.messages import (
@@ -43,30 +47,22 @@ from edgepact.market.protocol.messages import (
     NoOffer,
     Offer,
 )
-from edgepact.market.protocol.oip import BODY_BYTES_MAX
+from edgepact.market.results import SETTLED, PieceResult, Results
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Json, Reply, ServerAway, SessionLost
-
-CONNECT_TIMEOUT_S = 5.0
-ANSWER_TIMEOUT_S = 30.0
-"""Longest wait for any answer; the server holds a poll open for less."""
-
-BACKOFF_FIRST_S = 0.05
-BACKOFF_MAX_S = 1.0
-LEAVE_TIMEOUT_S = 2.0
+from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
 
 RESTARTS_MAX = 10
 """How often a piece is begun again whose session was lost."""
 
-# Answers after which the same request may succeed.
-_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+SETTLING_TIMEOUT_S = 30.0
+"""How long a device that goes waits for what it has been paid for its last round."""
 
 # Answers that concern the piece alone: what it brought cannot be used.
 _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
-    {"finished", "state", "audit", "units", "paid_microcredits", "repeated", "exchange"}
-    | {"compute_seconds", "server_seconds"}
+    {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
+    | {"exchange", "compute_seconds", "server_seconds", "audits"}
 )
 """Parameters of a response that are not the job's."""
 
@@ -79,65 +75,19 @@ class DeviceSummary:
         rounds: rounds it took part in.
         units: units of work, such as images, that the server has finished for it.
         paid_microcredits: what it has earned.
+        pending_microcredits: what is pending of it at the end.
     """
 
     rounds: int
     units: int
     paid_microcredits: int
-
-
-@dataclass(slots=True, kw_only=True)
-class PieceResult:
-    """One line of the results file. If a piece has several, the last one counts.
-
-    Attributes:
-        round: the round.
-        piece: its id.
-        amount: of it that the device does, such as layers.
-        units: that the server has counted.
-        codec: how its tensors were sent; None where none was coded.
-        exchanges: that were answered.
-        device_seconds: in the device's part.
-        encode_seconds: codec and request.
-        roundtrip_seconds: from sending to the answer, repetitions included; None if none came.
-        attempts: how often a request was sent.
-        server_seconds: in the server, from the whole request to the answer.
-        compute_seconds: of these, computing.
-        bytes_sent: HTTP bodies.
-        state: `paid`, `forfeit`, `held` (its audit was not finished) or `unpaid`.
-        audited: whether the server has audited it.
-        paid_microcredits: what it has earned.
-        own: fields of the job.
-    """
-
-    round: int
-    piece: str
-    amount: int
-    units: int = 0
-    codec: str | None = None
-    exchanges: int = 0
-    device_seconds: float = 0.0
-    encode_seconds: float = 0.0
-    roundtrip_seconds: float | None = None
-    attempts: int = 0
-    server_seconds: float | None = None
-    compute_seconds: float | None = None
-    bytes_sent: int = 0
-    state: str = "unpaid"
-    audited: bool = False
-    paid_microcredits: int = 0
-    own: Mapping[str, Json] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Json]:
-        """The line; the job's fields among the others."""
-        names = [name for name in self.__slots__ if name != "own"]
-        return {name: getattr(self, name) for name in names} | dict(self.own)
+    pending_microcredits: int
 
 
 def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary:
     """Takes part in a market until it is over or the process is told to stop.
 
-    SIGINT and SIGTERM let the piece at hand finish.
+    SIGINT and SIGTERM let the pieces at hand finish.
 
     Args:
         config: the device.
@@ -154,17 +104,16 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
     random.Random(f"{config.seed} {config.name}").shuffle(pieces)
     codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
     path = config.results or Path(f"{config.name}.jsonl")
-    with _Results(path) as results, _Stop() as stop, _Link(config, stop) as link:
+    link = Link(config.addresses, config.away_timeout_s, config.name, config.ca)
+    with Results(path) as results, link, _Stop(link) as stop:
         worker = _Worker(config, job.name, part, pieces, codec, results, stop, link)
         try:
             worker.take_part()
         except _Stopped:
             pass
         finally:
-            link.leave()
-    return DeviceSummary(
-        rounds=worker.rounds, units=worker.units, paid_microcredits=worker.paid_microcredits
-    )
+            worker.leave()
+    return worker.summary
 
 
 # ---------------------------------------------------------------- private
@@ -174,29 +123,16 @@ class _Stopped(Exception):
     """SIGINT or SIGTERM has come while the device was only waiting."""
 
 
-class _Refused(Exception):
-    """The market has refused a request for a reason that time does not change.
-
-    Args:
-        reason: in its own words.
-        status: HTTP status.
-        lost: whether the piece has to be begun again.
-    """
-
-    def __init__(self, reason: str, status: int, *, lost: bool) -> None:
-        super().__init__(reason)
-        self.status, self.lost = status, lost
-
-
 class _Stop:
     """Turns SIGINT and SIGTERM into a request to stop, and ends only waits at once.
 
     A piece that is being worked on is finished first, so that the results file tells all that
-    was paid.
+    was delivered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, link: Link) -> None:
         self.requested = False
+        self._link = link
         self._waiting = False
         self._before: dict[int, Any] = {}
 
@@ -233,154 +169,11 @@ class _Stop:
             raise _Stopped
 
 
-class _Link:
-    """One persistent connection to the server, with bounded patience."""
-
-    def __init__(self, config: DeviceConfig, stop: _Stop) -> None:
-        self._config = config
-        self._stop = stop
-        self._jitter = random.Random()
-        self._enrolled = False
-        self._client = httpx.Client(
-            base_url=config.server_url,
-            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=False,  # no proxy stands between a device and its edge server
-        )
-
-    def __enter__(self) -> "_Link":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-    def enrol(self) -> None:
-        """Shows the token of an earlier run, or gets one."""
-        config = self._config
-        token = _stored_token(config.token_file)
-        if token is None:
-            if config.enrol_token is None:
-                raise InputError("device", "enrol_token", "a one-time token", "none")
-            request = EnrolRequest(token=config.enrol_token, name=config.name)
-            answer = self.ask("POST", "/market/enrol", message=request.as_json())
-            value = answer.get("device_token")
-            if not isinstance(value, str):
-                raise MarketError("the server answered the enrolment without a token")
-            token = value
-            _store_token(config.token_file, token)
-        self._client.headers["Authorization"] = f"Bearer {token}"
-        self._enrolled = True
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        message: Mapping[str, object] | None = None,
-    ) -> dict[str, object]:
-        """A market message and its answer; waits for it may be broken off by a signal."""
-        body = None if message is None else json.dumps(message).encode()
-        headers = {"Content-Type": messages.JSON_TYPE}
-        response, _ = self.send(method, path, body, headers, breakable=True)
-        # Offers list the pieces done, so they may be larger than other messages.
-        return messages.read_object("server", response.content, BODY_BYTES_MAX)
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        *,
-        breakable: bool = False,
-    ) -> tuple[httpx.Response, int]:
-        """Sends a request until it is answered.
-
-        Returns:
-            The answer, and how often the request was sent.
-
-        Raises:
-            _Refused: the server does not want it.
-            ServerAway: no answer within `away_timeout_s`.
-        """
-        end_s = time.monotonic() + self._config.away_timeout_s
-        backoff_s = BACKOFF_FIRST_S
-        attempts = 0
-        while True:
-            attempts += 1
-            response = self._once(method, path, body, headers, breakable=breakable)
-            if response is not None and response.is_success:
-                return response, attempts
-            if response is not None and response.status_code not in _TRY_AGAIN:
-                raise _refusal(response)
-            # Half of the pause is random, so that devices do not all come back at once.
-            pause_s = backoff_s * (0.5 + 0.5 * self._jitter.random())
-            if time.monotonic() + pause_s > end_s:
-                raise ServerAway("no answer" if response is None else _reason(response))
-            with self._stop.waiting():
-                time.sleep(pause_s)
-            backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
-
-    def leave(self) -> None:
-        """Says good-bye, if the server still listens."""
-        if self._enrolled:
-            with suppress(httpx.HTTPError):
-                self._client.post("/market/leave", timeout=LEAVE_TIMEOUT_S)
-
-    def gone(self) -> None:
-        """Notes that there is nobody to say good-bye to."""
-        self._enrolled = False
-
-    def _once(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        *,
-        breakable: bool,
-    ) -> httpx.Response | None:
-        try:
-            if not breakable:
-                return self._client.request(method, path, content=body, headers=headers)
-            with self._stop.waiting():
-                return self._client.request(method, path, content=body, headers=headers)
-        except httpx.TransportError:
-            return None
-        except (httpx.InvalidURL, httpx.HTTPError) as error:
-            raise MarketError(f"{self._config.server_url}: {error}") from None
-
-
-class _Results:
-    """The results file; lines of an earlier run of this device stay."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            self._file = path.open("a", encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(path, "", "a file to write results to", str(error)) from None
-        if text and not text.endswith("\n"):
-            self._file.write("\n")  # a line cut short by a crash ends here
-        self._settled = set(_settled_pieces(text))
-
-    def __enter__(self) -> "_Results":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def has(self, piece: str) -> bool:
-        """Whether an earlier line tells the end of this piece."""
-        return piece in self._settled
-
-    def add(self, result: PieceResult) -> None:
-        """Adds a line, at once."""
-        self._file.write(json.dumps(result.as_json()) + "\n")
-        self._file.flush()
-
-
 class _Worker:
-    """A device at work."""
+    """A device at work. `take_part` and `leave` belong to one thread, which hands pieces to others.
+
+    The job's part is used by one of them at a time, and never while it waits for the server.
+    """
 
     def __init__(
         self,
@@ -389,9 +182,9 @@ class _Worker:
         part: DevicePart,
         pieces: list[Any],
         codec: Codec,
-        results: _Results,
+        results: Results,
         stop: _Stop,
-        link: _Link,
+        link: Link,
     ) -> None:
         self._config = config
         self._job = job
@@ -401,18 +194,37 @@ class _Worker:
         self._results = results
         self._stop = stop
         self._link = link
+        self._computing = threading.Lock()
+        self._counting = threading.Lock()
         self._useless: dict[int, Exception] = {}  # places of pieces that cannot be worked on
-        self.rounds = 0
-        self.units = 0
-        self.paid_microcredits = 0
+        self._used: dict[int, int] = {}  # the last round in which an input was delivered
+        self._due: set[str] = set()  # pieces whose sources are to be shown
+        self._hopeless: set[str] = set()  # of these, those that cannot be
+        self._work_s: float | None = None  # computing of a piece, lately
+        self._enrolled = self._gone = False
+        self._rounds = self._units = 0
+        self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
+        self._pending: dict[str, int] = {}
+
+    @property
+    def summary(self) -> DeviceSummary:
+        """What it has done."""
+        return DeviceSummary(
+            rounds=self._rounds,
+            units=self._units,
+            paid_microcredits=sum(self._settled.values()),
+            pending_microcredits=sum(self._pending.values()),
+        )
 
     def take_part(self) -> None:
         """Round after round until the market is over or a signal comes."""
         try:
-            self._link.enrol()
+            self._enrol()
             after = 0
             while not self._stop.requested:
-                answer = messages.read_offer(self._link.ask("GET", f"/market/offer?after={after}"))
+                answer = self._poll(after)
+                self._show_due()
+                self._hear_of_pay()
                 if isinstance(answer, NoOffer):
                     if answer.state == "over":
                         return
@@ -425,16 +237,63 @@ class _Worker:
                         continue  # others are awaited: the next poll tells
                     after = answer.round
                     self._work(answer, amount)
-                except _Refused:
+                except Refused:
                     after = answer.round
-        except _Refused as error:
-            raise MarketError(f"{self._config.server_url}: {error}") from None
+        except Refused as error:
+            raise MarketError(f"{self._link.address}: {error}") from None
         except ServerAway as error:
-            self._link.gone()
+            if self._stop.requested:
+                raise _Stopped from None
+            self._gone = True
             raise MarketError(
-                f"{self._config.server_url} has not answered for "
+                f"{self._link.address} has not answered for "
                 f"{self._config.away_timeout_s:g} s ({error}); {self._config.name} ends"
             ) from None
+
+    def leave(self) -> None:
+        """Says good-bye, shows what is still to be shown, and hears of the last pay."""
+        if not self._enrolled or self._gone:
+            return
+        self._link.stopping.clear()
+        told = self._link.leave()
+        with suppress(Refused, ServerAway, InputError):
+            self._note_due(told.get("audits"))
+            end_s = time.monotonic() + SETTLING_TIMEOUT_S
+            while time.monotonic() < end_s:
+                self._show_due()
+                self._hear_of_pay()
+                if not any(r for r in self._results.pending().values()):
+                    return
+                if not self._due:
+                    time.sleep(0.2)
+                    if not self._pending:
+                        return
+
+    # ------------------------------------------------------------ talking
+
+    def _enrol(self) -> None:
+        """Shows the token of an earlier run, or gets one."""
+        config = self._config
+        token = stored_token(config.token_file)
+        if token is None:
+            if config.enrol_token is None:
+                raise InputError("device", "enrol_token", "a one-time token", "none")
+            request = EnrolRequest(token=config.enrol_token, name=config.name)
+            with self._stop.waiting():
+                answer = self._link.ask("POST", "/market/enrol", message=request.as_json())
+            value = answer.get("device_token")
+            if not isinstance(value, str):
+                raise MarketError("the server answered the enrolment without a token")
+            token = value
+            store_token(config.token_file, token)
+        self._link.show(token)
+        self._enrolled = True
+
+    def _poll(self, after: int) -> Offer | NoOffer:
+        with self._stop.waiting():
+            told = self._link.ask("GET", f"/market/offer?after={after}")
+        self._note_due(told.get("audits"))
+        return messages.read_offer(told)
 
     def _expect_the_same(self, offer: Offer) -> None:
         """Before any work: both sides have to mean the same job, model and codec.
@@ -465,6 +324,7 @@ class _Worker:
         if offer.standing == "asked":
             request = CommitRequest(round=offer.round, answer=self._answer(offer))
             told = self._link.ask("POST", "/market/commit", message=request.as_json())
+            self._note_due(told.get("audits"))
             assigned = Commitment.from_json(told).assigned
         if assigned is None:
             return None
@@ -488,31 +348,139 @@ class _Worker:
             bids_microcredits=truthful_bids(question.bid_amounts, cost),
         )
 
+    def _note_due(self, audits: object) -> None:
+        """Notes which sources the server wants to see."""
+        named = set(messages.read_audits("server", audits)) - self._hopeless
+        with self._counting:
+            self._due |= named
+
+    def _show_due(self) -> None:
+        """Shows the sources that the server wants to see."""
+        while self._due:
+            with self._counting:
+                piece = min(self._due)
+            try:
+                self._show(piece)
+            except Refused as error:
+                self._hopeless.add(piece)
+                self._say(f"the audit of {piece} is refused: {error}")
+            with self._counting:
+                self._due.discard(piece)
+
+    def _show(self, piece: str) -> None:
+        bound = self._results.bound(piece)
+        try:
+            if bound is None or bound.place >= len(self._pieces):
+                raise InputError(self._config.name, piece, "the source of this piece", "none")
+            source = self._part.source(self._pieces[bound.place])
+        except InputError as error:
+            self._hopeless.add(piece)
+            self._say(f"cannot show {piece}, which loses its pay: {error}")
+            return
+        headers = {"Content-Type": oip.BINARY_TYPE}
+        path = f"/market/audit?piece={piece}"
+        answer = self._link.send("POST", path, bound.salt + source, headers)
+        told = messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
+        self._note_due(told.get("audits"))
+
+    def _hear_of_pay(self) -> None:
+        """Asks how pieces stand whose line in the results file is open, closed rounds too."""
+        for number, open_lines in self._results.pending().items():
+            told = self._link.ask("GET", f"/market/pieces?round={number}")
+            found = told.get("pieces")
+            if not isinstance(found, dict):
+                continue
+            for piece, line in open_lines.items():
+                stands = found.get(piece)
+                if not isinstance(stands, dict) or stands.get("state") == line.get("state"):
+                    continue
+                line = {
+                    **line,
+                    "state": str(stands.get("state")),
+                    "units": _count(stands.get("units")),
+                    "paid_microcredits": _count(stands.get("paid_microcredits")),
+                    "pending_microcredits": _count(stands.get("pending_microcredits")),
+                    "audited": stands.get("audited") is True,
+                }
+                self._results.add(line)
+                self._count_pay(piece, line)
+
+    def _count_pay(self, piece: str, line: dict[str, Any]) -> None:
+        with self._counting:
+            self._settled[piece] = _count(line.get("paid_microcredits"))
+            self._pending[piece] = _count(line.get("pending_microcredits"))
+            if line.get("state") in SETTLED:
+                del self._pending[piece]
+
+    def _say(self, what: str) -> None:
+        print(f"{self._config.name}: {what}", file=sys.stderr, flush=True)
+
+    # ------------------------------------------------------------ working
+
     def _work(self, offer: Offer, amount: int) -> None:
-        """Delivers the units of a round."""
+        """Delivers the units of a round, several pieces at a time."""
         self._part.prepare(amount)
-        self.rounds += 1
+        self._rounds += 1
+        todo = self._places(offer)
         done = sum(offer.pieces_done.values())
+        flying: dict[Future[int], str] = {}
+        exhausted = False
+        with ThreadPoolExecutor(IN_FLIGHT_MAX, thread_name_prefix="piece") as threads:
+            try:
+                while not self._stop.requested:
+                    while (
+                        not exhausted and len(flying) < self._window() and not self._stop.requested
+                    ):
+                        name, at = next(todo, (None, 0))
+                        if name is None:
+                            exhausted = True
+                        elif (
+                            name in offer.pieces_done or done + len(flying) < offer.units_per_round
+                        ):
+                            flying[threads.submit(self._piece, offer, amount, name, at)] = name
+                        else:
+                            break
+                    if not flying:
+                        break
+                    ended, _ = wait(flying, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        name = flying.pop(future)
+                        units = future.result()
+                        done += 0 if name in offer.pieces_done else units
+                    self._show_due()
+            finally:
+                wait(flying)
+        if exhausted and done < offer.units_per_round and not self._stop.requested:
+            self._say(f"has nothing new to bring in round {offer.round} beyond {done} units")
+            self._link.ask("POST", f"/market/done?round={offer.round}")
+
+    def _places(self, offer: Offer) -> Iterator[tuple[str, int]]:
+        """Ids of the pieces of a round and the places of their inputs: first those that the
+        server knows and the results file does not, then such as were not delivered lately."""
+        number, inputs = offer.round, len(self._pieces)
         again = {name for name in offer.pieces_done if not self._results.has(name)}
         for index in count():
-            if self._stop.requested or (done >= offer.units_per_round and not again):
-                return
-            name = f"{offer.round}-{index}"
-            known = name in offer.pieces_done
-            if (known and name not in again) or (not known and done >= offer.units_per_round):
-                if index > len(offer.pieces_done) + len(self._pieces) + offer.units_per_round:
-                    return  # what is still to be told has an id of somebody else's making
-                continue
-            again.discard(name)
-            at = ((offer.round - 1) * offer.units_per_round + index) % len(self._pieces)
-            if at in self._useless:
-                continue
-            try:
-                units = self._piece(offer, amount, name, self._pieces[at])
-            except _Useless as error:
-                self._pass_over(at, error.why)
-                continue
-            done += 0 if known else units
+            name = f"{number}-{index}"
+            at = ((number - 1) * offer.units_per_round + index) % inputs
+            if name in again:
+                again.discard(name)
+                yield name, at
+            elif name not in offer.pieces_done:
+                lately = self._used.get(at, -offer.repeat_rounds) + offer.repeat_rounds > number
+                if at not in self._useless and not (offer.repeat_rounds and lately):
+                    self._used[at] = number
+                    yield name, at
+            if index >= inputs + offer.units_per_round + len(offer.pieces_done):
+                return  # every input has had its turn
+
+    def _window(self) -> int:
+        """How many pieces are worth having in flight: what hides the round trip."""
+        if self._config.in_flight is not None:
+            return self._config.in_flight
+        answer_s, work_s = self._link.answer_s, self._work_s
+        if answer_s is None or work_s is None:
+            return 1
+        return max(1, min(IN_FLIGHT_MAX, 1 + round(answer_s / max(work_s, 1e-4))))
 
     def _pass_over(self, at: int, why: Exception) -> None:
         """Notes and tells that a piece cannot be worked on.
@@ -521,52 +489,58 @@ class _Worker:
             InputError: so it is with every piece.
             MarketError: likewise.
         """
-        self._useless[at] = why
-        if len(self._useless) == len(self._pieces):
+        with self._counting:
+            self._useless[at] = why
+            all_are = len(self._useless) == len(self._pieces)
+        if all_are:
             if isinstance(why, InputError):
                 raise why
-            raise MarketError(f"{self._config.server_url}: {why}")
-        print(f"{self._config.name}: passed over: {why}", file=sys.stderr, flush=True)
+            raise MarketError(f"{self._link.address}: {why}")
+        self._say(f"passed over: {why}")
 
-    def _piece(self, offer: Offer, amount: int, name: str, piece: Any) -> int:
+    def _piece(self, offer: Offer, amount: int, name: str, at: int) -> int:
         """One piece: the device's part, its exchanges, the result; returns its units.
 
         Raises:
-            _Useless: it cannot be worked on.
-            _Refused: the round has ended.
+            Refused: the round has ended.
             ServerAway: the server has not answered for too long.
         """
+        piece = self._pieces[at]
         result = PieceResult(round=offer.round, piece=name, amount=amount)
         away: ServerAway | None = None
         try:
             for _ in range(RESTARTS_MAX):
                 try:
-                    away = self._exchanges(offer, piece, result)
+                    away = self._exchanges(offer, at, piece, result)
                     break
                 except SessionLost:
                     continue
             else:
                 raise MarketError(f"the server has lost the session of {name} {RESTARTS_MAX} times")
         except InputError as error:
-            raise _Useless(error) from None
-        except _Refused as error:
+            self._pass_over(at, error)
+            return 0
+        except Refused as error:
+            if error.reason == messages.REPEATED:
+                self._used[at] = offer.round
+                return 0  # it is somebody's work already: another piece takes its turn
             if error.status in _NO_GOOD:
-                raise _Useless(error) from None
+                self._pass_over(at, error)
+                return 0
             raise
-        if away is None and result.state == "held":
-            try:
-                self._show(result, piece)
-            except ServerAway as error:
-                away = error
-        self._results.add(result)
+        line = result.as_json()
+        self._results.add(line)
         if result.exchanges:
-            self.units += result.units
-            self.paid_microcredits += result.paid_microcredits
+            with self._counting:
+                self._units += result.units
+            self._count_pay(name, line)
         if away is not None:
             raise away
         return result.units
 
-    def _exchanges(self, offer: Offer, piece: Any, result: PieceResult) -> ServerAway | None:
+    def _exchanges(
+        self, offer: Offer, at: int, piece: Any, result: PieceResult
+    ) -> ServerAway | None:
         """Carries a piece's generator from exchange to exchange, to its end.
 
         Returns:
@@ -577,22 +551,37 @@ class _Worker:
             ServerAway: no answer came, and the job did not finish without.
         """
         amount, exchange, losses = result.amount, 0, 0
-        start_s = time.perf_counter()
         running = self._part.work(piece, amount)
         away: ServerAway | None = None
+        commitment: str | None = None
+        event: Reply | SessionLost | ServerAway | None = None
         try:
-            sent = next(running)
             while True:
-                result.device_seconds += time.perf_counter() - start_s
+                with self._computing:
+                    start_s = time.perf_counter()
+                    try:
+                        if isinstance(event, Exception):
+                            sent = running.throw(event)
+                        else:
+                            sent = next(running) if event is None else running.send(event)
+                    finally:
+                        took_s = time.perf_counter() - start_s
+                        result.device_seconds += took_s
+                    if exchange == 0 and amount > 0 and commitment is None:
+                        source = self._part.source(piece)
+                        bound = self._results.bind(result.piece, at, source)
+                        commitment = bound.commitment(source)
+                    if event is None:
+                        before_s = self._work_s
+                        self._work_s = took_s if before_s is None else 0.8 * before_s + 0.2 * took_s
                 if away is not None:
                     raise away  # the job wants to send, and there is nobody
                 if result.state != "unpaid":
                     raise MarketError(f"{self._job} goes on with {result.piece}, which is finished")
-                event: Reply | SessionLost | ServerAway
                 try:
-                    event = self._once(offer, exchange, sent, result)
+                    event = self._once(offer, exchange, sent, result, commitment)
                     exchange += 1
-                except _Refused as error:
+                except Refused as error:
                     if not error.lost:
                         raise
                     event, exchange, losses = SessionLost(str(error)), 0, losses + 1
@@ -602,10 +591,7 @@ class _Worker:
                     if not self._can_do_alone():
                         raise
                     event = away = error
-                start_s = time.perf_counter()
-                sent = running.send(event) if isinstance(event, Reply) else running.throw(event)
         except StopIteration as end:
-            result.device_seconds += time.perf_counter() - start_s
             if away is None and result.state == "unpaid":
                 raise MarketError(
                     f"{self._job} has ended {result.piece} before the server"
@@ -615,7 +601,14 @@ class _Worker:
         finally:
             running.close()
 
-    def _once(self, offer: Offer, exchange: int, sent: Tensors, result: PieceResult) -> Reply:
+    def _once(
+        self,
+        offer: Offer,
+        exchange: int,
+        sent: Tensors,
+        result: PieceResult,
+        commitment: str | None,
+    ) -> Reply:
         """One exchange."""
         start_s = time.perf_counter()
         amount = result.amount
@@ -623,19 +616,23 @@ class _Worker:
         if any(spec.coded for spec in specs):
             result.codec = self._codec.name
         told = {"round": offer.round, "exchange": exchange, "codec": self._codec.name}
+        if commitment is not None:
+            told["commitment"] = commitment
         packed = self._codec.pack(sent, specs)
         body, length = oip.encode_request(result.piece, packed, told)
         headers = {oip.HEADER_LENGTH: str(length), "Content-Type": oip.BINARY_TYPE}
         path = f"/v2/models/{cut_name(offer.model, amount)}/infer"
         sent_s = time.perf_counter()
         result.encode_seconds += sent_s - start_s
-        result.bytes_sent += len(body)
-        response, attempts = self._link.send("POST", path, body, headers)
+        answered = self._link.send("POST", path, body, headers)
         result.roundtrip_seconds = (result.roundtrip_seconds or 0.0) + time.perf_counter() - sent_s
-        result.attempts += attempts
+        result.attempts += answered.attempts
+        result.bytes_sent += answered.attempts * len(body)
+        result.bytes_received += len(answered.content)
         result.exchanges += 1
-        answer = oip.decode_response(response.content, response.headers.get(oip.HEADER_LENGTH))
+        answer = oip.decode_response(answered.content, answered.headers.get(oip.HEADER_LENGTH))
         facts = answer.parameters
+        self._note_due(facts.get("audits"))
         result.server_seconds = (result.server_seconds or 0.0) + _seconds(
             facts.get("server_seconds")
         )
@@ -647,6 +644,7 @@ class _Worker:
             result.state = str(facts.get("state"))
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
+            result.pending_microcredits = _count(facts.get("pending_microcredits"))
         given = self._part.returns(amount)
         # An answer may leave tensors out.
         specs = tuple(
@@ -662,45 +660,10 @@ class _Worker:
             told={name: value for name, value in facts.items() if name not in _MARKETS_OWN},
         )
 
-    def _show(self, result: PieceResult, piece: Any) -> None:
-        """Shows the source of a piece that the server has picked; hears what becomes of it."""
-        headers = {"Content-Type": oip.BINARY_TYPE}
-        path, source = f"/market/audit?piece={result.piece}", self._part.source(piece)
-        response, _ = self._link.send("POST", path, source, headers)
-        told = messages.read_object("server", response.content)
-        result.audited = True
-        result.state = str(told.get("state"))
-        result.paid_microcredits = _count(told.get("paid_microcredits"))
-
     def _can_do_alone(self) -> bool:
         """Whether the device has the capacity for the whole model."""
         config = self._config
         return config.capacity >= config.A * self._part.model.amount_max + config.B
-
-
-class _Useless(Exception):
-    """A piece cannot be worked on."""
-
-    def __init__(self, why: Exception) -> None:
-        super().__init__(str(why))
-        self.why = why
-
-
-def _refusal(response: httpx.Response) -> _Refused:
-    try:
-        told = messages.read_object("server", response.content)
-    except InputError:
-        told = {}
-    lost = response.status_code == 409 and told.get("reason") == messages.SESSION_LOST
-    return _Refused(_reason(response), response.status_code, lost=lost)
-
-
-def _reason(response: httpx.Response) -> str:
-    """The server's own words, if it has found any."""
-    try:
-        return str(messages.read_object("server", response.content)["error"])
-    except (InputError, KeyError):
-        return f"HTTP status {response.status_code}"
 
 
 def _seconds(value: object) -> float:
@@ -709,37 +672,3 @@ def _seconds(value: object) -> float:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-
-def _settled_pieces(text: str) -> Iterator[str]:
-    """Pieces whose end is told in the lines of an earlier run."""
-    for line in text.splitlines():
-        with suppress(ValueError, AttributeError, RecursionError):
-            row = json.loads(line)
-            if row.get("state") in ("paid", "forfeit"):
-                yield str(row.get("piece"))
-
-
-def _stored_token(path: Path | None) -> str | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        token = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        token = ""
-    if not 1 <= len(token) <= messages.TOKEN_CHARS_MAX:
-        raise InputError(path, "", "a device token", "something else")
-    return token
-
-
-def _store_token(path: Path | None, token: str) -> None:
-    """Keeps a token where only its owner can read it."""
-    if path is None:
-        return
-    try:
-        part = path.with_name(path.name + ".part")
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(token + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise InputError(path, "", "a place to keep the token", str(error.strerror)) from None

@@ -17,6 +17,9 @@ DAY_S = 86400.0
 
 SEED_MAX = 2**31 - 1
 
+IN_FLIGHT_MAX = 8
+"""Most pieces of a device that the server works on at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceConfig:
@@ -29,7 +32,10 @@ class DeviceConfig:
     SOURCE: ClassVar[str] = "device"
 
     server_url: str = setting(
-        "Address of the server, such as http://127.0.0.1:8080.", flag="--server", required=True
+        "Address of the server, such as http://127.0.0.1:8080; several with commas between them, "
+        "if it may move.",
+        flag="--server",
+        required=True,
     )
     alpha: float = setting(
         "alpha: weight of the device's satisfaction, credits.", required=True, above=0
@@ -66,7 +72,18 @@ class DeviceConfig:
     layers_max: int | None = setting("Most layers to ever run [default: the model's]", least=0)
     seed: int = setting("Seed of the order of the inputs.", default=0, least=0, most=SEED_MAX)
     away_timeout_s: float = setting(
-        "How long to wait for a server that is away, seconds.", default=30.0, above=0, most=DAY_S
+        "How long to wait for a server that is away, seconds; inf waits for ever.",
+        default=120.0,
+        above=0,
+        infinite=True,
+    )
+    ca: Path | None = setting(
+        "Certificates to trust, PEM, such as those that `serve --tls` has made."
+    )
+    in_flight: int | None = setting(
+        "Most jobs in flight at once [default: as the round trip makes worth it].",
+        least=1,
+        most=IN_FLIGHT_MAX,
     )
     job: str = setting(
         "Name of the job that is done, see `edgepact list jobs`.", default="classification"
@@ -78,9 +95,15 @@ class DeviceConfig:
 
         check(self)
         check_name(self.SOURCE, self.name)
-        if not _is_http_url(self.server_url):
-            expected = "a URL such as http://127.0.0.1:8080"
-            raise InputError(self.SOURCE, "server_url", expected, self.server_url)
+        for address in self.addresses:
+            if not _is_http_url(address):
+                expected = "a URL such as http://127.0.0.1:8080"
+                raise InputError(self.SOURCE, "server_url", expected, address)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of the server, the first to try first."""
+        return tuple(each.strip().rstrip("/") for each in self.server_url.split(","))
 
 
 def _is_http_url(text: str) -> bool:

@@ -150,7 +150,6 @@ class Market:
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
-        self._told: set[str] = set()  # devices that know that the market is over
         self._in_flight = 0
         self._over = False
         self._stopping = False
@@ -300,15 +299,27 @@ class Market:
         """How all pieces of a device stand that it has delivered in a round."""
         return await self._books.read(lambda ledger: ledger.pieces_of(device, number))
 
+    async def done(self, device: str, number: int) -> None:
+        """A device says that it has no more work to bring in a round."""
+        if self._round is not None and self._round.number == number:
+            self._round = rounds.leave(self._round, device)
+            await self._end(device)
+        self._notify()
+
     async def leave(self, device: str) -> None:
         """A device says that it goes: nobody waits for it any more, and its round ends."""
         self._present.discard(device)
         self._expected_back.discard(device)
         if self._round is not None:
             self._round = rounds.leave(self._round, device)
-            if device in self._round.assigned:
-                await self._settling.end(self._round.number, device, _least_reward(self._round))
+            await self._end(device)
         self._notify()
+
+    async def _end(self, device: str) -> None:
+        """Ends what a device delivers in the round that is on."""
+        assert self._round is not None
+        if device in self._round.assigned:
+            await self._settling.end(self._round.number, device, _least_reward(self._round))
 
     async def status(self) -> dict[str, object]:
         """The market at a glance, for people and for the process that started it."""
@@ -365,7 +376,7 @@ class Market:
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while not self._present <= self._told and await self._change(end_s):
+        while self._present and await self._change(end_s):
             pass
 
     async def _play(self) -> None:
@@ -507,15 +518,16 @@ class Market:
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
     async def _poll(self, device: str, after: int, end_s: float) -> Offer | NoOffer:
+        asked_for = {each["piece"] for each in self.due(device)}
         while True:
             if self._over:
-                self._told.add(device)
-                self._notify()
                 return NoOffer(state="over")
             offer = self._offer_now(device, after)
             if offer is not None:
                 return offer
-            if self._stopping or not await self._change(end_s):
+            # What is to be shown is heard at once, but once only.
+            new = any(each["piece"] not in asked_for for each in self.due(device))
+            if self._stopping or new or not await self._change(end_s):
                 waiting = self._offer_now(device, after, waiting=True)
                 return waiting or NoOffer(state="wait")
 
@@ -548,6 +560,7 @@ class Market:
             units_per_round=terms.units_per_round,
             commit_timeout_s=left_s,
             codecs=tuple(codec.name for codec in self.codecs),
+            repeat_rounds=self._books.repeat_rounds or 0,
             standing=standing,
             assigned=assigned,
             pieces_done=current.pieces.get(device, {}),
@@ -684,7 +697,7 @@ class Market:
         if settled.state in (PieceState.PENDING, PieceState.PAID):
             self._round = rounds.record(self._round, device, piece, settled.units)
         if rounds.delivered(self._round, device):
-            await self._settling.end(number, device, _least_reward(self._round))
+            await self._end(device)
             self._notify()
 
     def _state(self) -> str:

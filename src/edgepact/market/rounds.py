@@ -28,7 +28,6 @@ from edgepact.engagement import Answer, Item, Question
 from edgepact.errors import MarketError
 from edgepact.work import Model
 
-
 SOFT_FACTOR = 4.0
 """How many times as long as the faster half the slower half may take."""
 

@@ -5,6 +5,7 @@
 `GET /market/offer?after=R`              the next offer after round R, held open for a while
 `POST /market/commit`                    an answer to the question of a round
 `POST /market/audit?piece=P`             salt (32 bytes) and source of a piece that is audited
+`POST /market/done?round=R`              a device has no more to bring in a round
 `GET /market/pieces?round=R`             how the device's pieces of a round stand
 `POST /market/leave`                     a device goes
 `GET /market/status`                     everything at a glance, for people and programs
@@ -55,7 +56,6 @@ from edgepact.credits import in_microcredits
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_whole
-from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import amount_of, cut_name, secret_of
 from edgepact.market.ledger import (
@@ -73,6 +73,7 @@ from edgepact.market.rounds import Terms
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.sessions import LostSession
 from edgepact.market.settling import AuditRules
+from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX, Job, Model, ServerPart
 
@@ -232,6 +233,7 @@ def application(market: Market) -> Starlette:
             Route("/market/commit", _commit, methods=["POST"]),
             Route("/market/audit", _audit, methods=["POST"]),
             Route("/market/leave", _leave, methods=["POST"]),
+            Route("/market/done", _done, methods=["POST"]),
             Route("/market/pieces", _pieces),
             Route("/market/status", _status),
             Route("/v2", _about),
@@ -306,11 +308,15 @@ async def _leave(request: Request) -> Response:
     return JSONResponse({"audits": _market(request).due(device)})
 
 
+async def _done(request: Request) -> Response:
+    device = await _device(request)
+    await _market(request).done(device, _round(request))
+    return JSONResponse({"audits": _market(request).due(device)})
+
+
 async def _pieces(request: Request) -> Response:
     device = await _device(request)
-    text = request.query_params.get("round", "")
-    number = messages.check_round("pieces", int(text) if text.isascii() and text.isdigit() else text)
-    found = await _market(request).pieces(device, number)
+    found = await _market(request).pieces(device, _round(request))
     return JSONResponse({"pieces": {piece: _outcome(each) for piece, each in found.items()}})
 
 
@@ -439,6 +445,12 @@ async def _device(request: Request) -> str:
     return name
 
 
+def _round(request: Request) -> int:
+    text = request.query_params.get("round", "")
+    whole = text.isascii() and text.isdigit() and len(text) <= 15
+    return messages.check_round(request.url.path, int(text) if whole else text)
+
+
 def _amount(request: Request) -> int:
     name = request.path_params["model"]
     model = _market(request).part.model
@@ -495,6 +507,7 @@ def _outcome(settled: Settlement) -> dict[str, object]:
     """What has become of a piece's payment, for the device."""
     return {
         "state": settled.state.value,
+        "audited": settled.audited,
         "units": settled.units,
         "paid_microcredits": settled.paid_microcredits,
         "pending_microcredits": (
@@ -597,9 +610,7 @@ def _audit_rules(config: ServeConfig) -> AuditRules:
     def rate(units: list[int], reward: int, least_reward: int) -> float:
         if fixed is not None:
             return fixed
-        return audit_rate(
-            units, margin=config.margin, reward=reward, least_reward=least_reward
-        )
+        return audit_rate(units, margin=config.margin, reward=reward, least_reward=least_reward)
 
     chance = {} if config.seed is None else {"chance": random.Random(config.seed).random}
     return AuditRules(

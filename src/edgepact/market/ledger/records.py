@@ -298,12 +298,14 @@ class Settlement:
         microcredits: what it earns or would have earned.
         units: of it that count.
         repeated: whether the ledger knew the piece before.
+        audited: whether it was picked for an audit.
     """
 
     state: PieceState
     microcredits: int
     units: int = 1
     repeated: bool = False
+    audited: bool = False
 
     @property
     def paid_microcredits(self) -> int:
@@ -986,6 +988,7 @@ def settlement_of(row: Any, *, repeated: bool) -> Settlement:
         microcredits=row.microcredits,
         units=row.units,
         repeated=repeated,
+        audited=bool(row.audited),
     )
 
 

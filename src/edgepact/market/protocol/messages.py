@@ -34,6 +34,9 @@ CLAIM_MAX = 1e18
 MESSAGE_BYTES_MAX = 64 * 1024
 """Largest JSON that a device sends: market messages and headers of inference requests."""
 
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+"""Largest JSON that a server answers: offers list the pieces done."""
+
 JSON_OBJECT = "a JSON object"
 JSON_TYPE = "application/json"
 
@@ -193,6 +196,7 @@ class Offer:
         units_per_round: units of work the server takes from each device in this round.
         commit_timeout_s: time left to answer, seconds; more if nobody has answered yet.
         codecs: names of the codecs the server takes, its favourite first.
+        repeat_rounds: the same work is not taken twice within so many rounds; 0 takes it.
         standing: of this device (it may have restarted).
         assigned: what it works for what, once that is known.
         pieces_done: units of this device's pieces of this round that the server knows, by id.
@@ -205,6 +209,7 @@ class Offer:
     units_per_round: int
     commit_timeout_s: float
     codecs: tuple[str, ...]
+    repeat_rounds: int = 0
     standing: Standing = "asked"
     assigned: Item | None = None
     pieces_done: Mapping[str, int] = field(default_factory=dict)
@@ -222,6 +227,7 @@ class Offer:
             "units_per_round": self.units_per_round,
             "commit_timeout_s": self.commit_timeout_s,
             "codecs": list(self.codecs),
+            "repeat_rounds": self.repeat_rounds,
             "standing": self.standing,
             "assigned": None if self.assigned is None else _item_json(self.assigned),
             "pieces_done": dict(self.pieces_done),
@@ -267,6 +273,9 @@ class Offer:
                 for name in check_list(
                     source, "codecs", body.get("codecs"), of="texts", most=CODECS_MAX
                 )
+            ),
+            repeat_rounds=check_whole(
+                source, "repeat_rounds", body.get("repeat_rounds", 0), least=0, most=10_000
             ),
             standing=standing,
             assigned=assigned,

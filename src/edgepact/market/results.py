@@ -1,0 +1,189 @@
+"""What a device keeps: a line a piece of work, and by what it can show its sources.
+
+The results file has a line of JSON a piece; the last line of a piece counts, since its pay is
+known only when its round is settled. Beside it stands a journal, which has for each piece the
+salt of its commitment and the place of its input: it is written before the piece is sent, so that
+a device that was killed can still show what it is asked for.
+"""
+
+import hashlib
+import json
+import secrets
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from edgepact.errors import InputError
+from edgepact.work import Json
+
+SALT_BYTES = 32
+
+SETTLED = frozenset({"paid", "forfeit", "expired"})
+"""States that do not change any more."""
+
+
+@dataclass(slots=True, kw_only=True)
+class PieceResult:
+    """One line of the results file. If a piece has several, the last one counts.
+
+    Attributes:
+        round: the round.
+        piece: its id.
+        amount: of it that the device does, such as layers.
+        units: that the server has counted.
+        codec: how its tensors were sent; None where none was coded.
+        exchanges: that were answered.
+        device_seconds: in the device's part.
+        encode_seconds: codec and request.
+        roundtrip_seconds: from sending to the answer, repetitions included; None if none came.
+        attempts: how often a request was sent.
+        server_seconds: in the server, from the whole request to the answer.
+        compute_seconds: of these, computing.
+        bytes_sent: HTTP bodies, those that were sent again included.
+        bytes_received: HTTP bodies.
+        state: `pending` until its round is settled, then `paid`, `forfeit` or `expired`; `unpaid`
+            where the server has not taken it.
+        audited: whether the server has audited it.
+        paid_microcredits: what it has earned.
+        pending_microcredits: what it will have earned if its round passes its audit.
+        own: fields of the job.
+    """
+
+    round: int
+    piece: str
+    amount: int
+    units: int = 0
+    codec: str | None = None
+    exchanges: int = 0
+    device_seconds: float = 0.0
+    encode_seconds: float = 0.0
+    roundtrip_seconds: float | None = None
+    attempts: int = 0
+    server_seconds: float | None = None
+    compute_seconds: float | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    state: str = "unpaid"
+    audited: bool = False
+    paid_microcredits: int = 0
+    pending_microcredits: int = 0
+    own: Mapping[str, Json] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Json]:
+        """The line; the job's fields among the others."""
+        names = [name for name in self.__slots__ if name != "own"]
+        return {name: getattr(self, name) for name in names} | dict(self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """By what a device has bound itself to the source of a piece.
+
+    Attributes:
+        place: of the input among the device's inputs.
+        salt: what is hashed before the source.
+        source_digest: SHA-256 of the source, by which it is known again.
+    """
+
+    place: int
+    salt: bytes
+    source_digest: str
+
+    def commitment(self, source: bytes) -> str:
+        """SHA-256 of salt and source, hexadecimal."""
+        return hashlib.sha256(self.salt + source).hexdigest()
+
+
+class Results:
+    """The results file and the journal; lines of an earlier run of this device stay.
+
+    Args:
+        path: the results file.
+
+    Raises:
+        InputError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        text, self._file = _opened(path, "a file to write results to")
+        journal = path.with_name(path.name + ".sources")
+        bound, self._journal = _opened(journal, "a file for the salts of commitments")
+        journal.chmod(0o600)
+        self._last = {str(row.get("piece")): row for row in _rows(text)}
+        self._bound = dict[str, Bound]()
+        for row in _rows(bound):
+            with suppress(KeyError, TypeError, ValueError):
+                self._bound[str(row["piece"])] = Bound(
+                    int(row["place"]), bytes.fromhex(row["salt"]), str(row["sha256"])
+                )
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._journal.close()
+
+    def has(self, piece: str) -> bool:
+        """Whether a line tells of this piece that the server has taken it."""
+        return self._last.get(piece, {}).get("state") in SETTLED | {"pending"}
+
+    def pending(self) -> dict[int, dict[str, dict[str, Json]]]:
+        """Lines of pieces whose pay is pending, by round and piece."""
+        found = dict[int, dict[str, dict[str, Json]]]()
+        with self._lock:
+            for piece, row in self._last.items():
+                if row.get("state") in ("pending", "unpaid") and isinstance(row.get("round"), int):
+                    found.setdefault(row["round"], {})[piece] = row
+        return found
+
+    def add(self, row: Mapping[str, Json]) -> None:
+        """Adds a line, at once."""
+        with self._lock:
+            self._last[str(row["piece"])] = dict(row)
+            self._file.write(json.dumps(dict(row)) + "\n")
+            self._file.flush()
+
+    def bind(self, piece: str, place: int, source: bytes) -> Bound:
+        """What binds the device to a source; it is kept before it is returned."""
+        digest = hashlib.sha256(source).hexdigest()
+        with self._lock:
+            known = self._bound.get(piece)
+            if known is not None and known.source_digest == digest:
+                return known
+            bound = Bound(place, secrets.token_bytes(SALT_BYTES), digest)
+            self._bound[piece] = bound
+            row = {"piece": piece, "place": place, "salt": bound.salt.hex(), "sha256": digest}
+            self._journal.write(json.dumps(row) + "\n")
+            self._journal.flush()
+        return bound
+
+    def bound(self, piece: str) -> Bound | None:
+        """What binds the device to the source of a piece."""
+        return self._bound.get(piece)
+
+
+def _opened(path: Path, what: str) -> tuple[str, TextIO]:
+    """A file's lines so far, and the file to add more to."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        file = path.open("a", encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "", what, str(error)) from None
+    if text and not text.endswith("\n"):
+        file.write("\n")  # a line cut short by a crash ends here
+    return text, file
+
+
+def _rows(text: str) -> list[dict[str, Json]]:
+    rows = []
+    for line in text.splitlines():
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
