@@ -95,7 +95,7 @@ class ServeConfig:
         most=1,
     )
     margin: float = setting(
-        "Share of its pay that an honest device keeps at least; the rate of audits follows from it.",
+        "Share of its pay that an honest device keeps at least; the rate of audits follows.",
         default=0.25,
         least=0.01,
         most=0.99,
