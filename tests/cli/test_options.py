@@ -1,5 +1,6 @@
 """A command has an option for each field of its settings object, and refuses what it refuses."""
 
+from dataclasses import MISSING
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from edgepact.cli import app
 from edgepact.errors import InputError
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig, ServeOptions
-from edgepact.settings import MISSING, arguments, environment, from_table, settings_of
+from edgepact.settings import arguments, environment, from_table, settings_of
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 

@@ -9,13 +9,13 @@ fields in TOML, where a command takes one; options win over it.
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edgepact.settings import (
-    MISSING,
     Setting,
     flags_of,
     from_environment,
