@@ -416,7 +416,7 @@ def _fitted(value: Any, wanted: type) -> Any:
         except OverflowError:  # a whole number beyond the range of floats
             return None
     if wanted is Path and isinstance(value, str):
-        return Path(value)
+        return Path(value) if value and "\0" not in value else None
     if wanted is dict:
         return value if isinstance(value, Mapping) else None
     if wanted is tuple and isinstance(value, tuple):

@@ -26,9 +26,10 @@ from edgepact.mechanisms.auction.supply_audit import SupplyAudit, audit_supply
 from edgepact.mechanisms.auction.supply_curves import block_costs
 from edgepact.mechanisms.promises import Promise, broken
 from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_limits import DEVICES_MAX
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
-from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, read_split
+from edgepact.pacts.partition_terms import PrivateDevices, read_split
 from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
 from edgepact.work import Model
 
