@@ -1,5 +1,7 @@
 """A command has an option for each field of its settings object, and refuses what it refuses."""
 
+import contextlib
+import math
 from dataclasses import MISSING
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +16,16 @@ from edgepact.live.run_config import RunConfig
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig, ServeOptions
 from edgepact.settings import arguments, environment, from_table, settings_of
+from edgepact.training.federated.options import TrainOptions
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
-CLASSES: dict[str, type] = {"serve": ServeOptions, "device": DeviceConfig, "run": RunConfig}
+CLASSES: dict[str, type] = {
+    "serve": ServeOptions,
+    "device": DeviceConfig,
+    "run": RunConfig,
+    "train": TrainOptions,
+}
 
 FIELDS = [
     pytest.param(command, each, id=f"{command}-{each.name}")
@@ -36,6 +44,7 @@ NEEDED = {
         "B": 0.0,
     },
     "run": {"out": Path("new")},
+    "train": {},
 }
 
 
@@ -49,7 +58,9 @@ def made(
     monkeypatch.setattr("edgepact.live.serving.serve_market", calls.append)
     monkeypatch.setattr("edgepact.market.device.run_device", _noted(calls))
     monkeypatch.setattr("edgepact.api.run", _ran(calls))
-    COMMANDS[command].main(list(said), standalone_mode=False)
+    monkeypatch.setattr("edgepact.training.federated.config.config_of", _train(calls))
+    with contextlib.suppress(_Noted):
+        COMMANDS[command].main(list(said), standalone_mode=False)
     (called,) = calls
     return called
 
@@ -60,6 +71,18 @@ def _ran(calls: list[Any]) -> Any:
         return SimpleNamespace(page="report.html", broken=())
 
     return run
+
+
+class _Noted(Exception):
+    """The end of a command whose work is not wanted."""
+
+
+def _train(calls: list[Any]) -> Any:
+    def config_of(options: TrainOptions) -> Any:
+        calls.append(options)
+        raise _Noted
+
+    return config_of
 
 
 def _noted(calls: list[Any]) -> Any:
@@ -123,6 +146,12 @@ def test_what_is_not_said_is_the_default(command: str, monkeypatch: pytest.Monke
                 job_settings={"k": 1},
             ),
         ),
+        (
+            "train",
+            TrainOptions(
+                dirichlet=math.inf, deadline_s=9.5, smoke=True, contract=Path("c"), priced="epochs"
+            ),
+        ),
         ("run", RunConfig(rounds=3, samples=Path("s"), solver="optimum", smoke=True, seed=9)),
     ],
 )
@@ -151,6 +180,12 @@ BAD = [
     ("run", "rounds", 1001),
     ("run", "seed", -1),
     ("run", "solver", "newton"),
+    ("train", "clients", 0),
+    ("train", "dirichlet", 0.0),
+    ("train", "mechanism", "barter"),
+    ("train", "deadline_s", -1.0),
+    ("train", "layers", 49),
+    ("train", "aggregate", "mean"),
 ]
 
 
@@ -237,3 +272,14 @@ def test_choices_are_completed() -> None:
 def _flags(cls: type, values: dict[str, Any]) -> dict[str, str]:
     flags = {each.name: each.flag for each in settings_of(cls)}
     return {flags[name]: str(value) for name, value in values.items()}
+
+
+def test_options_of_a_training_are_its_settings() -> None:
+    from edgepact.training.federated.aggregate import AGGREGATES
+    from edgepact.training.federated.config import TrainConfig, config_of
+    from edgepact.training.federated.options import AGGREGATE_NAMES
+
+    assert config_of(TrainOptions()) == TrainConfig()
+    assert tuple(AGGREGATES) == AGGREGATE_NAMES
+    with pytest.raises(InputError, match=r"train: cost_min, cost_max: expected the first"):
+        TrainOptions(cost_min=2.0)
