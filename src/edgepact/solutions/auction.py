@@ -11,7 +11,7 @@ from edgepact.errors import InputError
 from edgepact.files.auction import AuctionFile, auction_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
-from edgepact.tables import NOBODY_LOSES, Shown, figure, yes
+from edgepact.tables import NOBODY_LOSES, Shown, audit_sheet, figure, yes
 
 BIDDERS_SHOWN = 20
 """Most bidders with a row; the JSON has all."""
@@ -97,26 +97,26 @@ class AuctionSolution(Shown):
                 )
                 for at in shown
             ),
-            notes=() if few else (f"(the first {len(shown)} of {len(winners)} winners)",),
+            notes=() if few else (_first(len(shown), len(winners), len(self.names)),),
         )
 
     def _audit(self) -> Sheet:
         audit = self.audit
         limit = "cover what is sold" if self.sells else "stay within the budget or the value bought"
-        lies = f"{audit.lies_tried} lies of {audit.bidders_searched} bidders"
-        return Sheet(
-            title="Audit",
-            head=("question", "answer"),
-            rows=(
-                (NOBODY_LOSES, yes(audit.individually_rational)),
-                (f"payments {limit}", yes(audit.budget_balanced)),
-                ("a better bid never loses what a worse one wins", yes(audit.monotone)),
-                (
-                    f"largest gain from lying ({lies})",
-                    f"{figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
-                ),
+        lies = f"{audit.lies_tried:,} lies of {audit.bidders_searched} bidders"
+        return audit_sheet(
+            (NOBODY_LOSES, yes(audit.individually_rational)),
+            (f"payments {limit}", yes(audit.budget_balanced)),
+            ("a better bid never loses what a worse one wins", yes(audit.monotone)),
+            (
+                f"largest gain from lying ({lies})",
+                f"{figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
             ),
         )
+
+
+def _first(shown: int, winners: int, bidders: int) -> str:
+    return f"Shown are {shown} of {winners} winners, of {bidders} bidders; --json has each."
 
 
 def solve_auction(read: AuctionFile) -> AuctionSolution:
