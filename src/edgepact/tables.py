@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 """What is smaller than this beside the numbers it was computed from is nothing."""
 
+DEVICES_SHOWN = 20
+"""Most devices with a row; the JSON has all."""
+
 NOBODY_LOSES = "nobody is worse off than by staying away"
 """The question of individual rationality; a utility may be negative beside it."""
 

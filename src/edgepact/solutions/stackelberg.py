@@ -14,10 +14,7 @@ from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
-from edgepact.tables import NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
-
-DEVICES_SHOWN = 20
-"""Most devices with a row; the JSON has all."""
+from edgepact.tables import DEVICES_SHOWN, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 
 BENCHMARKS = {
     "alone": "alone, no device takes part",
@@ -83,7 +80,7 @@ class PriceSolution(Shown):
     @property
     def sheets(self) -> tuple[Sheet, ...]:
         """The devices; what other rules would earn; the audit."""
-        return self._devices(), self._benchmarks(), self._audit()
+        return self._devices(), self._benchmarks(), price_audit(self.audit)
 
     def _devices(self) -> Sheet:
         size, digits = len(self.names), 0 if self.integer else 4
@@ -134,17 +131,17 @@ class PriceSolution(Shown):
             ),
         )
 
-    def _audit(self) -> Sheet:
-        audit = self.audit
-        gain = figure(audit.largest_gain_from_lying, 1.0, 4)
-        return audit_sheet(
-            (NOBODY_LOSES, yes(audit.individually_rational)),
-            ("payments stay within the saving", yes(audit.budget_balanced)),
-            (
-                f"largest gain from lying about alpha or W ({audit.lies_tried:,} lies tried)",
-                f"at least {gain} credits",
-            ),
-        )
+
+def price_audit(audit: Audit) -> Sheet:
+    """The audit of a posted price."""
+    return audit_sheet(
+        (NOBODY_LOSES, yes(audit.individually_rational)),
+        ("payments stay within the saving", yes(audit.budget_balanced)),
+        (
+            f"largest gain from lying about alpha or W ({audit.lies_tried:,} lies tried)",
+            f"at least {figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
+        ),
+    )
 
 
 def solve_market(market: GameFile) -> PriceSolution:
