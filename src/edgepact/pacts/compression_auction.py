@@ -98,7 +98,7 @@ class FirstRound(Shown):
         mean = np.mean(self.costs_credits, axis=0)
         return (
             Sheet(
-                title="second-score auction: clients bid on every rate, the highest scores win",
+                title="Second-score auction: clients bid on every rate, the highest scores win",
                 head=("rate", "worth of a typical update", "mean private cost"),
                 rows=tuple(
                     (f"{rate:.4f}", f"{worth:.4f}", f"{cost:.4f}")

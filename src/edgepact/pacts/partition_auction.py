@@ -322,7 +322,7 @@ class PartitionAuction:
             alone=terms.alone(devices),
             ruled=lambda record, costs: _awarded_as_ruled(terms, record, costs),
             asked=_bids_heard,
-            title=f"{terms.rule}: awards in live rounds",
+            title=f"Awards in live rounds by {_called(terms.rule)}",
             words="awards are those of the rule on true costs",
         )
         return bought(terms, measured, yardstick, run)
@@ -360,6 +360,10 @@ def _competition(
     )
 
 
+def _called(rule: str) -> str:
+    return "VCG" if rule == "vcg" else rule.replace("_", " ")
+
+
 def _limits(rule: ByCurves | ByBlock) -> dict[str, Json]:
     """What makes devices compete, by the names of the file's fields."""
     if isinstance(rule, ByBlock):
@@ -377,7 +381,7 @@ def _rule_told(terms: AuctionTerms) -> str:
     rule = terms.mechanism
     if isinstance(rule, ByBlock):
         return (
-            f"proportional-share auction: a block of {rule.steps} layers of each winner, for at "
+            f"Proportional-share auction: a block of {rule.steps} layers of each winner, for at "
             f"most {rule.budget:g} credits an image of each device"
         )
     competition = rule.competition

@@ -114,7 +114,7 @@ class BestLayerMenu(Shown):
     def _items(self) -> Sheet:
         takers, items = self._takers, [(0, 0.0), *self.menu.items()]
         return Sheet(
-            title=f"contract: a menu of layers and rewards, each device takes an item; {IF_KNOWN}",
+            title=f"Contract: a menu of layers and rewards, each device takes an item; {IF_KNOWN}",
             head=("layers", "reward", "devices that take it"),
             rows=tuple(
                 (f"{layers}", decimals(paid), f"{len(takers.get(layers, []))}")
@@ -271,8 +271,7 @@ class OfferedLayerMenu(Shown):
             written = f"for {len(weight)} samples of the prior"
         return (
             Sheet(
-                title=f"{self.terms.solver}: the menu that is offered in every round, written "
-                f"{written}",
+                title=f"The menu that {self.terms.solver} offers in every round, written {written}",
                 head=("layers", "reward, credits an image", "expected to take it"),
                 rows=tuple(rows),
                 notes=(
@@ -373,7 +372,7 @@ class PartitionContract:
             alone=best.alone,
             ruled=_best_items_taken,
             asked=_items_offered,
-            title=f"{terms.solver}: the menu in live rounds",
+            title=f"The menu of {terms.solver} in live rounds",
             words="each device took its best item",
         )
         return bought(terms, measured, yardstick, run)

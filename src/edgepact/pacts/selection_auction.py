@@ -64,8 +64,8 @@ class FirstRound(Shown):
         )
         return (
             Sheet(
-                title="proportional-share auction: clients bid, winners are paid their threshold",
-                head=("in the first round, worth by images held", "value"),
+                title="Proportional-share auction: clients bid, winners are paid their threshold",
+                head=("in the first round, where worth is by images held", "value"),
                 rows=rows,
                 notes=() if self.selector in (None, "auction") else beside,
             ),

@@ -69,7 +69,7 @@ class BestMenu:
         beside = float(np.max(menu.reward))
         return (
             Sheet(
-                title=f"contract: a menu of {WORDS[self.amount]} and rewards, each client takes an "
+                title=f"Contract: a menu of {WORDS[self.amount]} and rewards, each client takes an "
                 "item; the exact optimum, if the frequencies of types are known",
                 head=(
                     *("type", "cost", "probability", "virtual cost", self.amount, "reward"),
@@ -135,7 +135,7 @@ class OfferedMenu:
         beside = float(np.max(self.menu.reward))
         return (
             Sheet(
-                title=f"{self.solver}: the menu that is offered",
+                title=f"The menu that {self.solver} offers",
                 head=("type", self.best.amount, "reward", "over staying away"),
                 rows=tuple(
                     (f"{at}", f"{quality:.5g}", f"{reward:.5g}", figure(float(own), beside, 5))

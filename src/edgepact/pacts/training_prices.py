@@ -219,7 +219,7 @@ def prices_posted(best: BestPrice, solver: str, history: tuple[Round, ...]) -> S
             )
         )
     return Sheet(
-        title=f"{solver}: prices posted in the rounds of training",
+        title=f"Prices posted in the rounds of training by {solver}",
         head=("round", "price", _taken(best.posted), "left to the server", "share of the optimum"),
         rows=tuple(rows),
         notes=("A share of 0 is nothing left.",),
