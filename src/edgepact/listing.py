@@ -92,8 +92,10 @@ def _spelt(entry: dict[str, str]) -> dict[str, str]:
     from edgepact.files.scenario import SPELLINGS
 
     also = [other for other, name in SPELLINGS.items() if name == entry["name"]]
-    told = f" Scenarios may spell it {' or '.join(also)}." if also else ""
-    return entry | {"about": entry["about"] + told}
+    if not also:
+        return entry
+    told = f"{entry['about'].rstrip('.')} (scenarios may spell it {' or '.join(also)})."
+    return entry | {"about": told}
 
 
 def _told(entry: dict[str, str]) -> str:

@@ -172,6 +172,10 @@ class BestLayerMenu(Shown):
         taken = self.taken
         return {
             **self.menu.as_json(),
+            "menu": [
+                {"layers": layers, "reward": paid, "devices": self._takers.get(layers, [])}
+                for layers, paid in self.menu.items()
+            ],
             "lottery_gain": self.menu.lottery_gain,
             "server_utility": self.server_utility,
             "devices": [

@@ -63,7 +63,17 @@ class AuctionSolution(Shown):
             "lies_tried": audit.lies_tried,
             "bidders_searched": audit.bidders_searched,
         }
-        return answer | {"bids": dict(zip(self.names, self.bids.tolist(), strict=True))}
+        return answer | {
+            "bids": dict(zip(self.names, self.bids.tolist(), strict=True)),
+            "total_payments": float(np.sum(self.payments)),
+            "gains": dict(zip(self.names, self.gains.tolist(), strict=True)),
+        }
+
+    @property
+    def gains(self) -> Float[np.ndarray, " bidders"]:
+        """What each winner is paid beyond its bid, or pays below it; 0 for losers; credits."""
+        sign = -1.0 if self.sells else 1.0
+        return np.where(self.wins, sign * (self.payments - self.bids), 0.0)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -73,8 +83,6 @@ class AuctionSolution(Shown):
     def _bidders(self) -> Sheet:
         winners, few = np.flatnonzero(self.wins), len(self.names) <= BIDDERS_SHOWN
         shown = np.arange(len(self.names)) if few else winners[:BIDDERS_SHOWN]
-        sign = -1.0 if self.sells else 1.0
-        gains = np.where(self.wins, sign * (self.payments - self.bids), 0.0)
         title = (
             f"{len(winners)} of {len(self.names)} bidders win and "
             f"{'pay' if self.sells else 'are paid'} {float(np.sum(self.payments)):.6g} credits"
@@ -93,7 +101,7 @@ class AuctionSolution(Shown):
                     f"{self.bids[at]:.4g}",
                     "yes" if self.wins[at] else "",
                     f"{self.payments[at]:.4f}",
-                    f"{gains[at]:.4f}",
+                    f"{self.gains[at]:.4f}",
                 )
                 for at in shown
             ),
