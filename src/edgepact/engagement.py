@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from edgepact.credits import MICRO, PRICE_CREDITS_MAX, REWARD_MICROCREDITS_MAX
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 
 ITEMS_MAX = 1000
 """Most items of a menu, and most amounts that bids are called for."""
@@ -269,7 +269,7 @@ def check_engaged(
     """
     for name, item in engaged.items():
         if name not in answers:
-            raise InputError("engagement", "engage", "only those that answered", name)
+            raise InputError("engagement", "engage", "only those that answered", shown(name))
         if not 0.0 < item.amount <= amount_max or (whole and item.amount % 1.0):
             kind = "a whole number" if whole else "an amount"
             expected = f"{kind} above 0, at most {amount_max:g}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgepact.files.columns import read_columns
-from edgepact.fleet import COLUMNS, Fleet, checked_fleet
+from edgepact.fleet import COLUMNS, Fleet, fleet_of
 
 
 def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
@@ -19,4 +19,4 @@ def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
         InputError: the file cannot be read, or a column or value is missing or impossible.
     """
     columns, names = read_columns(path, COLUMNS, row="device")
-    return checked_fleet(path, Fleet(**columns)), names
+    return fleet_of(path, columns), names

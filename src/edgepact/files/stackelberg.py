@@ -4,21 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgepact.errors import InputError
 from edgepact.fields import Table, checked_names, load, shown, table_file, terms_in
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_fleet
-from edgepact.fleet import COLUMNS, Fleet, checked_fleet
+from edgepact.fleet import COLUMNS, Fleet, fleet_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from edgepact.mechanisms.stackelberg.terms import Game
-
-LAYERS_MAX = 1000
-"""Most layers of a model; real ones have tens."""
-
-CELLS_MAX = 200_000_000
-"""Most devices times layers of an integer game: a dozen arrays of this size are held."""
+from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, LEAST, Game
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,26 +55,26 @@ def game_of(path: Path, document: dict[str, Any]) -> GameFile:
     outside_option = table.flag("outside_option", False)
     server = Table(path, "server", table.raw("server", "a table [server]"))
     revenue = server.number("revenue")
-    beta = server.number("beta", least=0.0)
+    beta = server.number("beta", least=LEAST)
     layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
-    price_min, price_max = server.interval("price_min", "price_max", least=0.0)
+    price_min, price_max = server.interval("price_min", "price_max", least=LEAST)
     server.close()
     fleet, names = _devices(path, table, document)
     table.close()
-    if layers == "integer" and len(fleet) * layers_max > CELLS_MAX:
-        expected = f"at most {CELLS_MAX} devices times layers with layers = 'integer'"
-        raise InputError(path, "devices", expected, len(fleet) * layers_max)
-    game = Game(
-        fleet=fleet,
-        revenue=revenue,
-        beta=beta,
-        price_min=price_min,
-        price_max=price_max,
-        layers_max=layers_max,
-        integer=layers == "integer",
-        satisfaction=FAMILIES[satisfaction],
-        outside_option=outside_option,
-    )
+    try:
+        game = Game(
+            fleet=fleet,
+            revenue=revenue,
+            beta=beta,
+            price_min=price_min,
+            price_max=price_max,
+            layers_max=layers_max,
+            integer=layers == "integer",
+            satisfaction=FAMILIES[satisfaction],
+            outside_option=outside_option,
+        )
+    except InputError as error:  # what only all of it together can show
+        raise InputError(path, "devices", error.expected, error.found) from None
     return GameFile(source=path, game=game, names=names)
 
 
@@ -110,5 +102,4 @@ def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:
         columns["A"].append(device.number("A", above=0.0))
         columns["B"].append(device.number("B", least=0.0))
         device.close()
-    fleet = Fleet(**{name: np.asarray(column) for name, column in columns.items()})
-    return checked_fleet(path, fleet), names
+    return fleet_of(path, columns), names

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.market.protocol.messages import check_name
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.registry import installed
@@ -73,7 +73,7 @@ class DeviceConfig:
             ),
         ):
             if not fits:
-                raise InputError("device", field, expected, getattr(self, field))
+                raise InputError("device", field, expected, shown(getattr(self, field)))
 
 
 def _is_http_url(text: str) -> bool:

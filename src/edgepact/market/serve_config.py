@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.market.protocol.messages import UNITS_PER_ROUND_MAX
 from edgepact.settings import SECRET, setting
 
@@ -88,4 +88,4 @@ class ServeConfig:
             ("seed", self.seed is None or self.seed >= 0, "a whole number from 0"),
         ):
             if not fits:
-                raise InputError("serve", field, expected, getattr(self, field))
+                raise InputError("serve", field, expected, shown(getattr(self, field)))

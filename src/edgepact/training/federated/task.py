@@ -30,6 +30,7 @@ from edgepact.errors import InputError
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import ModelInfo
 from edgepact.inference.zero_shot import KnowledgeBase
+from edgepact.settings import expect_types
 from edgepact.training.clip import ClipConfig, ImageEncoder, Normalisation, augment
 from edgepact.training.fashion_mnist import (
     DEBIAN_FOLDER,
@@ -84,6 +85,7 @@ class TaskConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        expect_types("task", self)
         bounds = {
             "layers": (1, 48),
             "public_images": (0, 60_000),
