@@ -49,6 +49,23 @@ SOLVED = (
 QUOTED = ("crowd", "five-cameras", "live", "may-decline", "scenario-partition", "two-peaks")
 
 
+_TRAINING = {
+    "efficiency": {"method": "compression"},
+    "solver": {},
+    "job": {"name": "training", "clients": 5, "data": "samples"},
+}
+
+MADE = {
+    "bids-on-rates": {
+        "mechanism": "auction",
+        "rule": "second_score",
+        "terms": "train-contract.toml",
+        **_TRAINING,
+    },
+    "price-of-steps": {"mechanism": "stackelberg", "terms": "train-price.toml", **_TRAINING},
+}
+"""Scenarios of the pacts that no example shows."""
+
 SHOWN = "shown.jsonl"
 """File beside the answers with what their tables show; never kept."""
 
@@ -81,6 +98,9 @@ def _answers() -> Iterator[tuple[str, Any]]:
             pact, terms = scenario.pact, scenario.terms
             yield f"optimum-{name}", pact.optimum(terms, None)
             yield f"decision-{name}", pact.decide(terms, None)
+    for name, document in MADE.items():
+        scenario = scenario_of(EXAMPLES / f"{name}.toml", document)
+        yield f"optimum-{name}", scenario.pact.optimum(scenario.terms, None)
     for name in QUOTED:
         yield f"quote-{name}", api.quote(EXAMPLES / f"{name}.toml")
 
