@@ -44,6 +44,9 @@ ITEMS_MAX = 1000
 AMOUNT_MAX = 1e6
 """Largest amount; real ones are layers, epochs, or shares of at most 1."""
 
+UNITS_PER_ROUND_MAX = 100_000
+"""Most units of work of one device in a round."""
+
 TIE_MICROCREDITS = 2
 """Gains this close are equal: rewards are rounded to whole micro-credits."""
 

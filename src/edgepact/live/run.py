@@ -20,8 +20,8 @@ from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
 from edgepact.pacts.partition_terms import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX, SEED_MAX
-from edgepact.settings import expect_types
 from edgepact.solvers.by_name import OPTIMUM, quoters
+from edgepact.typed import expect_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

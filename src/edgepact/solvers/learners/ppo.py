@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from edgepact.errors import InputError, check_count
 from edgepact.fields import check_number
 from edgepact.problem import Problem, State, flat_observation, observation_size
-from edgepact.settings import expect_types
 from edgepact.solvers.learners.network import Network
 from edgepact.solvers.learners.training import COUNT_MAX, Solver, play
+from edgepact.typed import expect_types
 
 
 class PolicyAndValue(NamedTuple):

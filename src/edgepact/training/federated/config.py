@@ -19,13 +19,13 @@ from edgepact.errors import InputError, check_choice, check_count, shown
 from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.terms import Contract
-from edgepact.settings import expect_types
 from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
 from edgepact.training.federated.simulated import CostRange
 from edgepact.training.federated.task import SAMPLES, TaskConfig
 from edgepact.training.federated.work import PRICED, RATES, Priced, Variable
+from edgepact.typed import expect_types
 
 MECHANISMS = ("none", "contract", "auction", "stackelberg")
 

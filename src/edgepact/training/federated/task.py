@@ -30,7 +30,6 @@ from edgepact.errors import InputError
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import ModelInfo
 from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.settings import expect_types
 from edgepact.training.clip import ClipConfig, ImageEncoder, Normalisation, augment
 from edgepact.training.fashion_mnist import (
     DEBIAN_FOLDER,
@@ -39,6 +38,7 @@ from edgepact.training.fashion_mnist import (
     LabelledImages,
     read,
 )
+from edgepact.typed import expect_types
 
 SAMPLES = "samples"
 """Name of the data that come with the package: 300 images."""
