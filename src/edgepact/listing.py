@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from edgepact.framework import Json, Sheet
-from edgepact.registry import KINDS, installed, package_of, parts
+from edgepact.registry import JOBS_SPELT, KINDS, installed, package_of, parts
 from edgepact.tables import Shown
 
 PACT_FIELDS = ("name", "method", "mechanism", "job", "package")
@@ -87,11 +87,7 @@ def _other_jobs() -> list[dict[str, str]]:
 
 def _spelt(entry: dict[str, str]) -> dict[str, str]:
     """A job, with the other names that scenario files may give it."""
-    if not is_whole():
-        return entry
-    from edgepact.files.scenario import SPELLINGS
-
-    also = [other for other, name in SPELLINGS.items() if name == entry["name"]]
+    also = [other for other, name in JOBS_SPELT.items() if name == entry["name"]]
     if not also:
         return entry
     told = f"{entry['about'].rstrip('.')} (scenarios may spell it {' or '.join(also)})."
