@@ -348,11 +348,9 @@ def load(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
         if other := foreign(content):
             raise InputError(path, "", "TOML in UTF-8", other)
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return tomllib.loads(without_mark(content).decode())
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        found = f"a byte of another encoding (0x{content[error.start]:02x}, line {line})"
-        raise InputError(path, "", "TOML in UTF-8", found) from None
+        raise InputError(path, "", "TOML in UTF-8", other_encoding(content, error.start)) from None
     # ValueError: not TOML, or a number of too many digits.
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(path, "", "TOML", f"{error}") from None
@@ -379,6 +377,23 @@ def foreign(content: bytes) -> str | None:
     if b"\0" in content[:100]:
         return "bytes that are 0 (UTF-16, or no text): save it as UTF-8"
     return None
+
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def without_mark(content: bytes) -> bytes:
+    """A text without the byte order marks before it: there are two where a program has put one
+    before a text that had it."""
+    while content.startswith(BYTE_ORDER_MARK):
+        content = content.removeprefix(BYTE_ORDER_MARK)
+    return content
+
+
+def other_encoding(content: bytes, at: int) -> str:
+    """Which byte, at a place, shows that a text is in another encoding than UTF-8."""
+    line = len(re.findall(rb"\r\n|\r|\n", content[:at])) + 1
+    return f"a byte of another encoding (0x{content[at]:02x}, line {line}): save it as UTF-8"
 
 
 FRAMEWORK = ("efficiency", "solver", "job")
