@@ -235,7 +235,7 @@ def bought(
     public = run.out / PUBLIC_FILE
     public.write_text(written_toml(terms.public), encoding="utf-8")
     devices = measured.devices
-    played = play(terms, devices, ("--scenario", str(public)), run)
+    played = play(terms, devices, {"scenario": public}, run)
     work = work_done(
         terms=terms, folder=run.out, profile=measured.profile, names=devices.names, played=played
     )

@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from edgepact.market.device_config import DeviceConfig
 from edgepact.market.play import round_status
 from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
-from edgepact.market.serve_config import ServeConfig
+from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
 from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
@@ -178,13 +178,13 @@ def tell_other_sizes(measured: Profile, devices: PrivateDevices) -> None:
         )
 
 
-def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], run: Run) -> Played:
+def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], run: Run) -> Played:
     """Starts everybody, follows the rounds, stops everybody.
 
     Args:
         terms: how it is done.
         devices: a process each.
-        mechanism: options of `edgepact serve` that say what is asked of devices.
+        asked: fields of `ServeOptions` that say what is asked of devices.
         run: its folder, and whom to tell that processes are about to start.
 
     Raises:
@@ -198,7 +198,8 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
     rounds = terms.rounds_played
     with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
         live.start_server(
-            ServeConfig(
+            ServeOptions(
+                **asked,
                 model=terms.model_folder,
                 ledger_url=url,
                 port=0,
@@ -211,8 +212,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
-            ),
-            mechanism,
+            )
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(

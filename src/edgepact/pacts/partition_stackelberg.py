@@ -5,9 +5,9 @@ the top a fleet is drawn.
 """
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -152,17 +152,17 @@ class Quoting:
         return {"solver": self.solver}
 
     @property
-    def options(self) -> Sequence[str]:
+    def asked(self) -> dict[str, Any]:
         """What `edgepact serve` is told: what is public in the game, if there is a search."""
         if self.solver == OPTIMUM.name:
-            return ("--price", repr(float(equilibrium(self.market.game).price)))
+            return {"price": float(equilibrium(self.market.game).price)}
         known = self._known
-        return (
-            *("--solver", self.solver),
-            *("--saving", repr(known.saving)),
-            *("--price-min", repr(known.price_min)),
-            *("--price-max", repr(known.price_max)),
-        )
+        return {
+            "solver": self.solver,
+            "saving": known.saving,
+            "price_min": known.price_min,
+            "price_max": known.price_max,
+        }
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
         """The prices at work."""
@@ -229,7 +229,7 @@ class PartitionStackelberg:
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
     ) -> MarketPlayed:
         """Plays the market with real processes."""
-        played = play(terms, measured.devices, decision.options, run)
+        played = play(terms, measured.devices, decision.asked, run)
         work = work_done(
             terms=terms,
             folder=run.out,
