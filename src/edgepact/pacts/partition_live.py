@@ -197,6 +197,11 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     tokens = [secrets.token_hex(20) for _ in names]
     rounds = terms.rounds_played
     with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
+        # The server is not told the seed of the run. Audits would be drawn from it, and devices
+        # know it, since it orders their images: one that works out which pieces are audited can
+        # cheat on all others. So they are drawn with the ledger's own secret, which costs a run
+        # nothing of its repeatability: audits of honest work change no payment. Menus and awards
+        # draw nothing; quotes do, and are given a seed for that alone.
         live.start_server(
             ServeOptions(
                 **asked,
@@ -207,7 +212,6 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 rounds=rounds,
                 devices_min=len(names),
                 units_per_round=terms.images,
-                seed=terms.seed,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,

@@ -137,10 +137,12 @@ class Quoting:
     Attributes:
         solver: its name.
         market: devices and server; of the devices it sees what a layer of theirs saves.
+        seed: of the noise that prices are drawn from.
     """
 
     solver: str
     market: GameFile
+    seed: int
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -162,6 +164,7 @@ class Quoting:
             "saving": known.saving,
             "price_min": known.price_min,
             "price_max": known.price_max,
+            "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
         }
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
@@ -223,7 +226,8 @@ class PartitionStackelberg:
 
     def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
-        return Quoting(solver=terms.solver, market=_market(terms, measured))
+        market = _market(terms, measured)
+        return Quoting(solver=terms.solver, market=market, seed=terms.seed)
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
