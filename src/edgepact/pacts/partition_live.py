@@ -110,15 +110,24 @@ def expect_ready(terms: SplitTerms, out: Path) -> None:
             raise InputError(out, "--out", "a new or empty folder", "a file")
         if any(out.iterdir()):
             raise InputError(out, "--out", "a new or empty folder", "one with files in it")
+    expect_folders(terms)
+    _check_images(terms.images_folder)
+    if not stage_path(terms.model_folder, 0).is_file():
+        graph.cut(terms.model_folder)
+
+
+def expect_folders(terms: SplitTerms) -> None:
+    """Expects the folders that a scenario names.
+
+    Raises:
+        InputError: one is not there.
+    """
     for field, folder, expected in (
         ("job.images_from", terms.images_folder, "a folder of images"),
         ("efficiency.model", terms.model_folder, "a model directory"),
     ):
         if not folder.is_dir():
             raise InputError(terms.source, field, expected, "no such folder")
-    _check_images(terms.images_folder)
-    if not stage_path(terms.model_folder, 0).is_file():
-        graph.cut(terms.model_folder)
 
 
 def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) -> None:
@@ -178,7 +187,14 @@ def tell_other_sizes(measured: Profile, devices: PrivateDevices) -> None:
         )
 
 
-def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], run: Run) -> Played:
+def play(
+    terms: SplitTerms,
+    devices: PrivateDevices,
+    mechanism: Sequence[str],
+    run: Run,
+    *,
+    server_seed: int | None = None,
+) -> Played:
     """Starts everybody, follows the rounds, stops everybody.
 
     Args:
@@ -186,6 +202,10 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
         devices: a process each.
         mechanism: options of `edgepact serve` that say what is asked of devices.
         run: its folder, and whom to tell that processes are about to start.
+        server_seed: of what the server's mechanism draws, where a run could not be repeated
+            without; None tells it nothing. Of the run's seed devices may be drawn, who knows it
+            knows their private figures; and a server that has a seed audits by it, so that its
+            audits could be foreseen. Which pieces are audited changes nothing for honest devices.
 
     Raises:
         MarketError: the server could not be started, or all devices were lost.
@@ -206,7 +226,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
                 rounds=rounds,
                 devices_min=len(names),
                 units_per_round=terms.images,
-                seed=terms.seed,
+                seed=server_seed,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
