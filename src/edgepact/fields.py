@@ -458,7 +458,7 @@ class Table:
         value = self._take(name, "true or false", default)
         return check_flag(self._source, self._field(name), value)
 
-    def text(self, name: str, default: str) -> str:
+    def text(self, name: str, default: str | None = None) -> str:
         """A line of text."""
         value = self._take(name, "a line of text", default)
         return check_text(self._source, self._field(name), value)
@@ -500,10 +500,26 @@ class Table:
     def close(self) -> None:
         """Raises if the table holds a field that nobody read."""
         known = list(dict.fromkeys(self._known))
+        # Beside the top of a file the tables of a scenario may be meant.
+        tables = () if self._path else FRAMEWORK
         for name in self._values:
-            meant = nearest(name, [each for each in known if each not in self._read])
+            unread = [each for each in known if each not in self._read]
+            meant = nearest(name, unread) or nearest(name, (*known, *tables))
             found = "this field" + (f"; did you mean `{meant}`?" if meant else "")
             raise InputError(self._source, self._field(name), f"one of {', '.join(known)}", found)
+
+    def expect_known(self, *names: str) -> None:
+        """Raises if the table holds a field of another name, before any field is missed.
+
+        Args:
+            names: all that such a table can say, also what does not go together: `close` looks at
+                that.
+        """
+        unknown = {name: value for name, value in self._values.items() if name not in names}
+        if unknown:
+            table = Table(self._source, self._path, unknown)
+            table._known += names
+            table.close()
 
     def _take(self, name: str, expected: str, default: Any = None) -> Any:
         self._known.append(name)

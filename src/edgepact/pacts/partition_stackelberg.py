@@ -32,6 +32,7 @@ from edgepact.pacts.partition_findings import work_done
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
+    expect_folders,
     expect_ready,
     layers_profiled,
     play,
@@ -205,11 +206,16 @@ class PartitionStackelberg:
         market = game_of(source, document) if stated else None
         return PartitionTerms(**fields, market=market)
 
+    def expect_runnable(self, terms: PartitionTerms) -> None:
+        """Refuses a market that processes here cannot play."""
+        expect_folders(terms)
+        if terms.market is not None:
+            _expect_playable(terms, terms.market)
+
     def measure(self, terms: PartitionTerms, run: Run) -> MarketMeasured:
         """What layers cost on this machine; the market stands in a file of its own, to solve."""
         expect_ready(terms, run.out)
-        if terms.market is not None:
-            _expect_playable(terms, terms.market)
+        self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
         market = terms.market or drawn_market(terms, profile.costs)
         text = written_toml(_document(market))
