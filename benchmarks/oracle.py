@@ -26,7 +26,7 @@ TURNS = {1_000: 41, 10_000: 21, 100_000: 11, 1_000_000: 7}
 LAYERS_MAX = 12
 GRID_PRICES = 201
 GRID_DEVICES_MAX = 100_000
-SORTS_MAX = 10.0
+SORTS_MAX = 3.0
 """A small multiple of sorting, for the largest fleet."""
 SEED = 0
 

@@ -88,10 +88,10 @@ def test_both_in_one_environment_bring_a_part_once(
     other = EntryPoint("int8", "elsewhere:INT8", "edgepact.codecs")
     for points, told in (([point, point], 0), ([point, other], 1)):
         monkeypatch.setattr(registry, "entry_points", lambda group, found=points: found)
-        registry.installed.cache_clear()
+        registry._installed.cache_clear()
         assert list(registry.installed("codecs")) == ["int8"]
         assert capsys.readouterr().err.count("the first is used") == told
-    registry.installed.cache_clear()
+    registry._installed.cache_clear()
 
 
 def test_it_asks_for_nothing_that_edgepact_does_not_and_finds_the_same_parts() -> None:

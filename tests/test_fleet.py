@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepact.fleet import Fleet, FleetPrior, Interval, checked_fleet
+from edgepact.errors import InputError
+from edgepact.fleet import FleetPrior, Interval, fleet_of
 
 
 def test_a_device_without_capacity_is_possible() -> None:
-    fleet = Fleet(*(np.array([value]) for value in (1.0, 0.0, 1.0, 0.0)))
-    assert checked_fleet("here", fleet) is fleet
+    columns = {"alpha": [1], "capacity": [0.0], "A": [1.0], "B": [0]}
+    fleet = fleet_of("here", columns)
+    assert [fleet.alpha.dtype, fleet.B.dtype, len(fleet)] == [np.float64, np.float64, 1]
+    with pytest.raises(InputError, match=r"here: device\[1\].A: .* above 0, found 0"):
+        fleet_of("here", columns | {"A": [0.0]})
 
 
 @given(st.floats(-1.0, 1.0), st.floats(0.0, 10.0), st.floats(0.1, 10.0))

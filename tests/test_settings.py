@@ -1,8 +1,11 @@
 """Settings objects: what goes out as flags, environment or a table comes back the same."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +15,11 @@ from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.settings import (
     arguments,
+    check,
     environment,
     from_arguments,
     from_table,
+    setting,
     settings_of,
 )
 
@@ -41,7 +46,7 @@ SERVERS = st.builds(
     round_timeout_s=st.floats(1e-9, 86400),
     enrol_tokens=st.lists(TOKENS, max_size=3).map(tuple),
     audit_probability=st.floats(0, 1),
-    seed=st.one_of(st.none(), st.integers(0, 2**31)),
+    seed=st.one_of(st.none(), st.integers(0, 2**31 - 1)),
 )
 DEVICES = st.builds(
     dict,
@@ -61,7 +66,7 @@ DEVICES = st.builds(
     token_file=PATHS,
     codec=st.one_of(st.none(), st.sampled_from(["int8", "fp16", "fp32"])),
     layers_max=st.one_of(st.none(), st.integers(0, 99)),
-    seed=st.integers(0, 2**31),
+    seed=st.integers(0, 2**31 - 1),
     away_timeout_s=st.floats(1e-9, 86400),
 )
 
@@ -112,7 +117,7 @@ def test_a_table_of_a_file_tells_all_but_secrets(said: tuple[type, dict[str, Any
         ({"rounds": "3"}, "rounds: expected a whole number"),
         ({"rounds": True}, "rounds: expected a whole number"),
         ({"enrol_tokens": ["x"]}, "enrol_tokens: expected one of"),
-        ({"rounds": 0}, "rounds: expected at least 1"),
+        ({"rounds": 0}, "rounds: expected a whole number of at least 1"),
     ],
 )
 def test_what_a_table_cannot_say_names_the_field(table: dict[str, Any], says: str) -> None:
@@ -144,3 +149,86 @@ def test_the_commands_have_every_flag(cls: type, command: str) -> None:
     known = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
     flags = {flag for each in known.params for flag in each.opts}
     assert {each.flag for each in settings_of(cls) if not each.secret} <= flags
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Every:
+    """A field of each kind."""
+
+    SOURCE: ClassVar[str] = "every"
+
+    count: int = setting("Things.", default=1, least=1, most=9)
+    share: float = setting("A share.", default=0.5, above=0, most=1)
+    spread: float | None = setting("May be infinite.", above=0, infinite=True)
+    form: str = setting("A form.", default="log", choices=("log", "sqrt"))
+    part: str | None = setting("Looked up.", choices=lambda: ("int8", "fp16"))
+    short: bool = setting("Whether it is short.", default=False)
+    out: Path = setting("A folder.", default=Path("out"))
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+IMPOSSIBLE = [
+    ("count", 0, "a whole number from 1 to 9"),
+    ("count", 10, "a whole number from 1 to 9"),
+    ("share", 0.0, "a number above 0, at most 1"),
+    ("share", 1.5, "a number above 0, at most 1"),
+    ("share", float("nan"), "a number above 0, at most 1"),
+    ("spread", -1.0, "a number above 0, or inf"),
+    ("form", "lin", "one of log, sqrt"),
+    ("part", "zip", "one of int8, fp16"),
+]
+OF_ANOTHER_TYPE = [
+    ("count", True, "a whole number from 1 to 9"),
+    ("count", 1.0, "a whole number from 1 to 9"),
+    ("count", "1", "a whole number from 1 to 9"),
+    ("count", None, "a whole number from 1 to 9"),
+    ("share", 10**400, "a number above 0, at most 1"),
+    ("share", "0.5", "a number above 0, at most 1"),
+    ("form", 3, "one of log, sqrt"),
+    ("short", 1, "true or false"),
+    ("out", 3, "a path"),
+]
+
+
+def _every(**fields: Any) -> _Every:
+    """As Python makes it outside of tests, where no checker of types comes first."""
+    made = object.__new__(_Every)
+    for each in settings_of(_Every):
+        object.__setattr__(made, each.name, fields.get(each.name, each.default))
+    made.__post_init__()
+    return made
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), IMPOSSIBLE)
+def test_every_way_in_refuses_the_same(field: str, value: Any, expected: str) -> None:
+    said = f"expected {expected}, found "
+    with pytest.raises(InputError) as by_python:
+        _every(**{field: value})
+    with pytest.raises(InputError) as by_file:
+        from_table(_Every, "every.toml", {field: value})
+    with pytest.raises(InputError) as by_process:
+        from_arguments(_Every, [f"--{field}", str(value)], {})
+    found = str(by_python.value).removeprefix(f"every: {field}: {said}")
+    assert str(by_python.value) == f"every: {field}: {said}{found}"
+    assert str(by_file.value) == f"every.toml: {field}: {said}{found}"
+    assert str(by_process.value) == f"arguments: --{field}: {said}{found}"
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), OF_ANOTHER_TYPE)
+def test_another_type_is_refused_in_the_same_words(field: str, value: Any, expected: str) -> None:
+    for source, made in (
+        ("every", lambda: _every(**{field: value})),
+        ("every.toml", lambda: from_table(_Every, "every.toml", {field: value})),
+    ):
+        with pytest.raises(InputError) as error:
+            made()
+        assert str(error.value).startswith(f"{source}: {field}: expected {expected}, found ")
+
+
+def test_other_spellings_of_a_value_are_put_right() -> None:
+    every = _every(out="folder", share=np.float32(0.5), count=np.int64(3), spread=math.inf)
+    assert (every.out, every.share, every.count) == (Path("folder"), 0.5, 3)
+    assert {type(every.share), type(every.count)} == {float, int}
+    assert every.spread == math.inf

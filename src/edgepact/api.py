@@ -8,8 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepact.errors import InputError
-from edgepact.fields import Table, load
+from edgepact.errors import InputError, shown
+from edgepact.fields import (
+    Table,
+    check_callable,
+    check_choice,
+    check_flag,
+    check_kind,
+    check_path,
+    check_whole,
+    load,
+)
 from edgepact.registry import installed, part
 
 if TYPE_CHECKING:
@@ -23,6 +32,9 @@ if TYPE_CHECKING:
 
 QUOTES_MAX = 200
 """Most rounds of quotes."""
+
+SEED_MAX = 2**31 - 1
+"""Largest seed."""
 
 
 def solve(terms: Any, *, mechanism: str | None = None) -> "Solution":
@@ -54,12 +66,18 @@ def solve(terms: Any, *, mechanism: str | None = None) -> "Solution":
         >>> best.layers.tolist(), best.broken
         ([11.0], ())
     """
+    if mechanism is not None:
+        part("mechanisms", mechanism, source="solve", field="mechanism")
     if isinstance(terms, str | Path):
-        path = Path(terms)
+        path = check_path("solve", "terms", terms)
         return _solve_document(path, load(path))
-    name, stated = _stated(terms) if mechanism is None else (mechanism, terms)
+    known = _stated(terms)
+    name = mechanism or (None if known is None else known[0])
+    if name is None:
+        expected = "a file, or terms whose mechanism is known or named"
+        raise InputError("solve", "terms", expected, shown(terms))
     found: Mechanism = part("mechanisms", name)
-    return found.solve(stated)
+    return found.solve(known[1] if known is not None and known[0] == name else terms)
 
 
 def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
@@ -68,7 +86,7 @@ def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
     Args:
         market: path of a TOML file with `mechanism = "stackelberg"`, a `GameFile`, or a `Game`.
         rounds: to play, 1 to 200.
-        seed: of the noise that prices are drawn from.
+        seed: of the noise that prices are drawn from, 0 to 2**31 - 1.
 
     Returns:
         A frozen result: rounds, the exact optimum, and the share of it that each quote earned.
@@ -92,8 +110,8 @@ def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
     """
     from edgepact.solvers.in_context.rehearsal import quoted
 
-    if not 1 <= rounds <= QUOTES_MAX:
-        raise InputError("quote", "rounds", f"1 to {QUOTES_MAX}", rounds)
+    check_whole("quote", "rounds", rounds, least=1, most=QUOTES_MAX)
+    check_whole("quote", "seed", seed, least=0, most=SEED_MAX)
     stated = _market(market)
     source = market if isinstance(market, str | Path) else stated.source
     return quoted(stated.game, rounds=rounds, seed=seed, source=source, names=stated.names)
@@ -102,7 +120,7 @@ def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
 def run(
     what: "str | Path | RunConfig",
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     smoke: bool = False,
     on_live: Callable[[], None] = lambda: None,
 ) -> "Written":
@@ -132,18 +150,22 @@ none there
     """
     from edgepact.written import Written
 
+    check_flag("run", "smoke", smoke)
+    check_callable("run", "on_live", on_live)
+    folder = None if out is None else check_path("run", "out", out)
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
         from edgepact.framework import Run
         from edgepact.live.scenario import run_scenario
 
-        file = Path(what)
-        folder = out or free_folder(f"edgepact-run-{file.stem}")
+        file = check_path("run", "what", what)
+        folder = folder or free_folder(f"edgepact-run-{file.stem}")
         ran = run_scenario(read_scenario(file, smoke=smoke), Run(out=folder, on_live=on_live))
         facts = ran.page.with_suffix(".json")
         return Written(page=ran.page, facts=facts, broken=ran.broken)
-    from edgepact.live.run import run_market
+    from edgepact.live.run import RunConfig, run_market
 
+    check_kind("run", "what", what, RunConfig, "a file, or a RunConfig")
     page = run_market(what, on_live=on_live)
     return Written(page=page, facts=page.parent / "metrics.json")
 
@@ -177,15 +199,18 @@ def train(
         Traceback (most recent call last):
         ...
         edgepact.errors.InputError: train: mechanism: expected one of none, contract, auction, \
-stackelberg, found bribery
+stackelberg, found "bribery"
     """
+    from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import train as train_together
 
+    check_kind("train", "settings", settings, TrainConfig, "a TrainConfig")
+    check_callable("train", "on_progress", on_progress)
     return train_together(settings, on_progress)
 
 
 def study(
-    name: str, *, smoke: bool = False, out: Path | None = None, train: bool = False
+    name: str, *, smoke: bool = False, out: str | Path | None = None, train: bool = False
 ) -> "Written":
     """Reproduces a figure or a comparison: CSV, PNG and `metrics.json` in one folder.
 
@@ -207,16 +232,18 @@ def study(
         Traceback (most recent call last):
         ...
         edgepact.errors.InputError: study: NAME: expected one of fig4, fig5, quoting, \
-robustness, dynamics, ablation, contract, speed, selection, auctions, found fig99
+robustness, dynamics, ablation, contract, speed, selection, auctions, found "fig99"; \
+did you mean "fig4"?
     """
     from edgepact.studies import STUDIES, TRAININGS
     from edgepact.written import Written
 
-    if name not in STUDIES:
-        raise InputError("study", "NAME", f"one of {', '.join(STUDIES)}", name)
+    check_choice("study", "NAME", name, STUDIES)
+    check_flag("study", "smoke", smoke)
+    check_flag("study", "train", train)
     if train and name not in TRAININGS:
-        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", name)
-    folder = out or Path(f"study-{name}")
+        raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", shown(name))
+    folder = Path(f"study-{name}") if out is None else check_path("study", "out", out)
     if train:
         TRAININGS[name](folder, smoke)
     STUDIES[name](folder, smoke)
@@ -268,8 +295,8 @@ def _read_whole(source: Path, document: "Document") -> "Scenario | None":
     return scenario
 
 
-def _stated(terms: Any) -> tuple[str, Any]:
-    """The mechanism that terms belong to, and the terms as its part takes them."""
+def _stated(terms: Any) -> tuple[str, Any] | None:
+    """The mechanism that terms belong to, and the terms as its part takes them; None of others."""
     from edgepact.files.auction import AuctionFile
     from edgepact.files.stackelberg import GameFile
     from edgepact.mechanisms.contract.lottery import WideContract
@@ -282,10 +309,7 @@ def _stated(terms: Any) -> tuple[str, Any]:
     if isinstance(terms, Contract | WideContract):
         return "contract", ContractTerms(source=Path("contract"), contract=terms)
     known = {GameFile: "stackelberg", ContractTerms: "contract", AuctionFile: "auction"}
-    if type(terms) not in known:
-        expected = "a file, or terms whose mechanism is known or named"
-        raise InputError("solve", "terms", expected, type(terms).__name__)
-    return known[type(terms)], terms
+    return (known[type(terms)], terms) if type(terms) in known else None
 
 
 def _market(terms: Any) -> Any:
@@ -298,7 +322,9 @@ def _market(terms: Any) -> Any:
     if isinstance(terms, Game):
         names = [f"device-{at + 1}" for at in range(len(terms.fleet))]
         return GameFile(source=Path("game"), game=terms, names=names)
-    path = Path(terms)
+    expected = "a file, a GameFile or a Game"
+    check_kind("quote", "market", terms, str | Path, expected)
+    path = check_path("quote", "market", terms)
     document = load(path)
     _read_whole(path, document)
     return game_of(path, document)

@@ -36,13 +36,16 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from edgepact.credits import MICRO, PRICE_CREDITS_MAX, REWARD_MICROCREDITS_MAX
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 
 ITEMS_MAX = 1000
 """Most items of a menu, and most amounts that bids are called for."""
 
 AMOUNT_MAX = 1e6
 """Largest amount; real ones are layers, epochs, or shares of at most 1."""
+
+UNITS_PER_ROUND_MAX = 100_000
+"""Most units of work of one device in a round."""
 
 TIE_MICROCREDITS = 2
 """Gains this close are equal: rewards are rounded to whole micro-credits."""
@@ -269,7 +272,7 @@ def check_engaged(
     """
     for name, item in engaged.items():
         if name not in answers:
-            raise InputError("engagement", "engage", "only those that answered", name)
+            raise InputError("engagement", "engage", "only those that answered", shown(name))
         if not 0.0 < item.amount <= amount_max or (whole and item.amount % 1.0):
             kind = "a whole number" if whole else "an amount"
             expected = f"{kind} above 0, at most {amount_max:g}"

@@ -13,6 +13,7 @@ repeated by `shown`, so that no message carries control characters, secrets or w
 """
 
 import json
+from numbers import Integral
 from typing import Any
 
 SHOWN_CHARS_MAX = 60
@@ -51,6 +52,8 @@ def shown(value: Any) -> str:
         text = _listed(value)
     else:
         text = str(value)
+        if " at 0x" in text:  # an address says nothing
+            text = f"an object of the class {type(value).__name__}"
     return _plain(text, SHOWN_CHARS_MAX)
 
 
@@ -128,15 +131,18 @@ def check_choice(source: str, field: str, found: object, choices: tuple[str, ...
     Raises:
         InputError: `found` is none of `choices`.
     """
-    if found not in choices:
-        raise InputError(source, field, f"one of {', '.join(choices)}", found)
+    if not isinstance(found, str) or found not in choices:
+        raise InputError(source, field, f"one of {', '.join(choices)}", shown(found))
 
 
-def check_count(source: str, field: str, found: int) -> None:
-    """Refuses a number of things below 1.
+def check_count(source: str, field: str, found: object, *, most: int | None = None) -> None:
+    """Refuses a number of things below 1, or above what there may be.
 
     Raises:
-        InputError: `found` is no whole number of at least 1.
+        InputError: `found` is no whole number of at least 1, or above `most`.
     """
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise InputError(source, field, "a whole number of at least 1", found)
+    whole = isinstance(found, Integral) and not isinstance(found, bool)
+    if not whole or found < 1 or (most is not None and found > most):  # type: ignore[operator]
+        above = whole and most is not None and found > most  # type: ignore[operator]
+        expected = f"from 1 to {most}" if above else "of at least 1"
+        raise InputError(source, field, f"a whole number {expected}", shown(found))

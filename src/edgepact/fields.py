@@ -58,7 +58,7 @@ def check_number(
     Raises:
         InputError: no number, not finite, out of range, or no size from `SIZE_MIN` to `SIZE_MAX`.
     """
-    expected = "a finite number" + _range(above, least, most)
+    expected, value = "a finite number" + _range(above, least, most), plain(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(source, field, expected, shown(value))
     # An integer beyond the range of floats cannot be converted, only compared: not by isfinite.
@@ -99,6 +99,7 @@ def check_whole(source: object, field: str, value: object, *, least: int, most: 
     Raises:
         InputError: anything else; 1.0 and true are no whole numbers.
     """
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         expected = f"a whole number from {least} to {most}"
         raise InputError(source, field, expected, shown(value))
@@ -144,9 +145,102 @@ def check_flag(source: object, field: str, value: object) -> bool:
     Raises:
         InputError: anything else.
     """
+    value = plain(value)
     if not isinstance(value, bool):
         raise InputError(source, field, "true or false", shown(value))
     return value
+
+
+def check_interval(
+    source: object, low: str, first: float, high: str, second: float, *, strict: bool = False
+) -> None:
+    """Two numbers of which the second is no smaller than the first, or larger.
+
+    Args:
+        source: file or message.
+        low, first: field and value of the lower end.
+        high, second: of the upper end.
+        strict: whether the ends need to differ.
+
+    Raises:
+        InputError: they are the other way round; both are named.
+    """
+    if second < first or (strict and second == first):
+        expected = f"a number {'above' if strict else 'of at least'} {low}"
+        found = f"{shown(second)} beside {low} = {shown(first)}"
+        raise InputError(source, high, expected, found)
+
+
+def check_path(source: object, field: str, value: object) -> Path:
+    """A path, or the text of one; whether anything is there is left to the caller.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise InputError(source, field, "a path", shown(value))
+    return Path(value)
+
+
+def check_callable(source: object, field: str, value: object) -> None:
+    """Something that can be called.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not callable(value):
+        raise InputError(source, field, "a function", shown(value))
+
+
+def check_kind(source: object, field: str, value: object, kinds: Any, expected: str) -> None:
+    """An object of one of some classes.
+
+    Raises:
+        InputError: an object of another.
+    """
+    if not isinstance(value, kinds):
+        raise InputError(source, field, expected, shown(value))
+
+
+def plain(value: Any) -> Any:
+    """A scalar of NumPy as the Python number that files hold; all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def as_numbers(source: object, field: str, values: Any, *, row: str = "") -> np.ndarray:
+    """A list or an array of numbers as an array of floats, of whatever shape.
+
+    Args:
+        source, field, values: as for `check_number`.
+        row: what an entry belongs to, as in `device[2].alpha`, if it is not an entry of the field.
+
+    Raises:
+        InputError: it holds what are no numbers, or numbers beyond the range of floats, or its
+            rows differ in length.
+    """
+    expected = "a list or an array of numbers"
+    if isinstance(values, list | tuple):
+        nested = any(isinstance(each, list | tuple) or np.ndim(each) > 0 for each in values[:1])
+        if not nested:
+            if not set(map(type, values)) <= {int, float}:
+                for at, each in enumerate(values):
+                    place = f"{row}[{at + 1}].{field}" if row else f"{field}[{at}]"
+                    check_number(source, place, each, sized=False)
+            try:
+                return np.array(values, np.float64)
+            except OverflowError:
+                raise InputError(source, field, expected, shown(values)) from None
+    elif not hasattr(values, "__array__"):
+        raise InputError(source, field, expected, shown(values))
+    try:
+        column = np.asarray(values)
+    except (ValueError, TypeError):
+        raise InputError(source, field, expected, shown(values)) from None
+    if column.dtype.kind not in "iuf":
+        raise InputError(source, field, expected, f"values of the type {column.dtype}")
+    return column if column.dtype.kind == "f" else column.astype(np.float64)
 
 
 def check_list(
@@ -383,10 +477,8 @@ class Table:
             bound = {"above" if strict else "least": low_default}
             return low_default, self.number(high, **bound)
         first, second = self.number(low, least=least), self.number(high, least=least)
-        if second < first or (strict and second == first):
-            expected = f"a number {'above' if strict else 'of at least'} {self._field(low)}"
-            found = f"{shown(second)} beside {self._field(low)} = {shown(first)}"
-            raise InputError(self._source, self._field(high), expected, found)
+        names = self._field(low), self._field(high)
+        check_interval(self._source, names[0], first, names[1], second, strict=strict)
         return first, second
 
     def is_infinite(self, name: str) -> bool:
@@ -395,6 +487,11 @@ class Table:
             return False
         self._take(name, "inf")
         return True
+
+    def is_list_of_one(self, name: str) -> bool:
+        """Whether a field is a list with one entry; it does not count as read."""
+        value = self._values.get(name)
+        return isinstance(value, list) and len(value) == 1
 
     def raw(self, name: str, expected: str) -> Any:
         """A value of any type, to be checked by the caller."""

@@ -5,6 +5,7 @@ never objects. The same code runs on NumPy arrays (float64, exact answers) and
 on JAX arrays (float32, compiled training loops).
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -12,7 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from edgepact.fields import check_column
+from edgepact.errors import InputError
+from edgepact.fields import as_numbers, check_column
 
 if TYPE_CHECKING:
     # The array API standard has no static type yet, and a union would ask every caller
@@ -33,20 +35,81 @@ def namespace(array: Array) -> Any:
     return array.__array_namespace__()
 
 
+COLUMNS = ("alpha", "capacity", "A", "B")
+"""Columns of a file of devices, in the order of `Fleet`'s fields."""
+
+ABOVE_ZERO = ("alpha", "A")
+"""Those for which 0 is too small."""
+
+
+def _column(values: Any) -> Any:
+    """What can be made an array of floats, and all else as it is, to be told of with its name."""
+    if isinstance(values, jax.Array) or (
+        isinstance(values, np.ndarray) and values.dtype.kind == "f"
+    ):
+        return values
+    try:
+        return as_numbers("fleet", "", values)
+    except InputError:
+        return values
+
+
 class Fleet(eqx.Module):
     """What is private to the devices, one entry a device.
+
+    Lists become float64 arrays of NumPy. What is made inside of a compiled function has no values
+    yet, so that only its shapes are checked.
 
     Attributes:
         alpha: weight of a device's satisfaction, credits; above 0.
         capacity: W, computing a device has for one image's time, GMAC; at least 0.
         A: computing of one layer, GMAC; above 0.
         B: computing before the first layer, GMAC; at least 0.
+
+    Raises:
+        InputError: a column is no list or array of numbers, columns differ in length, there is no
+            device, or a value is not finite, too small or too large.
+
+    Example:
+        >>> fleet = Fleet(alpha=[3.0, 8], capacity=[9, 12], A=[1, 1], B=[0, -2])
+        Traceback (most recent call last):
+        ...
+        edgepact.errors.InputError: fleet: device[2].B: expected a finite number of at least 0, \
+found -2.0
     """
 
-    alpha: Float[Array, " devices"]
-    capacity: Float[Array, " devices"]
-    A: Float[Array, " devices"]
-    B: Float[Array, " devices"]
+    alpha: Float[Array, " devices"] = eqx.field(converter=_column)
+    capacity: Float[Array, " devices"] = eqx.field(converter=_column)
+    A: Float[Array, " devices"] = eqx.field(converter=_column)
+    B: Float[Array, " devices"] = eqx.field(converter=_column)
+
+    def __check_init__(self) -> None:
+        devices = None
+        for name in COLUMNS:
+            column = getattr(self, name)
+            if not isinstance(column, jax.Array):
+                column = as_numbers("fleet", name, column, row="device")
+            shape = column.shape
+            if len(shape) != 1 or shape[0] == 0:
+                found = "an empty list" if shape == (0,) else f"an array of shape {shape}"
+                raise InputError("fleet", name, "one or more numbers, one a device", found)
+            devices = shape[0] if devices is None else devices
+            if shape[0] != devices:
+                expected = f"{devices} numbers, as many as of alpha"
+                raise InputError("fleet", name, expected, f"{shape[0]}")
+            if not isinstance(column, jax.core.Tracer):
+                check_column("fleet", "device", name, np.asarray(column), strict=name in ABOVE_ZERO)
+
+    @classmethod
+    def derived(cls, alpha: Array, capacity: Array, A: Array, B: Array) -> "Fleet":
+        """Devices that follow from others: lies, estimates, capacity that comes and goes.
+
+        They may be what no device can be, and are made by the thousand: nothing is checked.
+        """
+        fleet = object.__new__(cls)
+        for name, column in zip(COLUMNS, (alpha, capacity, A, B), strict=True):
+            object.__setattr__(fleet, name, column)
+        return fleet
 
     def __len__(self) -> int:
         return int(self.alpha.shape[0])
@@ -95,17 +158,13 @@ class FleetPrior(eqx.Module):
         )
 
 
-COLUMNS = ("alpha", "capacity", "A", "B")
-"""Columns of a file of devices, in the order of `Fleet`'s fields."""
-
-
-def checked_fleet(source: object, fleet: Fleet) -> Fleet:
-    """Passes a fleet on if its values are possible, and names the first that is not.
+def fleet_of(source: object, columns: Mapping[str, Any]) -> Fleet:
+    """The devices whose columns a file states.
 
     Raises:
-        InputError: a value is not finite, too small or too large.
+        InputError: as `Fleet`, of the file.
     """
-    for name, strict in (("alpha", True), ("capacity", False), ("A", True), ("B", False)):
-        column = np.asarray(getattr(fleet, name))
-        check_column(source, "device", name, column, strict=strict)
-    return fleet
+    try:
+        return Fleet(**columns)
+    except InputError as error:
+        raise InputError(source, error.field, error.expected, error.found) from None

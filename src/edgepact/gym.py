@@ -24,7 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from edgepact.compiled import keep_compiled
-from edgepact.errors import InputError, MissingExtraError
+from edgepact.errors import InputError, MissingExtraError, shown
+from edgepact.fields import check_kind, check_number, check_whole
 from edgepact.fleet import FleetPrior
 from edgepact.mechanisms.stackelberg.class_pricing import ClassPricing
 from edgepact.mechanisms.stackelberg.layer_pricing import LayerPricing
@@ -45,6 +46,9 @@ try:
 except ImportError:
     raise MissingExtraError("An environment for Gymnasium", "gym") from None
 
+SEED_MAX = 2**63 - 1
+"""Largest seed of an episode."""
+
 SEEDS = 2**31
 """Keys are drawn from this many seeds."""
 
@@ -63,8 +67,8 @@ class ProblemEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """
 
     def __init__(self, problem: Problem, *, observation_max: float = 1.0) -> None:
-        if not 0.0 < observation_max < np.inf:
-            raise InputError("environment", "observation_max", "a number above 0", observation_max)
+        check_number("environment", "observation_max", observation_max, above=0.0)
+        check_kind("environment", "problem", problem, Problem, "a Problem")
         check(problem)
         keep_compiled()
         size = observation_size(problem)
@@ -79,8 +83,10 @@ class ProblemEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Starts an episode in an environment drawn anew; takes no options.
 
         Raises:
-            InputError: what the leader sees is not finite.
+            InputError: the seed is none, or what the leader sees is not finite.
         """
+        if seed is not None:
+            check_whole("environment", "seed", seed, least=0, most=SEED_MAX)
         super().reset(seed=seed)
         self._state, observation = _reset(self.problem, self._key())
         return self._seen(observation), {}
@@ -94,10 +100,13 @@ class ProblemEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """
         if self._state is None:
             raise InputError("environment", "step", "reset() before the first step", "none")
-        chosen = np.asarray(action, np.float32)
+        try:
+            chosen = np.asarray(action, np.float32)
+        except (TypeError, ValueError):
+            chosen = np.full(1, np.nan, np.float32)
         if chosen.shape != self.action_space.shape or not np.all(np.abs(chosen) <= 1.0):
             expected = f"{self.problem.action_size} numbers from -1 to 1"
-            raise InputError("environment", "action", expected, np.array2string(chosen))
+            raise InputError("environment", "action", expected, shown(action))
         self._state, observation, payoff, best, over = _step(
             self.problem, self._key(), self._state, jnp.asarray(chosen)
         )
@@ -129,7 +138,7 @@ def stackelberg(
         rounds: length of an episode.
 
     Raises:
-        InputError: a number is below 1.
+        InputError: a number is below 1, or above what can be held.
     """
     problem = RepeatedPricing(
         FleetPrior(), devices=devices, integer=integer, window=window, rounds=rounds

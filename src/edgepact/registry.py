@@ -22,12 +22,11 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from edgepact.errors import EdgepactError, InputError
+from edgepact.errors import EdgepactError, InputError, check_choice, shown
 
 KINDS = ("mechanisms", "solvers", "jobs", "codecs", "pacts")
 
 
-@lru_cache(maxsize=len(KINDS))
 def installed(kind: str) -> Mapping[str, EntryPoint]:
     """Entry points of a kind by name, in the order of the names; nothing is loaded.
 
@@ -36,7 +35,16 @@ def installed(kind: str) -> Mapping[str, EntryPoint]:
 
     Args:
         kind: one of `KINDS`.
+
+    Raises:
+        InputError: it is none of them.
     """
+    check_choice("edgepact", "kind", kind, KINDS)
+    return _installed(kind)
+
+
+@lru_cache(maxsize=len(KINDS))
+def _installed(kind: str) -> Mapping[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
     points = sorted(entry_points(group=f"edgepact.{kind}"), key=lambda each: _rank(each))
     for point in points:
@@ -64,15 +72,15 @@ def part(kind: str, name: str, *, source: object = "edgepact", field: str = "") 
         source, field: where the name was read, for errors.
 
     Raises:
-        InputError: no such part is installed.
+        InputError: there is no such kind, or no such part is installed.
         EdgepactError: the package that brings it cannot be loaded.
     """
     points = installed(kind)
-    if name not in points:
-        near = difflib.get_close_matches(name, points, 1)
+    if not isinstance(name, str) or name not in points:
+        near = difflib.get_close_matches(name, points, 1) if isinstance(name, str) else []
         hint = f" (did you mean {near[0]}?)" if near else ""
         expected = f"one of {', '.join(points) or 'none: nothing is installed'}"
-        raise InputError(source, field or kind, expected, f"{name}{hint}")
+        raise InputError(source, field or kind, expected, f"{shown(name)}{hint}")
     return _loaded(points[name], kind)
 
 

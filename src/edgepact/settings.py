@@ -1,24 +1,30 @@
 """Settings objects: one frozen dataclass from which flags, files and subprocesses derive.
 
-A field says what it is once, with `setting`: its words for help, its flag if that is not its name,
-and the environment variable that carries it if it is a secret, which no command line shows. From
-the object come the arguments of a process (`arguments`, `environment`) and from arguments or a
-table of a file comes the object (`from_arguments`, `from_table`). What a dataclass checks when it
-is made is checked on every way in.
+A field says what it is once, with `setting`: its words for help, its limits or choices, its flag if
+that is not its name, and the environment variable that carries it if it is a secret, which no
+command line shows. From the object come the arguments of a process (`arguments`, `environment`) and
+from arguments or a table of a file comes the object (`from_arguments`, `from_table`); the command
+line takes its options from the class (`edgepact.cli.options`). What a field may be is checked when
+the object is made (`check`), so that every way in refuses the same in the same words; each way says
+how it spells a field (`spelt`).
+
+A command line loads this module before it knows what it is asked, so it imports nothing large.
 """
 
 import dataclasses
 import json
+import math
+import numbers
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgepact.errors import InputError
-from edgepact.fields import nearest, shown
+from edgepact.errors import InputError, shown
 
 PUBLIC = "public"
 SECRET = "secret"
@@ -26,6 +32,9 @@ SECRET = "secret"
 _META = "edgepact"
 
 _T = TypeVar("_T")
+
+Choices = tuple[str, ...] | Callable[[], tuple[str, ...]]
+"""Words that a field may be; a function where they are looked up, such as installed parts."""
 
 
 def setting(
@@ -36,18 +45,42 @@ def setting(
     flag: str = "",
     env: str = "",
     kind: str = PUBLIC,
+    least: int | float | None = None,
+    above: int | float | None = None,
+    most: int | float | None = None,
+    infinite: bool = False,
+    choices: Choices = (),
+    metavar: str = "",
 ) -> Any:
     """A field of a settings object.
 
     Args:
         about: a sentence for help.
-        default: its value if nothing is said.
+        default: its value if nothing is said; None may be any field's whose type has it.
         required: whether something must be said.
-        flag: its option on a command line; the name with hyphens if empty.
+        flag: its option on a command line; the name with hyphens if empty, and none for a secret.
         env: environment variable that may state it; must be there for a secret.
-        kind: `SECRET` for what must not stand on a command line or in a file.
+        kind: `SECRET` for what must not stand on the command line of a process, or in a file.
+        least, above: what a number must not be below, or must be larger than.
+        most: what a number must not exceed.
+        infinite: whether a number may be infinity.
+        choices: words it may be; empty for any.
+        metavar: what help calls its value; its type if empty.
     """
-    meta = {_META: {"about": about, "flag": flag, "env": env, "kind": kind}}
+    meta = {
+        _META: {
+            "about": about,
+            "flag": flag,
+            "env": env,
+            "kind": kind,
+            "least": least,
+            "above": above,
+            "most": most,
+            "infinite": infinite,
+            "choices": choices,
+            "metavar": metavar,
+        }
+    }
     if required:
         return dataclasses.field(metadata=meta)
     if isinstance(default, dict):
@@ -62,13 +95,16 @@ class Setting:
     Attributes:
         name: of the field.
         about: for help.
-        flag: on a command line.
+        flag: on a command line; empty for a secret that has none there.
         env: environment variable that may state it; empty for none.
         secret: whether it must not stand on a command line or in a file.
         type: `str`, `int`, `float`, `bool`, `Path`, `dict` (JSON on a command line), or `tuple` (of
             texts).
         optional: whether None is a value of it.
         default: if nothing is said; `dataclasses.MISSING` if something must be.
+        least, above, most, infinite: limits of a number.
+        choices: words it may be; empty for any.
+        metavar: what help calls its value; empty for its type.
     """
 
     name: str
@@ -79,6 +115,31 @@ class Setting:
     type: type
     optional: bool
     default: Any
+    least: int | float | None
+    above: int | float | None
+    most: int | float | None
+    infinite: bool
+    choices: Choices
+    metavar: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What it may be; empty for any."""
+        return self.choices if isinstance(self.choices, tuple) else self.choices()
+
+    @property
+    def expected(self) -> str:
+        """What is accepted, as a noun phrase."""
+        if self.choices:
+            return f"one of {', '.join(self.words)}"
+        noun = _NOUNS[self.type]
+        least, above, most = self.least, self.above, self.most
+        if least is not None and most is not None:
+            return f"{noun} from {least:.12g} to {most:.12g}"
+        limits = [] if least is None else [f"of at least {least:.12g}"]
+        limits += [] if above is None else [f"above {above:.12g}"]
+        limits += [] if most is None else [f"at most {most:.12g}"]
+        return f"{noun} {', '.join(limits)}".rstrip() + ", or inf" * self.infinite
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
@@ -88,22 +149,80 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
     for field in dataclasses.fields(cls):
         meta = field.metadata.get(_META, {})
         plain, optional = _plain(hints[field.name])
-        default = field.default
+        default, secret = field.default, meta.get("kind") == SECRET
         if field.default_factory is not MISSING:
             default = field.default_factory()
         found.append(
             Setting(
                 name=field.name,
                 about=meta.get("about", ""),
-                flag=meta.get("flag") or "--" + field.name.replace("_", "-"),
+                flag=meta.get("flag") or ("" if secret else "--" + field.name.replace("_", "-")),
                 env=meta.get("env", ""),
-                secret=meta.get("kind") == SECRET,
+                secret=secret,
                 type=plain,
                 optional=optional,
                 default=default,
+                least=meta.get("least"),
+                above=meta.get("above"),
+                most=meta.get("most"),
+                infinite=meta.get("infinite", False),
+                choices=meta.get("choices", ()),
+                metavar=meta.get("metavar", ""),
             )
         )
     return tuple(found)
+
+
+def check(settings: Any) -> None:
+    """Expects each field of a settings object to be what it says it may be.
+
+    For `__post_init__`. What is another spelling of the same value is put right: a path as text, a
+    number of NumPy. Errors name the class's `SOURCE`.
+
+    Raises:
+        InputError: a value of another type, beyond a limit, not finite, or none of the choices.
+    """
+    cls = type(settings)
+    for each in settings_of(cls):
+        value = getattr(settings, each.name)
+        if value is None and each.optional:
+            continue
+        fitting = _fitted(value, each.type)
+        if fitting is None or not _within(fitting, each):
+            raise InputError(source_of(cls), each.name, each.expected, shown(value))
+        if fitting is not value:
+            object.__setattr__(settings, each.name, fitting)
+
+
+def source_of(cls: type) -> str:
+    """What errors in fields of a settings class name as their source: its `SOURCE`."""
+    return getattr(cls, "SOURCE", cls.__name__)
+
+
+@contextmanager
+def spelt(cls: type, spell: Callable[[str], tuple[object, str]]) -> Iterator[None]:
+    """Has errors in fields of a settings class name them as they were stated.
+
+    Args:
+        cls: the settings class; other errors pass as they are.
+        spell: from a field to the file or command that stated it, and how that spells it.
+
+    Raises:
+        InputError: an error in the settings, in these words.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.source != source_of(cls):
+            raise
+        places = [spell(name) for name in error.field.split(", ")]
+        source, field = places[0][0], ", ".join(name for _, name in places)
+        raise InputError(source, field, error.expected, error.found) from None
+
+
+def flags_of(cls: type) -> dict[str, str]:
+    """How a command line spells the fields of a settings class."""
+    return {each.name: each.flag or each.name for each in settings_of(cls)}
 
 
 def arguments(settings: Any) -> list[str]:
@@ -165,11 +284,27 @@ def from_arguments(
         value = _read(source, flag, rest.pop(0), each)
         many = each.type is tuple
         values[each.name] = (*values.get(each.name, ()), value) if many else value
-    return cls(**from_environment(cls, environ), **values)
+    flags = flags_of(cls)
+    with spelt(cls, lambda name: (source, flags.get(name, name))):
+        return cls(**from_environment(cls, environ), **values)
 
 
 def from_table(cls: type[_T], source: object, table: Mapping[str, Any]) -> _T:
     """The settings object that a table of a file states.
+
+    Raises:
+        InputError: a field nobody knows, a secret, or an impossible value.
+    """
+    values = stated(cls, source, table)
+    for each in settings_of(cls):
+        if each.default is MISSING and each.name not in values:
+            raise InputError(source, each.name, each.expected, "nothing")
+    with spelt(cls, lambda name: (source, name)):
+        return cls(**values)
+
+
+def stated(cls: type, source: object, table: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table of a file states of a settings object, by field.
 
     Raises:
         InputError: a field nobody knows, a secret, or a value of another type.
@@ -178,14 +313,14 @@ def from_table(cls: type[_T], source: object, table: Mapping[str, Any]) -> _T:
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in known:
-            meant = nearest(name, known)
+            from edgepact.fields import nearest  # it takes NumPy along
+
+            by_flag = {each.flag[2:].replace("-", "_"): each.name for each in known.values()}
+            meant = by_flag.get(name.replace("-", "_")) or nearest(name, known)
             hint = f" (did you mean {meant}?)" if meant else ""
             raise InputError(source, name, f"one of {', '.join(known)}", f"this field{hint}")
         values[name] = _typed(source, name, value, known[name])
-    for each in known.values():
-        if each.default is MISSING and each.name not in values:
-            raise InputError(source, each.name, _expected(each), "nothing")
-    return cls(**values)
+    return values
 
 
 def from_environment(cls: type, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -238,38 +373,63 @@ def _read(source: object, place: str, text: str, each: Setting) -> Any:
             return as_object(source, place, text)
         return each.type(text)
     except (ValueError, RecursionError):
-        raise InputError(source, place, _expected(each), shown(text)) from None
+        raise InputError(source, place, each.expected, shown(text)) from None
 
 
 def _typed(source: object, name: str, value: Any, each: Setting) -> Any:
     """A value of a file."""
-    wanted: dict[type, tuple[type, ...]] = {
-        str: (str,),
-        Path: (str,),
-        int: (int,),
-        float: (int, float),
-        bool: (bool,),
-        dict: (dict,),
-        tuple: (list,),
-    }
-    fits = isinstance(value, wanted[each.type])
-    if isinstance(value, bool) and each.type is not bool:
-        fits = False
-    if each.type is tuple and fits:
-        fits = all(isinstance(item, str) for item in value)
-    if not fits:
-        raise InputError(source, name, _expected(each), shown(value))
-    return value if each.type in (dict, bool) else each.type(value)
+    said = list if each.type is tuple else each.type
+    fits = isinstance(value, str if each.type is Path else said)
+    if each.type in (int, float):
+        fits = isinstance(value, (int, float) if each.type is float else int)
+        fits = fits and not isinstance(value, bool)
+    fitting = _fitted(tuple(value) if said is list and fits else value, each.type)
+    if not fits or fitting is None:
+        raise InputError(source, name, each.expected, shown(value))
+    return fitting
 
 
-def _expected(each: Setting) -> str:
-    words = {
-        str: "a text",
-        Path: "a path",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        dict: "a JSON object",
-        tuple: "a list of texts",
-    }
-    return words[each.type]
+def _fitted(value: Any, wanted: type) -> Any:
+    """A value as the type that a field has; None if it is of another kind."""
+    if wanted in (int, float):
+        kind: type = numbers.Integral if wanted is int else numbers.Real
+        if isinstance(value, bool) or not isinstance(value, kind):
+            return None
+        plain: Any = value
+        try:
+            return plain if type(plain) is wanted else wanted(plain)
+        except OverflowError:  # a whole number beyond the range of floats
+            return None
+    if wanted is Path and isinstance(value, str):
+        return Path(value)
+    if wanted is dict:
+        return value if isinstance(value, Mapping) else None
+    if wanted is tuple and isinstance(value, tuple):
+        return value if all(isinstance(item, str) for item in value) else None
+    return value if isinstance(value, wanted) else None
+
+
+def _within(value: Any, each: Setting) -> bool:
+    """Whether a value keeps the limits of its field."""
+    if each.choices:
+        return value in each.words
+    if not isinstance(value, int | float):
+        return True
+    return (
+        not math.isnan(value)
+        and (each.infinite or abs(value) != math.inf)
+        and (each.least is None or value >= each.least)
+        and (each.above is None or value > each.above)
+        and (each.most is None or value <= each.most)
+    )
+
+
+_NOUNS: dict[type, str] = {
+    str: "a text",
+    Path: "a path",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "a JSON object",
+    tuple: "a list of texts",
+}

@@ -480,6 +480,26 @@ class TestCompress:
                 compress(CompressConfig(model=small, out=tmp_path / "out", **options))
         assert not (tmp_path / "out").exists()
 
+    def test_a_broken_image_is_named(self, tmp_path: Path) -> None:
+        for label in ("bag", "coat"):
+            (tmp_path / label).mkdir()
+            shutil.copy(sorted((samples() / label).iterdir())[0], tmp_path / label)
+        broken = tmp_path / "coat" / "zz.jpg"
+        for content in (b"", b"GIF89a", b"\xff\xd8\xff\xd9", b"\x89PNG\r\n\x1a\n"):
+            broken.write_bytes(content)
+            with pytest.raises(InputError, match=r"coat/zz\.jpg: expected an image file"):
+                read_images(tmp_path, ModelInfo.read(embedded()), split="test")
+
+    def test_a_hidden_folder_takes_no_class_away(self, tmp_path: Path) -> None:
+        for folder in ("bag", "coat", ".ipynb_checkpoints", "__MACOSX"):
+            (tmp_path / folder).mkdir()
+            label = folder if folder in ("bag", "coat") else "bag"
+            shutil.copy(sorted((samples() / label).iterdir())[0], tmp_path / folder)
+        found = read_images(tmp_path, ModelInfo.read(embedded()), split="test")
+        assert len(found.pixels) == 2
+        assert found.classes is not None
+        assert len(set(found.classes.tolist())) == 2
+
     def test_images_of_unknown_classes_have_none(self, tmp_path: Path) -> None:
         shutil.copytree(samples() / "bag", tmp_path / "purse")
         info = ModelInfo.read(embedded())

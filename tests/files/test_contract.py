@@ -69,6 +69,18 @@ def test_measurements_that_cannot_be_used_are_refused(
         read(tmp_path, value="{ file = 'accuracy.csv', scale = 1.0 }", points=points)
 
 
+@pytest.mark.parametrize("form", ["'linear'", "['linear']"])
+def test_a_list_of_one_cost_is_one_cost(tmp_path: Path, form: str) -> None:
+    types = TYPES.replace("3.0", "[3.0]")
+    contract = read(tmp_path, form=form, types=types)
+    assert isinstance(contract, Contract)
+    assert contract.psi.tolist() == [3.0, 1.0]
+    with pytest.raises(InputError, match=r"type\[1\].cost.1: .* above 0, found 0"):
+        read(tmp_path, form=form, types=TYPES.replace("3.0", "[0.0]"))
+    with pytest.raises(InputError, match=r"type\[1\].cost: .* above 0, found \[1.0, 2.0\]"):
+        read(tmp_path, form=form, types=TYPES.replace("3.0", "[1.0, 2.0]"))
+
+
 def test_several_costs_are_wide_only_if_their_forms_differ(tmp_path: Path) -> None:
     contract = read(tmp_path, form="['linear', 'quadratic']", types=WIDE)
     assert isinstance(contract, WideContract)

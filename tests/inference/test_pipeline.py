@@ -15,9 +15,9 @@ from edgepact.errors import InputError
 from edgepact.inference import graph
 from edgepact.inference.codecs import FP32, INT8
 from edgepact.inference.models import embedded, samples
+from edgepact.inference.pictures import pixels_max
 from edgepact.inference.pipeline import (
     BATCH_MAX,
-    IMAGE_PIXELS_MAX,
     ModelInfo,
     Pipeline,
     open_session,
@@ -332,13 +332,13 @@ class TestPreprocess:
         np.testing.assert_allclose(found[0, 0, 4:-4, 4:-4], white, atol=0.05)
 
     def test_a_strip_does_not_fill_the_memory(self, pipeline: Pipeline) -> None:
-        strip = self.file_of(np.zeros((1, 1_000_000), np.uint8))
+        strip = self.file_of(np.zeros((1, pixels_max(28)), np.uint8))
         assert preprocess(strip, pipeline.info).shape == (1, 1, 28, 28)
 
     def test_an_image_that_unpacks_to_too_much(self, pipeline: Pipeline) -> None:
         buffer = io.BytesIO()
-        Image.new("1", (10_000, IMAGE_PIXELS_MAX // 10_000 + 1)).save(buffer, "PNG")
-        with pytest.raises(InputError, match="at most 50000000 pixels"):
+        Image.new("1", (10_000, pixels_max(28) // 10_000 + 1)).save(buffer, "PNG")
+        with pytest.raises(InputError, match=f"at most {pixels_max(28)} pixels, found 10000x81"):
             preprocess(buffer.getvalue(), pipeline.info)
 
     def test_bytes_that_are_no_image(self, pipeline: Pipeline) -> None:

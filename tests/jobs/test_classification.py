@@ -212,6 +212,25 @@ def test_images_in_class_folders_and_flat(tmp_path: Path) -> None:
     assert told == [("0.PNG", None), ("a/1.png", "a"), ("b/2.png", "b")]
 
 
+def test_what_is_hidden_is_no_class_and_no_image(tmp_path: Path) -> None:
+    """Left behind by notebooks, archives, file servers and tools."""
+    image = sorted(samples().glob("*/*.png"))[0]
+    hidden = (".ipynb_checkpoints/a.png", "__MACOSX/b.png", "__MACOSX/._b.png", "@eaDir/c.png")
+    hidden += ("bag/._d.png", "._e.png", "bag/.f.JPG", ".git/g.png", "__pycache__/h.bmp")
+    for name in ("bag/1.png", "coat/__2.png", "3.png", *hidden):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(image, tmp_path / name)
+    found = find_images(tmp_path)
+    told = [(picture.path.relative_to(tmp_path).as_posix(), picture.label) for picture in found]
+    assert told == [("3.png", None), ("bag/1.png", "bag"), ("coat/__2.png", "coat")]
+
+
+def test_a_folder_that_is_hidden_itself_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    shutil.copy(sorted(samples().glob("*/*.png"))[0], tmp_path / ".cache" / "1.png")
+    assert len(find_images(tmp_path / ".cache")) == 1
+
+
 def test_missing_or_empty_image_folder_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         find_images(tmp_path / "none")

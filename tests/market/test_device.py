@@ -229,13 +229,21 @@ def test_an_image_that_cannot_be_read_is_passed_over_and_told_once(
     images.mkdir()
     for at, path in enumerate(sorted(samples().glob("*/*.png"))[:3]):
         shutil.copy(path, images / f"{at}.png")
-    (images / "broken.png").write_bytes(b"")
+    broken = {
+        "empty.jpg": b"",
+        "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        "short.png": (images / "0.png").read_bytes()[:100],
+        "huge.bmp": b"BM" + b"\xff" * 24 + b"\1\0\x18\0" + b"\0" * 24,
+    }
+    for name, content in broken.items():
+        (images / name).write_bytes(content)
     with served(tmp_path, rounds=2, units_per_round=6) as server:
         done = run_device(
             config(tmp_path, server_url=server.url, enrol_token="once-0", inputs=images)
         )
     assert (done.rounds, done.units) == (2, 12)
-    assert capfd.readouterr().err.count("broken.png") == 1
+    told = capfd.readouterr().err
+    assert {name: told.count(name) for name in broken} == dict.fromkeys(broken, 1)
     lines = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert {line["file"] for line in lines} == {"0.png", "1.png", "2.png"}
 

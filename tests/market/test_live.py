@@ -153,7 +153,6 @@ def test_server_killed_in_mid_round(processes: Processes) -> None:
     for index in (0, 1):
         lines_told = processes.lines(index)
         assert len(lines_told) == len(settled_lines(lines_told)) == 120
-        assert any(line["attempts"] > 1 for line in lines_told)
 
 
 def test_device_restarted_in_mid_round_goes_on(processes: Processes) -> None:

@@ -272,12 +272,23 @@ def test_impossible_tensors_are_refused(market: Open, inputs: Tensors, says: str
     assert market.entries() == entries
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", image()[:60]])
-def test_unreadable_image_is_refused(market: Open, content: bytes) -> None:
+def test_unreadable_images_are_refused_and_good_ones_paid(market: Open) -> None:
     device = market.device(0)
-    answer = device.infer(0, 1, "job", {"image": (content,)})
-    assert answer.status_code == 400
-    assert "image" in answer.json()["error"]
+    for content, found in (
+        (b"", "an empty file"),
+        (b"no image", "bytes of another kind"),
+        (image()[:60], "a PNG file that cannot be decoded"),
+        (b"\0\0\0\x1cftypavif" + b"\xff" * 40, "an AVIF file"),
+        (b"BLP2\0\0\0\0", "a BLP file"),
+        (b"DDS " + b"\xff" * 124, "a DDS file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a PostScript file"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 file"),
+        (image()[:16] + b"\x7f\xff\xff\xff" * 2 + image()[24:], "2147483647x2147483647"),
+    ):
+        answer = device.infer(0, 1, "job", {"image": (content,)})
+        assert answer.status_code == 400, answer.text
+        assert f"found {found}" in answer.json()["error"]
+    assert device.infer(0, 1, "job", {"image": (image(),)}).status_code == 200
 
 
 def test_vector_that_is_none_is_refused(market: Open) -> None:

@@ -180,7 +180,7 @@ def test_a_price_that_selects_wants_a_worth() -> None:
         TrainConfig(mechanism="stackelberg")
     with pytest.raises(InputError, match=r"worth, contract: .* found 2\.0"):
         TrainConfig(mechanism="none", worth=2.0)
-    with pytest.raises(InputError, match=r"solver: expected one of gdm, .*, found optimum"):
+    with pytest.raises(InputError, match=r"solver: expected one of gdm, .*, found \"optimum\""):
         TrainConfig(mechanism="stackelberg", worth=2.0, solver="optimum")
     with pytest.raises(InputError, match=r"solver: expected none"):
         TrainConfig(mechanism="auction", budget=2.0, solver="gdm")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from edgepact.cli.output import Json, print_json, print_sheets
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.registry import KINDS
 
 
@@ -24,7 +24,7 @@ def list_(
     from edgepact.listing import listing, listings
 
     if kind is not None and kind not in KINDS:
-        raise InputError("list", "KIND", f"one of {', '.join(KINDS)}", kind)
+        raise InputError("list", "KIND", f"one of {', '.join(KINDS)}", shown(kind))
     found = listings() if kind is None else (listing(kind),)
     if as_json:
         told = {each.kind: each.to_list() for each in found}

@@ -27,16 +27,13 @@ from edgepact.mechanisms.contract.quality import (
     fit_concave,
     fit_saturating,
 )
-from edgepact.mechanisms.contract.terms import PROBABILITY_SLACK, Contract
+from edgepact.mechanisms.contract.terms import DEVICES_MAX, PROBABILITY_SLACK, Contract
 
 TYPES_MAX = 20_000
 """Most types of a file; the audit weighs all pairs."""
 
 PARTS_MAX = 8
 """Most costs of a type."""
-
-DEVICES_MAX = 10**9
-"""Most devices that a file counts."""
 
 MEASUREMENTS = ("rate", "accuracy")
 """Columns of a file of measurements."""
@@ -108,7 +105,7 @@ def contract_of(path: Path, document: Mapping[str, Any]) -> Contract | WideContr
 
 
 def _forms(path: Path, values: Any) -> tuple[CostForm, ...]:
-    """Forms of the costs of a type, one or a list."""
+    """Forms of the costs of a type, one or a list; a list of one is one."""
     table = Table(path, "cost", values)
     stated = table.raw("form", f"one of {', '.join(COST_FORMS)}, or a list of them")
     table.close()
@@ -194,11 +191,12 @@ def _types(path: Path, entries: Any, parts: int) -> tuple[np.ndarray, np.ndarray
 
 def _costs(path: Path, row: Table, field: str, parts: int) -> list[float]:
     """A type's costs, as many as there are forms; a single one above 0, else none below."""
-    if parts == 1:
+    if parts == 1 and not row.is_list_of_one("cost"):
         return [row.number("cost", above=0.0)]
     stated = row.raw("cost", f"a list of {parts} numbers")
     if not isinstance(stated, list) or len(stated) != parts:
         expected = f"a list of {parts} numbers, one for each form of cost"
         raise InputError(path, field, expected, shown(stated))
     cells = Table(path, field, {str(at): each for at, each in enumerate(stated, start=1)})
-    return [cells.number(str(at), least=0.0) for at in range(1, parts + 1)]
+    above, least = (0.0, None) if parts == 1 else (None, 0.0)
+    return [cells.number(str(at), above=above, least=least) for at in range(1, parts + 1)]

@@ -8,7 +8,7 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.fields import Table, check_column, check_list, checked_names, table_file
 from edgepact.files.columns import Columns, read_columns
-from edgepact.fleet import COLUMNS, Fleet, checked_fleet
+from edgepact.fleet import COLUMNS, Fleet, fleet_of
 
 ABOVE_ZERO = ("alpha", "A")
 """Figures of a device that are above 0; the others may be 0."""
@@ -27,7 +27,7 @@ def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
         InputError: the file cannot be read, or a column or value is missing or impossible.
     """
     columns, names = read_columns(path, COLUMNS, row="device")
-    return checked_fleet(path, Fleet(**columns)), names
+    return fleet_of(path, columns), names
 
 
 def read_devices(

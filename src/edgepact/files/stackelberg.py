@@ -8,16 +8,9 @@ from edgepact.errors import InputError
 from edgepact.fields import Table, load, terms_in
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_devices
-from edgepact.fleet import COLUMNS, Fleet, checked_fleet
+from edgepact.fleet import COLUMNS, fleet_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from edgepact.mechanisms.stackelberg.terms import Game
-
-LAYERS_MAX = 1000
-"""Most layers of a model; real ones have tens."""
-
-CELLS_MAX = 200_000_000
-"""Most devices times layers of an integer game: a dozen arrays of this size are held."""
-
+from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, LEAST, Game
 
 FIELDS = (
     *("mechanism", "layers", "satisfaction", "outside_option"),
@@ -69,25 +62,25 @@ def game_of(path: Path, document: dict[str, Any]) -> GameFile:
     outside_option = table.flag("outside_option", False)
     server = Table(path, "server", table.raw("server", "a table [server]"))
     revenue = server.number("revenue")
-    beta = server.number("beta", least=0.0)
+    beta = server.number("beta", least=LEAST)
     layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
-    price_min, price_max = server.interval("price_min", "price_max", least=0.0)
+    price_min, price_max = server.interval("price_min", "price_max", least=LEAST)
     server.close()
     columns, names = read_devices(path, table, COLUMNS, most=ROWS_MAX)
-    fleet = checked_fleet(path, Fleet(**columns))
+    fleet = fleet_of(path, columns)
     table.close()
-    if layers == "integer" and len(fleet) * layers_max > CELLS_MAX:
-        expected = f"at most {CELLS_MAX} devices times layers with layers = 'integer'"
-        raise InputError(path, "devices", expected, len(fleet) * layers_max)
-    game = Game(
-        fleet=fleet,
-        revenue=revenue,
-        beta=beta,
-        price_min=price_min,
-        price_max=price_max,
-        layers_max=layers_max,
-        integer=layers == "integer",
-        satisfaction=FAMILIES[satisfaction],
-        outside_option=outside_option,
-    )
+    try:
+        game = Game(
+            fleet=fleet,
+            revenue=revenue,
+            beta=beta,
+            price_min=price_min,
+            price_max=price_max,
+            layers_max=layers_max,
+            integer=layers == "integer",
+            satisfaction=FAMILIES[satisfaction],
+            outside_option=outside_option,
+        )
+    except InputError as error:  # what only all of it together can show
+        raise InputError(path, "devices", error.expected, error.found) from None
     return GameFile(source=path, game=game, names=names)

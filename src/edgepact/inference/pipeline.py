@@ -11,7 +11,6 @@ standard library, nothing heavier.
 """
 
 import functools
-import io
 import json
 import math
 import threading
@@ -24,17 +23,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from jaxtyping import Float
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
+from edgepact.inference.pictures import decoded
 
 IMAGE_GRAPH = "image.onnx"
 MODEL_JSON = "model.json"
-IMAGE_BYTES_MAX = 32 * 2**20
-IMAGE_PIXELS_MAX = 50_000_000
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-"""What is opened. Pillow knows more: some start programs, others are rarely tried."""
-
 BATCH_MAX = 1024
 LAYERS_MAX = 97
 """Stage files carry two digits, and there are two stages more than layers."""
@@ -166,41 +161,29 @@ class ModelInfo:
         )
 
 
-def preprocess(image_bytes: bytes, info: ModelInfo) -> Float[np.ndarray, "1 channels size size"]:
+def preprocess(
+    image_bytes: bytes, info: ModelInfo, *, source: object = "image"
+) -> Float[np.ndarray, "1 channels size size"]:
     """Make the model's input from the bytes of an image file.
 
-    As CLIP does: the largest square in the middle is scaled to the model's size
-    (bicubic). An image of the right size is not resampled.
+    As CLIP does: the largest square in the middle, as a viewer shows it, is
+    scaled to the model's size (bicubic). An image of the right size is not
+    resampled.
 
     Args:
-        image_bytes: a PNG, JPEG or other file that Pillow can read.
+        image_bytes: a PNG, JPEG, WebP or BMP file.
         info: sizes and normalisation of the model.
+        source: what errors name, such as the path of the file.
 
     Returns:
         Normalised pixels, shape `1 channels size size`.
 
     Raises:
-        InputError: the bytes are no image, or one beyond `IMAGE_BYTES_MAX` or
-            `IMAGE_PIXELS_MAX`.
+        InputError: the bytes are no such image, or a larger one than `pictures`
+            allows for the model.
     """
-    if len(image_bytes) > IMAGE_BYTES_MAX:
-        raise InputError("image", "", f"at most {IMAGE_BYTES_MAX} bytes", len(image_bytes))
-    try:
-        opened = Image.open(io.BytesIO(image_bytes), formats=IMAGE_FORMATS)
-        # Asked before anything is decoded: a small file can unpack to a huge image.
-        if opened.width * opened.height > IMAGE_PIXELS_MAX:
-            found = f"{opened.width}x{opened.height}"
-            raise InputError("image", "", f"at most {IMAGE_PIXELS_MAX} pixels", found)
-        image = opened.convert("L" if info.channels == 1 else "RGB")
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise InputError("image", "", "an image file", "bytes that cannot be decoded") from error
+    image = decoded(image_bytes, image_size=info.image_size, source=source)
+    image = image.convert("L" if info.channels == 1 else "RGB")
     size = info.image_size
     if image.size != (size, size):
         # Cut first: scaling a strip of one pixel by a million would fill the memory.
@@ -474,7 +457,7 @@ class _Fields:
         expected = f"a whole number from 1 to {at_most}"
         value = self._value(name, expected)
         if type(value) is not int or not 1 <= value <= at_most:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return value
 
     def number(self, name: str, *, above: float) -> float:
@@ -483,7 +466,7 @@ class _Fields:
 
     def _number(self, name: str, value: Any, above: float, expected: str) -> float:
         if type(value) not in (int, float) or not math.isfinite(value) or value <= above:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return float(value)
 
     def per_channel(
@@ -495,20 +478,20 @@ class _Fields:
         value = self._value(name, expected)
         values = value if isinstance(value, list) else [value] * channels
         if len(values) != channels:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return tuple(self._number(name, item, above, expected) for item in values)
 
     def text(self, name: str) -> str:
         value = self._value(name, "a text")
         if not isinstance(value, str) or not value:
-            raise InputError(self.path, name, "a text", value)
+            raise InputError(self.path, name, "a text", shown(value))
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
         expected = "a list of texts"
         value = self._value(name, expected)
         if not isinstance(value, list) or not value:
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         if not all(isinstance(item, str) and item for item in value):
-            raise InputError(self.path, name, expected, value)
+            raise InputError(self.path, name, expected, shown(value))
         return tuple(value)

@@ -27,23 +27,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from edgepact.errors import InputError
 from edgepact.inference.models import embedded, samples
-from edgepact.inference.pipeline import (
-    IMAGE_FORMATS,
-    MODEL_JSON,
-    Pipeline,
-    preprocess,
-    stage_path,
-)
+from edgepact.inference.pictures import decoded, read_picture
+from edgepact.inference.pipeline import MODEL_JSON, Pipeline, preprocess, stage_path
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.tensors import Tensors, TensorSpec
 from edgepact.work import Json, Model, Reply, ServerAway, Work
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGES_MAX = 1_000_000
+NOT_CLASSES = frozenset({"__macosx", "@eadir", "__pycache__"})
+"""Folders that archives, file servers and tools leave behind, beside all whose names begin with
+a dot."""
+
 JPEG_QUALITY = 90
 
 VECTOR_TOLERANCE = 1e-3
@@ -64,16 +62,19 @@ class Picture:
 def find_images(folder: Path) -> list[Picture]:
     """Images of a folder: flat, or one folder for each class; in the order of their names.
 
+    Hidden files and folders, such as `._1.png` and `.ipynb_checkpoints`, are passed over, and so
+    are `NOT_CLASSES`.
+
     Raises:
         InputError: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise InputError(folder, "", "a folder of images", "no such folder")
-    classes = [(path, path.name) for path in sorted(folder.iterdir()) if path.is_dir()]
+    classes = [(path, path.name) for path in _seen(folder) if path.is_dir()]
     pictures = [
         Picture(path, label)
         for place, label in [(folder, None), *classes]
-        for path in sorted(place.iterdir())
+        for path in _seen(place)
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     ]
     if not 1 <= len(pictures) <= IMAGES_MAX:
@@ -82,6 +83,15 @@ def find_images(folder: Path) -> list[Picture]:
             folder, "", f"1 to {IMAGES_MAX} images ({kinds})", f"{len(pictures)} images"
         )
     return pictures
+
+
+def _seen(folder: Path) -> list[Path]:
+    """What a folder shows of itself, in the order of names."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and path.name.lower() not in NOT_CLASSES
+    ]
 
 
 def digest_of(model: Path) -> str:
@@ -199,7 +209,7 @@ class DeviceHalf(_Half):
         start_s = time.perf_counter()
         image = self.source(piece)
         read_s = time.perf_counter() - start_s
-        jpeg_bytes = _jpeg_bytes(piece.path, image)  # refuses what is no image
+        jpeg_bytes = self._jpeg_bytes(piece.path, image)  # refuses what is no image
         start_s = time.perf_counter()
         sent = self._sent(piece.path, image, amount)
         device_s = read_s + time.perf_counter() - start_s
@@ -219,21 +229,21 @@ class DeviceHalf(_Half):
 
     def source(self, piece: Picture) -> bytes:
         """The image file."""
-        try:
-            return piece.path.read_bytes()
-        except OSError as error:
-            found = error.strerror or "nothing"
-            raise InputError(piece.path, "", "an image file", found) from None
+        return read_picture(piece.path)
 
     def _sent(self, path: Path, image: bytes, amount: int) -> Tensors:
         if amount == 0:
             return {"image": (image,)}
-        try:
-            pixels = preprocess(image, self._pipeline.info)
-        except InputError as error:
-            raise InputError(path, error.field, error.expected, error.found) from None
+        pixels = preprocess(image, self._pipeline.info, source=path)
         boundary = self._pipeline.device_part(pixels, amount)
         return {"vector" if amount == self.model.amount_max else "tokens": boundary}
+
+    def _jpeg_bytes(self, path: Path, image: bytes) -> int:
+        """Size of the image as a JPEG: what sending the picture itself would have cost."""
+        buffer = io.BytesIO()
+        size = self._pipeline.info.image_size
+        decoded(image, image_size=size, source=path).save(buffer, "JPEG", quality=JPEG_QUALITY)
+        return buffer.tell()
 
     def _alone(self, image: bytes) -> str:
         """The class of an image by the whole model, on the device."""
@@ -310,19 +320,6 @@ class ServerHalf(_Half):
             (image,) = sent["image"]
             return preprocess(bytes(image), self._pipeline.info)
         return np.asarray(sent["vector" if amount == self.model.amount_max else "tokens"])
-
-
-def _jpeg_bytes(path: Path, image: bytes) -> int:
-    """Size of the image as a JPEG: what sending the picture itself would have cost."""
-    buffer = io.BytesIO()
-    try:
-        opened = Image.open(io.BytesIO(image), formats=IMAGE_FORMATS)
-        opened.convert("L" if opened.mode in ("1", "L", "LA") else "RGB").save(
-            buffer, "JPEG", quality=JPEG_QUALITY
-        )
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise InputError(path, "", "an image file", "bytes that cannot be decoded") from None
-    return buffer.tell()
 
 
 def _expect_no_settings(settings: Mapping[str, Json]) -> None:

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepact.errors import InputError
+from edgepact.fields import check_choice, check_whole
 from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
+from edgepact.pacts.partition_terms import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX, SEED_MAX
 from edgepact.solvers.by_name import OPTIMUM, quoters
+from edgepact.typed import expect_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,11 @@ class RunConfig:
         out: folder to write into; must be new or empty.
         solver: one of `quoters()`, or `optimum`.
         smoke: measure briefly and play two rounds.
+
+    Paths may be given as text.
+
+    Raises:
+        InputError: of the source `run` and the field that cannot be.
     """
 
     fleet: Path | None = None
@@ -50,9 +58,13 @@ class RunConfig:
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        options = (*quoters(), OPTIMUM.name)
-        if self.solver not in options:
-            raise InputError("run", "solver", f"one of {', '.join(options)}", self.solver)
+        expect_types("run", self)
+        check_choice("run", "solver", self.solver, (*quoters(), OPTIMUM.name))
+        # Nothing is drawn beside a file of devices.
+        check_whole("run", "devices", self.devices, least=int(self.fleet is None), most=DEVICES_MAX)
+        check_whole("run", "rounds", self.rounds, least=1, most=ROUNDS_MAX)
+        check_whole("run", "images", self.images, least=1, most=IMAGES_MAX)
+        check_whole("run", "seed", self.seed, least=0, most=SEED_MAX)
 
     @classmethod
     def of(cls, terms: PartitionTerms, out: Path) -> "RunConfig":

@@ -1,20 +1,21 @@
-"""One device: one settings object for flags, files and subprocesses."""
+"""One device: one settings object for flags, files and subprocesses.
 
-import math
+The command line loads this module before it knows what it is asked, so it imports nothing large.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import Any, ClassVar
 
 from edgepact.errors import InputError
-from edgepact.market.protocol.messages import check_name
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.registry import installed
-from edgepact.settings import SECRET, setting
+from edgepact.settings import SECRET, check, setting
 
 DAY_S = 86400.0
+
+SEED_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,58 +26,66 @@ class DeviceConfig:
         InputError: a value that cannot be.
     """
 
+    SOURCE: ClassVar[str] = "device"
+
     server_url: str = setting(
-        "The server, such as http://127.0.0.1:8080.", flag="--server", required=True
+        "Address of the server, such as http://127.0.0.1:8080.", flag="--server", required=True
     )
-    alpha: float = setting("Weight of satisfaction, credits.", required=True)
-    capacity: float = setting("W, GMAC per unit of work.", required=True)
-    A: float = setting("A, GMAC per layer.", required=True)
-    B: float = setting("B, GMAC before the first layer.", required=True)
-    name: str = setting("Letters, digits, '.', '_', '-'.", default="device-1")
-    satisfaction: str = setting("log1p, log, sqrt or exp.", default="log1p")
-    job: str = setting("Name of the job, see `edgepact list jobs`.", default="classification")
-    model: Path | None = setting("A model directory [default: the job's own]")
+    alpha: float = setting(
+        "alpha: weight of the device's satisfaction, credits.", required=True, above=0
+    )
+    capacity: float = setting(
+        "W: computing the device has for one image's time, GMAC.", required=True, least=0
+    )
+    A: float = setting("A: computing of one layer, GMAC.", required=True, above=0)
+    B: float = setting("B: computing before the first layer, GMAC.", required=True, least=0)
+    name: str = setting("Name of the device: letters, digits, '.', '_', '-'.", default="device-1")
+    satisfaction: str = setting(
+        "Form of the satisfaction: log1p, log, sqrt or exp.",
+        default="log1p",
+        choices=tuple(FAMILIES),
+    )
     inputs: Path | None = setting(
         "What to work on, such as a folder of images [default: the job's samples]", flag="--images"
     )
-    job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
-    results: Path | None = setting("A line of JSON a piece of work [default: NAME.jsonl]")
+    results: Path | None = setting(
+        "File of results, a line of JSON a piece of work [default: NAME.jsonl]"
+    )
+    model: Path | None = setting("A model directory [default: the job's own]")
     enrol_token: str | None = setting(
         "One-time token to enrol with; not needed if the token file holds a token.",
+        flag="--token",
         env="EDGEPACT_ENROL_TOKEN",
         kind=SECRET,
     )
     token_file: Path | None = setting("Where the device keeps its own token over restarts.")
-    codec: str | None = setting("How activations are sent [default: the job's favourite]")
-    layers_max: int | None = setting("Most layers to ever run [default: the model's]")
-    seed: int = setting("Of the order of the inputs.", default=0)
-    away_timeout_s: float = setting(
-        "How long to wait for a server that is away, seconds.", default=30.0
+    codec: str | None = setting(
+        "How activations travel, such as int8 [default: the job's favourite]",
+        choices=lambda: tuple(installed("codecs")),
     )
+    layers_max: int | None = setting("Most layers to ever run [default: the model's]", least=0)
+    seed: int = setting("Seed of the order of the inputs.", default=0, least=0, most=SEED_MAX)
+    away_timeout_s: float = setting(
+        "How long to wait for a server that is away, seconds.", default=30.0, above=0, most=DAY_S
+    )
+    job: str = setting(
+        "Name of the job that is done, see `edgepact list jobs`.", default="classification"
+    )
+    job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
 
     def __post_init__(self) -> None:
-        check_name("device", self.name)
-        codecs = tuple(installed("codecs"))
-        for field, fits, expected in (
-            ("server_url", _is_http_url(self.server_url), "a URL such as http://127.0.0.1:8080"),
-            ("alpha", 0 < self.alpha < math.inf, "a number above 0"),
-            ("capacity", 0 <= self.capacity < math.inf, "a number from 0"),
-            ("A", 0 < self.A < math.inf, "a number above 0"),
-            ("B", 0 <= self.B < math.inf, "a number from 0"),
-            ("satisfaction", self.satisfaction in FAMILIES, f"one of {', '.join(FAMILIES)}"),
-            ("layers_max", self.layers_max is None or self.layers_max >= 0, "0 or more"),
-            ("codec", self.codec in (None, *codecs), f"one of {', '.join(codecs)}"),
-            (
-                "away_timeout_s",
-                0 < self.away_timeout_s <= DAY_S,
-                f"above 0, at most {DAY_S:g} seconds",
-            ),
-        ):
-            if not fits:
-                raise InputError("device", field, expected, getattr(self, field))
+        from edgepact.market.protocol.messages import check_name  # it takes NumPy along
+
+        check(self)
+        check_name(self.SOURCE, self.name)
+        if not _is_http_url(self.server_url):
+            expected = "a URL such as http://127.0.0.1:8080"
+            raise InputError(self.SOURCE, "server_url", expected, self.server_url)
 
 
 def _is_http_url(text: str) -> bool:
+    import httpx
+
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:

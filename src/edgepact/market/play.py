@@ -28,7 +28,7 @@ from edgepact.engagement import (
     Learning,
     check_engaged,
 )
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import InputError, MarketError, shown
 from edgepact.market import rounds
 from edgepact.market.evidence import (
     chosen_codec,
@@ -622,7 +622,7 @@ class Market:
         name, evidence = unpack_evidence(content)
         codec = next((each for each in self.codecs if each.name == name), None)
         if codec is None:
-            raise InputError("audit", "codec", "one that the server has", name)
+            raise InputError("audit", "codec", "one that the server has", shown(name))
         return self.part.passes_audit(
             amount,
             evidence,

@@ -1,15 +1,24 @@
-"""How a market is served: one settings object for flags, files and subprocesses."""
+"""How a market is served: settings objects for flags, files and subprocesses.
+
+`ServeConfig` is what the server is told; `ServeOptions` adds what is asked of devices, as
+`edgepact serve` is told it. The command line loads this module before it knows what it is asked, so
+it imports nothing large.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from edgepact.errors import InputError
-from edgepact.market.protocol.messages import UNITS_PER_ROUND_MAX
-from edgepact.settings import SECRET, setting
+from edgepact.credits import PRICE_CREDITS_MAX
+from edgepact.engagement import UNITS_PER_ROUND_MAX
+from edgepact.settings import SECRET, check, setting
 
 DAY_S = 86400.0
+
+SEED_MAX = 2**31 - 1
+
+NEW_TOKENS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,32 +31,48 @@ class ServeConfig:
         InputError: a value that cannot be.
     """
 
-    job: str = setting("Name of the job, see `edgepact list jobs`.", default="classification")
+    SOURCE: ClassVar[str] = "serve"
+
     model: Path | None = setting("A model directory [default: the job's own]")
-    job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
     ledger_url: str = setting(
         "Database URL of the ledger.", flag="--ledger", default="sqlite:///edgepact-ledger.db"
     )
     host: str = setting("Address to listen on.", default="127.0.0.1")
-    port: int = setting("0 lets the system choose.", default=8080)
+    port: int = setting(
+        "Port to listen on; 0 lets the system choose.", default=8080, least=0, most=65535
+    )
     ready_file: Path | None = setting(
-        "Where to write the address, the port and the process id once the server answers; "
-        "without it they go to standard output."
+        "Where to write the address, the port and the process id once the server answers "
+        "[default: they are printed]"
     )
     rounds: int | None = setting(
-        "Rounds to play, those in the ledger included [default: until stopped]"
+        "Rounds to play, those in the ledger included [default: until stopped]", least=1
     )
-    devices_min: int = setting("Devices to wait for.", default=1)
+    devices_min: int = setting(
+        "Number of devices to wait for before the first round.", default=1, least=1
+    )
     gather_timeout_s: float | None = setting(
-        "Start with fewer after so many seconds [default: wait on]"
+        "Start with fewer after so many seconds [default: wait on]", above=0, most=DAY_S
     )
     units_per_round: int = setting(
-        "Units of work, such as images, a device and round.", flag="--images", default=16
+        "Number of images, or other units of work, of each device in a round.",
+        flag="--images",
+        default=16,
+        least=1,
+        most=UNITS_PER_ROUND_MAX,
     )
     commit_timeout_s: float = setting(
-        "Time to answer after the first answer, seconds.", default=10.0
+        "Time that devices have to commit after the first of them, seconds.",
+        default=10.0,
+        above=0,
+        most=DAY_S,
     )
-    round_timeout_s: float = setting("Time to work after that, seconds.", default=120.0)
+    round_timeout_s: float = setting(
+        "Time that devices have for the work of a round, seconds.",
+        default=120.0,
+        above=0,
+        most=DAY_S,
+    )
     enrol_tokens: tuple[str, ...] = setting(
         "One-time tokens, one for each device that may enrol.",
         env="EDGEPACT_ENROL_TOKENS",
@@ -55,37 +80,60 @@ class ServeConfig:
         default=(),
     )
     audit_probability: float = setting(
-        "Share of pieces computed again before payment.", default=0.05
+        "Share of jobs computed again before payment.", default=0.05, least=0, most=1
     )
     seed: int | None = setting(
-        "Makes seeds and the choice of audits repeatable, and predictable for who knows it: "
-        "for tests."
+        "Seed of quotes and audits, which makes them repeatable, and predictable for who knows it: "
+        "for tests.",
+        least=0,
+        most=SEED_MAX,
     )
+    job: str = setting(
+        "Name of the job that is done, see `edgepact list jobs`.", default="classification"
+    )
+    job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
 
     def __post_init__(self) -> None:
-        units_max = UNITS_PER_ROUND_MAX
-        for field, fits, expected in (
-            ("port", 0 <= self.port <= 65535, "a port from 0 to 65535"),
-            ("rounds", self.rounds is None or self.rounds >= 1, "at least 1"),
-            ("devices_min", self.devices_min >= 1, "at least 1"),
-            (
-                "gather_timeout_s",
-                self.gather_timeout_s is None or 0 < self.gather_timeout_s <= DAY_S,
-                f"above 0, at most {DAY_S:g} seconds",
-            ),
-            ("units_per_round", 1 <= self.units_per_round <= units_max, f"1 to {units_max}"),
-            (
-                "commit_timeout_s",
-                0 < self.commit_timeout_s <= DAY_S,
-                f"above 0, at most {DAY_S:g} seconds",
-            ),
-            (
-                "round_timeout_s",
-                0 < self.round_timeout_s <= DAY_S,
-                f"above 0, at most {DAY_S:g} seconds",
-            ),
-            ("audit_probability", 0 <= self.audit_probability <= 1, "a number from 0 to 1"),
-            ("seed", self.seed is None or self.seed >= 0, "a whole number from 0"),
-        ):
-            if not fits:
-                raise InputError("serve", field, expected, getattr(self, field))
+        check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(ServeConfig):
+    """How a market is served, and what is asked of devices: a price, quotes, or a scenario's.
+
+    What of it fits together is checked where it is put to work, in `edgepact.live.serving`.
+
+    Raises:
+        InputError: a value that cannot be.
+    """
+
+    price: float | None = setting(
+        "Post this price, in credits per layer and image.", least=0, most=PRICE_CREDITS_MAX
+    )
+    saving: float | None = setting(
+        "Quote in context: credits an image that a layer run elsewhere saves.",
+        above=0,
+        most=PRICE_CREDITS_MAX,
+    )
+    price_min: float | None = setting(
+        "Lowest price to quote, credits [default: 5 % of the saving]",
+        above=0,
+        most=PRICE_CREDITS_MAX,
+    )
+    price_max: float | None = setting(
+        "Highest price to quote, credits [default: the saving]", above=0, most=PRICE_CREDITS_MAX
+    )
+    solver: str = setting(
+        "How quotes are found: gdm, the diffusion model; golden-section, grid, cma-es, "
+        "gaussian-process or random.",
+        default="gdm",
+    )
+    policy: Path | None = setting("Weights of the gdm [default: those that come with edgepact]")
+    scenario: Path | None = setting(
+        "Ask what this scenario's mechanism asks, such as a menu or bids; of devices' own "
+        "figures it needs none."
+    )
+    tokens: Path | None = setting("File of one-time tokens, one a line, to enrol with.")
+    new_tokens: int = setting(
+        "Make so many one-time tokens and print them.", default=0, least=0, most=NEW_TOKENS_MAX
+    )

@@ -15,6 +15,7 @@ from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
 from edgepact.framework import Json
+from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
@@ -248,7 +249,7 @@ def _whole_predictions(model: Path, images: Path, files: set[str]) -> dict[str, 
     stages = pipeline.stage_count
     said = {}
     for file in sorted(files):
-        pixels = preprocess((images / file).read_bytes(), pipeline.info)
+        pixels = preprocess(read_picture(images / file), pipeline.info, source=images / file)
         probabilities = knowledge.classify(pipeline.run(pixels, 0, stages))
         said[file] = knowledge.labels[int(np.argmax(probabilities[0]))]
     return said

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from edgepact.compiled import keep_compiled
 from edgepact.efficiency.profile import Profile, profile
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.framework import Json, Run, Sheet
 from edgepact.inference import graph
+from edgepact.inference.pictures import check_picture, read_picture
 from edgepact.inference.pipeline import ModelInfo, stage_path
 from edgepact.jobs.classification import find_images
 from edgepact.market.device_config import DeviceConfig
@@ -111,7 +111,7 @@ def expect_ready(terms: SplitTerms, out: Path) -> None:
         if any(out.iterdir()):
             raise InputError(out, "--out", "a new or empty folder", "one with files in it")
     expect_folders(terms)
-    _check_images(terms.images_folder)
+    _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
     if not stage_path(terms.model_folder, 0).is_file():
         graph.cut(terms.model_folder)
 
@@ -156,7 +156,7 @@ def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) 
     for name in devices.names:
         check_name(str(terms.source), name)
         if name.casefold() == "server":
-            raise InputError(terms.source, "device.name", "names other than 'server'", name)
+            raise InputError(terms.source, "device.name", "names other than 'server'", shown(name))
 
 
 def layers_profiled(terms: SplitTerms, out: Path) -> Profile:
@@ -264,14 +264,10 @@ def play(
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
 
 
-def _check_images(folder: Path) -> None:
+def _check_images(folder: Path, image_size: int) -> None:
     """Opens the images that will be used first: a broken one should not end a device later."""
     for picture in find_images(folder)[:IMAGES_CHECKED]:
-        try:
-            with Image.open(picture.path) as image:
-                image.verify()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(picture.path, "", "an image", f"{error}") from None
+        check_picture(read_picture(picture.path), image_size=image_size, source=picture.path)
 
 
 def _end(signum: int, frame: object) -> None:

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, Table, check_list
 from edgepact.files.fleet import read_devices
-from edgepact.files.stackelberg import LAYERS_MAX
 from edgepact.framework import Document
 from edgepact.mechanisms.contract.layer_menus import SampledTypes, types_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
+from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX
 from edgepact.pacts.partition_terms import (
     DEVICES_MAX,
     SEED_MAX,

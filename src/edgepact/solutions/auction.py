@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
+from edgepact.fields import check_kind
 from edgepact.files.auction import AuctionFile, auction_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
@@ -154,7 +155,12 @@ class AuctionMechanism:
         return auction_of(source, document)
 
     def solve(self, terms: Any) -> AuctionSolution:
-        """The award and its audit."""
+        """The award and its audit.
+
+        Raises:
+            InputError: these are no terms of an auction.
+        """
+        check_kind("solve", "terms", terms, AuctionFile, "an auction: an AuctionFile")
         return solve_auction(terms)
 
 

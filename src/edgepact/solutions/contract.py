@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
+from edgepact.fields import check_kind
 from edgepact.files.contract import contract_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.contract.audit import ContractAudit, audit_lotteries, audit_menu
@@ -218,7 +219,13 @@ class ContractMechanism:
         return ContractTerms(source=source, contract=contract_of(source, document))
 
     def solve(self, terms: Any) -> ContractSolution | LotterySolution:
-        """The optimal menu and its audit."""
+        """The optimal menu and its audit.
+
+        Raises:
+            InputError: these are no terms of a contract.
+        """
+        expected = "a contract: a Contract, a WideContract or ContractTerms"
+        check_kind("solve", "terms", terms, ContractTerms, expected)
         return solve_contract(terms)
 
 

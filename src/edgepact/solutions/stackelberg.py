@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
+from edgepact.fields import check_kind
 from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
@@ -195,7 +196,12 @@ class Stackelberg:
         return game_of(source, document)
 
     def solve(self, terms: Any) -> PriceSolution:
-        """The equilibrium and its audit."""
+        """The equilibrium and its audit.
+
+        Raises:
+            InputError: these are no terms of a market.
+        """
+        check_kind("solve", "terms", terms, GameFile, "a market: a Game or a GameFile")
         return solve_market(terms)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.framework import Solver
 from edgepact.registry import part, parts
 from edgepact.solvers.quoting import Quoter
@@ -54,7 +54,7 @@ class Named:
         if mechanism in self.finds:
             return _loaded(self.finds[mechanism])
         expected = f"a mechanism that it decides for: {', '.join(self.decides)}"
-        raise InputError("solver", self.name, expected, mechanism)
+        raise InputError("solver", self.name, expected, shown(mechanism))
 
 
 def quoters() -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def quoter(name: str, *, source: object = "solver", field: str = "name") -> Quot
         InputError: no such solver posts prices.
     """
     if name not in quoters():
-        raise InputError(source, field, f"one of {', '.join(quoters())}", name)
+        raise InputError(source, field, f"one of {', '.join(quoters())}", shown(name))
     made: Quoter = _solver(name).make("stackelberg")
     return made
 

@@ -15,8 +15,9 @@ from edgepact.efficiency.model_compression.magnitude import prune_magnitude
 from edgepact.efficiency.model_compression.model_folder import check_free
 from edgepact.efficiency.model_compression.report import CompressionReport, Images, report
 from edgepact.efficiency.model_compression.structured import prune_structured
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.inference.models import samples
+from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import ModelInfo, preprocess
 from edgepact.jobs.classification import find_images
 from edgepact.training import fashion_mnist
@@ -55,12 +56,12 @@ def compress(config: CompressConfig) -> CompressionReport:
         InputError: an option does not fit the method, or something cannot be read.
     """
     if config.method not in METHODS:
-        raise InputError("compress", "--method", " or ".join(METHODS), config.method)
+        raise InputError("compress", "--method", " or ".join(METHODS), shown(config.method))
     if (config.share is None) != (config.method == "int8"):
         expected = "none with int8" if config.method == "int8" else f"one with {config.method}"
         raise InputError("compress", "--share", expected, config.share)
     if config.fit_images is not None and config.method != "structured":
-        raise InputError("compress", "--fit-from", "only with structured", config.method)
+        raise InputError("compress", "--fit-from", "only with structured", shown(config.method))
     check_free(config.out)
     info = ModelInfo.read(config.model)
     # Read first: a mistake in them must not leave a folder behind.
@@ -83,7 +84,9 @@ def read_images(folder: Path, info: ModelInfo, *, split: str) -> Images:
     if any(folder.glob("*-idx3-ubyte.gz")):
         return _fashion_mnist(folder, info, split)
     pictures = find_images(folder)
-    pixels = [preprocess(picture.path.read_bytes(), info) for picture in pictures]
+    pixels = [
+        preprocess(read_picture(picture.path), info, source=picture.path) for picture in pictures
+    ]
     labels = [picture.label for picture in pictures]
     known = all(label in info.labels for label in labels)
     classes = [info.labels.index(label) for label in labels if label is not None] if known else None

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 IMAGE_SIZE = 28
@@ -71,7 +71,7 @@ def read(folder: Path, split: str) -> LabelledImages:
         InputError: a file is missing, damaged or not what its name says.
     """
     if split not in _STEMS:
-        raise InputError("split", "", " or ".join(_STEMS), split)
+        raise InputError("split", "", " or ".join(_STEMS), shown(split))
     stem = _STEMS[split]
     images_path = folder / f"{stem}-images-idx3-ubyte.gz"
     labels_path = folder / f"{stem}-labels-idx1-ubyte.gz"

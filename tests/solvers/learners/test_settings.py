@@ -52,16 +52,16 @@ def test_words_that_there_are_not_name_those_there_are() -> None:
     done = subprocess.run([sys.executable, "-c", WORDS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = done.stdout.splitlines()
-    forms = "contract: cost: expected one of linear, quadratic, found cosin"
-    schedule = "Diffusion: schedule: expected one of vp, cosine, linear, found cosin"
+    forms = 'contract: cost: expected one of linear, quadratic, found "cosin"'
+    schedule = 'Diffusion: schedule: expected one of vp, cosine, linear, found "cosin"'
     assert told[:-1] == [
-        "Diffusion: mode: expected one of value, expert, paper, found cosin",
+        'Diffusion: mode: expected one of value, expert, paper, found "cosin"',
         schedule,
-        "Diffusion: sampling: expected one of ddpm, ddim, found cosin",
+        'Diffusion: sampling: expected one of ddpm, ddim, found "cosin"',
         schedule,
-        "RepeatedPricing: reward: expected one of utility, improvement, binary, found cosin",
-        "MenuDesign: action: expected one of constructed, paper, found cosin",
-        "menu: demand: expected one of additive, unit, found cosin",
+        'RepeatedPricing: reward: expected one of utility, improvement, binary, found "cosin"',
+        'MenuDesign: action: expected one of constructed, paper, found "cosin"',
+        'menu: demand: expected one of additive, unit, found "cosin"',
         forms,
         forms,
         forms,

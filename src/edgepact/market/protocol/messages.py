@@ -11,12 +11,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgepact.credits import MICRO, PRICE_CREDITS_MAX, REWARD_MICROCREDITS_MAX
-from edgepact.engagement import AMOUNT_MAX, ITEMS_MAX, NOTHING, Answer, Item, Question, posted
+from edgepact.engagement import (
+    AMOUNT_MAX,
+    ITEMS_MAX,
+    NOTHING,
+    UNITS_PER_ROUND_MAX,
+    Answer,
+    Item,
+    Question,
+    posted,
+)
 from edgepact.errors import InputError, shown
 from edgepact.fields import check_list, check_number, check_table, check_text, check_whole
 from edgepact.work import Model
 
-UNITS_PER_ROUND_MAX = 100_000
 NAME_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 256
 PIECE_CHARS_MAX = 64

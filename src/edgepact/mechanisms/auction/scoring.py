@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import bdtr
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.mechanisms.auction.best_scores import best_scores
 from edgepact.mechanisms.auction.prior import Prior
 from edgepact.mechanisms.auction.terms import Auction, Award, check_count, value_left
@@ -68,7 +68,7 @@ class Score:
             found_weight = weights[at].item()
             raise InputError("score", f"weights[{at}]", "a number above 0", found_weight)
         if self.form not in SCORE_FORMS:
-            raise InputError("score", "form", f"one of {', '.join(SCORE_FORMS)}", self.form)
+            raise InputError("score", "form", f"one of {', '.join(SCORE_FORMS)}", shown(self.form))
         if not 0.0 < self.scale < np.inf:
             raise InputError("score", "scale", "a number above 0", self.scale)
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.mechanisms.contract.budget import bracket
 from edgepact.mechanisms.contract.levels import rising_levels
 from edgepact.mechanisms.contract.quality import (
@@ -31,7 +31,7 @@ from edgepact.mechanisms.contract.quality import (
     cost_of,
     marginal_cost,
 )
-from edgepact.mechanisms.contract.terms import PROBABILITY_SLACK
+from edgepact.mechanisms.contract.terms import PROBABILITY_SLACK, as_columns, check_scalars
 
 TYPES_MAX = 24
 """Most types; rows grow with their square."""
@@ -92,13 +92,19 @@ class WideContract:
     participation_cost: float = 0.0
 
     def __post_init__(self) -> None:
-        where, psi = "contract", np.asarray(self.psi)
+        as_columns(self)
+        check_scalars(self)
+        where, psi = "contract", self.psi
         if psi.ndim != 2 or not 1 <= len(psi) <= TYPES_MAX:
             found = f"shape {psi.shape}"
             raise InputError(where, "psi", f"costs of 1 to {TYPES_MAX} types", found)
-        if psi.shape[1] != len(self.costs) or not set(self.costs) <= set(COST_FORMS):
+        forms = self.costs
+        good_forms = isinstance(forms, list | tuple) and all(each in COST_FORMS for each in forms)
+        if not good_forms or psi.shape[1] != len(forms):
             expected = f"a form for each of {psi.shape[1]} costs: {', '.join(COST_FORMS)}"
-            raise InputError(where, "costs", expected, f"{self.costs}")
+            raise InputError(where, "costs", expected, shown(forms))
+        if not isinstance(self.value, Value):
+            raise InputError(where, "value", "a Value", shown(self.value))
         good = np.isfinite(psi) & (psi >= 0.0)
         for at in np.flatnonzero(~good.all(axis=1) | ~(psi > 0.0).any(axis=1))[:1]:
             expected = "numbers of at least 0, one of them above"
@@ -117,12 +123,6 @@ class WideContract:
         if not 0.0 <= self.quality_min < self.quality_max < np.inf:
             found = f"{self.quality_min:g}, {self.quality_max:g}"
             raise InputError(where, "quality_min, quality_max", "0 <= min < max", found)
-        if self.devices < 1:
-            raise InputError(where, "devices", "at least 1", self.devices)
-        for name in ("budget", "participation_cost"):
-            number = getattr(self, name)
-            if number is not None and not 0.0 <= number < np.inf:
-                raise InputError(where, name, "a number of at least 0", number)
 
     def burden(self, quality: Float[np.ndarray, " items"]) -> Float[np.ndarray, "types items"]:
         """What each type bears for each quality, credits."""

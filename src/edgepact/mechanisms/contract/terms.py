@@ -10,16 +10,21 @@ NumPy and SciPy only, float64, so that devices and servers need no JAX for it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice, check_count, shown
+from edgepact.fields import as_numbers, check_number
 from edgepact.mechanisms.contract.quality import (
     COST_FORMS,
     CostForm,
     Value,
 )
+
+DEVICES_MAX = 10**9
+"""Most devices of a contract."""
 
 PROBABILITY_SLACK = 1e-6
 """How far probabilities may be from a sum of 1: files round them."""
@@ -59,7 +64,9 @@ class Contract:
     participation_cost: float = 0.0
 
     def __post_init__(self) -> None:
-        psi = np.asarray(self.psi)
+        as_columns(self)
+        check_scalars(self)
+        psi = self.psi
         if psi.ndim != 1 or len(psi) == 0:
             raise InputError("contract", "psi", "one or more types", f"shape {psi.shape}")
         for name in ("psi", "probability", "value_scale"):
@@ -73,20 +80,17 @@ class Contract:
         total = float(np.sum(self.probability))
         if abs(total - 1.0) > PROBABILITY_SLACK:
             raise InputError("contract", "probability", "numbers that add up to 1", total)
-        if self.cost not in COST_FORMS:
-            raise InputError("contract", "cost", f"one of {', '.join(COST_FORMS)}", self.cost)
+        check_choice("contract", "cost", self.cost, COST_FORMS)
         if not 0.0 <= self.quality_min < self.quality_max < np.inf:
             found = f"{self.quality_min:g}, {self.quality_max:g}"
             raise InputError("contract", "quality_min, quality_max", "0 <= min < max", found)
-        if self.devices < 1:
-            raise InputError("contract", "devices", "at least 1", self.devices)
-        if self.budget is not None and not 0.0 <= self.budget < np.inf:
-            raise InputError("contract", "budget", "a number of at least 0", self.budget)
-        if not 0.0 <= self.participation_cost < np.inf:
-            found_cost = self.participation_cost
-            raise InputError("contract", "participation_cost", "at least 0", found_cost)
-        if not isinstance(self.value, Value) and len(self.value) != len(psi):
-            raise InputError("contract", "value", f"one, or {len(psi)}", len(self.value))
+        values = self.value
+        if isinstance(values, Value):
+            return
+        if not isinstance(values, list | tuple) or not all(isinstance(v, Value) for v in values):
+            raise InputError("contract", "value", "a Value, or a list of one a type", shown(values))
+        if len(values) != len(psi):
+            raise InputError("contract", "value", f"one, or {len(psi)}", len(values))
 
     def worth(self, quality: Float[np.ndarray, " types"]) -> Float[np.ndarray, " types"]:
         """What each type's quality is worth to the principal, credits."""
@@ -95,6 +99,27 @@ class Contract:
         else:
             values = np.array([v.at(q) for v, q in zip(self.value, quality, strict=True)])
         return values if self.value_scale is None else self.value_scale * values
+
+
+def as_columns(contract: Any) -> None:
+    """Has a contract's lists of numbers be arrays; of one with several costs a type too.
+
+    Raises:
+        InputError: they are no numbers.
+    """
+    for name in ("psi", "probability", "value_scale"):
+        column = getattr(contract, name)
+        if column is not None or name != "value_scale":
+            object.__setattr__(contract, name, as_numbers("contract", name, column))
+
+
+def check_scalars(contract: Any) -> None:
+    """Raises InputError for one that is no number, or out of range by itself."""
+    check_count("contract", "devices", contract.devices, most=DEVICES_MAX)
+    for name in ("quality_min", "quality_max", "participation_cost", "budget"):
+        number = getattr(contract, name)
+        if number is not None or name != "budget":
+            check_number("contract", name, number, least=0.0, sized=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

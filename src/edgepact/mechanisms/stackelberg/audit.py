@@ -121,13 +121,21 @@ def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
         for report in ("alpha", "capacity"):
 
             def gain(factor: float) -> float:
-                told = replace(only, **{report: getattr(only, report) * factor})  # noqa: B023
+                told = _told(only, report, factor)  # noqa: B023
                 answer = outcome(alone, price_after(device, alone, told))  # noqa: B023
                 return float(answer.device_utility[0] - result.device_utility[device])  # noqa: B023
 
             found, lies = _climb(gain)
             best, tried = max(best, found), tried + lies
     return best, tried
+
+
+def _told(fleet: Fleet, report: str, factor: float) -> Fleet:
+    """What a liar says of itself."""
+    alpha, capacity = fleet.alpha, fleet.capacity
+    if report == "alpha":
+        return Fleet.derived(alpha * factor, capacity, fleet.A, fleet.B)
+    return Fleet.derived(alpha, capacity * factor, fleet.A, fleet.B)
 
 
 def _climb(gain: Callable[[float], float]) -> tuple[float, int]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
+from edgepact.fields import check_flag
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.problem import (
     History,
@@ -72,6 +73,7 @@ class ClassPricing(Problem):
             raise InputError("ClassPricing", "devices", expected, self.devices)
         if min(self.devices) < 1:
             raise InputError("ClassPricing", "devices", "at least 1 of each class", self.devices)
+        check_flag("ClassPricing", "integer", self.integer)
         check_sizes(
             "ClassPricing",
             price=self.price,

@@ -189,7 +189,8 @@ class Dynamics(eqx.Module):
             capacity = capacity * self.channel.time_left(rate)
         if self.churns:
             capacity = xp.where(conditions.present, capacity, 0.0)
-        return Fleet(conditions.fleet.alpha, capacity, conditions.fleet.A, conditions.fleet.B)
+        now = conditions.fleet
+        return Fleet.derived(now.alpha, capacity, now.A, now.B)
 
     def fleet_shown(self, conditions: Conditions) -> Fleet:
         """The devices as they make themselves out to be, lies included.
@@ -202,7 +203,7 @@ class Dynamics(eqx.Module):
             return fleet
         xp = namespace(fleet.alpha)
         alpha = xp.where(conditions.lying, self.lie * fleet.alpha, fleet.alpha)
-        return Fleet(alpha, fleet.capacity, fleet.A, fleet.B)
+        return Fleet.derived(alpha, fleet.capacity, fleet.A, fleet.B)
 
     def draw_shocks(self, key: PRNGKeyArray, game: Game) -> Float[Array, "levels devices"]:
         """Gumbel variables for `answer`, one for each device and level of layers."""

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError, check_choice, check_count
+from edgepact.fields import check_flag, check_kind
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import random_utility
-from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, Game
 from edgepact.problem import Payoff, Problem
 
 RewardMode = Literal["utility", "improvement", "binary"]
@@ -162,6 +163,7 @@ class RepeatedPricing(Problem):
             window=self.window,
             rounds=self.rounds,
         )
+        check_flag("RepeatedPricing", "integer", self.integer)
         check_choice("RepeatedPricing", "reward", self.reward, get_args(RewardMode))
 
     @property
@@ -324,6 +326,19 @@ class RepeatedPricing(Problem):
         return Payoff(result.server_utility, result.device_utility, result.payments, reward)
 
 
+DEVICES_MAX = 1_000_000
+"""Most devices of a fleet that is priced again and again."""
+
+WINDOW_MAX = 10_000
+"""Most rounds that a server remembers."""
+
+SEEN_MAX = 10_000_000
+"""Most answers that are seen at once, devices times rounds."""
+
+ROUNDS_MAX = 2**24
+"""Longest episode: rounds are counted in float32."""
+
+
 def check_sizes(
     source: str,
     *,
@@ -336,11 +351,17 @@ def check_sizes(
     """Refuses repeated pricing that cannot be played; `source` is the problem's name.
 
     Raises:
-        InputError: a size is below 1, or prices do not rise from 0 or more.
+        InputError: a size is below 1 or above its limit, or prices do not rise from 0 or more.
     """
-    sizes = {"devices": devices, "layers_max": layers_max, "window": window}
-    for name, size in (sizes if rounds is None else sizes | {"rounds": rounds}).items():
-        check_count(source, name, size)
+    check_count(source, "devices", devices, most=DEVICES_MAX)
+    check_count(source, "layers_max", layers_max, most=LAYERS_MAX)
+    check_count(source, "window", window, most=WINDOW_MAX)
+    if rounds is not None:
+        check_count(source, "rounds", rounds, most=ROUNDS_MAX)
+    if devices * window > SEEN_MAX:
+        expected = f"at most {SEEN_MAX} answers seen at once, devices times window"
+        raise InputError(source, "devices, window", expected, devices * window)
+    check_kind(source, "price", price, Interval, "an Interval of prices")
     if not 0.0 <= price.low < price.high < math.inf:
         expected = "an interval of prices that rises from 0 or more"
         raise InputError(source, "price", expected, f"{price.low:g} to {price.high:g}")

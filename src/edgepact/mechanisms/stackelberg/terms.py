@@ -12,15 +12,33 @@ Fig. 3; the forms of $S$ are in `satisfaction`. `responses` has what the devices
 do, `optimum` the price that is best for the server.
 """
 
+from typing import Any
+
 import equinox as eqx
+import jax
+import numpy as np
 from jaxtyping import Float
 
+from edgepact.errors import InputError
+from edgepact.fields import check_flag, check_interval, check_kind, check_number, check_whole, plain
 from edgepact.fleet import Array, Fleet, Scalar
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
+
+LEAST = 0.0
+"""Least that computing costs a server, and least price."""
+
+LAYERS_MAX = 1000
+"""Most layers of a model; real ones have tens."""
+
+CELLS_MAX = 200_000_000
+"""Most devices times layers of an integer game: a dozen arrays of this size are held."""
 
 
 class Game(eqx.Module):
     """One server, its fleet, and the rules they play by.
+
+    What is made inside of a compiled function has no values yet, so that only what is known then
+    is checked.
 
     Attributes:
         fleet: the devices' private characteristics.
@@ -32,6 +50,9 @@ class Game(eqx.Module):
         satisfaction: S.
         outside_option: whether a device may decline and then spends nothing;
             without it B is spent even at no layers, as in the article.
+
+    Raises:
+        InputError: of the source `game` and the field that cannot be.
     """
 
     fleet: Fleet
@@ -39,10 +60,28 @@ class Game(eqx.Module):
     beta: Scalar
     price_min: Scalar
     price_max: Scalar
-    layers_max: int = eqx.field(static=True)
-    integer: bool = eqx.field(static=True, default=True)
+    layers_max: int = eqx.field(static=True, converter=plain)
+    integer: bool = eqx.field(static=True, default=True, converter=plain)
     satisfaction: Satisfaction = eqx.field(static=True, default=FAMILIES["log1p"])
-    outside_option: bool = eqx.field(static=True, default=False)
+    outside_option: bool = eqx.field(static=True, default=False, converter=plain)
+
+    def __check_init__(self) -> None:
+        check_kind("game", "fleet", self.fleet, Fleet, "a Fleet")
+        check_whole("game", "layers_max", self.layers_max, least=1, most=LAYERS_MAX)
+        for name in ("integer", "outside_option"):
+            check_flag("game", name, getattr(self, name))
+        families = f"one of FAMILIES: {', '.join(FAMILIES)}"
+        check_kind("game", "satisfaction", self.satisfaction, Satisfaction, families)
+        cells = len(self.fleet) * self.layers_max
+        if self.integer and cells > CELLS_MAX:
+            expected = f"at most {CELLS_MAX} devices times layers with whole layers"
+            raise InputError("game", "fleet", expected, cells)
+        _known("revenue", self.revenue, None)
+        _known("beta", self.beta, LEAST)
+        price_min = _known("price_min", self.price_min, LEAST)
+        price_max = _known("price_max", self.price_max, LEAST)
+        if price_min is not None and price_max is not None:
+            check_interval("game", "price_min", price_min, "price_max", price_max)
 
     @property
     def saving(self) -> Float[Array, " devices"]:
@@ -53,3 +92,16 @@ class Game(eqx.Module):
     def room(self) -> Float[Array, " devices"]:
         """W - B, computing left before the first layer, GMAC."""
         return self.fleet.capacity - self.fleet.B
+
+
+def _known(name: str, value: Any, least: float | None) -> float | None:
+    """A number, checked; None of what is not known yet.
+
+    Raises:
+        InputError: it is no number in the range.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return None
+    if isinstance(value, np.ndarray | jax.Array) and value.shape == ():
+        value = value.item()
+    return check_number("game", name, value, least=least)

@@ -26,7 +26,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.terms import Game
@@ -132,7 +132,7 @@ def fleet_of(
     """Devices with the given alpha and kappa."""
     room = kappa * form.A - FORMS[form.satisfaction.name]
     common = np.ones(len(alpha))
-    return Fleet(alpha=alpha, capacity=room + form.B, A=form.A * common, B=form.B * common)
+    return Fleet.derived(alpha, room + form.B, form.A * common, form.B * common)
 
 
 def price_for(known: Known, devices: Fleet) -> float:
@@ -218,7 +218,7 @@ def _beside(known: Known) -> float:
     """What x holds beside W - B."""
     name = form_of(known).satisfaction.name
     if name not in FORMS:
-        raise InputError("method", "satisfaction", " or ".join(sorted(FORMS)), name)
+        raise InputError("method", "satisfaction", " or ".join(sorted(FORMS)), shown(name))
     return FORMS[name]
 
 

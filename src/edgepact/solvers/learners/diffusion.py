@@ -28,9 +28,11 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from edgepact.errors import InputError, check_choice, check_count
+from edgepact.fields import check_number
 from edgepact.problem import Problem, State, flat_observation, observation_size
 from edgepact.solvers.learners.network import Network
-from edgepact.solvers.learners.training import Solver, play
+from edgepact.solvers.learners.training import COUNT_MAX, Solver, play
+from edgepact.typed import expect_types
 
 Schedule = Literal["vp", "cosine", "linear"]
 Mode = Literal["value", "expert", "paper"]
@@ -257,12 +259,17 @@ class Diffusion(Solver):
     smoothing: float = eqx.field(static=True, default=0.05)
 
     def __check_init__(self) -> None:
-        if not 1 <= self.steps <= STEPS_MAX:
-            raise InputError("Diffusion", "steps", f"1 to {STEPS_MAX}", self.steps)
+        expect_types("Diffusion", self)
+        check_count("Diffusion", "steps", self.steps, most=STEPS_MAX)
         for name, choices in CHOICES.items():
             check_choice("Diffusion", name, getattr(self, name), choices)
         for name in ("hidden", "games", "updates", "batch", "memory", "learning_updates"):
-            check_count("Diffusion", name, getattr(self, name))
+            check_count("Diffusion", name, getattr(self, name), most=COUNT_MAX)
+        for name in ("learning_rate", "critic_rate", "exploration_rounds"):
+            check_number("Diffusion", name, getattr(self, name), above=0.0)
+        check_number("Diffusion", "jitter", self.jitter, least=0.0)
+        check_number("Diffusion", "exploration_floor", self.exploration_floor, least=0.0, most=1.0)
+        check_number("Diffusion", "smoothing", self.smoothing, above=0.0, most=1.0)
         if self.memory < self.games:
             expected = f"room for a round of each of {self.games} games"
             raise InputError("Diffusion", "memory", expected, self.memory)

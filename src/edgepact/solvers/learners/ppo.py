@@ -15,9 +15,11 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from edgepact.errors import InputError, check_count
+from edgepact.fields import check_number
 from edgepact.problem import Problem, State, flat_observation, observation_size
 from edgepact.solvers.learners.network import Network
-from edgepact.solvers.learners.training import Solver, play
+from edgepact.solvers.learners.training import COUNT_MAX, Solver, play
+from edgepact.typed import expect_types
 
 
 class PolicyAndValue(NamedTuple):
@@ -78,8 +80,15 @@ class PPO(Solver):
     entropy_weight: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self) -> None:
+        expect_types("PPO", self)
         for name in ("games", "rollout", "passes", "minibatches", "hidden", "learning_epochs"):
-            check_count("PPO", name, getattr(self, name))
+            check_count("PPO", name, getattr(self, name), most=COUNT_MAX)
+        for name in ("learning_rate", "clip"):
+            check_number("PPO", name, getattr(self, name), above=0.0)
+        for name in ("discount", "trace"):
+            check_number("PPO", name, getattr(self, name), least=0.0, most=1.0)
+        for name in ("value_weight", "entropy_weight"):
+            check_number("PPO", name, getattr(self, name), least=0.0)
         if self.rounds_per_epoch % self.minibatches:
             expected = f"a divisor of the {self.rounds_per_epoch} rounds of an epoch"
             raise InputError("PPO", "minibatches", expected, self.minibatches)

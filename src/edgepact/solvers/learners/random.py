@@ -4,14 +4,25 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from edgepact.errors import check_count
 from edgepact.problem import Problem
-from edgepact.solvers.learners.training import Learner, Solver
+from edgepact.solvers.learners.training import COUNT_MAX, Learner, Solver
 
 
 class Random(Solver):
-    """Draws each action uniformly from [-1, 1]^d and learns nothing."""
+    """Draws each action uniformly from [-1, 1]^d and learns nothing.
+
+    Attributes:
+        rounds: of the game in an epoch.
+
+    Raises:
+        InputError: `rounds` is below 1.
+    """
 
     rounds: int = eqx.field(static=True, default=64)
+
+    def __check_init__(self) -> None:
+        check_count("Random", "rounds", self.rounds, most=COUNT_MAX)
 
     def init(self, problem: Problem, key: PRNGKeyArray) -> Learner:
         """Only remembers the size of an action."""

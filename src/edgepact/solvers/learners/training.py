@@ -19,11 +19,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy import stats
 
 from edgepact.compiled import keep_compiled
-from edgepact.errors import InputError, check_count
+from edgepact.errors import InputError, check_count, shown
+from edgepact.fields import check_callable, check_kind
 from edgepact.problem import Payoff, Problem, State, check, flat_observation
 
 Learner = Any
 """A solver's own state: networks, optimisers, memory."""
+
+
+COUNT_MAX = 10**9
+"""Most of anything that learners count."""
 
 
 class Solver(eqx.Module):
@@ -180,12 +185,16 @@ def train(
         on_epochs: called with the number of epochs done, after each chunk.
 
     Raises:
-        InputError: a number is below 1, a piece of the problem has another shape than the
-            seam wants (told before anything is compiled), or after some epoch what a
-            learner saw, earned or decided is not finite.
+        InputError: an argument is of another kind, a number is below 1, a piece of the problem
+            has another shape than the seam wants (told before anything is compiled), or after
+            some epoch what a learner saw, earned or decided is not finite.
     """
+    check_kind("train", "solver", solver, Solver, "a solver, such as Diffusion()")
+    check_kind("train", "problem", problem, Problem, "a Problem")
+    check_key("train", "key", key)
     for name, count in (("seeds", seeds), ("epochs", epochs), ("lanes", lanes), ("chunk", chunk)):
-        check_count("train", name, count)
+        check_count("train", name, count, most=COUNT_MAX)
+    check_callable("train", "on_epochs", on_epochs)
     check(problem)
     keep_compiled()
 
@@ -243,6 +252,20 @@ def train(
         share=evaluation.share,
         evaluation=evaluation,
     )
+
+
+def check_key(source: str, field: str, key: Any) -> None:
+    """Refuses what is no key of randomness, of either kind that JAX knows.
+
+    Raises:
+        InputError: as said.
+    """
+    if isinstance(key, jax.Array):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ():
+            return
+        if key.dtype == jnp.uint32 and key.ndim == 1:
+            return
+    raise InputError(source, field, "one key, such as jax.random.key(0)", shown(key))
 
 
 def _exact(part: np.ndarray | None) -> Any:

@@ -18,7 +18,7 @@ a simulation.
 
 from functools import lru_cache
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.training.federated.client import Client
 from edgepact.training.federated.flower import FlowerTransport, client_app
 from edgepact.training.federated.private_cost import PrivateCost
@@ -58,7 +58,7 @@ def _client(
     fixed: float,
 ) -> Client:
     if form not in ("linear", "quadratic"):
-        raise InputError("node config", "cost-form", "linear or quadratic", form)
+        raise InputError("node config", "cost-form", "linear or quadratic", shown(form))
     cost = PrivateCost(
         psi=psi,
         form="linear" if form == "linear" else "quadratic",

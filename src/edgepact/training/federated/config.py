@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.credits import MICRO
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice, check_count, shown
 from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.terms import Contract
 from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.aggregate import AGGREGATES
-from edgepact.training.federated.rounds import ROUNDS_MAX
+from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
 from edgepact.training.federated.simulated import CostRange
 from edgepact.training.federated.task import SAMPLES, TaskConfig
 from edgepact.training.federated.work import PRICED, RATES, Priced, Variable
+from edgepact.typed import expect_types
 
 MECHANISMS = ("none", "contract", "auction", "stackelberg")
 
@@ -41,6 +42,9 @@ WEIGHT_SHARE_MAX = 4
 """A client's examples count up to this many times an even share of all images."""
 
 BUDGET_CREDITS_MAX = 1e9
+
+WORKERS_MAX = 64
+"""Most processes of a simulation."""
 
 SETTINGS = ("train", "task")
 """Sources that errors name whose fields are settings."""
@@ -166,12 +170,11 @@ class TrainConfig:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.mechanism not in MECHANISMS:
-            _refuse("mechanism", f"one of {', '.join(MECHANISMS)}", self.mechanism)
-        if self.aggregate not in AGGREGATES:
-            _refuse("aggregate", f"one of {', '.join(AGGREGATES)}", self.aggregate)
-        if self.priced not in PRICED:
-            _refuse("priced", f"one of {', '.join(PRICED)}", self.priced)
+        expect_types("train", self)
+        check_choice("train", "mechanism", self.mechanism, MECHANISMS)
+        check_choice("train", "aggregate", self.aggregate, tuple(AGGREGATES))
+        check_choice("train", "priced", self.priced, PRICED)
+        check_count("train", "clients", self.clients, most=CLIENTS_MAX)
         self._expect_mechanism_whole()
         self._expect_selection_fitting()
         if not 0.0 < self.rate <= 1.0:
@@ -184,6 +187,8 @@ class TrainConfig:
             _refuse("per_round", f"1 to {self.clients}", self.per_round)
         if self.budget is not None and not 0.0 <= self.budget <= BUDGET_CREDITS_MAX:
             _refuse("budget", f"0 to {BUDGET_CREDITS_MAX:g} credits", self.budget)
+        if self.workers is not None:
+            check_count("train", "workers", self.workers, most=WORKERS_MAX)
         CostRange(low=self.costs[0], high=self.costs[1])
 
     def _expect_mechanism_whole(self) -> None:
@@ -203,14 +208,18 @@ class TrainConfig:
                 if fitting
                 else f"none: mechanism {mechanism} leaves nothing to solve"
             )
-            _refuse("solver", expected, self.solver)
+            _refuse("solver", expected, shown(self.solver))
         if mechanism == "none" and contract is not None:
             expected = "contract, auction or stackelberg beside a file with cost types"
-            _refuse("mechanism", expected, "none")
+            _refuse("mechanism", expected, shown(mechanism))
         if contract is not None and self.priced == "rate" and self.rate != 1.0:
             _refuse("rate", "no rate beside a contract: clients choose theirs", self.rate)
         if self.priced == "epochs" and mechanism != "contract":
-            _refuse("priced", "rate: local work is priced by mechanism contract only", self.priced)
+            _refuse(
+                "priced",
+                "rate: local work is priced by mechanism contract only",
+                shown(self.priced),
+            )
         if mechanism == "auction" and (contract is None) == (self.budget is None):
             expected = "credits a round for the auction of updates at one rate, and only for that"
             _refuse("budget", expected, "nothing" if self.budget is None else self.budget)
@@ -218,13 +227,15 @@ class TrainConfig:
     def _expect_selection_fitting(self) -> None:
         """Refuses a selection that the mechanism has no room for."""
         mechanism, selector = self.mechanism, self.selector
-        if selector is not None and selector not in SELECTORS:
-            _refuse("selector", f"one of {', '.join(SELECTORS)}", selector)
+        if selector is not None:
+            check_choice("train", "selector", selector, SELECTORS)
         if selector == "auction" and mechanism != "auction":
-            _refuse("selector", "mechanism auction, whose winners are selected", mechanism)
+            _refuse("selector", "mechanism auction, whose winners are selected", shown(mechanism))
         of_others = selector not in (None, "auction")
         if of_others and mechanism == "auction" and self.contract is not None:
-            _refuse("selector", "the auction's own choice where clients bid on rates", selector)
+            _refuse(
+                "selector", "the auction's own choice where clients bid on rates", shown(selector)
+            )
         if mechanism == "stackelberg" and (selector is not None or self.per_round is not None):
             expected = "nobody: who takes part is what the price decides"
             _refuse("selector, per_round", expected, "a selection beside it")

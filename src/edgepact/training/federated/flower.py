@@ -20,6 +20,7 @@ import numpy as np
 from edgepact.errors import InputError, MarketError
 from edgepact.training.federated import offline  # noqa: F401 - before Flower and Ray
 from edgepact.training.federated.client import Client, Memory
+from edgepact.training.federated.config import WORKERS_MAX
 from edgepact.training.federated.messages import QUESTION, TRAIN
 from edgepact.training.federated.simulated import Simulated, name_of
 from edgepact.training.federated.transport import Reply, Request, Transport, failure_of
@@ -42,7 +43,6 @@ GATHER_TIMEOUT_S = 600.0
 
 GATHER_POLL_S = 0.2
 
-WORKERS_MAX = 64
 OBJECT_STORE_BYTES = 256 * 2**20
 """Shared memory of Ray; by default it would take a third of the machine's."""
 

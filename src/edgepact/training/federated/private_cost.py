@@ -3,7 +3,7 @@ r"""What work costs a client. It lives where the client lives; no message has a 
 from dataclasses import dataclass
 
 from edgepact.credits import MICRO
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm, cost_of
 
 
@@ -30,7 +30,7 @@ class PrivateCost:
             if not 0.0 <= getattr(self, name) < 1e9:
                 raise InputError("client", name, "0 to 1e9", getattr(self, name))
         if self.form not in COST_FORMS:
-            raise InputError("client", "form", f"one of {', '.join(COST_FORMS)}", self.form)
+            raise InputError("client", "form", f"one of {', '.join(COST_FORMS)}", shown(self.form))
 
     def microcredits(self, amount: float) -> float:
         """Cost of an update at an amount."""

@@ -38,6 +38,7 @@ from edgepact.training.fashion_mnist import (
     LabelledImages,
     read,
 )
+from edgepact.typed import expect_types
 
 SAMPLES = "samples"
 """Name of the data that come with the package: 300 images."""
@@ -80,6 +81,7 @@ class TaskConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        expect_types("task", self)
         bounds = {
             "layers": (1, 48),
             "public_images": (0, 60_000),
