@@ -15,7 +15,7 @@ import pytest
 import edgepact
 from edgepact import registry
 from edgepact.market.processes import LiveMarket
-from edgepact.market.serve_config import ServeConfig
+from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import read_statement
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,9 +159,11 @@ def test_it_says_what_it_is_and_what_it_lacks(installed: Path) -> None:
 @pytest.mark.slow
 def test_it_earns_in_a_market_of_the_whole_edgepact(installed: Path, tmp_path: Path) -> None:
     url, token = f"sqlite:///{tmp_path / 'ledger.db'}", "one-time-token-of-a-test"
-    config = ServeConfig(ledger_url=url, port=0, rounds=1, units_per_round=3, enrol_tokens=(token,))
+    options = ServeOptions(
+        price=0.5, ledger_url=url, port=0, rounds=1, units_per_round=3, enrol_tokens=(token,)
+    )
     with LiveMarket(tmp_path) as live:
-        live.start_server(config, ["--price", "0.5"])
+        live.start_server(options)
         costs = ["--alpha", "3", "--capacity", "4.2", "--A", "0.36", "--B", "0.12"]
         os.environ["EDGEPACT_ENROL_TOKEN"] = token
         try:

@@ -123,6 +123,11 @@ class Setting:
     metavar: str
 
     @property
+    def key(self) -> str:
+        """What a file calls it: as a command line does, in one word."""
+        return self.flag.removeprefix("--").replace("-", "_") or self.name
+
+    @property
     def words(self) -> tuple[str, ...]:
         """What it may be; empty for any."""
         return self.choices if isinstance(self.choices, tuple) else self.choices()
@@ -225,6 +230,11 @@ def flags_of(cls: type) -> dict[str, str]:
     return {each.name: each.flag or each.name for each in settings_of(cls)}
 
 
+def keys_of(cls: type) -> dict[str, str]:
+    """How a file spells the fields of a settings class."""
+    return {each.name: each.key for each in settings_of(cls)}
+
+
 def arguments(settings: Any) -> list[str]:
     """All that a settings object says, secrets left out, as arguments of a process.
 
@@ -281,7 +291,7 @@ def from_arguments(
             continue
         if not rest:
             raise InputError(source, flag, "a value", "nothing")
-        value = _read(source, flag, rest.pop(0), each)
+        value = read(source, flag, rest.pop(0), each)
         many = each.type is tuple
         values[each.name] = (*values.get(each.name, ()), value) if many else value
     flags = flags_of(cls)
@@ -298,8 +308,9 @@ def from_table(cls: type[_T], source: object, table: Mapping[str, Any]) -> _T:
     values = stated(cls, source, table)
     for each in settings_of(cls):
         if each.default is MISSING and each.name not in values:
-            raise InputError(source, each.name, each.expected, "nothing")
-    with spelt(cls, lambda name: (source, name)):
+            raise InputError(source, each.key, each.expected, "nothing")
+    keys = keys_of(cls)
+    with spelt(cls, lambda name: (source, keys.get(name, name))):
         return cls(**values)
 
 
@@ -309,17 +320,17 @@ def stated(cls: type, source: object, table: Mapping[str, Any]) -> dict[str, Any
     Raises:
         InputError: a field nobody knows, a secret, or a value of another type.
     """
-    known = {each.name: each for each in settings_of(cls) if not each.secret}
+    known = {each.key: each for each in settings_of(cls) if not each.secret}
     values: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in known:
+    for key, value in table.items():
+        if key not in known:
             from edgepact.fields import nearest  # it takes NumPy along
 
-            by_flag = {each.flag[2:].replace("-", "_"): each.name for each in known.values()}
-            meant = by_flag.get(name.replace("-", "_")) or nearest(name, known)
-            hint = f" (did you mean {meant}?)" if meant else ""
-            raise InputError(source, name, f"one of {', '.join(known)}", f"this field{hint}")
-        values[name] = _typed(source, name, value, known[name])
+            by_name = {each.name: each.key for each in known.values()}
+            meant = by_name.get(key.replace("-", "_")) or nearest(key, known)
+            hint = f"; did you mean `{meant}`?" if meant else ""
+            raise InputError(source, key, f"one of {', '.join(known)}", f"this field{hint}")
+        values[known[key].name] = _typed(source, key, value, known[key])
     return values
 
 
@@ -364,8 +375,12 @@ def _spelt(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _read(source: object, place: str, text: str, each: Setting) -> Any:
-    """A value as `_spelt` spells it."""
+def read(source: object, place: str, text: str, each: Setting) -> Any:
+    """A value as a command line spells it.
+
+    Raises:
+        InputError: text of no such value.
+    """
     if each.type in (str, tuple):
         return text
     try:

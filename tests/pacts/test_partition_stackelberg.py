@@ -43,9 +43,9 @@ def test_prices_are_posted_by_any_solver(tmp_path: Path, solver: str) -> None:
     assert game.price_min <= price <= game.price_max
     if solver == "optimum":
         assert price == pytest.approx(float(equilibrium(game).price), abs=1.0 / MICRO)
-        assert decision.options[0] == "--price"
+        assert list(decision.asked) == ["price"]
     else:
-        assert decision.options[:2] == ("--solver", solver)
+        assert decision.asked["solver"] == solver
     with pytest.raises(InputError, match=r"server.layers_max: expected 6, the layers of half"):
         decision.engagement(Model(name="half", amount_max=6), 0)
 
