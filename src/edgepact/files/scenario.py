@@ -12,10 +12,7 @@ from typing import Any
 from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK, check_table, check_text, load, nearest
 from edgepact.framework import Document, Pact
-from edgepact.registry import parts
-
-SPELLINGS = {"inference": "classification"}
-"""Older names of jobs."""
+from edgepact.registry import JOBS_SPELT, parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,7 +84,7 @@ def _pact_of(path: Path, document: Document) -> Pact:
     mechanism = check_text(path, "mechanism", document.get("mechanism"))
     method = check_text(path, "efficiency.method", efficiency.get("method"))
     stated = check_text(path, "job.name", job.get("name"))
-    named = SPELLINGS.get(stated, stated)
+    named = JOBS_SPELT.get(stated, stated)
     pacts: list[Pact] = list(parts("pacts").values())
     found = pacts
     for field, name, wanted in (

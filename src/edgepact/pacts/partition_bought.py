@@ -147,12 +147,12 @@ class LayersBought:
         lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
         return (
             Sheet(
-                title="split inference by real processes",
+                title="Split inference by real processes",
                 head=("figure", "value"),
                 rows=(*work_rows(work, "as assigned"), (self.ruled, yes(self.as_ruled))),
             ),
             Sheet(
-                title="what devices were paid, and what it leaves them",
+                title="What devices were paid, and what it leaves them",
                 head=(
                     "device",
                     "images",

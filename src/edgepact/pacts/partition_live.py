@@ -73,7 +73,7 @@ class LayersMeasured:
         )
         return (
             Sheet(
-                title="partition: each device runs the first L layers of the model",
+                title="Partition: each device runs the first L layers of the model",
                 head=("measured on this machine", "value"),
                 rows=rows,
             ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.engagement import Engagement
@@ -45,9 +46,10 @@ from edgepact.pacts.partition_terms import (
     drawn_names,
     read_split,
 )
+from edgepact.solutions.stackelberg import price_audit
 from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
 from edgepact.solvers.quoting import Known
-from edgepact.tables import NOBODY_LOSES, yes
+from edgepact.tables import IF_KNOWN
 from edgepact.work import Model
 
 
@@ -94,30 +96,31 @@ class BestPrice:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """What each device does and gets; the audit."""
         best, audit = self.outcome, self.audit
-        gains = gains_over_staying_away(self.market.game, best)
-        columns = (best.payments, best.device_utility, gains)
+        columns = (best.payments, best.device_utility, self.over_staying_away)
         rows = tuple(
             (name, f"{layers:g}", *(f"{each:.4f}" for each in credits))
             for name, layers, *credits in zip(self.market.names, best.layers, *columns, strict=True)
         )
         return (
             Sheet(
-                title="Stackelberg game: the server posts a price per layer, devices answer; its "
-                "exact optimum",
+                title="Stackelberg game: the server posts a price per layer, devices answer; "
+                f"{IF_KNOWN}",
                 head=("device", "layers", "payment", "utility", "over staying away"),
                 rows=rows,
                 notes=(
                     f"Best price {float(best.price):.5g} credits per layer, server's utility "
                     f"{float(best.server_utility):.5g} credits.",
-                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Payments "
-                    f"within the saving: {yes(audit.budget_balanced)}. A lie about private "
-                    f"figures could bring {audit.largest_gain_from_lying:.3g} credits, if figures "
-                    "were asked for.",
                 ),
             ),
+            price_audit(audit),
         )
+
+    @property
+    def over_staying_away(self) -> Float[np.ndarray, " devices"]:
+        """What each device has beyond its utility without the server, credits."""
+        return np.asarray(gains_over_staying_away(self.market.game, self.outcome))
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
@@ -126,7 +129,11 @@ class BestPrice:
             "price": float(best.price),
             "server_utility": float(best.server_utility),
             "layers": np.asarray(best.layers).tolist(),
-            "audit": self.audit.as_json(),
+            "device_utility": np.asarray(best.device_utility).tolist(),
+            "payments": np.asarray(best.payments).tolist(),
+            "over_staying_away": self.over_staying_away.tolist(),
+            "names": list(self.market.names),
+            "audit": self.audit.as_json() | {"lies_tried": self.audit.lies_tried},
         }
 
 

@@ -44,6 +44,9 @@ SAMPLES = "samples"
 """Name of the data that come with the package: 300 images."""
 
 TEMPLATE = "a photo of a {}"
+SAMPLES_A_PUBLIC_ONE = 6
+"""Of so many sample images for training, the server keeps one at most for the warm start."""
+
 TEST_EVERY = 5
 """Of the sample images of each class, every so many-th is kept for testing."""
 
@@ -56,7 +59,8 @@ class TaskConfig:
         data: a folder of Fashion-MNIST files, or `samples`.
         layers: blocks of the image tower. The embedded model has 12; fewer learn sooner, and in
             some dozen rounds none of them are missed.
-        public_images: images the server keeps for the warm start; no client holds them.
+        public_images: images the server keeps for the warm start; no client holds them. Of the
+            few of `samples`, a sixth at most.
         warm_up_steps: batches of the warm start; 0 starts from random weights.
         test_images: of the test set, how many count for the accuracy; the first ones.
         steps: batches of an epoch, the same for every client whatever it holds, so that an epoch
@@ -220,14 +224,23 @@ def read_data(config: TaskConfig) -> Data:
         train, tested = _part(every, np.flatnonzero(~test)), _part(every, np.flatnonzero(test))
     else:
         folder = Path(config.data)
+        if not folder.is_dir():
+            expected = (
+                f'"{SAMPLES}", the images that come with edgepact, or a folder of Fashion-MNIST '
+                "files (Debian: apt-get install dataset-fashion-mnist)"
+            )
+            raise InputError("task", "data", expected, f"{folder}, which is not there")
         train, tested = read(folder, "train"), read(folder, "test")
-    if not config.public_images < len(train):
+    public = config.public_images
+    if config.data == SAMPLES:
+        public = min(public, len(train) // SAMPLES_A_PUBLIC_ONE)
+    if not public < len(train):
         expected = f"less than {len(train)}, the training images"
         raise InputError("task", "public_images", expected, config.public_images)
     mixed = np.random.default_rng([config.seed, 0xDA]).permutation(len(train))
     return Data(
-        shared=_part(train, np.sort(mixed[config.public_images :])),
-        public=_part(train, np.sort(mixed[: config.public_images])),
+        shared=_part(train, np.sort(mixed[public:])),
+        public=_part(train, np.sort(mixed[:public])),
         test=tested.first(config.test_images),
     )
 
