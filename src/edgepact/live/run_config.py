@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgepact.errors import InputError, shown
-from edgepact.pacts.partition_limits import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX, SEED_MAX
-from edgepact.settings import check, setting
+from edgepact.pacts.partition_limits import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX
+from edgepact.settings import SEED_MAX, check, setting
 
 
 def _solvers() -> tuple[str, ...]:

@@ -16,9 +16,9 @@ from edgepact.fields import Table
 from edgepact.fleet import Fleet
 from edgepact.framework import Document, Pact
 from edgepact.inference.models import embedded, samples
-from edgepact.market.device_config import DAY_S
-from edgepact.pacts.partition_limits import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX, SEED_MAX
+from edgepact.pacts.partition_limits import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX
 from edgepact.registry import installed
+from edgepact.settings import DAY_S, SEED_MAX
 
 JOBS = ("classification", "inference")
 """Spellings of the job; the second is the older one."""

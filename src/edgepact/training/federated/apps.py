@@ -25,7 +25,8 @@ from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.run import Trained, train_over
 from edgepact.training.federated.run_config import read_run_config, read_shared
 from edgepact.training.federated.simulated import Simulated
-from edgepact.training.federated.task import TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import TaskConfig
 
 from flwr.app import Context  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
