@@ -7,3 +7,6 @@ ROUNDS_MAX = IMAGES_MAX = 1000
 
 DEVICES_MAX = 64
 """Most devices, each a process, on one machine."""
+
+DEVICES = 5
+"""Devices to draw, if nothing is said."""

@@ -16,6 +16,7 @@ The run config is read by `run_config`: all of what `edgepact train` knows, but 
 a simulation.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 from edgepact.errors import InputError, shown
@@ -35,10 +36,8 @@ from flwr.serverapp import Grid, ServerApp  # isort: skip
 def client_of(context: Context) -> Client:
     """The client of a SuperNode, from its node config."""
     config, node = read_shared(context.run_config), dict(context.node_config)
-    task = {name: getattr(config.task, name) for name in TaskConfig.__dataclass_fields__}
-    task["data"] = str(node.get("data", config.task.data))
     return _client(
-        TaskConfig(**task),
+        replace(config.task, data=str(node.get("data", config.task.data))),
         config.clients,
         config.dirichlet,
         int(node.get("partition-id", -1)),

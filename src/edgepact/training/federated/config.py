@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +233,7 @@ class TrainConfig(TrainSettings):
 
     def settings(self) -> dict[str, Any]:
         """What makes one run another run, as JSON values."""
-        task = {name: getattr(self.task, name) for name in TaskConfig.__dataclass_fields__}
+        task = asdict(self.task)
         return {
             "clients": self.clients,
             "rounds": self.rounds,
