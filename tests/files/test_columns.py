@@ -93,6 +93,7 @@ def test_a_word_far_down_a_long_table_is_found(tmp_path: Path) -> None:
     [
         pytest.param(GOOD, id="plain"),
         pytest.param(b"\xef\xbb\xbf" + GOOD.encode(), id="byte order mark"),
+        pytest.param(b"\xef\xbb\xbf" * 2 + GOOD.encode(), id="two byte order marks"),
         pytest.param(b"\xef\xbb\xbf\r\n\r\n" + GOOD.encode(), id="blank lines first"),
         pytest.param(GOOD.replace("\n", "\r\n"), id="lines of Windows"),
         pytest.param(GOOD.replace("\n", "\r"), id="lines of old Macs"),
@@ -119,6 +120,8 @@ NAMES = ["cam-1", "カメラ"]
         pa.array(NAMES).cast(pa.string_view()),
         pa.array([name.encode() for name in NAMES]),
         pa.array([name.encode() for name in NAMES], pa.large_binary()),
+        pa.array([name.encode().ljust(16, b"\0") for name in NAMES], pa.binary(16)),
+        pa.array([name.encode().ljust(16) for name in NAMES], pa.binary(16)),
         pa.array(NAMES).dictionary_encode(),
         pa.array([name.encode() for name in NAMES]).dictionary_encode(),
     ],
@@ -194,8 +197,35 @@ def having(old: str, new: str) -> str:
         ("\ufeff", "found an empty file"),
         (GOOD.encode("utf-16"), "found a byte order mark of UTF-16: save it as UTF-8"),
         (GOOD.encode("utf-16-le"), "UTF-16"),
-        (having("cam-1", "Küche").encode("latin-1"), "UTF"),
-        (having("alpha", "älpha").encode("latin-1"), "found another encoding"),
+        (
+            having("cam-2", "Küche").encode("latin-1"),
+            "found a byte of another encoding (0xfc, line 3): save it as UTF-8",
+        ),
+        (
+            having("cam-2", "Küche").replace("\n", "\r").encode("latin-1"),
+            "found a byte of another encoding (0xfc, line 3): save it as UTF-8",
+        ),
+        (
+            having("4.5", "4.5\xa0").encode("latin-1"),
+            "found a byte of another encoding (0xa0, line 3): save it as UTF-8",
+        ),
+        (
+            b"\n" + having("alpha", "älpha").encode("latin-1"),
+            "found a byte of another encoding (0xe4, line 2): save it as UTF-8",
+        ),
+        pytest.param(having("4.5", "4.5\0"), "found bytes that are 0", id="NUL soon"),
+        pytest.param(
+            GOOD + "cam-3,1,2,3,4\n" * 20 + "cam-4,1\0,2,3,4\n",
+            "found a byte of another encoding (0x00, line 24): save it as UTF-8",
+            id="NUL late",
+        ),
+        pytest.param(
+            GOOD + "cam-3,1,2,3,4\n" * 20 + "cam\0-4,1,2,3,4\n",
+            "device[23].name: expected a line of text",
+            id="NUL late in a name",
+        ),
+        (GOOD.splitlines()[0], "rows: expected 1 to 20000000 devices, found 0"),
+        (GOOD.splitlines()[0] + "\n", "rows: expected 1 to 20000000 devices, found 0"),
         (gzip.compress(GOOD.encode(), mtime=0), "found a compressed file (gzip): unpack it"),
         (having(",", ";"), "expected columns separated by commas, and numbers with decimal points"),
         (having(",", ";").replace(".", ","), "found columns separated by semicolons"),
@@ -215,7 +245,7 @@ def having(old: str, new: str) -> str:
         (having("alpha", " gamma"), '"name", " gamma", "capacity"'),
         (having("capacity", " alpha"), "alpha: expected one column of this name, found 2"),
         (having("cam-1", "a\x1b[31m"), r'device[1].name: expected a line of text, found "a\u001b'),
-        (having("cam-1", "x" * 5000), "device[1].name: expected a line of text"),
+        (having("cam-1", "x" * 5000), "device[1].name: expected a text of 1 to 4096 printable ch"),
         (having("name,", '"name,'), "expected a line with the names of columns"),
     ],
 )

@@ -21,7 +21,7 @@ def run(
     scenario: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[SCENARIO]",
+            metavar="SCENARIO",
             help="A whole scenario in TOML: method, mechanism, solver and job; see examples/.",
         ),
     ] = None,
@@ -34,7 +34,7 @@ def run(
 
     With SCENARIO it does what that file says instead: any method (partition, compression,
     selection), mechanism (Stackelberg game, contract, auction), solver and job that fit together,
-    in four steps with a table each. Only --out and --smoke go with it.
+    with its tables. Only --out and --smoke go with it.
     """
     from edgepact import api
 

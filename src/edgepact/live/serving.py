@@ -16,7 +16,7 @@ from edgepact.files.scenario import read_scenario
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.market.serve_config import ServeOptions
-from edgepact.market.server import MarketServer, Mechanism, Served
+from edgepact.market.server import MarketServer, Mechanism, Served, StatesModel
 from edgepact.registry import installed
 from edgepact.solvers.by_name import DEFAULT, quoter, quoters
 from edgepact.solvers.in_context.pricing import InContext, load
@@ -37,18 +37,18 @@ def serve_market(options: ServeOptions) -> None:
         InputError: the settings do not fit together, or a file that they name cannot be read.
         MarketError: the ledger cannot be used.
     """
-    job, mechanism = asked(options)
+    options, mechanism = asked(options)
     fresh = tuple(secrets.token_hex(20) for _ in range(options.new_tokens))
     tokens = options.enrol_tokens + _read_tokens(options.tokens) + fresh
     # The port is taken here, so that a server that cannot have it hands out no tokens.
-    market = MarketServer(replace(options, job=job, enrol_tokens=tokens), mechanism)
+    market = MarketServer(replace(options, enrol_tokens=tokens), mechanism)
     for token in fresh:
         print(f"one-time token: {token}", file=sys.stderr)
     market.run()
 
 
-def asked(options: ServeOptions) -> tuple[str, Mechanism]:
-    """The job that is done, and what is asked of devices.
+def asked(options: ServeOptions) -> tuple[ServeOptions, Mechanism]:
+    """What is asked of devices, and the settings with the job and the model that go with it.
 
     Raises:
         InputError: none of `ASKED` is stated, or more than one; or what is beside it does not fit.
@@ -68,12 +68,14 @@ def asked(options: ServeOptions) -> tuple[str, Mechanism]:
         expected = "a saving beside it; nothing else is quoted within bounds"
         raise InputError(source, ", ".join(stated), expected, given[0])
     if options.scenario is not None:
-        return _of_scenario(options.scenario, options.seed)
+        return _of_scenario(options, options.scenario)
     if options.saving is not None:
-        return options.job, _quoted(options, options.saving)
+        return options, _quoted(options, options.saving)
     price = options.price
     assert price is not None
-    return options.job, lambda model: FixedPrice(price=price, steps_max=model.amount_max)
+    if options.quote_seed is not None:
+        raise InputError(source, "quote_seed", "what is quoted beside it", "price")
+    return options, lambda model: FixedPrice(price=price, steps_max=model.amount_max)
 
 
 def _quoted(options: ServeOptions, saving: float) -> Mechanism:
@@ -95,14 +97,25 @@ def _quoted(options: ServeOptions, saving: float) -> Mechanism:
             devices=options.devices_min,
             integer=True,
         )
-        seed = secrets.randbits(31) if options.seed is None else options.seed
-        return QuotedPrice(finds, known, seed)
+        seed = _seed_of_quotes(options)
+        return QuotedPrice(finds, known, secrets.randbits(31) if seed is None else seed)
 
     return quoted
 
 
-def _of_scenario(scenario: Path, seed: int | None) -> tuple[str, Mechanism]:
-    """The job of a scenario, and its mechanism at work."""
+def _seed_of_quotes(options: ServeOptions) -> int | None:
+    return options.seed if options.quote_seed is None else options.quote_seed
+
+
+def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, Mechanism]:
+    """A scenario's mechanism at work, on its job and its model.
+
+    Raises:
+        InputError: the settings state a job, or another model where the scenario has its own.
+    """
+    if options.job is not None:
+        expected = f"none beside a scenario: {scenario} says which job is done"
+        raise InputError(options.SOURCE, "job", expected, options.job)
     stated = read_scenario(scenario)
     jobs = tuple(installed("jobs"))
     if stated.pact.job not in jobs:
@@ -112,7 +125,16 @@ def _of_scenario(scenario: Path, seed: int | None) -> tuple[str, Mechanism]:
     if not isinstance(decision, Served):
         expected = "a scenario whose decision a live market can be served by"
         raise InputError(scenario, "mechanism", expected, stated.pact.name)
-    return stated.pact.job, lambda model: decision.engagement(model, seed)
+    model = stated.terms.model if isinstance(stated.terms, StatesModel) else None
+    if model is not None:
+        if options.model is not None:
+            expected = f"none beside a scenario with a model of its own, {model}"
+            raise InputError(options.SOURCE, "model", expected, options.model)
+        if not model.is_dir():
+            raise InputError(scenario, "efficiency.model", "a model directory", f"{model}")
+    seed = _seed_of_quotes(options)
+    served = replace(options, job=stated.pact.job, model=model or options.model)
+    return served, lambda made: decision.engagement(made, seed)
 
 
 def _read_tokens(path: Path | None) -> tuple[str, ...]:

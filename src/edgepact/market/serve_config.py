@@ -14,6 +14,9 @@ from edgepact.credits import PRICE_CREDITS_MAX
 from edgepact.engagement import UNITS_PER_ROUND_MAX
 from edgepact.settings import DAY_S, SECRET, SEED_MAX, check, setting
 
+DEFAULT_JOB = "classification"
+"""The job that is done if nothing is said."""
+
 NEW_TOKENS_MAX = 10_000
 
 
@@ -29,7 +32,7 @@ class ServeConfig:
 
     SOURCE: ClassVar[str] = "serve"
 
-    model: Path | None = setting("A model directory [default: the job's own]")
+    model: Path | None = setting("A model directory [default: the scenario's, or the job's own]")
     ledger_url: str = setting(
         "Database URL of the ledger.", flag="--ledger", default="sqlite:///edgepact-ledger.db"
     )
@@ -84,8 +87,9 @@ class ServeConfig:
         least=0,
         most=SEED_MAX,
     )
-    job: str = setting(
-        "Name of the job that is done, see `edgepact list jobs`.", default="classification"
+    job: str | None = setting(
+        "Name of the job that is done, see `edgepact list jobs` "
+        "[default: the scenario's, or classification]"
     )
     job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
 
@@ -123,6 +127,12 @@ class ServeOptions(ServeConfig):
         "How quotes are found: gdm, the diffusion model; golden-section, grid, cma-es, "
         "gaussian-process or random.",
         default="gdm",
+    )
+    quote_seed: int | None = setting(
+        "Seed of quotes alone: they are repeatable while audits stay unpredictable [default: the "
+        "seed; without one nobody knows it]",
+        least=0,
+        most=SEED_MAX,
     )
     policy: Path | None = setting("Weights of the gdm [default: those that come with edgepact]")
     scenario: Path | None = setting(

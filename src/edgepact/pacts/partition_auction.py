@@ -25,7 +25,13 @@ from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
 from edgepact.mechanisms.auction.supply_audit import SupplyAudit, audit_supply
 from edgepact.mechanisms.auction.supply_curves import block_costs
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_bought import (
+    LayersBought,
+    Yardstick,
+    bought,
+    expect_runnable,
+    measured_layers,
+)
 from edgepact.pacts.partition_limits import DEVICES_MAX
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
@@ -279,6 +285,10 @@ class PartitionAuction:
         """Terms: the rule, the server's, and the devices or how many to draw."""
         split = read_split(self, source, document, smoke=smoke)
         top = Table(source, "", terms_in(document))
+        top.expect_known(
+            *("mechanism", "rule", "satisfaction", "server", "prior", "type", "device", "devices"),
+            *("layers_total", "devices_max", "block", "budget"),
+        )
         top.choice("mechanism", (self.mechanism,))
         rule = top.choice("rule", RULES)
         also = ("cost_rise",) if rule == "vcg" else ()
@@ -297,6 +307,10 @@ class PartitionAuction:
             )
         top.close()
         return AuctionTerms(**fields, rule=rule, mechanism=mechanism)
+
+    def expect_runnable(self, terms: AuctionTerms) -> None:
+        """Refuses what processes here cannot play."""
+        expect_runnable(terms)
 
     def measure(self, terms: AuctionTerms, run: Run) -> LayersMeasured:
         """What layers cost on this machine."""

@@ -17,6 +17,7 @@ from edgepact.pacts.partition_findings import WorkDone, work_dict, work_done, wo
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
+    expect_folders,
     expect_ready,
     layers_profiled,
     play,
@@ -214,11 +215,21 @@ class Yardstick:
     words: str
 
 
+def expect_runnable(terms: BoughtTerms) -> None:
+    """Refuses devices and layers that processes here cannot be.
+
+    Raises:
+        InputError: names the field.
+    """
+    expect_folders(terms)
+    expect_fitting(terms, terms.private, terms.server.layers_max)
+
+
 def measured_layers(terms: BoughtTerms, run: Run) -> LayersMeasured:
     """What layers cost on this machine, and the devices that will run them."""
     expect_ready(terms, run.out)
+    expect_runnable(terms)
     devices = terms.private
-    expect_fitting(terms, devices, terms.server.layers_max)
     profile = layers_profiled(terms, run.out)
     tell_other_sizes(profile, devices)
     return LayersMeasured(profile=profile, devices=devices)

@@ -37,7 +37,13 @@ from edgepact.mechanisms.contract.layer_menus import (
     take_items,
 )
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_bought import (
+    LayersBought,
+    Yardstick,
+    bought,
+    expect_runnable,
+    measured_layers,
+)
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
@@ -334,6 +340,11 @@ class PartitionContract:
         fields = read_bought(split, document, top)
         top.close()
         return BoughtTerms(**fields)
+
+    def expect_runnable(self, terms: BoughtTerms) -> None:
+        """Refuses what processes here cannot play."""
+        terms.believed_types()
+        expect_runnable(terms)
 
     def measure(self, terms: BoughtTerms, run: Run) -> LayersMeasured:
         """What layers cost on this machine."""

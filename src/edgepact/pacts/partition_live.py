@@ -111,15 +111,24 @@ def expect_ready(terms: SplitTerms, out: Path) -> None:
             raise InputError("run", "out", "a new or empty folder", f"{out}, a file")
         if any(out.iterdir()):
             raise InputError("run", "out", "a new or empty folder", f"{out}, with files in it")
+    expect_folders(terms)
+    _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
+    if not stage_path(terms.model_folder, 0).is_file():
+        graph.cut(terms.model_folder)
+
+
+def expect_folders(terms: SplitTerms) -> None:
+    """Expects the folders that a scenario names.
+
+    Raises:
+        InputError: one is not there.
+    """
     for field, folder, expected in (
         ("job.images_from", terms.images_folder, "a folder of images"),
         ("efficiency.model", terms.model_folder, "a model directory"),
     ):
         if not folder.is_dir():
             raise InputError(terms.source, field, expected, "no such folder")
-    _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
-    if not stage_path(terms.model_folder, 0).is_file():
-        graph.cut(terms.model_folder)
 
 
 def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) -> None:
@@ -198,6 +207,12 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     tokens = [secrets.token_hex(20) for _ in names]
     rounds = terms.rounds_played
     with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
+        # The server is not told the seed of the run. Audits would be drawn from it, and devices
+        # know it, since it orders their images: one that works out which pieces are audited can
+        # cheat on all others. So they are drawn with the ledger's own secret, which costs a run
+        # nothing of its repeatability: audits of honest work change no payment. Devices may be
+        # drawn from it too, whose private figures it would tell. Menus and awards draw nothing;
+        # quotes do, and are given it for that alone.
         live.start_server(
             ServeOptions(
                 **asked,
@@ -208,7 +223,6 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 rounds=rounds,
                 devices_min=len(names),
                 units_per_round=terms.images,
-                seed=terms.seed,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,

@@ -33,6 +33,7 @@ from edgepact.pacts.partition_findings import work_done
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
+    expect_folders,
     expect_ready,
     layers_profiled,
     play,
@@ -144,10 +145,12 @@ class Quoting:
     Attributes:
         solver: its name.
         market: devices and server; of the devices it sees what a layer of theirs saves.
+        seed: of the noise that prices are drawn from.
     """
 
     solver: str
     market: GameFile
+    seed: int
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -169,6 +172,7 @@ class Quoting:
             "saving": known.saving,
             "price_min": known.price_min,
             "price_max": known.price_max,
+            "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
         }
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
@@ -209,11 +213,16 @@ class PartitionStackelberg:
         market = game_of(source, document) if stated else None
         return PartitionTerms(**fields, market=market)
 
+    def expect_runnable(self, terms: PartitionTerms) -> None:
+        """Refuses a market that processes here cannot play."""
+        expect_folders(terms)
+        if terms.market is not None:
+            _expect_playable(terms, terms.market)
+
     def measure(self, terms: PartitionTerms, run: Run) -> MarketMeasured:
         """What layers cost on this machine; the market stands in a file of its own, to solve."""
         expect_ready(terms, run.out)
-        if terms.market is not None:
-            _expect_playable(terms, terms.market)
+        self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
         market = terms.market or drawn_market(terms, profile.costs)
         text = written_toml(_document(market))
@@ -230,7 +239,8 @@ class PartitionStackelberg:
 
     def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
-        return Quoting(solver=terms.solver, market=_market(terms, measured))
+        market = _market(terms, measured)
+        return Quoting(solver=terms.solver, market=market, seed=terms.seed)
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
