@@ -103,7 +103,7 @@ def test_a_table_of_a_file_tells_all_but_secrets(said: tuple[type, dict[str, Any
     for each in settings_of(type(config)):
         value = getattr(config, each.name)
         if value is not None and not each.secret:
-            table[each.name] = str(value) if isinstance(value, Path) else value
+            table[each.key] = str(value) if isinstance(value, Path) else value
     back = from_table(type(config), "file.toml", table)
     for each in settings_of(type(config)):
         expected = each.default if each.secret else getattr(config, each.name)
@@ -113,7 +113,9 @@ def test_a_table_of_a_file_tells_all_but_secrets(said: tuple[type, dict[str, Any
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ({"rouns": 3}, r"rouns: .* \(did you mean rounds\?\)"),
+        ({"rouns": 3}, r"rouns: .*; did you mean `rounds`\?"),
+        ({"units_per_round": 3}, r"units_per_round: .*; did you mean `images`\?"),
+        ({"images": 0}, "file.toml: images: expected a whole number from 1"),
         ({"rounds": "3"}, "rounds: expected a whole number"),
         ({"rounds": True}, "rounds: expected a whole number"),
         ({"enrol_tokens": ["x"]}, "enrol_tokens: expected one of"),

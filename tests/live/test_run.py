@@ -102,6 +102,14 @@ class TestAWholeRun:
             assert name in page
         assert page.count("<svg") == len(list(finished.glob("*.png")))
 
+    def test_every_picture_says_what_it_shows(self, finished: Path) -> None:
+        page = (finished / "report.html").read_text()
+        for tag, said in (("img", "alt"), ("svg", "aria-label")):
+            pictures = re.findall(rf"<{tag} [^>]*>", page)
+            assert pictures, tag
+            for each in pictures:
+                assert re.search(rf'{said}="[^"]*\w+ \w+[^"]*"', each), each[:200]
+
     def test_tables_have_a_row_for_each_round_and_image(self, finished: Path) -> None:
         assert len((finished / "rounds.csv").read_text().splitlines()) == 1 + 2
         assert len((finished / "images.csv").read_text().splitlines()) == 1 + 2 * 3 * 6

@@ -184,3 +184,15 @@ def test_a_price_that_selects_wants_a_worth() -> None:
         TrainConfig(mechanism="stackelberg", worth=2.0, solver="optimum")
     with pytest.raises(InputError, match=r"solver: expected none"):
         TrainConfig(mechanism="auction", budget=2.0, solver="gdm")
+
+
+def test_images_that_are_not_there_are_told_by_the_file_with_what_can_be_had(
+    tmp_path: Path,
+) -> None:
+    pact = selection_auction.PACT
+    text = stated(pact, job="data = 'nowhere'")
+    file = tmp_path / "scenario.toml"
+    file.write_text(text)
+    terms = pact.read(file, load(file), smoke=False)
+    with pytest.raises(InputError, match=r'scenario\.toml: job\.data: expected "samples"'):
+        pact.optimum(terms, None)

@@ -16,23 +16,25 @@ from typing import Any
 from edgepact.fields import FRAMEWORK, Table, table_file
 from edgepact.framework import Document, Pact
 from edgepact.mechanisms.contract.terms import Contract
+from edgepact.settings import SEED_MAX
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.config import (
-    SELECTORS,
     PricedContract,
     TrainConfig,
     stated_in,
 )
-from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
+from edgepact.training.federated.options import (
+    CLIENTS_MAX,
+    ROUNDS_MAX,
+    SELECTORS,
+)
 from edgepact.training.federated.simulated import Simulated
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import LAYERS_MAX, TaskConfig
 
 JOB = "training"
 
 EXACT = "exact"
 """The rule itself: an auction's winners and thresholds are computed, not searched."""
-
-LAYERS_MAX, SEED_MAX = 48, 2**31 - 1
 
 SPELT = {
     "mechanism": "mechanism",
