@@ -316,7 +316,7 @@ def _ledger(findings: Findings) -> str:
     jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()))
     text = (
         f"Credits by round and device. Debits {state} credits; jobs: {jobs}; "
-        f"{findings.audited} were computed again by the server before it paid."
+        f"{findings.audited} were audited before the pay of their round."
     )
     return _section("The ledger", text, _table(["round", *names, "all"], rows))
 

@@ -227,6 +227,9 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
+                # All devices work on the same samples, so that the same work comes from several
+                # though none of them cheats.
+                repeat_rounds=0,
             )
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):

@@ -42,7 +42,8 @@ class SplitTerms:
         codec: how activations are sent; None for the job's favourite.
         away_timeout_s: how long devices wait for a server that is away, seconds.
         round_timeout_s: time to work in a round once everybody has answered, seconds.
-        audit_probability: share of images that the server computes again before it pays.
+        audit_probability: share of images that are audited before payment; None for the least at
+            which cheating loses money.
         solver: name of the solver.
         smoke: in small.
     """
@@ -58,7 +59,7 @@ class SplitTerms:
     away_timeout_s: float = 30.0
     # What a device that died costs the others; a round takes well under a second.
     round_timeout_s: float = 20.0
-    audit_probability: float = 0.05
+    audit_probability: float | None = None
     solver: str
     smoke: bool = False
 
