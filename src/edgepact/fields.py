@@ -363,6 +363,7 @@ FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "a compressed file (zstd): unpack it"),
     (b"PK\x03\x04", "an archive or a spreadsheet: save it as text"),
     (b"PAR1", "a Parquet file"),
+    (b"\xff\xfe\0\0", "a byte order mark of UTF-32: save it as UTF-8"),
     (b"\xff\xfe", "a byte order mark of UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "a byte order mark of UTF-16: save it as UTF-8"),
 )
