@@ -1,7 +1,7 @@
 """What is called from Python is refused in words, whatever is passed for any one argument."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,8 @@ class Entry:
     optional: tuple[str, ...] = field(default=())
 
 
-def fields_of(cls: type, *but: str) -> tuple[str, ...]:
-    return tuple(name for name in cls.__dataclass_fields__ if name not in but)  # type: ignore[attr-defined]
+def fields_of(cls: Any, *but: str) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(cls) if each.name not in but)
 
 
 ENTRIES: dict[str, Callable[[], Entry]] = {

@@ -24,7 +24,7 @@ from edgepact.registry import installed, part
 if TYPE_CHECKING:
     from edgepact.files.scenario import Scenario
     from edgepact.framework import Document, Mechanism, Solution
-    from edgepact.live.run import RunConfig
+    from edgepact.live.run_config import RunConfig
     from edgepact.solvers.in_context.rehearsal import Quoted
     from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import Trained
@@ -163,7 +163,8 @@ none there
         ran = run_scenario(read_scenario(file, smoke=smoke), Run(out=folder, on_live=on_live))
         facts = ran.page.with_suffix(".json")
         return Written(page=ran.page, facts=facts, broken=ran.broken)
-    from edgepact.live.run import RunConfig, run_market
+    from edgepact.live.run import run_market
+    from edgepact.live.run_config import RunConfig
 
     check_kind("run", "what", what, RunConfig, "a file, or a RunConfig")
     page = run_market(what, on_live=on_live)

@@ -148,11 +148,13 @@ class Setting:
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
-    """All fields of a settings class, in order."""
+    """The fields of a settings class that `setting` made, in order."""
     hints = typing.get_type_hints(cls)
     found = []
     for field in dataclasses.fields(cls):
-        meta = field.metadata.get(_META, {})
+        meta = field.metadata.get(_META)
+        if meta is None:
+            continue
         plain, optional = _plain(hints[field.name])
         default, secret = field.default, meta.get("kind") == SECRET
         if field.default_factory is not MISSING:
@@ -365,6 +367,8 @@ def _plain(hint: Any) -> tuple[type, bool]:
         rest = [each for each in typing.get_args(hint) if each is not type(None)]
         optional = len(rest) < len(typing.get_args(hint))
         hint = rest[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return str, optional
     origin = typing.get_origin(hint) or hint
     return (dict if isinstance(origin, type) and issubclass(origin, Mapping) else origin), optional
 
@@ -416,7 +420,7 @@ def _fitted(value: Any, wanted: type) -> Any:
         except OverflowError:  # a whole number beyond the range of floats
             return None
     if wanted is Path and isinstance(value, str):
-        return Path(value)
+        return Path(value) if value and "\0" not in value else None
     if wanted is dict:
         return value if isinstance(value, Mapping) else None
     if wanted is tuple and isinstance(value, tuple):

@@ -10,7 +10,8 @@ import pytest
 import edgepact
 from edgepact.errors import InputError
 from edgepact.fields import load
-from edgepact.live.run import RunConfig
+from edgepact.live.run import terms_of
+from edgepact.live.run_config import RunConfig
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PARTITION = "scenario-partition.toml"
@@ -78,7 +79,7 @@ def test_what_run_refuses_is_refused_by_all(
     if name == PARTITION:
         commands.append(edgepact.quote)
         if not told.startswith(RUNNING):
-            commands.append(lambda path: RunConfig(fleet=path).terms())
+            commands.append(lambda path: terms_of(RunConfig(fleet=path)))
     for command in commands:
         with pytest.raises(InputError, match=re.escape(told)):
             command(file)

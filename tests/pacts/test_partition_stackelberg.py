@@ -57,10 +57,10 @@ def test_a_listed_market_is_the_files() -> None:
 
 
 def test_settings_of_the_main_job_are_the_scenarios(tmp_path: Path) -> None:
-    from edgepact.live.run import RunConfig
+    from edgepact.live.run import config_of, terms_of
 
     terms = read(tmp_path, PACT, DRAWN.format("grid", 7))
-    config = RunConfig.of(terms, tmp_path / "out")
+    config = config_of(terms, tmp_path / "out")
     assert (config.devices, config.seed, config.solver, config.fleet) == (9, 7, "grid", None)
-    told = config.terms()
+    told = terms_of(config)
     assert PACT.optimum(told, None).to_dict() == PACT.optimum(terms, None).to_dict()

@@ -32,7 +32,9 @@ Command = Callable[..., None]
 CONFIG = "config"
 
 
-def options_of(cls: type, *, file: bool = False) -> Callable[[Command], Command]:
+def options_of(
+    cls: type, *, file: bool = False, own_first: bool = False
+) -> Callable[[Command], Command]:
     """Gives a command the options of a settings class.
 
     The command is called with the object first, and with its own parameters by name.
@@ -40,13 +42,14 @@ def options_of(cls: type, *, file: bool = False) -> Callable[[Command], Command]
     Args:
         cls: the settings class.
         file: whether `--config FILE` states settings too.
+        own_first: whether what the class adds to another stands first in help.
     """
 
     def of(command: Command) -> Command:
         def called(said: dict[str, Any], **own: Any) -> None:
             command(cls(**from_environment(cls) | said), **own)
 
-        return _with_options(cls, command, called, file=file)
+        return _with_options(cls, command, called, file=file, own_first=own_first)
 
     return of
 
@@ -59,12 +62,14 @@ def said_of(cls: type) -> Callable[[Command], Command]:
     """
 
     def of(command: Command) -> Command:
-        return _with_options(cls, command, command, file=False)
+        return _with_options(cls, command, command)
 
     return of
 
 
-def _with_options(cls: type, command: Command, called: Command, *, file: bool) -> Command:
+def _with_options(
+    cls: type, command: Command, called: Command, *, file: bool = False, own_first: bool = False
+) -> Command:
     """A command for Typer."""
     flags, keys = flags_of(cls), keys_of(cls)
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
@@ -87,9 +92,8 @@ def _with_options(cls: type, command: Command, called: Command, *, file: bool) -
         with spelt(cls, spell):
             called(of_file | said, **beside)
 
-    # What a class adds to another, it is about: that stands first.
     inherited = {name for base in cls.__mro__[1:] for name in getattr(base, "__annotations__", ())}
-    fields = sorted(settings_of(cls), key=lambda each: each.name in inherited)
+    fields = sorted(settings_of(cls), key=lambda each: own_first and each.name in inherited)
     options = [_parameter(each) for each in fields if each.flag]
     if file:
         options.append(_config_parameter())

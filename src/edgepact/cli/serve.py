@@ -4,7 +4,7 @@ from edgepact.cli.options import options_of
 from edgepact.market.serve_config import ServeOptions
 
 
-@options_of(ServeOptions, file=True)
+@options_of(ServeOptions, file=True, own_first=True)
 def serve(options: ServeOptions) -> None:
     """Serve the live market: offers, split inference, payments.
 

@@ -20,9 +20,8 @@ from edgepact.framework import Document
 from edgepact.mechanisms.contract.layer_menus import SampledTypes, types_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX
+from edgepact.pacts.partition_limits import DEVICES_MAX, SEED_MAX
 from edgepact.pacts.partition_terms import (
-    DEVICES_MAX,
-    SEED_MAX,
     PrivateDevices,
     SplitTerms,
     costs_of,

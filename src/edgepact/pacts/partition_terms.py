@@ -17,13 +17,8 @@ from edgepact.fleet import Fleet
 from edgepact.framework import Document, Pact
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device_config import DAY_S
+from edgepact.pacts.partition_limits import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX, SEED_MAX
 from edgepact.registry import installed
-
-ROUNDS_MAX = IMAGES_MAX = 1000
-SEED_MAX = 2**31 - 1
-
-DEVICES_MAX = 64
-"""Most devices, each a process, on one machine."""
 
 JOBS = ("classification", "inference")
 """Spellings of the job; the second is the older one."""

@@ -21,7 +21,7 @@ from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import EXACT, TrainingTerms, read_training, top_of
 from edgepact.tables import NO_LIE_PAYS, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 from edgepact.training.federated.composition import engagement_of
-from edgepact.training.federated.config import BUDGET_CREDITS_MAX
+from edgepact.training.federated.options import BUDGET_CREDITS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

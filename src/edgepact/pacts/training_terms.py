@@ -18,12 +18,17 @@ from edgepact.framework import Document, Pact
 from edgepact.mechanisms.contract.terms import Contract
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.config import (
-    SELECTORS,
     PricedContract,
     TrainConfig,
     stated_in,
 )
-from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
+from edgepact.training.federated.options import (
+    CLIENTS_MAX,
+    LAYERS_MAX,
+    ROUNDS_MAX,
+    SEED_MAX,
+    SELECTORS,
+)
 from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task import TaskConfig
 
@@ -31,8 +36,6 @@ JOB = "training"
 
 EXACT = "exact"
 """The rule itself: an auction's winners and thresholds are computed, not searched."""
-
-LAYERS_MAX, SEED_MAX = 48, 2**31 - 1
 
 SPELT = {
     "mechanism": "mechanism",

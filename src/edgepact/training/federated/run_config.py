@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from edgepact.errors import InputError
 from edgepact.fields import check_choice, check_number, check_text, check_whole, nearest
 from edgepact.training.federated.config import PricedContract, TrainConfig, stated_in
-from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
+from edgepact.training.federated.options import CLIENTS_MAX, ROUNDS_MAX
 from edgepact.training.federated.task import TaskConfig
 from edgepact.training.federated.work import PRICED, Priced
 
