@@ -26,6 +26,12 @@ from typing import Any, TypeVar
 
 from edgepact.errors import InputError, shown
 
+SEED_MAX = 2**31 - 1
+"""Largest seed that every generator of random numbers here takes."""
+
+DAY_S = 86400.0
+"""Longest time to wait for anything, seconds."""
+
 PUBLIC = "public"
 SECRET = "secret"
 
@@ -86,6 +92,12 @@ def setting(
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
+
+
+def same(cls: type, name: str) -> Any:
+    """The same field as another settings object's: its words, default and limits."""
+    field = next(each for each in dataclasses.fields(cls) if each.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +208,8 @@ def check(settings: Any) -> None:
             continue
         fitting = _fitted(value, each.type)
         if fitting is None or not _within(fitting, each):
-            raise InputError(source_of(cls), each.name, each.expected, shown(value))
+            found = f"{shown(value)}{_meant(value, each)}"
+            raise InputError(source_of(cls), each.name, each.expected, found)
         if fitting is not value:
             object.__setattr__(settings, each.name, fitting)
 
@@ -426,6 +439,16 @@ def _fitted(value: Any, wanted: type) -> Any:
     if wanted is tuple and isinstance(value, tuple):
         return value if all(isinstance(item, str) for item in value) else None
     return value if isinstance(value, wanted) else None
+
+
+def _meant(value: Any, each: Setting) -> str:
+    """Which of the choices a word is probably a misspelling of, as the end of a sentence."""
+    if not each.choices or not isinstance(value, str):
+        return ""
+    from edgepact.fields import nearest  # it takes NumPy along
+
+    meant = nearest(value, each.words)
+    return f"; did you mean {shown(meant)}?" if meant else ""
 
 
 def _within(value: Any, each: Setting) -> bool:

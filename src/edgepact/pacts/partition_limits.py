@@ -4,7 +4,9 @@ They stand by themselves since the command line's help states them and loads not
 """
 
 ROUNDS_MAX = IMAGES_MAX = 1000
-SEED_MAX = 2**31 - 1
 
 DEVICES_MAX = 64
 """Most devices, each a process, on one machine."""
+
+DEVICES = 5
+"""Devices to draw, if nothing is said."""

@@ -16,9 +16,9 @@ from edgepact.fields import Table
 from edgepact.fleet import Fleet
 from edgepact.framework import Document, Pact
 from edgepact.inference.models import embedded, samples
-from edgepact.market.device_config import DAY_S
-from edgepact.pacts.partition_limits import DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX, SEED_MAX
+from edgepact.pacts.partition_limits import DEVICES, DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX
 from edgepact.registry import installed
+from edgepact.settings import DAY_S, SEED_MAX
 
 JOBS = ("classification", "inference")
 """Spellings of the job; the second is the older one."""
@@ -52,7 +52,7 @@ class SplitTerms:
     images_from: Path | None = None
     rounds: int = 12
     images: int = 12
-    devices: int = 5
+    devices: int = DEVICES
     seed: int = 0
     codec: str | None = None
     away_timeout_s: float = 30.0
@@ -118,7 +118,7 @@ def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> 
         "images_from": _folder(source, job, "images_from"),
         "rounds": job.whole("rounds", 12, least=1, most=ROUNDS_MAX),
         "images": job.whole("images", 12, least=1, most=IMAGES_MAX),
-        "devices": 0 if listed else job.whole("devices", 5, least=1, most=DEVICES_MAX),
+        "devices": 0 if listed else job.whole("devices", DEVICES, least=1, most=DEVICES_MAX),
         "seed": job.whole("seed", 0, least=0, most=SEED_MAX),
         "codec": job.choice("codec", tuple(installed("codecs"))) if "codec" in job else None,
         "solver": solver,

@@ -16,6 +16,7 @@ from typing import Any
 from edgepact.fields import FRAMEWORK, Table, table_file
 from edgepact.framework import Document, Pact
 from edgepact.mechanisms.contract.terms import Contract
+from edgepact.settings import SEED_MAX
 from edgepact.training.federated.aggregate import AGGREGATES
 from edgepact.training.federated.config import (
     PricedContract,
@@ -24,13 +25,11 @@ from edgepact.training.federated.config import (
 )
 from edgepact.training.federated.options import (
     CLIENTS_MAX,
-    LAYERS_MAX,
     ROUNDS_MAX,
-    SEED_MAX,
     SELECTORS,
 )
 from edgepact.training.federated.simulated import Simulated
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import LAYERS_MAX, TaskConfig
 
 JOB = "training"
 
