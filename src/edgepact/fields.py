@@ -498,6 +498,10 @@ class Table:
         """A value of any type, to be checked by the caller."""
         return self._take(name, expected)
 
+    def place(self, name: str) -> tuple[Path, str]:
+        """What errors in a field name: the file, and the field's path in it."""
+        return self._source, self._field(name)
+
     def close(self) -> None:
         """Raises if the table holds a field that nobody read."""
         known = list(dict.fromkeys(self._known))

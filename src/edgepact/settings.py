@@ -22,9 +22,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgepact.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from edgepact.fields import Table
 
 SEED_MAX = 2**31 - 1
 """Largest seed that every generator of random numbers here takes."""
@@ -346,6 +349,27 @@ def stated(cls: type, source: object, table: Mapping[str, Any]) -> dict[str, Any
             hint = f"; did you mean `{meant}`?" if meant else ""
             raise InputError(source, key, f"one of {', '.join(known)}", f"this field{hint}")
         values[known[key].name] = _typed(source, key, value, known[key])
+    return values
+
+
+def fields_in(cls: type, table: "Table", *names: str) -> dict[str, Any]:
+    """What a table of a scenario states of some fields of a settings class, by field.
+
+    What it leaves out is left to the default of whoever takes it.
+
+    Raises:
+        InputError: a value that the settings class refuses, in the same words.
+    """
+    by_name = {each.name: each for each in settings_of(cls)}
+    values: dict[str, Any] = {}
+    for name in names:
+        if name in table:
+            each, (source, place) = by_name[name], table.place(name)
+            value = table.raw(name, each.expected)
+            values[name] = _typed(source, place, value, each)
+            if not _within(values[name], each):
+                found = f"{shown(value)}{_meant(value, each)}"
+                raise InputError(source, place, each.expected, found)
     return values
 
 

@@ -10,7 +10,8 @@ import pytest
 import edgepact
 from edgepact.errors import InputError
 from edgepact.fields import load
-from edgepact.live.run import RunConfig, terms_of
+from edgepact.live.run import terms_of
+from edgepact.live.run_config import RunConfig
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PARTITION = "scenario-partition.toml"

@@ -18,7 +18,7 @@ from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig
-from edgepact.pacts.partition_limits import DEVICES
+from edgepact.pacts.partition_settings import DEVICES
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
 
 

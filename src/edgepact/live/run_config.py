@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgepact.errors import InputError
-from edgepact.pacts.partition_limits import DEVICES, DEVICES_MAX, IMAGES_MAX, ROUNDS_MAX
-from edgepact.settings import SEED_MAX, check, setting
+from edgepact.pacts.partition_settings import PlaySettings
+from edgepact.settings import check, same, setting
 
 
 def _solvers() -> tuple[str, ...]:
@@ -31,18 +31,10 @@ class RunConfig:
     SOURCE: ClassVar[str] = "run"
 
     fleet: Path | None = setting("A market in TOML to play instead of a fleet drawn at random.")
-    devices: int | None = setting(
-        f"Number of devices to draw and start [default: {DEVICES}, or those of the market]",
-        least=1,
-        most=DEVICES_MAX,
-    )
-    rounds: int = setting("Number of rounds to play.", default=12, least=1, most=ROUNDS_MAX)
-    images: int = setting(
-        "Number of images of each device in a round.", default=12, least=1, most=IMAGES_MAX
-    )
-    seed: int = setting(
-        "Seed of the fleet, the quotes and the order of images.", default=0, least=0, most=SEED_MAX
-    )
+    devices: int | None = same(PlaySettings, "devices")
+    rounds: int = same(PlaySettings, "rounds")
+    images: int = same(PlaySettings, "images")
+    seed: int = same(PlaySettings, "seed")
     model: Path | None = setting("A model directory instead of the embedded CLIP.")
     samples: Path | None = setting(
         "A folder of images instead of the sample set.", flag="--images-from"
