@@ -75,6 +75,14 @@ def upgrade(op: Operations) -> None:
         )
         assignments.add_column(sa.Column("rate", sa.Float, nullable=True))
         assignments.add_column(sa.Column("deadline_s", sa.Float, nullable=True))
+    unsettled = sa.text("state <> 'settled'")
+    op.create_index(
+        "assignments_unsettled",
+        "assignments",
+        ["round", "device"],
+        sqlite_where=unsettled,
+        postgresql_where=unsettled,
+    )
     with op.batch_alter_table("pieces") as pieces:
         pieces.add_column(sa.Column("commitment", sa.LargeBinary(32), nullable=True))
         pieces.add_column(sa.Column("sketch", sa.LargeBinary, nullable=True))
