@@ -23,7 +23,7 @@ from edgepact.market.ledger.accounts import (
     paid_of,
     pending_of,
 )
-from edgepact.market.ledger.database import READ_AT_ONCE
+from edgepact.market.ledger.database import READ_AT_ONCE, known_fact
 from edgepact.market.ledger.records import PieceState
 
 WRONG_MAX = 20
@@ -62,6 +62,7 @@ def _sums(books: sa.Connection) -> list[str]:
 
 def _rows(books: sa.Connection) -> Iterator[str]:
     """Pieces, payments and verdicts without their like on the other side."""
+    older = int(known_fact(books, "pieces_of_edition_2") or 0)
     bound = 0  # transfers that say what they were for, and were found to
     pieces = records.all_pieces(books)
     while chunk := list(islice(pieces, READ_AT_ONCE)):
@@ -74,7 +75,7 @@ def _rows(books: sa.Connection) -> Iterator[str]:
             reference = delivery_of(row.device, row.piece)
             transfer = found.get(reference)
             bound += transfer is not None and transfer.about is not None
-            if not _is_paid_for(row, transfer):
+            if not _is_paid_for(row, transfer, older):
                 yield f"the piece {reference} is not what its transfer was for"
             back = expired.get(expiry_of(row.device, row.piece))
             if transfer is not None and row.state == PieceState.EXPIRED and back is None:
@@ -99,11 +100,12 @@ def _rows(books: sa.Connection) -> Iterator[str]:
         yield f"{explained - bound} transfers are for pieces or verdicts that are not there"
 
 
-def _is_paid_for(row: Any, transfer: double_entry.Transfer | None) -> bool:
+def _is_paid_for(row: Any, transfer: double_entry.Transfer | None, older: int) -> bool:
     """Whether a piece and the transfer of its delivery say the same."""
     if transfer is None:
-        # Under an older edition only what was paid had a transfer.
-        return row.microcredits == 0 or row.state in (PieceState.FORFEIT, PieceState.EXPIRED)
+        # Under edition 2 only what was paid had a transfer.
+        unpaid = row.state in (PieceState.FORFEIT, PieceState.EXPIRED)
+        return row.microcredits == 0 or (unpaid and row.id <= older)
     mark = mark_of(
         row.device,
         row.piece,

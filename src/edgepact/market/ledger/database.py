@@ -258,11 +258,17 @@ def without_password(url: str) -> str:
     return f"{scheme if slashes else ''}{slashes}***@{tail}" if at else place
 
 
+def known_fact(books: sa.Connection, name: str) -> str | None:
+    """A fact of the ledger; None if there is none."""
+    known = books.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+    return None if known is None else str(known)
+
+
 def fact(books: sa.Connection, name: str, value: str) -> str:
     """A fact of the ledger; the value is kept if there was none."""
-    known = books.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+    known = known_fact(books, name)
     if known is not None:
-        return str(known)
+        return known
     books.execute(FACTS.insert().values(name=name, value=value))
     return value
 

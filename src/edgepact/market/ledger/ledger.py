@@ -848,8 +848,8 @@ class NoBudget(MarketError):
 
 
 def this_process() -> str:
-    """Host and process, as the holder of a lease."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Host, space of process numbers, and process, as the holder of a lease."""
+    return f"{_this_host()}:{os.getpid()}"
 
 
 class _Delivery:
@@ -1054,10 +1054,19 @@ def _settle(books: sa.Connection, number: int, device: str) -> None:
     records.set_stage(books, number, device, Stage.SETTLED, pending_microcredits=0)
 
 
+def _this_host() -> str:
+    """This host, and the space in which its processes are numbered: containers have their own."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return f"{socket.gethostname()}:{space}"
+
+
 def _is_gone(holder: str) -> bool:
     """Whether the holder of a lease was a process of this host that has ended."""
     host, _, process = holder.rpartition(":")
-    if host != socket.gethostname() or not process.isdigit():
+    if host != _this_host() or not process.isdigit():
         return False
     try:
         os.kill(int(process), 0)

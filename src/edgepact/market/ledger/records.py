@@ -628,9 +628,8 @@ def assign(
 
 def assignments(books: sa.Connection, keys: set[tuple[int, str]]) -> dict[tuple[int, str], Any]:
     """Rows of assignments by round and device, of those that there are."""
-    own = sa.tuple_(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device)
-    query = sa.select(_ASSIGNMENTS).where(own.in_(sorted(keys)))
-    return {(row.round, row.device): row for row in books.execute(query)}
+    query = _of_keys(_ASSIGNMENTS, ("round", "device"), keys)
+    return {(row.round, row.device): row for row in books.execute(query)} if keys else {}
 
 
 def count_delivered(books: sa.Connection, changes: Mapping[tuple[int, str], list[int]]) -> None:
@@ -688,7 +687,11 @@ def open_audits(books: sa.Connection) -> list[OpenAudit]:
     """Device-rounds whose audit is not over."""
     query = (
         sa.select(
-            _ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.deadline_s, _PIECES.c.piece
+            _ASSIGNMENTS.c.round,
+            _ASSIGNMENTS.c.device,
+            _ASSIGNMENTS.c.deadline_s,
+            _PIECES.c.piece,
+            _PIECES.c.id,
         )
         .join(
             _PIECES,
@@ -697,10 +700,10 @@ def open_audits(books: sa.Connection) -> list[OpenAudit]:
             ),
         )
         .where(_UNSETTLED, _ASSIGNMENTS.c.state == Stage.AUDITING, *_PICKED)
-        .order_by(_PIECES.c.id)
     )
     found = dict[tuple[int, str, float], list[str]]()
-    for row in books.execute(query):
+    # Put in order here: SQLite would go through all pieces to have them so.
+    for row in sorted(books.execute(query), key=lambda row: row.id):
         found.setdefault((row.round, row.device, row.deadline_s or 0.0), []).append(row.piece)
     return [
         OpenAudit(round=number, device=device, pieces=tuple(pieces), deadline_s=deadline_s)
@@ -802,9 +805,8 @@ def expect_piece(books: sa.Connection, device: str, piece: str) -> Any:
 
 def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
     """Rows of pieces by device and id, of those that there are."""
-    own = sa.tuple_(_PIECES.c.device, _PIECES.c.piece)
-    query = sa.select(_PIECES).where(own.in_(sorted(keys)))
-    return {(row.device, row.piece): row for row in books.execute(query)}
+    query = _of_keys(_PIECES, ("device", "piece"), keys)
+    return {(row.device, row.piece): row for row in books.execute(query)} if keys else {}
 
 
 def delivered_since(
@@ -1022,6 +1024,14 @@ def settlement_of(row: Any, *, repeated: bool) -> Settlement:
 
 
 # ---------------------------------------------------------------- private
+
+
+def _of_keys(table: sa.Table, names: tuple[str, str], keys: Set[tuple[Any, Any]]) -> Any:
+    """Rows of a table by two columns: a join, since SQLite uses no index for pairs in a list."""
+    columns = (sa.column(name, table.c[name].type) for name in names)
+    wanted = sa.values(*columns, name="wanted").data(sorted(keys)).cte("wanted")
+    same = sa.and_(*(table.c[name] == wanted.c[name] for name in names))
+    return sa.select(table).select_from(wanted.join(table, same))
 
 
 def _item(row: Any) -> Item:

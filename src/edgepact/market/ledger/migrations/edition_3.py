@@ -94,6 +94,11 @@ def upgrade(op: Operations) -> None:
 def _carry_over(books: sa.Connection) -> None:
     books.exec_driver_sql("update pieces set state = 'expired' where state = 'held'")
     books.exec_driver_sql("update rounds set closed = (1 = 1)")
+    # Of these only what was paid has a transfer; of all that come, each.
+    books.exec_driver_sql(
+        "insert into facts (name, value) select 'pieces_of_edition_2', "
+        "cast(coalesce(max(id), 0) as varchar(20)) from pieces"
+    )
     books.exec_driver_sql(
         "update assignments set units = coalesce((select sum(units) from pieces where "
         "pieces.round = assignments.round and pieces.device = assignments.device), 0)"
