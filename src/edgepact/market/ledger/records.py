@@ -686,28 +686,21 @@ def bought_in(books: sa.Connection, number: int) -> int:
 def open_audits(books: sa.Connection) -> list[OpenAudit]:
     """Device-rounds whose audit is not over."""
     query = (
-        sa.select(
-            _ASSIGNMENTS.c.round,
-            _ASSIGNMENTS.c.device,
-            _ASSIGNMENTS.c.deadline_s,
-            _PIECES.c.piece,
-            _PIECES.c.id,
-        )
-        .join(
-            _PIECES,
-            sa.and_(
-                _PIECES.c.round == _ASSIGNMENTS.c.round, _PIECES.c.device == _ASSIGNMENTS.c.device
-            ),
-        )
-        .where(_UNSETTLED, _ASSIGNMENTS.c.state == Stage.AUDITING, *_PICKED)
+        sa.select(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.deadline_s)
+        .where(_UNSETTLED, _ASSIGNMENTS.c.state == Stage.AUDITING)
+        .order_by(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device)
     )
-    found = dict[tuple[int, str, float], list[str]]()
-    # Put in order here: SQLite would go through all pieces to have them so.
-    for row in sorted(books.execute(query), key=lambda row: row.id):
-        found.setdefault((row.round, row.device, row.deadline_s or 0.0), []).append(row.piece)
+    # One by one: a join would go through all pieces that there ever were.
     return [
-        OpenAudit(round=number, device=device, pieces=tuple(pieces), deadline_s=deadline_s)
-        for (number, device, deadline_s), pieces in found.items()
+        OpenAudit(
+            round=row.round,
+            device=row.device,
+            pieces=tuple(
+                each.piece for each in pending(books, row.round, row.device) if each.picked
+            ),
+            deadline_s=row.deadline_s or 0.0,
+        )
+        for row in books.execute(query).all()
     ]
 
 
@@ -827,13 +820,6 @@ def add_pieces(books: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """
     books.execute(_PIECES.insert(), list(rows))
 
-
-_PICKED = (
-    _PIECES.c.audited,
-    _PIECES.c.state == PieceState.PENDING,
-    _PIECES.c.evidence.is_not(None),
-)
-"""A picked piece keeps its evidence until it has passed."""
 
 _PENDING_OR_PAID = {PieceState.PENDING, PieceState.PAID}
 

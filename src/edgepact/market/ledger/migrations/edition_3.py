@@ -57,24 +57,21 @@ def upgrade(op: Operations) -> None:
         sa.Column("told", sa.Text, nullable=False),
         sa.Column("signature", sa.String(128), nullable=False),
     )
-    with op.batch_alter_table("devices") as devices:
-        devices.add_column(
-            sa.Column("strikes", sa.Integer, nullable=False, server_default=sa.text("0"))
-        )
-        for name in ("excluded", "revoked"):
-            devices.add_column(
-                sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
-            )
-    with op.batch_alter_table("assignments") as assignments:
-        for name in ("units", "pending_microcredits"):
-            assignments.add_column(
-                sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
-            )
-        assignments.add_column(
-            sa.Column("state", sa.String(8), nullable=False, server_default="settled")
-        )
-        assignments.add_column(sa.Column("rate", sa.Float, nullable=True))
-        assignments.add_column(sa.Column("deadline_s", sa.Float, nullable=True))
+    # Columns are added in place: SQLite would refuse to replace tables that others refer to.
+    zero = sa.text("0")
+    op.add_column("devices", sa.Column("strikes", sa.Integer, nullable=False, server_default=zero))
+    for name in ("excluded", "revoked"):
+        told = sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
+        op.add_column("devices", told)
+    for name in ("units", "pending_microcredits"):
+        count = sa.Column(name, sa.BigInteger, nullable=False, server_default=zero)
+        op.add_column("assignments", count)
+    state = sa.Column("state", sa.String(8), nullable=False, server_default="settled")
+    op.add_column("assignments", state)
+    for name in ("rate", "deadline_s"):
+        op.add_column("assignments", sa.Column(name, sa.Float, nullable=True))
+    op.add_column("pieces", sa.Column("commitment", sa.LargeBinary(32), nullable=True))
+    op.add_column("pieces", sa.Column("sketch", sa.LargeBinary, nullable=True))
     unsettled = sa.text("state <> 'settled'")
     op.create_index(
         "assignments_unsettled",
@@ -83,9 +80,6 @@ def upgrade(op: Operations) -> None:
         sqlite_where=unsettled,
         postgresql_where=unsettled,
     )
-    with op.batch_alter_table("pieces") as pieces:
-        pieces.add_column(sa.Column("commitment", sa.LargeBinary(32), nullable=True))
-        pieces.add_column(sa.Column("sketch", sa.LargeBinary, nullable=True))
     op.create_index("pieces_by_digest", "pieces", ["digest"])
     _carry_over(op.get_bind())
     op.drop_table("entries")
