@@ -164,27 +164,22 @@ class Ledger:
         Raises:
             MarketError: another server holds it; the message says which and for how long.
         """
-        try:
-            self._lead(holder or this_process(), lease_s)
-        except sa.exc.IntegrityError:  # the first lease of all, taken by two at once
-            self._lead(holder or this_process(), lease_s)
-
-    def _lead(self, holder: str, lease_s: float) -> None:
+        holder = holder or this_process()
         with self._database.books() as books:
             now_s = self._clock()
             row = records.lease(books, lock=True)
             if self._fence is not None:
-                if row is None or row.fence != self._fence:
+                if row.fence != self._fence:
                     raise self._taken_over(row)
                 records.take_lease(books, holder, self._fence, now_s + lease_s)
                 return
-            free = row is None or row.until_s <= now_s or row.holder == holder
+            free = row.until_s <= now_s or row.holder == holder
             if not free and not _is_gone(row.holder):
                 raise MarketError(
                     f"{row.holder} serves the ledger {self.url} and holds it for "
                     f"{row.until_s - now_s:.0f} s more"
                 )
-            fence = 1 if row is None else row.fence + 1
+            fence = row.fence + 1
             records.take_lease(books, holder, fence, now_s + lease_s)
         self._fence = fence
 
@@ -194,7 +189,7 @@ class Ledger:
             return
         with self._database.books() as books:
             row = records.lease(books, lock=True)
-            if row is not None and row.fence == self._fence:
+            if row.fence == self._fence:
                 records.take_lease(books, "", self._fence, 0.0)
 
     @contextmanager
@@ -209,12 +204,12 @@ class Ledger:
         """Keeps the lease as it is, and other writers out, until the transaction ends."""
         if self._fence is not None:
             row = records.lease(books, lock=False)
-            if row is None or row.fence != self._fence:
+            if row.fence != self._fence:
                 raise self._taken_over(row)
         double_entry.lock(books)
 
     def _taken_over(self, row: Any) -> MarketError:
-        other = "nobody" if row is None else row.holder or "nobody"
+        other = row.holder or "nobody"
         return MarketError(f"the ledger {self.url} was taken over: it is led by {other}")
 
     # ------------------------------------------------------------ devices

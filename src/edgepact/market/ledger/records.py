@@ -141,6 +141,12 @@ _LEASE = sa.Table(
 )
 
 
+@sa.event.listens_for(_LEASE, "after_create")
+def _nobody_leads(_table: sa.Table, books: sa.Connection, **_: object) -> None:
+    # There from the start, so that two who take the first lease wait for each other at its row.
+    books.execute(_LEASE.insert().values(one=1, holder="", fence=0, until_s=0.0))
+
+
 class PieceState(StrEnum):
     """What has become of a piece's payment."""
 
@@ -951,16 +957,19 @@ def worth_by_state(books: sa.Connection) -> dict[str, dict[str, int]]:
 
 
 def lease(books: sa.Connection, *, lock: bool) -> Any:
-    """The row of the lease, or None; locked until the transaction ends if asked for."""
+    """The row of the lease, which nobody changes until the transaction ends.
+
+    Args:
+        books: the transaction.
+        lock: whether it is to be changed in this transaction, and nobody else may read it so.
+    """
     query = sa.select(_LEASE)
-    return books.execute(query.with_for_update(read=not lock)).first()
+    return books.execute(query.with_for_update(read=not lock)).one()
 
 
 def take_lease(books: sa.Connection, holder: str, fence: int, until_s: float) -> None:
     """Writes the lease down."""
-    values = {"holder": holder, "fence": fence, "until_s": until_s}
-    if not books.execute(_LEASE.update().values(**values)).rowcount:
-        books.execute(_LEASE.insert().values(one=1, **values))
+    books.execute(_LEASE.update().values(holder=holder, fence=fence, until_s=until_s))
 
 
 # ---------------------------------------------------------------- told

@@ -114,6 +114,8 @@ def _carry_over(books: sa.Connection) -> None:
     table = sa.table("transfers", *(sa.column(name) for name in names))
     if rows:
         books.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+    lease = sa.table("lease", *(sa.column(n) for n in ("one", "holder", "fence", "until_s")))
+    books.execute(lease.insert().values(one=1, holder="", fence=0, until_s=0.0))
     head = sa.table("head", sa.column("one"), sa.column("id"), sa.column("hash"))
     books.execute(head.insert().values(one=1, id=at, hash=mark))
     kept = sa.table("accounts", sa.column("account"), sa.column("balance_microcredits"))
