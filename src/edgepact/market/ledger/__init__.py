@@ -5,17 +5,10 @@ rounds, answers, assignments and pieces. `database` opens the database and keeps
 whole. `Ledger` joins them: what is recorded and what is paid for it stand in one transaction.
 """
 
+from edgepact.market.ledger.accounts import FORFEITED, SERVER, account_of, pending_of
 from edgepact.market.ledger.database import LedgerError
-from edgepact.market.ledger.double_entry import Entry, Head
-from edgepact.market.ledger.ledger import (
-    FORFEITED,
-    SERVER,
-    Ledger,
-    NoBudget,
-    RepeatedWork,
-    account_of,
-    pending_of,
-)
+from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
+from edgepact.market.ledger.ledger import Ledger, NoBudget, RepeatedWork, Told
 from edgepact.market.ledger.records import (
     Evidence,
     Limits,
@@ -51,9 +44,12 @@ __all__ = [
     "PieceState",
     "RepeatedWork",
     "RoundRecord",
+    "Seal",
     "Settlement",
     "Stage",
     "Token",
+    "Told",
+    "Transfer",
     "Work",
     "account_of",
     "pending_of",

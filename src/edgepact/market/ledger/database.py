@@ -4,12 +4,14 @@ SQLite in WAL mode with `synchronous=FULL` writes each commit through to the dis
 returns; any other database that SQLAlchemy knows will do. Its tables have editions, see
 `migrations`: a ledger of an older one is brought up to date when it is opened to be written.
 
-Who only reads opens a read-only transaction, which holds up nobody who writes.
+Whatever only reads has a read-only transaction on one state of the books, which holds up nobody
+who writes.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from edgepact.market.ledger import migrations
 
 BUSY_TIMEOUT_S = 10
 """How long a transaction waits for another process that writes to the same SQLite file."""
+
+READ_AT_ONCE = 5_000
+"""Rows of a large table that are in memory at once."""
 
 META = sa.MetaData()
 
@@ -58,11 +63,19 @@ class Database:
         self._of_thread = threading.local()
         try:
             parsed = sa.make_url(url)
+            if "@" in (parsed.host or ""):
+                raise ValueError("an @ in a password is written %40")
+            if parsed.drivername == "postgresql":
+                parsed = parsed.set(drivername="postgresql+psycopg")  # the one that is installed
             # Messages name the place, and must not repeat a password in it.
-            self.url = parsed.render_as_string(hide_password=True)
+            self.url = parsed.set(query={}).render_as_string(hide_password=True)
+            self._secrets = _secrets_of(parsed)
             self.engine = sa.create_engine(parsed)
-        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+            self._reads = self.engine.execution_options(**_reading(self.engine))
+        except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError) as error:
             expected = "a database URL such as sqlite:///ledger.db"
+            if "@" in url:
+                expected += ", in whose password an @ is written %40"
             found = without_password(url)
             if isinstance(error, ModuleNotFoundError):
                 found = f"{found}, whose driver {error.name} is not installed"
@@ -75,7 +88,7 @@ class Database:
                 raise InputError("ledger", "url", "a ledger", f"no file {file}")
             _set_up_sqlite(self.engine, synchronous, read_only=read_only)
         try:
-            with self.books() as books:
+            with self.books() if create else self.reading() as books:
                 self._expect_own_tables(books, create)
         except LedgerError as error:
             self.close()
@@ -104,21 +117,27 @@ class Database:
         Raises:
             LedgerError: the database cannot be reached or written.
         """
-        group: sa.Connection | None = getattr(self._of_thread, "group", None)
-        try:
-            if group is not None:
-                with group.begin_nested():
-                    yield group
+        with self._telling():
+            if self._group is not None:
+                with self._group.begin_nested():
+                    yield self._group
                 return
-            with self.engine.begin() as books:
-                if self._read_only and books.dialect.name == "postgresql":
-                    books.exec_driver_sql("set transaction read only")
+            with (self._reads if self._read_only else self.engine).begin() as books:
                 yield books
-        except sa.exc.IntegrityError:
-            raise
-        except sa.exc.DBAPIError as error:
-            reason = (str(error.orig).splitlines() or [type(error).__name__])[0]
-            raise LedgerError(f"{self.url}: {reason}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One state of the books, to be read; within `together` with what was written there.
+
+        Raises:
+            LedgerError: the database cannot be reached.
+        """
+        with self._telling():
+            if self._group is not None:
+                yield self._group
+                return
+            with self._reads.begin() as books:
+                yield books
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -130,14 +149,62 @@ class Database:
         Raises:
             LedgerError: the database cannot be reached or written; all of it is undone.
         """
+        before = self._group
         with self.books() as books:
             self._of_thread.group = books
             try:
                 yield
             finally:
-                self._of_thread.group = None
+                self._of_thread.group = before
+
+    @property
+    def _group(self) -> sa.Connection | None:
+        """The transaction of `together`, while this thread is within it."""
+        return getattr(self._of_thread, "group", None)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Faults of the database become errors that name the place and no password."""
+        try:
+            yield
+        except sa.exc.IntegrityError:
+            raise
+        except sa.exc.DBAPIError as error:
+            reason = (str(error.orig).splitlines() or [type(error).__name__])[0]
+            for secret in self._secrets:
+                reason = reason.replace(secret, "***")
+            raise LedgerError(f"{self.url}: {reason}") from error
+
+    def backup(self, file: Path) -> None:
+        """Copies an SQLite database as it is now, while others may write.
+
+        Raises:
+            InputError: there is such a file, or none can be made.
+            MarketError: it is another database.
+        """
+        if self.file is None:
+            raise MarketError(f"{self.url} is no SQLite ledger: back it up with pg_dump")
+        if file.exists():
+            raise InputError("backup", "--out", "a new file", f"one that exists, {file}")
+        part = file.with_name(f"{file.name}.part")
+        try:
+            part.unlink(missing_ok=True)
+            part.touch(mode=0o600)
+            copy = sqlite3.connect(part)
+            try:
+                with closing(self.engine.raw_connection()) as own:
+                    own.driver_connection.backup(copy)  # type: ignore[union-attr]
+            finally:
+                copy.close()
+            part.replace(file)
+        except (OSError, sqlite3.Error) as error:
+            part.unlink(missing_ok=True)
+            raise InputError("backup", "--out", "a file to copy to", f"{file}: {error}") from None
 
     def _expect_own_tables(self, books: sa.Connection, create: bool) -> None:
+        if create and books.dialect.name == "postgresql":
+            # Two servers that start at once do not both make the tables.
+            books.exec_driver_sql(f"select pg_advisory_xact_lock({_MAKING})")
         there = set(sa.inspect(books).get_table_names()) & {FACTS.name, "devices", "rounds"}
         if not there:
             if not create:
@@ -154,7 +221,7 @@ class Database:
             migrations.upgrade(books, str(found))
             return
         known = "one of before editions were counted" if found is None else f"edition {found}"
-        hint = "; edgepact serve brings it up to date" if found in migrations.OLDER else ""
+        hint = "; `edgepact serve` brings it up to date" if found in migrations.OLDER else ""
         raise InputError(
             "ledger",
             "url",
@@ -163,18 +230,45 @@ class Database:
         )
 
 
+_MAKING = 0x6564676570616374
+"""Number of the lock under which tables are made; any will do that nobody else uses."""
+
+
+def _reading(engine: sa.Engine) -> dict[str, Any]:
+    """Options of transactions that only read, and see one state of the books."""
+    if engine.dialect.name == "postgresql":
+        return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    return {"reading": True}
+
+
+def _secrets_of(url: sa.URL) -> list[str]:
+    """What no message repeats of a URL: its password, also where it is an option."""
+    said = [str(url.password or "")]
+    for name, value in url.query.items():
+        if "pass" in name:
+            said += [value] if isinstance(value, str) else value
+    return [each for each in said if each]
+
+
 def without_password(url: str) -> str:
     """A text that was to be a database URL, without what may be a password in it."""
-    head, at, tail = url.rpartition("@")
+    place, _, _ = url.partition("?")
+    head, at, tail = place.rpartition("@")
     scheme, slashes, _ = head.partition("://")
-    return f"{scheme}{slashes}***@{tail}" if at else url
+    return f"{scheme if slashes else ''}{slashes}***@{tail}" if at else place
+
+
+def known_fact(books: sa.Connection, name: str) -> str | None:
+    """A fact of the ledger; None if there is none."""
+    known = books.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+    return None if known is None else str(known)
 
 
 def fact(books: sa.Connection, name: str, value: str) -> str:
     """A fact of the ledger; the value is kept if there was none."""
-    known = books.execute(sa.select(FACTS.c.value).where(FACTS.c.name == name)).scalar()
+    known = known_fact(books, name)
     if known is not None:
-        return str(known)
+        return known
     books.execute(FACTS.insert().values(name=name, value=value))
     return value
 
@@ -207,4 +301,5 @@ def _set_up_sqlite(engine: sa.Engine, synchronous: str, *, read_only: bool) -> N
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("begin" if read_only else "begin immediate")
+        reads = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("begin" if reads else "begin immediate")

@@ -12,13 +12,13 @@ The functions work within a transaction that is handed to them.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from edgepact.market.ledger.database import META
+from edgepact.market.ledger.database import META, READ_AT_ONCE
 
 _TRANSFERS = sa.Table(
     "transfers",
@@ -51,7 +51,10 @@ _HEAD = sa.Table(
 START = bytes(32)
 """What stands in the place of the hash before the first transfer's."""
 
-READ_AT_ONCE = 10_000
+
+@sa.event.listens_for(_HEAD, "after_create")
+def _begin_chain(_table: sa.Table, books: sa.Connection, **_: object) -> None:
+    books.execute(_HEAD.insert().values(one=1, id=0, hash=START))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,20 @@ class Head:
     hash: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seal:
+    """The books at a moment: what somebody keeps who wants to know them again.
+
+    Attributes:
+        id, hash: of the last transfer; 0 and zeros before the first.
+        balances: SHA-256 of the balances of all accounts.
+    """
+
+    id: int
+    hash: bytes
+    balances: bytes
+
+
 def move(books: sa.Connection, transfers: Sequence[Transfer]) -> None:
     """Adds transfers, in order.
 
@@ -101,7 +118,7 @@ def move(books: sa.Connection, transfers: Sequence[Transfer]) -> None:
     moved = [each for each in transfers if each.microcredits]
     if not moved:
         return
-    last = _locked_head(books)
+    last = lock(books)
     at, mark = last.id, last.hash
     rows, changes = [], dict[str, int]()
     for each in moved:
@@ -138,23 +155,36 @@ def hash_of(before: bytes, at: int, transfer: Transfer) -> bytes:
     return hashlib.sha256(before + end).digest()
 
 
+def lock(books: sa.Connection) -> Head:
+    """The head, which nobody else moves until the transaction ends: writers queue here."""
+    return _read_head(books, sa.select(_HEAD.c.id, _HEAD.c.hash).with_for_update())
+
+
 def head(books: sa.Connection) -> Head:
     """The last transfer; number 0 before the first."""
-    row = books.execute(sa.select(_HEAD.c.id, _HEAD.c.hash)).first()
-    return Head(id=0, hash=START) if row is None else Head(id=row.id, hash=bytes(row.hash))
+    return _read_head(books, sa.select(_HEAD.c.id, _HEAD.c.hash))
 
 
-def transfers(books: sa.Connection) -> Iterator[tuple[int, Transfer, bytes]]:
-    """Number, transfer and hash of every one, in order; not all are in memory at once."""
-    last = 0
-    while True:
-        query = sa.select(_TRANSFERS).where(_TRANSFERS.c.id > last).order_by(_TRANSFERS.c.id)
-        rows = books.execute(query.limit(READ_AT_ONCE)).all()
-        for row in rows:
-            yield row.id, _transfer(row), bytes(row.hash)
-        if len(rows) < READ_AT_ONCE:
-            return
-        last = rows[-1].id
+def transfers(
+    books: sa.Connection, after: int | None = None
+) -> Iterator[tuple[int, Transfer, bytes]]:
+    """Number, transfer and hash of every one, in order; not all are in memory at once.
+
+    Args:
+        books: the transaction.
+        after: number of the last that is left out; None for none.
+    """
+    query = sa.select(_TRANSFERS).order_by(_TRANSFERS.c.id)
+    if after is not None:
+        query = query.where(_TRANSFERS.c.id > after)
+    for row in books.execute(query.execution_options(yield_per=READ_AT_ONCE)):
+        yield row.id, _transfer(row), bytes(row.hash)
+
+
+def find(books: sa.Connection, references: Sequence[str]) -> dict[str, Transfer]:
+    """Transfers by reference, of those that there are."""
+    query = sa.select(_TRANSFERS).where(_TRANSFERS.c.reference.in_(references))
+    return {row.reference: _transfer(row) for row in books.execute(query)}
 
 
 def entries(books: sa.Connection) -> list[Entry]:
@@ -194,51 +224,99 @@ def totals(books: sa.Connection) -> tuple[int, int]:
     return moved, moved
 
 
-def abouts(books: sa.Connection) -> Iterator[tuple[str, bytes]]:
-    """Reference of every transfer that says what it was for, and what."""
-    for _, each, _ in transfers(books):
-        if each.about is not None:
-            yield each.reference, each.about
+def unbalanced(books: sa.Connection) -> list[str]:
+    """Accounts whose balance is not what their transfers add up to; the database adds."""
+    moved = sa.func.sum(_TRANSFERS.c.microcredits).label("moved")
+    changes = dict[str, int]()
+    for column, sign in ((_TRANSFERS.c.debit, -1), (_TRANSFERS.c.credit, 1)):
+        for account, total in books.execute(sa.select(column, moved).group_by(column)):
+            changes[account] = changes.get(account, 0) + sign * int(total)
+    kept = balances(books)
+    return [
+        account
+        for account in sorted(kept.keys() | changes.keys())
+        if kept.get(account, 0) != changes.get(account, 0)
+    ]
 
 
-def check(books: sa.Connection) -> list[str]:
+def count_explained(books: sa.Connection) -> int:
+    """How many transfers say what they were for."""
+    query = sa.select(sa.func.count()).where(_TRANSFERS.c.about.is_not(None))
+    return int(books.execute(query).scalar_one())
+
+
+def balances_mark(kept: Mapping[str, int]) -> bytes:
+    """SHA-256 of balances, by which they are known again; accounts of zero do not count."""
+    told = "".join(f"{name} {value}\n" for name, value in sorted(kept.items()) if value)
+    return hashlib.sha256(told.encode()).digest()
+
+
+def check(books: sa.Connection, kept: Seal | None = None, *, since: bool = False) -> list[str]:
     """What is wrong with the books, in sentences; nothing if they are whole.
 
-    Adds up every transfer and follows the chain of hashes.
+    Follows the chain of hashes and adds up every transfer.
+
+    Args:
+        books: the transaction.
+        kept: the books as they were known to be before.
+        since: whether only what came after that is looked at, which is as good as long as nobody
+            but the books' own server can have made `kept`.
     """
     wrong = list[str]()
-    before, expected, found = START, 1, dict[str, int]()
-    broken = False
-    for at, each, mark in transfers(books):
-        if at != expected and not broken:
-            wrong.append(f"transfer {expected} is missing: {at} comes in its place")
-            broken = True
-        if hash_of(before, at, each) != mark and not broken:
+    start = Seal(id=0, hash=START, balances=balances_mark({}))
+    if kept is not None:
+        wrong += _gone(books, kept)
+        start = kept if since and not wrong else start
+    changes, last = dict[str, int](), Head(id=start.id, hash=start.hash)
+    for at, each, mark in transfers(books, after=start.id or None):
+        if not wrong and at != last.id + 1:
+            wrong.append(f"transfer {last.id + 1} is missing: {at} comes in its place")
+        elif not wrong and hash_of(last.hash, at, each) != mark:
             wrong.append(f"transfer {at} ({each.reference}) or one before it was altered")
-            broken = True
-        before, expected = mark, at + 1
-        found[each.debit] = found.get(each.debit, 0) - each.microcredits
-        found[each.credit] = found.get(each.credit, 0) + each.microcredits
-    last = head(books)
-    if (last.id, last.hash) != (expected - 1, before):
-        wrong.append(f"the chain ends at transfer {expected - 1}, its head tells {last.id}")
-    kept = balances(books)
-    for account in sorted(kept.keys() | found.keys()):
-        if kept.get(account, 0) != found.get(account, 0):
-            wrong.append(
-                f"{account} is kept with {kept.get(account, 0)} micro-credits, "
-                f"its transfers add up to {found.get(account, 0)}"
-            )
+        last = Head(id=at, hash=mark)
+        changes[each.debit] = changes.get(each.debit, 0) - each.microcredits
+        changes[each.credit] = changes.get(each.credit, 0) + each.microcredits
+    told = head(books)
+    if told != last:
+        wrong.append(f"the chain ends at transfer {last.id}, its head tells {told.id}")
+    now = balances(books)
+    if start.id == 0:
+        for account in sorted(now.keys() | changes.keys()):
+            if now.get(account, 0) != changes.get(account, 0):
+                wrong.append(
+                    f"{account} is kept with {now.get(account, 0)} micro-credits, "
+                    f"its transfers add up to {changes.get(account, 0)}"
+                )
+    else:
+        names = now.keys() | changes.keys()
+        then = {name: now.get(name, 0) - changes.get(name, 0) for name in names}
+        if balances_mark(then) != start.balances:
+            wrong.append(f"balances are not those of transfer {start.id} and what came after it")
     return wrong
 
 
-def _locked_head(books: sa.Connection) -> Head:
-    """The head, which nobody else moves until the transaction ends."""
-    row = books.execute(sa.select(_HEAD.c.id, _HEAD.c.hash).with_for_update()).first()
-    if row is None:
-        books.execute(_HEAD.insert().values(one=1, id=0, hash=START))
-        return Head(id=0, hash=START)
-    return Head(id=row.id, hash=bytes(row.hash))
+def seal(books: sa.Connection) -> Seal:
+    """The books as they are, in few bytes."""
+    last = head(books)
+    return Seal(id=last.id, hash=last.hash, balances=balances_mark(balances(books)))
+
+
+def _gone(books: sa.Connection, kept: Seal) -> list[str]:
+    """What is wrong if the books no longer hold the transfer that they held."""
+    if kept.id == 0:
+        return []
+    query = sa.select(_TRANSFERS.c.hash).where(_TRANSFERS.c.id == kept.id)
+    found = books.execute(query).scalar()
+    if found is None:
+        return [f"the books were cut: they held transfer {kept.id}, and do so no more"]
+    if bytes(found) != kept.hash:
+        return [f"the books were written anew: transfer {kept.id} is not the one they held"]
+    return []
+
+
+def _read_head(books: sa.Connection, query: sa.Select[Any]) -> Head:
+    row = books.execute(query).first()
+    return Head(id=0, hash=START) if row is None else Head(id=row.id, hash=bytes(row.hash))
 
 
 def _add_to_balances(books: sa.Connection, changes: dict[str, int]) -> None:

@@ -28,8 +28,20 @@ import sqlalchemy as sa
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError, check_choice
 from edgepact.market.ledger import double_entry, records
+from edgepact.market.ledger.accounts import (
+    FORFEITED,
+    SERVER,
+    account_of,
+    delivery_of,
+    expiry_of,
+    forfeit_of,
+    mark_of,
+    paid_of,
+    pending_of,
+)
+from edgepact.market.ledger.checking import check_pieces
 from edgepact.market.ledger.database import Database, fact
-from edgepact.market.ledger.double_entry import Entry, Head, Transfer
+from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
 from edgepact.market.ledger.records import (
     TRAINING,
     Evidence,
@@ -48,16 +60,7 @@ from edgepact.market.ledger.records import (
 )
 from edgepact.work import Model
 
-SERVER = "server"
-"""The account that pays."""
-
-FORFEITED = "forfeited"
-"""The account of pay that was forfeit: nobody's gain."""
-
 SECRET_BYTES = 32
-
-WRONG_MAX = 20
-"""Pieces that a check names."""
 
 LEASE_S = 10.0
 """How long a lease holds that is not renewed."""
@@ -93,7 +96,7 @@ class Ledger:
         self._database = Database(
             url, synchronous=synchronous, create=create and not read_only, read_only=read_only
         )
-        self._read = self._database.books
+        self._read = self._database.reading
         self._clock = clock
         self._fence: int | None = None
         self._grouped = threading.local()
@@ -136,9 +139,12 @@ class Ledger:
             MarketError: another server has taken the ledger over.
             LedgerError: the database cannot be written; all of it is undone.
         """
+        if getattr(self._grouped, "now", False):
+            yield  # it is one transaction already
+            return
         with self._database.together():
             with self._read() as books:
-                self._expect_lease(books)
+                self._begin(books)
             self._grouped.now = True
             try:
                 yield
@@ -163,17 +169,17 @@ class Ledger:
             now_s = self._clock()
             row = records.lease(books, lock=True)
             if self._fence is not None:
-                if row is None or row.fence != self._fence:
+                if row.fence != self._fence:
                     raise self._taken_over(row)
                 records.take_lease(books, holder, self._fence, now_s + lease_s)
                 return
-            free = row is None or row.until_s <= now_s or row.holder == holder
+            free = row.until_s <= now_s or row.holder == holder
             if not free and not _is_gone(row.holder):
                 raise MarketError(
                     f"{row.holder} serves the ledger {self.url} and holds it for "
                     f"{row.until_s - now_s:.0f} s more"
                 )
-            fence = 1 if row is None else row.fence + 1
+            fence = row.fence + 1
             records.take_lease(books, holder, fence, now_s + lease_s)
         self._fence = fence
 
@@ -183,7 +189,7 @@ class Ledger:
             return
         with self._database.books() as books:
             row = records.lease(books, lock=True)
-            if row is not None and row.fence == self._fence:
+            if row.fence == self._fence:
                 records.take_lease(books, "", self._fence, 0.0)
 
     @contextmanager
@@ -191,17 +197,19 @@ class Ledger:
         """A transaction that writes; it is refused to a server that has lost the lease."""
         with self._database.books() as books:
             if not getattr(self._grouped, "now", False):
-                self._expect_lease(books)
+                self._begin(books)
             yield books
 
-    def _expect_lease(self, books: sa.Connection) -> None:
+    def _begin(self, books: sa.Connection) -> None:
+        """Keeps the lease as it is, and other writers out, until the transaction ends."""
         if self._fence is not None:
             row = records.lease(books, lock=False)
-            if row is None or row.fence != self._fence:
+            if row.fence != self._fence:
                 raise self._taken_over(row)
+        double_entry.lock(books)
 
     def _taken_over(self, row: Any) -> MarketError:
-        other = "nobody" if row is None else row.holder or "nobody"
+        other = row.holder or "nobody"
         return MarketError(f"the ledger {self.url} was taken over: it is led by {other}")
 
     # ------------------------------------------------------------ devices
@@ -625,7 +633,7 @@ class Ledger:
                     books,
                     [
                         Transfer(
-                            reference=f"{device}/{piece}/expired",
+                            reference=expiry_of(device, piece),
                             debit=pending_of(device),
                             credit=SERVER,
                             microcredits=row.microcredits,
@@ -666,18 +674,7 @@ class Ledger:
         with self._write() as books:
             if _assigned_row(books, number, device).state == Stage.SETTLED:
                 return 0
-            microcredits = records.end_pending(books, device, PieceState.FORFEIT)
-            double_entry.move(
-                books,
-                [
-                    Transfer(
-                        reference=f"round:{number}/{device}/forfeit",
-                        debit=pending_of(device),
-                        credit=FORFEITED,
-                        microcredits=microcredits,
-                    )
-                ],
-            )
+            microcredits, mark = records.end_pending(books, device, PieceState.FORFEIT)
             for other, name, _ in records.unsettled(books, device):
                 records.set_stage(books, other, name, Stage.SETTLED, pending_microcredits=0)
             records.strike(books, device, strikes_max)
@@ -687,12 +684,25 @@ class Ledger:
                     "device": device,
                     "round": number,
                     "microcredits": microcredits,
+                    "pieces": mark.hex(),
                     "recorded_s": self._clock(),
                     **why,
                 },
                 sort_keys=True,
             )
             records.add_verdict(books, number, device, told, sign(told))
+            double_entry.move(
+                books,
+                [
+                    Transfer(
+                        reference=forfeit_of(number, device),
+                        debit=pending_of(device),
+                        credit=FORFEITED,
+                        microcredits=microcredits,
+                        about=hashlib.sha256(told.encode()).digest(),
+                    )
+                ],
+            )
             return microcredits
 
     def verdicts(self, device: str | None = None) -> list[tuple[str, str]]:
@@ -739,36 +749,89 @@ class Ledger:
         with self._read() as books:
             return records.count_audited(books)
 
-    def check(self) -> list[str]:
+    def unbalanced(self) -> list[str]:
+        """Accounts whose balance is not what their transfers add up to."""
+        with self._read() as books:
+            return double_entry.unbalanced(books)
+
+    def paid_by_round(self) -> dict[int, dict[str, int]]:
+        """Micro-credits that were paid, by round and device."""
+        with self._read() as books:
+            return records.paid_by_round(books)
+
+    def seal(self) -> Seal:
+        """The books as they are, in few bytes: by it they are known again."""
+        with self._read() as books:
+            return double_entry.seal(books)
+
+    def check(self, kept: Seal | None = None, *, since: bool = False) -> list[str]:
         """What is wrong with this ledger, in sentences; nothing if it is whole.
 
-        Adds up the books and follows their chain, and holds them against the pieces: what each
-        device has been paid and what is pending is what its pieces say.
+        Adds up the books and follows their chain, and holds them against the pieces: that each
+        was paid once and what it was paid for, what each device has been paid, and what is
+        pending.
+
+        Args:
+            kept: a seal of these books of before, which they must go on from.
+            since: whether only the books since then are looked at, and no pieces. It costs what
+                was added since, and not what is there.
         """
         with self._read() as books:
-            wrong = double_entry.check(books)
-            kept = double_entry.balances(books)
-            forfeited = 0
-            worth = records.worth_by_state(books)
-            for device in records.devices(books):
-                own = worth.get(device, {})
-                for account, state in (
-                    (account_of(device), PieceState.PAID),
-                    (pending_of(device), PieceState.PENDING),
-                ):
-                    if kept.get(account, 0) != own.get(state, 0):
-                        wrong.append(
-                            f"{account} holds {kept.get(account, 0)} micro-credits, the pieces "
-                            f"that are {state} add up to {own.get(state, 0)}"
-                        )
-                forfeited += own.get(PieceState.FORFEIT, 0)
-            # Pieces that failed an audit under an older edition never had a transfer.
-            if kept.get(FORFEITED, 0) > forfeited:
-                wrong.append(
-                    f"{FORFEITED} holds {kept.get(FORFEITED, 0)} micro-credits, the pieces that "
-                    f"are forfeit add up to {forfeited}"
-                )
-            return wrong + _altered_pieces(books)
+            wrong = double_entry.check(books, kept, since=since)
+            if since and kept is not None:
+                return wrong
+            return wrong + check_pieces(books)
+
+    # ------------------------------------------------------------ all of it, row by row
+
+    @contextmanager
+    def told(self) -> Iterator["Told"]:
+        """One state of the ledger, of which large tables are read row by row."""
+        with self._read() as books:
+            yield Told(books)
+
+    def backup(self, file: Path) -> None:
+        """Copies an SQLite ledger, which may be written meanwhile.
+
+        Raises:
+            LedgerError: it cannot be copied there.
+            MarketError: it is no SQLite ledger.
+        """
+        self._database.backup(file)
+
+
+class Told:
+    """A ledger at one moment, told row by row."""
+
+    def __init__(self, books: sa.Connection) -> None:
+        self._books = books
+
+    def seal(self) -> Seal:
+        """The books, in few bytes."""
+        return double_entry.seal(self._books)
+
+    def transfers(self) -> Iterator[tuple[int, Transfer, bytes]]:
+        """Number, transfer and hash, in order."""
+        return double_entry.transfers(self._books)
+
+    def pieces(self, device: str | None = None) -> Iterator[Any]:
+        """Rows of all pieces or of a device's, by round, device and the order of delivery."""
+        return records.all_pieces(self._books, device=device)
+
+    def verdicts(self) -> Iterator[Any]:
+        """Rows of all verdicts, by round and device."""
+        return records.all_verdicts(self._books)
+
+    def balance(self, account: str) -> int:
+        """Credits less debits, micro-credits."""
+        return double_entry.balance(self._books, account)
+
+    def member(self, name: str) -> tuple[int, bool, bool] | None:
+        """Strikes, excluded, revoked of a device; None if there is none of this name."""
+        for each, strikes, excluded, revoked in records.members(self._books):
+            if each == name:
+                return strikes, excluded, revoked
+        return None
 
 
 class RepeatedWork(MarketError):
@@ -779,19 +842,9 @@ class NoBudget(MarketError):
     """No more may be promised."""
 
 
-def account_of(device: str) -> str:
-    """A device's account."""
-    return f"device:{device}"
-
-
-def pending_of(device: str) -> str:
-    """The account of what is pending of a device."""
-    return f"pending:{device}"
-
-
 def this_process() -> str:
-    """Host and process, as the holder of a lease."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Host, space of process numbers, and process, as the holder of a lease."""
+    return f"{_this_host()}:{os.getpid()}"
 
 
 class _Delivery:
@@ -849,11 +902,19 @@ class _Delivery:
                     rows.append(_row(each, settlement, self._now_s))
                     transfers.append(
                         Transfer(
-                            reference=f"{each.device}/{each.piece}",
+                            reference=delivery_of(each.device, each.piece),
                             debit=SERVER,
                             credit=pending_of(each.device),
                             microcredits=settlement.microcredits,
-                            about=_mark(each, settlement.units),
+                            about=mark_of(
+                                each.device,
+                                each.piece,
+                                each.round,
+                                each.amount,
+                                settlement.units,
+                                each.digest,
+                                each.commitment,
+                            ),
                         )
                     )
                     found.append(settlement)
@@ -915,25 +976,6 @@ def _rounds_of(pieces: Sequence[Piece]) -> set[int]:
     return {each.round for each in pieces}
 
 
-def _mark(each: Piece, units: int) -> bytes:
-    """What the chain of transfers binds of a piece: all that its pay was for."""
-    told = f"{each.device}/{each.piece} {each.round} {each.amount!r} {units} "
-    return hashlib.sha256(told.encode() + each.digest + (each.commitment or b"")).digest()
-
-
-def _altered_pieces(books: sa.Connection) -> list[str]:
-    """Pieces that are not what the chain says they were paid for, in sentences; the first few."""
-    marks = dict(double_entry.abouts(books))
-    wrong = [
-        f"the piece {piece.device}/{piece.piece} is not what its transfer was for"
-        for piece, units in records.all_pieces(books)
-        if (mark := marks.pop(f"{piece.device}/{piece.piece}", None)) is not None
-        and mark != _mark(piece, units)
-    ]
-    wrong += [f"the transfer {reference} is for a piece that is not there" for reference in marks]
-    return wrong[:WRONG_MAX]
-
-
 def _row(each: Piece, settlement: Settlement, now_s: float) -> dict[str, Any]:
     return {
         "device": each.device,
@@ -980,33 +1022,46 @@ def _assigned_row(books: sa.Connection, number: int, device: str) -> Any:
 
 
 def _settle_if_audited(books: sa.Connection, number: int, device: str) -> Stage:
-    if any(each.picked for each in records.pending(books, number, device)):
-        return Stage.AUDITING
+    stage = Stage(_assigned_row(books, number, device).state)
+    if stage is not Stage.AUDITING or any(
+        each.picked for each in records.pending(books, number, device)
+    ):
+        return stage
     _settle(books, number, device)
     return Stage.SETTLED
 
 
 def _settle(books: sa.Connection, number: int, device: str) -> None:
     """Pays all that is pending of a device-round."""
-    microcredits = records.end_pending(books, device, PieceState.PAID, number)
+    microcredits, mark = records.end_pending(books, device, PieceState.PAID, number)
     double_entry.move(
         books,
         [
             Transfer(
-                reference=f"round:{number}/{device}/paid",
+                reference=paid_of(number, device),
                 debit=pending_of(device),
                 credit=account_of(device),
                 microcredits=microcredits,
+                about=mark,
             )
         ],
     )
     records.set_stage(books, number, device, Stage.SETTLED, pending_microcredits=0)
 
 
+def _this_host() -> str:
+    """This host, and the space in which its processes are numbered: containers have their own."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return f"{socket.gethostname()}:{space}"
+
+
 def _is_gone(holder: str) -> bool:
     """Whether the holder of a lease was a process of this host that has ended."""
     host, _, process = holder.rpartition(":")
-    if host != socket.gethostname() or not process.isdigit():
+    if host != _this_host() or not process.isdigit():
         return False
     try:
         os.kill(int(process), 0)

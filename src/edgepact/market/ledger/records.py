@@ -20,7 +20,7 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -29,7 +29,7 @@ import sqlalchemy as sa
 
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError
-from edgepact.market.ledger.database import META, SERIAL
+from edgepact.market.ledger.database import META, READ_AT_ONCE, SERIAL
 from edgepact.market.protocol.messages import (
     answer_json,
     question_json,
@@ -93,6 +93,14 @@ _ASSIGNMENTS = sa.Table(
     sa.Column("rate", sa.Float, nullable=True),
     sa.Column("deadline_s", sa.Float, nullable=True),
     sa.CheckConstraint("amount >= 0 and reward_microcredits >= 0"),
+    # Few are not settled; with this nobody looks through all to find them.
+    sa.Index(
+        "assignments_unsettled",
+        "round",
+        "device",
+        sqlite_where=sa.text("state <> 'settled'"),
+        postgresql_where=sa.text("state <> 'settled'"),
+    ),
 )
 _VERDICTS = sa.Table(
     "verdicts",
@@ -131,6 +139,12 @@ _LEASE = sa.Table(
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("until_s", sa.Float, nullable=False),
 )
+
+
+@sa.event.listens_for(_LEASE, "after_create")
+def _nobody_leads(_table: sa.Table, books: sa.Connection, **_: object) -> None:
+    # There from the start, so that two who take the first lease wait for each other at its row.
+    books.execute(_LEASE.insert().values(one=1, holder="", fence=0, until_s=0.0))
 
 
 class PieceState(StrEnum):
@@ -620,12 +634,8 @@ def assign(
 
 def assignments(books: sa.Connection, keys: set[tuple[int, str]]) -> dict[tuple[int, str], Any]:
     """Rows of assignments by round and device, of those that there are."""
-    numbers, names = {number for number, _ in keys}, {name for _, name in keys}
-    query = sa.select(_ASSIGNMENTS).where(
-        _ASSIGNMENTS.c.round.in_(numbers), _ASSIGNMENTS.c.device.in_(names)
-    )
-    found = {(row.round, row.device): row for row in books.execute(query)}
-    return {key: row for key, row in found.items() if key in keys}
+    query = _of_keys(_ASSIGNMENTS, ("round", "device"), keys)
+    return {(row.round, row.device): row for row in books.execute(query)} if keys else {}
 
 
 def count_delivered(books: sa.Connection, changes: Mapping[tuple[int, str], list[int]]) -> None:
@@ -648,6 +658,10 @@ def count_delivered(books: sa.Connection, changes: Mapping[tuple[int, str], list
     )
 
 
+_UNSETTLED = sa.text("assignments.state <> 'settled'")
+"""Written out, since SQLite does not see that a parameter's value fits the index."""
+
+
 def set_stage(books: sa.Connection, number: int, device: str, stage: Stage, **also: Any) -> None:
     """Moves the settlement of a device-round on."""
     books.execute(
@@ -660,7 +674,7 @@ def set_stage(books: sa.Connection, number: int, device: str, stage: Stage, **al
 def unsettled(books: sa.Connection, device: str | None = None) -> list[tuple[int, str, Stage]]:
     """Round, device and stage of device-rounds that are not settled, of all devices or one."""
     query = sa.select(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.state).where(
-        _ASSIGNMENTS.c.state != Stage.SETTLED
+        _UNSETTLED
     )
     if device is not None:
         query = query.where(_ASSIGNMENTS.c.device == device)
@@ -678,24 +692,21 @@ def bought_in(books: sa.Connection, number: int) -> int:
 def open_audits(books: sa.Connection) -> list[OpenAudit]:
     """Device-rounds whose audit is not over."""
     query = (
-        sa.select(
-            _ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.deadline_s, _PIECES.c.piece
-        )
-        .join(
-            _PIECES,
-            sa.and_(
-                _PIECES.c.round == _ASSIGNMENTS.c.round, _PIECES.c.device == _ASSIGNMENTS.c.device
-            ),
-        )
-        .where(_ASSIGNMENTS.c.state == Stage.AUDITING, *_PICKED)
-        .order_by(_PIECES.c.id)
+        sa.select(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device, _ASSIGNMENTS.c.deadline_s)
+        .where(_UNSETTLED, _ASSIGNMENTS.c.state == Stage.AUDITING)
+        .order_by(_ASSIGNMENTS.c.round, _ASSIGNMENTS.c.device)
     )
-    found = dict[tuple[int, str, float], list[str]]()
-    for row in books.execute(query):
-        found.setdefault((row.round, row.device, row.deadline_s or 0.0), []).append(row.piece)
+    # One by one: a join would go through all pieces that there ever were.
     return [
-        OpenAudit(round=number, device=device, pieces=tuple(pieces), deadline_s=deadline_s)
-        for (number, device, deadline_s), pieces in found.items()
+        OpenAudit(
+            round=row.round,
+            device=row.device,
+            pieces=tuple(
+                each.piece for each in pending(books, row.round, row.device) if each.picked
+            ),
+            deadline_s=row.deadline_s or 0.0,
+        )
+        for row in books.execute(query).all()
     ]
 
 
@@ -793,10 +804,8 @@ def expect_piece(books: sa.Connection, device: str, piece: str) -> Any:
 
 def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
     """Rows of pieces by device and id, of those that there are."""
-    devices, ids = {device for device, _ in keys}, {piece for _, piece in keys}
-    query = sa.select(_PIECES).where(_PIECES.c.device.in_(devices), _PIECES.c.piece.in_(ids))
-    found = {(row.device, row.piece): row for row in books.execute(query)}
-    return {key: row for key, row in found.items() if key in keys}
+    query = _of_keys(_PIECES, ("device", "piece"), keys)
+    return {(row.device, row.piece): row for row in books.execute(query)} if keys else {}
 
 
 def delivered_since(
@@ -817,13 +826,6 @@ def add_pieces(books: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """
     books.execute(_PIECES.insert(), list(rows))
 
-
-_PICKED = (
-    _PIECES.c.audited,
-    _PIECES.c.state == PieceState.PENDING,
-    _PIECES.c.evidence.is_not(None),
-)
-"""A picked piece keeps its evidence until it has passed."""
 
 _PENDING_OR_PAID = {PieceState.PENDING, PieceState.PAID}
 
@@ -877,15 +879,27 @@ def change_piece(books: sa.Connection, device: str, piece: str, **values: Any) -
 
 def end_pending(
     books: sa.Connection, device: str, state: PieceState, number: int | None = None
-) -> int:
-    """Ends what is pending of a device, in all rounds or in one; returns its micro-credits."""
+) -> tuple[int, bytes]:
+    """Ends what is pending of a device, in all rounds or in one.
+
+    Returns:
+        Its micro-credits, and a mark of the pieces, see `pieces_mark`.
+    """
     which = [_PIECES.c.device == device, _PIECES.c.state == PieceState.PENDING]
     if number is not None:
         which.append(_PIECES.c.round == number)
-    total = sa.select(sa.func.coalesce(sa.func.sum(_PIECES.c.microcredits), 0)).where(*which)
-    microcredits = int(books.execute(total).scalar_one())
+    query = sa.select(_PIECES.c.piece, _PIECES.c.microcredits).where(*which).order_by(_PIECES.c.id)
+    found = books.execute(query).all()
     books.execute(_PIECES.update().where(*which).values(state=state, evidence=None))
-    return microcredits
+    return sum(row.microcredits for row in found), pieces_mark(row.piece for row in found)
+
+
+def pieces_mark(pieces: Iterable[str]) -> bytes:
+    """SHA-256 of ids of pieces, in order: what the transfer of their pay binds."""
+    mark = hashlib.sha256()
+    for piece in pieces:
+        mark.update(f"{len(piece)}:{piece}".encode())
+    return mark.digest()
 
 
 def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, float, bytes]]:
@@ -896,27 +910,36 @@ def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, float, b
     return [(row.round, row.amount, bytes(row.sketch)) for row in books.execute(query)]
 
 
-def all_pieces(books: sa.Connection) -> Iterator[tuple[Piece, int]]:
-    """Every piece as it was delivered, and the units of it that count; not all at once."""
-    query = sa.select(
-        _PIECES.c.device,
-        _PIECES.c.piece,
-        _PIECES.c.round,
-        _PIECES.c.amount,
-        _PIECES.c.digest,
-        _PIECES.c.units,
-        _PIECES.c.commitment,
-    ).execution_options(yield_per=10_000)
-    for row in books.execute(query):
-        piece = Piece(
-            device=row.device,
-            piece=row.piece,
-            round=row.round,
-            amount=row.amount,
-            digest=bytes(row.digest),
-            commitment=None if row.commitment is None else bytes(row.commitment),
+def all_pieces(books: sa.Connection, *, device: str | None = None) -> Iterator[Any]:
+    """Rows of all pieces, or of a device's, without their evidence; by round, device and id, and
+    not all at once."""
+    kept = (each for each in _PIECES.c if each.name not in ("evidence", "sketch"))
+    query = sa.select(*kept).order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
+    if device is not None:
+        query = query.where(_PIECES.c.device == device)
+    yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
+
+
+def all_verdicts(books: sa.Connection) -> Iterator[Any]:
+    """Rows of all verdicts; not all at once."""
+    query = sa.select(_VERDICTS).order_by(_VERDICTS.c.round, _VERDICTS.c.device)
+    yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
+
+
+def paid_by_round(books: sa.Connection) -> dict[int, dict[str, int]]:
+    """Micro-credits that were paid, by round and device."""
+    query = (
+        sa.select(
+            _PIECES.c.round, _PIECES.c.device, sa.func.sum(_PIECES.c.microcredits).label("paid")
         )
-        yield piece, row.units
+        .where(_PIECES.c.state == PieceState.PAID)
+        .group_by(_PIECES.c.round, _PIECES.c.device)
+        .order_by(_PIECES.c.round, _PIECES.c.device)
+    )
+    found = dict[int, dict[str, int]]()
+    for row in books.execute(query):
+        found.setdefault(row.round, {})[row.device] = int(row.paid)
+    return found
 
 
 def worth_by_state(books: sa.Connection) -> dict[str, dict[str, int]]:
@@ -934,16 +957,19 @@ def worth_by_state(books: sa.Connection) -> dict[str, dict[str, int]]:
 
 
 def lease(books: sa.Connection, *, lock: bool) -> Any:
-    """The row of the lease, or None; locked until the transaction ends if asked for."""
+    """The row of the lease, which nobody changes until the transaction ends.
+
+    Args:
+        books: the transaction.
+        lock: whether it is to be changed in this transaction, and nobody else may read it so.
+    """
     query = sa.select(_LEASE)
-    return books.execute(query.with_for_update(read=not lock)).first()
+    return books.execute(query.with_for_update(read=not lock)).one()
 
 
 def take_lease(books: sa.Connection, holder: str, fence: int, until_s: float) -> None:
     """Writes the lease down."""
-    values = {"holder": holder, "fence": fence, "until_s": until_s}
-    if not books.execute(_LEASE.update().values(**values)).rowcount:
-        books.execute(_LEASE.insert().values(one=1, **values))
+    books.execute(_LEASE.update().values(holder=holder, fence=fence, until_s=until_s))
 
 
 # ---------------------------------------------------------------- told
@@ -993,6 +1019,14 @@ def settlement_of(row: Any, *, repeated: bool) -> Settlement:
 
 
 # ---------------------------------------------------------------- private
+
+
+def _of_keys(table: sa.Table, names: tuple[str, str], keys: Set[tuple[Any, Any]]) -> Any:
+    """Rows of a table by two columns: a join, since SQLite uses no index for pairs in a list."""
+    columns = (sa.column(name, table.c[name].type) for name in names)
+    wanted = sa.values(*columns, name="wanted").data(sorted(keys)).cte("wanted")
+    same = sa.and_(*(table.c[name] == wanted.c[name] for name in names))
+    return sa.select(table).select_from(wanted.join(table, same))
 
 
 def _item(row: Any) -> Item:

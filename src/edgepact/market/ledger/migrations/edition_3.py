@@ -57,27 +57,29 @@ def upgrade(op: Operations) -> None:
         sa.Column("told", sa.Text, nullable=False),
         sa.Column("signature", sa.String(128), nullable=False),
     )
-    with op.batch_alter_table("devices") as devices:
-        devices.add_column(
-            sa.Column("strikes", sa.Integer, nullable=False, server_default=sa.text("0"))
-        )
-        for name in ("excluded", "revoked"):
-            devices.add_column(
-                sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
-            )
-    with op.batch_alter_table("assignments") as assignments:
-        for name in ("units", "pending_microcredits"):
-            assignments.add_column(
-                sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
-            )
-        assignments.add_column(
-            sa.Column("state", sa.String(8), nullable=False, server_default="settled")
-        )
-        assignments.add_column(sa.Column("rate", sa.Float, nullable=True))
-        assignments.add_column(sa.Column("deadline_s", sa.Float, nullable=True))
-    with op.batch_alter_table("pieces") as pieces:
-        pieces.add_column(sa.Column("commitment", sa.LargeBinary(32), nullable=True))
-        pieces.add_column(sa.Column("sketch", sa.LargeBinary, nullable=True))
+    # Columns are added in place: SQLite would refuse to replace tables that others refer to.
+    zero = sa.text("0")
+    op.add_column("devices", sa.Column("strikes", sa.Integer, nullable=False, server_default=zero))
+    for name in ("excluded", "revoked"):
+        told = sa.Column(name, sa.Boolean, nullable=False, server_default=sa.false())
+        op.add_column("devices", told)
+    for name in ("units", "pending_microcredits"):
+        count = sa.Column(name, sa.BigInteger, nullable=False, server_default=zero)
+        op.add_column("assignments", count)
+    state = sa.Column("state", sa.String(8), nullable=False, server_default="settled")
+    op.add_column("assignments", state)
+    for name in ("rate", "deadline_s"):
+        op.add_column("assignments", sa.Column(name, sa.Float, nullable=True))
+    op.add_column("pieces", sa.Column("commitment", sa.LargeBinary(32), nullable=True))
+    op.add_column("pieces", sa.Column("sketch", sa.LargeBinary, nullable=True))
+    unsettled = sa.text("state <> 'settled'")
+    op.create_index(
+        "assignments_unsettled",
+        "assignments",
+        ["round", "device"],
+        sqlite_where=unsettled,
+        postgresql_where=unsettled,
+    )
     op.create_index("pieces_by_digest", "pieces", ["digest"])
     _carry_over(op.get_bind())
     op.drop_table("entries")
@@ -86,6 +88,11 @@ def upgrade(op: Operations) -> None:
 def _carry_over(books: sa.Connection) -> None:
     books.exec_driver_sql("update pieces set state = 'expired' where state = 'held'")
     books.exec_driver_sql("update rounds set closed = (1 = 1)")
+    # Of these only what was paid has a transfer; of all that come, each.
+    books.exec_driver_sql(
+        "insert into facts (name, value) select 'pieces_of_edition_2', "
+        "cast(coalesce(max(id), 0) as varchar(20)) from pieces"
+    )
     books.exec_driver_sql(
         "update assignments set units = coalesce((select sum(units) from pieces where "
         "pieces.round = assignments.round and pieces.device = assignments.device), 0)"
@@ -107,6 +114,8 @@ def _carry_over(books: sa.Connection) -> None:
     table = sa.table("transfers", *(sa.column(name) for name in names))
     if rows:
         books.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+    lease = sa.table("lease", *(sa.column(n) for n in ("one", "holder", "fence", "until_s")))
+    books.execute(lease.insert().values(one=1, holder="", fence=0, until_s=0.0))
     head = sa.table("head", sa.column("one"), sa.column("id"), sa.column("hash"))
     books.execute(head.insert().values(one=1, id=at, hash=mark))
     kept = sa.table("accounts", sa.column("account"), sa.column("balance_microcredits"))
