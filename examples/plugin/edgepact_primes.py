@@ -67,10 +67,10 @@ class Half:
         rest = (primes_of(int(sent[0]), block) for block in range(amount, BLOCKS))
         return Reply(outputs={"total": np.array([sum(counts) + sum(rest)])})
 
-    def evidence(self, amount, exchange, sent, reply):
+    def evidence(self, amount, exchange, sent, reply, key):
         return str(int(sent["counted"][1])).encode()
 
-    def passes_audit(self, amount, evidence, source, *, seed, tolerance):
+    def passes_audit(self, amount, evidence, source, *, seed, codec, key):
         own = [primes_of(int(source), block) for block in range(amount)]
         return own == [int(each) for each in evidence]
 

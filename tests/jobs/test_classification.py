@@ -18,6 +18,8 @@ from edgepact.market.evidence import amount_of, chosen_codec, cut_name, unpacked
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import DevicePart, Job, Reply, ServerAway, ServerPart
 
+KEY = bytes(32)
+
 
 @pytest.fixture(scope="module")
 def server() -> ServerPart:
@@ -105,8 +107,8 @@ def test_names_of_cuts_are_exact(server: ServerPart) -> None:
 def passes(
     server: ServerPart, layers: int, sent: Tensors, source: bytes, codec: Codec = FP32
 ) -> bool:
-    kept = server.evidence(layers, 0, sent, Reply(outputs={}))
-    return server.passes_audit(layers, [kept], source, seed=0, tolerance=codec.tolerance)
+    kept = server.evidence(layers, 0, sent, Reply(outputs={}), KEY)
+    return server.passes_audit(layers, [kept], source, seed=0, codec=codec, key=KEY)
 
 
 def test_audit_passes_honest_work(
@@ -135,10 +137,10 @@ def test_audit_tells_cheap_substitutes_apart(
             substitutes.append(sent_by(device, pictures[3], layers - 1))
         for substitute in substitutes:
             assert not passes(server, layers, substitute, device.source(pictures[3]), INT8)
-        honest = server.evidence(layers, 0, sent, Reply(outputs={}))
+        honest = server.evidence(layers, 0, sent, Reply(outputs={}), KEY)
         for kept in ([], [honest, honest], [honest[:-4]]):
             assert not server.passes_audit(
-                layers, kept, device.source(pictures[3]), seed=0, tolerance=1.0
+                layers, kept, device.source(pictures[3]), seed=0, codec=INT8, key=KEY
             )
 
 
@@ -150,7 +152,7 @@ def test_audit_needs_an_image(
 
 
 def test_the_image_itself_is_no_evidence(server: ServerPart) -> None:
-    assert server.evidence(0, 0, {"image": (b"x",)}, Reply(outputs={})) == b""
+    assert server.evidence(0, 0, {"image": (b"x",)}, Reply(outputs={}), KEY) == b""
 
 
 # ---------------------------------------------------------------- the device's half

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.tensors import Tensors, TensorSpec
+from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import Json, Model, Reply, ServerAway, SessionLost, Work
 
 PIECES = ((1.0, 2.0, 3.0), (4.0,), (5.0, 6.0))
@@ -151,17 +151,26 @@ class EchoServer:
             told={"heard": x},
         )
 
-    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
         return np.asarray(sent["x"], "<f4").tobytes()
 
     def passes_audit(
-        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        codec: Codec,
+        key: bytes,
     ) -> bool:
         numbers = json.loads(source)
         came = [float(np.frombuffer(each, "<f4")[0]) for each in evidence]
         own = [number * (amount + 1) for number in numbers]
         return len(came) == len(own) and all(
-            abs(x - y) <= tolerance * abs(y) for x, y in zip(came, own, strict=True)
+            abs(x - y) <= codec.tolerance * abs(y) for x, y in zip(came, own, strict=True)
         )
 
 

@@ -33,7 +33,7 @@ from edgepact.inference.models import embedded, samples
 from edgepact.inference.pictures import decoded, read_picture
 from edgepact.inference.pipeline import MODEL_JSON, Pipeline, preprocess, stage_path
 from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.tensors import Tensors, TensorSpec
+from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import Json, Model, Reply, ServerAway, Work
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
@@ -286,22 +286,30 @@ class ServerHalf(_Half):
         """Probabilities and label of each image."""
         return [self._answered(amount, sent) for amount, sent in batch]
 
-    def evidence(self, amount: int, exchange: int, sent: Tensors, reply: Reply) -> bytes:
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
         """The numbers of the activation or vector; nothing where the image itself came."""
         if amount == 0:
             return b""
         return np.ascontiguousarray(self._boundary(amount, sent), "<f4").tobytes()
 
     def passes_audit(
-        self, amount: int, evidence: Sequence[bytes], source: bytes, *, seed: int, tolerance: float
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        codec: Codec,
+        key: bytes,
     ) -> bool:
         """Whether what came is what the device's layers make of the image."""
         own = self._pipeline.device_part(preprocess(source, self._pipeline.info), amount)
         if len(evidence) != 1 or len(evidence[0]) != 4 * own.size:
             return False
         sent = np.frombuffer(evidence[0], "<f4").reshape(own.shape)
-        if amount == self.model.amount_max:
-            tolerance = VECTOR_TOLERANCE
+        tolerance = VECTOR_TOLERANCE if amount == self.model.amount_max else codec.tolerance
         largest = np.abs(own).max(axis=-1, keepdims=True)
         return bool((np.abs(sent - own) <= tolerance * largest).all())
 

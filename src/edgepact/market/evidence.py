@@ -97,6 +97,12 @@ def session_seed(secret: bytes, device: str, piece: str) -> int:
     return int.from_bytes(mark[:8], "big") >> (64 - SEED_BITS)
 
 
+def evidence_key(secret: bytes, device: str, piece: str) -> bytes:
+    """Key from which the part of a piece that is kept as evidence is drawn, 32 bytes: the same
+    after a restart with the same secret, and unknown to the device."""
+    return hmac.digest(secret, f"evidence\n{device}\n{piece}".encode(), "sha256")
+
+
 def secret_of(seed: int | None) -> bytes:
     """A secret; from a seed only where a run must be repeatable."""
     if seed is None:

@@ -33,6 +33,7 @@ from edgepact.market import rounds
 from edgepact.market.evidence import (
     chosen_codec,
     digest,
+    evidence_key,
     pack_evidence,
     picked_for_audit,
     session_seed,
@@ -568,7 +569,8 @@ class Market:
             compute_s = time.perf_counter() - start_s
             kept = b""
             if session.audit and isinstance(reply, Reply):
-                kept = self.part.evidence(session.amount, exchange, tensors, reply)
+                key = evidence_key(self.rules.secret, session.device, session.piece)
+                kept = self.part.evidence(session.amount, exchange, tensors, reply, key)
             return reply, kept, compute_s
 
         try:
@@ -628,7 +630,8 @@ class Market:
             evidence,
             source,
             seed=session_seed(self.rules.secret, device, piece),
-            tolerance=codec.tolerance,
+            codec=codec,
+            key=evidence_key(self.rules.secret, device, piece),
         )
 
     def _record(self, device: str, number: int, piece: str, settled: Settlement) -> None:
