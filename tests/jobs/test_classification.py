@@ -138,9 +138,9 @@ def test_audit_tells_cheap_substitutes_apart(
         for substitute in substitutes:
             assert not passes(server, layers, substitute, device.source(pictures[3]), INT8)
         honest = server.evidence(layers, 0, sent, Reply(outputs={}), KEY)
-        for kept in ([], [honest, honest], [honest[:-4]]):
+        for kept in ([], [honest, honest], [honest[:-4]], [b""]):
             assert not server.passes_audit(
-                layers, kept, device.source(pictures[3]), seed=0, codec=INT8, key=KEY
+                layers, kept, device.source(pictures[3]), seed=0, codec=FP32, key=KEY
             )
 
 
