@@ -119,8 +119,10 @@ def _largest(flat: Numbers) -> np.ndarray[Any, np.dtype[np.intp]]:
 
 
 def _half(values: Numbers) -> np.ndarray[Any, np.dtype[np.float16]]:
-    # What exceeds the range of half precision is kept as its end, on both sides alike.
-    return np.clip(values, -_HALF_MAX, _HALF_MAX).astype("<f2")
+    # What exceeds the range of half precision is kept as its end, on both sides alike; what is
+    # not finite stays so, and no audit passes it.
+    held = np.clip(values, -_HALF_MAX, _HALF_MAX)
+    return np.where(np.isfinite(values), held, np.float32(np.nan)).astype("<f2")
 
 
 def _share(apart: float, size: float) -> float:
