@@ -30,7 +30,7 @@ def primes_of(interval, block):
 class Half:
     """Both halves: the device counts the first blocks of an interval, the server the others."""
 
-    model, about = Model(name="primes", amount_max=BLOCKS), {}
+    model, about, audit_power = Model(name="primes", amount_max=BLOCKS), {}, 1.0
 
     def pieces(self):
         return range(1, 10_000)

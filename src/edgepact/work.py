@@ -151,6 +151,12 @@ class ServerPart(Protocol):
         """Further facts for the model's metadata, such as its labels."""
         ...
 
+    @property
+    def audit_power(self) -> float:
+        """Probability that an audit finds the least noticeable cheat, above 0: 1 where whatever
+        differs is found. The rate of audits follows from it. Asked once the part is warm."""
+        ...
+
     def warm(self) -> None:
         """Loads everything, so that the first piece does not wait for it."""
         ...

@@ -121,6 +121,10 @@ class EchoServer:
     def about(self) -> Mapping[str, Json]:
         return {"echoes": True}
 
+    @property
+    def audit_power(self) -> float:
+        return 1.0
+
     def warm(self) -> None:
         return None
 

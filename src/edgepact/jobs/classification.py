@@ -49,6 +49,9 @@ a dot."""
 
 JPEG_QUALITY = 90
 
+POWER_LEAST = 0.01
+"""Of an audit; where calibration found none at all, no rate is enough, and the market says so."""
+
 GRAPH_SUFFIXES = frozenset({".onnx", ".json", ".md", ".txt", ".py"})
 """What a model's folder holds beside weights."""
 
@@ -275,6 +278,11 @@ class ServerHalf(_Half):
     def about(self) -> Mapping[str, Json]:
         """The labels of the classes."""
         return {"labels": list(self._classes.labels)}
+
+    @property
+    def audit_power(self) -> float:
+        """Least share of audits, at any cut, that found the least noticeable cheat."""
+        return max(self._tolerances().power, POWER_LEAST)
 
     def warm(self) -> None:
         """Loads every stage, and measures the model's tolerances unless its folder has them."""
