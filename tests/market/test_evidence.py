@@ -48,6 +48,18 @@ def test_seeds_follow_from_secret_device_and_piece() -> None:
     assert session_seed(secret_of(1), "a", "1") in seeds
 
 
+def test_keys_of_evidence_follow_from_secret_device_and_piece() -> None:
+    keys = {
+        evidence_key(secret_of(secret), device, piece)
+        for secret in (1, 2)
+        for device in ("a", "b")
+        for piece in ("1", "2")
+    }
+    assert len(keys) == 8
+    assert {len(key) for key in keys} == {32}
+    assert evidence_key(secret_of(1), "a", "1") in keys
+
+
 def test_evidence_is_kept_exactly() -> None:
     for evidence in ([], [b""], [b"abc", b"", b"\x00" * 9]):
         assert unpack_evidence(pack_evidence("int8", evidence)) == ("int8", evidence)

@@ -593,7 +593,7 @@ def _market_on(
             rounds=config.rounds,
             devices_min=config.devices_min,
             gather_timeout_s=config.gather_timeout_s,
-            audits=_audit_rules(config),
+            audits=_audit_rules(config, part.audit_power),
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
         )
@@ -615,7 +615,7 @@ def _key_file(config: ServeConfig, ledger: Ledger) -> Path:
     return Path("edgepact-server.key")
 
 
-def _audit_rules(config: ServeConfig) -> AuditRules:
+def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
     fixed = config.audit_probability
 
     def rate(units: list[int], reward: int, least_reward: int) -> float:
