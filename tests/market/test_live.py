@@ -7,11 +7,10 @@ import socket
 import subprocess
 from typing import Any
 
-import httpx
 import pytest
 
 from edgepact.market.ledger import Ledger
-from tests.market.harness import PATIENCE_S, Processes, finish, wait_until
+from tests.market.harness import Processes, finish, wait_until
 
 
 def settled_lines(lines: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

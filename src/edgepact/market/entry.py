@@ -1,8 +1,9 @@
 """Who is let in before anything is read: no browser page, and nobody who was sent to another name.
 
-A page in a browser on the same machine or network can send requests here; it cannot hide where it
-comes from (`Origin`), nor, if its own name was made to point here, the name that it called (`Host`).
-Names are therefore those that the operator has said, and addresses, which no page can make its own.
+A page in a browser on the same machine or network can send requests here. It cannot hide where it
+comes from (`Origin`) nor, if its own name was made to point here, which name it called (`Host`).
+So requests are taken under names that the operator has said, and under addresses, which no page
+can make its own.
 """
 
 from collections.abc import Iterable

@@ -99,6 +99,25 @@ class ServeConfig:
         flag="--allow-host",
         default=(),
     )
+    connections_max: int = setting("Most connections at once.", default=2048, least=1, most=65_536)
+    connections_each: int = setting(
+        "Most connections at once of one device, or of one address without a token.",
+        default=256,
+        least=1,
+        most=65_536,
+    )
+    requests_each: int = setting(
+        "Most requests at once of one device, or of one address without a token.",
+        default=12,
+        least=1,
+        most=65_536,
+    )
+    head_timeout_s: float = setting(
+        "How long the head of a request may take, seconds.", default=10.0, above=0, most=DAY_S
+    )
+    body_timeout_s: float = setting(
+        "How long the body of a request may take, seconds.", default=30.0, above=0, most=DAY_S
+    )
     audit_probability: float | None = setting(
         "Share of jobs that are audited [default: the least at which cheating loses money].",
         least=0,

@@ -42,7 +42,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Protocol, runtime_checkable
@@ -62,8 +62,11 @@ from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_whole
 from edgepact.market.books import Books, Busy
+from edgepact.market.bounds import Bounds, Crowded, Place
+from edgepact.market.connections import BoundedProtocol, Room
 from edgepact.market.entry import Entry
 from edgepact.market.evidence import amount_of, cut_name, secret_of
+from edgepact.market.json_bounds import check_json
 from edgepact.market.ledger import (
     Ledger,
     LedgerError,
@@ -83,13 +86,19 @@ from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX, Job, Model, ServerPart
 
-BODY_TIMEOUT_S = 30.0
-"""How long a client may take to send its body."""
+BODY_GRACE_S = 5.0
+BODY_BYTES_PER_SECOND_LEAST = 1024
+"""After the grace a body has to come at this rate at least."""
 
 SHUTDOWN_TIMEOUT_S = 5
 """How long requests may go on when the server stops."""
 
-CONNECTIONS_MAX = 2048
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
+
+FILES_KEPT = 256
+"""Open files that are kept for other things than connections."""
+
 RETRY_AFTER_S = 1
 
 
@@ -173,6 +182,7 @@ class MarketServer(uvicorn.Server):
             self._listener.close()
             raise
         self.operator_token = config.operator_token or secrets.token_hex(20)
+        self._settings = config
         self._ready_file = config.ready_file
         self._failure: BaseException | None = None
         host, self.port = self._listener.getsockname()[:2]
@@ -183,13 +193,17 @@ class MarketServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application(
-                    self.market, self.operator_token, hosts=(config.host, *config.allow_hosts)
+                    self.market,
+                    self.operator_token,
+                    hosts=(config.host, *config.allow_hosts),
+                    bounds=Bounds(requests_max=config.requests_each),
+                    body_timeout_s=config.body_timeout_s,
                 ),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                limit_concurrency=CONNECTIONS_MAX,
+                http="h11",
                 timeout_keep_alive=60,
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
             )
@@ -208,7 +222,25 @@ class MarketServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts answering, and the rounds."""
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        await super().startup([])  # which would bound neither connections nor heads
+        room = Room[BoundedProtocol](
+            total_max=_files_allow(self._settings.connections_max),
+            group_max=self._settings.connections_each,
+        )
+
+        def connected() -> BoundedProtocol:
+            return BoundedProtocol(
+                room,
+                self._settings.head_timeout_s,
+                self._settings.body_timeout_s,
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
+
+        for listener in sockets or []:
+            server = await self._loop.create_server(connected, sock=listener, backlog=BACKLOG)
+            self.servers.append(server)
         self._playing = self._loop.create_task(self.market.play())
         self._playing.add_done_callback(self._played)
         where = {"url": self.url, "host": self._host, "port": self.port}
@@ -245,13 +277,22 @@ class MarketServer(uvicorn.Server):
         self.should_exit = True
 
 
-def application(market: Market, operator_token: str, *, hosts: Sequence[str] = ()) -> Starlette:
+def application(
+    market: Market,
+    operator_token: str,
+    *,
+    hosts: Sequence[str] = (),
+    bounds: Bounds | None = None,
+    body_timeout_s: float = 30.0,
+) -> Starlette:
     """The HTTP interface of a market.
 
     Args:
         market: behind it.
         operator_token: shows the whole status.
         hosts: names that the server may be called by, beside addresses and `localhost`.
+        bounds: of what anybody may have in hand.
+        body_timeout_s: how long a body may take.
     """
     app = Starlette(
         routes=[
@@ -283,6 +324,7 @@ def application(market: Market, operator_token: str, *, hosts: Sequence[str] = (
             RepeatedWork: _repeated,
             Busy: _busy,
             LedgerError: _unwritten,
+            Crowded: _crowded,
             HTTPException: _http_error,
             500: _defect,
         },
@@ -290,12 +332,41 @@ def application(market: Market, operator_token: str, *, hosts: Sequence[str] = (
     )
     app.state.market = market
     app.state.operator_token = operator_token
+    app.state.bounds = bounds or Bounds()
+    app.state.body_timeout_s = body_timeout_s
     return app
 
 
 # ---------------------------------------------------------------- market
 
+_Handler = Callable[[Request], Awaitable[Response]]
 
+
+def _for_devices(handler: Callable[[Request, str], Awaitable[Response]]) -> _Handler:
+    """A handler of what devices ask, each within its bounds, before any body is read."""
+
+    async def handle(request: Request) -> Response:
+        device = await _device(request)
+        with request.app.state.bounds.place(f"device {device}") as place:
+            request.state.place = place
+            return await handler(request, device)
+
+    return handle
+
+
+def _for_strangers(handler: _Handler) -> _Handler:
+    """A handler of what anybody may ask, each address within its bounds."""
+
+    async def handle(request: Request) -> Response:
+        address = request.client.host if request.client else ""
+        with request.app.state.bounds.place(f"address {address}") as place:
+            request.state.place = place
+            return await handler(request)
+
+    return handle
+
+
+@_for_strangers
 async def _enrol(request: Request) -> Response:
     body = messages.read_object("enrol", await _body(request, messages.MESSAGE_BYTES_MAX))
     asked = messages.EnrolRequest.from_json(body)
@@ -305,8 +376,8 @@ async def _enrol(request: Request) -> Response:
     return JSONResponse({"device_token": token})
 
 
-async def _offer(request: Request) -> Response:
-    device = await _device(request)
+@_for_devices
+async def _offer(request: Request, device: str) -> Response:
     after = request.query_params.get("after", "0")
     if not (after.isascii() and after.isdigit() and len(after) <= 15):
         raise InputError("offer", "after", "the number of a round", after)
@@ -314,8 +385,8 @@ async def _offer(request: Request) -> Response:
     return JSONResponse({**offer.as_json(), "audits": _market(request).due(device)})
 
 
-async def _commit(request: Request) -> Response:
-    device = await _device(request)
+@_for_devices
+async def _commit(request: Request, device: str) -> Response:
     body = messages.read_object("commit", await _body(request, messages.MESSAGE_BYTES_MAX))
     asked = messages.CommitRequest.from_json(body)
     assigned = await _market(request).commit(device, asked.round, asked.answer)
@@ -323,28 +394,28 @@ async def _commit(request: Request) -> Response:
     return JSONResponse({**commitment, "audits": _market(request).due(device)})
 
 
-async def _audit(request: Request) -> Response:
-    device = await _device(request)
+@_for_devices
+async def _audit(request: Request, device: str) -> Response:
     piece = messages.check_piece("audit", request.query_params.get("piece"))
     shown = await _body(request, oip.BODY_BYTES_MAX)
     outcome = _outcome(await _market(request).audit(device, piece, shown))
     return JSONResponse({**outcome, "audits": _market(request).due(device)})
 
 
-async def _leave(request: Request) -> Response:
-    device = await _device(request)
+@_for_devices
+async def _leave(request: Request, device: str) -> Response:
     await _market(request).leave(device)
     return JSONResponse({"audits": _market(request).due(device)})
 
 
-async def _done(request: Request) -> Response:
-    device = await _device(request)
+@_for_devices
+async def _done(request: Request, device: str) -> Response:
     await _market(request).done(device, _round(request))
     return JSONResponse({"audits": _market(request).due(device)})
 
 
-async def _pieces(request: Request) -> Response:
-    device = await _device(request)
+@_for_devices
+async def _pieces(request: Request, device: str) -> Response:
     found = await _market(request).pieces(device, _round(request))
     return JSONResponse({"pieces": {piece: _outcome(each) for piece, each in found.items()}})
 
@@ -409,14 +480,14 @@ async def _model_ready(request: Request) -> Response:
     return JSONResponse({"name": name, "ready": market.ready}, 200 if market.ready else 503)
 
 
-async def _infer(request: Request) -> Response:
+@_for_devices
+async def _infer(request: Request, device: str) -> Response:
     market = _market(request)
-    device = await _device(request)
     amount = _amount(request)
     body = await _body(request, oip.BODY_BYTES_MAX)
     start_s = time.perf_counter()
     source = "infer request"
-    asked = oip.decode_request(body, request.headers.get(oip.HEADER_LENGTH))
+    asked = await _decoded(source, body, request.headers.get(oip.HEADER_LENGTH))
     piece = messages.check_piece(source, asked.id)
     number = messages.check_round(source, asked.parameters.get("round"))
     exchange = check_whole(
@@ -495,7 +566,19 @@ async def _device(request: Request) -> str:
     name = await _market(request).device(token)
     if name is None:
         raise HTTPException(401, "this device token is not known here")
+    connection = getattr(request.state, "connection", None)
+    if isinstance(connection, BoundedProtocol):
+        connection.known_as(name)
     return name
+
+
+async def _decoded(source: str, body: bytes, header_length: str | None) -> oip.InferRequest:
+    if header_length is not None:
+        return oip.decode_request(body, header_length)
+    check_json(source, body)
+    if len(body) <= messages.MESSAGE_BYTES_MAX:
+        return oip.decode_request(body, None)
+    return await asyncio.to_thread(oip.decode_request, body, None)
 
 
 def _round(request: Request) -> int:
@@ -541,15 +624,24 @@ async def _body(request: Request, bytes_max: int) -> bytes:
         raise too_large
     chunks: list[bytes] = []
     size = 0
+    place: Place = request.state.place
+    most_s: float = request.app.state.body_timeout_s
+    start_s = asyncio.get_running_loop().time()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(None) as deadline:
+            deadline.reschedule(start_s + min(most_s, BODY_GRACE_S))
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > bytes_max:
                     raise too_large
+                place.take(len(chunk))
                 chunks.append(chunk)
+                allowed_s = BODY_GRACE_S + size / BODY_BYTES_PER_SECOND_LEAST
+                deadline.reschedule(start_s + min(most_s, allowed_s))
     except TimeoutError:
-        raise HTTPException(408, f"expected the body within {BODY_TIMEOUT_S:g} s") from None
+        rate = BODY_BYTES_PER_SECOND_LEAST
+        expected = f"expected the body within {most_s:g} s, and {rate} bytes a second of it"
+        raise HTTPException(408, expected) from None
     except ClientDisconnect:
         # Nobody hears this answer; a device that dies in mid-request is no defect of the server.
         raise HTTPException(400, "the client has gone away") from None
@@ -593,6 +685,11 @@ async def _repeated(request: Request, error: Exception) -> Response:
 async def _busy(request: Request, error: Exception) -> Response:
     message = str(error) or "all places in the queue are taken"
     return _error(503, message, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _crowded(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Crowded)
+    return _error(429 if error.own else 503, str(error), {"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _unwritten(request: Request, error: Exception) -> Response:
@@ -677,6 +774,23 @@ def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
     )
 
 
+def _files_allow(connections: int) -> int:
+    """How many connections the limit of open files leaves room for; it is raised if it may be."""
+    try:
+        import resource
+    except ImportError:  # on Windows, where no such limit is
+        return connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + FILES_KEPT
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    return max(1, min(connections, soft - FILES_KEPT))
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named since asyncio switches Nagle's algorithm off only where it is, and
@@ -685,7 +799,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(CONNECTIONS_MAX)
+        listener.listen(BACKLOG)
         return listener
     except OSError as error:
         listener.close()

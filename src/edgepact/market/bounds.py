@@ -1,0 +1,98 @@
+"""How much anybody may have in hand here at a time: requests, and bytes of their bodies.
+
+Whoever has too much in hand is told to come back before a body is read, so that one device that
+sends without measure slows down itself and nobody else.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+MEBIBYTE = 2**20
+
+
+class Crowded(Exception):
+    """Too much is in hand: come back in a moment.
+
+    Args:
+        message: what there is too much of.
+        own: whether it is all the asker's own (HTTP 429), or everybody's together (503).
+    """
+
+    def __init__(self, message: str, *, own: bool) -> None:
+        super().__init__(message)
+        self.own = own
+
+
+@dataclass(slots=True)
+class Bounds:
+    """What is in hand, and how much may be. For one event loop.
+
+    Attributes:
+        requests_max: requests of one asker, a device or the address of a stranger.
+        bytes_max: bytes of the bodies of one asker.
+        bytes_total_max: bytes of the bodies of all.
+    """
+
+    requests_max: int = 12
+    bytes_max: int = 16 * MEBIBYTE
+    bytes_total_max: int = 64 * MEBIBYTE
+    _requests: Counter[str] = field(default_factory=Counter)
+    _bytes: Counter[str] = field(default_factory=Counter)
+    _bytes_total: int = 0
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes of bodies in hand."""
+        return self._bytes_total
+
+    @contextmanager
+    def place(self, who: str) -> Iterator["Place"]:
+        """A place for one request of somebody, with the body it brings.
+
+        Raises:
+            Crowded: all of its places are taken.
+        """
+        if self._requests[who] >= self.requests_max:
+            raise Crowded(f"more than {self.requests_max} requests at once", own=True)
+        self._requests[who] += 1
+        place = Place(self, who)
+        try:
+            yield place
+        finally:
+            self._give_back(self._requests, who, 1)
+            self._give_back(self._bytes, who, place.bytes)
+            self._bytes_total -= place.bytes
+
+    def _take(self, who: str, count: int) -> None:
+        if self._bytes[who] + count > self.bytes_max:
+            raise Crowded(f"more than {self.bytes_max} bytes in hand at once", own=False)
+        if self._bytes_total + count > self.bytes_total_max:
+            raise Crowded("too many bodies are being read", own=False)
+        self._bytes[who] += count
+        self._bytes_total += count
+
+    @staticmethod
+    def _give_back(counts: Counter[str], who: str, count: int) -> None:
+        counts[who] -= count
+        if counts[who] <= 0:
+            del counts[who]  # askers that have gone take no room
+
+
+@dataclass(slots=True)
+class Place:
+    """One request in hand."""
+
+    bounds: Bounds
+    who: str
+    bytes: int = 0
+
+    def take(self, count: int) -> None:
+        """Takes so many bytes of body in hand.
+
+        Raises:
+            Crowded: that would be too many.
+        """
+        self.bounds._take(self.who, count)
+        self.bytes += count

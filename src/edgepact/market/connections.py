@@ -1,0 +1,255 @@
+"""Connections, bounded: how many there may be, and how long a head or a body may take.
+
+Connections that have shown no token count by address, others by device. Where one is too many, the
+one that has waited longest without a request goes, so that half-sent heads cannot keep anybody
+out; only where all are at work is the new one told to come back.
+"""
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edgepact.market.bounds import Crowded
+
+LINGER_S = 1.0
+"""How long a refused connection stays, so that its client can read why."""
+
+REFUSED_MAX = 64
+"""Refused connections that stay at a time; more are cut without a word."""
+
+_C = TypeVar("_C", bound=Hashable)
+
+
+@dataclass(slots=True)
+class Room(Generic[_C]):
+    """Who is connected, and whom a newcomer displaces.
+
+    Attributes:
+        total_max: connections in all.
+        group_max: connections of one group: an address, or a device.
+    """
+
+    total_max: int
+    group_max: int
+    _groups: dict[_C, str] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _waiting: "OrderedDict[_C, None]" = field(default_factory=OrderedDict)
+    _waiting_of: "dict[str, OrderedDict[_C, None]]" = field(default_factory=dict)
+    _strangers: "OrderedDict[_C, None]" = field(default_factory=OrderedDict)
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def enter(self, who: _C, address: str) -> tuple[bool, _C | None]:
+        """Lets a connection in; it waits, as a stranger.
+
+        Returns:
+            Whether it may come in, and the connection that goes for it.
+        """
+        group = f"address {address}"
+        gone = None
+        if self._counts.get(group, 0) >= self.group_max:
+            gone = self._oldest(self._waiting_of.get(group))
+        elif len(self._groups) >= self.total_max:
+            gone = self._oldest(self._strangers) or self._oldest(self._waiting)
+        else:
+            self._join(who, group, stranger=True)
+            return True, None
+        if gone is None:
+            return False, None
+        self.leave(gone)
+        self._join(who, group, stranger=True)
+        return True, gone
+
+    def know(self, who: _C, device: str) -> bool:
+        """A connection that is at work has shown the token of a device; False for too many."""
+        group = f"device {device}"
+        if who not in self._groups or self._groups[who] == group:
+            return True
+        if self._counts.get(group, 0) >= self.group_max:
+            return False
+        self.leave(who)
+        self._join(who, group, stranger=False)
+        self.work(who)
+        return True
+
+    def work(self, who: _C) -> None:
+        """It has a request under way and may not be displaced."""
+        self._waiting.pop(who, None)
+        self._strangers.pop(who, None)
+        group = self._groups.get(who)
+        if group in self._waiting_of:
+            self._waiting_of[group].pop(who, None)
+            if not self._waiting_of[group]:
+                del self._waiting_of[group]
+
+    def wait(self, who: _C) -> None:
+        """It waits for a request to come in whole."""
+        group = self._groups.get(who)
+        if group is None or who in self._waiting:
+            return
+        self._waiting[who] = None
+        self._waiting_of.setdefault(group, OrderedDict())[who] = None
+        if group.startswith("address "):
+            self._strangers[who] = None
+
+    def leave(self, who: _C) -> None:
+        """It has gone, if it was there."""
+        self.work(who)
+        group = self._groups.pop(who, None)
+        if group is not None:
+            self._counts[group] -= 1
+            if not self._counts[group]:
+                del self._counts[group]
+
+    def _join(self, who: _C, group: str, *, stranger: bool) -> None:
+        self._groups[who] = group
+        self._counts[group] = self._counts.get(group, 0) + 1
+        self.wait(who)
+
+    @staticmethod
+    def _oldest(waiting: "OrderedDict[_C, None] | None") -> _C | None:
+        return next(iter(waiting)) if waiting else None
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 on one connection, with deadlines; requests find it as `state.connection`.
+
+    Args:
+        room: all connections.
+        head_timeout_s: how long the head of a request may take, from the connection or the
+            head's first byte.
+        body_timeout_s: how long a body may take, whether or not anybody reads it.
+        uvicorn: what uvicorn gives its protocols.
+    """
+
+    def __init__(
+        self,
+        room: "Room[BoundedProtocol]",
+        head_timeout_s: float,
+        body_timeout_s: float,
+        **uvicorn: Any,
+    ) -> None:
+        super().__init__(**uvicorn)
+        self.app_state = {**self.app_state, "connection": self}
+        self._room, self._head_timeout_s, self._body_timeout_s = (
+            room,
+            head_timeout_s,
+            body_timeout_s,
+        )
+        self._phase: tuple[str, object] = ("idle", None)
+        self._timer: asyncio.TimerHandle | None = None
+        self._refused = False
+
+    @property
+    def address(self) -> str:
+        """Of the client."""
+        return str(self.client[0]) if self.client else ""
+
+    def known_as(self, device: str) -> None:
+        """Its client has shown the token of a device.
+
+        Raises:
+            Crowded: the device has too many connections.
+        """
+        if not self._room.know(self, device):
+            raise Crowded(f"more than {self._room.group_max} connections", own=True)
+
+    # ------------------------------------------------------------ asyncio
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Lets it in, or refuses it."""
+        super().connection_made(transport)
+        admitted, gone = self._room.enter(self, self.address)
+        if gone is not None:
+            gone.transport.abort()
+        if admitted:
+            self._watch()
+        else:
+            self._refuse(503, "all connections are taken")
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what has come, and sees to deadlines."""
+        if not self._refused:
+            super().data_received(data)
+            self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gives its place back."""
+        self._stop_timer()
+        self._room.leave(self)
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Sees to the deadline of what comes next."""
+        super().on_response_complete()
+        self._watch()
+
+    # ------------------------------------------------------------ private
+
+    def _watch(self) -> None:
+        """Starts and ends deadlines as the request goes on."""
+        if self.transport.is_closing():
+            self._stop_timer()
+            return
+        working = self.cycle is not None and not self.cycle.response_complete
+        state = self.conn.their_state
+        if state is h11.SEND_BODY:
+            phase = "body"
+        elif state is h11.IDLE and (self.cycle is None or self.conn.trailing_data[0]):
+            phase = "head"
+        else:
+            phase = "idle"
+        if working:
+            self._room.work(self)
+        else:
+            self._room.wait(self)
+        if self._phase == (phase, self.cycle):
+            return
+        self._phase = (phase, self.cycle)
+        self._stop_timer()
+        if phase == "head":
+            self._timer = self.loop.call_later(self._head_timeout_s, self._head_is_late)
+        elif phase == "body":
+            # Who reads the body answers in time if it is late; this is for bodies nobody reads.
+            self._timer = self.loop.call_later(
+                self._body_timeout_s + LINGER_S, self.transport.abort
+            )
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _head_is_late(self) -> None:
+        self._refuse(408, f"expected the head of a request within {self._head_timeout_s:g} s")
+
+    def _refuse(self, status: int, words: str) -> None:
+        """Answers without a request, and closes once that can have been read."""
+        self._refused = True
+        lingering: set[Any] = _LINGERING
+        if len(lingering) >= REFUSED_MAX:
+            self.transport.abort()
+            return
+        body = json.dumps({"error": words}).encode()
+        name = {408: "Request Timeout", 503: "Service Unavailable"}[status]
+        head = (
+            f"HTTP/1.1 {status} {name}\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        lingering.add(self)
+        self.loop.call_later(LINGER_S, self._cut)
+
+    def _cut(self) -> None:
+        _LINGERING.discard(self)
+        self.transport.abort()
+
+
+_LINGERING: set[BoundedProtocol] = set()
