@@ -65,7 +65,7 @@ from edgepact.errors import EdgepactError
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
 c = json.loads(sys.argv[1])
-for field in ("inputs", "results", "token_file", "model"):
+for field in ("inputs", "results", "token_file", "model", "ca"):
     if field in c:
         c[field] = Path(c[field])
 try:

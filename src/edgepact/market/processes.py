@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from edgepact.errors import MarketError
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
+from edgepact.market.tls import AUTHORITY
 from edgepact.settings import arguments, environment
 
 READY_TIMEOUT_S = 90.0
@@ -45,6 +47,7 @@ class LiveMarket:
         self._devices: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
         self._operator_token = ""
+        self.ca: Path | None = None
 
     def __enter__(self) -> "LiveMarket":
         return self
@@ -92,6 +95,7 @@ class LiveMarket:
                 raise MarketError(f"the server did not answer within {READY_TIMEOUT_S:g} s")
             time.sleep(POLL_S)
         told = json.loads(ready.read_text())
+        self.ca = None if options.tls is None else options.tls / AUTHORITY
         self.url, self._operator_token = str(told["url"]), str(told["operator_token"])
 
     def start_device(self, config: DeviceConfig) -> None:
@@ -112,7 +116,10 @@ class LiveMarket:
         assert self._server is not None, "start the server first"
         delivered, moved_s = -1, time.monotonic()
         shown = {"Authorization": f"Bearer {self._operator_token}"}
-        with httpx.Client(base_url=self.url, timeout=10.0, headers=shown) as client:
+        trusted: ssl.SSLContext | bool = True
+        if self.ca is not None:
+            trusted = ssl.create_default_context(cafile=str(self.ca))
+        with httpx.Client(base_url=self.url, timeout=10.0, headers=shown, verify=trusted) as client:
             while self._server.poll() is None:
                 status = _ask(client)
                 if status is not None:
@@ -204,7 +211,8 @@ def played(
     with LiveMarket(folder) as live:
         live.start_server(replace(server, enrol_tokens=tokens))
         for device, token in zip(devices, tokens, strict=True):
-            live.start_device(replace(device, server_url=live.url, enrol_token=token))
+            ca = device.ca or live.ca
+            live.start_device(replace(device, server_url=live.url, enrol_token=token, ca=ca))
         live.watch(on_status)
         statement, lost = read_statement(server.ledger_url), live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)

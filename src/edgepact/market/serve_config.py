@@ -99,6 +99,10 @@ class ServeConfig:
         flag="--allow-host",
         default=(),
     )
+    tls: Path | None = setting(
+        "Folder of the certificates to serve with; they are made there on first use "
+        "[default: no TLS]"
+    )
     connections_max: int = setting("Most connections at once.", default=2048, least=1, most=65_536)
     connections_each: int = setting(
         "Most connections at once of one device, or of one address without a token.",

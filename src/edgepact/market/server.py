@@ -40,6 +40,7 @@ import random
 import secrets
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -79,9 +80,10 @@ from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.play import Answered, Market, Rules
 from edgepact.market.protocol import messages, oip
 from edgepact.market.rounds import Terms
-from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig
+from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
 from edgepact.market.sessions import LostSession
 from edgepact.market.settling import AuditRules
+from edgepact.market.tls import server_context
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX, Job, Model, ServerPart
@@ -172,6 +174,7 @@ class MarketServer(uvicorn.Server):
         self._listener = _listen(config.host, config.port)
         try:
             _forget(config.ready_file)
+            self._tls = _tls(config)
             named = config.job or DEFAULT_JOB
             job = job or registry.part("jobs", named, source="serve", field="job")
             part = job.server_part(config.model, config.job_settings)
@@ -185,17 +188,17 @@ class MarketServer(uvicorn.Server):
         self._settings = config
         self._ready_file = config.ready_file
         self._failure: BaseException | None = None
+        scheme = "http" if self._tls is None else "https"
         host, self.port = self._listener.getsockname()[:2]
         self._host = str(host)
-        self.url = (
-            f"http://[{host}]:{self.port}" if ":" in self._host else (f"http://{host}:{self.port}")
-        )
+        named = f"[{host}]" if ":" in self._host else host
+        self.url = f"{scheme}://{named}:{self.port}"
         super().__init__(
             uvicorn.Config(
                 application(
                     self.market,
                     self.operator_token,
-                    hosts=(config.host, *config.allow_hosts),
+                    hosts=(*_own_names(config.host), *config.allow_hosts),
                     bounds=Bounds(requests_max=config.requests_each),
                     body_timeout_s=config.body_timeout_s,
                 ),
@@ -239,7 +242,13 @@ class MarketServer(uvicorn.Server):
             )
 
         for listener in sockets or []:
-            server = await self._loop.create_server(connected, sock=listener, backlog=BACKLOG)
+            server = await self._loop.create_server(
+                connected,
+                sock=listener,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._settings.head_timeout_s if self._tls else None,
+            )
             self.servers.append(server)
         self._playing = self._loop.create_task(self.market.play())
         self._playing.add_done_callback(self._played)
@@ -772,6 +781,26 @@ def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
     return AuditRules(
         rate=rate, timeout_s=config.audit_timeout_s, strikes_max=config.strikes_max, **chance
     )
+
+
+def _tls(config: ServeConfig) -> ssl.SSLContext | None:
+    """What the server proves with who it is; without it a word of warning where others listen."""
+    if config.tls is not None:
+        return server_context(config.tls, [*_own_names(config.host), *config.allow_hosts])
+    if not is_loopback(config.host):
+        words = f"{config.host} is beyond the loopback interface, and tokens travel in clear"
+        print(f"warning: {words}; --tls FOLDER makes certificates", file=sys.stderr, flush=True)
+    return None
+
+
+def _own_names(host: str) -> list[str]:
+    """What a server that listens on a host can be called by."""
+    if host not in ("", "0.0.0.0", "::"):
+        return [host]
+    own = socket.gethostname()
+    with contextlib.suppress(OSError):
+        return [own, *sorted({str(info[4][0]) for info in socket.getaddrinfo(own, None)})]
+    return [own]
 
 
 def _files_allow(connections: int) -> int:
