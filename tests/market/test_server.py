@@ -509,6 +509,18 @@ def test_strangers_hear_only_that_it_is_up(market: Open, ask: httpx.Client) -> N
     assert told.stat().st_mode & 0o077 == 0
 
 
+def test_metrics_tell_the_operator(market: Open, ask: httpx.Client) -> None:
+    url = f"{market.url}/metrics"
+    assert ask.get(url).status_code == 401
+    shown = {"Authorization": f"Bearer {market.device().token}"}
+    assert ask.get(url, headers=shown).status_code == 401
+    status = ask.get(f"{market.url}/market/status", headers=market.operator).json()
+    told = ask.get(url, headers=market.operator).text.splitlines()
+    assert "edgepact_ready 1.0" in told
+    for state, count in status["jobs"].items():
+        assert f'edgepact_jobs{{state="{state}"}} {float(count)}' in told
+
+
 def test_operators_own_token_and_no_words_on_standard_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@
 `POST /market/leave`                     a device goes
 `GET /market/status`                     everything at a glance, for the operator's token;
                                          others hear only that the market is up
+`GET /metrics`                           for Prometheus, for the operator's token
 `GET /v2`, `/v2/health/{live,ready}`     Open Inference Protocol v2, with the binary tensor
 `GET /v2/models/M`, `/v2/models/M/ready` extension; one model M for every cut
 `POST /v2/models/M/infer`                one exchange of a piece: the request's `id` is the
@@ -77,6 +78,7 @@ from edgepact.market.ledger import (
     Settlement,
 )
 from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.metrics import METRICS_TYPE, Metrics
 from edgepact.market.play import Answered, Market, Rules
 from edgepact.market.protocol import messages, oip
 from edgepact.market.rounds import Terms
@@ -313,6 +315,7 @@ def application(
             Route("/market/done", _done, methods=["POST"]),
             Route("/market/pieces", _pieces),
             Route("/market/status", _status),
+            Route("/metrics", _metrics),
             Route("/v2", _about),
             Route("/v2/health/live", _live),
             Route("/v2/health/ready", _ready),
@@ -342,6 +345,7 @@ def application(
     app.state.market = market
     app.state.operator_token = operator_token
     app.state.bounds = bounds or Bounds()
+    app.state.metrics = Metrics()
     app.state.body_timeout_s = body_timeout_s
     return app
 
@@ -437,6 +441,14 @@ async def _status(request: Request) -> Response:
     return JSONResponse(await _market(request).status())
 
 
+async def _metrics(request: Request) -> Response:
+    if not _is_operator(request):
+        raise HTTPException(401, "this is not the operator's token")
+    market = _market(request)
+    told = request.app.state.metrics.told(await market.status(), ready=market.ready)
+    return Response(told, media_type=METRICS_TYPE)
+
+
 # ---------------------------------------------------------------- Open Inference Protocol
 
 
@@ -518,6 +530,8 @@ async def _infer(request: Request, device: str) -> Response:
         messages.check_commitment(source, asked.parameters.get("commitment")),
         asked.inputs,
     )
+    server_s = time.perf_counter() - start_s
+    request.app.state.metrics.exchange(server_s, answered.compute_s)
     content, header_length = oip.encode_response(
         id=piece,
         model=cut_name(market.part.model, amount),
@@ -527,7 +541,7 @@ async def _infer(request: Request, device: str) -> Response:
             **_progress(answered),
             "exchange": exchange,
             "compute_seconds": answered.compute_s,
-            "server_seconds": time.perf_counter() - start_s,
+            "server_seconds": server_s,
             "audits": market.due(device),
         },
         binary=asked.binary_output,
