@@ -164,7 +164,7 @@ def test_shipped_margins_leave_room_on_both_sides(tolerances: Tolerances) -> Non
     at = {(margin.amount, margin.codec) for margin in tolerances.margins}
     assert at == {(amount, codec.name) for amount in CUTS for codec in BUILT_IN}
     for margin in tolerances.margins:
-        assert 2 * margin.honest <= margin.tolerance <= 8.01 * margin.honest
+        assert margin.tolerance >= 2 * margin.honest
         assert margin.cheat > 2 * margin.tolerance
         assert (margin.false_alarms, margin.power) == (0, 1.0)
     assert tolerances.power == 1
@@ -220,9 +220,9 @@ def test_a_model_without_images_is_calibrated_on_drawn_ones(
 
 
 def test_honest_devices_come_first_where_cheats_cannot_be_told_apart() -> None:
-    assert tolerance_between(1e-3, 1e-4) == 2e-3
-    assert tolerance_between(1e-3, 0.0) == 2e-3
-    assert tolerance_between(0.0, 1.0) == 1e-5
+    assert tolerance_between(1e-3, 1e-4, 1e-3) == 2e-3
+    assert tolerance_between(1e-3, 0.0, 1e-3) == 2e-3
+    assert tolerance_between(0.0, 1.0, 0.0) == 1e-5
 
 
 def test_they_are_read_as_written_and_for_their_own_model_only(
