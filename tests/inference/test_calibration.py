@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from benchmarks.random_vit import VitShape
+from edgepact.efficiency.model_compression.int8 import quantise_int8
 from edgepact.inference.calibration import (
     calibrate,
     draw_pixels,
@@ -217,6 +218,19 @@ def test_a_model_without_images_is_calibrated_on_drawn_ones(
     drawn = draw_pixels(Pipeline(model).info, 3, 5)
     again = [calibrate(model, model_digest="d", pixels=drawn, codecs=[FP32]) for _ in range(2)]
     assert again[0] == again[1]
+
+
+def test_honest_work_passes_where_a_model_is_in_int8_already(tmp_path: Path) -> None:
+    """A difference in the last bit becomes a step of a product there."""
+    quantise_int8(embedded(), tmp_path / "model")
+    drawn = draw_pixels(Pipeline(embedded()).info, 3, 0)
+    found = calibrate(tmp_path / "model", model_digest="d", pixels=drawn, codecs=[FP32])
+    exact = calibrate(embedded(), model_digest="d", pixels=drawn, codecs=[FP32])
+    for margin, other in zip(found.margins, exact.margins, strict=True):
+        assert margin.false_alarms == 0
+        assert margin.cheat_name != "int8 weights" == other.cheat_name
+        assert margin.tolerance > 5 * other.tolerance
+        assert margin.power > 0.5
 
 
 def test_honest_devices_come_first_where_cheats_cannot_be_told_apart() -> None:

@@ -206,8 +206,7 @@ class _Calibration:
 
     def _margin(self, amount: int, codec: str) -> Margin:
         honest = [dev for devs in self._honest[amount, codec].values() for dev in devs]
-        # A cheat that changes nothing is none: a model may have int8 weights already.
-        cheats = {name: devs for name, devs in self._cheats[amount, codec].items() if any(devs)}
+        cheats = self._cheats[amount, codec]
         least = {name: min(devs) for name, devs in cheats.items()}
         name = min(least, key=lambda each: least[each])
         # The vector is packed by no codec, and is a scale of its own.
@@ -259,8 +258,10 @@ class _Calibration:
     def _measure_cheats(self) -> None:
         for block in range(1, self._layers + 1):
             self._hold(self._cheats, f"block {block} skipped", self._without(block))
-        runs = (self._int8_stage(stage) for stage in self._stages)
-        self._hold(self._cheats, "int8 weights", enumerate(self._chains(runs)))
+        # No cheat where the blocks' products are in whole numbers already.
+        if int8_weights(stage_path(self._model_dir, 1)) is not None:
+            runs = (self._int8_stage(stage) for stage in self._stages)
+            self._hold(self._cheats, "int8 weights", enumerate(self._chains(runs)))
         for amount in range(1, self._layers + 1):
             passed_by = [
                 _passed_by(before, after)
