@@ -337,7 +337,7 @@ BAD_TABLES: list[tuple[str, str | bytes, Sequence[str]]] = [
     ("inf", CSV + "a,1,2,inf,0\n", ["fleet.csv: device[1].A", "inf"]),
     ("negative", CSV + "a,1,2,1,-1\n", ["fleet.csv: device[1].B", "-1"]),
     ("too large", CSV + "a,1e200,2,1,0\n", ["fleet.csv: device[1].alpha", "1e+200"]),
-    ("a name twice", CSV + "a,1,2,1,0\na,1,2,1,0\n", ["market.toml: device.name", '"a"']),
+    ("a name twice", CSV + "a,1,2,1,0\na,1,2,1,0\n", ["fleet.csv: device.name", '"a"']),
     ("a blank name", CSV + "a,1,2,1,0\n,1,2,1,0\n", ["fleet.csv: device[2].name"]),
     ("no text", bytes(range(128, 256)), ["fleet.csv"]),
 ]

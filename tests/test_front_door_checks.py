@@ -19,7 +19,7 @@ from edgepact.mechanisms.contract.quality import Log1p
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.solvers.learners import training
 from edgepact.training.federated import run as federated
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import TaskConfig
 
 WRONG = (None, "text", "", -1, 2.5, True, 10**12, float("nan"), [], {}, object(), np.array([1.0]))
 """Passed for each argument; some of it is right for some of them."""

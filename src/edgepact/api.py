@@ -156,6 +156,7 @@ none there
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
         from edgepact.framework import Run
+        from edgepact.live.run import free_folder
         from edgepact.live.scenario import run_scenario
 
         file = check_path("run", "what", what)
@@ -250,16 +251,6 @@ did you mean "fig4"?
     STUDIES[name](folder, smoke)
     page = folder / "page.md"
     return Written(page=page if page.exists() else folder, facts=folder / "metrics.json")
-
-
-def free_folder(name: str) -> Path:
-    """A folder that is not there yet: a second run must not touch the first one's report."""
-    number = 1
-    folder = Path(name)
-    while folder.exists():
-        number += 1
-        folder = Path(f"{name}-{number}")
-    return folder
 
 
 def _solve_document(source: Path, document: "Document") -> "Solution":

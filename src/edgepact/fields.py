@@ -363,6 +363,7 @@ FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "a compressed file (zstd): unpack it"),
     (b"PK\x03\x04", "an archive or a spreadsheet: save it as text"),
     (b"PAR1", "a Parquet file"),
+    (b"\xff\xfe\0\0", "a byte order mark of UTF-32: save it as UTF-8"),
     (b"\xff\xfe", "a byte order mark of UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "a byte order mark of UTF-16: save it as UTF-8"),
 )
@@ -496,6 +497,10 @@ class Table:
     def raw(self, name: str, expected: str) -> Any:
         """A value of any type, to be checked by the caller."""
         return self._take(name, expected)
+
+    def place(self, name: str) -> tuple[Path, str]:
+        """What errors in a field name: the file, and the field's path in it."""
+        return self._source, self._field(name)
 
     def close(self) -> None:
         """Raises if the table holds a field that nobody read."""

@@ -22,9 +22,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgepact.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from edgepact.fields import Table
+
+SEED_MAX = 2**31 - 1
+"""Largest seed that every generator of random numbers here takes."""
+
+DAY_S = 86400.0
+"""Longest time to wait for anything, seconds."""
 
 PUBLIC = "public"
 SECRET = "secret"
@@ -86,6 +95,12 @@ def setting(
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
+
+
+def same(cls: type, name: str) -> Any:
+    """The same field as another settings object's: its words, default and limits."""
+    field = next(each for each in dataclasses.fields(cls) if each.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +211,8 @@ def check(settings: Any) -> None:
             continue
         fitting = _fitted(value, each.type)
         if fitting is None or not _within(fitting, each):
-            raise InputError(source_of(cls), each.name, each.expected, shown(value))
+            found = f"{shown(value)}{_meant(value, each)}"
+            raise InputError(source_of(cls), each.name, each.expected, found)
         if fitting is not value:
             object.__setattr__(settings, each.name, fitting)
 
@@ -336,6 +352,27 @@ def stated(cls: type, source: object, table: Mapping[str, Any]) -> dict[str, Any
     return values
 
 
+def fields_in(cls: type, table: "Table", *names: str) -> dict[str, Any]:
+    """What a table of a scenario states of some fields of a settings class, by field.
+
+    What it leaves out is left to the default of whoever takes it.
+
+    Raises:
+        InputError: a value that the settings class refuses, in the same words.
+    """
+    by_name = {each.name: each for each in settings_of(cls)}
+    values: dict[str, Any] = {}
+    for name in names:
+        if name in table:
+            each, (source, place) = by_name[name], table.place(name)
+            value = table.raw(name, each.expected)
+            values[name] = _typed(source, place, value, each)
+            if not _within(values[name], each):
+                found = f"{shown(value)}{_meant(value, each)}"
+                raise InputError(source, place, each.expected, found)
+    return values
+
+
 def from_environment(cls: type, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """The secrets that environment variables state, by field."""
     return {
@@ -426,6 +463,16 @@ def _fitted(value: Any, wanted: type) -> Any:
     if wanted is tuple and isinstance(value, tuple):
         return value if all(isinstance(item, str) for item in value) else None
     return value if isinstance(value, wanted) else None
+
+
+def _meant(value: Any, each: Setting) -> str:
+    """Which of the choices a word is probably a misspelling of, as the end of a sentence."""
+    if not each.choices or not isinstance(value, str):
+        return ""
+    from edgepact.fields import nearest  # it takes NumPy along
+
+    meant = nearest(value, each.words)
+    return f"; did you mean {shown(meant)}?" if meant else ""
 
 
 def _within(value: Any, each: Setting) -> bool:

@@ -16,7 +16,8 @@ from edgepact.live.run_config import RunConfig
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig, ServeOptions
 from edgepact.settings import arguments, environment, from_table, settings_of
-from edgepact.training.federated.options import TrainOptions
+from edgepact.training.federated.options import TrainOptions, TrainSettings
+from edgepact.training.federated.task_config import TaskConfig
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -43,7 +44,7 @@ NEEDED = {
         "A": 1.0,
         "B": 0.0,
     },
-    "run": {"out": Path("new")},
+    "run": {},
     "train": {},
 }
 
@@ -177,6 +178,7 @@ BAD = [
     ("device", "server_url", "nowhere"),
     ("run", "devices", 0),
     ("run", "devices", 65),
+    ("run", "images", 0),
     ("run", "rounds", 1001),
     ("run", "seed", -1),
     ("run", "solver", "newton"),
@@ -186,6 +188,8 @@ BAD = [
     ("train", "deadline_s", -1.0),
     ("train", "layers", 49),
     ("train", "aggregate", "mean"),
+    ("train", "rate", 1.5),
+    ("train", "per_round", 0),
 ]
 
 
@@ -269,11 +273,6 @@ def test_choices_are_completed() -> None:
     assert said.split() == ["sqrt"]
 
 
-def _flags(cls: type, values: dict[str, Any]) -> dict[str, str]:
-    flags = {each.name: each.flag for each in settings_of(cls)}
-    return {flags[name]: str(value) for name, value in values.items()}
-
-
 def test_options_of_a_training_are_its_settings() -> None:
     from edgepact.training.federated.aggregate import AGGREGATES
     from edgepact.training.federated.config import TrainConfig, config_of
@@ -281,5 +280,51 @@ def test_options_of_a_training_are_its_settings() -> None:
 
     assert config_of(TrainOptions()) == TrainConfig()
     assert tuple(AGGREGATES) == AGGREGATE_NAMES
+    told = config_of(TrainOptions(clients=9, cost_max=3.0, seed=5, layers=2, data="d"))
+    assert told == TrainConfig(
+        clients=9, costs=(0.5, 3.0), task=TaskConfig(seed=5, layers=2, data="d")
+    )
+    assert config_of(TrainOptions(smoke=True)) == TrainConfig().smoke()
     with pytest.raises(InputError, match=r"train: cost_min, cost_max: expected the first"):
         TrainOptions(cost_min=2.0)
+
+
+@pytest.mark.parametrize(("field", "value"), [each[1:] for each in BAD if each[0] == "train"])
+def test_a_training_refuses_what_its_command_refuses(field: str, value: Any) -> None:
+    """As a field of its own, or of its task."""
+    from edgepact.training.federated.config import TrainConfig
+
+    told = refused(TrainOptions, **{field: value})
+    cls = TrainConfig if field in {each.name for each in settings_of(TrainSettings)} else TaskConfig
+    by_python = refused(cls, **{field: value})
+    assert (by_python.field, by_python.expected) == (told.field, told.expected)
+    assert by_python.found == told.found
+
+
+def test_a_fleet_is_played_or_drawn_not_both() -> None:
+    assert refused(RunConfig, fleet=Path("f"), devices=3).field == "fleet, devices"
+
+
+def test_a_scenario_says_its_settings_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert made(monkeypatch, "run", "s.toml", "--out", "o", "--smoke") == Path("s.toml")
+    for each in settings_of(RunConfig):
+        if each.name not in ("out", "smoke"):
+            value = {int: "3", str: "grid", Path: "p"}[each.type]
+            with pytest.raises(InputError, match=f"run: {each.flag}: expected the setting in s"):
+                made(monkeypatch, "run", "s.toml", each.flag, value)
+
+
+def test_a_misspelt_choice_is_told_what_was_meant() -> None:
+    assert refused(TrainOptions, mechanism="auctoin").found == '"auctoin"; did you mean "auction"?'
+    assert refused(TrainOptions, mechanism="barter").found == '"barter"'
+
+
+def refused(cls: type, **values: Any) -> InputError:
+    with pytest.raises(InputError) as error:
+        cls(**values)
+    return error.value
+
+
+def _flags(cls: type, values: dict[str, Any]) -> dict[str, str]:
+    flags = {each.name: each.flag for each in settings_of(cls)}
+    return {flags[name]: str(value) for name, value in values.items()}

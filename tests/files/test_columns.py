@@ -197,6 +197,7 @@ def having(old: str, new: str) -> str:
         ("\ufeff", "found an empty file"),
         (GOOD.encode("utf-16"), "found a byte order mark of UTF-16: save it as UTF-8"),
         (GOOD.encode("utf-16-le"), "UTF-16"),
+        (GOOD.encode("utf-32"), "found a byte order mark of UTF-32: save it as UTF-8"),
         (
             having("cam-2", "Küche").encode("latin-1"),
             "found a byte of another encoding (0xfc, line 3): save it as UTF-8",

@@ -10,6 +10,8 @@ import pytest
 import edgepact
 from edgepact.errors import InputError
 from edgepact.fields import load
+from edgepact.live.run import terms_of
+from edgepact.live.run_config import RunConfig
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PARTITION = "scenario-partition.toml"
@@ -19,6 +21,9 @@ FILES = [
     *("five-cameras.toml", "crowd.toml", "may-decline.toml", "contract.toml", "measured.toml"),
     *("two-costs.toml", "auction.toml", "auction-optimal.toml", "auction-scored.toml"),
 ]
+
+RUNNING = ("server.layers_max", "name: ", "names ", "job.images_from")
+"""What `edgepact run --fleet` refuses when it measures: it may play a market with another model."""
 
 
 @pytest.fixture
@@ -70,7 +75,11 @@ def test_what_run_refuses_is_refused_by_all(
         return text.replace(old, new)
 
     file = changed(folder, name, change)
-    commands = [edgepact.solve, *([edgepact.quote] if name == PARTITION else [])]
+    commands: list[Callable[[Path], Any]] = [edgepact.solve]
+    if name == PARTITION:
+        commands.append(edgepact.quote)
+        if not told.startswith(RUNNING):
+            commands.append(lambda path: terms_of(RunConfig(fleet=path)))
     for command in commands:
         with pytest.raises(InputError, match=re.escape(told)):
             command(file)

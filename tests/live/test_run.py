@@ -190,8 +190,11 @@ def test_a_device_that_dies_is_reported_and_the_rest_goes_on(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--images-from", "nowhere"], "nowhere: --images-from: expected a folder of images"),
-        (["--model", "nowhere"], "nowhere: --model: expected a model directory"),
+        (
+            ["--images-from", "nowhere"],
+            "run: --images-from: expected a folder of images, found nowhere",
+        ),
+        (["--model", "nowhere"], "run: --model: expected a model directory, found nowhere"),
         (["--fleet", "nowhere.toml"], "nowhere.toml: expected a TOML file"),
     ],
 )

@@ -20,7 +20,7 @@ from edgepact.pacts.training_prices import best_price, earned
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import TaskConfig
 from tests.training.federated.test_train import needs_flower
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

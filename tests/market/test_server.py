@@ -380,9 +380,13 @@ def test_json_tensors_are_served_too(market: Open, pipeline: Pipeline) -> None:
     [
         ([[[0.0] * 16] * 64], "shape [1, 16, 64], nested or flat, found numbers of shape"),
         ([0.0] * 1023, "shape [1, 16, 64], nested or flat, found numbers of shape [1023]"),
+        (["0.0"] * 1024, "inputs.tokens.data: expected numbers alone, found a text"),
+        ([False] * 1024, "inputs.tokens.data: expected numbers alone, found true or false"),
+        ([0.0] * 1023 + [None], "inputs.tokens.data: expected numbers alone, found null"),
+        ([[[0.0] * 64] * 15 + [[0.0] * 63]], "inputs.tokens.data: expected lists of one length"),
     ],
 )
-def test_json_data_of_another_shape_is_refused(market: Open, data: list[object], says: str) -> None:
+def test_json_data_of_another_kind_is_refused(market: Open, data: list[object], says: str) -> None:
     """Nested data states its own shape: silently reshaped, it would be another activation."""
     device = market.device(CUT)
     entries = market.entries()

@@ -106,7 +106,11 @@ AUCTION, PRICE = selection_auction.PACT, selection_stackelberg.PACT
     ("pact", "parts", "told"),
     [
         (AUCTION, {"efficiency": "selector = 'best'"}, "efficiency.selector: expected one of auc"),
-        (AUCTION, {"efficiency": "rate = 1.5"}, "efficiency.rate: expected .* of at most 1"),
+        (
+            AUCTION,
+            {"efficiency": "rate = 1.5"},
+            "efficiency.rate: expected a number above 0, at most 1",
+        ),
         (AUCTION, {"efficiency": "per_round = 21"}, "efficiency.per_round: expected 1 to 20"),
         (AUCTION, {"efficiency": "speed = 1"}, "efficiency.speed: expected one of method"),
         (AUCTION, {"efficiency": "selector = 'oort'"}, "efficiency.per_round: expected how many"),

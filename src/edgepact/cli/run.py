@@ -10,10 +10,9 @@ from edgepact.cli.complaints import print_broken
 from edgepact.cli.options import said_of
 from edgepact.errors import InputError
 from edgepact.live.run_config import RunConfig
-from edgepact.settings import flags_of
 
 BESIDE_SCENARIO = ("out", "smoke")
-"""All that is not the scenario's own to say."""
+"""Settings that a scenario does not state."""
 
 
 @said_of(RunConfig)
@@ -39,22 +38,16 @@ def run(
     """
     from edgepact import api
 
-    if scenario is not None:
-        for name, value in said.items():
-            if name not in BESIDE_SCENARIO:
-                expected = f"the setting in {scenario}, which says all of them"
-                raise InputError("run", flags_of(RunConfig)[name], expected, f"{value}")
-        written = api.run(scenario, **said, on_live=interrupt.expect_processes)
-        print(f"\nResults: {written.page}")
-        if written.broken:
-            print_broken(scenario, written.broken)
-            raise typer.Exit(1)
+    if scenario is None:
+        written = api.run(RunConfig(**said), on_live=interrupt.expect_processes)
+        print(f"\nReport: {written.page}")
         return
-    if "fleet" in said and "devices" in said:
-        raise InputError("run", "--devices", "either --fleet or --devices", "both")
-    settings = RunConfig(**said)
-    if "out" not in said:
-        free = api.free_folder(f"edgepact-run-{settings.seed}")
-        settings = RunConfig(**said, out=free)
-    written = api.run(settings, on_live=interrupt.expect_processes)
-    print(f"\nReport: {written.page}")
+    for name, value in said.items():
+        if name not in BESIDE_SCENARIO:
+            expected = f"the setting in {scenario}, which says all of them"
+            raise InputError(RunConfig.SOURCE, name, expected, f"{value}")
+    written = api.run(scenario, **said, on_live=interrupt.expect_processes)
+    print(f"\nResults: {written.page}")
+    if written.broken:
+        print_broken(scenario, written.broken)
+        raise typer.Exit(1)

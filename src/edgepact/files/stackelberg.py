@@ -8,6 +8,7 @@ from edgepact.errors import InputError
 from edgepact.fields import Table, load, terms_in
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_devices
+from edgepact.files.scenario import is_scenario, scenario_of
 from edgepact.fleet import COLUMNS, fleet_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, LEAST, Game
@@ -35,12 +36,16 @@ class GameFile:
 
 
 def read_game(path: Path) -> GameFile:
-    """Reads a file with `mechanism = "stackelberg"`.
+    """Reads a file with `mechanism = "stackelberg"`, which may be the one of a whole scenario.
 
     Raises:
-        InputError: the file is missing, not TOML, or says something impossible.
+        InputError: the file is missing, not TOML, or says something impossible, in the tables of
+            a scenario too.
     """
-    return game_of(path, load(path))
+    document = load(path)
+    if is_scenario(document):
+        scenario_of(path, document)
+    return game_of(path, document)
 
 
 def game_of(path: Path, document: dict[str, Any]) -> GameFile:

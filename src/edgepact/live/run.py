@@ -10,6 +10,7 @@ images, and are paid per verified image.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from edgepact.errors import InputError
@@ -17,14 +18,15 @@ from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig
+from edgepact.pacts.partition_settings import DEVICES
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
 
 
 def config_of(terms: PartitionTerms, out: Path) -> RunConfig:
-    """The settings that a scenario states."""
+    """The settings of the main job that a scenario states."""
     return RunConfig(
         fleet=None if terms.market is None else terms.source,
-        devices=terms.devices,
+        devices=terms.devices or None,
         rounds=terms.rounds,
         images=terms.images,
         seed=terms.seed,
@@ -48,7 +50,7 @@ def terms_of(config: RunConfig) -> PartitionTerms:
         images_from=config.samples,
         rounds=config.rounds,
         images=config.images,
-        devices=config.devices,
+        devices=config.devices or DEVICES,
         seed=config.seed,
         solver=config.solver,
         smoke=config.smoke,
@@ -67,25 +69,39 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
         InputError: an option or file is impossible; nothing was started.
         MarketError: the server could not be started, or all devices were lost.
     """
-    terms, run = terms_of(config), Run(out=config.out, on_live=on_live)
-    with _named_as_options(config):
+    out = config.out or free_folder(f"edgepact-run-{config.seed}")
+    devices = config.devices or (DEVICES if config.fleet is None else None)
+    config = replace(config, out=out, devices=devices)
+    terms, run = terms_of(config), Run(out=out, on_live=on_live)
+    with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
     print_summary(played.findings)
-    return write_report(config.out, config, played)
+    return write_report(out, config, played)
+
+
+def free_folder(name: str) -> Path:
+    """A folder that is not there yet: a second run must not touch the first one's report."""
+    number = 1
+    folder = Path(name)
+    while folder.exists():
+        number += 1
+        folder = Path(f"{name}-{number}")
+    return folder
 
 
 @contextmanager
-def _named_as_options(config: RunConfig) -> Iterator[None]:
-    """Fields of a scenario that are options here are named as such."""
-    options = {
-        "efficiency.model": ("--model", config.model),
-        "job.images_from": ("--images-from", config.samples),
+def _named_as_settings(config: RunConfig) -> Iterator[None]:
+    """Fields of a scenario that are settings here are named as such."""
+    settings = {
+        "efficiency.model": ("model", config.model),
+        "job.images_from": ("samples", config.samples),
     }
     try:
         yield
     except InputError as error:
-        if error.field not in options:
+        if error.field not in settings:
             raise
-        option, said = options[error.field]
-        raise InputError(said, option, error.expected, error.found) from None
+        field, said = settings[error.field]
+        found = f"{said}: {error.found}"
+        raise InputError(config.SOURCE, field, error.expected, found) from None

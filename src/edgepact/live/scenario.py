@@ -137,7 +137,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(folder, "--out", "a folder that can be made", f"{error}") from None
+        raise InputError("run", "out", "a folder that can be made", f"{error}") from None
 
 
 def _write(ran: Ran, scenario: Scenario) -> None:

@@ -12,11 +12,7 @@ from typing import Any, ClassVar
 
 from edgepact.credits import PRICE_CREDITS_MAX
 from edgepact.engagement import UNITS_PER_ROUND_MAX
-from edgepact.settings import SECRET, check, setting
-
-DAY_S = 86400.0
-
-SEED_MAX = 2**31 - 1
+from edgepact.settings import DAY_S, SECRET, SEED_MAX, check, setting
 
 DEFAULT_JOB = "classification"
 """The job that is done if nothing is said."""

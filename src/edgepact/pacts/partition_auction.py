@@ -32,9 +32,9 @@ from edgepact.pacts.partition_bought import (
     expect_runnable,
     measured_layers,
 )
-from edgepact.pacts.partition_limits import DEVICES_MAX
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
+from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
 from edgepact.tables import (
     DEVICES_SHOWN,

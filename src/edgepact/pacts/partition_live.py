@@ -29,7 +29,7 @@ from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
-from edgepact.pacts.partition_limits import DEVICES_MAX
+from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
@@ -108,9 +108,9 @@ def expect_ready(terms: SplitTerms, out: Path) -> None:
     """
     if out.exists():
         if not out.is_dir():
-            raise InputError(out, "--out", "a new or empty folder", "a file")
+            raise InputError("run", "out", "a new or empty folder", f"{out}, a file")
         if any(out.iterdir()):
-            raise InputError(out, "--out", "a new or empty folder", "one with files in it")
+            raise InputError("run", "out", "a new or empty folder", f"{out}, with files in it")
     expect_folders(terms)
     _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
     if not stage_path(terms.model_folder, 0).is_file():
@@ -170,7 +170,7 @@ def layers_profiled(terms: SplitTerms, out: Path) -> Profile:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(out, "--out", "a folder that can be made", f"{error}") from None
+        raise InputError("run", "out", "a folder that can be made", f"{error}") from None
     signal.signal(signal.SIGTERM, _end)
     repeats = SMOKE_REPEATS if terms.smoke else PROFILE_REPEATS
     with progress_bar("Measure the model's layers") as advance:

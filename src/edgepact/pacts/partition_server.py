@@ -20,7 +20,7 @@ from edgepact.framework import Document
 from edgepact.mechanisms.contract.layer_menus import SampledTypes, types_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX
-from edgepact.pacts.partition_limits import DEVICES_MAX, SEED_MAX
+from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import (
     PrivateDevices,
     SplitTerms,
@@ -28,6 +28,7 @@ from edgepact.pacts.partition_terms import (
     drawn_names,
     fleet_of,
 )
+from edgepact.settings import SEED_MAX
 from edgepact.work import Model
 
 SAMPLES = 500

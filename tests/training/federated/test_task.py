@@ -8,7 +8,8 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.training.fashion_mnist import LABELS
-from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 
 CONFIG = TaskConfig(
     data=SAMPLES,

@@ -410,8 +410,11 @@ def read_object(source: str, body: bytes, bytes_max: int = MESSAGE_BYTES_MAX) ->
     if len(body) > bytes_max:
         raise InputError(source, "", f"at most {bytes_max} bytes of JSON", f"{len(body)} bytes")
     try:
+        # Of bytes json.loads would guess the encoding; between programs JSON is UTF-8 (RFC 8259).
         value = json.loads(
-            body, parse_constant=_refuse_constant, object_pairs_hook=_refuse_repetition
+            body.decode("utf-8-sig"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_repetition,
         )
     except (ValueError, RecursionError) as error:
         raise InputError(source, "", "a JSON object", f"no JSON ({error})") from None

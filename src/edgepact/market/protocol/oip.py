@@ -338,17 +338,8 @@ def _from_json(
     if shape_found not in (shape, (math.prod(shape),)):
         found = f"numbers of shape {list(shape_found)}"
         raise InputError(source, at, f"{expected}, nested or flat", found)
-    array = _whole(source, at, numbers, dtype) if dtype.kind == "i" else None
-    try:
-        # Overflow of a type is an error here, not a wrap or an infinity.
-        with np.errstate(over="raise"):
-            array = np.array(numbers, np.float64).astype(dtype) if array is None else array
-    except (OverflowError, FloatingPointError) as error:
-        raise InputError(source, at, expected, f"{error}") from None
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        # JSON has no infinity, but numbers such as 1e400 are read as one.
-        raise InputError(source, at, "finite numbers", "one too large")
-    return array.reshape(shape)
+    read = _whole if dtype.kind == "i" else _real
+    return read(source, at, numbers, dtype).reshape(shape)
 
 
 def _flat(source: str, at: str, data: object) -> tuple[tuple[int, ...], list[int | float]]:
@@ -383,6 +374,23 @@ def _flat(source: str, at: str, data: object) -> tuple[tuple[int, ...], list[int
             raise InputError(source, at, expected, "empty ones" if lengths == {0} else "more")
         level = [each for inner in level for each in inner]
     raise InputError(source, at, "a list of numbers", shown(data))
+
+
+def _real(
+    source: str, at: str, numbers: list[int | float], dtype: np.dtype[Any]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Numbers of a type with a point. Beyond its range is an error here, not an infinity; JSON
+    has none either, but 1e400 is read as one."""
+    try:
+        with np.errstate(over="raise"):
+            array = np.array(numbers, np.float64).astype(dtype)
+        finite = bool(np.isfinite(array).all())
+    except (OverflowError, FloatingPointError):
+        finite = False
+    if not finite:
+        expected = f"numbers of a size of at most {float(np.finfo(dtype).max):g}"
+        raise InputError(source, at, expected, "a larger one")
+    return array
 
 
 def _whole(

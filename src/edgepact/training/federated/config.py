@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from edgepact.settings import check, settings_of
 from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.options import TrainOptions, TrainSettings
 from edgepact.training.federated.simulated import CostRange
-from edgepact.training.federated.task import SAMPLES, TaskConfig
+from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 from edgepact.training.federated.work import RATES, Priced, Variable
 from edgepact.typed import expect_types
 
@@ -145,8 +145,8 @@ class TrainConfig(TrainSettings):
     task: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self) -> None:
-        expect_types(self.SOURCE, self)
         check(self)
+        expect_types(self.SOURCE, self)
         self._expect_mechanism_whole()
         self._expect_selection_fitting()
         if self.per_round is not None and self.per_round > self.clients:
@@ -233,7 +233,7 @@ class TrainConfig(TrainSettings):
 
     def settings(self) -> dict[str, Any]:
         """What makes one run another run, as JSON values."""
-        task = {name: getattr(self.task, name) for name in TaskConfig.__dataclass_fields__}
+        task = asdict(self.task)
         return {
             "clients": self.clients,
             "rounds": self.rounds,
@@ -263,12 +263,12 @@ def config_of(options: TrainOptions) -> TrainConfig:
         InputError: they do not fit together, or the contract cannot be read.
     """
     alike = {each.name: getattr(options, each.name) for each in settings_of(TrainSettings)}
-    file, task = options.contract, TaskConfig(seed=options.seed, layers=options.layers)
+    file = options.contract
     config = TrainConfig(
         **alike,
         contract=None if file is None else PricedContract.read(file, priced=options.priced),
         costs=(options.cost_min, options.cost_max),
-        task=task if options.data is None else replace(task, data=options.data),
+        task=TaskConfig(data=options.data, layers=options.layers, seed=options.seed),
     )
     return config.smoke() if options.smoke else config
 

@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgepact.errors import InputError
-from edgepact.settings import check, setting
+from edgepact.settings import check, same, setting
+from edgepact.training.federated.task_config import TaskConfig
 from edgepact.training.federated.work import PRICED, Priced
 
 CLIENTS_MAX = ROUNDS_MAX = 1000
 
 WORKERS_MAX = 64
 """Most processes that play clients."""
-
-LAYERS_MAX = 48
-"""Most blocks of an image tower."""
-
-SEED_MAX = 2**31 - 1
 
 BUDGET_CREDITS_MAX = 1e9
 
@@ -141,17 +137,9 @@ class TrainOptions(TrainSettings):
         least=0,
         most=BUDGET_CREDITS_MAX,
     )
-    data: str | None = setting(
-        "Folder of Fashion-MNIST, or samples: the 300 images of the package "
-        "[default: where Debian puts it]",
-        metavar="DIR",
-    )
-    layers: int = setting(
-        "Blocks of the image tower; the embedded one has 12.", default=4, least=1, most=LAYERS_MAX
-    )
-    seed: int = setting(
-        "Seed of weights, of the split, of costs and of draws.", default=0, least=0, most=SEED_MAX
-    )
+    data: str = same(TaskConfig, "data")
+    layers: int = same(TaskConfig, "layers")
+    seed: int = same(TaskConfig, "seed")
     smoke: bool = setting("Train in small: sample images, four clients, two rounds.", default=False)
 
     def __post_init__(self) -> None:

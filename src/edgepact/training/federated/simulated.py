@@ -14,7 +14,8 @@ from edgepact.training.federated.options import BUDGET_CREDITS_MAX, CLIENTS_MAX
 from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.shards import Shards, dirichlet_shards
 from edgepact.training.federated.speed import drawn_speed
-from edgepact.training.federated.task import TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import TaskConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
