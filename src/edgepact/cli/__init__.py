@@ -21,6 +21,7 @@ from edgepact.cli import (
     serve,
     solve,
     study,
+    token,
     train,
 )
 from edgepact.cli import (
@@ -59,7 +60,8 @@ app.command()(profile.profile)
 app.add_typer(model.app, name="model")
 app.command()(serve.serve)
 app.command()(device.device)
-app.command()(ledger.ledger)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(token.app, name="token")
 app.command()(train.train)
 app.command("list")(list_command.list_)
 
