@@ -282,3 +282,12 @@ def test_what_the_page_of_formulas_names_is_there(name: str) -> None:
             found = getattr(found, part)
         return
     pytest.fail(f"no module edgepact.{name}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_what_pages_include_of_the_source_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for file, options in re.findall(r"^```\{literalinclude\} (\S+)\n(.*?)^```$", text, re.M | re.S):
+        source = (page.parent / file).read_text(encoding="utf-8")
+        for name in re.findall(r"^:pyobject: (\w+)$", options, re.M):
+            assert re.search(rf"^(class|def) {name}\b", source, re.M), f"{file}: {name}"

@@ -216,7 +216,7 @@ class TestTable:
 class TestLoad:
     TEXT = 'mechanism = "stackelberg"\nname = "Küche"\n'
 
-    @pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff\r\n", "# von Hand\n"])
+    @pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff\ufeff", "\ufeff\r\n", "# von Hand\n"])
     def test_a_byte_order_mark_is_passed_over(self, tmp_path: Path, start: str) -> None:
         path = tmp_path / "a.toml"
         path.write_bytes((start + self.TEXT).encode())
@@ -227,7 +227,7 @@ class TestLoad:
         [
             (TEXT.encode("utf-16"), "found a byte order mark of UTF-16: save it as UTF-8"),
             (TEXT.encode("utf-16-le"), "UTF-16"),
-            (TEXT.encode("latin-1"), "found a byte of another encoding (0xfc, line 2)"),
+            (TEXT.encode("latin-1"), "found a byte of another encoding (0xfc, line 2): save it"),
             (gzip.compress(TEXT.encode(), mtime=0), "found a compressed file (gzip): unpack it"),
             (b"PK\x03\x04rest", "an archive or a spreadsheet"),
             (b"a = = 3", "expected TOML, found"),

@@ -1,7 +1,7 @@
 """What is called from Python is refused in words, whatever is passed for any one argument."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgepact.mechanisms.contract.quality import Log1p
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.solvers.learners import training
 from edgepact.training.federated import run as federated
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import TaskConfig
 
 WRONG = (None, "text", "", -1, 2.5, True, 10**12, float("nan"), [], {}, object(), np.array([1.0]))
 """Passed for each argument; some of it is right for some of them."""
@@ -58,8 +58,8 @@ class Entry:
     optional: tuple[str, ...] = field(default=())
 
 
-def fields_of(cls: type, *but: str) -> tuple[str, ...]:
-    return tuple(name for name in cls.__dataclass_fields__ if name not in but)  # type: ignore[attr-defined]
+def fields_of(cls: Any, *but: str) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(cls) if each.name not in but)
 
 
 ENTRIES: dict[str, Callable[[], Entry]] = {

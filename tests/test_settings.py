@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
+from edgepact.fields import Table
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.settings import (
     arguments,
     check,
     environment,
+    fields_in,
     from_arguments,
     from_table,
     setting,
@@ -103,7 +105,7 @@ def test_a_table_of_a_file_tells_all_but_secrets(said: tuple[type, dict[str, Any
     for each in settings_of(type(config)):
         value = getattr(config, each.name)
         if value is not None and not each.secret:
-            table[each.name] = str(value) if isinstance(value, Path) else value
+            table[each.key] = str(value) if isinstance(value, Path) else value
     back = from_table(type(config), "file.toml", table)
     for each in settings_of(type(config)):
         expected = each.default if each.secret else getattr(config, each.name)
@@ -113,7 +115,9 @@ def test_a_table_of_a_file_tells_all_but_secrets(said: tuple[type, dict[str, Any
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ({"rouns": 3}, r"rouns: .* \(did you mean rounds\?\)"),
+        ({"rouns": 3}, r"rouns: .*; did you mean `rounds`\?"),
+        ({"units_per_round": 3}, r"units_per_round: .*; did you mean `images`\?"),
+        ({"images": 0}, "file.toml: images: expected a whole number from 1"),
         ({"rounds": "3"}, "rounds: expected a whole number"),
         ({"rounds": True}, "rounds: expected a whole number"),
         ({"enrol_tokens": ["x"]}, "enrol_tokens: expected one of"),
@@ -232,3 +236,25 @@ def test_other_spellings_of_a_value_are_put_right() -> None:
     assert (every.out, every.share, every.count) == (Path("folder"), 0.5, 3)
     assert {type(every.share), type(every.count)} == {float, int}
     assert every.spread == math.inf
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), IMPOSSIBLE + OF_ANOTHER_TYPE)
+def test_a_table_of_a_scenario_refuses_in_the_same_words(
+    field: str, value: Any, expected: str
+) -> None:
+    if value is None:  # TOML has none
+        return
+    table = Table(Path("scenario.toml"), "job", {field: value})
+    with pytest.raises(InputError) as error:
+        fields_in(_Every, table, field)
+    said = f"scenario.toml: job.{field}: expected {expected}, found "
+    assert str(error.value).startswith(said)
+
+
+def test_a_table_of_a_scenario_states_what_it_states() -> None:
+    said = {"count": 3, "out": "folder", "spread": math.inf, "other": 1}
+    table = Table(Path("scenario.toml"), "job", said)
+    told = fields_in(_Every, table, "count", "out", "spread", "form")
+    assert told == {"count": 3, "out": Path("folder"), "spread": math.inf}
+    with pytest.raises(InputError, match=r"job\.other: expected one of count, out, spread, form"):
+        table.close()

@@ -117,5 +117,8 @@ def test_no_help_points_down_to_what_stands_above() -> None:
         ]
         text = command.get_help(command.make_context(name, [], resilient_parsing=True))
         assert "see below" not in text, name
+        # What Click cuts of a command's line ends in dots.
+        commands = text.partition("Commands:")[2].splitlines()
+        assert not [line for line in commands if line.endswith("...")], name
         seen += 1
     assert seen > 12

@@ -30,7 +30,7 @@ def primes_of(interval, block):
 class Half:
     """Both halves: the device counts the first blocks of an interval, the server the others."""
 
-    model, about = Model(name="primes", amount_max=BLOCKS), {}
+    model, about, audit_power = Model(name="primes", amount_max=BLOCKS), {}, 1.0
 
     def pieces(self):
         return range(1, 10_000)
@@ -70,7 +70,7 @@ class Half:
     def evidence(self, amount, exchange, sent, reply, key):
         return str(int(sent["counted"][1])).encode()
 
-    def passes_audit(self, amount, evidence, source, *, seed, tolerance, key):
+    def passes_audit(self, amount, evidence, source, *, seed, codec, key):
         own = [primes_of(int(source), block) for block in range(amount)]
         return own == [int(each) for each in evidence]
 

@@ -27,7 +27,7 @@ _HOMES = {
     "Payoff": "edgepact.problem",
     "Problem": "edgepact.problem",
     "Random": "edgepact.solvers.learners.random",
-    "RunConfig": "edgepact.live.run",
+    "RunConfig": "edgepact.live.run_config",
     "TrainConfig": "edgepact.training.federated.config",
     **dict.fromkeys(("installed", "part", "parts"), "edgepact.registry"),
     "learn": "edgepact.solvers.learners.training",

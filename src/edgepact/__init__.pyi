@@ -9,7 +9,7 @@ from edgepact.errors import InputWarning as InputWarning
 from edgepact.errors import MarketError as MarketError
 from edgepact.errors import MissingExtraError as MissingExtraError
 from edgepact.fleet import Fleet as Fleet
-from edgepact.live.run import RunConfig as RunConfig
+from edgepact.live.run_config import RunConfig as RunConfig
 from edgepact.mechanisms.contract.terms import Contract as Contract
 from edgepact.mechanisms.stackelberg.terms import Game as Game
 from edgepact.problem import Payoff as Payoff

@@ -22,8 +22,9 @@ from edgepact.fields import (
 from edgepact.registry import installed, part
 
 if TYPE_CHECKING:
+    from edgepact.files.scenario import Scenario
     from edgepact.framework import Document, Mechanism, Solution
-    from edgepact.live.run import RunConfig
+    from edgepact.live.run_config import RunConfig
     from edgepact.solvers.in_context.rehearsal import Quoted
     from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import Trained
@@ -155,6 +156,7 @@ none there
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
         from edgepact.framework import Run
+        from edgepact.live.run import free_folder
         from edgepact.live.scenario import run_scenario
 
         file = check_path("run", "what", what)
@@ -162,7 +164,8 @@ none there
         ran = run_scenario(read_scenario(file, smoke=smoke), Run(out=folder, on_live=on_live))
         facts = ran.page.with_suffix(".json")
         return Written(page=ran.page, facts=facts, broken=ran.broken)
-    from edgepact.live.run import RunConfig, run_market
+    from edgepact.live.run import run_market
+    from edgepact.live.run_config import RunConfig
 
     check_kind("run", "what", what, RunConfig, "a file, or a RunConfig")
     page = run_market(what, on_live=on_live)
@@ -250,30 +253,38 @@ did you mean "fig4"?
     return Written(page=page if page.exists() else folder, facts=folder / "metrics.json")
 
 
-def free_folder(name: str) -> Path:
-    """A folder that is not there yet: a second run must not touch the first one's report."""
-    number = 1
-    folder = Path(name)
-    while folder.exists():
-        number += 1
-        folder = Path(f"{name}-{number}")
-    return folder
-
-
 def _solve_document(source: Path, document: "Document") -> "Solution":
-    from edgepact.files.scenario import is_scenario, scenario_of
-
+    scenario = _read_whole(source, document)
     name = Table(source, "", document).choice("mechanism", tuple(installed("mechanisms")))
     mechanism: Mechanism = part("mechanisms", name, source=source, field="mechanism")
     try:
         terms = mechanism.read(source, document)
     except InputError:
-        if not is_scenario(document):
+        if scenario is None:
             raise
         # Not all terms need to be in the file of a whole scenario; its pact knows the others.
-        scenario = scenario_of(source, document)
         return scenario.pact.optimum(scenario.terms, None)
     return mechanism.solve(terms)
+
+
+def _read_whole(source: Path, document: "Document") -> "Scenario | None":
+    """The scenario that a document is, if it is one; else None.
+
+    A command that uses a part of it has all of it read, by whom `edgepact run` would have it
+    read, so that what one command accepts no other refuses.
+
+    Raises:
+        InputError: the scenario says something that could not be run.
+    """
+    from edgepact.files.scenario import is_scenario, scenario_of
+
+    if not is_scenario(document):
+        return None
+    scenario = scenario_of(source, document)
+    expect_runnable = getattr(scenario.pact, "expect_runnable", None)
+    if expect_runnable is not None:
+        expect_runnable(scenario.terms)
+    return scenario
 
 
 def _stated(terms: Any) -> tuple[str, Any] | None:
@@ -295,7 +306,7 @@ def _stated(terms: Any) -> tuple[str, Any] | None:
 
 def _market(terms: Any) -> Any:
     """A game of named devices."""
-    from edgepact.files.stackelberg import GameFile, read_game
+    from edgepact.files.stackelberg import GameFile, game_of
     from edgepact.mechanisms.stackelberg.terms import Game
 
     if isinstance(terms, GameFile):
@@ -305,4 +316,7 @@ def _market(terms: Any) -> Any:
         return GameFile(source=Path("game"), game=terms, names=names)
     expected = "a file, a GameFile or a Game"
     check_kind("quote", "market", terms, str | Path, expected)
-    return read_game(check_path("quote", "market", terms))
+    path = check_path("quote", "market", terms)
+    document = load(path)
+    _read_whole(path, document)
+    return game_of(path, document)

@@ -348,11 +348,9 @@ def load(path: Path) -> dict[str, Any]:
         content = path.read_bytes()
         if other := foreign(content):
             raise InputError(path, "", "TOML in UTF-8", other)
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return tomllib.loads(without_mark(content).decode())
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        found = f"a byte of another encoding (0x{content[error.start]:02x}, line {line})"
-        raise InputError(path, "", "TOML in UTF-8", found) from None
+        raise InputError(path, "", "TOML in UTF-8", other_encoding(content, error.start)) from None
     # ValueError: not TOML, or a number of too many digits.
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(path, "", "TOML", f"{error}") from None
@@ -365,6 +363,7 @@ FOREIGN = (
     (b"\x28\xb5\x2f\xfd", "a compressed file (zstd): unpack it"),
     (b"PK\x03\x04", "an archive or a spreadsheet: save it as text"),
     (b"PAR1", "a Parquet file"),
+    (b"\xff\xfe\0\0", "a byte order mark of UTF-32: save it as UTF-8"),
     (b"\xff\xfe", "a byte order mark of UTF-16: save it as UTF-8"),
     (b"\xfe\xff", "a byte order mark of UTF-16: save it as UTF-8"),
 )
@@ -379,6 +378,23 @@ def foreign(content: bytes) -> str | None:
     if b"\0" in content[:100]:
         return "bytes that are 0 (UTF-16, or no text): save it as UTF-8"
     return None
+
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def without_mark(content: bytes) -> bytes:
+    """A text without the byte order marks before it: there are two where a program has put one
+    before a text that had it."""
+    while content.startswith(BYTE_ORDER_MARK):
+        content = content.removeprefix(BYTE_ORDER_MARK)
+    return content
+
+
+def other_encoding(content: bytes, at: int) -> str:
+    """Which byte, at a place, shows that a text is in another encoding than UTF-8."""
+    line = len(re.findall(rb"\r\n|\r|\n", content[:at])) + 1
+    return f"a byte of another encoding (0x{content[at]:02x}, line {line}): save it as UTF-8"
 
 
 FRAMEWORK = ("efficiency", "solver", "job")
@@ -443,7 +459,7 @@ class Table:
         value = self._take(name, "true or false", default)
         return check_flag(self._source, self._field(name), value)
 
-    def text(self, name: str, default: str) -> str:
+    def text(self, name: str, default: str | None = None) -> str:
         """A line of text."""
         value = self._take(name, "a line of text", default)
         return check_text(self._source, self._field(name), value)
@@ -482,13 +498,33 @@ class Table:
         """A value of any type, to be checked by the caller."""
         return self._take(name, expected)
 
+    def place(self, name: str) -> tuple[Path, str]:
+        """What errors in a field name: the file, and the field's path in it."""
+        return self._source, self._field(name)
+
     def close(self) -> None:
         """Raises if the table holds a field that nobody read."""
         known = list(dict.fromkeys(self._known))
+        # Beside the top of a file the tables of a scenario may be meant.
+        tables = () if self._path else FRAMEWORK
         for name in self._values:
-            meant = nearest(name, [each for each in known if each not in self._read])
+            unread = [each for each in known if each not in self._read]
+            meant = nearest(name, unread) or nearest(name, (*known, *tables))
             found = "this field" + (f"; did you mean `{meant}`?" if meant else "")
             raise InputError(self._source, self._field(name), f"one of {', '.join(known)}", found)
+
+    def expect_known(self, *names: str) -> None:
+        """Raises if the table holds a field of another name, before any field is missed.
+
+        Args:
+            names: all that such a table can say, also what does not go together: `close` looks at
+                that.
+        """
+        unknown = {name: value for name, value in self._values.items() if name not in names}
+        if unknown:
+            table = Table(self._source, self._path, unknown)
+            table._known += names
+            table.close()
 
     def _take(self, name: str, expected: str, default: Any = None) -> Any:
         self._known.append(name)

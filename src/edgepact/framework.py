@@ -101,7 +101,12 @@ class Run:
 
 @runtime_checkable
 class Pact(Protocol):
-    """A method, a mechanism and a job together."""
+    """A method, a mechanism and a job together.
+
+    A pact may have a method `expect_runnable(terms)`, which refuses with an `InputError` what was
+    read well and cannot be run, such as more layers than the model has. `measure` does so itself;
+    `edgepact solve`, which measures nothing, asks it.
+    """
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from edgepact.framework import Json, Sheet
-from edgepact.registry import KINDS, installed, package_of, parts
+from edgepact.registry import JOBS_SPELT, KINDS, installed, package_of, parts
 from edgepact.tables import Shown
 
 PACT_FIELDS = ("name", "method", "mechanism", "job", "package")
@@ -17,6 +17,13 @@ PART_FIELDS = ("name", "package", "about")
 
 WHOLE = "the whole comes with: pip install edgepact"
 """What is told of what the install of a device (`packaging/device`) leaves out."""
+
+
+ELSEWHERE = {
+    "training": "Trains a model together with clients that keep their images, over Flower.",
+    "": "Done by its pacts themselves, in no live market.",
+}
+"""What is told of jobs that are no parts of their own, since no live market does them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +54,12 @@ class Listing(Shown):
 def listing(kind: str) -> Listing:
     """Installed parts of a kind; one that cannot be loaded costs a line on standard error."""
     points = installed(kind)
-    return Listing(
-        kind=kind,
-        entries=tuple(
-            _entry(kind, name, part, package_of(points[name])) for name, part in parts(kind).items()
-        ),
-    )
+    found = [
+        _entry(kind, name, part, package_of(points[name])) for name, part in parts(kind).items()
+    ]
+    if kind == "jobs":
+        found = sorted([*map(_spelt, found), *_other_jobs()], key=lambda entry: entry["name"])
+    return Listing(kind=kind, entries=tuple(found))
 
 
 def listings() -> tuple[Listing, ...]:
@@ -63,6 +70,28 @@ def listings() -> tuple[Listing, ...]:
 def is_whole() -> bool:
     """Whether all of edgepact is installed, and not only what a device needs."""
     return find_spec("edgepact.api") is not None
+
+
+def _other_jobs() -> list[dict[str, str]]:
+    """Jobs that pacts name and no live market does: what a scenario may say is in the list."""
+    points, live = installed("pacts"), installed("jobs")
+    packages: dict[str, str] = {}
+    for name, pact in parts("pacts").items():
+        if pact.job not in live:
+            packages.setdefault(pact.job, package_of(points[name]))
+    return [
+        {"name": name, "package": package, "about": ELSEWHERE.get(name, ELSEWHERE[""])}
+        for name, package in packages.items()
+    ]
+
+
+def _spelt(entry: dict[str, str]) -> dict[str, str]:
+    """A job, with the other names that scenario files may give it."""
+    also = [other for other, name in JOBS_SPELT.items() if name == entry["name"]]
+    if not also:
+        return entry
+    told = f"{entry['about'].rstrip('.')} (scenarios may spell it {' or '.join(also)})."
+    return entry | {"about": told}
 
 
 def _told(entry: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ problem against each other; whoever plays one calls it first.
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ from edgepact.errors import InputError, check_count
 State = Any
 """A problem's own state: a pytree of arrays, private values included."""
 
-Observation = PyTree[Float[Array, "..."]]
+Observation: TypeAlias = PyTree[Float[Array, "..."]]
 """What the leader may see. Never a private value."""
 
 

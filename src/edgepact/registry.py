@@ -26,6 +26,9 @@ from edgepact.errors import EdgepactError, InputError, check_choice, shown
 
 KINDS = ("mechanisms", "solvers", "jobs", "codecs", "pacts")
 
+JOBS_SPELT = {"inference": "classification"}
+"""Other names that scenario files may give to jobs."""
+
 
 def installed(kind: str) -> Mapping[str, EntryPoint]:
     """Entry points of a kind by name, in the order of the names; nothing is loaded.

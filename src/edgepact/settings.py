@@ -22,9 +22,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgepact.errors import InputError, shown
+
+if TYPE_CHECKING:
+    from edgepact.fields import Table
+
+SEED_MAX = 2**31 - 1
+"""Largest seed that every generator of random numbers here takes."""
+
+DAY_S = 86400.0
+"""Longest time to wait for anything, seconds."""
 
 PUBLIC = "public"
 SECRET = "secret"
@@ -88,6 +97,12 @@ def setting(
     return dataclasses.field(default=default, metadata=meta)
 
 
+def same(cls: type, name: str) -> Any:
+    """The same field as another settings object's: its words, default and limits."""
+    field = next(each for each in dataclasses.fields(cls) if each.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """What is known of one field of a settings object.
@@ -123,6 +138,11 @@ class Setting:
     metavar: str
 
     @property
+    def key(self) -> str:
+        """What a file calls it: as a command line does, in one word."""
+        return self.flag.removeprefix("--").replace("-", "_") or self.name
+
+    @property
     def words(self) -> tuple[str, ...]:
         """What it may be; empty for any."""
         return self.choices if isinstance(self.choices, tuple) else self.choices()
@@ -143,11 +163,13 @@ class Setting:
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
-    """All fields of a settings class, in order."""
+    """The fields of a settings class that `setting` made, in order."""
     hints = typing.get_type_hints(cls)
     found = []
     for field in dataclasses.fields(cls):
-        meta = field.metadata.get(_META, {})
+        meta = field.metadata.get(_META)
+        if meta is None:
+            continue
         plain, optional = _plain(hints[field.name])
         default, secret = field.default, meta.get("kind") == SECRET
         if field.default_factory is not MISSING:
@@ -189,7 +211,8 @@ def check(settings: Any) -> None:
             continue
         fitting = _fitted(value, each.type)
         if fitting is None or not _within(fitting, each):
-            raise InputError(source_of(cls), each.name, each.expected, shown(value))
+            found = f"{shown(value)}{_meant(value, each)}"
+            raise InputError(source_of(cls), each.name, each.expected, found)
         if fitting is not value:
             object.__setattr__(settings, each.name, fitting)
 
@@ -223,6 +246,11 @@ def spelt(cls: type, spell: Callable[[str], tuple[object, str]]) -> Iterator[Non
 def flags_of(cls: type) -> dict[str, str]:
     """How a command line spells the fields of a settings class."""
     return {each.name: each.flag or each.name for each in settings_of(cls)}
+
+
+def keys_of(cls: type) -> dict[str, str]:
+    """How a file spells the fields of a settings class."""
+    return {each.name: each.key for each in settings_of(cls)}
 
 
 def arguments(settings: Any) -> list[str]:
@@ -281,7 +309,7 @@ def from_arguments(
             continue
         if not rest:
             raise InputError(source, flag, "a value", "nothing")
-        value = _read(source, flag, rest.pop(0), each)
+        value = read(source, flag, rest.pop(0), each)
         many = each.type is tuple
         values[each.name] = (*values.get(each.name, ()), value) if many else value
     flags = flags_of(cls)
@@ -298,8 +326,9 @@ def from_table(cls: type[_T], source: object, table: Mapping[str, Any]) -> _T:
     values = stated(cls, source, table)
     for each in settings_of(cls):
         if each.default is MISSING and each.name not in values:
-            raise InputError(source, each.name, each.expected, "nothing")
-    with spelt(cls, lambda name: (source, name)):
+            raise InputError(source, each.key, each.expected, "nothing")
+    keys = keys_of(cls)
+    with spelt(cls, lambda name: (source, keys.get(name, name))):
         return cls(**values)
 
 
@@ -309,17 +338,38 @@ def stated(cls: type, source: object, table: Mapping[str, Any]) -> dict[str, Any
     Raises:
         InputError: a field nobody knows, a secret, or a value of another type.
     """
-    known = {each.name: each for each in settings_of(cls) if not each.secret}
+    known = {each.key: each for each in settings_of(cls) if not each.secret}
     values: dict[str, Any] = {}
-    for name, value in table.items():
-        if name not in known:
+    for key, value in table.items():
+        if key not in known:
             from edgepact.fields import nearest  # it takes NumPy along
 
-            by_flag = {each.flag[2:].replace("-", "_"): each.name for each in known.values()}
-            meant = by_flag.get(name.replace("-", "_")) or nearest(name, known)
-            hint = f" (did you mean {meant}?)" if meant else ""
-            raise InputError(source, name, f"one of {', '.join(known)}", f"this field{hint}")
-        values[name] = _typed(source, name, value, known[name])
+            by_name = {each.name: each.key for each in known.values()}
+            meant = by_name.get(key.replace("-", "_")) or nearest(key, known)
+            hint = f"; did you mean `{meant}`?" if meant else ""
+            raise InputError(source, key, f"one of {', '.join(known)}", f"this field{hint}")
+        values[known[key].name] = _typed(source, key, value, known[key])
+    return values
+
+
+def fields_in(cls: type, table: "Table", *names: str) -> dict[str, Any]:
+    """What a table of a scenario states of some fields of a settings class, by field.
+
+    What it leaves out is left to the default of whoever takes it.
+
+    Raises:
+        InputError: a value that the settings class refuses, in the same words.
+    """
+    by_name = {each.name: each for each in settings_of(cls)}
+    values: dict[str, Any] = {}
+    for name in names:
+        if name in table:
+            each, (source, place) = by_name[name], table.place(name)
+            value = table.raw(name, each.expected)
+            values[name] = _typed(source, place, value, each)
+            if not _within(values[name], each):
+                found = f"{shown(value)}{_meant(value, each)}"
+                raise InputError(source, place, each.expected, found)
     return values
 
 
@@ -354,6 +404,8 @@ def _plain(hint: Any) -> tuple[type, bool]:
         rest = [each for each in typing.get_args(hint) if each is not type(None)]
         optional = len(rest) < len(typing.get_args(hint))
         hint = rest[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return str, optional
     origin = typing.get_origin(hint) or hint
     return (dict if isinstance(origin, type) and issubclass(origin, Mapping) else origin), optional
 
@@ -364,8 +416,12 @@ def _spelt(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _read(source: object, place: str, text: str, each: Setting) -> Any:
-    """A value as `_spelt` spells it."""
+def read(source: object, place: str, text: str, each: Setting) -> Any:
+    """A value as a command line spells it.
+
+    Raises:
+        InputError: text of no such value.
+    """
     if each.type in (str, tuple):
         return text
     try:
@@ -401,12 +457,22 @@ def _fitted(value: Any, wanted: type) -> Any:
         except OverflowError:  # a whole number beyond the range of floats
             return None
     if wanted is Path and isinstance(value, str):
-        return Path(value)
+        return Path(value) if value and "\0" not in value else None
     if wanted is dict:
         return value if isinstance(value, Mapping) else None
     if wanted is tuple and isinstance(value, tuple):
         return value if all(isinstance(item, str) for item in value) else None
     return value if isinstance(value, wanted) else None
+
+
+def _meant(value: Any, each: Setting) -> str:
+    """Which of the choices a word is probably a misspelling of, as the end of a sentence."""
+    if not each.choices or not isinstance(value, str):
+        return ""
+    from edgepact.fields import nearest  # it takes NumPy along
+
+    meant = nearest(value, each.words)
+    return f"; did you mean {shown(meant)}?" if meant else ""
 
 
 def _within(value: Any, each: Setting) -> bool:

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
 ROUNDING = 1e-9
 """What is smaller than this beside the numbers it was computed from is nothing."""
 
+DEVICES_SHOWN = 20
+"""Most devices with a row; the JSON has all."""
+
 NOBODY_LOSES = "nobody is worse off than by staying away"
 """The question of individual rationality; a utility may be negative beside it."""
+
+NOBODY_ENVIES = "nobody likes another's item better"
+"""The question of incentive compatibility, of a menu."""
+
+NO_LIE_PAYS = "no lie about costs pays"
+"""The question of incentive compatibility, of an auction."""
+
+IF_KNOWN = "the exact optimum, if the costs of all were known"
+"""What a yardstick is that needs what is private."""
 
 
 class Shown:
@@ -110,6 +122,11 @@ def decimals(value: float, digits: int = 4) -> str:
 def yes(fact: bool) -> str:
     """A fact in a cell; what should not be stands out."""
     return "yes" if fact else "NO"
+
+
+def audit_sheet(*answers: tuple[str, str]) -> Sheet:
+    """An audit, of whatever mechanism: questions and what was found."""
+    return Sheet(title="Audit", head=("question", "answer"), rows=answers)
 
 
 def _words(sheet: Sheet) -> list[bool]:

@@ -27,11 +27,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from edgepact.errors import InputError
-from edgepact.tensors import Tensors, TensorSpec
+from edgepact.tensors import Codec, Tensors, TensorSpec
 
 EXCHANGES_MAX = 4096
 """Most exchanges of one piece."""
+
+SKETCH_NUMBERS_MAX = 64
+"""Most numbers of a sketch."""
+
+NEAR_REPEAT_DISTANCE = 1.0
+"""Two pieces whose sketches lie nearer than this, in Euclidean distance, are near repeats: jobs
+scale their sketches so."""
 
 Json = Any
 """What JSON can say."""
@@ -62,12 +71,16 @@ class Reply:
         units: how many units it was, if it is finished; at least 1. No more are paid than are
             left of the device's quota of the round.
         told: further facts, as JSON values, such as the label found.
+        sketch: of a finished piece: float32, at most `SKETCH_NUMBERS_MAX` numbers, in the unit of
+            `NEAR_REPEAT_DISTANCE`. It tells work that was delivered before, slightly changed, by
+            whichever device and at whichever amount. None where the job cannot tell.
     """
 
     outputs: Tensors
     finished: bool = True
     units: int = 1
     told: Mapping[str, Json] = field(default_factory=dict)
+    sketch: np.ndarray | None = None
 
 
 class ServerAway(Exception):
@@ -138,6 +151,12 @@ class ServerPart(Protocol):
         """Further facts for the model's metadata, such as its labels."""
         ...
 
+    @property
+    def audit_power(self) -> float:
+        """Probability that an audit finds the least noticeable cheat, above 0: 1 where whatever
+        differs is found. The rate of audits follows from it. Asked once the part is warm."""
+        ...
+
     def warm(self) -> None:
         """Loads everything, so that the first piece does not wait for it."""
         ...
@@ -170,13 +189,18 @@ class ServerPart(Protocol):
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
     ) -> bytes:
-        """What is kept of an exchange until the piece is audited; empty for nothing.
+        """What is kept of an exchange until the piece is settled; empty for nothing.
+
+        Kept of every piece, since audits are drawn when all is delivered: a KB is much.
 
         Args:
-            amount, exchange: of the piece.
-            sent: what came.
-            reply: the answer to it.
-            key: nobody else's: to draw what is kept so that the device cannot know it.
+            amount: that the device is paid for.
+            exchange: counted from 0.
+            sent: what came, unpacked.
+            reply: what was answered.
+            key: secret of the server, another for each piece and the same for all its exchanges.
+                Whatever part of the tensors is kept is drawn from it, so that a device cannot
+                know which part it is.
         """
         ...
 
@@ -187,7 +211,7 @@ class ServerPart(Protocol):
         source: bytes,
         *,
         seed: int,
-        tolerance: float,
+        codec: Codec,
         key: bytes,
     ) -> bool:
         """Whether what a device sent is what its part makes of the source.
@@ -197,8 +221,9 @@ class ServerPart(Protocol):
             evidence: of each exchange, in order.
             source: `DevicePart.source` of the piece, as the device shows it now.
             seed: of the session.
-            tolerance: of the codec, see `Codec.tolerance`.
-            key: as `evidence` was given it.
+            codec: that packed what came. Its `tolerance` bounds the difference of single numbers;
+                a job that packs its own tensors with it too can be stricter.
+            key: as `evidence` was told it.
 
         Raises:
             InputError: the source cannot be read.

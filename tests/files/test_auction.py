@@ -18,6 +18,9 @@ from edgepact.mechanisms.auction.posted_prices import PostedPrices
 from edgepact.mechanisms.auction.prior import Mixture, TruncatedExponential
 from tests.test_cli import assert_refused, edgepact
 
+SHOWN = ["bids", "total_payments", "gains"]
+"""What the tables show besides."""
+
 SHARE = 'rule = "proportional_share"\nbudget = 8.0\n'
 UNIFORM = 'prior = { form = "uniform", low = 0.0, high = 1.0 }\n'
 BIDS = [(1.0, 4.0), (2.0, 5.0), (3.0, 5.0), (2.0, 2.0), (5.0, 4.0)]
@@ -52,7 +55,7 @@ def solved(path: Path) -> dict:
 
 def test_proportional_share_prints_the_promised_keys(tmp_path: Path) -> None:
     answer = solved(auction_file(tmp_path, SHARE))
-    assert list(answer) == ["winners", "payments", "unit_price", "audit", "bids"]
+    assert list(answer) == ["winners", "payments", "unit_price", "audit", *SHOWN]
     assert answer["winners"] == ["phone-1", "phone-2"]
     assert list(answer["payments"]) == [f"phone-{at}" for at in range(1, 6)]
     assert list(answer["payments"].values()) == pytest.approx([2.4, 3.0, 0.0, 0.0, 0.0])
@@ -101,7 +104,7 @@ def test_proportional_share_prints_the_promised_keys(tmp_path: Path) -> None:
 def test_other_rules(tmp_path: Path, terms: str, bids: str, payments: list[float]) -> None:
     path = auction_file(tmp_path, terms, bids)
     answer = solved(path)
-    assert list(answer) == ["winners", "payments", "audit", "bids"]
+    assert list(answer) == ["winners", "payments", "audit", *SHOWN]
     assert list(answer["payments"].values()) == pytest.approx(payments, abs=1e-9)
     assert answer["winners"] == [name for name, paid in answer["payments"].items() if paid > 0.0]
     assert answer["audit"]["individually_rational"]

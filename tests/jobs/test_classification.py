@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,24 @@ from PIL import Image
 
 from edgepact import registry
 from edgepact.errors import InputError
-from edgepact.inference.codecs import BUILT_IN, FP32, INT8
+from edgepact.inference.codecs import BUILT_IN, FP16, FP32, INT8
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import Pipeline, preprocess
+from edgepact.inference.tolerances import TOLERANCES_JSON, Tolerances, read_tolerances
 from edgepact.jobs.classification import CLASSIFICATION, DeviceHalf, Picture, digest_of, find_images
 from edgepact.market.evidence import amount_of, chosen_codec, cut_name, unpacked
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, ServerPart
+from edgepact.work import (
+    NEAR_REPEAT_DISTANCE,
+    SKETCH_NUMBERS_MAX,
+    DevicePart,
+    Job,
+    Reply,
+    ServerAway,
+    ServerPart,
+)
+
+KEY = bytes(32)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +118,8 @@ def test_names_of_cuts_are_exact(server: ServerPart) -> None:
 def passes(
     server: ServerPart, layers: int, sent: Tensors, source: bytes, codec: Codec = FP32
 ) -> bool:
-    kept = server.evidence(layers, 0, sent, Reply(outputs={}))
-    return server.passes_audit(layers, [kept], source, seed=0, tolerance=codec.tolerance)
+    kept = server.evidence(layers, 0, sent, Reply(outputs={}), KEY)
+    return server.passes_audit(layers, [kept], source, seed=0, codec=codec, key=KEY)
 
 
 def test_audit_passes_honest_work(
@@ -135,11 +148,102 @@ def test_audit_tells_cheap_substitutes_apart(
             substitutes.append(sent_by(device, pictures[3], layers - 1))
         for substitute in substitutes:
             assert not passes(server, layers, substitute, device.source(pictures[3]), INT8)
-        honest = server.evidence(layers, 0, sent, Reply(outputs={}))
-        for kept in ([], [honest, honest], [honest[:-4]]):
+        honest = server.evidence(layers, 0, sent, Reply(outputs={}), KEY)
+        for kept in ([], [honest, honest], [honest[:-4]], [b""]):
             assert not server.passes_audit(
-                layers, kept, device.source(pictures[3]), seed=0, tolerance=1.0
+                layers, kept, device.source(pictures[3]), seed=0, codec=FP32, key=KEY
             )
+
+
+def test_audit_is_as_strict_as_the_codec_is_exact(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    """A number of each token off by a hundredth of its largest one, which int8 could not show
+    before: the server packs its own activation too, and honest int8 is then the same."""
+    sent = {"tokens": np.array(sent_by(device, pictures[5], 6)["tokens"])}
+    x = sent["tokens"]
+    x += 0.01 * np.abs(x).max(axis=-1, keepdims=True)
+    for codec in BUILT_IN:
+        specs = device.expects(6, 0)
+        packed = unpacked(codec, codec.pack(sent, specs), specs, "test")
+        assert not passes(server, 6, packed, device.source(pictures[5]), codec)
+
+
+def test_evidence_is_a_kilobyte_and_read_with_its_own_key_only(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    source, other = (device.source(pictures[at]) for at in (9, 10))
+    for layers in range(1, 13):
+        sent = sent_by(device, pictures[9], layers)
+        kept = server.evidence(layers, 0, sent, Reply(outputs={}), b"one key")
+        assert len(kept) <= 1024
+        judged = partial(server.passes_audit, layers, [kept], seed=0, codec=FP32)
+        assert judged(source, key=b"one key")
+        assert not judged(other, key=b"one key")
+        if layers < 12:  # of the vector all numbers are kept
+            assert not judged(source, key=b"another")
+
+
+def test_codec_from_outside_is_calibrated_when_it_is_audited(
+    device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    server = CLASSIFICATION.server_part(None, {})
+    outside = replace(FP16, name="outside")
+    sent, source = sent_by(device, pictures[2], 1, outside), device.source(pictures[2])
+    assert passes(server, 1, sent, source, outside)
+    assert not passes(server, 1, sent, device.source(pictures[3]), outside)
+
+
+def test_sketches_tell_a_picture_from_others_and_not_from_its_copy(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture], tmp_path: Path
+) -> None:
+    with Image.open(pictures[20].path) as image:
+        pixels = np.array(image)
+    pixels[14, 14] ^= 1
+    Image.fromarray(pixels).save(tmp_path / "copy.png")
+    copy = Picture(tmp_path / "copy.png", None)
+    assert copy.path.read_bytes() != pictures[20].path.read_bytes()
+    own = [answer(server, cut, sent_by(device, pictures[20], cut)).sketch for cut in (0, 4, 12)]
+    copied = DeviceHalf(embedded(), tmp_path)
+    again = [
+        answer(server, cut, sent_by(copied, copy, cut, codec)).sketch
+        for cut in (0, 1, 7, 12)
+        for codec in (BUILT_IN if cut in (1, 7) else [FP32])
+    ]
+    others = [answer(server, 4, sent_by(device, each, 4)).sketch for each in pictures[21:40]]
+    for sketch in [*own, *again, *others]:
+        assert sketch is not None
+        assert sketch.dtype == np.float32
+        assert sketch.shape == (SKETCH_NUMBERS_MAX,)
+    kept = np.stack([np.asarray(each, np.float16) for each in own]).astype(np.float32)
+    assert all(np.linalg.norm(kept - each, axis=1).max() < NEAR_REPEAT_DISTANCE for each in again)
+    assert all(np.linalg.norm(kept - each, axis=1).min() > NEAR_REPEAT_DISTANCE for each in others)
+
+
+def test_model_without_tolerances_is_measured_once_and_other_weights_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(embedded(), model)
+    (model / TOLERANCES_JSON).unlink()
+    shipped = read_tolerances(embedded(), digest_of(embedded()))
+    assert shipped is not None
+    asked: list[str] = []
+
+    def measured(folder: Path, *, model_digest: str, codecs: Sequence[Codec]) -> Tolerances:
+        asked.append(model_digest)
+        return replace(shipped, model_digest=model_digest)
+
+    monkeypatch.setattr("edgepact.inference.calibration.calibrate", measured)
+    for _ in range(2):
+        part = CLASSIFICATION.server_part(model, {})
+        part.warm()
+        assert part.audit_power == 1
+    assert asked == [shipped.model_digest]
+    content = (model / "weights.bin").read_bytes()
+    (model / "weights.bin").write_bytes(content[:-2] + b"\x01\x02")
+    CLASSIFICATION.server_part(model, {}).warm()
+    assert len(set(asked)) == 2
 
 
 def test_audit_needs_an_image(
@@ -150,7 +254,7 @@ def test_audit_needs_an_image(
 
 
 def test_the_image_itself_is_no_evidence(server: ServerPart) -> None:
-    assert server.evidence(0, 0, {"image": (b"x",)}, Reply(outputs={})) == b""
+    assert server.evidence(0, 0, {"image": (b"x",)}, Reply(outputs={}), KEY) == b""
 
 
 # ---------------------------------------------------------------- the device's half

@@ -102,6 +102,14 @@ class TestAWholeRun:
             assert name in page
         assert page.count("<svg") == len(list(finished.glob("*.png")))
 
+    def test_every_picture_says_what_it_shows(self, finished: Path) -> None:
+        page = (finished / "report.html").read_text()
+        for tag, said in (("img", "alt"), ("svg", "aria-label")):
+            pictures = re.findall(rf"<{tag} [^>]*>", page)
+            assert pictures, tag
+            for each in pictures:
+                assert re.search(rf'{said}="[^"]*\w+ \w+[^"]*"', each), each[:200]
+
     def test_tables_have_a_row_for_each_round_and_image(self, finished: Path) -> None:
         assert len((finished / "rounds.csv").read_text().splitlines()) == 1 + 2
         assert len((finished / "images.csv").read_text().splitlines()) == 1 + 2 * 3 * 6
@@ -182,8 +190,11 @@ def test_a_device_that_dies_is_reported_and_the_rest_goes_on(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--images-from", "nowhere"], "nowhere: --images-from: expected a folder of images"),
-        (["--model", "nowhere"], "nowhere: --model: expected a model directory"),
+        (
+            ["--images-from", "nowhere"],
+            "run: --images-from: expected a folder of images, found nowhere",
+        ),
+        (["--model", "nowhere"], "run: --model: expected a model directory, found nowhere"),
         (["--fleet", "nowhere.toml"], "nowhere.toml: expected a TOML file"),
     ],
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.tensors import Tensors, TensorSpec
+from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import Json, Model, Reply, ServerAway, SessionLost, Work
 
 PIECES = ((1.0, 2.0, 3.0), (4.0,), (5.0, 6.0))
@@ -121,6 +121,10 @@ class EchoServer:
     def about(self) -> Mapping[str, Json]:
         return {"echoes": True}
 
+    @property
+    def audit_power(self) -> float:
+        return 1.0
+
     def warm(self) -> None:
         return None
 
@@ -163,14 +167,14 @@ class EchoServer:
         source: bytes,
         *,
         seed: int,
-        tolerance: float,
+        codec: Codec,
         key: bytes,
     ) -> bool:
         numbers = json.loads(source)
         came = [float(np.frombuffer(each, "<f4")[0]) for each in evidence]
         own = [number * (amount + 1) for number in numbers]
         return len(came) == len(own) and all(
-            abs(x - y) <= tolerance * abs(y) for x, y in zip(came, own, strict=True)
+            abs(x - y) <= codec.tolerance * abs(y) for x, y in zip(came, own, strict=True)
         )
 
 

@@ -248,10 +248,14 @@ class Processes:
         return self.folder / f"cam-{index}.jsonl"
 
     def lines(self, index: int) -> list[dict[str, Any]]:
-        """What a device has written, unfinished lines left out."""
+        """What a device has written, unfinished lines left out; as it was added."""
         path = self.results(index)
         text = path.read_text() if path.exists() else ""
         return [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+
+    def pieces(self, index: int) -> list[dict[str, Any]]:
+        """The last line of each piece of a device."""
+        return list({line["piece"]: line for line in self.lines(index)}.values())
 
     def _start(self, code: str, config: dict[str, Any]) -> subprocess.Popen[str]:
         process = subprocess.Popen(

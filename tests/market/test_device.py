@@ -216,7 +216,7 @@ def test_device_with_other_weights_is_told_before_any_work(tmp_path: Path) -> No
         strange = config(tmp_path, server_url=server.url, enrol_token="once-0", model=model)
         with pytest.raises(MarketError, match="cam-1 holds other weights of fashion-clip than"):
             run_device(strange)
-        assert server.market._ledger.jobs_by_state() == {"paid": 0, "held": 0, "forfeit": 0}
+        assert set(server.market._ledger.jobs_by_state().values()) == {0}
         (record,) = server.market._ledger.rounds()
         assert record.answers == {}
     assert not (tmp_path / "results.jsonl").read_text()

@@ -69,7 +69,7 @@ def play(
     for process in running:
         _, err = finish(process)
         assert (process.returncode, err) == (0, "")
-    return {at: processes.lines(at) for at in range(len(devices))}
+    return {at: processes.pieces(at) for at in range(len(devices))}
 
 
 def test_the_stubs_are_mechanisms() -> None:
@@ -88,7 +88,7 @@ def test_a_menu_is_played_by_real_devices(tmp_path: Path, processes: Processes) 
         records = books.rounds()
         for record in records:
             assert record.assigned == {"cam-0": MENU[0], "cam-1": MENU[1], "cam-2": NOTHING}
-        assert books.totals()[0] == 2 * 4 * (2_000_000 + 500_000)
+        assert -books.balances()["server"] == 2 * 4 * (2_000_000 + 500_000)
     for at, layers in enumerate((9, 3, 0)):
         assert len(lines[at]) == 8
         assert {(line["amount"], line["state"]) for line in lines[at]} == {(layers, "paid")}

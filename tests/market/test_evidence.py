@@ -1,11 +1,11 @@
-"""What the market knows of work: digests, audit picks, seeds, evidence."""
+"""What the market knows of work: digests, seeds, evidence."""
 
 import numpy as np
 
 from edgepact.market.evidence import (
     digest,
+    evidence_key,
     pack_evidence,
-    picked_for_audit,
     secret_of,
     session_seed,
     unpack_evidence,
@@ -27,14 +27,11 @@ def test_digest_tells_what_came_and_in_which_order() -> None:
     assert len({both, *others}) == 1 + len(others)
 
 
-def test_share_of_audited_pieces_is_the_probability() -> None:
+def test_key_of_evidence_is_of_one_piece() -> None:
     secret = secret_of(3)
-    picked = [picked_for_audit(secret, "cam-1", f"{i}", 0.05) for i in range(20_000)]
-    assert 0.04 < np.mean(picked) < 0.06
-    again = [picked_for_audit(secret_of(3), "cam-1", f"{i}", 0.05) for i in range(20_000)]
-    assert picked == again
-    assert not any(picked_for_audit(secret, "a", f"{i}", 0.0) for i in range(1000))
-    assert all(picked_for_audit(secret, "a", f"{i}", 1.0) for i in range(1000))
+    keys = {evidence_key(secret, device, piece) for device in "ab" for piece in "12"}
+    assert len(keys) == 4
+    assert evidence_key(secret_of(3), "a", "1") in keys
     assert secret_of(None) != secret_of(None)
     assert secret_of(3) != secret_of(4)
 
@@ -49,6 +46,18 @@ def test_seeds_follow_from_secret_device_and_piece() -> None:
     assert len(seeds) == 8
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert session_seed(secret_of(1), "a", "1") in seeds
+
+
+def test_keys_of_evidence_follow_from_secret_device_and_piece() -> None:
+    keys = {
+        evidence_key(secret_of(secret), device, piece)
+        for secret in (1, 2)
+        for device in ("a", "b")
+        for piece in ("1", "2")
+    }
+    assert len(keys) == 8
+    assert {len(key) for key in keys} == {32}
+    assert evidence_key(secret_of(1), "a", "1") in keys
 
 
 def test_evidence_is_kept_exactly() -> None:

@@ -245,6 +245,22 @@ def test_damaged_request_is_refused_and_never_breaks(data: st.DataObject) -> Non
         ({"datatype": "FP32", "shape": [2], "data": [[1], [2]]}, r"data: .* found .* \[2, 1\]"),
         ({"datatype": "FP32", "shape": [2, 3], "data": [[1, 2], [3, 4], [5, 6]]}, r"\[3, 2\]"),
         ({"datatype": "FP32", "shape": [1], "data": None}, "nothing"),
+        ({"datatype": "FP32", "shape": [1], "data": "1"}, r"inputs.x.data: .* found \"1\""),
+        ({"datatype": "FP32", "shape": [1], "data": {"0": 1}}, "a table"),
+        ({"datatype": "FP32", "shape": [1], "data": [10**400]}, "data: .* at most 3.40282e"),
+        ({"datatype": "FP32", "shape": [1], "data": [1e39]}, "data: .* at most 3.40282e"),
+        ({"datatype": "FP16", "shape": [1], "data": [70000]}, "data: .* at most 65504"),
+        ({"datatype": "FP32", "shape": [1, 0], "data": [[]]}, "empty"),
+        ({"datatype": "INT64", "shape": [1], "data": [2**63]}, "inputs.x.data: .* whole numbers"),
+        (
+            {
+                "datatype": "FP32",
+                "shape": [1],
+                "data": [1],
+                "parameters": {"binary_data_size": 0},
+            },
+            "inputs.x: expected either data or binary_data_size",
+        ),
         ({"datatype": "BYTES", "shape": [1], "data": ["x"]}, "BYTES"),
         ({"datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": 4}}, "4 bytes"),
         ({"datatype": "FP32", "shape": [1], "parameters": {"binary_data_size": -4}}, "size"),
@@ -256,6 +272,50 @@ def test_impossible_tensor_is_refused(tensor: dict[str, object], says: str) -> N
     spec = TensorSpec(name="x", datatype="FP32", shape=(1,))
     with pytest.raises(InputError, match=says):
         check_tensors(decode_request(body, None).inputs, [spec])
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP16", "INT8", "INT64"])
+@pytest.mark.parametrize(
+    "entry", ['"1"', '""', "true", "false", "null", "[1]", "[]", "{}", "1e400", "NaN", "-Infinity"]
+)
+@pytest.mark.parametrize("data", ["[{},0,0,0]", "[0,0,0,{}]", "[[0,0],[0,{}]]", "[[{},0],[0,0]]"])
+def test_what_is_no_number_is_none_of_a_tensor(datatype: str, entry: str, data: str) -> None:
+    head = f'{{"inputs":[{{"name":"x","datatype":"{datatype}","shape":[2,2],"data":'
+    good = decode_request((head + data.format("1") + "}]}").encode(), None)
+    assert good.inputs["x"].shape == (2, 2)  # type: ignore[union-attr]
+    with pytest.raises(InputError) as refused:
+        decode_request((head + data.format(entry) + "}]}").encode(), None)
+    named = "" if entry in ("NaN", "-Infinity") else "inputs.x.data"
+    assert refused.value.field == named
+
+
+@given(
+    array=hnp.arrays(
+        np.int64,
+        hnp.array_shapes(min_dims=1, max_dims=4, max_side=3),
+        elements=st.integers(-(2**63), 2**63 - 1),
+    )
+)
+def test_numbers_in_json_arrive_as_they_were_written(array: np.ndarray) -> None:
+    entry = {"name": "x", "datatype": "INT64", "shape": list(array.shape)}
+    for data in (array.tolist(), array.ravel().tolist()):
+        body = json.dumps({"inputs": [entry | {"data": data}]}).encode()
+        assert np.array_equal(decode_request(body, None).inputs["x"], array)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flag", ["1", '"true"', "null"])
+def test_a_flag_is_true_or_false(flag: str) -> None:
+    tensor = '{"name":"x","datatype":"FP32","shape":[1],"data":[1]}'
+    for text, field in (
+        (f'"parameters":{{"binary_data_output":{flag}}}', "parameters.binary_data_output"),
+        (
+            f'"outputs":[{{"name":"p","parameters":{{"binary_data":{flag}}}}}]',
+            "outputs[0].parameters.binary_data",
+        ),
+    ):
+        with pytest.raises(InputError) as refused:
+            decode_request(f'{{"inputs":[{tensor}],{text}}}'.encode(), None)
+        assert refused.value.field == field
 
 
 def test_sizes_have_limits() -> None:
@@ -274,8 +334,12 @@ def test_sizes_have_limits() -> None:
         decode_request(body + b"more", str(length))
 
 
+TWICE = b'{"inputs": [{"name": "x", "data": [1], "data": [2]}]}'
+
+
 def test_json_is_read_strictly() -> None:
-    for text in (b"NaN", b'{"a": Infinity}', b"[1]", b'"x"', b"", b"{", b"[" * 20_000):
+    bad = (b"NaN", b'{"a": Infinity}', b"[1]", b'"x"', b"", b"{", b"[" * 20_000, TWICE)
+    for text in (*bad, *("{}".encode(each) for each in ("utf-16", "utf-16-le", "utf-32"))):
         with pytest.raises(InputError, match="here"):
             read_object("here", text)
 

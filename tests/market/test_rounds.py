@@ -1,5 +1,7 @@
 """The rules of a round, without a clock."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def asked(**layers: int) -> Round:
 
 def delivered(round: Round, device: str, pieces: int = TERMS.units_per_round) -> Round:
     for index in range(pieces):
-        round = rounds.record(round, device, f"{index}", 1, held=False)
+        round = rounds.record(round, device, f"{index}", 1)
     return round
 
 
@@ -83,7 +85,7 @@ def test_round_closes_when_all_is_delivered() -> None:
     assert rounds.unfinished(half) == {"b"}
     assert rounds.advance(half, set(), now_s=59.0).phase is Phase.WORKING
     # Units are counted, not pieces.
-    whole = rounds.record(half, "b", "long", 2, held=False)
+    whole = rounds.record(half, "b", "long", 2)
     assert rounds.advance(whole, set(), now_s=59.0).phase is Phase.CLOSED
 
 
@@ -92,14 +94,40 @@ def test_round_closes_when_its_time_is_up() -> None:
     assert rounds.advance(working, set(), now_s=60.0).phase is Phase.CLOSED
 
 
-def test_round_waits_for_audits_but_not_for_who_has_left() -> None:
+def test_round_does_not_wait_for_who_has_left() -> None:
     working = rounds.advance(asked(a=3, b=2), {"a", "b"}, now_s=0.0)
-    held = rounds.record(delivered(working, "a"), "a", "0", 1, held=True)
-    left = rounds.leave(held, "b")
+    left = rounds.leave(working, "b")
     assert rounds.unfinished(left) == {"a"}
     assert rounds.unfinished(rounds.come_back(left, "b")) == {"a", "b"}
-    done = rounds.record(left, "a", "0", 1, held=False)
-    assert rounds.advance(done, set(), now_s=1.0).phase is Phase.CLOSED
+    assert rounds.advance(delivered(left, "a"), set(), now_s=1.0).phase is Phase.CLOSED
+
+
+def test_slower_half_has_some_times_as_long_as_the_faster() -> None:
+    working = rounds.advance(asked(a=3, b=2, c=1), {"a", "b", "c"}, now_s=0.0)
+    one = rounds.advance(delivered(working, "a"), set(), now_s=1.0)
+    assert one.deadline_s == 60.0  # less than half are done
+    two = rounds.advance(delivered(one, "b"), set(), now_s=3.0)
+    assert two.deadline_s == 3.0 * rounds.SOFT_FACTOR
+    later = rounds.advance(two, set(), now_s=10.0)
+    assert later.deadline_s == two.deadline_s  # it is not put off
+    closed = rounds.advance(later, set(), now_s=12.0)
+    assert closed.phase is Phase.CLOSED
+    assert rounds.too_slow(closed, {"a", "b", "c", "d"}) == {"c", "d"}
+
+
+def test_quick_devices_do_not_wait_for_those_that_lag() -> None:
+    lagging = replace(asked(a=3, b=2), lagging=frozenset({"b", "c"}))
+    working = rounds.advance(lagging, {"a", "b", "c"}, now_s=0.0)
+    assert working.phase is Phase.WORKING  # c has not answered
+    rounds.admit(working, "b", "0", 2)  # it takes part all the same
+    closed = rounds.advance(delivered(working, "a"), set(), now_s=1.0)
+    assert closed.phase is Phase.CLOSED
+    # Where all lag they are waited for.
+    slow = replace(asked(b=2), lagging=frozenset({"b"}))
+    alone = rounds.advance(slow, {"b"}, now_s=0.0)
+    assert rounds.advance(alone, set(), now_s=59.0).phase is Phase.WORKING
+    in_time = rounds.advance(delivered(alone, "b"), set(), now_s=59.0)
+    assert rounds.too_slow(in_time, {"b"}) == set()
 
 
 def test_all_delivered_before_the_last_has_answered() -> None:

@@ -43,9 +43,9 @@ def test_prices_are_posted_by_any_solver(tmp_path: Path, solver: str) -> None:
     assert game.price_min <= price <= game.price_max
     if solver == "optimum":
         assert price == pytest.approx(float(equilibrium(game).price), abs=1.0 / MICRO)
-        assert decision.options[0] == "--price"
+        assert list(decision.asked) == ["price"]
     else:
-        assert decision.options[:2] == ("--solver", solver)
+        assert decision.asked["solver"] == solver
     with pytest.raises(InputError, match=r"server.layers_max: expected 6, the layers of half"):
         decision.engagement(Model(name="half", amount_max=6), 0)
 
@@ -57,10 +57,10 @@ def test_a_listed_market_is_the_files() -> None:
 
 
 def test_settings_of_the_main_job_are_the_scenarios(tmp_path: Path) -> None:
-    from edgepact.live.run import RunConfig
+    from edgepact.live.run import config_of, terms_of
 
     terms = read(tmp_path, PACT, DRAWN.format("grid", 7))
-    config = RunConfig.of(terms, tmp_path / "out")
+    config = config_of(terms, tmp_path / "out")
     assert (config.devices, config.seed, config.solver, config.fleet) == (9, 7, "grid", None)
-    told = config.terms()
+    told = terms_of(config)
     assert PACT.optimum(told, None).to_dict() == PACT.optimum(terms, None).to_dict()

@@ -106,7 +106,11 @@ AUCTION, PRICE = selection_auction.PACT, selection_stackelberg.PACT
     ("pact", "parts", "told"),
     [
         (AUCTION, {"efficiency": "selector = 'best'"}, "efficiency.selector: expected one of auc"),
-        (AUCTION, {"efficiency": "rate = 1.5"}, "efficiency.rate: expected .* of at most 1"),
+        (
+            AUCTION,
+            {"efficiency": "rate = 1.5"},
+            "efficiency.rate: expected a number above 0, at most 1",
+        ),
         (AUCTION, {"efficiency": "per_round = 21"}, "efficiency.per_round: expected 1 to 20"),
         (AUCTION, {"efficiency": "speed = 1"}, "efficiency.speed: expected one of method"),
         (AUCTION, {"efficiency": "selector = 'oort'"}, "efficiency.per_round: expected how many"),
@@ -184,3 +188,15 @@ def test_a_price_that_selects_wants_a_worth() -> None:
         TrainConfig(mechanism="stackelberg", worth=2.0, solver="optimum")
     with pytest.raises(InputError, match=r"solver: expected none"):
         TrainConfig(mechanism="auction", budget=2.0, solver="gdm")
+
+
+def test_images_that_are_not_there_are_told_by_the_file_with_what_can_be_had(
+    tmp_path: Path,
+) -> None:
+    pact = selection_auction.PACT
+    text = stated(pact, job="data = 'nowhere'")
+    file = tmp_path / "scenario.toml"
+    file.write_text(text)
+    terms = pact.read(file, load(file), smoke=False)
+    with pytest.raises(InputError, match=r'scenario\.toml: job\.data: expected "samples"'):
+        pact.optimum(terms, None)

@@ -52,18 +52,21 @@ def _print_version(asked: bool) -> bool:
     return asked
 
 
-app.command()(solve.solve)
-app.command()(quote.quote)
-app.command()(run.run)
-app.command()(study.study)
-app.command()(profile.profile)
+# A line of its own for each, as long as a narrow terminal holds: what is longer would be cut.
+app.command(short_help="Solve one market, contract or auction exactly, and audit it.")(solve.solve)
+app.command(short_help="Quote prices to a fleet of which nothing is known.")(quote.quote)
+app.command(short_help="The main job: profile, price, serve, classify, pay, report.")(run.run)
+app.command(short_help="Reproduce a figure or a comparison.")(study.study)
+app.command(short_help="Measure a model's stages on this machine.")(profile.profile)
 app.add_typer(model.app, name="model")
-app.command()(serve.serve)
-app.command()(device.device)
+app.command(short_help="Serve the live market: offers, work, payments.")(serve.serve)
+app.command(short_help="Take part in a live market as one device.")(device.device)
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(token.app, name="token")
-app.command()(train.train)
-app.command("list")(list_command.list_)
+app.command(short_help="Train a model together with devices that keep their images.")(train.train)
+app.command("list", short_help="List installed mechanisms, solvers, jobs, codecs and pacts.")(
+    list_command.list_
+)
 
 
 @app.callback()

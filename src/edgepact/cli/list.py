@@ -12,7 +12,7 @@ from edgepact.registry import KINDS
 def list_(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="[KIND]", help=f"One of {', '.join(KINDS)} [default: all of them]"),
+        typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)} [default: all of them]"),
     ] = None,
     as_json: Json = False,
 ) -> None:

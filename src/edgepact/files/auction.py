@@ -91,6 +91,10 @@ def auction_of(path: Path, document: dict[str, Any]) -> AuctionFile:
     """
     document = terms_in(document)
     table = Table(path, "", document)
+    table.expect_known(
+        *("mechanism", "rule", "budget", "units", "unit_cost", "winners_max", "capacity"),
+        *("prior", "score", "bid", "bids"),
+    )
     table.choice("mechanism", ("auction",))
     rule = table.choice("rule", RULES)
     terms = _terms(path, table, document, rule)

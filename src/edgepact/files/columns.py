@@ -18,7 +18,15 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError, InputWarning
-from edgepact.fields import TEXT_CHARS_MAX, expect_file, foreign, nearest, shown
+from edgepact.fields import (
+    check_text,
+    expect_file,
+    foreign,
+    nearest,
+    other_encoding,
+    shown,
+    without_mark,
+)
 
 ROWS_MAX = 20_000_000
 """Most rows a file may hold: some gigabytes of columns."""
@@ -177,6 +185,9 @@ def _read_csv(
     try:
         table = _parsed(path, header, lines, pa.float64())
     except pa.ArrowInvalid as error:
+        if "Could not skip" in str(error):  # no end of line after the header
+            _expect_rows(path, 0, row, rows_max)
+        _expect_utf8(path)
         if "conversion error" in str(error):
             words = _parsed(path, header, lines, pa.string())
             _expect_numbers(path, {name: words.column(name) for name in columns}, row)
@@ -188,6 +199,18 @@ def _read_csv(
         raise InputError(path, "", f"{cells[1]} cells in each row", found_row) from None
     _expect_rows(path, table.num_rows, row, rows_max)
     return {name: table.column(name) for name in header.places}, _checked_last(table, header)
+
+
+def _expect_utf8(path: Path) -> None:
+    """Raises InputError for the first byte of a file that is no UTF-8, or 0."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        found = other_encoding(content, error.start)
+        raise InputError(path, "", "a CSV file in UTF-8", found) from None
+    if (at := content.find(b"\0")) >= 0:
+        raise InputError(path, "", "a CSV file in UTF-8", other_encoding(content, at))
 
 
 LAST = "last"
@@ -239,9 +262,9 @@ def _first_line(path: Path, columns: Sequence[str]) -> tuple[list[str], int]:
         raise InputError(path, "", "a CSV file in UTF-8", other)
     if len(start) == HEADER_BYTES_MAX and not re.search(rb"[\r\n]", start):
         raise InputError(path, "", f"a first line of less than {HEADER_BYTES_MAX} bytes", "more")
-    start = start.removeprefix(b"\xef\xbb\xbf")
+    text_start = without_mark(start)
     lines = 0
-    for line in re.split(rb"\r\n|\r|\n", start):
+    for line in re.split(rb"\r\n|\r|\n", text_start):
         lines += 1
         if line:
             break
@@ -251,8 +274,9 @@ def _first_line(path: Path, columns: Sequence[str]) -> tuple[list[str], int]:
     try:
         text = line.decode()
         (found,) = csv.reader([text], strict=True)
-    except UnicodeDecodeError:
-        raise InputError(path, "", "a CSV file in UTF-8", "another encoding") from None
+    except UnicodeDecodeError as error:
+        at = start.find(line) + error.start
+        raise InputError(path, "", "a CSV file in UTF-8", other_encoding(start, at)) from None
     except (ValueError, csv.Error) as error:
         raise InputError(path, "", "a line with the names of columns", f"{error}") from None
     if len(set(columns) & {name.strip() for name in found}) < len(columns):
@@ -348,13 +372,11 @@ def _names(path: Path, column: Any, row: str) -> list[str]:
     names = []
     for at, cell in enumerate(column.to_pylist(), start=1):
         try:
-            # Writers without a type of text leave its bytes.
-            name = cell.decode() if isinstance(cell, bytes) else str(cell)
+            # Writers without a type of text leave its bytes, and fill a fixed width with NULs.
+            name = cell.rstrip(b"\0").decode() if isinstance(cell, bytes) else str(cell)
         except UnicodeDecodeError:
-            name = ""
-        name = name.strip()
-        if not name or not name.isprintable() or len(name) > TEXT_CHARS_MAX:
-            found = shown(cell) if isinstance(cell, str) else "bytes that are no UTF-8"
-            raise InputError(path, f"{row}[{at}].{NAME}", "a line of text", found)
+            found = "bytes that are no UTF-8"
+            raise InputError(path, f"{row}[{at}].{NAME}", "a line of text", found) from None
+        name = check_text(path, f"{row}[{at}].{NAME}", name.strip())
         names.append(name)
     return names

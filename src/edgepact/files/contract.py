@@ -63,6 +63,10 @@ def contract_of(path: Path, document: Mapping[str, Any]) -> Contract | WideContr
     """
     document = terms_in(document)
     table = Table(path, "", document)
+    table.expect_known(
+        *("mechanism", "quality_min", "quality_max", "value", "cost", "budget", "devices"),
+        *("participation_cost", "type"),
+    )
     table.choice("mechanism", ("contract",))
     quality_min, quality_max = table.interval(
         "quality_min", "quality_max", low_default=0.0, least=0.0, strict=True
@@ -119,6 +123,7 @@ def _forms(path: Path, values: Any) -> tuple[CostForm, ...]:
 
 def _value(path: Path, values: Any) -> Value:
     table = Table(path, "value", values)
+    table.expect_known("file", "form", "scale", "rate")
     if isinstance(values, dict) and "file" in values:
         return _measured_value(path, table)
     form = table.choice("form", ("linear", "log1p", "saturating"))

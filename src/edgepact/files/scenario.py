@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.errors import InputError
-from edgepact.fields import FRAMEWORK, check_table, check_text, load, nearest
+from edgepact.fields import FRAMEWORK, Table, check_table, load, nearest
 from edgepact.framework import Document, Pact
-from edgepact.registry import parts
-
-SPELLINGS = {"inference": "classification"}
-"""Older names of jobs."""
+from edgepact.registry import JOBS_SPELT, parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,8 +47,11 @@ def read_scenario(path: Path, *, smoke: bool = False) -> Scenario:
 
 
 def is_scenario(document: Document) -> bool:
-    """Whether a document has all tables of a whole scenario."""
-    return all(name in document for name in FRAMEWORK)
+    """Whether a document means to be a whole scenario: one of its tables is there.
+
+    A table that is missing, or misspelt, is then told by `scenario_of`.
+    """
+    return any(name in document for name in FRAMEWORK)
 
 
 def scenario_of(path: Path, document: Document, *, smoke: bool = False) -> Scenario:
@@ -84,10 +84,10 @@ def _expect_tables(path: Path, document: Document) -> None:
 def _pact_of(path: Path, document: Document) -> Pact:
     """The installed pact that a document names."""
     efficiency, job = document["efficiency"], document["job"]
-    mechanism = check_text(path, "mechanism", document.get("mechanism"))
-    method = check_text(path, "efficiency.method", efficiency.get("method"))
-    stated = check_text(path, "job.name", job.get("name"))
-    named = SPELLINGS.get(stated, stated)
+    mechanism = Table(path, "", document).text("mechanism")
+    method = Table(path, "efficiency", efficiency).text("method")
+    stated = Table(path, "job", job).text("name")
+    named = JOBS_SPELT.get(stated, stated)
     pacts: list[Pact] = list(parts("pacts").values())
     found = pacts
     for field, name, wanted in (

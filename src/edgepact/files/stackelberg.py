@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.errors import InputError
-from edgepact.fields import Table, checked_names, load, shown, table_file, terms_in
+from edgepact.fields import Table, load, terms_in
 from edgepact.files.columns import ROWS_MAX
-from edgepact.files.fleet import read_fleet
-from edgepact.fleet import COLUMNS, Fleet, fleet_of
+from edgepact.files.fleet import read_devices
+from edgepact.files.scenario import is_scenario, scenario_of
+from edgepact.fleet import COLUMNS, fleet_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, LEAST, Game
+
+FIELDS = (
+    *("mechanism", "layers", "satisfaction", "outside_option"),
+    *("server", "device", "devices"),
+)
+"""All that a file says at its top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +36,16 @@ class GameFile:
 
 
 def read_game(path: Path) -> GameFile:
-    """Reads a file with `mechanism = "stackelberg"`.
+    """Reads a file with `mechanism = "stackelberg"`, which may be the one of a whole scenario.
 
     Raises:
-        InputError: the file is missing, not TOML, or says something impossible.
+        InputError: the file is missing, not TOML, or says something impossible, in the tables of
+            a scenario too.
     """
-    return game_of(path, load(path))
+    document = load(path)
+    if is_scenario(document):
+        scenario_of(path, document)
+    return game_of(path, document)
 
 
 def game_of(path: Path, document: dict[str, Any]) -> GameFile:
@@ -49,6 +60,7 @@ def game_of(path: Path, document: dict[str, Any]) -> GameFile:
     """
     document = terms_in(document)
     table = Table(path, "", document)
+    table.expect_known(*FIELDS)
     table.choice("mechanism", ("stackelberg",))
     layers = table.choice("layers", ("integer", "continuous"), "integer")
     satisfaction = table.choice("satisfaction", tuple(FAMILIES), "log1p")
@@ -59,7 +71,8 @@ def game_of(path: Path, document: dict[str, Any]) -> GameFile:
     layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
     price_min, price_max = server.interval("price_min", "price_max", least=LEAST)
     server.close()
-    fleet, names = _devices(path, table, document)
+    columns, names = read_devices(path, table, COLUMNS, most=ROWS_MAX)
+    fleet = fleet_of(path, columns)
     table.close()
     try:
         game = Game(
@@ -76,30 +89,3 @@ def game_of(path: Path, document: dict[str, Any]) -> GameFile:
     except InputError as error:  # what only all of it together can show
         raise InputError(path, "devices", error.expected, error.found) from None
     return GameFile(source=path, game=game, names=names)
-
-
-def _devices(path: Path, table: Table, document: dict[str, Any]) -> tuple[Fleet, list[str]]:
-    if "devices" in document:
-        if "device" in document:
-            raise InputError(path, "device", "either devices = FILE or [[device]]", "both")
-        file = table_file(path, "devices", table.text("devices", ""))
-        fleet, names = read_fleet(file)
-    else:
-        fleet, names = _listed_devices(path, table.raw("device", "[[device]] or devices = FILE"))
-    return fleet, checked_names(path, "device", names, len(fleet))
-
-
-def _listed_devices(path: Path, entries: Any) -> tuple[Fleet, list[str]]:
-    if not isinstance(entries, list) or not 1 <= len(entries) <= ROWS_MAX:
-        raise InputError(path, "device", "one or more [[device]] tables", shown(entries))
-    columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
-    names = []
-    for at, entry in enumerate(entries, start=1):
-        device = Table(path, f"device[{at}]", entry)
-        names.append(device.text("name", f"device-{at}"))
-        columns["alpha"].append(device.number("alpha", above=0.0))
-        columns["capacity"].append(device.number("capacity", least=0.0))
-        columns["A"].append(device.number("A", above=0.0))
-        columns["B"].append(device.number("B", least=0.0))
-        device.close()
-    return fleet_of(path, columns), names

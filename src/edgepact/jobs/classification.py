@@ -13,28 +13,33 @@ L            the image's vector      names the class
 Every cut is a model of its own to clients of the Open Inference Protocol (`fashion-clip-cut-4`),
 whose metadata states exactly what it takes.
 
-An audit runs the device's part again on the image itself and compares. The two sides may differ
-by a codec's rounding and by what two processors make of the same sum, so the comparison allows
-that much of each token's largest value, and nothing like the distance between an honest
-activation and an invented one.
+An audit runs the device's part again on the image itself, packs it as the device did, and
+compares it with the 1 KB that was kept of what came (`inference.compact_evidence`). The two sides
+may differ by what two processors make of the same sum. How much that is, and how far beyond it a
+skipped block or rounded weights lie, was measured for each cut (`inference.calibration`).
 """
 
 import hashlib
 import io
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.inference.codecs import BUILT_IN
+from edgepact.inference.compact_evidence import deviation, kept
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pictures import decoded, read_picture
 from edgepact.inference.pipeline import MODEL_JSON, Pipeline, preprocess, stage_path
+from edgepact.inference.sketch import sketch
+from edgepact.inference.tolerances import Tolerances, read_tolerances
 from edgepact.inference.zero_shot import KnowledgeBase
-from edgepact.tensors import Tensors, TensorSpec
-from edgepact.work import Json, Model, Reply, ServerAway, Work
+from edgepact.tensors import Codec, Tensors, TensorSpec
+from edgepact.work import NEAR_REPEAT_DISTANCE, Json, Model, Reply, ServerAway, Work
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGES_MAX = 1_000_000
@@ -44,8 +49,8 @@ a dot."""
 
 JPEG_QUALITY = 90
 
-VECTOR_TOLERANCE = 1e-3
-"""Of an image's vector, which no codec packs: what another processor makes of the same sums."""
+POWER_LEAST = 0.01
+"""Of an audit; where calibration found none at all, no rate is enough, and the market says so."""
 
 GRAPH_SUFFIXES = frozenset({".onnx", ".json", ".md", ".txt", ".py"})
 """What a model's folder holds beside weights."""
@@ -265,18 +270,26 @@ class ServerHalf(_Half):
 
     def __init__(self, model: Path) -> None:
         super().__init__(model)
+        self._folder = model
         self._classes = KnowledgeBase.from_texts(model)
+        self._known: Tolerances | None = None
 
     @property
     def about(self) -> Mapping[str, Json]:
         """The labels of the classes."""
         return {"labels": list(self._classes.labels)}
 
+    @property
+    def audit_power(self) -> float:
+        """Least share of audits, at any cut, that found the least noticeable cheat."""
+        return max(self._tolerances().power, POWER_LEAST)
+
     def warm(self) -> None:
-        """Loads every stage."""
+        """Loads every stage, and measures the model's tolerances unless its folder has them."""
         info = self._pipeline.info
         shape = (1, info.channels, info.image_size, info.image_size)
         self._classes.classify(self._pipeline.server_part(np.zeros(shape, np.float32), 0))
+        self._tolerances()
 
     def begin(self, amount: int, seed: int) -> int:
         """All that is kept of an image is where it is cut."""
@@ -289,10 +302,8 @@ class ServerHalf(_Half):
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
     ) -> bytes:
-        """The numbers of the activation or vector; nothing where the image itself came."""
-        if amount == 0:
-            return b""
-        return np.ascontiguousarray(self._boundary(amount, sent), "<f4").tobytes()
+        """Of the activation or vector, about 1 KB; nothing where the image itself came."""
+        return b"" if amount == 0 else kept(self._boundary(amount, sent), key)
 
     def passes_audit(
         self,
@@ -301,27 +312,62 @@ class ServerHalf(_Half):
         source: bytes,
         *,
         seed: int,
-        tolerance: float,
+        codec: Codec,
         key: bytes,
     ) -> bool:
         """Whether what came is what the device's layers make of the image."""
         own = self._pipeline.device_part(preprocess(source, self._pipeline.info), amount)
-        if len(evidence) != 1 or len(evidence[0]) != 4 * own.size:
+        specs = self.expects(amount, 0)
+        own = np.asarray(
+            codec.unpack(codec.pack({specs[0].name: own}, specs), specs)[specs[0].name]
+        )
+        if len(evidence) != 1:
             return False
-        sent = np.frombuffer(evidence[0], "<f4").reshape(own.shape)
-        if amount == self.model.amount_max:
-            tolerance = VECTOR_TOLERANCE
-        largest = np.abs(own).max(axis=-1, keepdims=True)
-        return bool((np.abs(sent - own) <= tolerance * largest).all())
+        return deviation(evidence[0], own, key) <= self._tolerance(amount, codec)
+
+    def _tolerance(self, amount: int, codec: Codec) -> float:
+        margin = self._tolerances().of(amount, codec.name)
+        if margin is None:  # a codec from outside
+            extra = self._calibrated((codec,))
+            margins = self._tolerances().margins + extra.margins
+            self._known = replace(self._tolerances(), margins=margins)
+            margin = extra.of(amount, codec.name)
+        assert margin is not None
+        return margin.tolerance
+
+    def _tolerances(self) -> Tolerances:
+        """What lies in the model's folder; else it is measured, and kept there if it can be."""
+        if self._known is None:
+            self._known = read_tolerances(self._folder, self._digest)
+        if self._known is None:
+            self._known = self._calibrated(BUILT_IN)
+            with suppress(OSError):
+                self._known.write(self._folder)
+        return self._known
+
+    def _calibrated(self, codecs: Sequence[Codec]) -> Tolerances:
+        # Only a server needs this, and the ONNX package with it; a device could not import it.
+        from edgepact.inference.calibration import calibrate
+
+        return calibrate(self._folder, model_digest=self._digest, codecs=codecs)
+
+    def _sketch(self, vector: np.ndarray) -> np.ndarray | None:
+        distance = self._tolerances().repeat_distance
+        return sketch(vector[0]) * np.float32(NEAR_REPEAT_DISTANCE / distance) if distance else None
 
     def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
         try:
             x = self._boundary(amount, sent)
-            probabilities = self._classes.classify(self._pipeline.server_part(x, amount))
+            vector = self._pipeline.server_part(x, amount)
+            probabilities = self._classes.classify(vector)
         except InputError as error:
             return error
         label = self._classes.labels[int(np.argmax(probabilities[0]))]
-        return Reply(outputs={"probabilities": probabilities}, told={"label": label})
+        return Reply(
+            outputs={"probabilities": probabilities},
+            told={"label": label},
+            sketch=self._sketch(vector),
+        )
 
     def _boundary(self, amount: int, sent: Tensors) -> np.ndarray:
         """What the server's half starts from, float32."""

@@ -128,7 +128,7 @@ def write_report(folder: Path, config: Any, played: MarketPlayed) -> Path:
         figure = draw(findings)
         figure.savefig(folder / f"{name}.png", dpi=130)
         told = text.format(**pricing._asdict()) if text else _bandwidth(findings)
-        sections.append(_section(title, told, _svg(figure)))
+        sections.append(_section(title, told, _svg(figure, f"{title}. {told}")))
     path = folder / "report.html"
     page = _PAGE.format(
         title=f"{len(findings.devices)} devices, {len(findings.rounds)} rounds, "
@@ -221,14 +221,16 @@ def _section(title: str, text: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2><p>{escape(text)}</p>{body}</section>"
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure, shows: str) -> str:
+    """A chart in the page; `shows` says what it shows to who cannot see it."""
     # Paths instead of text look the same on every machine, whatever fonts it has.
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "edgepact"}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     drawing = buffer.getvalue()
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing[drawing.index("<svg") :], flags=re.S)
-    return f"<figure>{drawing}</figure>"
+    named = f'<svg role="img" aria-label="{escape(shows)}" '
+    return f"<figure>{drawing.replace('<svg ', named, 1)}</figure>"
 
 
 def _gallery(folder: Path, findings: Findings) -> str:
@@ -241,7 +243,7 @@ def _gallery(folder: Path, findings: Findings) -> str:
         note = "" if right else f"<br><s>{escape(result.label_true or '')}</s>"
         tiles.append(
             f'<div class="tile {"hit" if right else "miss"}">'
-            f'<img alt="" src="data:image/{kind};base64,{data}">'
+            f'<img alt="{escape(_seen(device, result))}" src="data:image/{kind};base64,{data}">'
             f"<b>{escape(result.label_predicted or '')}</b>{note}"
             f"<small>{escape(device)}<br>{result.layers} layers<br>"
             f"{in_credits(result.paid_microcredits):.3f} credits</small></div>"
@@ -251,6 +253,13 @@ def _gallery(folder: Path, findings: Findings) -> str:
         "class is struck out below."
     )
     return _section("What was seen", text, f'<div class="tiles">{"".join(tiles)}</div>')
+
+
+def _seen(device: str, result: ImageResult) -> str:
+    """What a picture shows, for who cannot see it."""
+    true = result.label_true
+    told = f"Image of {device}" if true is None else f"Image of {device} that shows: {true}"
+    return f"{told}; classified as {result.label_predicted or 'nothing'}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -307,7 +316,7 @@ def _ledger(findings: Findings) -> str:
     jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()))
     text = (
         f"Credits by round and device. Debits {state} credits; jobs: {jobs}; "
-        f"{findings.audited} were computed again by the server before it paid."
+        f"{findings.audited} were audited before the pay of their round."
     )
     return _section("The ledger", text, _table(["round", *names, "all"], rows))
 

@@ -22,7 +22,7 @@ from edgepact.errors import InputError
 from edgepact.files.scenario import Scenario
 from edgepact.framework import Outcome, Run, Sheet
 from edgepact.live.report import write_report
-from edgepact.live.run import RunConfig
+from edgepact.live.run import config_of
 from edgepact.pacts.partition_priced import MarketPlayed
 from edgepact.progress import progress_bar
 from edgepact.tables import markdown, rich_table
@@ -126,7 +126,7 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
         told.add(3, outcome.decided)
     told.add(4, outcome.sheets)
     if isinstance(outcome, MarketPlayed):
-        write_report(run.out, RunConfig.of(terms, run.out), outcome)
+        write_report(run.out, config_of(terms, run.out), outcome)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)
@@ -137,7 +137,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(folder, "--out", "a folder that can be made", f"{error}") from None
+        raise InputError("run", "out", "a folder that can be made", f"{error}") from None
 
 
 def _write(ran: Ran, scenario: Scenario) -> None:

@@ -57,6 +57,8 @@ RESTARTS_MAX = 10
 SETTLING_TIMEOUT_S = 30.0
 """How long a device that goes waits for what it has been paid for its last round."""
 
+LEAVING_POLL_S = 0.2
+
 # Answers that concern the piece alone: what it brought cannot be used.
 _NO_GOOD = frozenset({400, 413})
 
@@ -201,6 +203,7 @@ class _Worker:
         self._due: set[str] = set()  # pieces whose sources are to be shown
         self._hopeless: set[str] = set()  # of these, those that cannot be
         self._work_s: float | None = None  # computing of a piece, lately
+        self._told: set[int] = set()  # rounds of which the server has told all there is
         self._enrolled = self._gone = False
         self._rounds = self._units = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
@@ -224,11 +227,12 @@ class _Worker:
             while not self._stop.requested:
                 answer = self._poll(after)
                 self._show_due()
-                self._hear_of_pay()
                 if isinstance(answer, NoOffer):
                     if answer.state == "over":
                         return
+                    self._hear_of_pay()
                     continue
+                self._hear_of_pay(answer.round)
                 self._expect_the_same(answer)
                 # A refusal within a round concerns this round: it has ended without us.
                 try:
@@ -259,15 +263,13 @@ class _Worker:
         with suppress(Refused, ServerAway, InputError):
             self._note_due(told.get("audits"))
             end_s = time.monotonic() + SETTLING_TIMEOUT_S
+            self._told.clear()
             while time.monotonic() < end_s:
                 self._show_due()
                 self._hear_of_pay()
-                if not any(r for r in self._results.pending().values()):
+                if not self._pending:
                     return
-                if not self._due:
-                    time.sleep(0.2)
-                    if not self._pending:
-                        return
+                time.sleep(LEAVING_POLL_S)
 
     # ------------------------------------------------------------ talking
 
@@ -383,9 +385,15 @@ class _Worker:
         told = messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
         self._note_due(told.get("audits"))
 
-    def _hear_of_pay(self) -> None:
-        """Asks how pieces stand whose line in the results file is open, closed rounds too."""
-        for number, open_lines in self._results.pending().items():
+    def _hear_of_pay(self, before: int | None = None) -> None:
+        """Asks how pieces stand whose line in the results file is open.
+
+        Args:
+            before: of rounds before this one, which are over; None for all.
+        """
+        for number, open_lines in self._results.open_lines().items():
+            if number in self._told or (before is not None and number >= before):
+                continue
             told = self._link.ask("GET", f"/market/pieces?round={number}")
             found = told.get("pieces")
             if not isinstance(found, dict):
@@ -404,6 +412,8 @@ class _Worker:
                 }
                 self._results.add(line)
                 self._count_pay(piece, line)
+            if not any(isinstance(s, dict) and s.get("state") == "pending" for s in found.values()):
+                self._told.add(number)  # what is open of it now, the server does not know
 
     def _count_pay(self, piece: str, line: dict[str, Any]) -> None:
         with self._counting:
@@ -569,7 +579,7 @@ class _Worker:
                         result.device_seconds += took_s
                     if exchange == 0 and amount > 0 and commitment is None:
                         source = self._part.source(piece)
-                        bound = self._results.bind(result.piece, at, source)
+                        bound = self._results.bind(result.piece, offer.round, at, source)
                         commitment = bound.commitment(source)
                     if event is None:
                         before_s = self._work_s
@@ -630,7 +640,7 @@ class _Worker:
         result.bytes_sent += answered.attempts * len(body)
         result.bytes_received += len(answered.content)
         result.exchanges += 1
-        answer = oip.decode_response(answered.content, answered.headers.get(oip.HEADER_LENGTH))
+        answer = oip.decode_response(answered.content, answered.header_length)
         facts = answer.parameters
         self._note_due(facts.get("audits"))
         result.server_seconds = (result.server_seconds or 0.0) + _seconds(

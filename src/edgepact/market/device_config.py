@@ -11,11 +11,7 @@ from typing import Any, ClassVar
 from edgepact.errors import InputError
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.registry import installed
-from edgepact.settings import SECRET, check, setting
-
-DAY_S = 86400.0
-
-SEED_MAX = 2**31 - 1
+from edgepact.settings import SECRET, SEED_MAX, check, setting
 
 IN_FLIGHT_MAX = 8
 """Most pieces of a device that the server works on at once."""

@@ -8,6 +8,11 @@ from edgepact.market.protocol import messages
 
 
 def stored_token(path: Path | None) -> str | None:
+    """The token of an earlier run; None if there is none.
+
+    Raises:
+        InputError: the file holds something else.
+    """
     if path is None or not path.exists():
         return None
     try:
@@ -20,7 +25,11 @@ def stored_token(path: Path | None) -> str | None:
 
 
 def store_token(path: Path | None, token: str) -> None:
-    """Keeps a token where only its owner can read it."""
+    """Keeps a token.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     if path is None:
         return
     try:

@@ -80,16 +80,17 @@ def digest(before: bytes, sent: Tensors) -> bytes:
     return hashlib.sha256(before + as_bytes(sent)).digest()
 
 
-def evidence_key(secret: bytes, device: str, piece: str) -> bytes:
-    """With which the places are drawn at which work is compared: unknown to the device."""
-    return hmac.digest(secret, f"evidence\n{device}\n{piece}".encode(), "sha256")
-
-
 def session_seed(secret: bytes, device: str, piece: str) -> int:
     """Seed of whatever the server draws for a piece: the same if it is begun again, after a
     restart too, and unknown to the device."""
     mark = hmac.digest(secret, f"seed\n{device}\n{piece}".encode(), "sha256")
     return int.from_bytes(mark[:8], "big") >> (64 - SEED_BITS)
+
+
+def evidence_key(secret: bytes, device: str, piece: str) -> bytes:
+    """Key from which the part of a piece that is kept as evidence is drawn, 32 bytes: the same
+    after a restart with the same secret, and unknown to the device."""
+    return hmac.digest(secret, f"evidence\n{device}\n{piece}".encode(), "sha256")
 
 
 def secret_of(seed: int | None) -> bytes:

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from edgepact.errors import InputError, MarketError
-from edgepact.market.protocol import messages
+from edgepact.market.protocol import messages, oip
 from edgepact.work import ServerAway
 
 CONNECT_TIMEOUT_S = 5.0
@@ -69,13 +69,13 @@ class Answer:
 
     Attributes:
         content: its body.
-        headers: its headers.
+        header_length: of the binary tensor extension; None where the body is plain JSON.
         attempts: how often the request was sent.
         seconds: from the last sending to the answer.
     """
 
     content: bytes
-    headers: httpx.Headers
+    header_length: str | None
     attempts: int
     seconds: float
 
@@ -99,6 +99,7 @@ class Link:
         self._jitter = random.Random()
         self._headers = dict[str, str]()
         self._answer_s: float | None = None
+        self._said = False  # what is waited for, by whichever thread came first
         self.stopping = threading.Event()
         """Set to end waits for the next try."""
         verify: ssl.SSLContext | bool = True if ca is None else _trusting(ca)
@@ -161,7 +162,7 @@ class Link:
             ServerAway: no answer within `away_timeout_s`, or the device is to stop.
         """
         began_s = time.monotonic()
-        backoff_s, attempts, said = BACKOFF_FIRST_S, 0, False
+        backoff_s, attempts = BACKOFF_FIRST_S, 0
         while True:
             attempts += 1
             sent_s = time.monotonic()
@@ -170,11 +171,12 @@ class Link:
             now_s = time.monotonic()
             if isinstance(why, httpx.Response):
                 if why.is_success:
+                    self._said = False
                     if timeout_s is None:
                         self._note(now_s - sent_s)
                     return Answer(
                         content=why.content,
-                        headers=why.headers,
+                        header_length=why.headers.get(oip.HEADER_LENGTH),
                         attempts=attempts,
                         seconds=now_s - sent_s,
                     )
@@ -189,8 +191,8 @@ class Link:
             pause_s = backoff_s * (0.5 + 0.5 * self._jitter.random())
             if now_s + pause_s > began_s + self._away_timeout_s:
                 raise ServerAway(words)
-            if not said and now_s - began_s > SAID_AFTER_S:
-                said = True
+            if now_s - began_s > SAID_AFTER_S and not self._said:
+                self._said = True
                 self._say(f"waits for {self.address}: {words}")
             if self.stopping.wait(pause_s):
                 raise ServerAway(f"{words}, and it is to stop")

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from edgepact.credits import in_credits
 from edgepact.engagement import (
     NOTHING,
@@ -44,12 +46,14 @@ from edgepact.market.ledger import (
     Evidence,
     Piece,
     PieceState,
+    RepeatedWork,
     RoundRecord,
     Settlement,
     token_hash,
 )
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
+from edgepact.market.repeats import Repeats
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import AuditRules, Settling, expect_admitted
@@ -143,6 +147,7 @@ class Market:
         self._settling = Settling(
             books, rules.audits, key, self._passes, run=self._job, changed=self._notify
         )
+        self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
         self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
         self._sessions = Sessions()
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
@@ -431,6 +436,10 @@ class Market:
             if record.engaged:
                 resumed = rounds.engaged(resumed, record.assigned, start_s)
             self._expected_back = set(self._ledger.devices())
+        if self._repeats is not None and records:
+            first = records[-1].number - (self._books.repeat_rounds or 0) + 1
+            for number, device, piece, sketch in self._ledger.sketches(first):
+                self._repeats.take(number, device, piece, np.frombuffer(sketch, "<f4"))
         if isinstance(self._engagement, Learning):
             told = [each for each in records if each.closed and each.answers]
             for record in told[-HISTORY_ROUNDS_MAX:]:
@@ -657,6 +666,7 @@ class Market:
         assert session.reply is not None
         assert session.codec is not None
         kept = pack_evidence(session.codec.name, session.evidence) if any(session.evidence) else b""
+        sketch = session.reply.sketch if session.amount > 0 else None
         done = Piece(
             device=session.device,
             piece=session.piece,
@@ -666,15 +676,26 @@ class Market:
             units=max(1, session.reply.units),
             commitment=session.commitment,
             evidence=kept,
+            sketch=b"" if sketch is None else sketch.astype("<f4").tobytes(),
         )
         try:
+            if sketch is not None and not self._is_new(done, sketch):
+                raise RepeatedWork(f"the work of {done.piece!r} is nearly that of another piece")
             settled = await self._books.deliver(done)
         except MarketError:
             self._sessions.drop(session)
+            if self._repeats is not None:
+                self._repeats.drop(done.device, done.piece)
             raise
         session.settled, session.job, session.evidence = done, None, []
         await self._record(session.device, session.round, session.piece, settled)
         return settled
+
+    def _is_new(self, done: Piece, sketch: np.ndarray) -> bool:
+        """Whether nobody has delivered nearly the same work lately."""
+        if self._repeats is None:
+            return True
+        return self._repeats.take(done.round, done.device, done.piece, sketch)
 
     def _passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
         name, evidence = unpack_evidence(kept.evidence)
@@ -686,7 +707,7 @@ class Market:
             evidence,
             source,
             seed=session_seed(self.rules.secret, device, piece),
-            tolerance=codec.tolerance,
+            codec=codec,
             key=evidence_key(self.rules.secret, device, piece),
         )
 

@@ -17,7 +17,7 @@ import httpx
 
 from edgepact.errors import MarketError
 from edgepact.market.device_config import DeviceConfig
-from edgepact.market.serve_config import ServeConfig
+from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
 from edgepact.settings import arguments, environment
 
@@ -68,22 +68,21 @@ class LiveMarket:
                 process.wait()
         self._stack.close()
 
-    def start_server(self, config: ServeConfig, mechanism: Sequence[str]) -> None:
+    def start_server(self, options: ServeOptions) -> None:
         """Starts `edgepact serve` and waits until it answers; one-time tokens do not show in the
         process list.
 
         Args:
-            config: all of it is passed on; without a ready file it gets one in the folder.
-            mechanism: the options that say what is asked of devices, such as `--price 1.0`.
+            options: all of it is passed on; without a ready file it gets one in the folder.
 
         Raises:
             MarketError: it ended or stayed silent; the message holds the end of its log.
         """
-        ready = config.ready_file or self._folder / "server-ready.json"
+        ready = options.ready_file or self._folder / "server-ready.json"
         ready.unlink(missing_ok=True)
-        config = replace(config, ready_file=ready)
-        command = ["serve", *arguments(config), *mechanism]
-        self._server = self._start("server", command, environment(config))
+        options = replace(options, ready_file=ready)
+        command = ["serve", *arguments(options)]
+        self._server = self._start("server", command, environment(options))
         end_s = time.monotonic() + READY_TIMEOUT_S
         while not ready.is_file():
             if self._server.poll() is not None:
@@ -182,8 +181,7 @@ class Played:
 
 def played(
     folder: Path,
-    server: ServeConfig,
-    mechanism: Sequence[str],
+    server: ServeOptions,
     devices: Sequence[DeviceConfig],
     on_status: Callable[[dict[str, Any]], None] = lambda status: None,
 ) -> Played:
@@ -192,7 +190,6 @@ def played(
     Args:
         folder: logs and results go here.
         server: tokens to enrol with are made here.
-        mechanism: options of `edgepact serve` that say what is asked of devices.
         devices: the server's address and the tokens are filled in.
         on_status: called with each answer of `GET /market/status`.
 
@@ -202,7 +199,7 @@ def played(
     started_s = time.monotonic()
     tokens = tuple(secrets.token_hex(20) for _ in devices)
     with LiveMarket(folder) as live:
-        live.start_server(replace(server, enrol_tokens=tokens), mechanism)
+        live.start_server(replace(server, enrol_tokens=tokens))
         for device, token in zip(devices, tokens, strict=True):
             live.start_device(replace(device, server_url=live.url, enrol_token=token))
         live.watch(on_status)

@@ -21,6 +21,9 @@ from edgepact.work import Json
 
 SALT_BYTES = 32
 
+OPEN_ROUNDS_MAX = 100
+"""Rounds that are asked after, the newest."""
+
 SETTLED = frozenset({"paid", "forfeit", "expired"})
 """States that do not change any more."""
 
@@ -83,11 +86,13 @@ class Bound:
     """By what a device has bound itself to the source of a piece.
 
     Attributes:
+        round: number of the round.
         place: of the input among the device's inputs.
         salt: what is hashed before the source.
         source_digest: SHA-256 of the source, by which it is known again.
     """
 
+    round: int
     place: int
     salt: bytes
     source_digest: str
@@ -118,7 +123,10 @@ class Results:
         for row in _rows(bound):
             with suppress(KeyError, TypeError, ValueError):
                 self._bound[str(row["piece"])] = Bound(
-                    int(row["place"]), bytes.fromhex(row["salt"]), str(row["sha256"])
+                    int(row["round"]),
+                    int(row["place"]),
+                    bytes.fromhex(row["salt"]),
+                    str(row["sha256"]),
                 )
 
     def __enter__(self) -> "Results":
@@ -132,14 +140,21 @@ class Results:
         """Whether a line tells of this piece that the server has taken it."""
         return self._last.get(piece, {}).get("state") in SETTLED | {"pending"}
 
-    def pending(self) -> dict[int, dict[str, dict[str, Json]]]:
-        """Lines of pieces whose pay is pending, by round and piece."""
+    def open_lines(self) -> dict[int, dict[str, dict[str, Json]]]:
+        """Lines of pieces whose end is not told, by round and piece; of pieces that a killed
+        device had no time to write a line of, what is known of them."""
         found = dict[int, dict[str, dict[str, Json]]]()
         with self._lock:
-            for piece, row in self._last.items():
-                if row.get("state") in ("pending", "unpaid") and isinstance(row.get("round"), int):
-                    found.setdefault(row["round"], {})[piece] = row
-        return found
+            for piece, bound in self._bound.items():
+                if piece not in self._last:
+                    row: dict[str, Json] = {"round": bound.round, "piece": piece}
+                    row["state"] = "unpaid"
+                    found.setdefault(bound.round, {})[piece] = row
+            for piece, line in self._last.items():
+                if line.get("state") not in SETTLED and isinstance(line.get("round"), int):
+                    found.setdefault(line["round"], {})[piece] = line
+        newest = sorted(found)[-OPEN_ROUNDS_MAX:]
+        return {number: found[number] for number in newest}
 
     def add(self, row: Mapping[str, Json]) -> None:
         """Adds a line, at once."""
@@ -148,16 +163,17 @@ class Results:
             self._file.write(json.dumps(dict(row)) + "\n")
             self._file.flush()
 
-    def bind(self, piece: str, place: int, source: bytes) -> Bound:
+    def bind(self, piece: str, round: int, place: int, source: bytes) -> Bound:
         """What binds the device to a source; it is kept before it is returned."""
         digest = hashlib.sha256(source).hexdigest()
         with self._lock:
             known = self._bound.get(piece)
             if known is not None and known.source_digest == digest:
                 return known
-            bound = Bound(place, secrets.token_bytes(SALT_BYTES), digest)
+            bound = Bound(round, place, secrets.token_bytes(SALT_BYTES), digest)
             self._bound[piece] = bound
-            row = {"piece": piece, "place": place, "salt": bound.salt.hex(), "sha256": digest}
+            row: dict[str, Json] = {"piece": piece, "round": round, "place": place}
+            row |= {"salt": bound.salt.hex(), "sha256": digest}
             self._journal.write(json.dumps(row) + "\n")
             self._journal.flush()
         return bound

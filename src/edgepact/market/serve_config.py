@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 from edgepact.credits import PRICE_CREDITS_MAX
 from edgepact.engagement import UNITS_PER_ROUND_MAX
 from edgepact.errors import InputError
-from edgepact.settings import SECRET, check, setting
+from edgepact.settings import DAY_S, SECRET, SEED_MAX, check, setting
 
-DAY_S = 86400.0
-
-SEED_MAX = 2**31 - 1
+DEFAULT_JOB = "classification"
+"""The job that is done if nothing is said."""
 
 NEW_TOKENS_MAX = 10_000
 
@@ -43,7 +42,7 @@ class ServeConfig:
 
     SOURCE: ClassVar[str] = "serve"
 
-    model: Path | None = setting("A model directory [default: the job's own]")
+    model: Path | None = setting("A model directory [default: the scenario's, or the job's own]")
     ledger_url: str = setting(
         "Database URL of the ledger.", flag="--ledger", default="sqlite:///edgepact-ledger.db"
     )
@@ -95,7 +94,7 @@ class ServeConfig:
         most=1,
     )
     margin: float = setting(
-        "Share of its pay that an honest device keeps at least; the rate of audits follows from it.",
+        "Share of its pay that an honest device keeps at least; the rate of audits follows.",
         default=0.25,
         least=0.01,
         most=0.99,
@@ -128,8 +127,9 @@ class ServeConfig:
         least=0,
         most=SEED_MAX,
     )
-    job: str = setting(
-        "Name of the job that is done, see `edgepact list jobs`.", default="classification"
+    job: str | None = setting(
+        "Name of the job that is done, see `edgepact list jobs` "
+        "[default: the scenario's, or classification]"
     )
     job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
 
@@ -170,6 +170,12 @@ class ServeOptions(ServeConfig):
         "How quotes are found: gdm, the diffusion model; golden-section, grid, cma-es, "
         "gaussian-process or random.",
         default="gdm",
+    )
+    quote_seed: int | None = setting(
+        "Seed of quotes alone: they are repeatable while audits stay unpredictable [default: the "
+        "seed; without one nobody knows it]",
+        least=0,
+        most=SEED_MAX,
     )
     policy: Path | None = setting("Weights of the gdm [default: those that come with edgepact]")
     scenario: Path | None = setting(

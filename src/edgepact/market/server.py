@@ -71,7 +71,7 @@ from edgepact.market.ledger.signing import ServerKey, key_file
 from edgepact.market.play import Answered, Market, Rules
 from edgepact.market.protocol import messages, oip
 from edgepact.market.rounds import Terms
-from edgepact.market.serve_config import ServeConfig
+from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig
 from edgepact.market.sessions import LostSession
 from edgepact.market.settling import AuditRules
 from edgepact.mechanisms.audit_rate import audit_rate
@@ -90,6 +90,16 @@ RETRY_AFTER_S = 1
 
 Mechanism = Engagement | Callable[[Model], Engagement]
 """A mechanism, or how to make it for the model of the job that is served."""
+
+
+@runtime_checkable
+class StatesModel(Protocol):
+    """Terms of a pact that may say which model is served; others are served by the job's own."""
+
+    @property
+    def model(self) -> Path | None:
+        """Folder of the model; None for the job's own."""
+        ...
 
 
 @runtime_checkable
@@ -148,7 +158,8 @@ class MarketServer(uvicorn.Server):
         self._listener = _listen(config.host, config.port)
         try:
             _forget(config.ready_file)
-            job = job or registry.part("jobs", config.job, source="serve", field="job")
+            named = config.job or DEFAULT_JOB
+            job = job or registry.part("jobs", named, source="serve", field="job")
             part = job.server_part(config.model, config.job_settings)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
@@ -587,7 +598,7 @@ def _market_on(
             rounds=config.rounds,
             devices_min=config.devices_min,
             gather_timeout_s=config.gather_timeout_s,
-            audits=_audit_rules(config),
+            audits=_audit_rules(config, part.audit_power),
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
         )
@@ -601,7 +612,7 @@ def _in_microcredits(credits: float | None) -> int | None:
     return None if credits is None else in_microcredits(credits)
 
 
-def _audit_rules(config: ServeConfig) -> AuditRules:
+def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
     fixed = config.audit_probability
 
     def rate(units: list[int], reward: int, least_reward: int) -> float:

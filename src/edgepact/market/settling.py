@@ -55,6 +55,8 @@ class AuditRules:
         if not auditable:
             return [], 0.0
         reward = max(each.microcredits // max(1, each.units) for each in auditable)
+        if not reward:
+            return [], 0.0  # there is nothing to lose, nor to gain
         least = min(reward, least_reward) if least_reward > 0 else reward
         rate = self.rate([each.units for each in auditable], reward, least)
         return [each.piece for each in auditable if self.chance() < rate], rate

@@ -1,71 +1,158 @@
-r"""How much to audit: the least rate at which cheating on any share of the work loses money.
+r"""How often to audit so that cheating on any share of a device-round loses money.
 
-A device has delivered $n$ pieces of $u_1 \ge u_2 \ge \dots$ units, $U$ in all, each unit for the
-reward $r$, and loses the pay of them all if one is found false. A piece is audited with
-probability $p$, and an audit finds a false one with probability $d$. An honest device keeps at
-least the share $m$ of its pay, so that cheating on a piece saves at most $\gamma = 1 - m$ of what
-it is paid for. Cheating on the $k$ largest pieces, $U_k$ units, loses money where
+A device-round is what one device is paid for in one round: pieces $i$ of $u_i$ units, $U$ in all,
+at $r$ a unit. Each piece is audited with probability $p$, and an audit of invented work finds it
+with probability $d$, the audit's *power*; together $q = d p$. One piece found forfeits all of the
+round's pay. A device that invents the $k$ pieces with the most units, $U_k$ in all, saves their
+cost and is paid with probability $(1-q)^k$.
 
-$$\bigl(1 - (1 - d p)^k\bigr)\, U > \gamma\, U_k .$$
+Of the device is known only that it could earn honestly: at least a share $m$, its *margin*, of
+what the least paid item $r_0$ brings. Whatever its costs at the item it took, cheating earns less
+than that if
 
-Who cheats on everything could also have claimed the item that pays most, $r$, where honesty would
-have earned $m$ of the least, $r_{\min}$, at least. That loses half of what honesty earns where
+$$1 - (1-q)^k > \gamma \frac{U_k}{U} \quad\text{for all } k, \qquad \gamma = 1 - m \frac{r_0}{r}.$$
 
-$$(1 - d p)^n \le \tfrac{1}{2}\, m\, r_{\min} / r .$$
-
-The rate is the least that does both. It falls with the number of pieces, since a single one that
-is found false costs the pay of all. docs/theory/audits.md proves it and draws it.
+`audit_rate` asks for half of the margin to be enough, so that a cheat does not break even but
+loses at least that half. The proof stands in docs/theory/audits.md.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from edgepact.errors import InputError
 
+SURPLUS = 0.5
+"""Share of its honest profit that a cheat loses at least, where a rate below one is enough."""
+
+Units = Sequence[float | int] | np.ndarray
+"""Of each piece of a device-round."""
+
 
 def audit_rate(
-    units: Sequence[int],
+    units: Units,
     *,
     margin: float,
-    reward: float = 1.0,
-    least_reward: float = 1.0,
+    reward: float | int,
+    least_reward: float | int,
     power: float = 1.0,
 ) -> float:
-    """Probability with which to audit each piece of a device-round.
+    r"""Least probability of an audit at which cheating on any of the pieces loses money.
 
     Args:
-        units: of each piece, above 0.
-        margin: m, share of its pay that an honest device keeps at least; above 0, below 1.
-        reward: r, of a unit, in any money.
-        least_reward: of a unit, that the device could have taken instead; at most `reward`.
-        power: d, probability that an audit finds a false piece.
+        units: of each piece, above 0; none for 0.
+        margin: share of pay that is profit to an honest device at the least paid item, above 0
+            and at most 1.
+        reward: pay of a unit, for the item that is paid best, in any currency.
+        least_reward: pay of a unit for the item that is paid least, in the same; above 0.
+        power: probability that an audit finds invented work, above 0 and at most 1.
 
     Returns:
-        The rate, at most 1; 0 where there is nothing to audit.
+        $\max_k \bigl[1 - (1 - \gamma' U_k/U)^{1/k}\bigr] / d$ with
+        $\gamma' = 1 - \tfrac12 m r_0/r$, but at most 1: where more would be needed, no rate is
+        enough, and `expected_gain` tells so.
 
     Raises:
-        InputError: a value beyond its limits.
+        InputError: a number is out of range.
 
     Example:
-        >>> round(audit_rate([1] * 16, margin=0.25), 4)
-        0.1219
-        >>> audit_rate([1], margin=0.25) > 0.75
-        True
+        With equal units it is cheating on everything that has to be deterred, and
+        $p = 1 - (\tfrac12 m r_0/r)^{1/n}$:
+
+        >>> rate = audit_rate([1] * 10, margin=0.25, reward=3, least_reward=1)
+        >>> round(rate, 4), round(1 - (0.5 * 0.25 / 3) ** (1 / 10), 4)
+        (0.2723, 0.2723)
     """
-    if not 0.0 < margin < 1.0:
-        raise InputError("audit rate", "margin", "a number above 0 and below 1", margin)
-    if not 0.0 < power <= 1.0:
-        raise InputError("audit rate", "power", "a number above 0, at most 1", power)
-    largest = np.sort(np.asarray(units, float))[::-1]
-    if not len(largest) or reward <= 0.0:
+    sums = _largest_first(units)
+    share = _profit_share(margin, reward, least_reward, power)
+    if not sums.size:
         return 0.0
-    if largest[-1] <= 0.0 or not np.isfinite(largest[0]):
-        raise InputError("audit rate", "units", "numbers above 0", list(units))
-    if not 0.0 < least_reward <= reward:
-        raise InputError("audit rate", "least_reward", f"above 0, at most {reward:g}", least_reward)
-    k = np.arange(1, len(largest) + 1)
-    share = (1.0 - margin) * np.cumsum(largest) / np.sum(largest)
-    found = np.max(-np.expm1(np.log1p(-share) / k))
-    misreported = -np.expm1(np.log(0.5 * margin * least_reward / reward) / len(largest))
-    return float(min(1.0, (1.0 + 1e-9) * max(found, misreported) / power))
+    counts = np.arange(1, sums.size + 1)
+    saved = (1 - SURPLUS * share) * sums / sums[-1]
+    found = -np.expm1(np.log1p(-saved) / counts)
+    return float(min(1.0, found.max() / power))
+
+
+def expected_gain(
+    k: int,
+    p: float,
+    units: Units,
+    *,
+    margin: float,
+    reward: float | int,
+    least_reward: float | int,
+    power: float = 1.0,
+) -> float:
+    """What inventing the k pieces with the most units gains over honest work, at most.
+
+    Args:
+        k: number of pieces, from 0 to all.
+        p: probability that a piece is audited.
+        units: as for `audit_rate`, and the others too.
+        margin: see there.
+        reward: see there.
+        least_reward: see there.
+        power: see there.
+
+    Returns:
+        Expected gain of the device to which cheating is worth most among those of this margin, in
+        the currency of the rewards; below 0 where cheating loses.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Example:
+        >>> alike = dict(margin=0.25, reward=1, least_reward=1)
+        >>> expected_gain(4, 0.0, [1] * 4, **alike)  # never audited: what the work would cost
+        3.0
+        >>> expected_gain(4, 1.0, [1] * 4, **alike)  # always: the profit is lost
+        -1.0
+    """
+    sums = _largest_first(units)
+    share = _profit_share(margin, reward, least_reward, power)
+    if not 0 <= k <= sums.size:
+        raise InputError("audit rate", "k", f"a number of pieces, 0 to {sums.size}", k)
+    if not 0 <= p <= 1:
+        raise InputError("audit rate", "p", "a probability", p)
+    if k == 0:
+        return 0.0
+    unpaid = 1 - (1 - power * p) ** k
+    return float(reward * ((1 - share) * sums[k - 1] - unpaid * sums[-1]))
+
+
+def honest_loss(pieces: int, p: float, false_alarm: float) -> float:
+    """Probability that an honest device-round is forfeited.
+
+    Args:
+        pieces: of the device-round.
+        p: probability that a piece is audited.
+        false_alarm: probability that the audit of honest work fails.
+
+    Example:
+        >>> honest_loss(100, 0.02, 0.0), round(honest_loss(100, 0.02, 1e-4), 6)
+        (0.0, 0.0002)
+    """
+    return float(-np.expm1(pieces * np.log1p(-p * false_alarm)))
+
+
+def _largest_first(units: Units) -> Float[np.ndarray, " pieces"]:
+    """Units of the k largest pieces, for k from 1."""
+    values = np.asarray(units, np.float64)
+    if values.ndim != 1 or not (np.isfinite(values) & (values > 0)).all():
+        raise InputError("audit rate", "units", "finite numbers above 0, one a piece", units)
+    sums: np.ndarray = np.cumsum(np.sort(values)[::-1])
+    return sums
+
+
+def _profit_share(
+    margin: float, reward: float | int, least_reward: float | int, power: float
+) -> float:
+    """Honest profit that is certain, as a share of the pay that a cheat is after."""
+    for name, value in (("margin", margin), ("power", power)):
+        if not 0 < value <= 1:
+            raise InputError("audit rate", name, "a number above 0, at most 1", value)
+    if not 0 < least_reward <= reward < np.inf:
+        expected = f"a number above 0, at most the reward of {reward}"
+        raise InputError("audit rate", "least_reward", expected, least_reward)
+    return margin * least_reward / reward

@@ -16,6 +16,7 @@ from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import RatesFound, rates_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import EXACT, TrainingTerms, read_training, terms_file, top_of
+from edgepact.tables import NO_LIE_PAYS, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 from edgepact.training.federated.bidding import BySecondScore
 from edgepact.training.federated.client import Client, Memory
 from edgepact.training.federated.composition import engagement_of
@@ -28,7 +29,7 @@ SLACK_CREDITS = 4.0 / MICRO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FirstRound:
+class FirstRound(Shown):
     """The auction of the first round, if everybody bids the truth.
 
     Attributes:
@@ -92,15 +93,12 @@ class FirstRound:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """What rates are worth and cost; the first round; the audit."""
         rule, least = self.rule, self.least_gain_credits
         mean = np.mean(self.costs_credits, axis=0)
-        lies = len(LIES) * len(self.costs_credits)
-        lied = self.largest_gain_from_lying
-        gain = lied if lied > SLACK_CREDITS else 0.0
         return (
             Sheet(
-                title="second-score auction: clients bid on every rate, the highest scores win",
+                title="Second-score auction: clients bid on every rate, the highest scores win",
                 head=("rate", "worth of a typical update", "mean private cost"),
                 rows=tuple(
                     (f"{rate:.4f}", f"{worth:.4f}", f"{cost:.4f}")
@@ -108,12 +106,35 @@ class FirstRound:
                 ),
                 notes=(
                     "A winner is paid what its rate is worth less the best losing score: truthful.",
-                    f"In the first round, if all bid the truth, {self.winners} win and are paid "
-                    f"{self.paid_credits:.4f} credits; the least gain of a winner over staying "
-                    f"away is {'-' if least is None else f'{least:.4f}'} credits, the largest gain "
-                    f"from {lies:,} lies {gain:.2g}.",
                 ),
             ),
+            Sheet(
+                title="The first round, if all bid the truth",
+                head=("figure", "value"),
+                rows=(
+                    ("winners", f"{self.winners} of {len(self.costs_credits)}"),
+                    ("they are paid, credits", f"{self.paid_credits:.4f}"),
+                    (
+                        "least gain of a winner over staying away, credits",
+                        "-" if least is None else decimals(least),
+                    ),
+                ),
+            ),
+            self._audit(),
+        )
+
+    @property
+    def lies_tried(self) -> int:
+        """How many."""
+        return len(LIES) * len(self.costs_credits)
+
+    def _audit(self) -> Sheet:
+        lied = self.largest_gain_from_lying
+        gain = figure(lied if lied > SLACK_CREDITS else 0.0, 1.0, 4)
+        return audit_sheet(
+            (NOBODY_LOSES, yes("individually rational" not in self.broken)),
+            (NO_LIE_PAYS, yes("incentive compatible" not in self.broken)),
+            (f"largest gain from lying ({self.lies_tried:,} lies tried)", f"{gain} credits"),
         )
 
     def to_dict(self) -> dict[str, Json]:
@@ -122,11 +143,14 @@ class FirstRound:
             "rates": list(self.rule.rates),
             "worth": list(self.rule.worth_credits),
             "costs": self.costs_credits.tolist(),
+            "mean_costs": np.mean(self.costs_credits, axis=0).tolist(),
             "winners": self.winners,
             "paid": self.paid_credits,
             "audit": {
                 "individually_rational": "individually rational" not in self.broken,
+                "incentive_compatible": "incentive compatible" not in self.broken,
                 "least_gain": self.least_gain_credits,
+                "lies_tried": self.lies_tried,
                 "largest_gain_from_lying": self.largest_gain_from_lying,
             },
         }
@@ -162,11 +186,13 @@ class CompressionAuction:
         """Bytes and error of an update at each rate."""
         return rates_found(terms)
 
-    def optimum(self, terms: TrainingTerms, measured: RatesFound) -> FirstRound:
+    def optimum(self, terms: TrainingTerms, measured: RatesFound | None) -> FirstRound:
         """The rule with everybody's true costs."""
         rule, fleet = engagement_of(terms.config), terms.fleet()
         assert isinstance(rule, BySecondScore)
-        return FirstRound.of(rule, [fleet.client(number) for number in range(fleet.clients)])
+        with terms.stated():
+            clients = [fleet.client(number) for number in range(fleet.clients)]
+        return FirstRound.of(rule, clients)
 
     def decide(self, terms: TrainingTerms, measured: RatesFound) -> Rule:
         """Nothing is left to search."""

@@ -25,11 +25,27 @@ from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
 from edgepact.mechanisms.auction.supply_audit import SupplyAudit, audit_supply
 from edgepact.mechanisms.auction.supply_curves import block_costs
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_bought import (
+    LayersBought,
+    Yardstick,
+    bought,
+    expect_runnable,
+    measured_layers,
+)
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
-from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, read_split
-from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
+from edgepact.pacts.partition_settings import DEVICES_MAX
+from edgepact.pacts.partition_terms import PrivateDevices, read_split
+from edgepact.tables import (
+    DEVICES_SHOWN,
+    NO_LIE_PAYS,
+    NOBODY_LOSES,
+    Shown,
+    audit_sheet,
+    decimals,
+    figure,
+    yes,
+)
 from edgepact.work import Model
 
 RULES = ("vcg", "proportional_share")
@@ -141,52 +157,67 @@ class LayersAwarded(Shown):
         return np.asarray(self.costs[np.arange(len(self.layers)), self.layers])
 
     @property
+    def block_costs(self) -> Float[np.ndarray, " devices"] | None:
+        """What the block costs each device, winners and losers, credits; None without a block."""
+        rule = self.terms.mechanism
+        return block_costs(self.costs, rule.steps) if isinstance(rule, ByBlock) else None
+
+    @property
     def server_utility(self) -> float:
         """For an image of each device, credits."""
         return self.terms.server.revenue - self.terms.alone(len(self.layers)) + self.profit
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
-        borne, audit = self.borne, self.audit
+        """What each device runs and is paid; the audit."""
+        told = self.borne if self.block_costs is None else self.block_costs
         columns = zip(
             self.devices.names,
             self.layers,
-            borne,
+            told,
             self.payments,
-            self.payments - borne,
+            self.payments - self.borne,
             strict=True,
         )
-        beside = float(np.sum(self.payments))
-        lie = figure(audit.largest_gain_from_lying, beside, 2)
-        searched = (
-            f"{audit.lies_tried:,} curves, withheld supply among them"
-            if isinstance(audit, SupplyAudit)
-            else f"{audit.lies_tried:,} bids"
+        rows = tuple(
+            (name, f"{layers}", *(decimals(float(each)) for each in credits))
+            for name, layers, *credits in columns
         )
-        return (
-            Sheet(
-                title=_rule_told(self.terms),
-                head=("device", "layers", "its cost", "payment", "over staying away"),
-                rows=tuple(
-                    (name, f"{layers}", *(decimals(float(each)) for each in credits))
-                    for name, layers, *credits in columns
-                ),
-                notes=(
-                    f"If everybody asks its true cost, the server keeps {self.profit:.5g} of "
-                    f"{self.saving:.5g} credits that it saves; its utility is "
-                    f"{self.server_utility:.5g}.",
-                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. No lie "
-                    f"pays: {yes(audit.incentive_compatible)}, the best of {searched}, gains "
-                    f"{lie} credits. Payments within bounds: {yes(audit.budget_balanced)}.",
-                ),
-            ),
+        cost = "its cost" if self.block_costs is None else "its cost of the block"
+        notes = [
+            f"If everybody asks its true cost, the server keeps {self.profit:.5g} of "
+            f"{self.saving:.5g} credits that it saves; its utility is {self.server_utility:.5g}."
+        ]
+        if len(rows) > DEVICES_SHOWN:
+            notes.insert(0, f"Shown are the first {DEVICES_SHOWN} of {len(rows)} devices.")
+        devices = Sheet(
+            title=_rule_told(self.terms),
+            head=("device", "layers", cost, "payment", "over staying away"),
+            rows=rows[:DEVICES_SHOWN],
+            notes=tuple(notes),
+        )
+        return devices, self._audit()
+
+    def _audit(self) -> Sheet:
+        audit, beside = self.audit, float(np.sum(self.payments))
+        curves = isinstance(audit, SupplyAudit)
+        tried = "curves, withheld supply among them" if curves else "bids"
+        lies = f"{audit.lies_tried:,} {tried} tried"
+        gain, loss = audit.largest_gain_from_lying, audit.largest_loss_from_taking_part
+        limit = "what is saved" if curves else "the budget"
+        return audit_sheet(
+            (NOBODY_LOSES, yes(audit.individually_rational)),
+            (NO_LIE_PAYS, yes(audit.incentive_compatible)),
+            (f"payments stay within {limit}", yes(audit.budget_balanced)),
+            (f"largest gain from lying ({lies})", f"{figure(gain, beside, 4)} credits"),
+            ("largest loss from taking part", f"{figure(loss, beside, 4)} credits"),
         )
 
     def to_dict(self) -> dict[str, Json]:
         """As `edgepact solve --json` says it."""
-        return {
+        answer: dict[str, Json] = {
             "rule": self.terms.rule,
+            **_limits(self.terms.mechanism),
             "devices": [
                 {
                     "name": name,
@@ -206,8 +237,12 @@ class LayersAwarded(Shown):
             "saving": self.saving,
             "profit": self.profit,
             "server_utility": self.server_utility,
-            "audit": self.audit.as_json(),
+            "audit": self.audit.as_json() | {"lies_tried": self.audit.lies_tried},
         }
+        if self.block_costs is not None:
+            for device, cost in zip(answer["devices"], self.block_costs.tolist(), strict=True):
+                device["block_cost"] = cost
+        return answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -250,6 +285,10 @@ class PartitionAuction:
         """Terms: the rule, the server's, and the devices or how many to draw."""
         split = read_split(self, source, document, smoke=smoke)
         top = Table(source, "", terms_in(document))
+        top.expect_known(
+            *("mechanism", "rule", "satisfaction", "server", "prior", "type", "device", "devices"),
+            *("layers_total", "devices_max", "block", "budget"),
+        )
         top.choice("mechanism", (self.mechanism,))
         rule = top.choice("rule", RULES)
         also = ("cost_rise",) if rule == "vcg" else ()
@@ -268,6 +307,10 @@ class PartitionAuction:
             )
         top.close()
         return AuctionTerms(**fields, rule=rule, mechanism=mechanism)
+
+    def expect_runnable(self, terms: AuctionTerms) -> None:
+        """Refuses what processes here cannot play."""
+        expect_runnable(terms)
 
     def measure(self, terms: AuctionTerms, run: Run) -> LayersMeasured:
         """What layers cost on this machine."""
@@ -294,7 +337,7 @@ class PartitionAuction:
             alone=terms.alone(devices),
             ruled=lambda record, costs: _awarded_as_ruled(terms, record, costs),
             asked=_bids_heard,
-            title=f"{terms.rule}: awards in live rounds",
+            title=f"Awards in live rounds by {_called(terms.rule)}",
             words="awards are those of the rule on true costs",
         )
         return bought(terms, measured, yardstick, run)
@@ -332,12 +375,29 @@ def _competition(
     )
 
 
+def _called(rule: str) -> str:
+    return "VCG" if rule == "vcg" else rule.replace("_", " ")
+
+
+def _limits(rule: ByCurves | ByBlock) -> dict[str, Json]:
+    """What makes devices compete, by the names of the file's fields."""
+    if isinstance(rule, ByBlock):
+        return {"block": rule.steps, "budget": rule.budget}
+    competition = rule.competition
+    limits = {
+        "layers_total": competition.steps_total,
+        "devices_max": competition.bidders_max,
+        "cost_rise": competition.rise or None,
+    }
+    return {name: limit for name, limit in limits.items() if limit is not None}
+
+
 def _rule_told(terms: AuctionTerms) -> str:
     rule = terms.mechanism
     if isinstance(rule, ByBlock):
         return (
-            f"proportional-share auction: a block of {rule.steps} layers each, within "
-            f"{rule.budget:g} credits for an image of everybody"
+            f"Proportional-share auction: a block of {rule.steps} layers of each winner, for at "
+            f"most {rule.budget:g} credits an image of each device"
         )
     competition = rule.competition
     limits = []

@@ -17,6 +17,7 @@ from edgepact.pacts.partition_findings import WorkDone, work_dict, work_done, wo
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
+    expect_folders,
     expect_ready,
     layers_profiled,
     play,
@@ -147,12 +148,12 @@ class LayersBought:
         lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
         return (
             Sheet(
-                title="split inference by real processes",
+                title="Split inference by real processes",
                 head=("figure", "value"),
                 rows=(*work_rows(work, "as assigned"), (self.ruled, yes(self.as_ruled))),
             ),
             Sheet(
-                title="what devices were paid, and what it leaves them",
+                title="What devices were paid, and what it leaves them",
                 head=(
                     "device",
                     "images",
@@ -214,11 +215,21 @@ class Yardstick:
     words: str
 
 
+def expect_runnable(terms: BoughtTerms) -> None:
+    """Refuses devices and layers that processes here cannot be.
+
+    Raises:
+        InputError: names the field.
+    """
+    expect_folders(terms)
+    expect_fitting(terms, terms.private, terms.server.layers_max)
+
+
 def measured_layers(terms: BoughtTerms, run: Run) -> LayersMeasured:
     """What layers cost on this machine, and the devices that will run them."""
     expect_ready(terms, run.out)
+    expect_runnable(terms)
     devices = terms.private
-    expect_fitting(terms, devices, terms.server.layers_max)
     profile = layers_profiled(terms, run.out)
     tell_other_sizes(profile, devices)
     return LayersMeasured(profile=profile, devices=devices)
@@ -235,7 +246,7 @@ def bought(
     public = run.out / PUBLIC_FILE
     public.write_text(written_toml(terms.public), encoding="utf-8")
     devices = measured.devices
-    played = play(terms, devices, ("--scenario", str(public)), run)
+    played = play(terms, devices, {"scenario": public}, run)
     work = work_done(
         terms=terms, folder=run.out, profile=measured.profile, names=devices.names, played=played
     )

@@ -37,11 +37,18 @@ from edgepact.mechanisms.contract.layer_menus import (
     take_items,
 )
 from edgepact.mechanisms.promises import Promise, broken
-from edgepact.pacts.partition_bought import LayersBought, Yardstick, bought, measured_layers
+from edgepact.pacts.partition_bought import (
+    LayersBought,
+    Yardstick,
+    bought,
+    expect_runnable,
+    measured_layers,
+)
 from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
-from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
+from edgepact.solutions.contract import menu_audit
+from edgepact.tables import DEVICES_SHOWN, IF_KNOWN, Shown, decimals, figure
 from edgepact.work import Model
 
 PROMISES = (
@@ -82,6 +89,11 @@ class BestLayerMenu(Shown):
         return take_items(self.menu.reward, self.types, self.menu.layers)
 
     @property
+    def borne(self) -> Float[np.ndarray, " devices"]:
+        """What its item costs each device, credits."""
+        return np.asarray(self.taken.payments - self.taken.utility)
+
+    @property
     def alone(self) -> float:
         """What the server spends if it does all by itself, credits."""
         return float(np.sum(self.types.saving)) * self.types.layers_max
@@ -93,46 +105,72 @@ class BestLayerMenu(Shown):
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
-        taken, menu = self.taken, self.menu
-        costs = taken.payments - taken.utility
-        columns = zip(
-            self.devices.names, taken.layers, taken.payments, costs, taken.utility, strict=True
-        )
-        proof = (
-            "no menu earns more"
-            if menu.proved
-            else f"the search was stopped; no menu earns more than {menu.upper_bound:.5g}"
-        )
-        lotteries = menu.lottery_gain
-        told = (
-            "Whether lotteries would pay was not computed."
-            if lotteries is None
-            else "Lotteries over layers would add "
-            f"{figure(lotteries, menu.profit or 1.0, 3)} credits."
-        )
-        audit = self.audit
-        lie = figure(audit.largest_gain_from_lying, menu.payments, 2)
-        return (
-            Sheet(
-                title="contract: a menu of layers and rewards, each device takes an item; its "
-                "exact optimum",
-                head=("device", "layers", "reward", "its cost", "over staying away"),
-                rows=tuple(
-                    (name, f"{layers}", *(decimals(float(each)) for each in credits))
-                    for name, layers, *credits in columns
-                ),
-                notes=(
-                    f"It leaves the server {menu.profit:.5g} credits of what it saves, utility "
-                    f"{self.server_utility:.5g}; {proof}. The best single price leaves "
-                    f"{menu.posted_profit:.5g}, costs in public {menu.first_best_profit:.5g}.",
-                    told,
-                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Nobody "
-                    f"likes another item better: {yes(audit.incentive_compatible)}, the largest "
-                    f"gain is {lie} credits of {audit.pairs} pairs. Payments within the saving: "
-                    f"{yes(audit.budget_balanced)}.",
-                ),
+        """The menu, what each device takes of it, what others would earn, the audit."""
+        audit = menu_audit(self.audit, self.menu.payments, "the saving")
+        return self._items(), self._devices(), self._benchmarks(), audit
+
+    @property
+    def _takers(self) -> dict[int, list[str]]:
+        """Names of the devices that take an item, by its layers."""
+        found: dict[int, list[str]] = {}
+        for name, layers in zip(self.devices.names, self.taken.layers.tolist(), strict=True):
+            found.setdefault(layers, []).append(name)
+        return found
+
+    def _items(self) -> Sheet:
+        takers, items = self._takers, [(0, 0.0), *self.menu.items()]
+        return Sheet(
+            title=f"Contract: a menu of layers and rewards, each device takes an item; {IF_KNOWN}",
+            head=("layers", "reward", "devices that take it"),
+            rows=tuple(
+                (f"{layers}", decimals(paid), f"{len(takers.get(layers, []))}")
+                for layers, paid in items
             ),
+        )
+
+    def _devices(self) -> Sheet:
+        taken = self.taken
+        shown = min(len(self.devices.names), DEVICES_SHOWN)
+        columns = zip(
+            self.devices.names, taken.layers, taken.payments, self.borne, taken.utility, strict=True
+        )
+        rows = tuple(
+            (name, f"{layers}", *(decimals(float(each)) for each in credits))
+            for name, layers, *credits in columns
+        )
+        few = shown == len(rows)
+        return Sheet(
+            title="What each device takes",
+            head=("device", "layers", "reward", "its cost", "over staying away"),
+            rows=rows[:shown],
+            notes=() if few else (f"Shown are the first {shown} of {len(rows)} devices.",),
+        )
+
+    def _benchmarks(self) -> Sheet:
+        menu = self.menu
+        rows = [
+            ("alone, no device takes part", 0.0),
+            ("the best single price", menu.posted_profit),
+            ("this menu", menu.profit),
+        ]
+        if menu.lottery_profit is not None:
+            rows.append(("with lotteries over layers", max(menu.lottery_profit, menu.profit)))
+        rows.append(("first best, costs in public", menu.first_best_profit))
+        proof = (
+            "No menu earns more than this one."
+            if menu.proved
+            else f"The search was stopped; no menu earns more than {menu.upper_bound:.5g}."
+        )
+        told = () if menu.lottery_profit is not None else ("Lotteries were not computed.",)
+        alone = self.revenue - self.alone
+        return Sheet(
+            title="What the server could earn",
+            head=("rule", "server's utility", "over doing it alone"),
+            rows=tuple(
+                (rule, f"{alone + profit:.6g}", f"{figure(profit, menu.profit or 1.0, 5)}")
+                for rule, profit in rows
+            ),
+            notes=(proof, *told),
         )
 
     def to_dict(self) -> dict[str, Json]:
@@ -140,19 +178,31 @@ class BestLayerMenu(Shown):
         taken = self.taken
         return {
             **self.menu.as_json(),
+            "menu": [
+                {"layers": layers, "reward": paid, "devices": self._takers.get(layers, [])}
+                for layers, paid in self.menu.items()
+            ],
             "lottery_gain": self.menu.lottery_gain,
             "server_utility": self.server_utility,
             "devices": [
-                {"name": name, "layers": layers, "reward": paid, "over_staying_away": kept}
-                for name, layers, paid, kept in zip(
+                {
+                    "name": name,
+                    "layers": layers,
+                    "reward": paid,
+                    "cost": cost,
+                    "over_staying_away": kept,
+                }
+                for name, layers, paid, cost, kept in zip(
                     self.devices.names,
                     taken.layers.tolist(),
                     taken.payments.tolist(),
+                    self.borne.tolist(),
                     taken.utility.tolist(),
                     strict=True,
                 )
             ],
-            "audit": self.audit.as_json(),
+            "alone": self.revenue - self.alone,
+            "audit": self.audit.as_json() | {"pairs": self.audit.pairs},
         }
 
 
@@ -220,7 +270,7 @@ class OfferedLayerMenu(Shown):
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """The menu; its audit."""
         weight = self.types.weight
         shares = [float(np.sum(weight[self.taken.layers == at])) for at in range(len(self.reward))]
         items = sorted((int(item.amount), item.reward_microcredits) for item in self.items)
@@ -229,22 +279,20 @@ class OfferedLayerMenu(Shown):
         written = f"exactly for {len(weight)} listed types"
         if not self.exact:
             written = f"for {len(weight)} samples of the prior"
-        audit = self.audit
         return (
             Sheet(
-                title=f"{self.terms.solver}: the menu that is offered in every round, written "
-                f"{written}",
+                title=f"The menu that {self.terms.solver} offers in every round, written {written}",
                 head=("layers", "reward, credits an image", "expected to take it"),
                 rows=tuple(rows),
                 notes=(
                     f"Expected to leave the server {self.profit:.5g} credits a device of what it "
                     f"saves; the best single price {self.menu.posted_profit:.5g}, costs in public "
                     f"{self.menu.first_best_profit:.5g}.",
-                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Nobody "
-                    f"likes another's item better: {yes(audit.incentive_compatible)}. Both up to "
-                    f"{TIE_MICROCREDITS} micro-credits, since rewards are whole ones.",
+                    f"Rewards are whole micro-credits, so a device may lose or gain up to "
+                    f"{TIE_MICROCREDITS} of them by its item.",
                 ),
             ),
+            menu_audit(self.audit, self.menu.payments, "the saving"),
         )
 
     def to_dict(self) -> dict[str, Json]:
@@ -255,10 +303,16 @@ class OfferedLayerMenu(Shown):
                 {"layers": int(item.amount), "reward": item.reward_microcredits / MICRO}
                 for item in self.items
             ],
+            "expected": [
+                float(np.sum(self.types.weight[self.taken.layers == at]))
+                for at in range(len(self.reward))
+            ],
             "types": len(self.types.weight),
             "exact": self.exact,
             "profit": self.profit,
-            "audit": self.audit.as_json(),
+            "posted_price_profit": self.menu.posted_profit,
+            "first_best_profit": self.menu.first_best_profit,
+            "audit": self.audit.as_json() | {"pairs": self.audit.pairs},
         }
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
@@ -286,6 +340,11 @@ class PartitionContract:
         fields = read_bought(split, document, top)
         top.close()
         return BoughtTerms(**fields)
+
+    def expect_runnable(self, terms: BoughtTerms) -> None:
+        """Refuses what processes here cannot play."""
+        terms.believed_types()
+        expect_runnable(terms)
 
     def measure(self, terms: BoughtTerms, run: Run) -> LayersMeasured:
         """What layers cost on this machine."""
@@ -328,7 +387,7 @@ class PartitionContract:
             alone=best.alone,
             ruled=_best_items_taken,
             asked=_items_offered,
-            title=f"{terms.solver}: the menu in live rounds",
+            title=f"The menu of {terms.solver} in live rounds",
             words="each device took its best item",
         )
         return bought(terms, measured, yardstick, run)

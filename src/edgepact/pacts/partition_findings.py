@@ -42,10 +42,10 @@ class ImageResult:
         attempts: how often the request was sent.
         server_seconds: in the server, from the whole request to the answer.
         compute_seconds: of these, computing.
-        bytes_sent: HTTP body.
+        bytes_sent: HTTP bodies, those that were sent again included.
         image_bytes: the image's file.
         jpeg_bytes: the image as a JPEG of quality 90.
-        state: `paid`, `forfeit`, `held` (its audit was not finished) or `unpaid`.
+        state: `pending` (its round is not settled), `paid`, `forfeit`, `expired` or `unpaid`.
         audited: whether the server has audited it.
         paid_microcredits: what it has earned.
     """
@@ -71,9 +71,12 @@ class ImageResult:
     paid_microcredits: int
 
     @staticmethod
-    def from_line(line: str) -> "ImageResult":
-        """Reads a line; of its fields those that are told here."""
+    def from_line(line: str) -> "ImageResult | None":
+        """Reads a line; of its fields those that are told here. None where a device was killed
+        before it could tell more than that there was such a piece."""
         row = json.loads(line)
+        if "amount" not in row:
+            return None
         row["layers"] = row["amount"]
         return ImageResult(**{each.name: row[each.name] for each in fields(ImageResult)})
 
@@ -185,7 +188,7 @@ def work_rows(work: WorkDone, promised: str) -> tuple[tuple[str, str], ...]:
         ("same class as the unsplit model", f"{work.agreement:.2%}"),
         ("the server's computing saved", f"{work.server_saved:.2%}"),
         ("bytes sent over JPEG's", f"{work.bytes_ratio:.2f}"),
-        ("jobs computed again before payment", f"{work.audited}"),
+        ("jobs audited before payment", f"{work.audited}"),
         (f"paid {promised} for each image", yes(work.paid_as_earned)),
         ("the books balance", yes(work.statement.balanced)),
     )
@@ -212,7 +215,7 @@ def _read_results(folder: Path, names: Sequence[str]) -> list[tuple[str, ImageRe
         if path.is_file():
             for line in path.read_text().splitlines():
                 result = ImageResult.from_line(line)
-                if result.label_predicted is not None:
+                if result is not None and result.label_predicted is not None:
                     results[name, result.piece] = result
     return [(name, result) for (name, _), result in results.items()]
 

@@ -8,7 +8,7 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,10 @@ from edgepact.market.device_config import DeviceConfig
 from edgepact.market.play import round_status
 from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
-from edgepact.market.serve_config import ServeConfig
+from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
-from edgepact.pacts.partition_terms import DEVICES_MAX, PrivateDevices, SplitTerms
+from edgepact.pacts.partition_settings import DEVICES_MAX
+from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
 
@@ -72,7 +73,7 @@ class LayersMeasured:
         )
         return (
             Sheet(
-                title="partition: each device runs the first L layers of the model",
+                title="Partition: each device runs the first L layers of the model",
                 head=("measured on this machine", "value"),
                 rows=rows,
             ),
@@ -107,18 +108,27 @@ def expect_ready(terms: SplitTerms, out: Path) -> None:
     """
     if out.exists():
         if not out.is_dir():
-            raise InputError(out, "--out", "a new or empty folder", "a file")
+            raise InputError("run", "out", "a new or empty folder", f"{out}, a file")
         if any(out.iterdir()):
-            raise InputError(out, "--out", "a new or empty folder", "one with files in it")
+            raise InputError("run", "out", "a new or empty folder", f"{out}, with files in it")
+    expect_folders(terms)
+    _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
+    if not stage_path(terms.model_folder, 0).is_file():
+        graph.cut(terms.model_folder)
+
+
+def expect_folders(terms: SplitTerms) -> None:
+    """Expects the folders that a scenario names.
+
+    Raises:
+        InputError: one is not there.
+    """
     for field, folder, expected in (
         ("job.images_from", terms.images_folder, "a folder of images"),
         ("efficiency.model", terms.model_folder, "a model directory"),
     ):
         if not folder.is_dir():
             raise InputError(terms.source, field, expected, "no such folder")
-    _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
-    if not stage_path(terms.model_folder, 0).is_file():
-        graph.cut(terms.model_folder)
 
 
 def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) -> None:
@@ -160,7 +170,7 @@ def layers_profiled(terms: SplitTerms, out: Path) -> Profile:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(out, "--out", "a folder that can be made", f"{error}") from None
+        raise InputError("run", "out", "a folder that can be made", f"{error}") from None
     signal.signal(signal.SIGTERM, _end)
     repeats = SMOKE_REPEATS if terms.smoke else PROFILE_REPEATS
     with progress_bar("Measure the model's layers") as advance:
@@ -178,13 +188,13 @@ def tell_other_sizes(measured: Profile, devices: PrivateDevices) -> None:
         )
 
 
-def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], run: Run) -> Played:
+def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], run: Run) -> Played:
     """Starts everybody, follows the rounds, stops everybody.
 
     Args:
         terms: how it is done.
         devices: a process each.
-        mechanism: options of `edgepact serve` that say what is asked of devices.
+        asked: fields of `ServeOptions` that say what is asked of devices.
         run: its folder, and whom to tell that processes are about to start.
 
     Raises:
@@ -197,8 +207,15 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
     tokens = [secrets.token_hex(20) for _ in names]
     rounds = terms.rounds_played
     with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
+        # The server is not told the seed of the run. Audits would be drawn from it, and devices
+        # know it, since it orders their images: one that works out which pieces are audited can
+        # cheat on all others. So they are drawn with the ledger's own secret, which costs a run
+        # nothing of its repeatability: audits of honest work change no payment. Devices may be
+        # drawn from it too, whose private figures it would tell. Menus and awards draw nothing;
+        # quotes do, and are given it for that alone.
         live.start_server(
-            ServeConfig(
+            ServeOptions(
+                **asked,
                 model=terms.model_folder,
                 ledger_url=url,
                 port=0,
@@ -206,13 +223,14 @@ def play(terms: SplitTerms, devices: PrivateDevices, mechanism: Sequence[str], r
                 rounds=rounds,
                 devices_min=len(names),
                 units_per_round=terms.images,
-                seed=terms.seed,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
-            ),
-            mechanism,
+                # All devices work on the same samples, so that the same work comes from several
+                # though none of them cheats.
+                repeat_rounds=0,
+            )
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(

@@ -112,7 +112,7 @@ class MarketPlayed:
         rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
         return (
             Sheet(
-                title=f"{self.solver}: prices posted in live rounds",
+                title=f"Prices posted in live rounds by {self.solver}",
                 head=(
                     "round",
                     "price",
@@ -130,7 +130,7 @@ class MarketPlayed:
         """One table."""
         return (
             Sheet(
-                title="split inference by real processes",
+                title="Split inference by real processes",
                 head=("figure", "value"),
                 rows=work_rows(self.findings, "price times layers"),
             ),

@@ -14,20 +14,21 @@ import numpy as np
 from jaxtyping import Float
 
 from edgepact.errors import InputError
-from edgepact.fields import FRAMEWORK, Table, check_list, checked_names
+from edgepact.fields import FRAMEWORK, Table, check_list
+from edgepact.files.fleet import read_devices
 from edgepact.framework import Document
 from edgepact.mechanisms.contract.layer_menus import SampledTypes, types_of
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX
+from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import (
-    DEVICES_MAX,
-    SEED_MAX,
     PrivateDevices,
     SplitTerms,
     costs_of,
     drawn_names,
     fleet_of,
 )
+from edgepact.settings import SEED_MAX
 from edgepact.work import Model
 
 SAMPLES = 500
@@ -145,7 +146,7 @@ class BoughtTerms(SplitTerms):
         if self.listed is not None:
             return self.listed
         if self.believed is None:
-            expected = "[[device]] tables, or a [prior] to draw devices from"
+            expected = "[[device]] tables or devices = FILE, or a [prior] to draw devices from"
             raise InputError(self.source, "device", expected, "neither")
         alpha, capacity = self.believed.drawn(self.devices, self.seed)
         return PrivateDevices(
@@ -209,8 +210,14 @@ def read_bought(
     elif "type" in top:
         believed = _types(source, top.raw("type", "[[type]]"))
     listed = None
-    if "device" in top:
-        listed = _devices(source, top.raw("device", "[[device]]"), server)
+    if "device" in top or "devices" in top:
+        # A and B are the model's; a file that has them, as a market's has, is told of it.
+        columns, names = read_devices(source, top, ("alpha", "capacity"), most=DEVICES_MAX)
+        listed = PrivateDevices(
+            names=names,
+            fleet=fleet_of(**columns, A=server.A, B=server.B),
+            satisfaction=server.satisfaction,
+        )
     # What runs the processes says the rest itself; of drawn devices the seed would tell all.
     public = {name: value for name, value in document.items() if name not in ("device", "devices")}
     public |= {
@@ -275,20 +282,4 @@ def _types(source: Path, entries: Any) -> Believed:
     alphas, capacities, weights = np.array(rows).T
     return Believed(
         alpha=alphas, capacity=capacities, weight=weights / np.sum(weights), ranges=None
-    )
-
-
-def _devices(source: Path, entries: Any, server: ServerTerms) -> PrivateDevices:
-    check_list(source, "device", entries, of="[[device]] tables", least=1, most=DEVICES_MAX)
-    names, alpha, capacity = [], [], []
-    for at, entry in enumerate(entries, start=1):
-        row = Table(source, f"device[{at}]", entry)
-        names.append(row.text("name", f"device-{at}"))
-        alpha.append(row.number("alpha", above=0.0))
-        capacity.append(row.number("capacity", least=0.0))
-        row.close()
-    return PrivateDevices(
-        names=checked_names(source, "device", names, len(names)),
-        fleet=fleet_of(np.array(alpha), np.array(capacity), A=server.A, B=server.B),
-        satisfaction=server.satisfaction,
     )

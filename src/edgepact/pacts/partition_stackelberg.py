@@ -5,12 +5,13 @@ the top a fleet is drawn.
 """
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.engagement import Engagement
@@ -32,6 +33,7 @@ from edgepact.pacts.partition_findings import work_done
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
+    expect_folders,
     expect_ready,
     layers_profiled,
     play,
@@ -45,9 +47,10 @@ from edgepact.pacts.partition_terms import (
     drawn_names,
     read_split,
 )
+from edgepact.solutions.stackelberg import price_audit
 from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
 from edgepact.solvers.quoting import Known
-from edgepact.tables import NOBODY_LOSES, yes
+from edgepact.tables import IF_KNOWN
 from edgepact.work import Model
 
 
@@ -94,30 +97,31 @@ class BestPrice:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """What each device does and gets; the audit."""
         best, audit = self.outcome, self.audit
-        gains = gains_over_staying_away(self.market.game, best)
-        columns = (best.payments, best.device_utility, gains)
+        columns = (best.payments, best.device_utility, self.over_staying_away)
         rows = tuple(
             (name, f"{layers:g}", *(f"{each:.4f}" for each in credits))
             for name, layers, *credits in zip(self.market.names, best.layers, *columns, strict=True)
         )
         return (
             Sheet(
-                title="Stackelberg game: the server posts a price per layer, devices answer; its "
-                "exact optimum",
+                title="Stackelberg game: the server posts a price per layer, devices answer; "
+                f"{IF_KNOWN}",
                 head=("device", "layers", "payment", "utility", "over staying away"),
                 rows=rows,
                 notes=(
                     f"Best price {float(best.price):.5g} credits per layer, server's utility "
                     f"{float(best.server_utility):.5g} credits.",
-                    f"{NOBODY_LOSES.capitalize()}: {yes(audit.individually_rational)}. Payments "
-                    f"within the saving: {yes(audit.budget_balanced)}. A lie about private "
-                    f"figures could bring {audit.largest_gain_from_lying:.3g} credits, if figures "
-                    "were asked for.",
                 ),
             ),
+            price_audit(audit),
         )
+
+    @property
+    def over_staying_away(self) -> Float[np.ndarray, " devices"]:
+        """What each device has beyond its utility without the server, credits."""
+        return np.asarray(gains_over_staying_away(self.market.game, self.outcome))
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
@@ -126,7 +130,11 @@ class BestPrice:
             "price": float(best.price),
             "server_utility": float(best.server_utility),
             "layers": np.asarray(best.layers).tolist(),
-            "audit": self.audit.as_json(),
+            "device_utility": np.asarray(best.device_utility).tolist(),
+            "payments": np.asarray(best.payments).tolist(),
+            "over_staying_away": self.over_staying_away.tolist(),
+            "names": list(self.market.names),
+            "audit": self.audit.as_json() | {"lies_tried": self.audit.lies_tried},
         }
 
 
@@ -137,10 +145,12 @@ class Quoting:
     Attributes:
         solver: its name.
         market: devices and server; of the devices it sees what a layer of theirs saves.
+        seed: of the noise that prices are drawn from.
     """
 
     solver: str
     market: GameFile
+    seed: int
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -152,17 +162,18 @@ class Quoting:
         return {"solver": self.solver}
 
     @property
-    def options(self) -> Sequence[str]:
+    def asked(self) -> dict[str, Any]:
         """What `edgepact serve` is told: what is public in the game, if there is a search."""
         if self.solver == OPTIMUM.name:
-            return ("--price", repr(float(equilibrium(self.market.game).price)))
+            return {"price": float(equilibrium(self.market.game).price)}
         known = self._known
-        return (
-            *("--solver", self.solver),
-            *("--saving", repr(known.saving)),
-            *("--price-min", repr(known.price_min)),
-            *("--price-max", repr(known.price_max)),
-        )
+        return {
+            "solver": self.solver,
+            "saving": known.saving,
+            "price_min": known.price_min,
+            "price_max": known.price_max,
+            "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
+        }
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
         """The prices at work."""
@@ -202,11 +213,16 @@ class PartitionStackelberg:
         market = game_of(source, document) if stated else None
         return PartitionTerms(**fields, market=market)
 
+    def expect_runnable(self, terms: PartitionTerms) -> None:
+        """Refuses a market that processes here cannot play."""
+        expect_folders(terms)
+        if terms.market is not None:
+            _expect_playable(terms, terms.market)
+
     def measure(self, terms: PartitionTerms, run: Run) -> MarketMeasured:
         """What layers cost on this machine; the market stands in a file of its own, to solve."""
         expect_ready(terms, run.out)
-        if terms.market is not None:
-            _expect_playable(terms, terms.market)
+        self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
         market = terms.market or drawn_market(terms, profile.costs)
         text = written_toml(_document(market))
@@ -223,13 +239,14 @@ class PartitionStackelberg:
 
     def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
-        return Quoting(solver=terms.solver, market=_market(terms, measured))
+        market = _market(terms, measured)
+        return Quoting(solver=terms.solver, market=market, seed=terms.seed)
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
     ) -> MarketPlayed:
         """Plays the market with real processes."""
-        played = play(terms, measured.devices, decision.options, run)
+        played = play(terms, measured.devices, decision.asked, run)
         work = work_done(
             terms=terms,
             folder=run.out,

@@ -16,14 +16,10 @@ from edgepact.fields import Table
 from edgepact.fleet import Fleet
 from edgepact.framework import Document, Pact
 from edgepact.inference.models import embedded, samples
-from edgepact.market.device_config import DAY_S
-from edgepact.registry import installed
-
-ROUNDS_MAX = IMAGES_MAX = 1000
-SEED_MAX = 2**31 - 1
-
-DEVICES_MAX = 64
-"""Most devices, each a process, on one machine."""
+from edgepact.market.device_config import DeviceConfig
+from edgepact.market.serve_config import ServeConfig
+from edgepact.pacts.partition_settings import DEVICES, PlaySettings
+from edgepact.settings import fields_in
 
 JOBS = ("classification", "inference")
 """Spellings of the job; the second is the older one."""
@@ -32,6 +28,9 @@ DEVICE_NAMES = ("camera", "phone", "drone", "kiosk", "robot", "watch", "car", "g
 """Names of devices that are drawn; further ones are numbered."""
 
 SMOKE_ROUNDS = 2
+
+USUAL = PlaySettings()
+"""What is played if nothing is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,8 @@ class SplitTerms:
         codec: how activations are sent; None for the job's favourite.
         away_timeout_s: how long devices wait for a server that is away, seconds.
         round_timeout_s: time to work in a round once everybody has answered, seconds.
-        audit_probability: share of images that the server computes again before it pays.
+        audit_probability: share of images that are audited before payment; None for the least at
+            which cheating loses money.
         solver: name of the solver.
         smoke: in small.
     """
@@ -55,15 +55,15 @@ class SplitTerms:
     source: Path
     model: Path | None = None
     images_from: Path | None = None
-    rounds: int = 12
-    images: int = 12
-    devices: int = 5
-    seed: int = 0
+    rounds: int = USUAL.rounds
+    images: int = USUAL.images
+    devices: int = DEVICES
+    seed: int = USUAL.seed
     codec: str | None = None
     away_timeout_s: float = 30.0
     # What a device that died costs the others; a round takes well under a second.
     round_timeout_s: float = 20.0
-    audit_probability: float = 0.05
+    audit_probability: float | None = None
     solver: str
     smoke: bool = False
 
@@ -121,19 +121,13 @@ def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> 
         "source": source,
         "model": model,
         "images_from": _folder(source, job, "images_from"),
-        "rounds": job.whole("rounds", 12, least=1, most=ROUNDS_MAX),
-        "images": job.whole("images", 12, least=1, most=IMAGES_MAX),
-        "devices": 0 if listed else job.whole("devices", 5, least=1, most=DEVICES_MAX),
-        "seed": job.whole("seed", 0, least=0, most=SEED_MAX),
-        "codec": job.choice("codec", tuple(installed("codecs"))) if "codec" in job else None,
+        "devices": 0 if listed else DEVICES,
         "solver": solver,
         "smoke": smoke,
+        **fields_in(PlaySettings, job, "rounds", "images", "devices", "seed"),
+        **fields_in(DeviceConfig, job, "codec", "away_timeout_s"),
+        **fields_in(ServeConfig, job, "round_timeout_s", "audit_probability"),
     }
-    for name in ("away_timeout_s", "round_timeout_s"):
-        if name in job:
-            fields[name] = job.number(name, above=0.0, most=DAY_S)
-    if "audit_probability" in job:
-        fields["audit_probability"] = job.number("audit_probability", least=0.0, most=1.0)
     job.close()
     return fields
 

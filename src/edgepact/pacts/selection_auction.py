@@ -19,13 +19,13 @@ from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import ClientsFound, clients_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import EXACT, TrainingTerms, read_training, top_of
-from edgepact.tables import NOBODY_LOSES
+from edgepact.tables import NO_LIE_PAYS, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 from edgepact.training.federated.composition import engagement_of
-from edgepact.training.federated.config import BUDGET_CREDITS_MAX
+from edgepact.training.federated.options import BUDGET_CREDITS_MAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FirstRound:
+class FirstRound(Shown):
     """The auction of the first round, if everybody bids the truth.
 
     Attributes:
@@ -49,34 +49,44 @@ class FirstRound:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """The award; its audit."""
         wins, payments = self.award.wins, self.award.payments
-        gains = (payments - self.costs)[wins]
-        least = f"{float(np.min(gains)):.4f}" if len(gains) else "-"
+        least = "-" if self.least_gain is None else decimals(self.least_gain)
         rows = (
             ("budget of a round, credits", f"{self.budget:g}"),
             ("winners, if all bid the truth", f"{int(wins.sum())} of {len(self.costs)}"),
             ("they are paid, credits", f"{float(payments.sum()):.4f}"),
             ("their costs, credits", f"{float(self.costs[wins].sum()):.4f}"),
-            (NOBODY_LOSES, "yes" if self.audit.individually_rational else "NO"),
             ("least gain of a winner over staying away, credits", least),
-            ("payments stay within the budget", "yes" if self.audit.budget_balanced else "NO"),
-            (
-                f"largest gain from {self.audit.lies_tried:,} lies, credits",
-                f"{self.audit.largest_gain_from_lying:.2g}",
-            ),
         )
         beside = (
             "The auction itself decides nothing here; with another selector its pay is posted.",
         )
         return (
             Sheet(
-                title="proportional-share auction: clients bid, winners are paid their threshold",
-                head=("in the first round, worth by images held", "value"),
+                title="Proportional-share auction: clients bid, winners are paid their threshold",
+                head=("in the first round, where worth is by images held", "value"),
                 rows=rows,
                 notes=() if self.selector in (None, "auction") else beside,
             ),
+            self._audit(),
         )
+
+    def _audit(self) -> Sheet:
+        audit, beside = self.audit, float(np.sum(self.award.payments))
+        gain = figure(audit.largest_gain_from_lying, beside, 4)
+        return audit_sheet(
+            (NOBODY_LOSES, yes(audit.individually_rational)),
+            (NO_LIE_PAYS, yes(audit.incentive_compatible)),
+            ("payments stay within the budget", yes(audit.budget_balanced)),
+            (f"largest gain from lying ({audit.lies_tried:,} lies tried)", f"{gain} credits"),
+        )
+
+    @property
+    def least_gain(self) -> float | None:
+        """Of a winner over staying away, credits; None if nobody wins."""
+        gains = (self.award.payments - self.costs)[self.award.wins]
+        return float(np.min(gains)) if len(gains) else None
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
@@ -84,7 +94,11 @@ class FirstRound:
             "budget": self.budget,
             "winners": np.flatnonzero(self.award.wins).tolist(),
             "payments": self.award.payments.tolist(),
-            "audit": self.audit.as_json(),
+            "costs": self.costs.tolist(),
+            "paid": float(np.sum(self.award.payments)),
+            "cost_of_winners": float(np.sum(self.costs[self.award.wins])),
+            "least_gain": self.least_gain,
+            "audit": self.audit.as_json() | {"lies_tried": self.audit.lies_tried},
         }
 
 
@@ -111,8 +125,12 @@ class SelectionAuction:
         """What clients hold and how slow they are."""
         return clients_found(terms)
 
-    def optimum(self, terms: TrainingTerms, measured: ClientsFound) -> FirstRound:
-        """The rule with everybody's true cost."""
+    def optimum(self, terms: TrainingTerms, measured: ClientsFound | None) -> FirstRound:
+        """The rule with everybody's true cost; worth is by images held, so the data are read."""
+        with terms.stated():
+            return self._first_round(terms)
+
+    def _first_round(self, terms: TrainingTerms) -> FirstRound:
         config, fleet = terms.config, terms.fleet()
         assert config.budget is not None
         costs = np.array(

@@ -13,7 +13,8 @@ from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_prices import BestPrice, Quoting, prices_posted
 from edgepact.pacts.training_terms import TrainingTerms, read_training, top_of
 from edgepact.training.federated.composition import by_price
-from edgepact.training.federated.config import BUDGET_CREDITS_MAX, SOLVERS
+from edgepact.training.federated.config import SOLVERS
+from edgepact.training.federated.options import BUDGET_CREDITS_MAX
 
 
 @dataclass(frozen=True, slots=True)

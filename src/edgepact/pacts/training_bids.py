@@ -8,7 +8,7 @@ from edgepact.pacts.training_terms import EXACT
 from edgepact.training.federated.rounds import Round
 from edgepact.training.federated.simulated import Simulated, name_of
 
-RULE = "the rule itself: thresholds are exact for any bids, nothing is left to search"
+RULE = "The rule itself: thresholds are exact for any bids, nothing is left to search"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class RatesFound:
         """One table."""
         return (
             Sheet(
-                title="compression: each client sends its update at a rate r of the bytes of "
+                title="Compression: each client sends its update at a rate r of the bytes of "
                 "float32",
                 head=("rate", "bytes of an update", "times fewer", "relative error"),
                 rows=tuple(
@@ -115,7 +115,7 @@ class ClientsFound:
         spread = f"labels spread by a Dirichlet distribution of {self.dirichlet:g}"
         return (
             Sheet(
-                title="selection: in each round some of the clients train",
+                title="Selection: in each round some of the clients train",
                 head=("of a client", "least", "median", "most"),
                 rows=tuple(
                     (name, *(f"{each:.4g}" for each in figures))

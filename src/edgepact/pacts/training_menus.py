@@ -11,6 +11,7 @@ from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pacts.training_outcome import share
+from edgepact.solutions.contract import menu_audit
 from edgepact.tables import figure
 
 WORDS = {"rate": "rates", "epochs": "epochs of local work"}
@@ -55,7 +56,7 @@ class BestMenu:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """The menu; its audit."""
         contract, menu = self.contract, self.menu
         columns = (
             contract.psi,
@@ -66,14 +67,10 @@ class BestMenu:
             rents(contract, menu),
         )
         beside = float(np.max(menu.reward))
-        told = "; ".join(
-            f"{question.replace('_', ' ')}: {_told(answer, beside)}"
-            for question, answer in self.audit.as_json().items()
-        )
         return (
             Sheet(
-                title=f"contract: a menu of {WORDS[self.amount]} and rewards, each client takes an "
-                "item; its exact optimum",
+                title=f"Contract: a menu of {WORDS[self.amount]} and rewards, each client takes an "
+                "item; the exact optimum, if the frequencies of types are known",
                 head=(
                     *("type", "cost", "probability", "virtual cost", self.amount, "reward"),
                     "over staying away",
@@ -85,9 +82,9 @@ class BestMenu:
                 notes=(
                     f"Expected profit {self.profit:.5g} credits a client; if costs were public "
                     f"{self.first_best_profit:.5g}.",
-                    f"Audit: {told}.",
                 ),
             ),
+            menu_audit(self.audit, beside),
         )
 
     def to_dict(self) -> dict[str, Json]:
@@ -98,7 +95,9 @@ class BestMenu:
             "profit": self.profit,
             "rents": rents(self.contract, self.menu).tolist(),
             "first_best_profit": self.first_best_profit,
-            "audit": self.audit.as_json(),
+            "audit": self.audit.as_json() | {"pairs": self.audit.pairs},
+            "cost": self.contract.psi.tolist(),
+            "probability": self.contract.probability.tolist(),
         }
 
 
@@ -131,13 +130,12 @@ class OfferedMenu:
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+        """The menu; its audit."""
         kept = rents(self.best.contract, self.menu)
         beside = float(np.max(self.menu.reward))
-        gain = figure(self.audit.largest_gain_from_lying, beside, 2)
         return (
             Sheet(
-                title=f"{self.solver}: the menu that is offered",
+                title=f"The menu that {self.solver} offers",
                 head=("type", self.best.amount, "reward", "over staying away"),
                 rows=tuple(
                     (f"{at}", f"{quality:.5g}", f"{reward:.5g}", figure(float(own), beside, 5))
@@ -147,10 +145,10 @@ class OfferedMenu:
                 ),
                 notes=(
                     f"It earns {self.profit:.5g} credits a client, "
-                    f"{share(self.profit, self.best.profit)} of the optimum; the largest gain from "
-                    f"a lie is {gain} credits.",
+                    f"{share(self.profit, self.best.profit)} of the optimum.",
                 ),
             ),
+            menu_audit(self.audit, beside),
         )
 
     def to_dict(self) -> dict[str, Json]:
@@ -159,11 +157,7 @@ class OfferedMenu:
             "solver": self.solver,
             "menu": self.menu.as_json(),
             "profit": self.profit,
-            "audit": self.audit.as_json(),
+            "share": None if self.best.profit <= 0.0 else self.profit / self.best.profit,
+            "rents": rents(self.best.contract, self.menu).tolist(),
+            "audit": self.audit.as_json() | {"pairs": self.audit.pairs},
         }
-
-
-def _told(answer: bool | float, beside: float) -> str:
-    if isinstance(answer, bool):
-        return "yes" if answer else "NO"
-    return figure(answer, beside, digits=2)

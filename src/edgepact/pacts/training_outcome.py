@@ -25,7 +25,7 @@ class TrainingOutcome:
         """One table."""
         return (
             Sheet(
-                title="federated training over Flower",
+                title="Federated training over Flower",
                 head=("figure", "value"),
                 rows=tuple(self.trained.figures()),
             ),

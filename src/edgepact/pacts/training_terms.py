@@ -6,33 +6,29 @@ settings that training takes (`TrainConfig`). Whatever does not fit together is 
 told by the names of the file's fields.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepact.fields import FRAMEWORK, Table, table_file
 from edgepact.framework import Document, Pact
 from edgepact.mechanisms.contract.terms import Contract
-from edgepact.training.federated.aggregate import AGGREGATES
+from edgepact.settings import fields_in
 from edgepact.training.federated.config import (
-    SELECTORS,
     PricedContract,
     TrainConfig,
     stated_in,
 )
-from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
+from edgepact.training.federated.options import TrainOptions, TrainSettings
 from edgepact.training.federated.simulated import Simulated
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import TaskConfig
 
 JOB = "training"
 
 EXACT = "exact"
 """The rule itself: an auction's winners and thresholds are computed, not searched."""
-
-LAYERS_MAX, SEED_MAX = 48, 2**31 - 1
 
 SPELT = {
     "mechanism": "mechanism",
@@ -103,12 +99,9 @@ def read_training(
     job = _job(source, document)
     efficiency = _efficiency(pact, source, document)
     with stated_in(source, SPELT, "job.{}"):
-        task = TaskConfig(seed=job.pop("seed"), layers=job.pop("layers"))
-        data = job.pop("data")
         config = TrainConfig(
             mechanism=pact.mechanism,
             solver=None if solver == EXACT else solver,
-            task=task if data is None else replace(task, data=data),
             **job,
             **efficiency,
             **mechanism,
@@ -134,42 +127,25 @@ def terms_file(source: Path, top: Table) -> PricedContract:
 def _efficiency(pact: Pact, source: Path, document: Document) -> dict[str, Any]:
     table = Table(source, "efficiency", document["efficiency"])
     table.choice("method", (pact.method,))
-    found: dict[str, Any] = {}
+    names = ["per_round", "selector"]
     if pact.compress is not None:
         table.choice("compress", (pact.compress,), pact.compress)
     else:
-        found["rate"] = table.number("rate", 1.0, above=0.0, most=1.0)
-    if "per_round" in table:
-        found["per_round"] = table.whole("per_round", least=1, most=CLIENTS_MAX)
-    if "selector" in table:
-        found["selector"] = table.choice("selector", SELECTORS)
+        names.append("rate")
+    found = fields_in(TrainSettings, table, *names)
     table.close()
     return found
 
 
 def _job(source: Path, document: Document) -> dict[str, Any]:
+    """Fields of `TrainConfig`, its task among them."""
     table = Table(source, "job", document["job"])
     table.choice("name", (JOB,))
-    found = {
-        "clients": table.whole("clients", 20, least=1, most=CLIENTS_MAX),
-        "rounds": table.whole("rounds", 20, least=1, most=ROUNDS_MAX),
-        "dirichlet": _dirichlet(table),
-        "layers": table.whole("layers", 4, least=1, most=LAYERS_MAX),
-        "data": table.text("data", "") if "data" in table else None,
-        "aggregate": table.choice("aggregate", tuple(AGGREGATES), "fedavg"),
-        "seed": table.whole("seed", 0, least=0, most=SEED_MAX),
-        "costs": (
-            table.number("cost_min", 0.5, least=0.0),
-            table.number("cost_max", 1.5, least=0.0),
-        ),
-        "deadline_s": table.number("deadline_s", above=0.0) if "deadline_s" in table else None,
-    }
+    names = ("clients", "rounds", "dirichlet", "aggregate", "deadline_s")
+    found = fields_in(TrainSettings, table, *names)
+    found["task"] = TaskConfig(**fields_in(TaskConfig, table, "layers", "data", "seed"))
+    costs = fields_in(TrainOptions, table, "cost_min", "cost_max")
+    usual = TrainConfig().costs
+    found["costs"] = costs.get("cost_min", usual[0]), costs.get("cost_max", usual[1])
     table.close()
     return found
-
-
-def _dirichlet(table: Table) -> float:
-    # Infinity stands for an even split.
-    if table.is_infinite("dirichlet"):
-        return math.inf
-    return table.number("dirichlet", 1.0, above=0.0)

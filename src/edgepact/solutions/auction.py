@@ -12,7 +12,7 @@ from edgepact.fields import check_kind
 from edgepact.files.auction import AuctionFile, auction_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
-from edgepact.tables import NOBODY_LOSES, Shown, figure, yes
+from edgepact.tables import NOBODY_LOSES, Shown, audit_sheet, figure, yes
 
 BIDDERS_SHOWN = 20
 """Most bidders with a row; the JSON has all."""
@@ -64,7 +64,17 @@ class AuctionSolution(Shown):
             "lies_tried": audit.lies_tried,
             "bidders_searched": audit.bidders_searched,
         }
-        return answer | {"bids": dict(zip(self.names, self.bids.tolist(), strict=True))}
+        return answer | {
+            "bids": dict(zip(self.names, self.bids.tolist(), strict=True)),
+            "total_payments": float(np.sum(self.payments)),
+            "gains": dict(zip(self.names, self.gains.tolist(), strict=True)),
+        }
+
+    @property
+    def gains(self) -> Float[np.ndarray, " bidders"]:
+        """What each winner is paid beyond its bid, or pays below it; 0 for losers; credits."""
+        sign = -1.0 if self.sells else 1.0
+        return np.where(self.wins, sign * (self.payments - self.bids), 0.0)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -74,8 +84,6 @@ class AuctionSolution(Shown):
     def _bidders(self) -> Sheet:
         winners, few = np.flatnonzero(self.wins), len(self.names) <= BIDDERS_SHOWN
         shown = np.arange(len(self.names)) if few else winners[:BIDDERS_SHOWN]
-        sign = -1.0 if self.sells else 1.0
-        gains = np.where(self.wins, sign * (self.payments - self.bids), 0.0)
         title = (
             f"{len(winners)} of {len(self.names)} bidders win and "
             f"{'pay' if self.sells else 'are paid'} {float(np.sum(self.payments)):.6g} credits"
@@ -94,30 +102,30 @@ class AuctionSolution(Shown):
                     f"{self.bids[at]:.4g}",
                     "yes" if self.wins[at] else "",
                     f"{self.payments[at]:.4f}",
-                    f"{gains[at]:.4f}",
+                    f"{self.gains[at]:.4f}",
                 )
                 for at in shown
             ),
-            notes=() if few else (f"(the first {len(shown)} of {len(winners)} winners)",),
+            notes=() if few else (_first(len(shown), len(winners), len(self.names)),),
         )
 
     def _audit(self) -> Sheet:
         audit = self.audit
         limit = "cover what is sold" if self.sells else "stay within the budget or the value bought"
-        lies = f"{audit.lies_tried} lies of {audit.bidders_searched} bidders"
-        return Sheet(
-            title="Audit",
-            head=("question", "answer"),
-            rows=(
-                (NOBODY_LOSES, yes(audit.individually_rational)),
-                (f"payments {limit}", yes(audit.budget_balanced)),
-                ("a better bid never loses what a worse one wins", yes(audit.monotone)),
-                (
-                    f"largest gain from lying ({lies})",
-                    f"{figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
-                ),
+        lies = f"{audit.lies_tried:,} lies of {audit.bidders_searched} bidders"
+        return audit_sheet(
+            (NOBODY_LOSES, yes(audit.individually_rational)),
+            (f"payments {limit}", yes(audit.budget_balanced)),
+            ("a better bid never loses what a worse one wins", yes(audit.monotone)),
+            (
+                f"largest gain from lying ({lies})",
+                f"{figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
             ),
         )
+
+
+def _first(shown: int, winners: int, bidders: int) -> str:
+    return f"Shown are {shown} of {winners} winners, of {bidders} bidders; --json has each."
 
 
 def solve_auction(read: AuctionFile) -> AuctionSolution:

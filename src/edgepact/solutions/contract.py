@@ -16,6 +16,7 @@ from edgepact.files.contract import contract_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.contract.audit import ContractAudit, audit_lotteries, audit_menu
 from edgepact.mechanisms.contract.benchmarks import complete_information
+from edgepact.mechanisms.contract.layer_menus import LayerMenuAudit
 from edgepact.mechanisms.contract.lottery import (
     LotteryMenu,
     WideContract,
@@ -27,7 +28,7 @@ from edgepact.mechanisms.contract.ordered import virtual_cost
 from edgepact.mechanisms.contract.responses import profit, rents
 from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.tables import Shown, figure, yes
+from edgepact.tables import NOBODY_ENVIES, NOBODY_LOSES, Shown, audit_sheet, figure, yes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class ContractSolution(Shown):
             "profit": self.profit,
             "rents": self.rents.tolist(),
             "first_best_profit": self.first_best_profit,
-            "audit": self.audit.as_json(),
+            "audit": self.audit.as_json() | {"pairs": self.audit.pairs},
         }
         if self.profit_without_draw is not None:
             answer |= {
@@ -112,7 +113,7 @@ class ContractSolution(Shown):
         )
         title = _earned(self.profit, self.first_best_profit)
         items = Sheet(title=title, head=tuple(head), rows=rows, notes=tuple(notes))
-        return items, _audit(self.audit, beside)
+        return items, menu_audit(self.audit, beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +146,7 @@ class LotterySolution(Shown):
             for name, verdict in self.audit.as_json().items()
             if name not in answer["audit"]
         }
+        answer["audit"]["pairs"] = self.audit.pairs
         return answer | {
             "first_best_profit": self.first_best_profit,
             "costs": self.contract.psi.tolist(),
@@ -167,7 +169,7 @@ class LotterySolution(Shown):
             rows=tuple(rows),
             notes=(menu.about_lotteries(),),
         )
-        return items_sheet, _audit(self.audit, beside)
+        return items_sheet, menu_audit(self.audit, beside)
 
 
 def solve_contract(terms: ContractTerms) -> ContractSolution | LotterySolution:
@@ -232,6 +234,31 @@ class ContractMechanism:
 CONTRACT = ContractMechanism()
 
 
+def menu_audit(
+    audit: ContractAudit | LayerMenuAudit,
+    beside: float,
+    bought: str = "the budget or the value bought",
+) -> Sheet:
+    """The audit of a menu.
+
+    Args:
+        audit: of it.
+        beside: the size of the money in it: what is small beside it is rounding.
+        bought: what payments must stay within.
+    """
+    gain, loss = audit.largest_gain_from_lying, audit.largest_loss_from_taking_part
+    return audit_sheet(
+        (NOBODY_LOSES, yes(audit.individually_rational)),
+        (NOBODY_ENVIES, yes(audit.incentive_compatible)),
+        (f"payments stay within {bought}", yes(audit.budget_balanced)),
+        (
+            f"largest gain from another's item ({audit.pairs:,} pairs weighed)",
+            f"{figure(gain, beside, 4)} credits",
+        ),
+        ("largest loss from taking part", f"{figure(loss, beside, 4)} credits"),
+    )
+
+
 def _size(rewards: np.ndarray) -> float:
     """Size of the money in a menu: what is small beside it is rounding."""
     return float(np.max(np.abs(rewards)))
@@ -248,14 +275,3 @@ def _drawn(items: list[tuple[float | None, float]]) -> str:
         f"{'none' if quality is None else f'{quality:.6g}'}{'' if sure else f' at {chance:.1%}'}"
         for quality, chance in items
     )
-
-
-def _audit(audit: ContractAudit, beside: float) -> Sheet:
-    rows = tuple(
-        (
-            question.replace("_", " "),
-            yes(answer) if isinstance(answer, bool) else f"{figure(answer, beside)} credits",
-        )
-        for question, answer in audit.as_json().items()
-    )
-    return Sheet(title="Audit", head=("question", "answer"), rows=rows)

@@ -15,10 +15,7 @@ from edgepact.framework import Document, Json, Sheet
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
-from edgepact.tables import NOBODY_LOSES, Shown, decimals, figure, yes
-
-DEVICES_SHOWN = 20
-"""Most devices with a row; the JSON has all."""
+from edgepact.tables import DEVICES_SHOWN, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 
 BENCHMARKS = {
     "alone": "alone, no device takes part",
@@ -84,7 +81,7 @@ class PriceSolution(Shown):
     @property
     def sheets(self) -> tuple[Sheet, ...]:
         """The devices; what other rules would earn; the audit."""
-        return self._devices(), self._benchmarks(), self._audit()
+        return self._devices(), self._benchmarks(), price_audit(self.audit)
 
     def _devices(self) -> Sheet:
         size, digits = len(self.names), 0 if self.integer else 4
@@ -103,11 +100,16 @@ class PriceSolution(Shown):
         if size > 1:
             of_all = (self.payments, self.device_utility, self.over_staying_away)
             totals = (decimals(np.sum(each)) for each in of_all)
-            rows.append(("all", "", "", f"{np.sum(self.layers):.{digits}f}", *totals))
+            everybody = "all" if size <= DEVICES_SHOWN else f"all {size}"
+            rows.append((everybody, "", "", f"{np.sum(self.layers):.{digits}f}", *totals))
         least = decimals(np.min(self.over_staying_away))
         notes = [f"The least a device gains over staying away is {least} credits."]
         if size > DEVICES_SHOWN:
-            notes.insert(0, f"(the first {DEVICES_SHOWN} of {size} devices)")
+            notes.insert(
+                0,
+                f"Shown are the first {DEVICES_SHOWN} of {size} devices; the last row adds up all "
+                f"{size}. --json has each.",
+            )
         return Sheet(
             title=f"Best price {self.price:.6g} credits per layer; "
             f"server's utility {self.server_utility:.6g} credits",
@@ -130,21 +132,17 @@ class PriceSolution(Shown):
             ),
         )
 
-    def _audit(self) -> Sheet:
-        audit = self.audit
-        gain = figure(audit.largest_gain_from_lying, 1.0, 4)
-        return Sheet(
-            title="Audit",
-            head=("question", "answer"),
-            rows=(
-                (NOBODY_LOSES, yes(audit.individually_rational)),
-                ("payments stay within the saving", yes(audit.budget_balanced)),
-                (
-                    f"largest gain from lying about alpha or W ({audit.lies_tried} lies tried)",
-                    f"at least {gain} credits",
-                ),
-            ),
-        )
+
+def price_audit(audit: Audit) -> Sheet:
+    """The audit of a posted price."""
+    return audit_sheet(
+        (NOBODY_LOSES, yes(audit.individually_rational)),
+        ("payments stay within the saving", yes(audit.budget_balanced)),
+        (
+            f"largest gain from lying about alpha or W ({audit.lies_tried:,} lies tried)",
+            f"at least {figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
+        ),
+    )
 
 
 def solve_market(market: GameFile) -> PriceSolution:

@@ -144,7 +144,7 @@ RANDOM = Named(
 )
 OPTIMUM = Named(
     name="optimum",
-    about="The exact best decision: of a price it sees all private costs, of a menu frequencies.",
+    about="The exact best decision: a price from all private costs, a menu from the types.",
     finds={
         "stackelberg": "edgepact.mechanisms.stackelberg.optimum:equilibrium",
         "contract": "edgepact.mechanisms.contract.optimum:optimal_menu",

@@ -18,7 +18,8 @@ from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.messages import Fields
 from edgepact.training.federated.rounds import Round, play, start
 from edgepact.training.federated.simulated import Simulated, name_of
-from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 from edgepact.training.federated.transport import Handler, InMemory, Request
 
 

@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from edgepact.errors import InputError, shown
-
-DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-IMAGE_SIZE = 28
+from edgepact.training.data_set import DEBIAN_FOLDER as DEBIAN_FOLDER
+from edgepact.training.data_set import IMAGE_SIZE as IMAGE_SIZE
 
 # The class names of the data set, in the order of its label numbers, in the singular
 # that fits "a photo of a ...". The data set's "T-shirt/top" holds hardly any other top.

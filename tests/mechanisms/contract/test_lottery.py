@@ -106,7 +106,7 @@ def test_a_gamble_deters() -> None:
     assert found.sure_profit is not None
     assert found.profit > 1.03 * found.sure_profit
     assert found.items()[0][-1][0] == pytest.approx(20.0)
-    assert "lotteries are optimal" in found.about_lotteries()
+    assert "Lotteries are optimal" in found.about_lotteries()
     assert found.as_json()["lotteries_are_optimal"] is True
 
 

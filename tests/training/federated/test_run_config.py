@@ -12,7 +12,7 @@ from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.posted import ByPrice
 from edgepact.training.federated.run_config import NAMES, read_run_config, read_shared
 from edgepact.training.federated.selecting import BySelector
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.task_config import TaskConfig
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 APP = tomllib.loads((EXAMPLES / "federated_app" / "pyproject.toml").read_text())
@@ -69,7 +69,7 @@ def test_nothing_that_is_said_is_ignored() -> None:
         ({"selector": "fedcs", "per-round": 1}, "deadline: expected seconds"),
         ({"worth": 2.0}, "worth, contract: expected with mechanism stackelberg"),
         ({"rounds": "many"}, "rounds: expected a whole number"),
-        ({"steps": 0}, "steps: expected 1 to"),
+        ({"steps": 0}, "steps: expected a whole number from 1 to"),
         ({"priced": "hours"}, "priced: expected one of rate, epochs"),
         ({"contract": "none.toml"}, "none.toml: expected a TOML file"),
     ],

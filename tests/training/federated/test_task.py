@@ -8,7 +8,8 @@ import pytest
 
 from edgepact.errors import InputError
 from edgepact.training.fashion_mnist import LABELS
-from edgepact.training.federated.task import SAMPLES, TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 
 CONFIG = TaskConfig(
     data=SAMPLES,
@@ -53,5 +54,11 @@ def test_what_is_out_of_range_or_missing_is_told(tmp_path: Path) -> None:
         replace(CONFIG, steps=0)
     with pytest.raises(InputError, match="dataset-fashion-mnist"):
         read_data(replace(CONFIG, data=str(tmp_path)))
-    with pytest.raises(InputError, match="public_images"):
-        read_data(replace(CONFIG, public_images=240))
+    with pytest.raises(InputError, match=r'data: expected "samples".*which is not there'):
+        read_data(replace(CONFIG, data=str(tmp_path / "nowhere")))
+
+
+def test_of_the_sample_images_most_are_left_to_the_clients() -> None:
+    for wanted, kept in ((1000, 40), (40, 40), (10, 10)):
+        data = read_data(replace(CONFIG, public_images=wanted))
+        assert (len(data.public), len(data.shared)) == (kept, 240 - kept)

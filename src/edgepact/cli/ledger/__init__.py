@@ -28,8 +28,8 @@ app = typer.Typer(
         "while a server uses the ledger, and holds nobody up."
     ),
 )
-app.command()(show.show)
-app.command()(check.check)
-app.command()(export.export)
-app.command()(statement.statement)
-app.command()(backup.backup)
+app.command(short_help="Balances, strikes, payments by round.")(show.show)
+app.command(short_help="Prove that a ledger is whole.")(check.check)
+app.command(short_help="All of it as CSV and Parquet.")(export.export)
+app.command(short_help="What a device has earned, signed.")(statement.statement)
+app.command(short_help="Copy an SQLite ledger in use.")(backup.backup)

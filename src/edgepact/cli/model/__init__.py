@@ -10,6 +10,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Look into a model folder, cut a model, make it smaller.",
 )
-app.command()(inspect.inspect)
-app.command()(cut.cut)
-app.command()(compress.compress)
+app.command(short_help="Count a model's stages: parameters, bytes, operations.")(inspect.inspect)
+app.command(short_help="Cut a model into stages.")(cut.cut)
+app.command(short_help="Make a model smaller, and measure what that does.")(compress.compress)

@@ -524,8 +524,8 @@ class Ledger:
             row = records.piece_row(books, device, piece)
         return row is not None and (row.round, row.amount) == (round, amount)
 
-    def sketches(self, first_round: int) -> list[tuple[int, float, bytes]]:
-        """Round, amount and sketch of pieces from a round on that have one."""
+    def sketches(self, first_round: int) -> list[tuple[int, str, str, bytes]]:
+        """Round, device, id and sketch of pieces from a round on that have one."""
         with self._read() as books:
             return records.sketches(books, first_round)
 

@@ -902,12 +902,15 @@ def pieces_mark(pieces: Iterable[str]) -> bytes:
     return mark.digest()
 
 
-def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, float, bytes]]:
-    """Round, amount and sketch of pieces from a round on that have one."""
-    query = sa.select(_PIECES.c.round, _PIECES.c.amount, _PIECES.c.sketch).where(
-        _PIECES.c.round >= first_round, _PIECES.c.sketch.is_not(None)
+def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, str, str, bytes]]:
+    """Round, device, id and sketch of pieces from a round on that have one and are not forfeit."""
+    query = sa.select(_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.sketch).where(
+        _PIECES.c.round >= first_round,
+        _PIECES.c.sketch.is_not(None),
+        _PIECES.c.state.in_(_PENDING_OR_PAID),
     )
-    return [(row.round, row.amount, bytes(row.sketch)) for row in books.execute(query)]
+    rows = books.execute(query.order_by(_PIECES.c.id))
+    return [(row.round, row.device, row.piece, bytes(row.sketch)) for row in rows]
 
 
 def all_pieces(books: sa.Connection, *, device: str | None = None) -> Iterator[Any]:

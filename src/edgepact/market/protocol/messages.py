@@ -5,6 +5,7 @@ as its price and the number of steps, a menu as its items, a call for bids as th
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -452,15 +453,20 @@ def check_round(source: str, value: object) -> int:
 
 
 def read_object(source: str, body: bytes, bytes_max: int = MESSAGE_BYTES_MAX) -> dict[str, object]:
-    """Reads one JSON object (strictly: no NaN, no Infinity).
+    """Reads one JSON object (strictly: no NaN, no Infinity, no name twice).
 
     Raises:
-        InputError: too large, no JSON, or no object.
+        InputError: too large, no JSON, no object, or one that says something twice.
     """
     if len(body) > bytes_max:
         raise InputError(source, "", f"at most {bytes_max} bytes of JSON", f"{len(body)} bytes")
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        # Of bytes json.loads would guess the encoding; between programs JSON is UTF-8 (RFC 8259).
+        value = json.loads(
+            body.decode("utf-8-sig"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_repetition,
+        )
     except (ValueError, RecursionError) as error:
         raise InputError(source, "", "a JSON object", f"no JSON ({error})") from None
     return check_table(source, "", value, kind=JSON_OBJECT)
@@ -468,6 +474,15 @@ def read_object(source: str, body: bytes, bytes_max: int = MESSAGE_BYTES_MAX) ->
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _refuse_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Of two values of one name readers choose differently; nobody is paid by either."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"{shown(counts.most_common(1)[0][0])} more than once in an object")
+    return found
 
 
 def _standing(source: str, value: object, assigned: Item | None) -> Standing:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.fields import check_list, check_table, check_text, check_whole, shown
+from edgepact.fields import check_flag, check_list, check_table, check_text, check_whole, shown
 from edgepact.market.protocol.messages import (
     JSON_OBJECT,
     MESSAGE_BYTES_MAX,
@@ -267,6 +267,8 @@ def _decode_tensors(
             source, f"{place}.parameters", entry.get("parameters", {}), kind=JSON_OBJECT
         )
         size = parameters.get("binary_data_size")
+        if size is not None and "data" in entry:
+            raise InputError(source, place, "either data or binary_data_size", "both")
         if size is None:
             tensors[name] = _from_json(source, place, entry, shape)
             continue
@@ -329,24 +331,77 @@ def _from_json(
     if entry.get("datatype") == "BYTES":
         raise InputError(source, place, "BYTES as a binary tensor", "JSON data")
     dtype = _dtype(source, place, entry.get("datatype"))
-    data = entry.get("data")
+    at = f"{place}.data"
+    shape_found, numbers = _flat(source, at, entry.get("data"))
     expected = f"numbers for shape {list(shape)}"
-    try:
-        # Overflow of a type is an error here, not a wrap or an infinity.
-        with np.errstate(over="raise"):
-            array = np.array(data, dtype=np.float64)
-            if dtype.kind == "i":
-                low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-                if not ((array == np.rint(array)) & (low <= array) & (array <= high)).all():
-                    raise ValueError(f"not whole numbers from {low} to {high}")
-            converted = array.astype(dtype)
-    except (ValueError, TypeError, OverflowError, FloatingPointError) as error:
-        raise InputError(source, f"{place}.data", expected, str(error)[:80]) from None
     # The protocol knows flat data and nested data; nested it states its own shape.
-    if data is None or array.shape not in (shape, (math.prod(shape),)):
-        found = "nothing" if data is None else f"numbers of shape {list(array.shape)}"
-        raise InputError(source, f"{place}.data", f"{expected}, nested or flat", found)
-    return converted.reshape(shape)
+    if shape_found not in (shape, (math.prod(shape),)):
+        found = f"numbers of shape {list(shape_found)}"
+        raise InputError(source, at, f"{expected}, nested or flat", found)
+    read = _whole if dtype.kind == "i" else _real
+    return read(source, at, numbers, dtype).reshape(shape)
+
+
+def _flat(source: str, at: str, data: object) -> tuple[tuple[int, ...], list[int | float]]:
+    """Shape of JSON data, and its numbers in a row.
+
+    NumPy would take texts, booleans and nulls for numbers, so that what each entry is, is asked
+    here.
+
+    Raises:
+        InputError: an entry is no number, or lists are of unlike lengths or depths.
+    """
+    shape: list[int] = []
+    level: object = data
+    while isinstance(level, list):
+        shape.append(len(level) if len(shape) == 0 else len(level) // math.prod(shape))
+        kinds = set(map(type, level))
+        if kinds <= {int, float}:
+            return tuple(shape), level
+        for kind, told in ((bool, "true or false"), (str, "a text"), (dict, "a table")):
+            if kind in kinds:
+                raise InputError(source, at, "numbers alone", told)
+        if type(None) in kinds:
+            raise InputError(source, at, "numbers alone", "null")
+        if kinds != {list}:
+            raise InputError(source, at, "lists of one depth", "numbers and lists side by side")
+        lengths = set(map(len, level))
+        if len(lengths) > 1:
+            found = f"some of {min(lengths)} and some of {max(lengths)}"
+            raise InputError(source, at, "lists of one length", found)
+        if lengths == {0} or len(shape) == DIMENSIONS_MAX:
+            expected = f"at most {DIMENSIONS_MAX} lists in each other, the innermost of numbers"
+            raise InputError(source, at, expected, "empty ones" if lengths == {0} else "more")
+        level = [each for inner in level for each in inner]
+    raise InputError(source, at, "a list of numbers", shown(data))
+
+
+def _real(
+    source: str, at: str, numbers: list[int | float], dtype: np.dtype[Any]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Numbers of a type with a point. Beyond its range is an error here, not an infinity; JSON
+    has none either, but 1e400 is read as one."""
+    try:
+        with np.errstate(over="raise"):
+            array = np.array(numbers, np.float64).astype(dtype)
+        finite = bool(np.isfinite(array).all())
+    except (OverflowError, FloatingPointError):
+        finite = False
+    if not finite:
+        expected = f"numbers of a size of at most {float(np.finfo(dtype).max):g}"
+        raise InputError(source, at, expected, "a larger one")
+    return array
+
+
+def _whole(
+    source: str, at: str, numbers: list[int | float], dtype: np.dtype[Any]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """Whole numbers as they were written: by way of floats the largest would be rounded."""
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    for number in numbers:
+        if not low <= number <= high or number % 1:
+            raise InputError(source, at, f"whole numbers from {low} to {high}", shown(number))
+    return np.array([int(number) for number in numbers], dtype)
 
 
 def _dtype(source: str, place: str, datatype: object) -> np.dtype[Any]:
@@ -363,7 +418,7 @@ def _wanted(
 ) -> tuple[tuple[str, ...] | None, bool]:
     """Which outputs the client asks for (None for all), and whether as bytes."""
     listed = check_list(source, "outputs", head.get("outputs", []), of="outputs", most=TENSORS_MAX)
-    binary = parameters.get("binary_data_output", False)
+    binary = _flag(source, "parameters", parameters, "binary_data_output", default=False)
     names: list[str] = []
     for index, item in enumerate(listed):
         place = f"outputs[{index}]"
@@ -373,5 +428,11 @@ def _wanted(
         )
         more = entry.get("parameters", {})
         extra = check_table(source, f"{place}.parameters", more, kind=JSON_OBJECT)
-        binary = extra.get("binary_data", binary)
-    return tuple(names) or None, binary is True
+        binary = _flag(source, f"{place}.parameters", extra, "binary_data", default=binary)
+    return tuple(names) or None, binary
+
+
+def _flag(
+    source: str, place: str, parameters: Mapping[str, object], name: str, *, default: bool
+) -> bool:
+    return check_flag(source, f"{place}.{name}", parameters.get(name, default))

@@ -176,11 +176,11 @@ class LotteryMenu:
     def about_lotteries(self) -> str:
         """Whether lotteries are optimal, in a sentence."""
         if not self.lotteries:
-            return "lotteries bring nothing: two qualities of an item lie between grid points"
+            return "Lotteries bring nothing: two qualities of an item lie between grid points."
         found = "no menu without them was found"
         if self.sure_profit is not None:
             found = f"the best menu found without them earns {self.sure_profit:.6g}"
-        return f"lotteries are optimal: {found}"
+        return f"Lotteries are optimal: {found}."
 
     def as_json(self) -> dict[str, Any]:
         """The keys of `edgepact solve --json` for several costs a type."""

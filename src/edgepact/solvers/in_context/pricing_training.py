@@ -30,7 +30,7 @@ from edgepact.mechanisms.stackelberg.responses import interior_supply, layer_pri
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.in_context import pricing as quoting
-from edgepact.solvers.in_context.policy_file import Constants
+from edgepact.solvers.in_context.policy_file import Constants, Weights
 from edgepact.solvers.in_context.pricing import (
     DEVICES_LEARNED,
     STEPS,
@@ -381,7 +381,7 @@ VALUE_SIZES = {"value_in": (quoting.CONTEXT, 64), "value_out": (64, 1)}
 """Layers that are needed in training only."""
 
 
-def _value(weights: quoting.Weights, seen: Array) -> Array:
+def _value(weights: Weights, seen: Array) -> Array:
     """What will be missed from here on, per round."""
     hidden = silu(dense(weights["value_in"], seen))
     return jnp.exp(jnp.clip(dense(weights["value_out"], hidden)[..., 0] - 3.0, -14.0, 2.0))

@@ -76,6 +76,7 @@ class Quoted(Shown):
                 "layers": self.best.layers.astype(whole).tolist(),
             },
             "names": list(self.names),
+            "notes": list(self.notes),
         }
 
     @property
@@ -84,9 +85,10 @@ class Quoted(Shown):
         number, shares = int(np.argmax(self.shares)), self.shares
         few = len(self.names) <= DEVICES_SHOWN
         meaning = (
-            f"Without seeing any device's costs, quote {number + 1} of {len(shares)} earned "
-            f"{100.0 * float(shares[number]):.2f} % of what a server could gain over random "
-            f"prices that knew them all, and the last one {100.0 * float(shares[-1]):.2f} %."
+            f"The best quote, in round {number + 1} of {len(shares)}, earned "
+            f"{100.0 * float(shares[number]):.2f} % of what the exact optimum earns beyond prices "
+            f"drawn at random; the last one {100.0 * float(shares[-1]):.2f} %. Quotes are made "
+            "without seeing what is private to devices; the optimum sees it."
         )
         rows = [
             self._row(str(at + 1), self.rounds, at, float(share)) for at, share in enumerate(shares)

@@ -16,6 +16,7 @@ The run config is read by `run_config`: all of what `edgepact train` knows, but 
 a simulation.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 
 from edgepact.errors import InputError, shown
@@ -25,7 +26,8 @@ from edgepact.training.federated.private_cost import PrivateCost
 from edgepact.training.federated.run import Trained, train_over
 from edgepact.training.federated.run_config import read_run_config, read_shared
 from edgepact.training.federated.simulated import Simulated
-from edgepact.training.federated.task import TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import TaskConfig
 
 from flwr.app import Context  # isort: skip
 from flwr.serverapp import Grid, ServerApp  # isort: skip
@@ -34,10 +36,8 @@ from flwr.serverapp import Grid, ServerApp  # isort: skip
 def client_of(context: Context) -> Client:
     """The client of a SuperNode, from its node config."""
     config, node = read_shared(context.run_config), dict(context.node_config)
-    task = {name: getattr(config.task, name) for name in TaskConfig.__dataclass_fields__}
-    task["data"] = str(node.get("data", config.task.data))
     return _client(
-        TaskConfig(**task),
+        replace(config.task, data=str(node.get("data", config.task.data))),
         config.clients,
         config.dirichlet,
         int(node.get("partition-id", -1)),

@@ -1,8 +1,9 @@
 """What a federated training is asked for, and what of it fits together.
 
 There is one settings object, whoever states the settings: the options of `edgepact train`, the
-tables of a scenario file, or the run config of a Flower deployment. Its errors name its own fields;
-each of the three says in one place how it spells them (`stated_in`).
+tables of a scenario file, or the run config of a Flower deployment. What all of them state alike is
+described in `options`; what of it fits together is checked here. Errors name the object's own
+fields; each of the three says in one place how it spells them (`stated_in`).
 """
 
 import hashlib
@@ -10,24 +11,22 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgepact.credits import MICRO
-from edgepact.errors import InputError, check_choice, check_count, shown
+from edgepact.errors import InputError, shown
 from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.terms import Contract
+from edgepact.settings import check, settings_of
 from edgepact.solvers.by_name import quoters
-from edgepact.training.federated.aggregate import AGGREGATES
-from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
+from edgepact.training.federated.options import TrainOptions, TrainSettings
 from edgepact.training.federated.simulated import CostRange
-from edgepact.training.federated.task import SAMPLES, TaskConfig
-from edgepact.training.federated.work import PRICED, RATES, Priced, Variable
+from edgepact.training.federated.task_config import SAMPLES, TaskConfig
+from edgepact.training.federated.work import RATES, Priced, Variable
 from edgepact.typed import expect_types
-
-MECHANISMS = ("none", "contract", "auction", "stackelberg")
 
 MENU_SOLVERS = ("optimum", "gdm")
 """Who writes a contract's menu: the exact optimum, or the diffusion model from frequencies."""
@@ -35,16 +34,8 @@ MENU_SOLVERS = ("optimum", "gdm")
 SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": quoters()}
 """By mechanism, the default first; an auction's rule leaves nothing to solve."""
 
-SELECTORS = ("auction", "random", "fedcs", "oort", "power-of-choice")
-"""Who chooses among the willing; the first is an auction's own rule."""
-
 WEIGHT_SHARE_MAX = 4
 """A client's examples count up to this many times an even share of all images."""
-
-BUDGET_CREDITS_MAX = 1e9
-
-WORKERS_MAX = 64
-"""Most processes of a simulation."""
 
 SETTINGS = ("train", "task")
 """Sources that errors name whose fields are settings."""
@@ -118,14 +109,14 @@ class PricedContract:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(TrainSettings):
     """What a federated training is asked for.
 
     Attributes:
         clients: in the fleet.
         rounds: to play in all.
         dirichlet: concentration of the labels over clients; infinity for an even split.
-        mechanism: one of `MECHANISMS`.
+        mechanism: one of `options.MECHANISMS`.
         contract: cost types and what an amount is worth, for a contract and for a Stackelberg
             price; with an auction, clients bid on the rates of its optimal menu.
         priced: the variable that the contract's qualities are.
@@ -133,7 +124,7 @@ class TrainConfig:
         worth: credits an update is worth to the server, for a Stackelberg price without a contract:
             clients then take part for the price or stay away, all at `rate`.
         rate: compression rate of everybody where no contract sets it.
-        selector: one of `SELECTORS`; None for the mechanism's own choice.
+        selector: one of `options.SELECTORS`; None for the mechanism's own choice.
         pay: credits for an update, without a mechanism; clients whom it costs more stay away.
         costs: least and largest cost of an update to a simulated client, credits, without a
             contract.
@@ -149,46 +140,17 @@ class TrainConfig:
         InputError: of the source `train` and the field that cannot be.
     """
 
-    clients: int = 20
-    rounds: int = 20
-    dirichlet: float = 1.0
-    mechanism: str = "none"
     contract: PricedContract | None = None
-    priced: Priced = "rate"
-    solver: str | None = None
-    worth: float | None = None
-    rate: float = 1.0
-    per_round: int | None = None
-    aggregate: str = "fedavg"
-    budget: float | None = None
-    selector: str | None = None
-    pay: float = 0.0
     costs: tuple[float, float] = (0.5, 1.5)
-    deadline_s: float | None = None
     task: TaskConfig = field(default_factory=TaskConfig)
-    out: Path = Path("edgepact-train")
-    workers: int | None = None
 
     def __post_init__(self) -> None:
-        expect_types("train", self)
-        check_choice("train", "mechanism", self.mechanism, MECHANISMS)
-        check_choice("train", "aggregate", self.aggregate, tuple(AGGREGATES))
-        check_choice("train", "priced", self.priced, PRICED)
-        check_count("train", "clients", self.clients, most=CLIENTS_MAX)
+        check(self)
+        expect_types(self.SOURCE, self)
         self._expect_mechanism_whole()
         self._expect_selection_fitting()
-        if not 0.0 < self.rate <= 1.0:
-            _refuse("rate", "a number above 0, at most 1", self.rate)
-        if not self.dirichlet > 0.0:
-            _refuse("dirichlet", "a number above 0, or inf", self.dirichlet)
-        if not 1 <= self.rounds <= ROUNDS_MAX:
-            _refuse("rounds", f"1 to {ROUNDS_MAX}", self.rounds)
-        if self.per_round is not None and not 1 <= self.per_round <= self.clients:
+        if self.per_round is not None and self.per_round > self.clients:
             _refuse("per_round", f"1 to {self.clients}", self.per_round)
-        if self.budget is not None and not 0.0 <= self.budget <= BUDGET_CREDITS_MAX:
-            _refuse("budget", f"0 to {BUDGET_CREDITS_MAX:g} credits", self.budget)
-        if self.workers is not None:
-            check_count("train", "workers", self.workers, most=WORKERS_MAX)
         CostRange(low=self.costs[0], high=self.costs[1])
 
     def _expect_mechanism_whole(self) -> None:
@@ -199,8 +161,6 @@ class TrainConfig:
         if (mechanism == "stackelberg" and contract is None) == (self.worth is None):
             expected = "with mechanism stackelberg, and only there: either one of them"
             _refuse("worth, contract", expected, "neither" if self.worth is None else self.worth)
-        if self.worth is not None and not 0.0 < self.worth < BUDGET_CREDITS_MAX:
-            _refuse("worth", f"above 0, below {BUDGET_CREDITS_MAX:g} credits", self.worth)
         fitting = SOLVERS.get(mechanism, ())
         if self.solver is not None and self.solver not in fitting:
             expected = (
@@ -227,8 +187,6 @@ class TrainConfig:
     def _expect_selection_fitting(self) -> None:
         """Refuses a selection that the mechanism has no room for."""
         mechanism, selector = self.mechanism, self.selector
-        if selector is not None:
-            check_choice("train", "selector", selector, SELECTORS)
         if selector == "auction" and mechanism != "auction":
             _refuse("selector", "mechanism auction, whose winners are selected", shown(mechanism))
         of_others = selector not in (None, "auction")
@@ -243,12 +201,8 @@ class TrainConfig:
             _refuse("per_round", "how many a selector may choose", "nothing")
         if selector == "fedcs" and self.deadline_s is None:
             _refuse("deadline_s", "seconds of a round, for fedcs", "nothing")
-        if self.deadline_s is not None and not 0.0 < self.deadline_s < 1e9:
-            _refuse("deadline_s", "seconds above 0", self.deadline_s)
         if self.pay and (mechanism != "none" or self.per_round is None):
             _refuse("pay", "no pay beside a mechanism, and a number of clients a round", self.pay)
-        if not 0.0 <= self.pay <= BUDGET_CREDITS_MAX:
-            _refuse("pay", f"0 to {BUDGET_CREDITS_MAX:g} credits", self.pay)
 
     @property
     def budget_microcredits(self) -> int | None:
@@ -279,7 +233,7 @@ class TrainConfig:
 
     def settings(self) -> dict[str, Any]:
         """What makes one run another run, as JSON values."""
-        task = {name: getattr(self.task, name) for name in TaskConfig.__dataclass_fields__}
+        task = asdict(self.task)
         return {
             "clients": self.clients,
             "rounds": self.rounds,
@@ -300,6 +254,23 @@ class TrainConfig:
             "deadline_s": self.deadline_s,
             **{f"task.{name}": value for name, value in task.items()},
         }
+
+
+def config_of(options: TrainOptions) -> TrainConfig:
+    """The settings that a command line tells of.
+
+    Raises:
+        InputError: they do not fit together, or the contract cannot be read.
+    """
+    alike = {each.name: getattr(options, each.name) for each in settings_of(TrainSettings)}
+    file = options.contract
+    config = TrainConfig(
+        **alike,
+        contract=None if file is None else PricedContract.read(file, priced=options.priced),
+        costs=(options.cost_min, options.cost_max),
+        task=TaskConfig(data=options.data, layers=options.layers, seed=options.seed),
+    )
+    return config.smoke() if options.smoke else config
 
 
 def _refuse(field: str, expected: str, found: object) -> None:

@@ -20,8 +20,8 @@ import numpy as np
 from edgepact.errors import InputError, MarketError
 from edgepact.training.federated import offline  # noqa: F401 - before Flower and Ray
 from edgepact.training.federated.client import Client, Memory
-from edgepact.training.federated.config import WORKERS_MAX
 from edgepact.training.federated.messages import QUESTION, TRAIN
+from edgepact.training.federated.options import WORKERS_MAX
 from edgepact.training.federated.simulated import Simulated, name_of
 from edgepact.training.federated.transport import Reply, Request, Transport, failure_of
 

@@ -39,13 +39,12 @@ from edgepact.training.federated.messages import (
     question_fields,
     read_answer,
 )
+from edgepact.training.federated.options import CLIENTS_MAX, ROUNDS_MAX
 from edgepact.training.federated.transport import Reply, Request, Transport, failure_of
 from edgepact.training.federated.work import RATES, RoundWork, Variable
 
 ASKED_NOTHING = Question()
 
-ROUNDS_MAX = 1000
-CLIENTS_MAX = 1000
 SILENT_TRIES_MAX = 3
 """A round in which nobody answers is none: it is tried again, so often at most."""
 

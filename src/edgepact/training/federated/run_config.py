@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 
 from edgepact.errors import InputError
 from edgepact.fields import check_choice, check_number, check_text, check_whole, nearest
+from edgepact.settings import settings_of
 from edgepact.training.federated.config import PricedContract, TrainConfig, stated_in
-from edgepact.training.federated.rounds import CLIENTS_MAX, ROUNDS_MAX
-from edgepact.training.federated.task import TaskConfig
+from edgepact.training.federated.options import CLIENTS_MAX, ROUNDS_MAX
+from edgepact.training.federated.task_config import TaskConfig
 from edgepact.training.federated.work import PRICED, Priced
 
 SOURCE = "run config"
@@ -40,7 +41,7 @@ RunConfig = Mapping[str, Any]
 
 DEFAULTS = TrainConfig()
 
-TASK = {name.replace("_", "-"): name for name in TaskConfig.__dataclass_fields__}
+TASK = {each.name.replace("_", "-"): each.name for each in settings_of(TaskConfig)}
 
 NAMES = (
     "clients",

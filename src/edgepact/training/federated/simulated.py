@@ -10,11 +10,12 @@ from edgepact.mechanisms.contract.quality import COST_FORMS, CostForm
 from edgepact.mechanisms.contract.terms import Contract
 from edgepact.training.fashion_mnist import LabelledImages
 from edgepact.training.federated.client import Client
+from edgepact.training.federated.options import BUDGET_CREDITS_MAX, CLIENTS_MAX
 from edgepact.training.federated.private_cost import PrivateCost
-from edgepact.training.federated.rounds import CLIENTS_MAX
 from edgepact.training.federated.shards import Shards, dirichlet_shards
 from edgepact.training.federated.speed import drawn_speed
-from edgepact.training.federated.task import TaskConfig, read_data, task_of
+from edgepact.training.federated.task import read_data, task_of
+from edgepact.training.federated.task_config import TaskConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +72,8 @@ class CostRange:
     high: float
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.low <= self.high < 1e9:
-            expected = "0 <= low <= high < 1e9 credits"
+        if not 0.0 <= self.low <= self.high <= BUDGET_CREDITS_MAX:
+            expected = f"0 <= low <= high <= {BUDGET_CREDITS_MAX:g} credits"
             raise InputError("train", "costs", expected, f"{self.low:g}, {self.high:g}")
 
     def cost(self, seed: int, client: int) -> PrivateCost:

@@ -10,7 +10,6 @@ that a process compiles once for all of its clients.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,73 +31,19 @@ from edgepact.inference.pipeline import ModelInfo
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.training.clip import ClipConfig, ImageEncoder, Normalisation, augment
 from edgepact.training.fashion_mnist import (
-    DEBIAN_FOLDER,
     IMAGE_SIZE,
     LABELS,
     LabelledImages,
     read,
 )
-from edgepact.typed import expect_types
-
-SAMPLES = "samples"
-"""Name of the data that come with the package: 300 images."""
+from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 
 TEMPLATE = "a photo of a {}"
+SAMPLES_A_PUBLIC_ONE = 6
+"""Of so many sample images for training, the server keeps one at most for the warm start."""
+
 TEST_EVERY = 5
 """Of the sample images of each class, every so many-th is kept for testing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskConfig:
-    """What is trained, on what, and how much of it a client does in a round.
-
-    Attributes:
-        data: a folder of Fashion-MNIST files, or `samples`.
-        layers: blocks of the image tower. The embedded model has 12; fewer learn sooner, and in
-            some dozen rounds none of them are missed.
-        public_images: images the server keeps for the warm start; no client holds them.
-        warm_up_steps: batches of the warm start; 0 starts from random weights.
-        test_images: of the test set, how many count for the accuracy; the first ones.
-        steps: batches of an epoch, the same for every client whatever it holds, so that an epoch
-            is the same work for all.
-        batch: images a step.
-        learning_rate: of the clients' AdamW, which starts anew in every epoch.
-        weight_decay: of the same.
-        shift_pixels: images are mirrored and moved at random by up to this much.
-        seed: of weights, public images, order and augmentation.
-    """
-
-    data: str = str(DEBIAN_FOLDER)
-    layers: int = 4
-    public_images: int = 1000
-    warm_up_steps: int = 192
-    test_images: int = 2000
-    steps: int = 16
-    batch: int = 16
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    shift_pixels: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        expect_types("task", self)
-        bounds = {
-            "layers": (1, 48),
-            "public_images": (0, 60_000),
-            "warm_up_steps": (0, 100_000),
-            "test_images": (1, 10_000),
-            "steps": (1, 10_000),
-            "batch": (1, 4096),
-            "shift_pixels": (0, IMAGE_SIZE // 2),
-            "seed": (0, 2**31 - 1),
-        }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError("task", name, f"{low} to {high}", getattr(self, name))
-        if not 0.0 < self.learning_rate <= 1.0:
-            raise InputError("task", "learning_rate", "above 0, at most 1", self.learning_rate)
-        if not 0.0 <= self.weight_decay < 1.0:
-            raise InputError("task", "weight_decay", "0 to below 1", self.weight_decay)
 
 
 class Data(NamedTuple):
@@ -220,14 +165,23 @@ def read_data(config: TaskConfig) -> Data:
         train, tested = _part(every, np.flatnonzero(~test)), _part(every, np.flatnonzero(test))
     else:
         folder = Path(config.data)
+        if not folder.is_dir():
+            expected = (
+                f'"{SAMPLES}", the images that come with edgepact, or a folder of Fashion-MNIST '
+                "files (Debian: apt-get install dataset-fashion-mnist)"
+            )
+            raise InputError("task", "data", expected, f"{folder}, which is not there")
         train, tested = read(folder, "train"), read(folder, "test")
-    if not config.public_images < len(train):
+    public = config.public_images
+    if config.data == SAMPLES:
+        public = min(public, len(train) // SAMPLES_A_PUBLIC_ONE)
+    if not public < len(train):
         expected = f"less than {len(train)}, the training images"
         raise InputError("task", "public_images", expected, config.public_images)
     mixed = np.random.default_rng([config.seed, 0xDA]).permutation(len(train))
     return Data(
-        shared=_part(train, np.sort(mixed[config.public_images :])),
-        public=_part(train, np.sort(mixed[: config.public_images])),
+        shared=_part(train, np.sort(mixed[public:])),
+        public=_part(train, np.sort(mixed[:public])),
         test=tested.first(config.test_images),
     )
 
