@@ -225,6 +225,13 @@ class Processes:
         assert ready.exists(), process.communicate()[1]
         return process, json.loads(ready.read_text())["url"]
 
+    def status(self, url: str) -> dict[str, Any]:
+        """The market at a glance, as the operator of the last server sees it."""
+        told = json.loads((self.folder / f"ready-{self._count}.json").read_text())
+        shown = {"Authorization": f"Bearer {told['operator_token']}"}
+        answer = httpx.get(f"{url}/market/status", timeout=PATIENCE_S, headers=shown)
+        return dict(answer.raise_for_status().json())
+
     def server_that_fails(self, **settings: Any) -> subprocess.Popen[str]:
         """Starts a server that is not expected to answer."""
         config = {"ledger_url": self.ledger_url, "ready_file": str(self.folder / "no")} | settings
