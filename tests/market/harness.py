@@ -218,6 +218,7 @@ class Processes:
             "enrol_tokens": ["once-0", "once-1", "once-2"],
             "commit_timeout_s": PATIENCE_S,
             "round_timeout_s": PATIENCE_S,
+            "repeat_rounds": 0,  # devices of tests share the sample images
         } | settings
         process = self._start(_SERVE, config)
         wait_until(lambda: ready.exists() or process.poll() is not None)

@@ -21,6 +21,7 @@ from edgepact.cli import (
     serve,
     solve,
     study,
+    token,
     train,
 )
 from edgepact.cli import (
@@ -60,7 +61,8 @@ app.command(short_help="Measure a model's stages on this machine.")(profile.prof
 app.add_typer(model.app, name="model")
 app.command(short_help="Serve the live market: offers, work, payments.")(serve.serve)
 app.command(short_help="Take part in a live market as one device.")(device.device)
-app.command(short_help="Show a ledger: balances and payments by round.")(ledger.ledger)
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(token.app, name="token")
 app.command(short_help="Train a model together with devices that keep their images.")(train.train)
 app.command("list", short_help="List installed mechanisms, solvers, jobs, codecs and pacts.")(
     list_command.list_

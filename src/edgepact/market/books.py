@@ -12,10 +12,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from edgepact.errors import MarketError
+from edgepact.errors import EdgepactError, MarketError
 from edgepact.market.ledger import Ledger, LedgerError, Limits, Piece, Settlement
 
 GROUP_MAX = 256
@@ -58,6 +59,7 @@ class Books:
         limits: of what may be promised.
         repeat_rounds: the same work is not taken twice within so many rounds; None takes it.
         sound: whether the last write went through.
+        at_close: called before the ledger is closed.
     """
 
     ledger: Ledger
@@ -65,6 +67,7 @@ class Books:
     limits: Limits = field(default_factory=Limits)
     repeat_rounds: int | None = None
     sound: bool = True
+    at_close: Callable[[], None] = lambda: None
     _waiting: list[_Write] = field(default_factory=list)
     _flushing: "asyncio.Task[None] | None" = None
     _writes: ThreadPoolExecutor = field(
@@ -114,6 +117,10 @@ class Books:
         self._writes.shutdown(wait=True)
         self._reads.shutdown(wait=True)
         self.reader.close()
+        with suppress(EdgepactError):  # it was lost, or taken over
+            if self.sound:
+                self.at_close()
+            self.ledger.give_up_lead()
         self.ledger.close()
 
     # ------------------------------------------------------------ private

@@ -51,6 +51,7 @@ from edgepact.market.ledger import (
     Settlement,
     token_hash,
 )
+from edgepact.market.ledger.ledger import LEASE_S
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.repeats import Repeats
@@ -307,7 +308,7 @@ class Market:
     async def done(self, device: str, number: int) -> None:
         """A device says that it has no more work to bring in a round."""
         if self._round is not None and self._round.number == number:
-            self._round = rounds.leave(self._round, device)
+            self._round = rounds.bring_no_more(self._round, device)
             await self._end(device)
         self._notify()
 
@@ -373,16 +374,24 @@ class Market:
         resumed = None if self._round is None else self._round.number
         await self._settling.resume(resumed)
         watching = asyncio.create_task(self._settling.watch())
+        leading = asyncio.create_task(self._lead())
         try:
             await self._play()
             await self._settling.drained()
         finally:
             watching.cancel()
+            leading.cancel()
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
         while self._present and await self._change(end_s):
             pass
+
+    async def _lead(self) -> None:
+        """Renews the lease of the ledger, for ever."""
+        while True:
+            await asyncio.sleep(LEASE_S / 4)
+            await self._books.insist(self._ledger.lead)
 
     async def _play(self) -> None:
         """All rounds."""
@@ -550,7 +559,8 @@ class Market:
         if current is None or current.phase is Phase.CLOSED or current.number <= after:
             return None
         assigned, answered = current.assigned.get(device), device in current.answers
-        if not answered and current.phase is not Phase.ASKING:
+        late = current.phase is not Phase.ASKING and not current.question.immediate
+        if (not answered and late) or device in current.done:
             return None
         standing: Standing = "asked"
         if answered:

@@ -77,7 +77,8 @@ from edgepact.market.ledger import (
     RepeatedWork,
     Settlement,
 )
-from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.ledger.seals import expect_whole, seal_file, write_seal
+from edgepact.market.ledger.signing import ServerKey, key_file
 from edgepact.market.metrics import METRICS_TYPE, Metrics
 from edgepact.market.play import Answered, Market, Rules
 from edgepact.market.protocol import messages, oip
@@ -741,6 +742,9 @@ def _market_on(
     ledger = Ledger(config.ledger_url)
     try:
         ledger.lead()
+        key_path = key_file(ledger.file, config.key)
+        key, seal = ServerKey(key_path), seal_file(key_path)
+        expect_whole(ledger, key, seal)
         books = Books(
             ledger,
             Ledger(config.ledger_url, read_only=True),
@@ -749,6 +753,7 @@ def _market_on(
                 total_microcredits=_in_microcredits(config.budget),
             ),
             repeat_rounds=config.repeat_rounds or None,
+            at_close=lambda: write_seal(seal, ledger.seal(), key),
         )
         rules = Rules(
             terms=Terms(
@@ -765,7 +770,7 @@ def _market_on(
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
         )
-        return Market(rules, books, ServerKey(_key_file(config, ledger)), part, codecs, engagement)
+        return Market(rules, books, key, part, codecs, engagement)
     except BaseException:
         ledger.close()
         raise
@@ -773,14 +778,6 @@ def _market_on(
 
 def _in_microcredits(credits: float | None) -> int | None:
     return None if credits is None else in_microcredits(credits)
-
-
-def _key_file(config: ServeConfig, ledger: Ledger) -> Path:
-    if config.key is not None:
-        return config.key
-    if ledger.file is not None:
-        return ledger.file.with_name(f"{ledger.file.name}.key")
-    return Path("edgepact-server.key")
 
 
 def _audit_rules(config: ServeConfig, power: float) -> AuditRules:

@@ -149,13 +149,27 @@ class Database:
         Raises:
             LedgerError: the database cannot be reached or written; all of it is undone.
         """
+        with self.books() as books, self._grouped(books):
+            yield
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """What this thread reads within is of one state of the books.
+
+        Raises:
+            LedgerError: the database cannot be reached.
+        """
+        with self.reading() as books, self._grouped(books):
+            yield
+
+    @contextmanager
+    def _grouped(self, books: sa.Connection) -> Iterator[None]:
         before = self._group
-        with self.books() as books:
-            self._of_thread.group = books
-            try:
-                yield
-            finally:
-                self._of_thread.group = before
+        self._of_thread.group = books
+        try:
+            yield
+        finally:
+            self._of_thread.group = before
 
     @property
     def _group(self) -> sa.Connection | None:

@@ -785,6 +785,12 @@ class Ledger:
     # ------------------------------------------------------------ all of it, row by row
 
     @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """What this thread reads within is of one moment, whatever others write meanwhile."""
+        with self._database.one_state():
+            yield
+
+    @contextmanager
     def told(self) -> Iterator["Told"]:
         """One state of the ledger, of which large tables are read row by row."""
         with self._read() as books:

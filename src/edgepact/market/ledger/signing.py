@@ -3,8 +3,11 @@
 An Ed25519 key in a file that its owner alone can read, made at first use.
 """
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -50,6 +53,54 @@ def is_signed(public: str, text: str, signature: str) -> bool:
     except (ValueError, InvalidSignature):
         return False
     return True
+
+
+def signed(document: Mapping[str, Any], key: ServerKey) -> dict[str, Any]:
+    """A JSON document with the key's public half and its signature in it.
+
+    What is signed is the document with the public half and without the signature, as JSON with
+    sorted keys and no spaces.
+    """
+    told = {**document, "public": key.public}
+    return {**told, "signature": key.sign(_canonical(told))}
+
+
+def read_signed(path: Path, public: str | None = None) -> dict[str, Any]:
+    """A JSON document that was signed.
+
+    Args:
+        path: its file.
+        public: by which key, hexadecimal; None for the one that it names itself.
+
+    Raises:
+        InputError: there is none, it was altered, or another key has signed it.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "", "a signed JSON document", f"{error}") from None
+    if not isinstance(told, dict) or not isinstance(told.get("signature"), str):
+        raise InputError(path, "signature", "a signed JSON document", "none")
+    own = str(told.get("public"))
+    if public is not None and own != public.lower():
+        raise InputError(path, "public", f"the key {public}", own)
+    bare = {name: value for name, value in told.items() if name != "signature"}
+    if not is_signed(own, _canonical(bare), told["signature"]):
+        raise InputError(path, "signature", "one that fits what stands there", "another")
+    return told
+
+
+def key_file(ledger_file: Path | None, stated: Path | None = None) -> Path:
+    """Where the key of a ledger's server is: as stated, or beside an SQLite ledger."""
+    if stated is not None:
+        return stated
+    if ledger_file is not None:
+        return ledger_file.with_name(f"{ledger_file.name}.key")
+    return Path("edgepact-server.key")
+
+
+def _canonical(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def _read_or_make(path: Path) -> bytes:
