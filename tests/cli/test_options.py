@@ -101,7 +101,9 @@ def test_every_field_is_an_option_in_its_words(command: str, field: Any) -> None
     assert field.about in option.help
     assert option.required is (field.default is MISSING)
     if not option.required and field.default is not None:
-        assert str(option.default) == str(field.default)
+        many = isinstance(field.default, tuple)
+        found = tuple(option.default) if many else option.default
+        assert str(found) == str(field.default)
 
 
 @pytest.mark.parametrize("command", CLASSES)
@@ -259,6 +261,11 @@ def test_options_of_the_server_are_those_of_the_market_and_what_is_asked() -> No
     assert issubclass(ServeOptions, ServeConfig)
     own = {each.name for each in settings_of(ServeOptions)}
     assert {each.name for each in settings_of(ServeConfig)} < own
+
+
+def test_an_option_of_several_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = made(monkeypatch, "serve", "--price=1", "--allow-host=a", "--allow-host", "b")
+    assert told.allow_hosts == ("a", "b")
 
 
 def test_choices_are_completed() -> None:

@@ -101,6 +101,8 @@ class LiveMarket:
     def start_device(self, config: DeviceConfig) -> None:
         """Starts `edgepact device` with all of its settings; its enrolment token does not show in
         the process list."""
+        if config.ca is None:
+            config = replace(config, ca=self.ca)
         command = ["device", *arguments(config)]
         self._devices[config.name] = self._start(config.name, command, environment(config))
 
@@ -211,8 +213,7 @@ def played(
     with LiveMarket(folder) as live:
         live.start_server(replace(server, enrol_tokens=tokens))
         for device, token in zip(devices, tokens, strict=True):
-            ca = device.ca or live.ca
-            live.start_device(replace(device, server_url=live.url, enrol_token=token, ca=ca))
+            live.start_device(replace(device, server_url=live.url, enrol_token=token))
         live.watch(on_status)
         statement, lost = read_statement(server.ledger_url), live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
