@@ -34,8 +34,10 @@ from rich.table import Table
 
 from edgepact.errors import EdgepactError
 from edgepact.inference import models
-from edgepact.inference.pipeline import IMAGE_GRAPH, open_session
+from edgepact.inference.calibration import calibrate
+from edgepact.inference.pipeline import IMAGE_GRAPH, ModelInfo, open_session, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
+from edgepact.jobs.classification import digest_of, find_images
 from edgepact.training import captions, fashion_mnist
 from edgepact.training.clip import (
     Clip,
@@ -168,9 +170,17 @@ def run(config: Config) -> Metrics:
     metrics = measure(model_dir, (both.stage, tuned.stage), normalisation, test_images, samples)
     (model_dir / "metrics.json").write_text(json.dumps(asdict(metrics), indent=2) + "\n")
     (model_dir / "MODEL_CARD.md").write_text(model_card(config, shape, schedule, metrics))
+    _calibrate(model_dir, config.out / models.samples().name)
     console.print(_table(metrics))
     console.print(f"written to {config.out}")
     return metrics
+
+
+def _calibrate(model_dir: Path, samples: Path) -> None:
+    """Tolerances of audits, as `scripts/calibrate_embedded_clip.py` measures them."""
+    info = ModelInfo.read(model_dir)
+    pixels = [preprocess(each.path.read_bytes(), info) for each in find_images(samples)]
+    calibrate(model_dir, model_digest=digest_of(model_dir), pixels=pixels).write(model_dir)
 
 
 def write_samples(test: fashion_mnist.LabelledImages, folder: Path) -> list[int]:

@@ -117,9 +117,9 @@ class Codec(Protocol):
 
     @property
     def tolerance(self) -> float:
-        """Largest difference that an audit accepts between what came and what it has computed
-        itself, as a share of the largest absolute value along the last axis: the codec's own
-        error, and what another processor makes of the same sum."""
+        """Largest difference between what came and what was packed, as a share of the largest
+        absolute value along the last axis: the codec's own error, and what another processor makes
+        of the same sum. A job's audit that knows nothing better accepts as much."""
         ...
 
     def packed(self, specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:

@@ -218,11 +218,19 @@ class Processes:
             "enrol_tokens": ["once-0", "once-1", "once-2"],
             "commit_timeout_s": PATIENCE_S,
             "round_timeout_s": PATIENCE_S,
+            "repeat_rounds": 0,  # devices of tests share the sample images
         } | settings
         process = self._start(_SERVE, config)
         wait_until(lambda: ready.exists() or process.poll() is not None)
         assert ready.exists(), process.communicate()[1]
         return process, json.loads(ready.read_text())["url"]
+
+    def status(self, url: str) -> dict[str, Any]:
+        """The market at a glance, as the operator of the last server sees it."""
+        told = json.loads((self.folder / f"ready-{self._count}.json").read_text())
+        shown = {"Authorization": f"Bearer {told['operator_token']}"}
+        answer = httpx.get(f"{url}/market/status", timeout=PATIENCE_S, headers=shown)
+        return dict(answer.raise_for_status().json())
 
     def server_that_fails(self, **settings: Any) -> subprocess.Popen[str]:
         """Starts a server that is not expected to answer."""

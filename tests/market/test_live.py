@@ -98,7 +98,7 @@ def test_device_that_dies_in_mid_round(processes: Processes) -> None:
     victim.wait()
 
     def rounds() -> list[dict[str, Any]]:
-        return list(httpx.get(f"{url}/market/status", timeout=PATIENCE_S).json()["rounds"])
+        return list(processes.status(url)["rounds"])
 
     def goes_on(record: dict[str, Any]) -> bool:
         return "cam-1" not in record["answered"] and record["units"].get("cam-0", 0) > 0
@@ -210,7 +210,7 @@ def test_stopped_by_a_signal(processes: Processes, number: signal.Signals) -> No
     waiting = processes.device(url, 1)  # comes too late for the round and waits
 
     def present() -> list[str]:
-        return list(httpx.get(f"{url}/market/status", timeout=PATIENCE_S).json()["devices_present"])
+        return list(processes.status(url)["devices_present"])
 
     wait_until(lambda: "cam-1" in present())
     for process in (waiting, device, server):

@@ -151,8 +151,10 @@ def test_answers_are_checked() -> None:
             rounds.check_answer(round, device, answer)
     working = rounds.advance(round, {"a"}, now_s=0.0)
     rounds.check_answer(working, "a", Answer(item=place(3)))
+    rounds.check_answer(working, "b", Answer(item=place(3)))  # nobody else waits for it
+    closed = rounds.advance(working, set(), now_s=60.0)
     with pytest.raises(MarketError, match="no more answers"):
-        rounds.check_answer(working, "b", Answer(item=place(3)))
+        rounds.check_answer(closed, "b", Answer(item=place(3)))
 
 
 def test_pieces_are_admitted_at_the_assigned_amount_only() -> None:

@@ -16,12 +16,12 @@ import pytest
 from edgepact.engagement import Answer, Finished, Item, Question, posted, taken
 from edgepact.errors import InputError
 from edgepact.inference.pipeline import Pipeline
-from edgepact.market.ledger import Ledger
+from edgepact.market.ledger import Ledger, LedgerError
 from edgepact.market.ledger.signing import ServerKey, is_signed
 from edgepact.market.posted import FixedPrice
 from edgepact.market.protocol.oip import BODY_BYTES_MAX, HEADER_LENGTH, encode_request
 from edgepact.market.serve_config import ServeConfig
-from edgepact.market.server import MarketServer
+from edgepact.market.server import MarketServer, _tell
 from edgepact.tensors import Tensors
 from tests.market.harness import (
     LAYERS,
@@ -66,6 +66,10 @@ class Open:
             assert device.offer()["round"] == 1
             assert device.commit(1, layers).status_code == 200
         return device
+
+    @property
+    def operator(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.server.operator_token}"}
 
     @property
     def ledger(self) -> Ledger:
@@ -343,7 +347,7 @@ def test_client_that_goes_away_leaves_no_trace(
 ) -> None:
     device = market.device(CUT)
     head = (
-        f"POST /v2/models/fashion-clip-cut-{CUT}/infer HTTP/1.1\r\nHost: x\r\n"
+        f"POST /v2/models/fashion-clip-cut-{CUT}/infer HTTP/1.1\r\nHost: localhost\r\n"
         f"Authorization: Bearer {device.token}\r\nContent-Length: 1000\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", market.server.port)) as connection:
@@ -358,7 +362,7 @@ def test_client_that_goes_away_leaves_no_trace(
 
 
 def test_metadata_states_every_cut(market: Open) -> None:
-    with httpx.Client(base_url=market.url, timeout=PATIENCE_S) as http:
+    with httpx.Client(base_url=market.url, timeout=PATIENCE_S, headers=market.operator) as http:
         for layers in range(13):
             path = f"/v2/models/fashion-clip-cut-{layers}"
             told = http.get(path).json()
@@ -443,12 +447,12 @@ def test_tritonclient_calls_it(market: Open, pipeline: Pipeline) -> None:
     try:
         assert client.is_server_live()
         assert client.is_server_ready()
-        assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+        assert "binary_tensor_data" in client.get_server_metadata(market.operator)["extensions"]
         for layers in (0, CUT, 12):
             device = market.device(layers)
             model = f"fashion-clip-cut-{layers}"
-            assert client.is_model_ready(model, "1")
-            metadata = client.get_model_metadata(model)
+            assert client.is_model_ready(model, "1", market.operator)
+            metadata = client.get_model_metadata(model, headers=market.operator)
             sent = inputs_at(pipeline, layers, image(5))
             inputs = []
             for spec in metadata["inputs"]:
@@ -486,13 +490,73 @@ def test_tritonclient_calls_it(market: Open, pipeline: Pipeline) -> None:
 
 
 def test_status_tells_the_market(market: Open, ask: httpx.Client) -> None:
-    status = ask.get(f"{market.url}/market/status").json()
+    status = ask.get(f"{market.url}/market/status", headers=market.operator).json()
     assert status["state"] == "asking"
     (round,) = status["rounds"]
     assert round["price"] == 0.25
     assert not round["closed"]
     promised = sum(sum(round[f"{kind}_microcredits"].values()) for kind in ("paid", "pending"))
     assert status["balances_microcredits"]["server"] == -promised
+
+
+def test_strangers_hear_only_that_it_is_up(market: Open, ask: httpx.Client) -> None:
+    assert ask.get(f"{market.url}/market/status").json() == {"state": "up"}
+    for token in ("guess", market.device().token, market.server.operator_token + "x"):
+        shown = {"Authorization": f"Bearer {token}"}
+        assert ask.get(f"{market.url}/market/status", headers=shown).status_code == 401
+    told = market.folder / "ready.json"
+    assert json.loads(told.read_text())["operator_token"] == market.server.operator_token
+    assert told.stat().st_mode & 0o077 == 0
+
+
+def test_operators_own_token_and_no_words_on_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _tell(None, {"url": "http://x"}, "the-secret")
+    said = capsys.readouterr()
+    assert "http://x" in said.out
+    assert "the-secret" not in said.out + said.err
+    part = tmp_path / "ready.json.part"
+    part.write_text("of a server that was killed")  # with whatever permissions it had
+    part.chmod(0o666)
+    _tell(tmp_path / "ready.json", {}, "the-secret")
+    assert (tmp_path / "ready.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/fashion-clip-cut-4", "/market/pieces?round=1"])
+def test_tokens_are_asked_for_everywhere_but_health(
+    market: Open, ask: httpx.Client, path: str
+) -> None:
+    assert ask.get(f"{market.url}{path}").status_code == 401
+    assert ask.get(f"{market.url}{path}", headers={"Authorization": "Bearer x"}).status_code == 401
+    assert ask.get(f"{market.url}/v2/health/ready").status_code == 200
+
+
+def test_database_error_names_no_database(
+    market: Open, ask: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> object:
+        raise LedgerError("postgresql://market:hunter2@db/market: no connection")
+
+    monkeypatch.setattr(market.server.market, "status", fails)
+    monkeypatch.setattr(market.server.market, "device", fails)
+    for path, shown in (("status", market.operator), ("offer", {"Authorization": "Bearer x"})):
+        answer = ask.get(f"{market.url}/market/{path}", headers=shown)
+        assert answer.status_code == 503
+        assert answer.json() == {"error": "the ledger cannot be written just now"}
+        assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_browser_pages_cannot_reach_in(market: Open, ask: httpx.Client) -> None:
+    live = f"{market.url}/v2/health/live"
+    own = market.url.removeprefix("http://")
+    for origin in ("null", "http://evil.example", f"https://{own}", "http://127.0.0.1:1"):
+        assert ask.get(live, headers={"Origin": origin}).status_code == 403
+    assert ask.get(live, headers={"Origin": market.url}).status_code == 200
+    for host in ("evil.example", f"evil.example:{market.server.port}", ""):
+        assert ask.get(live, headers={"Host": host}).status_code in (400, 421)
+    for host in ("localhost", "LOCALHOST:1", "[::1]:8080", "10.0.0.3"):
+        assert ask.get(live, headers={"Host": host}).status_code == 200
 
 
 def test_unknown_path_and_method_are_json_errors(market: Open, ask: httpx.Client) -> None:

@@ -11,9 +11,10 @@ come as near to the honest activation as that allows:
 - `ridge regression`: a linear map from pixels to activation, fitted to half of the images and
   tried on the others, where there are images enough.
 
-The tolerance is the geometric mean of the largest honest and the least cheating deviation, at
-most `HONEST_MOST` times the former: a cheat in between would not be caught for nothing. Where the
-two overlap, honest devices come first, and the power that is left is told.
+The tolerance is the geometric mean of the largest honest and the least cheating deviation, but at
+most `HONEST_MOST` times the largest honest one at any cut: a finer cheat than these would otherwise
+escape for nothing. Where the two overlap, honest devices come first, and the power that is left is
+told.
 
 Images are run one by one, as the market runs them: the scale of an activation in a model with
 int8 products spans a batch.
@@ -39,7 +40,8 @@ from edgepact.tensors import Codec, TensorSpec
 
 HONEST_LEAST = 2.0
 HONEST_MOST = 8.0
-"""Least and most multiple of the largest honest deviation that a tolerance is."""
+"""Least multiple of the largest honest deviation that a tolerance is, and most of that at any cut:
+with few images a cut alone would say too little."""
 
 PERTURBATIONS = (1e-6, 3e-6, 1e-5)
 
@@ -130,16 +132,22 @@ def int8_weights(stage: Path) -> bytes | None:
     return bytes(model.SerializeToString()) if changed else None
 
 
-def tolerance_between(honest: float, cheat: float) -> float:
+def tolerance_between(honest: float, cheat: float, honest_anywhere: float) -> float:
     """Between the largest honest and the least cheating deviation; see this module.
 
+    Args:
+        honest: largest at this cut.
+        cheat: least at this cut.
+        honest_anywhere: largest at any cut with this codec.
+
     Example:
-        >>> tolerance_between(1e-4, 1e-2), tolerance_between(1e-4, 1.0)
-        (0.0008, 0.0008)
-        >>> tolerance_between(1e-4, 9e-4), tolerance_between(1e-4, 1e-4)
-        (0.0003, 0.0002)
+        >>> tolerance_between(1e-4, 9e-4, 1e-4), tolerance_between(1e-4, 1.0, 1e-4)
+        (0.0003, 0.0008)
+        >>> tolerance_between(1e-4, 1e-4, 2e-4)
+        0.0002
     """
-    between = float(np.clip(np.sqrt(honest * cheat), HONEST_LEAST * honest, HONEST_MOST * honest))
+    most = max(HONEST_MOST * honest_anywhere, HONEST_LEAST * honest)
+    between = float(np.clip(np.sqrt(honest * cheat), HONEST_LEAST * honest, most))
     # A number that turns to the next one at half precision moves by this much.
     return float(f"{max(between, 1e-5):.6g}")
 
@@ -150,8 +158,9 @@ def _affordable(pipeline: Pipeline, image: np.ndarray, seconds_max: float) -> in
     start_s = time.perf_counter()
     pipeline.run(image, 0, pipeline.stage_count)
     whole_s = time.perf_counter() - start_s
-    # Skipped blocks run half of the model each on average, the rest all of it; a cut is packed.
-    runs = layers / 2 + 12 + layers
+    # Skipped blocks and copies packed at a cut run half of the model each on average; all else,
+    # ten times, all of it.
+    runs = layers + 10
     return int(np.clip(seconds_max / max(whole_s * runs, 1e-9), IMAGES_LEAST, IMAGES_DRAWN))
 
 
@@ -197,11 +206,14 @@ class _Calibration:
 
     def _margin(self, amount: int, codec: str) -> Margin:
         honest = [dev for devs in self._honest[amount, codec].values() for dev in devs]
-        # A cheat that changes nothing is none: a model may have int8 weights already.
-        cheats = {name: devs for name, devs in self._cheats[amount, codec].items() if any(devs)}
+        cheats = self._cheats[amount, codec]
         least = {name: min(devs) for name, devs in cheats.items()}
         name = min(least, key=lambda each: least[each])
-        tolerance = tolerance_between(max(honest), least[name])
+        # The vector is packed by no codec, and is a scale of its own.
+        cuts = [at for at in self._own if at[1] == codec and at[0] < self._layers]
+        alike = cuts if amount < self._layers else [(amount, codec)]
+        anywhere = max(max(devs) for at in alike for devs in self._honest[at].values())
+        tolerance = tolerance_between(max(honest), least[name], anywhere)
         powers = [float(np.mean([dev > tolerance for dev in devs])) for devs in cheats.values()]
         return Margin(
             amount=amount,
@@ -246,8 +258,10 @@ class _Calibration:
     def _measure_cheats(self) -> None:
         for block in range(1, self._layers + 1):
             self._hold(self._cheats, f"block {block} skipped", self._without(block))
-        runs = (self._int8_stage(stage) for stage in self._stages)
-        self._hold(self._cheats, "int8 weights", enumerate(self._chains(runs)))
+        # No cheat where the blocks' products are in whole numbers already.
+        if int8_weights(stage_path(self._model_dir, 1)) is not None:
+            runs = (self._int8_stage(stage) for stage in self._stages)
+            self._hold(self._cheats, "int8 weights", enumerate(self._chains(runs)))
         for amount in range(1, self._layers + 1):
             passed_by = [
                 _passed_by(before, after)
@@ -300,14 +314,16 @@ class _Calibration:
         own = np.concatenate([sketch(x) for x in self._base[-1]])
         farthest = 0.0
         for i, pixels in enumerate(self._pixels):
-            copy = one_bit_changed(pixels, self._pipeline.info, rng)
-            for amount in range(1, self._layers + 1):
-                stop = end if amount == self._layers else amount + 1
-                x = self._pipeline.run(copy, 0, stop)
-                for codec in self._codecs:
-                    vector = self._pipeline.run(self._through(codec, amount, x), stop, end)
-                    apart = float(np.linalg.norm(sketch(vector)[0] - own[i]))
-                    farthest = max(farthest, apart)
+            x = one_bit_changed(pixels, self._pipeline.info, rng)
+            for stage in self._stages:
+                x = self._pipeline.run(x, stage, stage + 1)
+                sent = x
+                if 1 <= stage < self._layers:  # by the first codec, which is the least exact
+                    sent = self._through(self._codecs[0], stage, x)
+                elif stage != self._stages[-1]:
+                    continue
+                vector = self._pipeline.run(sent, stage + 1, end)
+                farthest = max(farthest, float(np.linalg.norm(sketch(vector)[0] - own[i])))
         distance = float(f"{REPEAT_MULTIPLE * farthest:.3g}")
         rows, columns = np.triu_indices(len(own), 1)
         near = int((np.linalg.norm(own[rows] - own[columns], axis=1) < distance).sum())

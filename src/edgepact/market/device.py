@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -434,35 +434,44 @@ class _Worker:
         todo = self._places(offer)
         done = sum(offer.pieces_done.values())
         flying: dict[Future[int], str] = {}
-        exhausted = False
+        exhausted = refused = False
         with ThreadPoolExecutor(IN_FLIGHT_MAX, thread_name_prefix="piece") as threads:
             try:
-                while not self._stop.requested:
-                    while (
-                        not exhausted and len(flying) < self._window() and not self._stop.requested
-                    ):
-                        name, at = next(todo, (None, 0))
-                        if name is None:
-                            exhausted = True
-                        elif (
-                            name in offer.pieces_done or done + len(flying) < offer.units_per_round
-                        ):
+                while not (exhausted or refused or self._stop.requested) or flying:
+                    more = not (exhausted or refused or self._stop.requested)
+                    if more and len(flying) < self._window() and self._wants(offer, done, flying):
+                        name, at = next(todo, ("", 0))
+                        exhausted = not name
+                        if name:
                             flying[threads.submit(self._piece, offer, amount, name, at)] = name
-                        else:
-                            break
+                        continue
                     if not flying:
                         break
                     ended, _ = wait(flying, return_when=FIRST_COMPLETED)
                     for future in ended:
                         name = flying.pop(future)
-                        units = future.result()
+                        try:
+                            units = future.result()
+                        except Refused:
+                            refused = True  # the round has ended without us
+                            continue
                         done += 0 if name in offer.pieces_done else units
                     self._show_due()
             finally:
                 wait(flying)
-        if exhausted and done < offer.units_per_round and not self._stop.requested:
-            self._say(f"has nothing new to bring in round {offer.round} beyond {done} units")
+        if done < offer.units_per_round and not self._stop.requested:
+            if exhausted:
+                self._say(
+                    f"has nothing new to bring in round {offer.round} beyond {done} "
+                    f"{'unit' if done == 1 else 'units'}"
+                )
             self._link.ask("POST", f"/market/done?round={offer.round}")
+
+    def _wants(self, offer: Offer, done: int, flying: Mapping[Future[int], str]) -> bool:
+        """Whether another piece is to be begun, as far as is known of those under way."""
+        fresh = sum(name not in offer.pieces_done for name in flying.values())
+        untold = any(not self._results.has(name) for name in offer.pieces_done)
+        return done + fresh < offer.units_per_round or (untold and not flying)
 
     def _places(self, offer: Offer) -> Iterator[tuple[str, int]]:
         """Ids of the pieces of a round and the places of their inputs: first those that the

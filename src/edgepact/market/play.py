@@ -307,7 +307,7 @@ class Market:
     async def done(self, device: str, number: int) -> None:
         """A device says that it has no more work to bring in a round."""
         if self._round is not None and self._round.number == number:
-            self._round = rounds.leave(self._round, device)
+            self._round = rounds.bring_no_more(self._round, device)
             await self._end(device)
         self._notify()
 
@@ -550,7 +550,8 @@ class Market:
         if current is None or current.phase is Phase.CLOSED or current.number <= after:
             return None
         assigned, answered = current.assigned.get(device), device in current.answers
-        if not answered and current.phase is not Phase.ASKING:
+        late = current.phase is not Phase.ASKING and not current.question.immediate
+        if (not answered and late) or device in current.done:
             return None
         standing: Standing = "asked"
         if answered:

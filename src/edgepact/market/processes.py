@@ -44,6 +44,7 @@ class LiveMarket:
         self._server: subprocess.Popen[bytes] | None = None
         self._devices: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
+        self._operator_token = ""
 
     def __enter__(self) -> "LiveMarket":
         return self
@@ -90,7 +91,8 @@ class LiveMarket:
             if time.monotonic() > end_s:
                 raise MarketError(f"the server did not answer within {READY_TIMEOUT_S:g} s")
             time.sleep(POLL_S)
-        self.url = str(json.loads(ready.read_text())["url"])
+        told = json.loads(ready.read_text())
+        self.url, self._operator_token = str(told["url"]), str(told["operator_token"])
 
     def start_device(self, config: DeviceConfig) -> None:
         """Starts `edgepact device` with all of its settings; its enrolment token does not show in
@@ -109,7 +111,8 @@ class LiveMarket:
         """
         assert self._server is not None, "start the server first"
         delivered, moved_s = -1, time.monotonic()
-        with httpx.Client(base_url=self.url, timeout=10.0) as client:
+        shown = {"Authorization": f"Bearer {self._operator_token}"}
+        with httpx.Client(base_url=self.url, timeout=10.0, headers=shown) as client:
             while self._server.poll() is None:
                 status = _ask(client)
                 if status is not None:

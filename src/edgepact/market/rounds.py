@@ -76,6 +76,7 @@ class Round:
         assigned: who works how much for what, amount 0 included.
         pieces: units of the recorded pieces by device and id.
         gone: devices that said they leave: nobody waits for them.
+        done: devices that said they have no more to bring in this round.
         lagging: devices that were too slow before: nobody waits for them while others work.
         began_s: when the work has begun; None before.
         deadline_s: when the phase ends; None while nobody has answered.
@@ -89,6 +90,7 @@ class Round:
     assigned: Mapping[str, Item] = field(default_factory=dict)
     pieces: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     gone: frozenset[str] = frozenset()
+    done: frozenset[str] = frozenset()
     lagging: frozenset[str] = frozenset()
     began_s: float | None = None
     deadline_s: float | None = None
@@ -125,7 +127,8 @@ def check_answer(round: Round, device: str, answer: Answer) -> None:
     known = round.answers.get(device)
     if known not in (None, answer):
         raise MarketError(f"{device!r} has given another answer in round {round.number} already")
-    if known is None and round.phase is not Phase.ASKING:
+    late = round.phase is Phase.CLOSED or not (question.immediate or round.phase is Phase.ASKING)
+    if known is None and late:
         raise MarketError(f"round {round.number} takes no more answers")
 
 
@@ -192,6 +195,11 @@ def leave(round: Round, device: str) -> Round:
     return replace(round, gone=round.gone | {device})
 
 
+def bring_no_more(round: Round, device: str) -> Round:
+    """The round after a device has said that it has no more to bring."""
+    return replace(round, done=round.done | {device})
+
+
 def come_back(round: Round, device: str) -> Round:
     """The round after a device that had left is there again."""
     return replace(round, gone=round.gone - {device}) if device in round.gone else round
@@ -207,7 +215,9 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
     """
     late = round.deadline_s is not None and now_s >= round.deadline_s
     if round.phase is Phase.ASKING and round.answers:
-        missing = set(awaited) - set(round.answers) - round.gone - round.lagging
+        # To a question that settles each by itself the slow may answer later: work goes on.
+        slow = round.lagging if round.question.immediate else frozenset()
+        missing = set(awaited) - set(round.answers) - round.gone - slow
         if late or not missing:
             if not round.question.immediate:
                 return replace(round, phase=Phase.ENGAGING, deadline_s=None)
@@ -235,7 +245,7 @@ def unfinished(round: Round) -> set[str]:
     return {
         device
         for device in round.assigned
-        if device not in round.gone and not delivered(round, device)
+        if device not in round.gone | round.done and not delivered(round, device)
     }
 
 
@@ -253,7 +263,7 @@ def _waited_for(round: Round) -> set[str]:
 
 def _hurried(round: Round, now_s: float) -> Round:
     """The round with a soft deadline, once half of those that are waited for have delivered."""
-    quick = set(round.assigned) - round.lagging - round.gone
+    quick = set(round.assigned) - round.lagging - round.gone - round.done
     done = {device for device in quick if delivered(round, device)}
     if round.began_s is None or round.deadline_s is None or 2 * len(done) < len(quick) or not done:
         return round

@@ -88,6 +88,17 @@ class ServeConfig:
         kind=SECRET,
         default=(),
     )
+    operator_token: str | None = setting(
+        "Token that shows the whole status and the metrics [default: a new one at each start, "
+        "in the ready file].",
+        env="EDGEPACT_OPERATOR_TOKEN",
+        kind=SECRET,
+    )
+    allow_hosts: tuple[str, ...] = setting(
+        "A name that the server may be called by, beside addresses and localhost; may be repeated.",
+        flag="--allow-host",
+        default=(),
+    )
     audit_probability: float | None = setting(
         "Share of jobs that are audited [default: the least at which cheating loses money].",
         least=0,

@@ -8,7 +8,8 @@
 `POST /market/done?round=R`              a device has no more to bring in a round
 `GET /market/pieces?round=R`             how the device's pieces of a round stand
 `POST /market/leave`                     a device goes
-`GET /market/status`                     everything at a glance, for people and programs
+`GET /market/status`                     everything at a glance, for the operator's token;
+                                         others hear only that the market is up
 `GET /v2`, `/v2/health/{live,ready}`     Open Inference Protocol v2, with the binary tensor
 `GET /v2/models/M`, `/v2/models/M/ready` extension; one model M for every cut
 `POST /v2/models/M/infer`                one exchange of a piece: the request's `id` is the
@@ -19,8 +20,10 @@
                                          (hexadecimal SHA-256 of salt and source)
 =======================================  ====================================================
 
-Devices show their token as `Authorization: Bearer`. Errors are `{"error": "..."}` with a status:
-400 for a message that is malformed, 401 for a wrong token, 404, 409 for what the market refuses
+Devices and the operator show their token as `Authorization: Bearer`; without one only enrolment,
+health, and whether the market is up are answered. Errors are `{"error": "..."}` with a status:
+400 for a message that is malformed, 401 for a wrong token, 403 for a browser page of another
+origin, 404, 421 for a name that the server is not called by, 409 for what the market refuses
 (with the `reason` "session lost" where a piece has to be begun again, "repeated" where the same
 work was delivered before), 413 for too large, 503
 with `Retry-After` for too busy.
@@ -34,6 +37,7 @@ import errno
 import json
 import os
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -46,6 +50,7 @@ from typing import Protocol, runtime_checkable
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -57,6 +62,7 @@ from edgepact.engagement import Engagement
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_whole
 from edgepact.market.books import Books, Busy
+from edgepact.market.entry import Entry
 from edgepact.market.evidence import amount_of, cut_name, secret_of
 from edgepact.market.ledger import (
     Ledger,
@@ -167,6 +173,7 @@ class MarketServer(uvicorn.Server):
         except BaseException:
             self._listener.close()
             raise
+        self.operator_token = config.operator_token or secrets.token_hex(20)
         self._ready_file = config.ready_file
         self._failure: BaseException | None = None
         host, self.port = self._listener.getsockname()[:2]
@@ -176,7 +183,9 @@ class MarketServer(uvicorn.Server):
         )
         super().__init__(
             uvicorn.Config(
-                application(self.market),
+                application(
+                    self.market, self.operator_token, hosts=(config.host, *config.allow_hosts)
+                ),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -205,7 +214,8 @@ class MarketServer(uvicorn.Server):
         self._playing.add_done_callback(self._played)
         self._leading = self._loop.create_task(self._books.keep_lead())
         self._leading.add_done_callback(self._played)
-        _tell(self._ready_file, url=self.url, host=self._host, port=self.port)
+        where = {"url": self.url, "host": self._host, "port": self.port}
+        _tell(self._ready_file, where, self.operator_token)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets requests finish, then closes the books."""
@@ -239,8 +249,14 @@ class MarketServer(uvicorn.Server):
         self.should_exit = True
 
 
-def application(market: Market) -> Starlette:
-    """The HTTP interface of a market."""
+def application(market: Market, operator_token: str, *, hosts: Sequence[str] = ()) -> Starlette:
+    """The HTTP interface of a market.
+
+    Args:
+        market: behind it.
+        operator_token: shows the whole status.
+        hosts: names that the server may be called by, beside addresses and `localhost`.
+    """
     app = Starlette(
         routes=[
             Route("/market/enrol", _enrol, methods=["POST"]),
@@ -270,12 +286,14 @@ def application(market: Market) -> Starlette:
             LostSession: _lost,
             RepeatedWork: _repeated,
             Busy: _busy,
-            LedgerError: _busy,
+            LedgerError: _unwritten,
             HTTPException: _http_error,
             500: _defect,
         },
+        middleware=[Middleware(Entry, hosts=hosts)],
     )
     app.state.market = market
+    app.state.operator_token = operator_token
     return app
 
 
@@ -336,6 +354,10 @@ async def _pieces(request: Request) -> Response:
 
 
 async def _status(request: Request) -> Response:
+    if "authorization" not in request.headers:
+        return JSONResponse({"state": "up"})
+    if not _is_operator(request):
+        raise HTTPException(401, "this is not the operator's token")
     return JSONResponse(await _market(request).status())
 
 
@@ -343,6 +365,7 @@ async def _status(request: Request) -> Response:
 
 
 async def _about(request: Request) -> Response:
+    await _known(request)
     return JSONResponse(
         {
             "name": "edgepact",
@@ -362,6 +385,7 @@ async def _ready(request: Request) -> Response:
 
 
 async def _metadata(request: Request) -> Response:
+    await _known(request)
     market, amount = _market(request), _amount(request)
     specs = market.part.expects(amount, 0)
     told = market.codecs[0].packed(specs)
@@ -383,6 +407,7 @@ async def _metadata(request: Request) -> Response:
 
 
 async def _model_ready(request: Request) -> Response:
+    await _known(request)
     market = _market(request)
     name = cut_name(market.part.model, _amount(request))
     return JSONResponse({"name": name, "ready": market.ready}, 200 if market.ready else 503)
@@ -449,11 +474,28 @@ def _market(request: Request) -> Market:
     return market
 
 
-async def _device(request: Request) -> str:
-    """Name of the device that asks."""
+async def _known(request: Request) -> None:
+    """Expects the token of a device or of the operator."""
+    if not _is_operator(request):
+        await _device(request)
+
+
+def _is_operator(request: Request) -> bool:
+    asked, own = _token(request), str(request.app.state.operator_token)
+    return secrets.compare_digest(asked.encode(), own.encode())
+
+
+def _token(request: Request) -> str:
+    """The token that is shown."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not 1 <= len(token) <= messages.TOKEN_CHARS_MAX:
-        raise HTTPException(401, "expected the header 'Authorization: Bearer <device token>'")
+        raise HTTPException(401, "expected the header 'Authorization: Bearer <token>'")
+    return token
+
+
+async def _device(request: Request) -> str:
+    """Name of the device that asks."""
+    token = _token(request)
     name = await _market(request).device(token)
     if name is None:
         raise HTTPException(401, "this device token is not known here")
@@ -554,6 +596,12 @@ async def _repeated(request: Request, error: Exception) -> Response:
 
 async def _busy(request: Request, error: Exception) -> Response:
     message = str(error) or "all places in the queue are taken"
+    return _error(503, message, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _unwritten(request: Request, error: Exception) -> Response:
+    # Its own words name the database, which is nobody else's business.
+    message = "the ledger cannot be written just now"
     return _error(503, message, {"Retry-After": str(RETRY_AFTER_S)})
 
 
@@ -665,12 +713,19 @@ def _forget(ready_file: Path | None) -> None:
         ) from None
 
 
-def _tell(ready_file: Path | None, **where: object) -> None:
-    """Tells who started this process where it answers, in one piece."""
-    line = json.dumps({**where, "pid": os.getpid()})
+def _tell(ready_file: Path | None, where: Mapping[str, object], operator_token: str) -> None:
+    """Tells who started this process where it answers, in one piece.
+
+    The operator's token goes into the file, which is private to its owner, and nowhere else: what
+    is printed ends in logs.
+    """
+    told = {**where, "pid": os.getpid()}
     if ready_file is None:
-        print(line, flush=True, file=sys.stdout)
+        print(json.dumps(told), flush=True, file=sys.stdout)
         return
     part = ready_file.with_name(ready_file.name + ".part")
-    part.write_text(line + "\n", encoding="utf-8")
+    part.unlink(missing_ok=True)
+    line = json.dumps({**told, "operator_token": operator_token})
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(line + "\n")
     part.replace(ready_file)
