@@ -1035,6 +1035,8 @@ def _of_keys(
     if not keys:
         return []
     said = sa.bindparam("wanted", json.dumps(sorted(keys)), sa.Text)
+    wanted: sa.FromClause
+    parts: list[sa.ColumnElement[Any]]
     if books.dialect.name == "sqlite":
         wanted = sa.func.json_each(said).table_valued(sa.column("value", sa.Text), name="wanted")
         parts = [sa.func.json_extract(wanted.c.value, f"$[{at}]") for at in (0, 1)]
