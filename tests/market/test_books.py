@@ -10,8 +10,11 @@ import pytest
 
 from edgepact.errors import MarketError
 from edgepact.market import books as of_books
+from edgepact.market import settling as of_settling
 from edgepact.market.books import Books
 from edgepact.market.ledger import LedgerError, Settlement
+from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.settling import AuditRules, Settling
 from tests.market.ledger_cases import open_ledger, piece, with_round
 
 
@@ -93,3 +96,31 @@ def test_at_the_end_the_lease_is_free_and_the_last_word_was_said(tmp_path: Path)
     assert said == [1]
     with open_ledger(tmp_path) as other:
         other.lead("other")
+
+
+def test_a_running_server_hears_whom_its_operator_lets_in_or_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_settling, "WATCH_S", 0.0)
+    rules = AuditRules(rate=lambda *_: 0.0, timeout_s=1.0, strikes_max=1)
+
+    async def course(books: Books) -> None:
+        settling = Settling(
+            books,
+            rules,
+            ServerKey(tmp_path / "key"),
+            lambda *_: True,
+            run=lambda call: call(),
+            changed=lambda: None,
+        )
+        watching = asyncio.create_task(settling.watch())
+        with open_ledger(tmp_path) as operator:
+            operator.revoke("cam-2")
+            while settling.shut_out != {"cam-2": "revoked by the operator"}:
+                await asyncio.sleep(0.001)
+            operator.readmit("cam-2")
+            while settling.shut_out:
+                await asyncio.sleep(0.001)
+        watching.cancel()
+
+    played(tmp_path, course)
