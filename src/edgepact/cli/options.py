@@ -126,6 +126,9 @@ def _parameter(each: Setting) -> inspect.Parameter:
     elif each.type is Path:
         kind = Path | None if each.default is None else Path
         words["metavar"] = each.metavar or "<path>"
+    elif each.type is tuple:  # said once for each
+        kind = list[str]
+        words["metavar"] = each.metavar or "<str>"
     else:
         words["metavar"] = each.metavar or f"<{_KINDS[each.type]}>"
         kind = str | None if each.default is None else str
@@ -170,6 +173,8 @@ def _shown(each: Setting) -> Any:
     """A default as a command line spells it."""
     if each.default is None or each.type in (bool, Path):
         return each.default
+    if each.type is tuple:
+        return list(each.default)
     return json.dumps(each.default) if each.type is dict else str(each.default)
 
 
@@ -180,6 +185,8 @@ def _is_said(ctx: Any, name: str) -> bool:
 
 
 def _value(source: object, each: Setting, given: Any) -> Any:
+    if each.type is tuple:
+        return tuple(given)
     return read(source, each.flag, given, each) if isinstance(given, str) else given
 
 
