@@ -47,6 +47,7 @@ SERVERS = st.builds(
     commit_timeout_s=st.floats(1e-9, 86400),
     round_timeout_s=st.floats(1e-9, 86400),
     enrol_tokens=st.lists(TOKENS, max_size=3).map(tuple),
+    allow_hosts=st.lists(WORDS, max_size=3).map(tuple),
     audit_probability=st.floats(0, 1),
     seed=st.one_of(st.none(), st.integers(0, 2**31 - 1)),
 )
@@ -105,7 +106,8 @@ def test_a_table_of_a_file_tells_all_but_secrets(said: tuple[type, dict[str, Any
     for each in settings_of(type(config)):
         value = getattr(config, each.name)
         if value is not None and not each.secret:
-            table[each.key] = str(value) if isinstance(value, Path) else value
+            told = str(value) if isinstance(value, Path) else value
+            table[each.key] = list(told) if isinstance(told, tuple) else told
     back = from_table(type(config), "file.toml", table)
     for each in settings_of(type(config)):
         expected = each.default if each.secret else getattr(config, each.name)
