@@ -371,6 +371,14 @@ class TestServersSeal:
         (tmp_path / "ledger.db.seal").unlink()
         self.whole(url)
 
+    def test_serve_does_not_start_on_them(self, url: str) -> None:
+        altered(url, "update transfers set microcredits = microcredits + 1 where id = 2")
+        refused(
+            "serve", "--price", 1, "--port", 0, "--ledger", url, says="is not whole: transfer 2"
+        )
+        with Ledger(url) as ledger:
+            ledger.lead("another")  # the lease was let go
+
     def test_a_seal_of_another_key_is_refused(self, url: str, tmp_path: Path) -> None:
         self.whole(url)
         (tmp_path / "ledger.db.key").unlink()

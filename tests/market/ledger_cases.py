@@ -39,7 +39,7 @@ def piece(
     )
 
 
-def open_ledger(folder: Path, *, synchronous: str = "FULL", **options: Any) -> Ledger:
+def open_ledger(folder: Path, *, synchronous: str = "OFF", **options: Any) -> Ledger:
     """The ledger of a folder."""
     return Ledger(f"sqlite:///{folder / 'ledger.db'}", synchronous=synchronous, **options)
 

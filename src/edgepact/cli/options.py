@@ -126,7 +126,7 @@ def _parameter(each: Setting) -> inspect.Parameter:
     elif each.type is Path:
         kind = Path | None if each.default is None else Path
         words["metavar"] = each.metavar or "<path>"
-    elif each.type is tuple:
+    elif each.type is tuple:  # said once for each
         kind = list[str]
         words["metavar"] = each.metavar or "<str>"
     else:

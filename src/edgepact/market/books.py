@@ -17,7 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from edgepact.errors import EdgepactError, MarketError
-from edgepact.market.ledger import Ledger, LedgerError, Limits, Piece, Settlement
+from edgepact.market.ledger import (
+    LEASE_S,
+    Ledger,
+    LedgerError,
+    Limits,
+    Piece,
+    Settlement,
+)
 
 GROUP_MAX = 256
 """Most writes of one transaction."""
@@ -30,6 +37,9 @@ PATIENCE_S = 10.0
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 2.0
+
+RENEW_S = LEASE_S / 4
+"""How often the lease of the ledger is renewed."""
 
 _T = TypeVar("_T")
 
@@ -111,6 +121,20 @@ class Books:
     async def read(self, call: Callable[[Ledger], _T]) -> _T:
         """Reads, beside whatever is written."""
         return await asyncio.get_running_loop().run_in_executor(self._reads, call, self.reader)
+
+    async def keep_lead(self) -> None:
+        """Renews the lease of the ledger for as long as it is awaited.
+
+        A database that cannot be reached takes no lease away: it is tried again.
+
+        Raises:
+            MarketError: another server has taken the ledger over.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(RENEW_S)
+            with suppress(LedgerError):
+                await loop.run_in_executor(self._writes, self.ledger.lead)
 
     def close(self) -> None:
         """Writes what waits, and closes the ledger."""

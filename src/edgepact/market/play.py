@@ -51,7 +51,6 @@ from edgepact.market.ledger import (
     Settlement,
     token_hash,
 )
-from edgepact.market.ledger.ledger import LEASE_S
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.repeats import Repeats
@@ -374,24 +373,16 @@ class Market:
         resumed = None if self._round is None else self._round.number
         await self._settling.resume(resumed)
         watching = asyncio.create_task(self._settling.watch())
-        leading = asyncio.create_task(self._lead())
         try:
             await self._play()
             await self._settling.drained()
         finally:
             watching.cancel()
-            leading.cancel()
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
         while self._present and await self._change(end_s):
             pass
-
-    async def _lead(self) -> None:
-        """Renews the lease of the ledger, for ever."""
-        while True:
-            await asyncio.sleep(LEASE_S / 4)
-            await self._books.insist(self._ledger.lead)
 
     async def _play(self) -> None:
         """All rounds."""

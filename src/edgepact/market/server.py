@@ -183,7 +183,7 @@ class MarketServer(uvicorn.Server):
             part = job.server_part(config.model, config.job_settings)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
-            self.market = _market_on(config, job.name, part, codecs, engagement)
+            self.market, self._books = _market_on(config, job.name, part, codecs, engagement)
         except BaseException:
             self._listener.close()
             raise
@@ -255,6 +255,8 @@ class MarketServer(uvicorn.Server):
             self.servers.append(server)
         self._playing = self._loop.create_task(self.market.play())
         self._playing.add_done_callback(self._played)
+        self._leading = self._loop.create_task(self._books.keep_lead())
+        self._leading.add_done_callback(self._played)
         where = {"url": self.url, "host": self._host, "port": self.port}
         _tell(self._ready_file, where, self.operator_token)
 
@@ -262,9 +264,10 @@ class MarketServer(uvicorn.Server):
         """Lets requests finish, then closes the books."""
         self.market.stop()
         await super().shutdown(sockets)
-        self._playing.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
-            await self._playing
+        for task in (self._leading, self._playing):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
+                await task
         await asyncio.to_thread(self.market.close)
 
     def stop(self) -> None:
@@ -284,7 +287,7 @@ class MarketServer(uvicorn.Server):
         self.stop()
 
     def _played(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
+        if not task.cancelled() and self._failure is None:
             self._failure = task.exception()
         self.should_exit = True
 
@@ -737,7 +740,7 @@ def _market_on(
     part: ServerPart,
     codecs: tuple[Codec, ...],
     mechanism: Mechanism,
-) -> Market:
+) -> tuple[Market, Books]:
     engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
     ledger = Ledger(config.ledger_url)
     try:
@@ -770,8 +773,10 @@ def _market_on(
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
         )
-        return Market(rules, books, key, part, codecs, engagement)
+        return Market(rules, books, key, part, codecs, engagement), books
     except BaseException:
+        with contextlib.suppress(MarketError):
+            ledger.give_up_lead()
         ledger.close()
         raise
 

@@ -14,19 +14,20 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books
 from edgepact.market.evidence import unpack_evidence
-from edgepact.market.ledger import Evidence, Pending, Settlement, Stage
+from edgepact.market.ledger import Evidence, LedgerError, Pending, Settlement, Stage
 from edgepact.market.ledger.signing import ServerKey
 
 SALT_BYTES = 32
 
 WATCH_S = 1.0
-"""How often it is looked after audits whose time is up."""
+"""How often it is looked after audits whose time is up, and after what the operator has said."""
 
 WRONG_SOURCES_MAX = 5
 """Sources that may be shown for a piece that are not what the device had bound itself to."""
@@ -203,9 +204,11 @@ class Settling:
         self._changed()
 
     async def watch(self) -> None:
-        """Ends audits whose time is up, for ever."""
+        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever."""
         while True:
             await asyncio.sleep(WATCH_S)
+            with suppress(LedgerError):
+                self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
             now_s = self._clock()
             late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
             for number, device in late:

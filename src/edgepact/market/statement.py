@@ -21,7 +21,7 @@ class Statement(Shown):
 
     Attributes:
         balances: by account.
-        debits, credits: sums over all transfers.
+        debits, credits: what has left accounts, and what others hold of it.
         unbalanced: accounts whose balance is not what their transfers add up to.
         jobs: number of jobs by state: pending, paid, forfeit, expired.
         audited: number of jobs that were picked for an audit.
@@ -45,7 +45,7 @@ class Statement(Shown):
     @property
     def balanced(self) -> bool:
         """Whether every account holds what its transfers add up to, and all accounts zero."""
-        return not self.unbalanced and sum(self.balances.values()) == 0
+        return not self.unbalanced and self.debits == self.credits
 
     def paid_by_round(self) -> dict[int, dict[str, int]]:
         """Micro-credits by round and device."""

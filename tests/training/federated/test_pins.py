@@ -1,5 +1,7 @@
 """Two files of pins, for two environments: they differ in what Flower forces and nowhere else."""
 
+import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -16,3 +18,11 @@ def test_pins_differ_only_where_flower_wants_older_versions() -> None:
     base, federated = pins("constraints.txt"), pins("constraints-federated.txt")
     assert {name for name in base if federated.get(name) != base[name]} == FORCED
     assert {"flwr", "ray"} <= set(federated) - set(base)
+
+
+def test_all_that_is_asked_for_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["dev"], *extras["postgres"]]
+    names = {re.split(r"[\[<>=!~ ;]", each)[0].lower().replace("_", "-") for each in asked}
+    assert names <= set(pins("constraints.txt"))

@@ -730,7 +730,7 @@ class Ledger:
             return accounts | double_entry.balances(books)
 
     def totals(self) -> tuple[int, int]:
-        """Sum of all debits and of all credits, micro-credits: always equal."""
+        """What has left accounts and what others hold of it, micro-credits: always equal."""
         with self._read() as books:
             return double_entry.totals(books)
 

@@ -634,8 +634,8 @@ def assign(
 
 def assignments(books: sa.Connection, keys: set[tuple[int, str]]) -> dict[tuple[int, str], Any]:
     """Rows of assignments by round and device, of those that there are."""
-    query = _of_keys(_ASSIGNMENTS, ("round", "device"), keys)
-    return {(row.round, row.device): row for row in books.execute(query)} if keys else {}
+    rows = _of_keys(books, _ASSIGNMENTS, ("round", "device"), keys)
+    return {(row.round, row.device): row for row in rows}
 
 
 def count_delivered(books: sa.Connection, changes: Mapping[tuple[int, str], list[int]]) -> None:
@@ -804,8 +804,8 @@ def expect_piece(books: sa.Connection, device: str, piece: str) -> Any:
 
 def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
     """Rows of pieces by device and id, of those that there are."""
-    query = _of_keys(_PIECES, ("device", "piece"), keys)
-    return {(row.device, row.piece): row for row in books.execute(query)} if keys else {}
+    rows = _of_keys(books, _PIECES, ("device", "piece"), keys)
+    return {(row.device, row.piece): row for row in rows}
 
 
 def delivered_since(
@@ -1024,12 +1024,36 @@ def settlement_of(row: Any, *, repeated: bool) -> Settlement:
 # ---------------------------------------------------------------- private
 
 
-def _of_keys(table: sa.Table, names: tuple[str, str], keys: Set[tuple[Any, Any]]) -> Any:
-    """Rows of a table by two columns: a join, since SQLite uses no index for pairs in a list."""
-    columns = (sa.column(name, table.c[name].type) for name in names)
-    wanted = sa.values(*columns, name="wanted").data(sorted(keys)).cte("wanted")
-    same = sa.and_(*(table.c[name] == wanted.c[name] for name in names))
-    return sa.select(table).select_from(wanted.join(table, same))
+def _of_keys(
+    books: sa.Connection, table: sa.Table, names: tuple[str, str], keys: Set[tuple[Any, Any]]
+) -> Any:
+    """Rows of a table by two columns.
+
+    A join, since SQLite uses no index for pairs in a list; and with one parameter, so that the
+    statement is the same for any number of keys.
+    """
+    if not keys:
+        return []
+    said = sa.bindparam("wanted", json.dumps(sorted(keys)), sa.Text)
+    wanted: sa.FromClause
+    parts: list[sa.ColumnElement[Any]]
+    if books.dialect.name == "sqlite":
+        wanted = sa.func.json_each(said).table_valued(sa.column("value", sa.Text), name="wanted")
+        parts = [sa.func.json_extract(wanted.c.value, f"$[{at}]") for at in (0, 1)]
+    elif books.dialect.name == "postgresql":
+        wanted = sa.func.json_array_elements(sa.cast(said, sa.JSON)).table_valued(
+            sa.column("value", sa.JSON), name="wanted"
+        )
+        parts = [
+            sa.cast(wanted.c.value.op("->>")(at), table.c[name].type)
+            for at, name in enumerate(names)
+        ]
+    else:
+        columns = (sa.column(name, table.c[name].type) for name in names)
+        wanted = sa.values(*columns, name="wanted").data(sorted(keys)).cte("wanted")
+        parts = [wanted.c[name] for name in names]
+    same = sa.and_(*(table.c[name] == part for name, part in zip(names, parts, strict=True)))
+    return books.execute(sa.select(table).select_from(wanted.join(table, same)))
 
 
 def _item(row: Any) -> Item:

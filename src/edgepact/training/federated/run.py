@@ -245,13 +245,14 @@ def train_over(
                 # Nobody has to be reached for what the last round may still owe.
                 serve(InMemory({}))
             debits, credits = books.totals()
+            unbalanced = books.unbalanced()
         return _written(
             Trained(
                 out=config.out,
                 size=task.size,
                 history=reached[0].history,
                 types=(),
-                balanced=debits == credits,
+                balanced=debits == credits and not unbalanced,
             )
         )
 
