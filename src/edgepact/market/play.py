@@ -1,8 +1,9 @@
 """The market as it runs: who is there, which round is on, and the books behind it.
 
 Everything here runs on one event loop, so that the state needs no locks. What takes time runs
-in threads of one worker each, for the job and for the ledger (`books`): while payments are
-written through to the disk, the next piece is computed. The number of exchanges in flight has a
+in threads of one worker each, for the job, where every device has its turn (`fair_queue`), and
+for the ledger (`books`): while payments are written through to the disk, the next piece is
+computed. The number of exchanges in flight has a
 limit.
 
 The ledger is written first and the state in memory follows; after a restart the state is read
@@ -12,8 +13,7 @@ back from the ledger. How a device-round ends is in `settling`.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -42,6 +42,7 @@ from edgepact.market.evidence import (
     unpack_evidence,
     unpacked,
 )
+from edgepact.market.fair_queue import FairQueue
 from edgepact.market.ledger import (
     Evidence,
     Piece,
@@ -144,8 +145,9 @@ class Market:
         self._books = books
         self._ledger = books.ledger
         self._engagement = engagement
+        self._compute = FairQueue("job")
         self._settling = Settling(
-            books, rules.audits, key, self._passes, run=self._job, changed=self._notify
+            books, rules.audits, key, self._passes, run=self._compute.run, changed=self._notify
         )
         self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
         self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
@@ -159,7 +161,6 @@ class Market:
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="job")
         self._round, self._number = self._resume()
 
     # ------------------------------------------------------------ what devices ask
@@ -405,7 +406,7 @@ class Market:
 
     def close(self) -> None:
         """Finishes what is being computed and written, and closes the ledger."""
-        self._compute.shutdown(wait=True, cancel_futures=True)
+        self._compute.close()
         self._books.close()
 
     # ------------------------------------------------------------ private
@@ -641,7 +642,7 @@ class Market:
             return reply, kept, compute_s
 
         try:
-            reply, kept, session.compute_s = await self._job(compute)
+            reply, kept, session.compute_s = await self._compute.run(session.device, compute)
             if isinstance(reply, InputError):
                 raise reply
         except InputError:
@@ -755,9 +756,6 @@ class Market:
         except TimeoutError:
             return False
         return True
-
-    async def _job(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._compute, call)
 
 
 def round_status(record: RoundRecord) -> dict[str, object]:

@@ -80,6 +80,8 @@ class Settling:
         rules: of the audits.
         key: signs verdicts.
         passes: works a source again and compares: device, piece, what is kept, source.
+        run: has something computed in its turn, for a device.
+        changed: called when what devices are to show, or their pay, is another.
         clock: seconds since 1970.
     """
 
@@ -90,7 +92,7 @@ class Settling:
         key: ServerKey,
         passes: Callable[[str, str, Evidence, bytes], bool],
         *,
-        run: Callable[[Callable[[], bool]], Any],
+        run: Callable[[str, Callable[[], bool]], Any],
         changed: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -148,8 +150,8 @@ class Settling:
                 deadline_s=until_s,
             )
         )
-        if begun is not None:
-            self._open[number, device] = _Audit(set(begun.pieces), until_s)
+        if begun is not None and (number, device) not in self._open:
+            self._open[number, device] = _Audit(set(begun.pieces), begun.deadline_s)
         self._changed()
 
     async def show(self, device: str, piece: str, shown: bytes) -> Settlement:
@@ -187,7 +189,7 @@ class Settling:
             )
         # Time to show the others begins again: this one took some to be worked.
         audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
-        if await self._run(lambda: self._passes(device, piece, kept, source)):
+        if await self._run(device, lambda: self._passes(device, piece, kept, source)):
             stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
             audit.pieces.discard(piece)
             if stage is Stage.SETTLED:

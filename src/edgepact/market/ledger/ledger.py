@@ -562,13 +562,25 @@ class Ledger:
             deadline_s: until when their sources must be shown, seconds since 1970.
 
         Returns:
-            The audit that was begun with this call; None if there is none, or it was before.
+            The audit that is open, begun with this call or before; None if all is settled.
 
         Raises:
             MarketError: the device was assigned nothing.
         """
         with self._write() as books:
-            if _assigned_row(books, number, device).state != Stage.OPEN:
+            row = _assigned_row(books, number, device)
+            if row.state == Stage.AUDITING:
+                # The commit of an earlier call went through, though its answer was lost.
+                waiting = [
+                    each.piece for each in records.pending(books, number, device) if each.picked
+                ]
+                return OpenAudit(
+                    round=number,
+                    device=device,
+                    pieces=tuple(waiting),
+                    deadline_s=row.deadline_s or deadline_s,
+                )
+            if row.state == Stage.SETTLED:
                 return None
             picked, rate = draw(records.pending(books, number, device)) if draw else ((), 0.0)
             if not picked:
