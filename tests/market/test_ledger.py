@@ -229,7 +229,9 @@ def with_audit(ledger: Ledger, *picked: str) -> None:
 
 def test_nothing_is_paid_before_the_last_audit_has_passed(ledger: Ledger) -> None:
     with_audit(ledger, "a", "c")
-    assert ledger.settle(1, "cam-1", draw=picking("b")) is None  # the first picks count
+    again = ledger.settle(1, "cam-1", draw=picking("b"))
+    assert again is not None
+    assert again.pieces == ("a", "c")  # the first picks count
     kept = ledger.evidence("cam-1", "a")
     assert kept is not None
     assert (kept.round, kept.amount, kept.commitment, kept.evidence) == (

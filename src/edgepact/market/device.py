@@ -59,6 +59,9 @@ SETTLING_TIMEOUT_S = 30.0
 
 LEAVING_POLL_S = 0.2
 
+LEAVING_PATIENCE_S = 3.0
+"""How long it waits for an answer then: the server may have gone as well."""
+
 # Answers that concern the piece alone: what it brought cannot be used.
 _NO_GOOD = frozenset({400, 413})
 
@@ -166,6 +169,7 @@ class _Stop:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
+        self._link.stopping.set()
         if self._waiting:
             self._waiting = False
             raise _Stopped
@@ -228,9 +232,9 @@ class _Worker:
                 answer = self._poll(after)
                 self._show_due()
                 if isinstance(answer, NoOffer):
-                    if answer.state == "over":
-                        return
                     self._hear_of_pay()
+                    if answer.state == "over":
+                        return  # all audits are over, too
                     continue
                 self._hear_of_pay(answer.round)
                 self._expect_the_same(answer)
@@ -258,8 +262,10 @@ class _Worker:
         """Says good-bye, shows what is still to be shown, and hears of the last pay."""
         if not self._enrolled or self._gone:
             return
-        self._link.stopping.clear()
+        self._link.hurry(LEAVING_PATIENCE_S)
         told = self._link.leave()
+        if not self._pending:
+            return
         with suppress(Refused, ServerAway, InputError):
             self._note_due(told.get("audits"))
             end_s = time.monotonic() + SETTLING_TIMEOUT_S

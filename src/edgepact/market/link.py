@@ -128,6 +128,11 @@ class Link:
         """How long answers to work take lately, seconds; None before the first."""
         return self._answer_s
 
+    def hurry(self, away_timeout_s: float) -> None:
+        """Gives up sooner from now on, even if it was to stop."""
+        self._away_timeout_s = min(self._away_timeout_s, away_timeout_s)
+        self.stopping.clear()
+
     def show(self, token: str) -> None:
         """Shows this token with every request."""
         self._headers["Authorization"] = f"Bearer {token}"
@@ -194,8 +199,10 @@ class Link:
             if now_s - began_s > SAID_AFTER_S and not self._said:
                 self._said = True
                 self._say(f"waits for {self.address}: {words}")
-            if self.stopping.wait(pause_s):
+            if isinstance(why, str) and self.stopping.wait(pause_s):
                 raise ServerAway(f"{words}, and it is to stop")
+            if not isinstance(why, str):
+                time.sleep(pause_s)  # the server is there, and will answer
             backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
 
     def leave(self) -> dict[str, object]:

@@ -215,7 +215,9 @@ class Settling:
             late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
             for number, device in late:
                 audit = self._open.get((number, device))
-                if audit is not None and audit.pieces:
+                if audit is not None and not audit.pieces:
+                    del self._open[number, device]  # all has passed
+                elif audit is not None:
                     await self._failed(
                         number, device, min(audit.pieces), "its source was not shown in time"
                     )
