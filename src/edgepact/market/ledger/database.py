@@ -93,7 +93,7 @@ class Database:
         except LedgerError as error:
             self.close()
             raise InputError("ledger", "url", "a database to keep it in", str(error)) from None
-        except InputError:
+        except BaseException:
             self.close()
             raise
 
