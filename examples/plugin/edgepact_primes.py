@@ -12,7 +12,7 @@ from edgepact.framework import Sheet
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.processes import played
-from edgepact.market.serve_config import ServeConfig
+from edgepact.market.serve_config import ServeOptions
 from edgepact.tables import Shown
 from edgepact.tensors import TensorSpec
 from edgepact.work import Model, Reply
@@ -160,15 +160,16 @@ class Pact:
     def engage(self, terms, measured, decision, run):
         public, url = run.out / "public.toml", f"sqlite:///{run.out.resolve() / 'ledger.db'}"
         public.write_text(terms.public)
-        config = {"job": "primes", "ledger_url": url, "port": 0, "audit_probability": 0.5}
-        server = ServeConfig(rounds=2, units_per_round=3, devices_min=len(terms.devices), **config)
+        config = {"scenario": public, "ledger_url": url, "port": 0, "audit_probability": 0.5}
+        count = len(terms.devices)
+        server = ServeOptions(rounds=2, units_per_round=3, devices_min=count, **config)
         alike = {"server_url": "http://filled-in", "job": "primes"}
         devices = [
             DeviceConfig(name=name, results=run.out / f"{name}.jsonl", **alike, **own)
             for name, own in zip("abcdefgh", terms.devices, strict=False)
         ]
         run.on_live()
-        return played(run.out, server, ["--scenario", str(public)], devices).statement
+        return played(run.out, server, devices).statement
 
 
 JOB, MECHANISM, PACT = Primes(), FlatFee(), Pact()
