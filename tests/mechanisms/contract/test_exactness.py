@@ -90,6 +90,20 @@ def test_nor_where_every_type_has_a_value_of_its_own(terms: dict[str, Any]) -> N
     assert_exact(Contract(**terms))
 
 
+@pytest.mark.parametrize("cost", ["linear", "quadratic"])
+def test_a_flat_value_is_worth_no_quality(cost: str) -> None:
+    flat = Measured(quality=np.array([0.0, 1.0]), value=np.zeros(2))
+    assert_exact(
+        Contract(
+            psi=np.ones(5),
+            probability=np.full(5, 0.2),
+            value=[*[Linear(scale=1.0)] * 4, flat],
+            cost=cost,
+            quality_max=1.0,
+        )
+    )
+
+
 @pytest.mark.slow
 @settings(max_examples=400)
 @given(st.booleans().flatmap(lambda own: all_contract_terms(own_values=own)))

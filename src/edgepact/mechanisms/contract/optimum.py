@@ -126,8 +126,10 @@ def _levelled(types: Types, multiplier: float) -> Plan:
 
     def gain(quality: np.ndarray) -> np.ndarray:
         """By a unit of c, before it is paid."""
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             own = types.slope(quality) / np.asarray(marginal_cost(form, quality))
+        # A value that is flat gains nothing, also where the first bit of quality costs nothing.
+        own = np.where(types.slope(quality) == 0.0, 0.0, own)
         return np.where(quality < full, line, own)
 
     at = _with_equal_costs_in_order(types, gain, price)
