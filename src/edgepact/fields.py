@@ -401,15 +401,6 @@ FRAMEWORK = ("efficiency", "solver", "job")
 """Tables beside a mechanism's terms in the file of a whole scenario."""
 
 
-def load_terms(path: Path) -> dict[str, Any]:
-    """What a file says of its mechanism, without the tables of `FRAMEWORK`.
-
-    Raises:
-        InputError: as `load`.
-    """
-    return terms_in(load(path))
-
-
 def terms_in(document: Mapping[str, Any]) -> dict[str, Any]:
     """What a document says of its mechanism, without the tables of `FRAMEWORK`."""
     return {name: value for name, value in document.items() if name not in FRAMEWORK}

@@ -20,7 +20,6 @@ from typing import Any
 
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books
-from edgepact.market.evidence import unpack_evidence
 from edgepact.market.ledger import Evidence, LedgerError, Pending, Settlement, Stage
 from edgepact.market.ledger.signing import ServerKey
 
@@ -257,8 +256,3 @@ def expect_admitted(shut_out: Mapping[str, str], device: str) -> None:
         raise MarketError(
             f"{device!r} may take no part: {shut_out[device]}; its operator can readmit it"
         )
-
-
-def codec_of(kept: Evidence) -> tuple[str, list[bytes]]:
-    """Name of the codec, and the job's evidence of each exchange."""
-    return unpack_evidence(kept.evidence)
