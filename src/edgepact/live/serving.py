@@ -13,10 +13,11 @@ from pathlib import Path
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, check_choice
 from edgepact.files.scenario import read_scenario
+from edgepact.market.opening import Mechanism, Served, StatesModel
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.market.serve_config import ServeOptions
-from edgepact.market.server import MarketServer, Mechanism, Served, StatesModel
+from edgepact.market.server import MarketServer
 from edgepact.registry import installed
 from edgepact.solvers.by_name import DEFAULT, quoter, quoters
 from edgepact.solvers.in_context.pricing import InContext, load
