@@ -12,9 +12,9 @@ from starlette.routing import Route
 import edgepact
 from edgepact.fields import check_whole
 from edgepact.market.evidence import amount_of, cut_name
+from edgepact.market.exchanges import Answered
 from edgepact.market.http.requests import body_of, expect_known, for_devices, market_of, outcome
 from edgepact.market.json_bounds import check_json
-from edgepact.market.play import Answered
 from edgepact.market.protocol import messages, oip
 from edgepact.tensors import Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX
@@ -126,6 +126,7 @@ async def _infer(request: Request, device: str) -> Response:
             **answered.reply.told,
             **_progress(answered),
             "exchange": exchange,
+            "from_books": answered.from_books,
             "compute_seconds": answered.compute_s,
             "server_seconds": server_s,
             "audits": market.due(device),
