@@ -88,7 +88,7 @@ def market_on(
                 total_microcredits=_in_microcredits(config.budget),
             ),
             repeat_rounds=config.repeat_rounds or None,
-            at_close=lambda: write_seal(seal, ledger.seal(), key),
+            seal=lambda: write_seal(seal, ledger.seal(), key),
         )
         rules = Rules(
             terms=Terms(

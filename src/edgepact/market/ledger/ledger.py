@@ -431,10 +431,15 @@ class Ledger:
         with self._write() as books:
             records.close_round(books, number)
 
-    def rounds(self, *, last: int | None = None) -> list[RoundRecord]:
-        """All rounds in order, or the last few of them."""
+    def rounds(self, *, last: int | None = None, pieces: bool = True) -> list[RoundRecord]:
+        """All rounds in order, or the last few of them.
+
+        Args:
+            last: how many; None for all.
+            pieces: whether each piece is named, or only those of rounds that are open.
+        """
         with self._read() as books:
-            return records.rounds(books, last)
+            return records.rounds(books, last, pieces)
 
     # ------------------------------------------------------------ pieces
 
