@@ -122,23 +122,39 @@ class Books:
         return settled
 
     async def read(self, call: Callable[[Ledger], _T]) -> _T:
-        """Reads, beside whatever is written."""
+        """Reads, beside whatever is written.
+
+        Raises:
+            LedgerError: the database fails.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._reads, call, self.reader)
+
+    async def insist_on_reading(self, call: Callable[[Ledger], _T]) -> _T:
+        """As `read`, tried again until the database does it."""
+        while True:
+            try:
+                return await self.read(call)
+            except LedgerError:
+                await asyncio.sleep(BACKOFF_MAX_S)
 
     async def keep_lead(self) -> None:
         """Renews the lease of the ledger, and seals it, for as long as it is awaited.
 
-        A database that cannot be reached takes no lease away: it is tried again.
+        A database that cannot be reached takes no lease away: it is tried again. So `sound` tells
+        of the database also where nobody writes.
 
         Raises:
-            MarketError: another server has taken the ledger over.
+            LedByAnother: another server has taken the ledger over.
         """
         loop = asyncio.get_running_loop()
         sealed_s = loop.time()
         while True:
             await asyncio.sleep(RENEW_S)
-            with suppress(LedgerError):
+            try:
                 await loop.run_in_executor(self._writes, self.ledger.lead)
+                self.sound = True
+            except LedgerError:
+                self.sound = False
             if loop.time() - sealed_s >= SEAL_S and self.sound:
                 sealed_s = loop.time()
                 with suppress(EdgepactError):  # a full disk: the next one will do

@@ -162,7 +162,7 @@ class Ledger:
             lease_s: how long it holds, seconds, unless it is renewed.
 
         Raises:
-            MarketError: another server holds it; the message says which and for how long.
+            LedByAnother: another server holds it; the message says which and for how long.
         """
         holder = holder or this_process()
         with self._database.books() as books:
@@ -175,9 +175,9 @@ class Ledger:
                 return
             free = row.until_s <= now_s or row.holder == holder
             if not free and not _is_gone(row.holder):
-                raise MarketError(
+                raise LedByAnother(
                     f"{row.holder} serves the ledger {self.url} and holds it for "
-                    f"{row.until_s - now_s:.0f} s more"
+                    f"{row.until_s - now_s:.0f} s more; --standby waits for it"
                 )
             fence = row.fence + 1
             records.take_lease(books, holder, fence, now_s + lease_s)
@@ -208,9 +208,9 @@ class Ledger:
                 raise self._taken_over(row)
         double_entry.lock(books)
 
-    def _taken_over(self, row: Any) -> MarketError:
+    def _taken_over(self, row: Any) -> "LedByAnother":
         other = row.holder or "nobody"
-        return MarketError(f"the ledger {self.url} was taken over: it is led by {other}")
+        return LedByAnother(f"the ledger {self.url} was taken over: it is led by {other}")
 
     # ------------------------------------------------------------ devices
 
@@ -859,6 +859,10 @@ class Told:
 
 class RepeatedWork(MarketError):
     """The same work was delivered before."""
+
+
+class LedByAnother(MarketError):
+    """Another server holds the lease of the ledger, or has taken it over."""
 
 
 class NoBudget(MarketError):
