@@ -142,6 +142,10 @@ class Market:
             return None
         return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
 
+    def remembers(self, token: str) -> bool:
+        """Whether a token was shown before, and was a device's."""
+        return token_hash(token) in self._names
+
     async def device(self, token: str) -> str | None:
         """Name of the device that holds the token; None for nobody's.
 

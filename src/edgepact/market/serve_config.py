@@ -116,6 +116,24 @@ class ServeConfig:
         least=1,
         most=65_536,
     )
+    requests_per_s: float = setting(
+        "Most requests a second of one device, or of one address without a token.",
+        default=300.0,
+        above=0,
+        most=1e6,
+    )
+    bytes_per_s: float = setting(
+        "Most bytes of request bodies a second of one device, or of one address without a token.",
+        default=32.0 * 2**20,
+        above=0,
+        most=1e12,
+    )
+    wrong_tokens_each: int = setting(
+        "Wrong tokens that one address may show at once; one more comes with each second.",
+        default=30,
+        least=1,
+        most=1_000_000,
+    )
     head_timeout_s: float = setting(
         "How long the head of a request may take, seconds.", default=10.0, above=0, most=DAY_S
     )

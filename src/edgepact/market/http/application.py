@@ -33,6 +33,7 @@ A handler decodes, asks the market, and encodes; the market itself is in `play`.
 """
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -127,7 +128,8 @@ async def _busy(request: Request, error: Exception) -> Response:
 
 async def _crowded(request: Request, error: Exception) -> Response:
     assert isinstance(error, Crowded)
-    return _error(429 if error.own else 503, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+    wait_s = max(RETRY_AFTER_S, ceil(error.wait_s))
+    return _error(429 if error.own else 503, str(error), {"Retry-After": f"{wait_s}"})
 
 
 async def _unwritten(request: Request, error: Exception) -> Response:
