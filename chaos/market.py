@@ -26,6 +26,9 @@ PATIENCE_S = 120.0
 
 MEBIBYTE = 2**20
 
+NOT_THE_LEADER = ("serves the ledger", "was taken over")
+"""Last words of a server that ends since another leads."""
+
 ROOT = Path(chaos.__file__).resolve().parent.parent
 
 # With alpha so small a device takes all steps at any price.
@@ -46,7 +49,9 @@ class Market:
         ledger_url: None for an SQLite file in the folder.
         serve: more arguments of `edgepact serve`.
         pause_s: what a device takes for a piece.
-        environment: more variables of all processes.
+        environment: more variables, by the name of the process.
+        servers_wrapped: commands that servers are started by, one each, such as `unshare`.
+        revive: whether a server that ends since another one leads is started again.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class Market:
         ledger_url: str | None = None,
         serve: Sequence[str] = (),
         pause_s: float = 0.0,
-        environment: Mapping[str, str] | None = None,
+        environment: Callable[[str], Mapping[str, str]] = lambda name: {},
+        servers_wrapped: Sequence[Sequence[str]] = ((), ()),
+        revive: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -68,6 +75,8 @@ class Market:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._ports = [_free_port() for _ in range(servers)]
         self._serve, self._pause_s = tuple(serve), pause_s
+        self._more_environment, self._wrapped = environment, servers_wrapped
+        self._revive = revive
         path = [str(ROOT / "src"), str(ROOT), str(adding.install(folder / "job"))]
         path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
         self._environment = {
@@ -76,7 +85,6 @@ class Market:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "EDGEPACT_OPERATOR_TOKEN": "operator-of-chaos",
-            **(environment or {}),
         }
         (folder / "tokens.txt").write_text("".join(f"once-{index}\n" for index in self.devices))
 
@@ -97,7 +105,7 @@ class Market:
         arguments += ["--ready-file", str(self._ready_file(which)), "--job", "adding"]
         arguments += ["--tokens", str(self.folder / "tokens.txt"), "--price", "1"]
         arguments += ["--key", str(self.folder / "server.key")]
-        return self._start(name, [*arguments, *self._serve, *more])
+        return self._start(name, [*arguments, *self._serve, *more], self._wrapped[which])
 
     def start_device(self, index: int) -> str:
         """Starts a device; returns its name."""
@@ -148,11 +156,14 @@ class Market:
         Raises:
             Broken: somebody has.
         """
-        for name, process in self.running.items():
-            if process.poll() is not None:
-                raise Broken(
-                    f"{name} ended by itself with {process.returncode}: {self.last_words(name)}"
-                )
+        for name, process in tuple(self.running.items()):
+            if process.poll() is None:
+                continue
+            words = self.last_words(name)
+            if not (self._revive and any(each in words for each in NOT_THE_LEADER)):
+                raise Broken(f"{name} ended by itself with {process.returncode}: {words}")
+            del self.running[name]
+            self.start_server(int(name.rpartition("-")[2]))
 
     def memory_bytes(self, name: str) -> int:
         """Resident memory of a process; 0 if it has just ended."""
@@ -223,16 +234,16 @@ class Market:
     def _ready_file(self, which: int) -> Path:
         return self.folder / f"ready-{which}.json"
 
-    def _start(self, name: str, arguments: list[str]) -> str:
+    def _start(self, name: str, arguments: list[str], wrapped: Sequence[str] = ()) -> str:
         assert name not in self.running
         with self.log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [sys.executable, "-m", "edgepact", *arguments],
+                [*wrapped, sys.executable, "-m", "edgepact", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd=self.folder,
-                env=self._environment,
+                env={**self._environment, **self._more_environment(name)},
             )
         return name
 

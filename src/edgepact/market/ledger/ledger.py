@@ -586,7 +586,7 @@ class Ledger:
             device: whose.
             draw: ids of the pieces to audit, of those that are pending, and the rate at which
                 they were drawn; None for no audit.
-            deadline_s: until when their sources must be shown, seconds since 1970.
+            deadline_s: until when their sources must be shown, on the caller's clock.
 
         Returns:
             The audit that is open, begun with this call or before; None if all is settled.
