@@ -18,11 +18,13 @@ class Crowded(Exception):
     Args:
         message: what there is too much of.
         own: whether it is all the asker's own (HTTP 429), or everybody's together (503).
+        after_s: how long to wait at least, seconds.
     """
 
-    def __init__(self, message: str, *, own: bool) -> None:
+    def __init__(self, message: str, *, own: bool, after_s: float = 1.0) -> None:
         super().__init__(message)
         self.own = own
+        self.after_s = after_s
 
 
 @dataclass(slots=True)

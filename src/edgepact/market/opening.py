@@ -104,6 +104,7 @@ def market_on(
             audits=_audit_rules(config, part.audit_power),
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
+            unpaid_per_minute=config.unpaid_per_minute,
         )
         return Market(rules, books, key, part, codecs, engagement), books
     except BaseException:

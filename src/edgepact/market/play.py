@@ -58,6 +58,7 @@ from edgepact.market.repeats import Repeats
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import AuditRules, Settling, expect_admitted
+from edgepact.market.unpaid import Unpaid
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
@@ -88,6 +89,7 @@ class Rules:
         audits: how much is audited, and what a failed audit means.
         secret: key that draws the seeds of sessions, and what is kept of work.
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
+        unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
     """
 
     terms: Terms
@@ -97,6 +99,7 @@ class Rules:
     audits: AuditRules
     secret: bytes
     enrol_tokens: frozenset[str]
+    unpaid_per_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +151,9 @@ class Market:
         self._compute = FairQueue("job")
         self._settling = Settling(
             books, rules.audits, key, self._passes, run=self._compute.run, changed=self._notify
+        )
+        self.unpaid = Unpaid(
+            part, codecs, rules.secret, self._compute.run_behind, rules.unpaid_per_minute
         )
         self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
         self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round

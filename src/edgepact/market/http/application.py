@@ -32,6 +32,7 @@ with `Retry-After` for too busy.
 A handler decodes, asks the market, and encodes; the market itself is in `play`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from starlette.applications import Starlette
@@ -46,10 +47,12 @@ from edgepact.market.bounds import Bounds, Crowded
 from edgepact.market.entry import Entry
 from edgepact.market.http.market_routes import market_routes
 from edgepact.market.http.oip_routes import oip_routes
+from edgepact.market.inference import Inference, NoSuchModel
 from edgepact.market.ledger import LedgerError, RepeatedWork
 from edgepact.market.metrics import Metrics
 from edgepact.market.play import Market
 from edgepact.market.protocol import messages
+from edgepact.market.protocol.compression import TooLarge
 from edgepact.market.sessions import LostSession
 
 RETRY_AFTER_S = 1
@@ -78,6 +81,8 @@ def application(
             InputError: _malformed,
             MarketError: _refused,
             LostSession: _lost,
+            NoSuchModel: _unknown,
+            TooLarge: _too_large,
             RepeatedWork: _repeated,
             Busy: _busy,
             LedgerError: _unwritten,
@@ -91,6 +96,7 @@ def application(
     app.state.operator_token = operator_token
     app.state.bounds = bounds or Bounds()
     app.state.metrics = Metrics()
+    app.state.inference = Inference(market, app.state.metrics)
     app.state.body_timeout_s = body_timeout_s
     return app
 
@@ -104,6 +110,14 @@ async def _malformed(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     return _error(409, str(error))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    return _error(404, str(error))
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return _error(413, str(error))
 
 
 async def _lost(request: Request, error: Exception) -> Response:
@@ -121,7 +135,8 @@ async def _busy(request: Request, error: Exception) -> Response:
 
 async def _crowded(request: Request, error: Exception) -> Response:
     assert isinstance(error, Crowded)
-    return _error(429 if error.own else 503, str(error), {"Retry-After": str(RETRY_AFTER_S)})
+    after_s = max(RETRY_AFTER_S, math.ceil(error.after_s))
+    return _error(429 if error.own else 503, str(error), {"Retry-After": str(after_s)})
 
 
 async def _unwritten(request: Request, error: Exception) -> Response:

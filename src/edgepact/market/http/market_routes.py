@@ -12,9 +12,9 @@ from edgepact.market.http.requests import (
     for_strangers,
     is_operator,
     market_of,
-    outcome,
     round_of,
 )
+from edgepact.market.inference import outcome
 from edgepact.market.metrics import METRICS_TYPE
 from edgepact.market.protocol import messages, oip
 
