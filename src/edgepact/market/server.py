@@ -92,20 +92,23 @@ class MarketServer(uvicorn.Server):
         self._settings = config
         self._ready_file = config.ready_file
         self._failure: BaseException | None = None
+        self.grpc_port: int | None = None  # once it answers
+        self._grpc: GrpcServer | None = None
         scheme = "http" if self._tls is None else "https"
         host, self.port = self._listener.getsockname()[:2]
         self._host = str(host)
         named = f"[{host}]" if ":" in self._host else host
         self.url = f"{scheme}://{named}:{self.port}"
+        self._app = application(
+            self.market,
+            self.operator_token,
+            hosts=(*_own_names(config.host), *config.allow_hosts),
+            bounds=Bounds(requests_max=config.requests_each),
+            body_timeout_s=config.body_timeout_s,
+        )
         super().__init__(
             uvicorn.Config(
-                application(
-                    self.market,
-                    self.operator_token,
-                    hosts=(*_own_names(config.host), *config.allow_hosts),
-                    bounds=Bounds(requests_max=config.requests_each),
-                    body_timeout_s=config.body_timeout_s,
-                ),
+                self._app,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
