@@ -762,7 +762,7 @@ def test_full_queue_sends_away(
     device = market.device(CUT)
     sent = inputs_at(pipeline, CUT, image())
     with monkeypatch.context() as full:
-        full.setattr("edgepact.market.play.EXCHANGES_IN_FLIGHT_MAX", 0)
+        full.setattr("edgepact.market.exchanges.EXCHANGES_IN_FLIGHT_MAX", 0)
         answer = device.infer(CUT, 1, "job", sent)
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert device.infer(CUT, 1, "job", sent).status_code == 200

@@ -204,7 +204,7 @@ class Inference:
             given = answered.reply.outputs
             outputs: Tensors = answered.codec.pack(given, [s for s in specs if s.name in given])
             told = {**answered.reply.told, **_progress(answered.settlement)}
-            told["audits"] = market.due(device)
+            told |= {"from_books": answered.from_books, "audits": market.due(device)}
             compute_s, pieces = answered.compute_s, 1
         else:
             who = OPERATOR if device is None else f"device {device}"

@@ -14,8 +14,10 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -28,6 +30,9 @@ from edgepact.market.opening import Mechanism, market_on
 from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
 from edgepact.market.tls import server_context
 from edgepact.work import Job
+
+if TYPE_CHECKING:
+    from edgepact.market.grpc_server import GrpcServer
 
 SHUTDOWN_TIMEOUT_S = 5
 """How long requests may go on when the server stops."""
@@ -77,6 +82,7 @@ class MarketServer(uvicorn.Server):
     ) -> None:
         self._listener = _listen(config.host, config.port)
         try:
+            _expect_grpc(config)
             _forget(config.ready_file)
             self._tls = _tls(config)
             named = config.job or DEFAULT_JOB
@@ -161,13 +167,26 @@ class MarketServer(uvicorn.Server):
         self._playing.add_done_callback(self._played)
         self._leading = self._loop.create_task(self._books.keep_lead())
         self._leading.add_done_callback(self._played)
-        where = {"url": self.url, "host": self._host, "port": self.port}
+        where: dict[str, object] = {"url": self.url, "host": self._host, "port": self.port}
+        if self._settings.grpc_port is not None:
+            try:
+                self._grpc = await self._start_grpc(self._settings.grpc_port)
+            except MarketError as error:
+                self._failure = error
+                self.should_exit = True
+                return
+            self.grpc_port = where["grpc_port"] = self._grpc.port
         _tell(self._ready_file, where, self.operator_token)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets requests finish, then closes the books."""
         self.market.stop()
-        await super().shutdown(sockets)
+        if self._grpc is not None:
+            stopping = asyncio.create_task(self._grpc.stop(SHUTDOWN_TIMEOUT_S))
+            await super().shutdown(sockets)
+            await stopping
+        else:
+            await super().shutdown(sockets)
         for task in (self._leading, self._playing):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
@@ -190,6 +209,24 @@ class MarketServer(uvicorn.Server):
             self.force_exit = True
         self.stop()
 
+    async def _start_grpc(self, port: int) -> "GrpcServer":
+        """Answers over gRPC too."""
+        # Its library would write a line to standard error for each call that it refuses.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from edgepact.market.grpc_server import start_grpc  # which loads the extra `grpc`
+
+        return await start_grpc(
+            self._app.state.inference,
+            self._app.state.bounds,
+            self.operator_token,
+            host=self._settings.host,
+            port=port,
+            tls=self._settings.tls,
+            connections_max=self._settings.connections_max,
+            head_timeout_s=self._settings.head_timeout_s,
+            body_timeout_s=self._settings.body_timeout_s,
+        )
+
     def _played(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and self._failure is None:
             self._failure = task.exception()
@@ -197,6 +234,22 @@ class MarketServer(uvicorn.Server):
 
 
 # ---------------------------------------------------------------- private
+
+
+def _expect_grpc(config: ServeConfig) -> None:
+    """Expects that gRPC can be answered if it is asked for.
+
+    Raises:
+        InputError: its packages are not installed.
+        MarketError: its port is taken.
+    """
+    if config.grpc_port is None:
+        return
+    for package in ("grpc", "tritonclient"):
+        if find_spec(package) is None:
+            expected = "edgepact installed with its extra grpc: pip install 'edgepact[grpc]'"
+            raise InputError("serve", "grpc_port", expected, f"no package {package}")
+    _listen(config.host, config.grpc_port).close()
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext | None:
