@@ -336,12 +336,12 @@ def _refusal(error: Exception) -> _Refused:
             return _Refused(code.INVALID_ARGUMENT, f"{error}")
         case Crowded():
             kind = code.RESOURCE_EXHAUSTED if error.own else code.UNAVAILABLE
-            return _Refused(kind, f"{error}", math.ceil(error.after_s))
+            return _Refused(kind, f"{error}", float(math.ceil(error.after_s)))
         case Busy():
             words = f"{error}" or "all places in the queue are taken"
-            return _Refused(code.UNAVAILABLE, words, 1)
+            return _Refused(code.UNAVAILABLE, words, 1.0)
         case LedgerError():
-            return _Refused(code.UNAVAILABLE, "the ledger cannot be written just now", 1)
+            return _Refused(code.UNAVAILABLE, "the ledger cannot be written just now", 1.0)
         case MarketError():
             return _Refused(code.FAILED_PRECONDITION, f"{error}")
         case _:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -38,15 +38,8 @@ PATIENCE_S = 20.0
 
 SOURCE = "infer request"
 
-_T = TypeVar("_T")
-
-
-class RunsBehind(Protocol):
-    """Runs a call in the model's thread, when nothing else waits there."""
-
-    def __call__(self, who: str, call: Callable[[], _T]) -> Awaitable[_T]:
-        """Returns what the call returns, or raises what it raises."""
-        ...
+Runs = Callable[[str, Callable[[], Any]], Awaitable[Any]]
+"""Runs somebody's call in the thread of the model, when nothing else waits there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +134,7 @@ class Unpaid:
         part: ServerPart,
         codecs: Sequence[Codec],
         secret: bytes,
-        run: RunsBehind,
+        run: Runs,
         per_minute: int,
     ) -> None:
         self._part = part
