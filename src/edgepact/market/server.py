@@ -119,7 +119,7 @@ class MarketServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                http="h11",
+                http="httptools",
                 timeout_keep_alive=60,
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
             )

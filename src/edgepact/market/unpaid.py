@@ -206,6 +206,8 @@ class Unpaid:
         tensors: Tensors,
         sent: Tensors,
     ) -> Inferred:
+        if not piece and exchange == 0:
+            return await self._nameless(who, amount, codec, tensors)
         session = self._session(who, piece, exchange, amount, sent)
 
         def begun() -> list[tuple[Any, Tensors]]:
@@ -236,6 +238,19 @@ class Unpaid:
             finished=reply.finished,
             pieces=1,
             compute_s=session.compute_s,
+        )
+
+    async def _nameless(self, who: str, amount: int, codec: Codec, tensors: Tensors) -> Inferred:
+        """A piece that cannot be asked for again: nothing of it is kept."""
+        seed = self._seed(who, "")
+        call = lambda: [(self._part.begin(amount, seed), tensors)]  # noqa: E731
+        (reply,), compute_s = await self._answer(who, call)
+        return Inferred(
+            outputs=_packed(codec, reply, self._part.returns(amount)),
+            told=reply.told,
+            finished=reply.finished,
+            pieces=1,
+            compute_s=compute_s,
         )
 
     async def _batch(
@@ -291,7 +306,7 @@ class Unpaid:
 
     def _session(self, who: str, piece: str, exchange: int, amount: int, sent: Tensors) -> Session:
         now_s = time.monotonic()
-        session = self._sessions.find(who, piece, now_s) if piece else None
+        session = self._sessions.find(who, piece, now_s)
         if exchange > 0:
             if session is None or session.amount != amount:
                 raise LostSession(f"there is no session of {piece!r}: begin it again")
@@ -301,11 +316,10 @@ class Unpaid:
             return session
         seed = self._seed(who, piece)
         begun = Session(device=who, piece=piece, round=0, amount=amount, seed=seed, commitment=None)
-        if piece:
-            try:
-                self._sessions.add(begun, now_s)
-            except NoRoom:
-                raise Busy("all sessions of unpaid work are taken") from None
+        try:
+            self._sessions.add(begun, now_s)
+        except NoRoom:
+            raise Busy("all sessions of unpaid work are taken") from None
         return begun
 
     def _seed(self, who: str, piece: str) -> int:

@@ -21,7 +21,7 @@ from edgepact.market.protocol.messages import (
     check_piece,
     read_object,
 )
-from edgepact.tensors import ANY, DATATYPES, TensorSpec, TensorValue, datatype_of
+from edgepact.tensors import ANY, DATATYPES, TensorSpec, TensorValue, datatype_of, is_finite
 
 UNSPOKEN = ("shared_memory_", "classification", "sequence_")
 """How parameters of the protocol's extensions begin that are refused."""
@@ -187,11 +187,7 @@ def check_tensors(
         shape = (len(value),) if isinstance(value, tuple) else value.shape
         if not fits(shape, spec.shape):
             raise InputError(source, place, f"shape {list(spec.shape)}", str(list(shape)))
-        if (
-            isinstance(value, np.ndarray)
-            and value.dtype.kind == "f"
-            and not np.isfinite(value).all()
-        ):
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not is_finite(value):
             raise InputError(source, place, "finite numbers", "NaN or infinity")
 
 
