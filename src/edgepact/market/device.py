@@ -70,7 +70,7 @@ _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
     {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
-    | {"exchange", "compute_seconds", "server_seconds", "audits"}
+    | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
 )
 """Parameters of a response that are not the job's."""
 
@@ -129,6 +129,10 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
 
 class _Stopped(Exception):
     """SIGINT or SIGTERM has come while the device was only waiting."""
+
+
+class _OfBooks(Exception):
+    """A piece was finished before, and nobody keeps any more what it came to."""
 
 
 class _Stop:
@@ -640,6 +644,8 @@ class _Worker:
                     if not self._can_do_alone():
                         raise
                     event = away = error
+        except _OfBooks:
+            return away
         except StopIteration as end:
             if away is None and result.state == "unpaid":
                 raise MarketError(
@@ -658,7 +664,11 @@ class _Worker:
         result: PieceResult,
         commitment: str | None,
     ) -> Reply:
-        """One exchange."""
+        """One exchange.
+
+        Raises:
+            _OfBooks: the piece was finished before, and the server tells only how it stands.
+        """
         start_s = time.perf_counter()
         amount = result.amount
         specs = self._part.expects(amount, exchange)
@@ -694,6 +704,8 @@ class _Worker:
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
             result.pending_microcredits = _count(facts.get("pending_microcredits"))
+        if finished and facts.get("from_books") is True:
+            raise _OfBooks
         given = self._part.returns(amount)
         # An answer may leave tensors out.
         specs = tuple(

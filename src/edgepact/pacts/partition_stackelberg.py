@@ -53,7 +53,7 @@ from edgepact.pacts.partition_terms import (
 from edgepact.registry import part
 from edgepact.solutions.stackelberg import price_audit
 from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
-from edgepact.solvers.quoting import Known
+from edgepact.solvers.quoter import Known
 from edgepact.tables import IF_KNOWN
 from edgepact.work import Model
 
