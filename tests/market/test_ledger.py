@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,9 @@ def test_rounds_are_told(ledger: Ledger) -> None:
     assert [r.closed for r in ledger.rounds()] == [True, False]
     assert ledger.rounds()[0].paid_microcredits == {"cam-1": 2 * PAY}
     assert [r.number for r in ledger.rounds(last=1)] == [2]
+    (one, two), (bare, same) = ledger.rounds(), ledger.rounds(pieces=False)
+    assert (replace(one, pieces={}), two) == (bare, same)
+    assert one.pieces
     assert ledger.paid_by_round() == {1: {"cam-1": 2 * PAY}}
 
 

@@ -59,6 +59,7 @@ def market_on(
     part: ServerPart,
     codecs: tuple[Codec, ...],
     mechanism: Mechanism,
+    ledger: Ledger,
 ) -> tuple[Market, Books]:
     """The market of a server, and its books.
 
@@ -68,15 +69,15 @@ def market_on(
         part: the server's half of it.
         codecs: that requests may use, the favourite first.
         mechanism: the mechanism.
+        ledger: the ledger, whose lease the server holds; it is closed with the books, and if
+            they cannot be opened.
 
     Raises:
-        InputError: the ledger's URL or the key cannot be used, or the model is none for it.
-        MarketError: the ledger cannot be opened, is not whole, or is another server's.
+        InputError: the key cannot be used, or the model is none for the mechanism.
+        MarketError: the ledger cannot be read, or is not whole.
     """
-    engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
-    ledger = Ledger(config.ledger_url)
     try:
-        ledger.lead()
+        engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
         key_path = key_file(ledger.file, config.key)
         key, seal = ServerKey(key_path), seal_file(key_path)
         expect_whole(ledger, key, seal)
@@ -88,7 +89,7 @@ def market_on(
                 total_microcredits=_in_microcredits(config.budget),
             ),
             repeat_rounds=config.repeat_rounds or None,
-            at_close=lambda: write_seal(seal, ledger.seal(), key),
+            seal=lambda: write_seal(seal, ledger.seal(), key),
         )
         rules = Rules(
             terms=Terms(

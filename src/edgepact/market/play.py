@@ -286,7 +286,7 @@ class Market:
         """The market at a glance, for people and for the process that started it."""
         records, balances, jobs, audited = await self._books.read(
             lambda ledger: (
-                ledger.rounds(last=HISTORY_ROUNDS_MAX),
+                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False),
                 ledger.balances(),
                 ledger.jobs_by_state(),
                 ledger.audited(),
@@ -368,7 +368,9 @@ class Market:
 
     def _resume(self) -> tuple[Round | None, int]:
         """Where the ledger stands: the open round, and the last number."""
-        records = self._ledger.rounds()
+        learns = isinstance(self._engagement, Learning)
+        last = HISTORY_ROUNDS_MAX if learns else 1
+        records = self._ledger.rounds(last=last, pieces=False)
         terms = self.rules.terms
         resumed = None
         for record in records:
@@ -395,9 +397,9 @@ class Market:
         if records:
             self._exchanges.resume(records[-1].number)
         if isinstance(self._engagement, Learning):
-            told = [each for each in records if each.closed and each.answers]
-            for record in told[-HISTORY_ROUNDS_MAX:]:
-                self._engagement.observe(_finished(record))
+            for record in records:
+                if record.closed and record.answers:
+                    self._engagement.observe(_finished(record))
         return resumed, records[-1].number if records else 0
 
     async def _gather(self, patience_s: float | None) -> None:
@@ -476,7 +478,7 @@ class Market:
         for device, item in closed.assigned.items():
             if item.amount > 0 or closed.pieces.get(device):
                 await self._settling.end(number, device, _least_reward(closed))
-        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
+        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
@@ -589,7 +591,7 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "price": None if price is None else in_credits(price),
         "answered": sorted(record.answers),
         "amounts": record.amounts,
-        "units": {name: sum(own.values()) for name, own in record.pieces.items()},
+        "units": dict(record.delivered),
         "paid_microcredits": dict(record.paid_microcredits),
         "pending_microcredits": dict(record.pending_microcredits),
     }
