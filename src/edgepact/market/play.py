@@ -11,6 +11,7 @@ back from the ledger. How a device-round ends is in `settling`.
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,10 @@ from edgepact.engagement import (
     Finished,
     Item,
     Learning,
+    Question,
     check_engaged,
 )
-from edgepact.errors import InputError, MarketError, shown
+from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import (
@@ -57,7 +59,15 @@ from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.repeats import Repeats
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
-from edgepact.market.settling import AuditRules, Settling, expect_admitted
+from edgepact.market.settling import (
+    AuditRules,
+    CannotAudit,
+    Settling,
+    expect_admitted,
+    least_reward,
+    rates_of,
+    told_rates,
+)
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
@@ -147,7 +157,13 @@ class Market:
         self._engagement = engagement
         self._compute = FairQueue("job")
         self._settling = Settling(
-            books, rules.audits, key, self._passes, run=self._compute.run, changed=self._notify
+            books,
+            rules.audits,
+            key,
+            self._passes,
+            run=self._compute.run,
+            changed=self._notify,
+            expired=self._forget,
         )
         self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
         self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
@@ -158,10 +174,12 @@ class Market:
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
         self._in_flight = 0
+        self._told_rates = ""
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
-        self._round, self._number = self._resume()
+        self._found = self._ledger.rounds()
+        self._round, self._number = self._resume(self._found)
 
     # ------------------------------------------------------------ what devices ask
 
@@ -298,8 +316,12 @@ class Market:
             InputError: it is another source, or cannot be read: there is time for another try.
             MarketError: no such piece.
         """
-        with self._place():
-            return await self._settling.show(device, piece, shown)
+        try:
+            with self._place():
+                return await self._settling.show(device, piece, shown)
+        except Busy:
+            self._settling.put_off(device)
+            raise
 
     async def pieces(self, device: str, number: int) -> dict[str, Settlement]:
         """How all pieces of a device stand that it has delivered in a round."""
@@ -325,7 +347,8 @@ class Market:
         """Ends what a device delivers in the round that is on."""
         assert self._round is not None
         if device in self._round.assigned:
-            await self._settling.end(self._round.number, device, _least_reward(self._round))
+            least = least_reward(self._round.question, self._round.assigned)
+            await self._settling.end(self._round.number, device, least)
 
     async def status(self) -> dict[str, object]:
         """The market at a glance, for people and for the process that started it."""
@@ -372,7 +395,9 @@ class Market:
                 another.
         """
         resumed = None if self._round is None else self._round.number
-        await self._settling.resume(resumed)
+        found, self._found = self._found, []
+        foreign = {each.number for each in found if not self._can_work_again(each)}
+        await self._settling.resume(resumed, found, foreign)
         watching = asyncio.create_task(self._settling.watch())
         try:
             await self._play()
@@ -411,17 +436,21 @@ class Market:
 
     # ------------------------------------------------------------ private
 
-    def _resume(self) -> tuple[Round | None, int]:
+    def _can_work_again(self, record: RoundRecord) -> bool:
+        """Whether the work of a round is of the job and the model that are served now."""
+        terms = self.rules.terms
+        served = (terms.job, terms.model.name, terms.model.digest)
+        return (record.job, record.model, record.digest) == served
+
+    def _resume(self, records: list[RoundRecord]) -> tuple[Round | None, int]:
         """Where the ledger stands: the open round, and the last number."""
-        records = self._ledger.rounds()
         terms = self.rules.terms
         resumed = None
         for record in records:
             if record.closed:
                 continue
-            model = terms.model
-            asked = (record.job, record.model, record.digest, record.units_per_device)
-            if asked != (terms.job, model.name, model.digest, terms.units_per_round):
+            alike = record.units_per_device == terms.units_per_round
+            if not (alike and self._can_work_again(record)):
                 self._ledger.close_round(record.number)  # it was on other terms
                 continue
             start_s = time.monotonic()
@@ -469,6 +498,7 @@ class Market:
                 units_per_device=terms.units_per_round,
             )
         )
+        self._tell_rates([item.reward_microcredits for item in question.menu], question, {})
         return Round(number=number, question=question, terms=terms, lagging=self._lagging)
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
@@ -494,7 +524,24 @@ class Market:
         found = await self._engaged(self._round, answers)
         assigned = await self._books.insist(lambda: self._ledger.engage(number, found))
         self._round = rounds.engaged(self._round, assigned, time.monotonic())
+        rewards = [item.reward_microcredits for item in assigned.values()]
+        self._tell_rates(rewards, self._round.question, assigned)
         self._notify()
+
+    def _tell_rates(
+        self, rewards: list[int], question: Question, assigned: Mapping[str, Item]
+    ) -> None:
+        """A line on standard error on how much is audited, where it is another than before."""
+        rules, units = self.rules.audits, self.rules.terms.units_per_round
+        found = rates_of(rules, rewards, least_reward(question, assigned), units)
+        told = told_rates(rules, found, units) if found else self._told_rates
+        if told != self._told_rates:
+            self._told_rates = told
+            print(told, file=sys.stderr, flush=True)
+
+    def tell_rates(self) -> None:
+        """How much is audited, as far as it is known before anything is asked: at equal pay."""
+        self._tell_rates([1], Question(), {})
 
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
@@ -520,9 +567,10 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
+        least = least_reward(closed.question, closed.assigned)
         for device, item in closed.assigned.items():
             if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, _least_reward(closed))
+                await self._settling.end(number, device, least)
         (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
@@ -699,11 +747,16 @@ class Market:
             return True
         return self._repeats.take(done.round, done.device, done.piece, sketch)
 
+    def _forget(self, device: str, piece: str) -> None:
+        """Work that the server could not audit may be delivered again."""
+        if self._repeats is not None:
+            self._repeats.drop(device, piece)
+
     def _passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
         name, evidence = unpack_evidence(kept.evidence)
         codec = next((each for each in self.codecs if each.name == name), None)
         if codec is None:
-            raise InputError("audit", "codec", "one that the server has", shown(name))
+            raise CannotAudit(f"there is no codec {name!r} here")
         return self.part.passes_audit(
             kept.amount,
             evidence,
@@ -771,11 +824,6 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "paid_microcredits": dict(record.paid_microcredits),
         "pending_microcredits": dict(record.pending_microcredits),
     }
-
-
-def _least_reward(round: Round) -> int:
-    """The least that a device could have taken of what was offered, micro-credits a unit."""
-    return min((item.reward_microcredits for item in round.question.menu), default=0)
 
 
 def _finished(record: RoundRecord) -> Finished:
