@@ -1,15 +1,23 @@
 """How device-rounds end: what is drawn for audits, and what the server cannot audit."""
 
+import json
 import random
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edgepact.engagement import Item, Question, posted
-from edgepact.market.ledger import Pending
+from edgepact.engagement import Answer, Item, Question, posted, taken
+from edgepact.market.ledger import Pending, PieceState
 from edgepact.market.settling import AuditRules, least_reward, rates_of, told_rates
 from edgepact.mechanisms.audit_rate import audit_rate
+from edgepact.work import Json, Model
+from tests.market.echo import MODEL, Echo, EchoServer
+from tests.market.harness import Device, parameters, served, wait_until
 
 
 def derived(units: list[int], reward: int, least: int) -> float:
@@ -97,3 +105,117 @@ def test_rates_are_told_and_too_few_audits_are_warned_of() -> None:
         said = told_rates(replace(rules, fixed=fixed), found, 16)
         assert said.startswith("warning: ") == warns
         assert f"{100 * most:.3g} %" in said
+
+
+# ---------------------------------------------------------------- what the server cannot audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherEcho(Echo):
+    """The same job with another model, or one whose audits break down."""
+
+    digest: str = ""
+    breaks: bool = False
+
+    def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> EchoServer:
+        return _Other(self)
+
+
+class _Other(EchoServer):
+    def __init__(self, job: OtherEcho) -> None:
+        super().__init__()
+        self._job = job
+
+    @property
+    def model(self) -> Model:
+        return replace(MODEL, digest=self._job.digest)
+
+    def passes_audit(self, amount: int, evidence: Sequence[bytes], *told: Any, **of: Any) -> bool:
+        if self._job.breaks:
+            raise MemoryError
+        return super().passes_audit(amount, evidence, *told, **of)
+
+
+class Threefold:
+    """A menu of three steps for a credit a unit."""
+
+    def question(self, round: int) -> Question:
+        return Question(menu=(Item(amount=3.0, reward_microcredits=10**6),))
+
+    def engage(self, round: int, question: Question, answers: dict[str, Answer]) -> dict[str, Item]:
+        return taken(question, answers)
+
+
+class Connected:
+    """A device whose connection is closed at the end of a block."""
+
+    def __init__(self, server: Any, token: str, name: str) -> None:
+        self.device = Device(server.url, token, name)
+
+    def close(self) -> None:
+        self.device.http.close()
+
+
+def deliver(device: Device, number: int, name: str, x: float) -> dict[str, Any]:
+    """A piece of one number, as an honest device sends it."""
+    sent = {"x": np.array([4 * x], np.float32), "left": np.array([0], np.int32)}
+    source = json.dumps([x]).encode()
+    return parameters(device.infer(3, number, name, sent, model="echo", source=source))
+
+
+@pytest.fixture
+def server_settings() -> dict[str, Any]:
+    return {"mechanism": Threefold(), "audit_probability": 1.0, "repeat_rounds": 3}
+
+
+def test_work_of_another_model_expires_and_may_be_delivered_again(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    with (
+        served(tmp_path, job=Echo(), **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+        closing(Connected(server, "once-1", "cam-1")) as second,
+    ):
+        shows, silent = first.device, second.device
+        for device, x in ((shows, 1.0), (silent, 7.0)):
+            assert device.offer()["round"] == 1
+            device.answer(1, item=0)
+            deliver(device, 1, "a", x)
+        # One is asked for its source; the other's device-round has not ended.
+        assert len(shows.http.post("/market/leave").json()["audits"]) == 1
+        token = shows.token
+    with served(tmp_path, job=OtherEcho(digest="ab" * 32), **server_settings) as server:
+        ledger = server.market._ledger
+        wait_until(lambda: ledger.jobs_by_state()["expired"] == 2)
+        assert ledger.strikes() == {}
+        assert ledger.balances()["pending:cam-0"] == ledger.balances()["server"] == 0
+        shows.http = type(shows.http)(
+            base_url=server.url, timeout=60.0, headers={"Authorization": f"Bearer {token}"}
+        )
+        with closing(shows.http):
+            while (offer := shows.offer(1)).get("state") == "wait":
+                pass
+            shows.answer(offer["round"], item=0)
+            assert deliver(shows, offer["round"], "again", 1.0)["state"] == "pending"
+            assert shows.http.post("/market/leave").json()["audits"]
+            assert shows.audit("again", b"[1.0]").json()["state"] == "paid"
+        assert ledger.check() == []
+
+
+def test_an_audit_that_breaks_down_is_the_servers_fault(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    with (
+        served(tmp_path, job=OtherEcho(breaks=True), **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        device = first.device
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        assert len(device.http.post("/market/leave").json()["audits"]) == 1
+        assert device.audit("a", b"[1.0]").status_code == 500
+        found = server.market._ledger.find("cam-0", ["a"])
+        assert found["a"].state is PieceState.EXPIRED
+        assert server.market._ledger.strikes() == {}
+        assert server.market._settling.auditing == 0
