@@ -14,7 +14,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -126,6 +126,10 @@ class Answered:
     settlement: Settlement | None
 
 
+def _on_standard_error(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
 class Market:
     """One market on one ledger. Its coroutines belong to one event loop.
 
@@ -138,6 +142,7 @@ class Market:
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
+        say: tells the operator how much is audited, where that is another than before.
     """
 
     def __init__(
@@ -148,8 +153,11 @@ class Market:
         part: ServerPart,
         codecs: tuple[Codec, ...],
         engagement: Engagement,
+        *,
+        say: Callable[[str], None] = _on_standard_error,
     ) -> None:
         self.rules = rules
+        self._say = say
         self.part = part
         self.codecs = codecs
         self._books = books
@@ -531,13 +539,13 @@ class Market:
     def _tell_rates(
         self, rewards: list[int], question: Question, assigned: Mapping[str, Item]
     ) -> None:
-        """A line on standard error on how much is audited, where it is another than before."""
+        """A line on how much is audited, where it is another than before."""
         rules, units = self.rules.audits, self.rules.terms.units_per_round
         found = rates_of(rules, rewards, least_reward(question, assigned), units)
         told = told_rates(rules, found, units) if found else self._told_rates
         if told != self._told_rates:
             self._told_rates = told
-            print(told, file=sys.stderr, flush=True)
+            self._say(told)
 
     def tell_rates(self) -> None:
         """How much is audited, as far as it is known before anything is asked: at equal pay."""
@@ -548,8 +556,11 @@ class Market:
         assert self._round is not None
         self._notify()
         while self._round.phase is not Phase.CLOSED:
+            shut_out = set(self._settling.shut_out)
+            for device in shut_out - self._round.gone:  # it cannot say that it leaves
+                self._round = rounds.leave(self._round, device)
             before = self._round
-            awaited = self._present | self._expected_back
+            awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
                 await self._change(before.deadline_s)
