@@ -415,7 +415,7 @@ class Market:
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while self._present and await self._change(end_s):
+        while self._present - set(self._settling.shut_out) and await self._change(end_s):
             pass
 
     async def _play(self) -> None:

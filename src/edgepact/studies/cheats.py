@@ -39,7 +39,7 @@ class Cheat:
     Attributes:
         does: what it does, in words.
         cost: of a piece that it cheats on, as a share of an honest one's.
-        every: it cheats on one piece of so many.
+        every: it sends something wrong for one piece of so many; 0 for none.
         shows: whether it shows the sources of pieces that are audited.
         twins: whether it is two devices that deliver the same work.
         once: whether it does one piece of work a round and delivers it over and over.
@@ -53,20 +53,21 @@ class Cheat:
     once: bool = False
 
     def is_on(self, at: int) -> bool:
-        """Whether it cheats on a piece, counted from 0."""
-        return at % self.every == self.every - 1 and not (self.twins or self.once)
+        """Whether what it sends for a piece, counted from 0, is wrong."""
+        return self.every > 0 and at % self.every == self.every - 1
 
 
 HONEST = "honest"
 
 CHEATS: Mapping[str, Cheat] = {
-    HONEST: Cheat(does="does what it is paid for", cost=1.0),
+    HONEST: Cheat(does="does what it is paid for", cost=1.0, every=0),
     "random": Cheat(does="sends random numbers", cost=0.0),
     "other-input": Cheat(does="sends the activation of another picture, kept from before", cost=0),
-    "replay": Cheat(does="sends one activation under many ids", cost=1.0, once=True),
+    "replay": Cheat(does="sends one activation under many ids", cost=1.0, every=0, once=True),
     "near-replay": Cheat(
         does="sends one activation, a little changed, for copies with one bit changed",
         cost=1.0,
+        every=0,
         once=True,
     ),
     "fewer-layers": Cheat(does="runs half of the layers", cost=0.5),
@@ -74,7 +75,7 @@ CHEATS: Mapping[str, Cheat] = {
     "other-weights": Cheat(does="runs another, cheaper model of the same shapes", cost=0.1),
     "int8-weights": Cheat(does="rounds its weights to 8 bits", cost=0.5),
     "two-identities": Cheat(
-        does="is two devices that deliver the work of one", cost=1.0, twins=True
+        does="is two devices that deliver the work of one", cost=1.0, every=0, twins=True
     ),
     "one-in-ten": Cheat(does="sends random numbers for one picture in ten", cost=0.0, every=10),
     "leaves": Cheat(does="sends random numbers and is gone before the audit", cost=0, shows=False),
@@ -164,7 +165,7 @@ class CheatingHalf(DeviceHalf):
     def _sent(self, path: Path, image: bytes, amount: int) -> Tensors:
         at, self._count = self._count, self._count + 1
         cheat = self.cheat
-        if not (cheat.is_on(at) or cheat.once) or self._name == HONEST:
+        if not (cheat.is_on(at) or cheat.once):
             self.spent += 1.0
             return super()._sent(path, image, amount)
         self.spent += 0.0 if cheat.once else cheat.cost

@@ -34,7 +34,7 @@ from edgepact.work import Reply
 REPEAT_ROUNDS = 2
 STRIKES_MAX = 2
 
-AUDIT_TIMEOUT_S = 5.0
+AUDIT_TIMEOUT_S = 3.0
 """How long it is waited for a device that has gone."""
 
 ENOUGH_S = 3600.0
@@ -309,6 +309,7 @@ class _Player:
             await self._show()
             if isinstance(offer, NoOffer):
                 if offer.state == "over":
+                    await self._market.leave(self.name)
                     return
                 continue
             if offer.standing == "asked":
