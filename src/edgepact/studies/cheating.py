@@ -461,8 +461,8 @@ def page(found: Found) -> list[str]:
         "## In a market",
         f"{config.market_seeds} markets of {config.market_rounds} rounds were played in one "
         "process with the market's own rounds, settlement, evidence and ledger: two honest "
-        "devices, and of each kind of cheat one, each with pictures of its own. Two strikes exclude. Two "
-        "identities are held against two honest devices.",
+        "devices, and of each kind of cheat one, each with pictures of its own. Two strikes "
+        "exclude. Two identities are held against two honest devices.",
         table(
             ["kind", "delivered", "refused", "strikes", "excluded", "paid", "own cost", "profit"],
             [

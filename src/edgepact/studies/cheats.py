@@ -62,7 +62,9 @@ HONEST = "honest"
 CHEATS: Mapping[str, Cheat] = {
     HONEST: Cheat(does="does what it is paid for", cost=1.0, every=0),
     "random": Cheat(does="sends random numbers", cost=0.0),
-    "other-input": Cheat(does="sends the activation of another picture, kept from before", cost=0),
+    "other-input": Cheat(
+        does="sends the activation of another picture, kept from before", cost=0.0
+    ),
     "replay": Cheat(does="sends one activation under many ids", cost=1.0, every=0, once=True),
     "near-replay": Cheat(
         does="sends one activation, a little changed, for copies with one bit changed",
@@ -78,7 +80,9 @@ CHEATS: Mapping[str, Cheat] = {
         does="is two devices that deliver the work of one", cost=1.0, every=0, twins=True
     ),
     "one-in-ten": Cheat(does="sends random numbers for one picture in ten", cost=0.0, every=10),
-    "leaves": Cheat(does="sends random numbers and is gone before the audit", cost=0, shows=False),
+    "leaves": Cheat(
+        does="sends random numbers and is gone before the audit", cost=0.0, shows=False
+    ),
 }
 """By name; the costs of a layer skipped are those of six layers."""
 
