@@ -20,7 +20,7 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -939,6 +939,28 @@ def all_pieces(books: sa.Connection, *, device: str | None = None) -> Iterator[A
     query = sa.select(*kept).order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
     if device is not None:
         query = query.where(_PIECES.c.device == device)
+    yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
+
+
+def pieces_beside(
+    books: sa.Connection,
+    beside: Callable[[sa.Select[Any], sa.ColumnElement[str]], sa.Select[Any]],
+) -> Iterator[Any]:
+    """Rows of all pieces by round, device and id, with what their deliveries have moved.
+
+    Args:
+        books: the transaction.
+        beside: joins what a reference stands for, see `double_entry.beside`.
+
+    Returns:
+        Number, device, id, round, amount, units, micro-credits, state, digest and commitment of
+        each, and what `beside` adds; not all at once.
+    """
+    names = ("id", "device", "piece", "round", "amount", "units", "microcredits", "state")
+    kept = (_PIECES.c[name] for name in (*names, "digest", "commitment"))
+    reference = _PIECES.c.device + "/" + _PIECES.c.piece  # as `accounts.delivery_of` has it
+    query = beside(sa.select(*kept), reference)
+    query = query.order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
     yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
 
 
