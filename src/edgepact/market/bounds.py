@@ -20,12 +20,12 @@ class Crowded(Exception):
     Args:
         message: what there is too much of.
         own: whether it is all the asker's own (HTTP 429), or everybody's together (503).
-        wait_s: when it is worth asking again, seconds.
+        after_s: how long to wait at least, seconds.
     """
 
-    def __init__(self, message: str, *, own: bool, wait_s: float = 1.0) -> None:
+    def __init__(self, message: str, *, own: bool, after_s: float = 1.0) -> None:
         super().__init__(message)
-        self.own, self.wait_s = own, wait_s
+        self.own, self.after_s = own, after_s
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Bounds:
         for rate, what in ((self.requests, "requests"), (self.bytes, "bytes")):
             if wait_s := rate.wait_s(who):
                 words = f"more than {rate.per_s:g} {what} a second"
-                raise Crowded(words, own=True, wait_s=wait_s)
+                raise Crowded(words, own=True, after_s=wait_s)
         if self._requests[who] >= self.requests_max:
             raise Crowded(f"more than {self.requests_max} requests at once", own=True)
         self._requests[who] += 1
@@ -95,7 +95,7 @@ class Bounds:
             Crowded: too many that it has shown lately were wrong.
         """
         if wait_s := self.wrong_tokens.wait_s(address):
-            raise Crowded("too many wrong tokens from this address", own=True, wait_s=wait_s)
+            raise Crowded("too many wrong tokens from this address", own=True, after_s=wait_s)
 
     def was_wrong(self, address: str) -> None:
         """An address has shown a wrong token."""
@@ -124,3 +124,8 @@ class Place:
         """
         self.bounds._take(self.who, count)
         self.bytes += count
+
+    def give_back(self, count: int) -> None:
+        """Has so many bytes less in hand."""
+        self.bounds._take(self.who, -count)
+        self.bytes -= count

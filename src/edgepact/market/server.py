@@ -15,8 +15,10 @@ import ssl
 import sys
 from collections.abc import Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -33,6 +35,9 @@ from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
 from edgepact.market.standby import POLL_S, Switch, lead_at_last
 from edgepact.market.tls import server_context
 from edgepact.work import Job
+
+if TYPE_CHECKING:
+    from edgepact.market.grpc_server import GrpcServer
 
 SHUTDOWN_TIMEOUT_S = 5
 """How long requests may go on when the server stops."""
@@ -85,8 +90,12 @@ class MarketServer(uvicorn.Server):
         self._failure: BaseException | None = None
         self._market: Market | None = None
         self._switch = Switch()
+        self.grpc_port: int | None = None  # once it answers
+        self._grpc: GrpcServer | None = None
+        self._life: asyncio.Task[None] | None = None
         self._listener = _listen(config.host, config.port)
         try:
+            _expect_grpc(config)
             _forget(config.ready_file)
             self._tls = _tls(config)
             named = config.job or DEFAULT_JOB
@@ -123,7 +132,7 @@ class MarketServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                http="h11",
+                http="httptools",
                 timeout_keep_alive=60,
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
             )
@@ -173,19 +182,32 @@ class MarketServer(uvicorn.Server):
                 ssl_handshake_timeout=self._settings.head_timeout_s if self._tls else None,
             )
             self.servers.append(server)
+        if self._market is not None:
+            self._market.tell_rates()
+        where: dict[str, object] = {"url": self.url, "host": self._host, "port": self.port}
+        try:
+            await self._start_grpc()
+        except MarketError as error:
+            self._failure = error
+            self.should_exit = True
+            return
+        if self.grpc_port is not None:
+            where["grpc_port"] = self.grpc_port
         self._life = self._loop.create_task(self._live())
         self._life.add_done_callback(self._ended)
-        where = {"url": self.url, "host": self._host, "port": self.port}
         _tell(self._settings.ready_file, where, self.operator_token)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets requests finish, then closes the books."""
         if self._market is not None:
             self._market.stop()
+        stopping = asyncio.create_task(self._stop_grpc())
         await super().shutdown(sockets)
-        self._life.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
-            await self._life
+        await stopping
+        if self._life is not None:
+            self._life.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
+                await self._life
         await self._end()
 
     def stop(self) -> None:
@@ -233,6 +255,7 @@ class MarketServer(uvicorn.Server):
                 raise failure
             print(f"standby: {failure}", file=sys.stderr, flush=True)
             self._switch.current = None
+            await self._stop_grpc()
             await self._end()
 
     async def _take_over(self) -> None:
@@ -250,13 +273,15 @@ class MarketServer(uvicorn.Server):
                 raise
             with contextlib.suppress(LedgerError):
                 await asyncio.to_thread(self._begin, ledger)
+        await self._start_grpc()
+        self.market.tell_rates()
         print("standby: it has taken the market over", file=sys.stderr, flush=True)
 
     def _begin(self, ledger: Ledger) -> None:
         """Opens the market on a ledger that this server leads, and lets it answer."""
         config = self._settings
         self._market, self._books = self._market_on(ledger)
-        self._switch.current = application(
+        self._switch.current = self._app = application(
             self._market,
             self.operator_token,
             hosts=(*_own_names(config.host), *config.allow_hosts),
@@ -268,6 +293,38 @@ class MarketServer(uvicorn.Server):
             ),
             body_timeout_s=config.body_timeout_s,
         )
+
+    async def _start_grpc(self) -> None:
+        """Answers over gRPC too, if that is asked for and there is a market.
+
+        Raises:
+            MarketError: its port is taken.
+        """
+        config = self._settings
+        if config.grpc_port is None or self._market is None:
+            return
+        # Its library would write a line to standard error for each call that it refuses.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from edgepact.market.grpc_server import start_grpc  # which loads the extra `grpc`
+
+        self._grpc = await start_grpc(
+            self._app.state.inference,
+            self._app.state.bounds,
+            self.operator_token,
+            host=config.host,
+            port=config.grpc_port,
+            tls=config.tls,
+            connections_max=config.connections_max,
+            head_timeout_s=config.head_timeout_s,
+            body_timeout_s=config.body_timeout_s,
+        )
+        self.grpc_port = self._grpc.port
+
+    async def _stop_grpc(self) -> None:
+        """Lets calls finish."""
+        grpc, self._grpc = self._grpc, None
+        if grpc is not None:
+            await grpc.stop(SHUTDOWN_TIMEOUT_S)
 
     async def _end(self) -> None:
         """Closes the market, if there is one."""
@@ -282,6 +339,22 @@ class MarketServer(uvicorn.Server):
 
 
 # ---------------------------------------------------------------- private
+
+
+def _expect_grpc(config: ServeConfig) -> None:
+    """Expects that gRPC can be answered if it is asked for.
+
+    Raises:
+        InputError: its packages are not installed.
+        MarketError: its port is taken.
+    """
+    if config.grpc_port is None:
+        return
+    for package in ("grpc", "tritonclient"):
+        if find_spec(package) is None:
+            expected = "edgepact installed with its extra grpc: pip install 'edgepact[grpc]'"
+            raise InputError("serve", "grpc_port", expected, f"no package {package}")
+    _listen(config.host, config.grpc_port).close()
 
 
 def _tls(config: ServeConfig) -> ssl.SSLContext | None:

@@ -32,8 +32,8 @@ with `Retry-After` for too busy.
 A handler decodes, asks the market, and encodes; the market itself is in `play`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from math import ceil
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -47,10 +47,12 @@ from edgepact.market.bounds import Bounds, Crowded
 from edgepact.market.entry import Entry
 from edgepact.market.http.market_routes import market_routes
 from edgepact.market.http.oip_routes import oip_routes
+from edgepact.market.inference import Inference, NoSuchModel
 from edgepact.market.ledger import LedByAnother, LedgerError, RepeatedWork
 from edgepact.market.metrics import Metrics
 from edgepact.market.play import Market
 from edgepact.market.protocol import messages
+from edgepact.market.protocol.compression import TooLarge
 from edgepact.market.sessions import LostSession
 
 RETRY_AFTER_S = 1
@@ -79,6 +81,8 @@ def application(
             InputError: _malformed,
             MarketError: _refused,
             LostSession: _lost,
+            NoSuchModel: _unknown,
+            TooLarge: _too_large,
             RepeatedWork: _repeated,
             LedByAnother: _deposed,
             Busy: _busy,
@@ -93,6 +97,7 @@ def application(
     app.state.operator_token = operator_token
     app.state.bounds = bounds or Bounds()
     app.state.metrics = Metrics()
+    app.state.inference = Inference(market, app.state.metrics)
     app.state.body_timeout_s = body_timeout_s
     return app
 
@@ -106,6 +111,14 @@ async def _malformed(request: Request, error: Exception) -> Response:
 
 async def _refused(request: Request, error: Exception) -> Response:
     return _error(409, str(error))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    return _error(404, str(error))
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return _error(413, str(error))
 
 
 async def _lost(request: Request, error: Exception) -> Response:
@@ -128,8 +141,8 @@ async def _busy(request: Request, error: Exception) -> Response:
 
 async def _crowded(request: Request, error: Exception) -> Response:
     assert isinstance(error, Crowded)
-    wait_s = max(RETRY_AFTER_S, ceil(error.wait_s))
-    return _error(429 if error.own else 503, str(error), {"Retry-After": f"{wait_s}"})
+    after_s = max(RETRY_AFTER_S, math.ceil(error.after_s))
+    return _error(429 if error.own else 503, str(error), {"Retry-After": str(after_s)})
 
 
 async def _unwritten(request: Request, error: Exception) -> Response:

@@ -13,10 +13,10 @@ from edgepact.market.http.requests import (
     for_strangers,
     is_operator,
     market_of,
-    outcome,
     round_of,
     wrong_token,
 )
+from edgepact.market.inference import outcome
 from edgepact.market.metrics import METRICS_TYPE
 from edgepact.market.protocol import messages, oip
 

@@ -8,11 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from edgepact.errors import InputError
 from edgepact.market.bounds import Bounds, Place
 from edgepact.market.connections import BoundedProtocol
-from edgepact.market.ledger import PieceState, Settlement
+from edgepact.market.inference import Inference
 from edgepact.market.play import Market
-from edgepact.market.protocol import messages
+from edgepact.market.protocol import compression, messages
 
 BODY_GRACE_S = 5.0
 BODY_BYTES_PER_SECOND_LEAST = 1024
@@ -27,6 +28,19 @@ def for_devices(handler: Callable[[Request, str], Awaitable[Response]]) -> Handl
     async def handle(request: Request) -> Response:
         device = await device_of(request)
         with bounds_of(request).place(f"device {device}") as place:
+            request.state.place = place
+            return await handler(request, device)
+
+    return handle
+
+
+def for_clients(handler: Callable[[Request, str | None], Awaitable[Response]]) -> Handler:
+    """A handler of what devices and the operator (None) ask, each within its bounds."""
+
+    async def handle(request: Request) -> Response:
+        device = None if is_operator(request) else await device_of(request)
+        who = "operator" if device is None else f"device {device}"
+        with request.app.state.bounds.place(who) as place:
             request.state.place = place
             return await handler(request, device)
 
@@ -67,6 +81,13 @@ def market_of(request: Request) -> Market:
     market = request.app.state.market
     assert isinstance(market, Market)
     return market
+
+
+def inference_of(request: Request) -> Inference:
+    """Of the market that is asked."""
+    inference = request.app.state.inference
+    assert isinstance(inference, Inference)
+    return inference
 
 
 async def expect_known(request: Request) -> None:
@@ -121,9 +142,19 @@ def round_of(request: Request) -> int:
 
 
 async def body_of(request: Request, bytes_max: int) -> bytes:
-    """The body, if it is not too large and does not take too long."""
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise HTTPException(415, "compressed bodies are not accepted")
+    """The body, inflated, if it is not too large and does not take too long.
+
+    Raises:
+        Crowded: there is no room for it.
+        HTTPException: it is too large or too slow.
+        InputError: it is not compressed as it says.
+        TooLarge: it inflates to more than a body may have.
+    """
+    try:
+        encoding = compression.encoding_of(request.headers.get("content-encoding", ""))
+    except InputError as error:
+        raise HTTPException(415, f"{error}", {"Accept-Encoding": "gzip, deflate"}) from None
+    inflating = None if encoding is None else compression.Inflating(encoding, bytes_max)
     too_large = HTTPException(413, f"expected at most {bytes_max} bytes of body")
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit()) or int(declared) > bytes_max:
@@ -140,8 +171,9 @@ async def body_of(request: Request, bytes_max: int) -> bytes:
                 size += len(chunk)
                 if size > bytes_max:
                     raise too_large
-                place.take(len(chunk))
-                chunks.append(chunk)
+                plain = chunk if inflating is None else inflating.inflate(chunk)
+                place.take(len(plain))
+                chunks.append(plain)
                 allowed_s = BODY_GRACE_S + size / BODY_BYTES_PER_SECOND_LEAST
                 deadline.reschedule(start_s + min(most_s, allowed_s))
     except TimeoutError:
@@ -151,21 +183,21 @@ async def body_of(request: Request, bytes_max: int) -> bytes:
     except ClientDisconnect:
         # Nobody hears this answer; a device that dies in mid-request is no defect of the server.
         raise HTTPException(400, "the client has gone away") from None
+    if inflating is not None:
+        inflating.end()
     return b"".join(chunks)
 
 
-def outcome(settled: Settlement) -> dict[str, object]:
-    """What has become of a piece's payment, for the device."""
-    return {
-        "state": settled.state.value,
-        "audited": settled.audited,
-        "units": settled.units,
-        "paid_microcredits": settled.paid_microcredits,
-        "pending_microcredits": (
-            settled.microcredits if settled.state is PieceState.PENDING else 0
-        ),
-        "repeated": settled.repeated,
-    }
+def encoded(request: Request, response: Response) -> Response:
+    """A response, compressed if the client asks for it and it is worth it."""
+    name = compression.accepted(request.headers.get("accept-encoding", ""))
+    if name is None or len(response.body) < compression.LEAST_BYTES:
+        return response
+    response.body = compression.compressed(bytes(response.body), name)
+    response.headers["Content-Encoding"] = name
+    response.headers["Content-Length"] = str(len(response.body))
+    response.headers["Vary"] = "Accept-Encoding"
+    return response
 
 
 # ---------------------------------------------------------------- private
