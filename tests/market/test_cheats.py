@@ -169,7 +169,9 @@ def test_every_cheat_among_real_processes(processes: Processes, tmp_path: Path) 
         own = found[f"cam-{at}"]
         assert own.paid_microcredits < honest.paid_microcredits, kind
         if at in wrong:
-            assert (own.paid_microcredits, own.strikes, own.excluded) == (0, 2, True), kind
+            assert (own.strikes, own.excluded) == (2, True), kind
+            # One that cheats on a piece now and then may have a round without.
+            assert own.paid_microcredits == 0 or CHEATS[kind].every > 1, kind
     (verdict,) = verdicts(ledger, f"cam-{leaver}")
     assert verdict["reason"] == "its source was not shown in time"
     assert found[f"cam-{leaver}"].paid_microcredits == 0

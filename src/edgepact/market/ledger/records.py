@@ -345,6 +345,7 @@ class RoundRecord:
         assigned: who works how much for what, amount 0 included, by device.
         pieces: units of the recorded pieces by device and id, in order.
         stages: how far each device-round is settled.
+        rates: at which audits were drawn, of the device-rounds whose deliveries have ended.
         units: units that were delivered and are pending or paid, by device.
         paid_microcredits: payments by device.
         pending_microcredits: pay that is pending, by device.
@@ -362,6 +363,7 @@ class RoundRecord:
     assigned: Mapping[str, Item]
     pieces: Mapping[str, Mapping[str, int]]
     stages: Mapping[str, Stage]
+    rates: Mapping[str, float]
     units: Mapping[str, int]
     paid_microcredits: Mapping[str, int]
     pending_microcredits: Mapping[str, int]
@@ -747,12 +749,15 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
     told: dict[int, dict[str, Answer]] = {row.number: {} for row in found}
     assigned: dict[int, dict[str, Item]] = {row.number: {} for row in found}
     stages: dict[int, dict[str, Stage]] = {row.number: {} for row in found}
+    rates: dict[int, dict[str, float]] = {row.number: {} for row in found}
     done: dict[int, dict[str, list[Any]]] = {row.number: {} for row in found}
     for row in books.execute(sa.select(_ANSWERS).where(_ANSWERS.c.round >= first)):
         told[row.round][row.device] = read_answer("ledger", json.loads(row.answer))
     for row in books.execute(sa.select(_ASSIGNMENTS).where(_ASSIGNMENTS.c.round >= first)):
         assigned[row.round][row.device] = _item(row)
         stages[row.round][row.device] = Stage(row.state)
+        if row.rate is not None:
+            rates[row.round][row.device] = float(row.rate)
     columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.state)
     pieces = sa.select(*columns, _PIECES.c.units, _PIECES.c.microcredits)
     for row in books.execute(pieces.where(_PIECES.c.round >= first).order_by(_PIECES.c.id)):
@@ -774,6 +779,7 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
                 for name, own in done[row.number].items()
             },
             stages=stages[row.number],
+            rates=rates[row.number],
             units=_sums(done[row.number], "units", _PENDING_OR_PAID),
             paid_microcredits=_sums(done[row.number], "microcredits", {PieceState.PAID}),
             pending_microcredits=_sums(done[row.number], "microcredits", {PieceState.PENDING}),
