@@ -106,7 +106,8 @@ class Settling:
         run: has something computed in its turn, for a device.
         changed: called when what devices are to show, or their pay, is another.
         expired: called with device and piece that the server could not audit.
-        clock: seconds since 1970.
+        clock: seconds on one that nobody sets: were it the time of day, a clock that is put
+            forward would end the time of honest devices.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Settling:
         run: Callable[[str, Callable[[], bool]], Any],
         changed: Callable[[], None],
         expired: Callable[[str, str], None] = lambda device, piece: None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._books, self._rules, self._key = books, rules, key
         self._passes, self._run, self._changed, self._clock = passes, run, changed, clock
@@ -145,11 +146,13 @@ class Settling:
         """
         until_s = self._clock() + self._rules.timeout_s
         await self._books.insist(lambda: self._books.ledger.postpone(until_s))
-        for each in await self._books.read(lambda ledger: ledger.open_audits()):
+        for each in await self._books.insist_on_reading(lambda ledger: ledger.open_audits()):
             self._open[each.round, each.device] = _Audit(set(each.pieces), until_s)
-        await self._hear_of_members()
+        await self._hear_of_members(insist=True)
         offered = {each.number: least_reward(each.question, each.assigned) for each in records}
-        for number, device, stage in await self._books.read(lambda ledger: ledger.unsettled()):
+        for number, device, stage in await self._books.insist_on_reading(
+            lambda ledger: ledger.unsettled()
+        ):
             if stage is Stage.OPEN and number != open_round:
                 await self.end(number, device, offered.get(number, 0))
         for number, device in [key for key in self._open if key[0] in foreign]:
@@ -269,6 +272,10 @@ class Settling:
             with suppress(LedgerError):
                 await self._hear_of_members()
             now_s = self._clock()
+            if not self._books.sound:
+                # What cannot be written down cannot be shown either: no device's fault.
+                for each in self._open.values():
+                    each.deadline_s = max(each.deadline_s, now_s + self._rules.timeout_s)
             late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
             for number, device in late:
                 audit = self._open.get((number, device))
@@ -300,7 +307,7 @@ class Settling:
         )
         for key in [key for key in self._open if key[1] == device]:
             del self._open[key]
-        await self._hear_of_members()
+        await self._hear_of_members(insist=True)
         self._changed()
 
     async def _expire(self, number: int, device: str, piece: str) -> None:
@@ -314,9 +321,10 @@ class Settling:
         self._expired(device, piece)
         self._changed()
 
-    async def _hear_of_members(self) -> None:
+    async def _hear_of_members(self, *, insist: bool = False) -> None:
         """Who may take no part, and who has failed audits."""
-        self.shut_out, self._strikes = await self._books.read(
+        read = self._books.insist_on_reading if insist else self._books.read
+        self.shut_out, self._strikes = await read(
             lambda ledger: (ledger.shut_out(), ledger.strikes())
         )
 
