@@ -48,6 +48,7 @@ class Played:
 
     def __init__(self, folder: Path, url: str, name: str, cheat: str = HONEST) -> None:
         self.error: MarketError | None = None
+        own: dict[str, Any] = {**DEVICE, **CUT}
         self._config = DeviceConfig(
             server_url=url,
             name=name,
@@ -56,7 +57,7 @@ class Played:
             results=folder / f"{name}.jsonl",
             token_file=folder / f"{name}.token",
             away_timeout_s=1.0,
-            **{**DEVICE, **CUT},
+            **own,
         )
         self._job = CheatingJob(cheat=cheat)
         self.thread = threading.Thread(target=self._run)
