@@ -21,6 +21,9 @@ DEFAULT_JOB = "classification"
 
 NEW_TOKENS_MAX = 10_000
 
+MARGIN = 0.25
+"""Share of its pay that an honest device is taken to keep, if nothing is said."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address is of this machine alone."""
@@ -160,7 +163,7 @@ class ServeConfig:
     )
     margin: float = setting(
         "Share of its pay that an honest device keeps at least; the rate of audits follows.",
-        default=0.25,
+        default=MARGIN,
         least=0.01,
         most=0.99,
     )

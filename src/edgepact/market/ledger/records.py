@@ -346,6 +346,7 @@ class RoundRecord:
         pieces: units of the recorded pieces by device and id, in order; of a round that is over
             only where they were asked for.
         stages: how far each device-round is settled.
+        rates: at which audits were drawn, of the device-rounds whose deliveries have ended.
         delivered: units that were delivered, whatever became of them, by device.
         units: units that were delivered and are pending or paid, by device.
         paid_microcredits: payments by device.
@@ -364,6 +365,7 @@ class RoundRecord:
     assigned: Mapping[str, Item]
     pieces: Mapping[str, Mapping[str, int]]
     stages: Mapping[str, Stage]
+    rates: Mapping[str, float]
     delivered: Mapping[str, int]
     units: Mapping[str, int]
     paid_microcredits: Mapping[str, int]
@@ -750,12 +752,15 @@ def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRe
     told: dict[int, dict[str, Answer]] = {row.number: {} for row in found}
     assigned: dict[int, dict[str, Item]] = {row.number: {} for row in found}
     stages: dict[int, dict[str, Stage]] = {row.number: {} for row in found}
+    rates: dict[int, dict[str, float]] = {row.number: {} for row in found}
     done: dict[int, dict[str, dict[str, int]]] = {row.number: {} for row in found}
     for row in books.execute(sa.select(_ANSWERS).where(_ANSWERS.c.round >= first)):
         told[row.round][row.device] = read_answer("ledger", json.loads(row.answer))
     for row in books.execute(sa.select(_ASSIGNMENTS).where(_ASSIGNMENTS.c.round >= first)):
         assigned[row.round][row.device] = _item(row)
         stages[row.round][row.device] = Stage(row.state)
+        if row.rate is not None:
+            rates[row.round][row.device] = float(row.rate)
     sums = {row.number: list[Any]() for row in found}
     of_device = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.state)
     summed = sa.select(
@@ -787,6 +792,7 @@ def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRe
             assigned=assigned[row.number],
             pieces=done[row.number],
             stages=stages[row.number],
+            rates=rates[row.number],
             delivered=_sums(sums[row.number], "units", frozenset(PieceState)),
             units=_sums(sums[row.number], "units", _PENDING_OR_PAID),
             paid_microcredits=_sums(sums[row.number], "microcredits", {PieceState.PAID}),
