@@ -37,7 +37,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
 from edgepact.market.device_token import store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
-from edgepact.market.link import Link, Refused
+from edgepact.market.link import Link, Refused, Traffic
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.messages import (
@@ -81,12 +81,16 @@ class DeviceSummary:
         units: units of work, such as images, that the server has finished for it.
         paid_microcredits: what it has earned.
         pending_microcredits: what is pending of it at the end.
+        bytes_sent: all that it has sent, heads and polls included; TLS, TCP and IP add theirs.
+        bytes_received: likewise.
     """
 
     rounds: int
     units: int
     paid_microcredits: int
     pending_microcredits: int
+    bytes_sent: int
+    bytes_received: int
 
 
 def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary:
@@ -221,6 +225,8 @@ class _Worker:
             units=self._units,
             paid_microcredits=sum(self._settled.values()),
             pending_microcredits=sum(self._pending.values()),
+            bytes_sent=self._link.traffic.bytes_sent,
+            bytes_received=self._link.traffic.bytes_received,
         )
 
     def take_part(self) -> None:
@@ -299,7 +305,7 @@ class _Worker:
 
     def _poll(self, after: int) -> Offer | NoOffer:
         with self._stop.waiting():
-            told = self._link.ask("GET", f"/market/offer?after={after}")
+            told = self._link.ask("GET", f"/market/offer?after={after}", held=True)
         self._note_due(told.get("audits"))
         return messages.read_offer(told)
 
@@ -387,7 +393,7 @@ class _Worker:
             return
         headers = {"Content-Type": oip.BINARY_TYPE}
         path = f"/market/audit?piece={piece}"
-        answer = self._link.send("POST", path, bound.salt + source, headers)
+        answer = self._link.send("POST", path, bound.salt + source, headers, held_s=0.0)
         told = messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
         self._note_due(told.get("audits"))
 
@@ -545,7 +551,12 @@ class _Worker:
         except InputError as error:
             self._pass_over(at, error)
             return 0
+        except ServerAway:
+            self._results.add(result.as_json())
+            raise
         except Refused as error:
+            result.refused = str(error)
+            self._results.add(result.as_json())
             if error.reason == messages.REPEATED:
                 self._used[at] = offer.round
                 return 0  # it is somebody's work already: another piece takes its turn
@@ -553,6 +564,7 @@ class _Worker:
                 self._pass_over(at, error)
                 return 0
             raise
+        result.alone = away is not None
         line = result.as_json()
         self._results.add(line)
         if result.exchanges:
@@ -649,11 +661,16 @@ class _Worker:
         path = f"/v2/models/{cut_name(offer.model, amount)}/infer"
         sent_s = time.perf_counter()
         result.encode_seconds += sent_s - start_s
-        answered = self._link.send("POST", path, body, headers)
+        traffic = Traffic()
+        try:
+            answered = self._link.send("POST", path, body, headers, traffic=traffic)
+        finally:
+            result.attempts += traffic.attempts
+            result.bytes_sent += traffic.body_bytes_sent
+            result.bytes_received += traffic.body_bytes_received
+            result.http_bytes_sent += traffic.bytes_sent
+            result.http_bytes_received += traffic.bytes_received
         result.roundtrip_seconds = (result.roundtrip_seconds or 0.0) + time.perf_counter() - sent_s
-        result.attempts += answered.attempts
-        result.bytes_sent += answered.attempts * len(body)
-        result.bytes_received += len(answered.content)
         result.exchanges += 1
         answer = oip.decode_response(answered.content, answered.header_length)
         facts = answer.parameters
