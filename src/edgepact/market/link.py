@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 
 from edgepact.errors import InputError, MarketError
+from edgepact.market.link_cost import LinkSpeed
 from edgepact.market.protocol import messages, oip
 from edgepact.work import ServerAway
 
@@ -145,6 +146,7 @@ class Link:
         self._answer_s: float | None = None
         self._said_s: float | None = None  # since when is waited for what was said
         self._traffic = Traffic()
+        self.speed = LinkSpeed()
         self.stopping = threading.Event()
         """Set to end waits for the next try."""
         verify: ssl.SSLContext | bool = True if ca is None else _trusting(ca)
@@ -205,6 +207,8 @@ class Link:
         body = b"" if message is None else json.dumps(message).encode()
         headers = {"Content-Type": messages.JSON_TYPE}
         answer = self.send(method, path, body, headers, held_s=POLL_HELD_S if held else 0.0)
+        if not held:
+            self.speed.note(len(body), answer.seconds)
         # Offers list the pieces done, so they may be larger than other messages.
         return messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
 
@@ -252,6 +256,8 @@ class Link:
                 if why.status_code not in TRY_AGAIN:
                     raise _refusal(why)
                 backoff_s = max(backoff_s, _retry_after_s(why))
+                if _told(why)[1] == messages.STANDBY:
+                    self._pass_on(at)
             else:
                 self._pass_on(at)
             words = why if isinstance(why, str) else _told(why)[0]
