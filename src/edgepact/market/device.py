@@ -8,7 +8,7 @@ the results file.
 Several pieces are in flight at once, as many as the round trip makes worth it: while one waits
 for its answer, the device computes on the next. Before a piece is sent the device binds itself
 to its source; after a round the server asks for some of the sources, and pays when it has seen
-them.
+them. These are shown, and pay is asked for, beside the work of the next round.
 
 It needs NumPy, an HTTP client and what its job needs, nothing more: no JAX, no database.
 
@@ -189,7 +189,8 @@ class _Stop:
 class _Worker:
     """A device at work. `take_part` and `leave` belong to one thread, which hands pieces to others.
 
-    The job's part is used by one of them at a time, and never while it waits for the server.
+    The job's part is used by one of them at a time, and never while it waits for the server. One
+    more thread runs errands: it shows sources and asks for pay.
     """
 
     def __init__(
@@ -213,6 +214,8 @@ class _Worker:
         self._link = link
         self._computing = threading.Lock()
         self._counting = threading.Lock()
+        self._errands = ThreadPoolExecutor(1, thread_name_prefix="errands")
+        self._errand: Future[None] | None = None
         self._useless: dict[int, Exception] = {}  # places of pieces that cannot be worked on
         self._used: dict[int, int] = {}  # the last round in which an input was delivered
         self._due: set[str] = set()  # pieces whose sources are to be shown
@@ -244,13 +247,14 @@ class _Worker:
             after = 0
             while not self._stop.requested:
                 answer = self._poll(after)
-                self._show_due()
+                self._expect_errand(wait=isinstance(answer, NoOffer))
                 if isinstance(answer, NoOffer):
+                    self._show_due()
                     self._hear_of_pay()
                     if answer.state == "over":
                         return  # all audits are over, too
                     continue
-                self._hear_of_pay(answer.round)
+                self._run_errand(answer.round)
                 self._expect_the_same(answer)
                 # A refusal within a round concerns this round: it has ended without us.
                 try:
@@ -274,6 +278,8 @@ class _Worker:
 
     def leave(self) -> None:
         """Says good-bye, shows what is still to be shown, and hears of the last pay."""
+        self._link.stopping.set()
+        self._errands.shutdown(wait=True)
         if not self._enrolled or self._gone:
             return
         self._link.hurry(LEAVING_PATIENCE_S)
@@ -290,6 +296,36 @@ class _Worker:
                 if not self._pending:
                     return
                 time.sleep(LEAVING_POLL_S)
+
+    # ------------------------------------------------------------ errands
+
+    def _run_errand(self, number: int) -> None:
+        """Shows sources and asks for the pay of rounds before this one, beside what goes on.
+
+        Raises:
+            Refused, ServerAway: the last errand met it.
+        """
+        self._expect_errand()
+        if self._errand is None:
+            self._errand = self._errands.submit(self._do_errand, number)
+
+    def _do_errand(self, number: int) -> None:
+        self._show_due()
+        self._hear_of_pay(number)
+
+    def _expect_errand(self, *, wait: bool = False) -> None:
+        """Hears how the last errand went, if it is done.
+
+        Args:
+            wait: for its end.
+
+        Raises:
+            Refused, ServerAway: it met it.
+        """
+        errand = self._errand
+        if errand is not None and (wait or errand.done()):
+            self._errand = None
+            errand.result()
 
     # ------------------------------------------------------------ talking
 
@@ -414,7 +450,8 @@ class _Worker:
         try:
             if bound is None or bound.place >= len(self._pieces):
                 raise InputError(self._config.name, piece, "the source of this piece", "none")
-            source = self._part.source(self._pieces[bound.place])
+            with self._computing:
+                source = self._part.source(self._pieces[bound.place])
         except InputError as error:
             self._hopeless.add(piece)
             self._say(f"cannot show {piece}, which loses its pay: {error}")
@@ -496,7 +533,8 @@ class _Worker:
                             refused = True  # the round has ended without us
                             continue
                         done += 0 if name in offer.pieces_done else units
-                    self._show_due()
+                    if self._due:
+                        self._run_errand(offer.round)
             finally:
                 wait(flying)
         if done < offer.units_per_round and not self._stop.requested:

@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,9 @@ TRIES_LEAST = 3
 that is less than `ANSWER_LEAST_S`: a loss in silence is tried again."""
 
 ANSWER_ROUNDTRIPS = 8.0
+ANSWERS_KEPT = 16
+"""Answers from which the least time of one is found."""
+
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
 LEAVE_TIMEOUT_S = 5.0
@@ -144,6 +148,7 @@ class Link:
         self._jitter = random.Random()
         self._headers = dict[str, str]()
         self._answer_s: float | None = None
+        self._lately_s: deque[float] = deque(maxlen=ANSWERS_KEPT)
         self._said_s: float | None = None  # since when is waited for what was said
         self._traffic = Traffic()
         self.speed = LinkSpeed()
@@ -171,8 +176,10 @@ class Link:
 
     @property
     def answer_s(self) -> float | None:
-        """How long answers to work take lately, seconds; None before the first."""
-        return self._answer_s
+        """How long answers to work take at least, lately, seconds; None before the first. What
+        they take longer is mostly that they wait for each other."""
+        with self._lock:
+            return min(self._lately_s, default=None)
 
     @property
     def traffic(self) -> Traffic:
@@ -323,6 +330,7 @@ class Link:
         with self._lock:
             before = self._answer_s
             self._answer_s = seconds if before is None else 0.8 * before + 0.2 * seconds
+            self._lately_s.append(seconds)
 
     def _once(
         self,
