@@ -144,7 +144,7 @@ class Market:
             self._exchanges.compute.run_behind,
             rules.unpaid_per_minute,
         )
-        self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
+        self._paces: dict[str, float] = {}  # how long devices take for a round
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._present: set[str] = set()  # devices whose next answer is waited for
@@ -458,7 +458,12 @@ class Market:
             )
         )
         self._tell_rates([item.reward_microcredits for item in question.menu], question, {})
-        return Round(number=number, question=question, terms=terms, lagging=self._lagging)
+        return Round(
+            number=number,
+            question=question,
+            terms=terms,
+            lagging=rounds.lagging(terms, self._paces),
+        )
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
         """The mechanism's decision on some answers.
@@ -514,7 +519,7 @@ class Market:
             awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
-                await self._change(before.deadline_s)
+                await self._change(self._round.deadline_s)
                 continue
             if before.phase is Phase.ASKING:
                 self._drop(self._present - set(before.answers))  # they let the question pass
@@ -524,7 +529,7 @@ class Market:
             self._notify()
         closed = self._round
         number = closed.number
-        self._lagging = rounds.too_slow(closed, self._present)
+        self._paces = rounds.paces(closed, self._present, self._paces, time.monotonic())
         self._drop(rounds.unfinished(closed))
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
@@ -608,7 +613,7 @@ class Market:
         if self._round is None or self._round.number != number:
             return
         if settled.state in (PieceState.PENDING, PieceState.PAID):
-            self._round = rounds.record(self._round, device, piece, settled.units)
+            self._round = rounds.record(self._round, device, piece, settled.units, time.monotonic())
         if rounds.delivered(self._round, device):
             await self._end(device)
             self._notify()

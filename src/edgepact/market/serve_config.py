@@ -85,6 +85,13 @@ class ServeConfig:
         above=0,
         most=DAY_S,
     )
+    wait_share: float = setting(
+        "By this share of what the others take, a round may go on for devices that lag; inf treats "
+        "all alike.",
+        default=0.05,
+        least=0,
+        infinite=True,
+    )
     enrol_tokens: tuple[str, ...] = setting(
         "One-time tokens, one for each device that may enrol.",
         env="EDGEPACT_ENROL_TOKENS",
