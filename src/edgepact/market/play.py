@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 import numpy as np
@@ -206,8 +207,11 @@ class Market:
             self._round = rounds.come_back(self._round, device)
         self._notify()
         self._polls[device] += 1
+        # What is to be shown may have been told before in an answer that was lost.
+        least_s = min((float(str(each["seconds"])) for each in self.due(device)), default=inf)
+        patience_s = min(POLL_TIMEOUT_S, least_s / 4)
         try:
-            return await self._poll(device, after, time.monotonic() + POLL_TIMEOUT_S)
+            return await self._poll(device, after, time.monotonic() + patience_s)
         finally:
             self._polls[device] -= 1
 
