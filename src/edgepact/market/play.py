@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from edgepact.credits import in_credits
@@ -204,8 +205,11 @@ class Market:
             self._round = rounds.come_back(self._round, device)
         self._notify()
         self._polls[device] += 1
+        # What is to be shown may have been told before in an answer that was lost.
+        least_s = min((float(str(each["seconds"])) for each in self.due(device)), default=inf)
+        patience_s = min(POLL_TIMEOUT_S, least_s / 4)
         try:
-            return await self._poll(device, after, time.monotonic() + POLL_TIMEOUT_S)
+            return await self._poll(device, after, time.monotonic() + patience_s)
         finally:
             self._polls[device] -= 1
 
