@@ -36,6 +36,9 @@ REFUSED = frozenset({429, 503})
 AGAIN_S = 1.0
 """After which a refused request is sent again, as servers ask for."""
 
+SETTLED_S = 1.0
+"""In which polls are there for certain."""
+
 TALKS_MAX = 8
 """Devices that talk about a round at a time, where they do not work against the clock."""
 
@@ -220,6 +223,20 @@ class Crowd:
         return count.found(
             time.perf_counter() - whole_s, self._server.cpu_s() - whole_cpu_s, self.devices
         )
+
+    async def wait(self) -> None:
+        """Everybody connects and polls for an offer; returns while they wait."""
+        arriving = asyncio.Semaphore(TALKS_MAX)
+        await self._each(lambda device: self._arrive(device, arriving))
+        polls = [asyncio.create_task(self._poll(device)) for device in self.devices]
+        await asyncio.sleep(SETTLED_S)
+        for poll in polls:
+            poll.cancel()
+
+    @staticmethod
+    async def _poll(device: Device) -> None:
+        # After a round that is far off, so that it is held open.
+        await device.connection.ask("GET", "/market/offer?after=1000000")
 
     async def pay(self) -> dict[str, int]:
         """How accepted pieces of all rounds stand, by state; `missing` for those unheard of."""
