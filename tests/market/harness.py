@@ -50,6 +50,8 @@ from edgepact.market.serve_config import ServeConfig
 from edgepact.market.server import serve
 c = json.loads(sys.argv[1])
 c["ready_file"] = Path(c["ready_file"])
+if "key" in c:
+    c["key"] = Path(c["key"])
 c["enrol_tokens"] = tuple(c.get("enrol_tokens", ()))
 price = c.pop("price", 1.0)
 try:

@@ -81,7 +81,8 @@ class Settling:
         passes: works a source again and compares: device, piece, what is kept, source.
         run: has something computed in its turn, for a device.
         changed: called when what devices are to show, or their pay, is another.
-        clock: seconds since 1970.
+        clock: seconds on one that nobody sets: were it the time of day, a clock that is put
+            forward would end the time of honest devices.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Settling:
         *,
         run: Callable[[str, Callable[[], bool]], Any],
         changed: Callable[[], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._books, self._rules, self._key = books, rules, key
         self._passes, self._run, self._changed, self._clock = passes, run, changed, clock
@@ -109,10 +110,11 @@ class Settling:
         """
         until_s = self._clock() + self._rules.timeout_s
         await self._books.insist(lambda: self._books.ledger.postpone(until_s))
-        for each in await self._books.read(lambda ledger: ledger.open_audits()):
+        for each in await self._books.insist_on_reading(lambda ledger: ledger.open_audits()):
             self._open[each.round, each.device] = _Audit(set(each.pieces), until_s)
-        self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
-        for number, device, stage in await self._books.read(lambda ledger: ledger.unsettled()):
+        self.shut_out = await self._books.insist_on_reading(lambda ledger: ledger.shut_out())
+        open_now = await self._books.insist_on_reading(lambda ledger: ledger.unsettled())
+        for number, device, stage in open_now:
             if stage is Stage.OPEN and number != open_round:
                 await self.end(number, device)
 
@@ -211,6 +213,10 @@ class Settling:
             with suppress(LedgerError):
                 self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
             now_s = self._clock()
+            if not self._books.sound:
+                # What cannot be written down cannot be shown either: no device's fault.
+                for each in self._open.values():
+                    each.deadline_s = max(each.deadline_s, now_s + self._rules.timeout_s)
             late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
             for number, device in late:
                 audit = self._open.get((number, device))
@@ -242,7 +248,7 @@ class Settling:
         )
         for key in [key for key in self._open if key[1] == device]:
             del self._open[key]
-        self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
+        self.shut_out = await self._books.insist_on_reading(lambda ledger: ledger.shut_out())
         self._changed()
 
 

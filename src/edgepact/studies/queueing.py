@@ -89,6 +89,6 @@ def _batches(rate: float, fixed_s: float, each_s: float) -> tuple[np.ndarray, np
     # taken = taken @ steps, and the sum is 1.
     equations = np.vstack([steps.T - np.eye(most), np.ones(most)])
     right = np.append(np.zeros(most), 1.0)
-    taken = np.linalg.lstsq(equations, right, rcond=None)[0]
-    taken[taken < NEGLIGIBLE] = 0.0
+    found = np.linalg.lstsq(equations, right, rcond=None)[0]
+    taken = np.where(found < NEGLIGIBLE, 0.0, found)
     return sizes, taken / taken.sum()

@@ -228,7 +228,7 @@ class OpenAudit:
     Attributes:
         round, device: which.
         pieces: picked, whose source is awaited.
-        deadline_s: when it ends, seconds since 1970.
+        deadline_s: when it ends, on the clock of the server that has set it.
     """
 
     round: int
@@ -343,8 +343,10 @@ class RoundRecord:
         closed: whether it is over.
         answers: by device.
         assigned: who works how much for what, amount 0 included, by device.
-        pieces: units of the recorded pieces by device and id, in order.
+        pieces: units of the recorded pieces by device and id, in order; of a round that is over
+            only where they were asked for.
         stages: how far each device-round is settled.
+        delivered: units that were delivered, whatever became of them, by device.
         units: units that were delivered and are pending or paid, by device.
         paid_microcredits: payments by device.
         pending_microcredits: pay that is pending, by device.
@@ -362,6 +364,7 @@ class RoundRecord:
     assigned: Mapping[str, Item]
     pieces: Mapping[str, Mapping[str, int]]
     stages: Mapping[str, Stage]
+    delivered: Mapping[str, int]
     units: Mapping[str, int]
     paid_microcredits: Mapping[str, int]
     pending_microcredits: Mapping[str, int]
@@ -735,8 +738,8 @@ def close_round(books: sa.Connection, number: int) -> None:
     books.execute(_ROUNDS.update().where(_ROUNDS.c.number == number).values(closed=True))
 
 
-def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
-    """All rounds in order, or the last few of them."""
+def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRecord]:
+    """All rounds in order, or the last few of them; with every piece, or only of open rounds."""
     query = sa.select(_ROUNDS).order_by(_ROUNDS.c.number.desc()).limit(last)
     found = list(reversed(books.execute(query).all()))
     if not found:
@@ -745,16 +748,29 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
     told: dict[int, dict[str, Answer]] = {row.number: {} for row in found}
     assigned: dict[int, dict[str, Item]] = {row.number: {} for row in found}
     stages: dict[int, dict[str, Stage]] = {row.number: {} for row in found}
-    done: dict[int, dict[str, list[Any]]] = {row.number: {} for row in found}
+    done: dict[int, dict[str, dict[str, int]]] = {row.number: {} for row in found}
     for row in books.execute(sa.select(_ANSWERS).where(_ANSWERS.c.round >= first)):
         told[row.round][row.device] = read_answer("ledger", json.loads(row.answer))
     for row in books.execute(sa.select(_ASSIGNMENTS).where(_ASSIGNMENTS.c.round >= first)):
         assigned[row.round][row.device] = _item(row)
         stages[row.round][row.device] = Stage(row.state)
-    columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.state)
-    pieces = sa.select(*columns, _PIECES.c.units, _PIECES.c.microcredits)
-    for row in books.execute(pieces.where(_PIECES.c.round >= first).order_by(_PIECES.c.id)):
-        done[row.round].setdefault(row.device, []).append(row)
+    sums = {row.number: list[Any]() for row in found}
+    of_device = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.state)
+    summed = sa.select(
+        *of_device,
+        sa.func.sum(_PIECES.c.units).label("units"),
+        sa.func.sum(_PIECES.c.microcredits).label("microcredits"),
+    )
+    for row in books.execute(summed.where(_PIECES.c.round >= first).group_by(*of_device)):
+        sums[row.round].append(row)
+    named = [row.number for row in found if pieces or not row.closed]
+    if named:
+        columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.units)
+        wanted = _PIECES.c.round >= named[0]
+        if len(named) < len(found):
+            wanted = _PIECES.c.round.in_(named)
+        for row in books.execute(sa.select(*columns).where(wanted).order_by(_PIECES.c.id)):
+            done[row.round].setdefault(row.device, {})[row.piece] = row.units
     return [
         RoundRecord(
             number=row.number,
@@ -767,14 +783,12 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
             closed=row.closed,
             answers=told[row.number],
             assigned=assigned[row.number],
-            pieces={
-                name: {each.piece: each.units for each in own}
-                for name, own in done[row.number].items()
-            },
+            pieces=done[row.number],
             stages=stages[row.number],
-            units=_sums(done[row.number], "units", _PENDING_OR_PAID),
-            paid_microcredits=_sums(done[row.number], "microcredits", {PieceState.PAID}),
-            pending_microcredits=_sums(done[row.number], "microcredits", {PieceState.PENDING}),
+            delivered=_sums(sums[row.number], "units", frozenset(PieceState)),
+            units=_sums(sums[row.number], "units", _PENDING_OR_PAID),
+            paid_microcredits=_sums(sums[row.number], "microcredits", {PieceState.PAID}),
+            pending_microcredits=_sums(sums[row.number], "microcredits", {PieceState.PENDING}),
         )
         for row in found
     ]
@@ -1061,8 +1075,9 @@ def _item(row: Any) -> Item:
     return NOTHING if item == NOTHING else item
 
 
-def _sums(done: Mapping[str, list[Any]], column: str, states: Set[PieceState]) -> dict[str, int]:
-    return {
-        name: sum(getattr(each, column) for each in own if each.state in states)
-        for name, own in done.items()
-    }
+def _sums(rows: Sequence[Any], column: str, states: Set[PieceState]) -> dict[str, int]:
+    found = dict.fromkeys([each.device for each in rows], 0)
+    for each in rows:
+        if each.state in states:
+            found[each.device] += int(getattr(each, column))  # PostgreSQL adds up to decimals
+    return found
