@@ -181,6 +181,8 @@ class MarketServer(uvicorn.Server):
                 ssl_handshake_timeout=self._settings.head_timeout_s if self._tls else None,
             )
             self.servers.append(server)
+        if self._market is not None:
+            self._market.tell_rates()
         where: dict[str, object] = {"url": self.url, "host": self._host, "port": self.port}
         try:
             await self._start_grpc()
@@ -271,6 +273,7 @@ class MarketServer(uvicorn.Server):
             with contextlib.suppress(LedgerError):
                 await asyncio.to_thread(self._begin, ledger)
         await self._start_grpc()
+        self.market.tell_rates()
         print("standby: it has taken the market over", file=sys.stderr, flush=True)
 
     def _begin(self, ledger: Ledger) -> None:

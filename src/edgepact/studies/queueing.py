@@ -83,7 +83,7 @@ def _batches(rate: float, fixed_s: float, each_s: float) -> tuple[np.ndarray, np
     most = int(np.ceil(mean + 12.0 * np.sqrt(spread) + 20.0))
     sizes = np.arange(1, most + 1)
     writes_s = fixed_s + each_s * sizes
-    steps = poisson.pmf(sizes[None, :], rate * writes_s[:, None])
+    steps = np.asarray(poisson.pmf(sizes[None, :], rate * writes_s[:, None]))
     steps[:, 0] += poisson.pmf(0, rate * writes_s)
     steps /= steps.sum(1, keepdims=True)
     # taken = taken @ steps, and the sum is 1.

@@ -20,7 +20,7 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -686,9 +686,11 @@ def unsettled(books: sa.Connection, device: str | None = None) -> list[tuple[int
 
 
 def bought_in(books: sa.Connection, number: int) -> int:
-    """What was delivered in a round is worth, micro-credits."""
-    worth = _ASSIGNMENTS.c.units * _ASSIGNMENTS.c.reward_microcredits
-    query = sa.select(sa.func.coalesce(sa.func.sum(worth), 0)).where(_ASSIGNMENTS.c.round == number)
+    """What is owed or paid for the work of a round, micro-credits: neither what is forfeit nor
+    what has expired."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(_PIECES.c.microcredits), 0)).where(
+        _PIECES.c.round == number, _PIECES.c.state.in_(_PENDING_OR_PAID)
+    )
     return int(books.execute(query).scalar_one())
 
 
@@ -825,9 +827,12 @@ def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple
 def delivered_since(
     books: sa.Connection, digests: set[bytes], first_round: int
 ) -> dict[bytes, tuple[str, str]]:
-    """Who has delivered work of these digests from a round on: device and piece."""
+    """Who has delivered work of these digests from a round on: device and piece. What has expired
+    may be delivered again: the server did not pay for it, and the device is not to blame."""
     query = sa.select(_PIECES.c.digest, _PIECES.c.device, _PIECES.c.piece).where(
-        _PIECES.c.digest.in_(digests), _PIECES.c.round >= first_round
+        _PIECES.c.digest.in_(digests),
+        _PIECES.c.round >= first_round,
+        _PIECES.c.state != PieceState.EXPIRED,
     )
     return {bytes(row.digest): (row.device, row.piece) for row in books.execute(query)}
 
@@ -917,11 +922,11 @@ def pieces_mark(pieces: Iterable[str]) -> bytes:
 
 
 def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, str, str, bytes]]:
-    """Round, device, id and sketch of pieces from a round on that have one and are not forfeit."""
+    """Round, device, id and sketch of pieces from a round on that have one and have not expired."""
     query = sa.select(_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.sketch).where(
         _PIECES.c.round >= first_round,
         _PIECES.c.sketch.is_not(None),
-        _PIECES.c.state.in_(_PENDING_OR_PAID),
+        _PIECES.c.state != PieceState.EXPIRED,
     )
     rows = books.execute(query.order_by(_PIECES.c.id))
     return [(row.round, row.device, row.piece, bytes(row.sketch)) for row in rows]
@@ -934,6 +939,28 @@ def all_pieces(books: sa.Connection, *, device: str | None = None) -> Iterator[A
     query = sa.select(*kept).order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
     if device is not None:
         query = query.where(_PIECES.c.device == device)
+    yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
+
+
+def pieces_beside(
+    books: sa.Connection,
+    beside: Callable[[sa.Select[Any], sa.ColumnElement[str]], sa.Select[Any]],
+) -> Iterator[Any]:
+    """Rows of all pieces by round, device and id, with what their deliveries have moved.
+
+    Args:
+        books: the transaction.
+        beside: joins what a reference stands for, see `double_entry.beside`.
+
+    Returns:
+        Number, device, id, round, amount, units, micro-credits, state, digest and commitment of
+        each, and what `beside` adds; not all at once.
+    """
+    names = ("id", "device", "piece", "round", "amount", "units", "microcredits", "state")
+    kept = (_PIECES.c[name] for name in (*names, "digest", "commitment"))
+    reference = _PIECES.c.device + "/" + _PIECES.c.piece  # as `accounts.delivery_of` has it
+    query = beside(sa.select(*kept), reference)
+    query = query.order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
     yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
 
 
