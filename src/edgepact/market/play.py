@@ -152,6 +152,7 @@ class Market:
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
         self._told_rates = ""
+        self._endings: set[asyncio.Task[None]] = set()
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
@@ -619,8 +620,18 @@ class Market:
         if settled.state in (PieceState.PENDING, PieceState.PAID):
             self._round = rounds.record(self._round, device, piece, settled.units, time.monotonic())
         if rounds.delivered(self._round, device):
-            await self._end(device)
+            # The answer to a device's last piece does not wait for this: when a thousand devices
+            # end at once it takes a while. What is to be shown is told with the next answer.
+            ending = asyncio.create_task(self._end(device))
+            self._endings.add(ending)
+            ending.add_done_callback(self._ended)
             self._notify()
+
+    def _ended(self, ending: "asyncio.Task[None]") -> None:
+        """A device-round has ended; if that failed the round's own end does it again."""
+        self._endings.discard(ending)
+        if not ending.cancelled():
+            ending.exception()
 
     def _state(self) -> str:
         if self._over:
