@@ -21,6 +21,9 @@ DEFAULT_JOB = "classification"
 
 NEW_TOKENS_MAX = 10_000
 
+MARGIN = 0.25
+"""Share of its pay that an honest device is taken to keep, if nothing is said."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address is of this machine alone."""
@@ -81,6 +84,13 @@ class ServeConfig:
         default=120.0,
         above=0,
         most=DAY_S,
+    )
+    wait_share: float = setting(
+        "By this share of what the others take, a round may go on for devices that lag; inf treats "
+        "all alike.",
+        default=0.05,
+        least=0,
+        infinite=True,
     )
     enrol_tokens: tuple[str, ...] = setting(
         "One-time tokens, one for each device that may enrol.",
@@ -160,7 +170,7 @@ class ServeConfig:
     )
     margin: float = setting(
         "Share of its pay that an honest device keeps at least; the rate of audits follows.",
-        default=0.25,
+        default=MARGIN,
         least=0.01,
         most=0.99,
     )
