@@ -236,6 +236,8 @@ class Database:
             return
         known = "one of before editions were counted" if found is None else f"edition {found}"
         hint = "; `edgepact serve` brings it up to date" if found in migrations.OLDER else ""
+        if found is not None and found.isdigit() and int(found) > int(migrations.EDITION):
+            hint = "; a newer edgepact has written it: update this one"
         raise InputError(
             "ledger",
             "url",
