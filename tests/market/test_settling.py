@@ -116,6 +116,7 @@ class OtherEcho(Echo):
 
     digest: str = ""
     breaks: bool = False
+    power: float = 1.0
 
     def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> EchoServer:
         return _Other(self)
@@ -129,6 +130,10 @@ class _Other(EchoServer):
     @property
     def model(self) -> Model:
         return replace(MODEL, digest=self._job.digest)
+
+    @property
+    def audit_power(self) -> float:
+        return self._job.power
 
     def passes_audit(self, amount: int, evidence: Sequence[bytes], *told: Any, **of: Any) -> bool:
         if self._job.breaks:
@@ -219,3 +224,33 @@ def test_an_audit_that_breaks_down_is_the_servers_fault(
         assert found["a"].state is PieceState.EXPIRED
         assert server.market._ledger.strikes() == {}
         assert server.market._settling.auditing == 0
+
+
+# ---------------------------------------------------------------- what the operator hears
+
+
+@pytest.mark.parametrize(
+    ("settings", "power", "told"),
+    [
+        ({"audit_probability": None}, 1.0, ["audits: 40.5 % of the jobs"]),
+        ({"audit_probability": None}, 0.5, ["audits: 81.1 % of the jobs"]),
+        ({"audit_probability": 0.05}, 1.0, ["warning: audits of 5 % are too few", "from 40.5 %"]),
+        ({"audit_probability": 0.9}, 1.0, ["audits: 90 %; cheating loses money from 40.5 %"]),
+        ({"margin": 0.5, "audit_probability": None}, 1.0, ["audits: 29.3 % of the jobs"]),
+        ({"audit_probability": None}, 0.2, ["finds 20% of cheats, and no rate makes"]),
+    ],
+)
+def test_a_server_says_how_much_is_audited(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, Any],
+    power: float,
+    told: list[str],
+) -> None:
+    job = OtherEcho(power=power)
+    with served(tmp_path, job=job, mechanism=Threefold(), units_per_round=4, **settings):
+        pass
+    said = capsys.readouterr().err
+    for each in told:
+        assert each in said
+    assert said.count("audits: ") + said.count("audits of") == 1  # not again for each round

@@ -371,7 +371,9 @@ def told_rates(rules: AuditRules, found: Sequence[float], pieces: int) -> str:
     derived = shares[0] if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}"
     of = f"of the jobs of a device that delivers {pieces} in a round"
     if rules.fixed is None:
-        return f"audits: {derived} {of}, the least at which cheating loses money"
+        # Above 1 a rate is cut to 1, which may not be enough: that is told where it is known.
+        least = ", the least at which cheating loses money" if found[-1] < 1.0 else ""
+        return f"audits: {derived} {of}{least}"
     if rules.fixed < found[-1]:
         return (
             f"warning: audits of {100 * rules.fixed:.3g} % are too few: cheating loses money "
