@@ -226,6 +226,30 @@ def test_an_audit_that_breaks_down_is_the_servers_fault(
         assert server.market._settling.auditing == 0
 
 
+def test_a_server_that_is_too_busy_to_look_gives_time_again(
+    tmp_path: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=30.0, **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        settling, device = server.market._settling, first.device
+        monkeypatch.setattr(settling, "_clock", lambda: now_s[0])
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        (due,) = device.http.post("/market/leave").json()["audits"]
+        assert due["seconds"] == 30.0
+        now_s[0] += 29.0
+        with monkeypatch.context() as busy:
+            busy.setattr("edgepact.market.exchanges.EXCHANGES_IN_FLIGHT_MAX", 0)
+            assert device.audit("a", b"[1.0]").status_code == 503
+        assert settling.due("cam-0") == [{"piece": "a", "seconds": 30.0}]
+        now_s[0] += 29.0
+        assert device.audit("a", b"[1.0]").json()["state"] == "paid"
+
+
 # ---------------------------------------------------------------- what the operator hears
 
 
