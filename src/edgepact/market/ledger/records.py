@@ -18,8 +18,10 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 """
 
 import hashlib
+import hmac
 import json
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,13 +31,18 @@ import sqlalchemy as sa
 
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError
-from edgepact.market.ledger.database import META, READ_AT_ONCE, SERIAL
+from edgepact.market.ledger.database import META, READ_AT_ONCE, SERIAL, fact
 from edgepact.market.protocol.messages import (
     answer_json,
     question_json,
     read_answer,
     read_question,
 )
+
+SECRET = "secret"
+"""Fact of a ledger from which seeds and tokens are drawn."""
+
+SECRET_BYTES = 32
 
 TRAINING = "training"
 """The job of rounds that Flower carries; its pieces are updates."""
@@ -401,7 +408,11 @@ class Payment:
 
 def enrol(books: sa.Connection, one_time_token: str, name: str) -> str:
     """Enrols a device and returns its token, see `Ledger.enrol`."""
-    token = secrets.token_urlsafe(32)
+    # The same request has the same answer: where a network doubles it, or the device asks again
+    # before the first has come in, whichever answer it hears has to be good.
+    secret = bytes.fromhex(fact(books, SECRET, secrets.token_hex(SECRET_BYTES)))
+    asked = f"device token\n{name}\n{one_time_token}".encode()
+    token = urlsafe_b64encode(hmac.digest(secret, asked, "sha256")).decode().rstrip("=")
     enrol_hash = token_hash(one_time_token)
     row = {"enrol_hash": enrol_hash, "token_hash": token_hash(token), "confirmed": False}
     known = books.execute(
@@ -416,7 +427,7 @@ def enrol(books: sa.Connection, one_time_token: str, name: str) -> str:
         raise MarketError(f"another device has enrolled as {name!r}")
     elif known.confirmed:
         raise MarketError(f"{name!r} has enrolled already and uses its own token")
-    else:
+    else:  # a token of an older version was drawn
         books.execute(_DEVICES.update().where(_DEVICES.c.name == name).values(**row))
     return token
 
