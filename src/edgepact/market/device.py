@@ -69,7 +69,15 @@ LEAVING_PATIENCE_S = 3.0
 _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
-    {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
+    {
+        "finished",
+        "state",
+        "audited",
+        "units",
+        "paid_microcredits",
+        "pending_microcredits",
+        "repeated",
+    }
     | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
 )
 """Parameters of a response that are not the job's."""
@@ -756,6 +764,7 @@ class _Worker:
         finished = facts.get("finished") is True
         if finished:
             result.state = str(facts.get("state"))
+            result.audited = facts.get("audited") is True
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
             result.pending_microcredits = _count(facts.get("pending_microcredits"))
