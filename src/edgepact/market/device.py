@@ -551,7 +551,9 @@ class _Worker:
                     f"has nothing new to bring in round {offer.round} beyond {done} "
                     f"{'unit' if done == 1 else 'units'}"
                 )
-            self._link.ask("POST", f"/market/done?round={offer.round}")
+            told = self._link.ask("POST", f"/market/done?round={offer.round}")
+            self._note_due(told.get("audits"))
+            self._show_due()
 
     def _wants(self, offer: Offer, done: int, flying: Mapping[Future[int], str]) -> bool:
         """Whether another piece is to be begun, as far as is known of those under way."""
