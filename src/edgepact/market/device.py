@@ -279,6 +279,7 @@ class _Worker:
             if self._stop.requested:
                 raise _Stopped from None
             self._gone = True
+            self._link.leave()  # what it sends may arrive, though no answer does
             raise MarketError(
                 f"{self._link.address} has not answered for "
                 f"{self._config.away_timeout_s:g} s ({error}); {self._config.name} ends"
