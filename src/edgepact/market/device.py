@@ -50,6 +50,8 @@ from edgepact.market.protocol.messages import (
     Offer,
 )
 from edgepact.market.results import SETTLED, PieceResult, Results
+from edgepact.market.tracing import HEADER as TRACE_HEADER
+from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
@@ -79,6 +81,7 @@ _MARKETS_OWN = frozenset(
         "repeated",
     }
     | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
+    | {"queue_seconds", "ledger_seconds"}
 )
 """Parameters of a response that are not the job's."""
 
@@ -741,6 +744,8 @@ class _Worker:
         packed = self._codec.pack(sent, specs)
         body, length = oip.encode_request(result.piece, packed, told)
         headers = {oip.HEADER_LENGTH: str(length), "Content-Type": oip.BINARY_TYPE}
+        result.trace = trace_of(self._config.name, result.piece)
+        headers[TRACE_HEADER] = traceparent(result.trace)
         path = f"/v2/models/{cut_name(offer.model, amount)}/infer"
         sent_s = time.perf_counter()
         result.encode_seconds += sent_s - start_s
@@ -763,6 +768,10 @@ class _Worker:
         result.server_seconds = (result.server_seconds or 0.0) + server_s
         result.compute_seconds = (result.compute_seconds or 0.0) + _seconds(
             facts.get("compute_seconds")
+        )
+        result.queue_seconds = (result.queue_seconds or 0.0) + _seconds(facts.get("queue_seconds"))
+        result.ledger_seconds = (result.ledger_seconds or 0.0) + _seconds(
+            facts.get("ledger_seconds")
         )
         finished = facts.get("finished") is True
         if finished:

@@ -49,6 +49,8 @@ class Answered:
         reply: the job's answer.
         codec: packs it.
         compute_s: seconds of computing, without queueing and bookkeeping.
+        queue_s: seconds until it was this device's turn.
+        ledger_s: seconds until it was durable in the books, if it is finished.
         settlement: how the piece stands, if it is finished.
         from_books: whether that is all that is told: nothing was computed, nor kept.
     """
@@ -58,6 +60,8 @@ class Answered:
     compute_s: float
     settlement: Settlement | None
     from_books: bool = False
+    queue_s: float = 0.0
+    ledger_s: float = 0.0
 
 
 class Exchanges:
@@ -178,12 +182,15 @@ class Exchanges:
                     raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
                 await self._answer(session, exchange, codec, tensors, mark)
             assert session.reply is not None
+            done_s = time.perf_counter()
             settled = await self._settle(session) if session.reply.finished else None
             return Answered(
                 reply=session.reply,
                 codec=codec,
                 compute_s=session.compute_s,
                 settlement=settled,
+                queue_s=session.queue_s,
+                ledger_s=time.perf_counter() - done_s,
             )
 
     def passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
@@ -301,8 +308,10 @@ class Exchanges:
                 kept = self._part.evidence(session.amount, exchange, tensors, reply, key)
             return reply, kept, compute_s
 
+        asked_s = time.perf_counter()
         try:
             reply, kept, session.compute_s = await self.compute.run(session.device, compute)
+            session.queue_s = max(0.0, time.perf_counter() - asked_s - session.compute_s)
             if isinstance(reply, InputError):
                 raise reply
         except InputError:

@@ -35,6 +35,7 @@ class PieceResult:
     Attributes:
         round: the round.
         piece: its id.
+        trace: names its way in the server's log, and to other tools.
         amount: of it that the device does, such as layers.
         units: that the server has counted.
         codec: how its tensors were sent; None where none was coded.
@@ -47,6 +48,8 @@ class PieceResult:
         attempts: how often a request was sent, whether or not it was answered.
         server_seconds: in the server, from the whole request to the answer.
         compute_seconds: of these, computing.
+        queue_seconds: of these, until it was the device's turn.
+        ledger_seconds: of these, until it was durable in the books.
         bytes_sent: HTTP bodies, those that were sent again included.
         bytes_received: HTTP bodies.
         http_bytes_sent: bodies and heads; TLS, TCP and IP add theirs.
@@ -64,6 +67,7 @@ class PieceResult:
     amount: int
     units: int = 0
     codec: str | None = None
+    trace: str = ""
     alone: bool = False
     refused: str | None = None
     exchanges: int = 0
@@ -73,6 +77,8 @@ class PieceResult:
     attempts: int = 0
     server_seconds: float | None = None
     compute_seconds: float | None = None
+    queue_seconds: float | None = None
+    ledger_seconds: float | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
     http_bytes_sent: int = 0

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from edgepact.credits import PRICE_CREDITS_MAX
 from edgepact.engagement import UNITS_PER_ROUND_MAX
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
+from edgepact.market.logs import FORMATS, LEVELS
 from edgepact.settings import DAY_S, SECRET, SEED_MAX, check, setting
 
 DEFAULT_JOB = "classification"
@@ -193,6 +194,14 @@ class ServeConfig:
         "Most credits to pay in a round [default: no limit].", least=0
     )
     budget: float | None = setting("Most credits to pay in all [default: no limit].", least=0)
+    log_format: str = setting(
+        "How what happens is told on standard error: text, or json, a line an event.",
+        default="text",
+    )
+    log_level: str = setting(
+        "The least that is told: debug, info (every exchange with its times), warning or error.",
+        default="warning",
+    )
     standby: bool = setting(
         "Wait while another server serves the ledger, and take over when it is gone.", default=False
     )
@@ -213,6 +222,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        check_choice(self.SOURCE, "log_format", self.log_format, FORMATS)
+        check_choice(self.SOURCE, "log_level", self.log_level, LEVELS)
         if self.seed is not None and not is_loopback(self.host):
             expected = f"none beyond the loopback interface, which {self.host} is"
             raise InputError(self.SOURCE, "seed", expected, self.seed)

@@ -24,6 +24,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books
 from edgepact.market.ledger import Evidence, LedgerError, Pending, RoundRecord, Settlement, Stage
 from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.logs import Log
 
 SALT_BYTES = 32
 
@@ -121,10 +122,11 @@ class Settling:
         changed: Callable[[], None],
         expired: Callable[[str, str], None] = lambda device, piece: None,
         clock: Callable[[], float] = time.monotonic,
+        log: Log | None = None,
     ) -> None:
         self._books, self._rules, self._key = books, rules, key
         self._passes, self._run, self._changed, self._clock = passes, run, changed, clock
-        self._expired = expired
+        self._expired, self._log = expired, log or Log()
         self._open: dict[tuple[int, str], _Audit] = {}
         self._strikes: dict[str, int] = {}
         self.shut_out: dict[str, str] = {}
@@ -295,6 +297,7 @@ class Settling:
         self, number: int, device: str, piece: str, reason: str, **evidence: str
     ) -> None:
         """All that is pending of the device is lost, and it has a strike."""
+        self._log.warning("forfeited", device=device, round=number, piece=piece, why=reason)
         why: Mapping[str, Any] = {"piece": piece, "reason": reason, **evidence}
         await self._books.insist(
             lambda: self._books.ledger.forfeit(

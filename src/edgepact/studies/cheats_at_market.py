@@ -23,6 +23,7 @@ from edgepact.jobs.classification import CLASSIFICATION, ServerHalf, find_images
 from edgepact.market.books import Books
 from edgepact.market.ledger import Ledger, RepeatedWork
 from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.logs import Log
 from edgepact.market.play import Market, Rules
 from edgepact.market.protocol.messages import NoOffer, Offer
 from edgepact.market.rounds import Terms
@@ -229,7 +230,7 @@ async def _played(
         part,
         BUILT_IN,
         OneItem(setting.layers),
-        say=lambda words: None,
+        log=Log(write=lambda line: None),
     )
     try:
         players = [
