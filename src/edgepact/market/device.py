@@ -71,7 +71,15 @@ LEAVING_PATIENCE_S = 3.0
 _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
-    {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
+    {
+        "finished",
+        "state",
+        "audited",
+        "units",
+        "paid_microcredits",
+        "pending_microcredits",
+        "repeated",
+    }
     | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
     | {"queue_seconds", "ledger_seconds"}
 )
@@ -274,6 +282,7 @@ class _Worker:
             if self._stop.requested:
                 raise _Stopped from None
             self._gone = True
+            self._link.leave()  # what it sends may arrive, though no answer does
             raise MarketError(
                 f"{self._link.address} has not answered for "
                 f"{self._config.away_timeout_s:g} s ({error}); {self._config.name} ends"
@@ -767,6 +776,7 @@ class _Worker:
         finished = facts.get("finished") is True
         if finished:
             result.state = str(facts.get("state"))
+            result.audited = facts.get("audited") is True
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
             result.pending_microcredits = _count(facts.get("pending_microcredits"))
