@@ -52,6 +52,7 @@ class Market:
         environment: more variables, by the name of the process.
         servers_wrapped: commands that servers are started by, one each, such as `unshare`.
         revive: whether a server that ends since another one leads is started again.
+        results: folder of what devices write; None for that of all files.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Market:
         environment: Callable[[str], Mapping[str, str]] = lambda name: {},
         servers_wrapped: Sequence[Sequence[str]] = ((), ()),
         revive: bool = False,
+        results: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -77,6 +79,7 @@ class Market:
         self._serve, self._pause_s = tuple(serve), pause_s
         self._more_environment, self._wrapped = environment, servers_wrapped
         self._revive = revive
+        self._results = results or folder
         path = [str(ROOT / "src"), str(ROOT), str(adding.install(folder / "job"))]
         path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
         self._environment = {
@@ -189,7 +192,7 @@ class Market:
 
     def results(self, index: int) -> Path:
         """The results file of a device."""
-        return self.folder / f"cam-{index}.jsonl"
+        return self._results / f"cam-{index}.jsonl"
 
     def is_ready(self, which: int = 0) -> bool | None:
         """What a server says of itself; None if it does not answer."""
