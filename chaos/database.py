@@ -39,6 +39,9 @@ DISK_BYTES = 6 * MEBIBYTE
 
 DEVICES = 2
 
+REFUSED = 2
+"""Exit status of a command that says in a line why it cannot go on."""
+
 SERVE = ("--images", "8", "--commit-timeout-s", "1", "--round-timeout-s", "60")
 
 _HOLD = """
@@ -125,7 +128,9 @@ def _devices_without_room(folder: Path, disk: Path, times: int) -> tuple[list[st
                 with contextmanager(_filled(disk))(market):
                     codes = [device.wait(PATIENCE_S) for device in devices]
                 words = [market.last_words(f"cam-{index}") for index in market.devices]
-                if codes != [1] * DEVICES or any("cannot be written" not in each for each in words):
+                if codes != [REFUSED] * DEVICES or any(
+                    "cannot be written" not in each for each in words
+                ):
                     return [f"devices ended with {codes} and {words}"], witness.pieces()
                 for index in market.devices:
                     market.start_device(index)
