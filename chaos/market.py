@@ -21,7 +21,7 @@ import psutil
 import chaos
 from chaos import adding
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """The end of all patience: what takes longer hangs."""
 
 MEBIBYTE = 2**20
@@ -30,6 +30,9 @@ NOT_THE_LEADER = ("serves the ledger", "was taken over")
 """Last words of a server that ends since another leads."""
 
 ROOT = Path(chaos.__file__).resolve().parent.parent
+
+AUDIT_TIMEOUT_S = 120
+"""Longer than whoever was killed takes to come back, also where the machine is busy."""
 
 # With alpha so small a device takes all steps at any price.
 DEVICE = {"alpha": 0.001, "capacity": 20, "A": 1, "B": 1}
@@ -108,6 +111,7 @@ class Market:
         arguments += ["--ready-file", str(self._ready_file(which)), "--job", "adding"]
         arguments += ["--tokens", str(self.folder / "tokens.txt"), "--price", "1"]
         arguments += ["--key", str(self.folder / "server.key")]
+        arguments += ["--audit-timeout-s", str(AUDIT_TIMEOUT_S)]
         return self._start(name, [*arguments, *self._serve, *more], self._wrapped[which])
 
     def start_device(self, index: int) -> str:
