@@ -18,7 +18,8 @@ from tests.market.harness import Device, parameters, served, wait_until
 from tests.market.test_exchanges import sent
 
 pytest.importorskip("ray", reason="needs the extra ray")
-pytestmark = pytest.mark.slow
+# Ray uses what its own dependencies have deprecated.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 DEVICES, UNITS = 24, 25
 RAY: dict[str, Any] = {"engine": "ray", "replicas": 2}

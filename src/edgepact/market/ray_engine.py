@@ -114,7 +114,7 @@ class RayEngine:
             logging_level="error",
             **(of_own if address is None else {}),
         )
-        serve.start(http_options={"location": "NoServer"})
+        serve.start(http_options={"location": "NoServer"}, logging_config={"log_level": "ERROR"})
         deployment = serve.deployment(
             num_replicas=1,
             max_ongoing_requests=ONGOING_MAX,

@@ -314,7 +314,7 @@ class MarketServer(uvicorn.Server):
                 requests_max=config.requests_each,
                 requests=Rate(per_s=config.requests_per_s, burst=2 * config.requests_per_s),
                 bytes=Rate(per_s=config.bytes_per_s, burst=2 * config.bytes_per_s),
-                wrong_tokens=Rate(per_s=1, burst=config.wrong_tokens_each),
+                wrong_tokens=Rate(per_s=1.0, burst=float(config.wrong_tokens_each)),
             ),
             body_timeout_s=config.body_timeout_s,
         )
