@@ -27,8 +27,10 @@ from edgepact.market.evidence import (
     unpacked,
 )
 from edgepact.market.fair_queue import FairQueue
+from edgepact.market.lanes import Lanes
 from edgepact.market.ledger import Evidence, Piece, RepeatedWork, Settlement
 from edgepact.market.repeats import Repeats
+from edgepact.market.replicas import Replicas
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
@@ -36,6 +38,9 @@ from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
 EXCHANGES_IN_FLIGHT_MAX = 1024
 """Exchanges computed or waiting at a time; the next is told to come back."""
+
+LANES_EACH = 4
+"""Exchanges under way at a replica at a time: enough to hide the way there and back."""
 
 COMPUTED_AGAIN_KEPT = 65_536
 """Pieces that are remembered to have been computed once more."""
@@ -86,7 +91,8 @@ class Exchanges:
     ) -> None:
         self._part, self._codecs, self._books, self._secret = part, codecs, books, secret
         self._recorded = recorded
-        self.compute = FairQueue("job")
+        replicas = len(part) if isinstance(part, Replicas) else 0
+        self.compute = Lanes("job", LANES_EACH * replicas) if replicas else FairQueue("job")
         """Where every device has its turn."""
         self.in_flight = 0
         """Exchanges computed or waiting."""

@@ -214,6 +214,18 @@ class ServeConfig:
         least=0,
         most=SEED_MAX,
     )
+    engine: str = setting(
+        "Where the model is computed: process, in the server itself; ray, by replicas in Ray Serve "
+        "(the extra ray), while the market and its ledger stay in the server.",
+        default="process",
+        choices=("process", "ray"),
+    )
+    replicas: int = setting(
+        "Number of replicas of the model, with --engine ray.", default=2, least=1, most=1024
+    )
+    ray_address: str | None = setting(
+        "Address of the Ray that the replicas run in [default: one is started on this machine]"
+    )
     job: str | None = setting(
         "Name of the job that is done, see `edgepact list jobs` "
         "[default: the scenario's, or classification]"
