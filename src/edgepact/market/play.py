@@ -10,10 +10,12 @@ back from the ledger. How a piece is worked on is in `exchanges`, how a device-r
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from edgepact.credits import in_credits
@@ -24,11 +26,12 @@ from edgepact.engagement import (
     Finished,
     Item,
     Learning,
+    Question,
     check_engaged,
 )
 from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
-from edgepact.market.books import Books
+from edgepact.market.books import Books, Busy
 from edgepact.market.exchanges import Answered, Exchanges
 from edgepact.market.ledger import (
     PieceState,
@@ -39,7 +42,14 @@ from edgepact.market.ledger import (
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.rounds import Phase, Round, Terms
-from edgepact.market.settling import AuditRules, Settling, expect_admitted
+from edgepact.market.settling import (
+    AuditRules,
+    Settling,
+    expect_admitted,
+    least_reward,
+    rates_of,
+    told_rates,
+)
 from edgepact.market.unpaid import Unpaid
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import ServerPart
@@ -81,6 +91,10 @@ class Rules:
     unpaid_per_minute: int = 0
 
 
+def _on_standard_error(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
 class Market:
     """One market on one ledger. Its coroutines belong to one event loop.
 
@@ -93,6 +107,7 @@ class Market:
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
+        say: tells the operator how much is audited, where that is another than before.
     """
 
     def __init__(
@@ -103,8 +118,11 @@ class Market:
         part: ServerPart,
         codecs: tuple[Codec, ...],
         engagement: Engagement,
+        *,
+        say: Callable[[str], None] = _on_standard_error,
     ) -> None:
         self.rules = rules
+        self._say = say
         self.part = part
         self.codecs = codecs
         self._books = books
@@ -118,6 +136,7 @@ class Market:
             self._exchanges.passes,
             run=self._exchanges.compute.run,
             changed=self._notify,
+            expired=self._exchanges.forget,
         )
         self.unpaid = Unpaid(
             part,
@@ -126,16 +145,19 @@ class Market:
             self._exchanges.compute.run_behind,
             rules.unpaid_per_minute,
         )
-        self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
+        self._paces: dict[str, float] = {}  # how long devices take for a round
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
+        self._told_rates = ""
+        self._endings: set[asyncio.Task[None]] = set()
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
-        self._round, self._number = self._resume()
+        self._found = self._ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False)
+        self._round, self._number = self._resume(self._found)
 
     # ------------------------------------------------------------ what devices ask
 
@@ -151,6 +173,10 @@ class Market:
         if not known:
             return None
         return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+
+    def remembers(self, token: str) -> bool:
+        """Whether a token was shown before, and was a device's."""
+        return token_hash(token) in self._names
 
     async def device(self, token: str) -> str | None:
         """Name of the device that holds the token; None for nobody's.
@@ -180,8 +206,11 @@ class Market:
             self._round = rounds.come_back(self._round, device)
         self._notify()
         self._polls[device] += 1
+        # What is to be shown may have been told before in an answer that was lost.
+        least_s = min((float(str(each["seconds"])) for each in self.due(device)), default=inf)
+        patience_s = min(POLL_TIMEOUT_S, least_s / 4)
         try:
-            return await self._poll(device, after, time.monotonic() + POLL_TIMEOUT_S)
+            return await self._poll(device, after, time.monotonic() + patience_s)
         finally:
             self._polls[device] -= 1
 
@@ -253,8 +282,12 @@ class Market:
             InputError: it is another source, or cannot be read: there is time for another try.
             MarketError: no such piece.
         """
-        with self._exchanges.place():
-            return await self._settling.show(device, piece, shown)
+        try:
+            with self._exchanges.place():
+                return await self._settling.show(device, piece, shown)
+        except Busy:
+            self._settling.put_off(device)
+            raise
 
     async def pieces(self, device: str, number: int) -> dict[str, Settlement]:
         """How all pieces of a device stand that it has delivered in a round."""
@@ -280,13 +313,14 @@ class Market:
         """Ends what a device delivers in the round that is on."""
         assert self._round is not None
         if device in self._round.assigned:
-            await self._settling.end(self._round.number, device, _least_reward(self._round))
+            least = least_reward(self._round.question, self._round.assigned)
+            await self._settling.end(self._round.number, device, least)
 
     async def status(self) -> dict[str, object]:
         """The market at a glance, for people and for the process that started it."""
         records, balances, jobs, audited = await self._books.read(
             lambda ledger: (
-                ledger.rounds(last=HISTORY_ROUNDS_MAX),
+                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False),
                 ledger.balances(),
                 ledger.jobs_by_state(),
                 ledger.audited(),
@@ -327,7 +361,9 @@ class Market:
                 another.
         """
         resumed = None if self._round is None else self._round.number
-        await self._settling.resume(resumed)
+        found, self._found = self._found, []
+        foreign = {each.number for each in found if not self._can_work_again(each)}
+        await self._settling.resume(resumed, found, foreign)
         watching = asyncio.create_task(self._settling.watch())
         try:
             await self._play()
@@ -337,7 +373,7 @@ class Market:
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while self._present and await self._change(end_s):
+        while self._present - set(self._settling.shut_out) and await self._change(end_s):
             pass
 
     async def _play(self) -> None:
@@ -366,17 +402,21 @@ class Market:
 
     # ------------------------------------------------------------ private
 
-    def _resume(self) -> tuple[Round | None, int]:
+    def _can_work_again(self, record: RoundRecord) -> bool:
+        """Whether the work of a round is of the job and the model that are served now."""
+        terms = self.rules.terms
+        served = (terms.job, terms.model.name, terms.model.digest)
+        return (record.job, record.model, record.digest) == served
+
+    def _resume(self, records: list[RoundRecord]) -> tuple[Round | None, int]:
         """Where the ledger stands: the open round, and the last number."""
-        records = self._ledger.rounds()
         terms = self.rules.terms
         resumed = None
         for record in records:
             if record.closed:
                 continue
-            model = terms.model
-            asked = (record.job, record.model, record.digest, record.units_per_device)
-            if asked != (terms.job, model.name, model.digest, terms.units_per_round):
+            alike = record.units_per_device == terms.units_per_round
+            if not (alike and self._can_work_again(record)):
                 self._ledger.close_round(record.number)  # it was on other terms
                 continue
             start_s = time.monotonic()
@@ -395,9 +435,9 @@ class Market:
         if records:
             self._exchanges.resume(records[-1].number)
         if isinstance(self._engagement, Learning):
-            told = [each for each in records if each.closed and each.answers]
-            for record in told[-HISTORY_ROUNDS_MAX:]:
-                self._engagement.observe(_finished(record))
+            for record in records:
+                if record.closed and record.answers:
+                    self._engagement.observe(_finished(record))
         return resumed, records[-1].number if records else 0
 
     async def _gather(self, patience_s: float | None) -> None:
@@ -422,7 +462,13 @@ class Market:
                 units_per_device=terms.units_per_round,
             )
         )
-        return Round(number=number, question=question, terms=terms, lagging=self._lagging)
+        self._tell_rates([item.reward_microcredits for item in question.menu], question, {})
+        return Round(
+            number=number,
+            question=question,
+            terms=terms,
+            lagging=rounds.lagging(terms, self._paces),
+        )
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
         """The mechanism's decision on some answers.
@@ -447,18 +493,38 @@ class Market:
         found = await self._engaged(self._round, answers)
         assigned = await self._books.insist(lambda: self._ledger.engage(number, found))
         self._round = rounds.engaged(self._round, assigned, time.monotonic())
+        rewards = [item.reward_microcredits for item in assigned.values()]
+        self._tell_rates(rewards, self._round.question, assigned)
         self._notify()
+
+    def _tell_rates(
+        self, rewards: list[int], question: Question, assigned: Mapping[str, Item]
+    ) -> None:
+        """A line on how much is audited, where it is another than before."""
+        rules, units = self.rules.audits, self.rules.terms.units_per_round
+        found = rates_of(rules, rewards, least_reward(question, assigned), units)
+        told = told_rates(rules, found, units) if found else self._told_rates
+        if told != self._told_rates:
+            self._told_rates = told
+            self._say(told)
+
+    def tell_rates(self) -> None:
+        """How much is audited, as far as it is known before anything is asked: at equal pay."""
+        self._tell_rates([1], Question(), {})
 
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
         assert self._round is not None
         self._notify()
         while self._round.phase is not Phase.CLOSED:
+            shut_out = set(self._settling.shut_out)
+            for device in shut_out - self._round.gone:  # it cannot say that it leaves
+                self._round = rounds.leave(self._round, device)
             before = self._round
-            awaited = self._present | self._expected_back
+            awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
-                await self._change(before.deadline_s)
+                await self._change(self._round.deadline_s)
                 continue
             if before.phase is Phase.ASKING:
                 self._drop(self._present - set(before.answers))  # they let the question pass
@@ -468,15 +534,16 @@ class Market:
             self._notify()
         closed = self._round
         number = closed.number
-        self._lagging = rounds.too_slow(closed, self._present)
+        self._paces = rounds.paces(closed, self._present, self._paces, time.monotonic())
         self._drop(rounds.unfinished(closed))
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
+        least = least_reward(closed.question, closed.assigned)
         for device, item in closed.assigned.items():
             if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, _least_reward(closed))
-        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
+                await self._settling.end(number, device, least)
+        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
@@ -551,10 +618,20 @@ class Market:
         if self._round is None or self._round.number != number:
             return
         if settled.state in (PieceState.PENDING, PieceState.PAID):
-            self._round = rounds.record(self._round, device, piece, settled.units)
+            self._round = rounds.record(self._round, device, piece, settled.units, time.monotonic())
         if rounds.delivered(self._round, device):
-            await self._end(device)
+            # The answer to a device's last piece does not wait for this: when a thousand devices
+            # end at once it takes a while. What is to be shown is told with the next answer.
+            ending = asyncio.create_task(self._end(device))
+            self._endings.add(ending)
+            ending.add_done_callback(self._ended)
             self._notify()
+
+    def _ended(self, ending: "asyncio.Task[None]") -> None:
+        """A device-round has ended; if that failed the round's own end does it again."""
+        self._endings.discard(ending)
+        if not ending.cancelled():
+            ending.exception()
 
     def _state(self) -> str:
         if self._over:
@@ -589,15 +666,10 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "price": None if price is None else in_credits(price),
         "answered": sorted(record.answers),
         "amounts": record.amounts,
-        "units": {name: sum(own.values()) for name, own in record.pieces.items()},
+        "units": dict(record.delivered),
         "paid_microcredits": dict(record.paid_microcredits),
         "pending_microcredits": dict(record.pending_microcredits),
     }
-
-
-def _least_reward(round: Round) -> int:
-    """The least that a device could have taken of what was offered, micro-credits a unit."""
-    return min((item.reward_microcredits for item in round.question.menu), default=0)
 
 
 def _finished(record: RoundRecord) -> Finished:
