@@ -148,6 +148,7 @@ class Market:
         self._paces: dict[str, float] = {}  # how long devices take for a round
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
+        self._enrolled: set[str] = set()  # token hashes that nobody has shown yet
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
@@ -172,11 +173,14 @@ class Market:
         )
         if not known:
             return None
-        return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+        token = await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+        self._enrolled.add(token_hash(token))
+        return token
 
     def remembers(self, token: str) -> bool:
-        """Whether a token was shown before, and was a device's."""
-        return token_hash(token) in self._names
+        """Whether a token is a device's that was shown or given out since the start."""
+        key = token_hash(token)
+        return key in self._names or key in self._enrolled
 
     async def device(self, token: str) -> str | None:
         """Name of the device that holds the token; None for nobody's.
@@ -191,6 +195,7 @@ class Market:
                 return None
             await self._books.write(lambda: self._ledger.confirm(found))
             self._names[key] = found
+            self._enrolled.discard(key)
         name = self._names[key]
         expect_admitted(self._settling.shut_out, name)
         return name

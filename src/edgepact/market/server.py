@@ -25,7 +25,7 @@ import uvicorn
 from edgepact import registry
 from edgepact.errors import InputError, MarketError
 from edgepact.market.bounds import Bounds
-from edgepact.market.connections import BoundedProtocol, Room
+from edgepact.market.connections import BoundedProtocol, Connection, Handshake, Room
 from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
 from edgepact.market.opening import Mechanism, market_on
@@ -44,6 +44,9 @@ SHUTDOWN_TIMEOUT_S = 5
 
 BACKLOG = 2048
 """Connections that wait to be accepted."""
+
+HANDSHAKES_FILL_S = 4.0
+"""Time in which an address may begin TLS as often as it may have connections, seconds."""
 
 FILES_KEPT = 256
 """Open files that are kept for other things than connections."""
@@ -158,29 +161,30 @@ class MarketServer(uvicorn.Server):
         """Starts answering, and the rounds."""
         self._loop = asyncio.get_running_loop()
         await super().startup([])  # which would bound neither connections nor heads
-        room = Room[BoundedProtocol](
-            total_max=_files_allow(self._settings.connections_max),
-            group_max=self._settings.connections_each,
+        settings = self._settings
+        room = Room[Connection](
+            total_max=_files_allow(settings.connections_max), group_max=settings.connections_each
         )
+        each = float(settings.connections_each)
+        handshakes = Rate(per_s=each / HANDSHAKES_FILL_S, burst=each)
 
         def connected() -> BoundedProtocol:
             return BoundedProtocol(
                 room,
-                self._settings.head_timeout_s,
-                self._settings.body_timeout_s,
+                settings.head_timeout_s,
+                settings.body_timeout_s,
                 config=self.config,
                 server_state=self.server_state,
                 app_state=self.lifespan.state,
             )
 
+        def accepted() -> asyncio.Protocol:
+            if self._tls is None:
+                return connected()
+            return Handshake(room, handshakes, self._tls, settings.head_timeout_s, connected)
+
         for listener in sockets or []:
-            server = await self._loop.create_server(
-                connected,
-                sock=listener,
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=self._settings.head_timeout_s if self._tls else None,
-            )
+            server = await self._loop.create_server(accepted, sock=listener, backlog=BACKLOG)
             self.servers.append(server)
         if self._market is not None:
             self._market.tell_rates()
@@ -289,7 +293,7 @@ class MarketServer(uvicorn.Server):
                 requests_max=config.requests_each,
                 requests=Rate(per_s=config.requests_per_s, burst=2 * config.requests_per_s),
                 bytes=Rate(per_s=config.bytes_per_s, burst=2 * config.bytes_per_s),
-                wrong_tokens=Rate(per_s=1, burst=config.wrong_tokens_each),
+                wrong_tokens=Rate(per_s=1.0, burst=float(config.wrong_tokens_each)),
             ),
             body_timeout_s=config.body_timeout_s,
         )
