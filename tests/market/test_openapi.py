@@ -23,12 +23,17 @@ from tests.market.harness import PATIENCE_S, Device, image, inputs_at, served
 LEFT_OUT = ("positive_data_acceptance", "use_after_free", "ensure_resource_availability")
 
 
+# It draws by itself which part of a request it spoils.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketServer]:
     kept = play.POLL_TIMEOUT_S
     play.POLL_TIMEOUT_S = 0.01  # polls of rounds to come are held open so long
     try:
-        with served(tmp_path_factory.mktemp("openapi"), unpaid_per_minute=1_000_000) as server:
+        free = {"unpaid_per_minute": 1_000_000, "requests_per_s": 1e6, "wrong_tokens_each": 60_000}
+        with served(tmp_path_factory.mktemp("openapi"), **free) as server:
             yield server
     finally:
         play.POLL_TIMEOUT_S = kept
