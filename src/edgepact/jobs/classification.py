@@ -19,7 +19,6 @@ may differ by what two processors make of the same sum. How much that is, and ho
 skipped block or rounded weights lie, was measured for each cut (`inference.calibration`).
 """
 
-import hashlib
 import io
 import time
 from collections.abc import Mapping, Sequence
@@ -32,9 +31,10 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.compact_evidence import deviation, kept
+from edgepact.inference.digests import digest_of
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pictures import decoded, read_picture
-from edgepact.inference.pipeline import MODEL_JSON, Pipeline, preprocess, stage_path
+from edgepact.inference.pipeline import Pipeline, preprocess, stage_path
 from edgepact.inference.sketch import sketch
 from edgepact.inference.tolerances import Tolerances, read_tolerances
 from edgepact.inference.zero_shot import KnowledgeBase
@@ -51,9 +51,6 @@ JPEG_QUALITY = 90
 
 POWER_LEAST = 0.01
 """Of an audit; where calibration found none at all, no rate is enough, and the market says so."""
-
-GRAPH_SUFFIXES = frozenset({".onnx", ".json", ".md", ".txt", ".py"})
-"""What a model's folder holds beside weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +94,6 @@ def _seen(folder: Path) -> list[Path]:
         for path in sorted(folder.iterdir())
         if not path.name.startswith(".") and path.name.lower() not in NOT_CLASSES
     ]
-
-
-def digest_of(model: Path) -> str:
-    """SHA-256 of what decides a cut model's answers: `model.json`, stages and weights.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    weights = [
-        path
-        for path in sorted(model.iterdir())
-        if path.is_file() and path.suffix not in GRAPH_SUFFIXES and not path.name.startswith(".")
-    ]
-    told = hashlib.sha256()
-    for path in (model / MODEL_JSON, *sorted(model.glob("stage_*.onnx")), *weights):
-        try:
-            with path.open("rb") as file:
-                own = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(path, "", "a file of the model", error.strerror or "none") from None
-        told.update(f"{path.name} {own}\n".encode())
-    return told.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
