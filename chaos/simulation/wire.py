@@ -114,6 +114,8 @@ class Wire:
         Raises:
             httpx.TransportError: as httpx would.
         """
+        if not fibres.owner().alive:
+            raise fibres.Killed
         self.sent += 1
         host = urlsplit(url).hostname or ""
         answer: asyncio.Future[Given | Exception] = self._loop.create_future()

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -108,7 +108,7 @@ class World:
         shutil.copyfile(template, self._file)
         self._url = f"sqlite:///{self._file}"
         self.witness = Witness(plan, self._file, self.clock)
-        self.loop = Loop(self.clock, self._draws, self.witness.look)
+        self.loop = Loop(self.clock, self._draws, self.witness.look, self._begin)
         self.wire = wire.Wire(
             self.loop, self._draws, plan.faults, self._heard, self.witness.say
         )
@@ -261,6 +261,11 @@ class World:
                 return super().__enter__()
 
         return Stop
+
+    def _begin(self, call: Callable[[], None]) -> None:
+        """Has something done that may sleep, at once, for the process that runs."""
+        process = fibres.owner()
+        fibres.Fibre(self.loop, process, self._main, call, lambda error, _: None, at_once=True)
 
     # ------------------------------------------------------------ servers
 

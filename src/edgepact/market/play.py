@@ -524,10 +524,10 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
-        for device, item in closed.assigned.items():
-            if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, _least_reward(closed))
         (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
+        for device, item in record.assigned.items():
+            if item.amount > 0 or record.pieces.get(device):
+                await self._settling.end(number, device, _least_reward(closed))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 

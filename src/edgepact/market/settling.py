@@ -13,8 +13,8 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,7 @@ class _Audit:
     pieces: set[str]
     deadline_s: float
     wrong: dict[str, int] = field(default_factory=dict)
+    in_hand: int = 0  # sources that were shown, and are being worked
 
 
 class Settling:
@@ -178,19 +179,25 @@ class Settling:
             return  # its time is just up, or it has been shown a moment ago
         salt, source = shown[:SALT_BYTES], shown[SALT_BYTES:]
         if kept.commitment != hashlib.sha256(salt + source).digest():
-            audit.wrong[piece] = audit.wrong.get(piece, 0) + 1
-            if audit.wrong[piece] >= WRONG_SOURCES_MAX:
-                await self._failed(kept.round, device, piece, "another source than committed to")
+            await self._is_wrong(audit, kept, device, piece, "another source than committed to")
             raise InputError(
                 "audit",
                 "source",
                 "the source that the commitment of the piece was made for",
                 "another",
             )
-        # Time to show the others begins again: this one took some to be worked.
-        audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
-        if await self._run(device, lambda: self._passes(device, piece, kept, source)):
-            stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
+        try:
+            with self._in_hand(audit):
+                passes = await self._run(device, lambda: self._passes(device, piece, kept, source))
+                if passes:
+                    stage = await self._books.write(
+                        lambda: self._books.ledger.passed(device, piece)
+                    )
+        except InputError:
+            # A device may have bound itself to what nobody can read, and show it for ever.
+            await self._is_wrong(audit, kept, device, piece, "its source cannot be read")
+            raise
+        if passes:
             audit.pieces.discard(piece)
             if stage is Stage.SETTLED:
                 self._open.pop((kept.round, device), None)
@@ -205,14 +212,35 @@ class Settling:
             )
         self._changed()
 
+    async def _is_wrong(
+        self, audit: _Audit, kept: Evidence, device: str, piece: str, reason: str
+    ) -> None:
+        """Counts a source that shows nothing; the last that may be is a failed audit."""
+        audit.wrong[piece] = audit.wrong.get(piece, 0) + 1
+        if audit.wrong[piece] >= WRONG_SOURCES_MAX:
+            await self._failed(kept.round, device, piece, reason)
+
     async def watch(self) -> None:
-        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever."""
+        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever.
+
+        Time in which the server stood still, or could not write its ledger, is nobody's.
+        """
+        looked_s = self._clock()
         while True:
             await asyncio.sleep(WATCH_S)
             with suppress(LedgerError):
                 self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
             now_s = self._clock()
-            late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
+            stood_s = now_s - looked_s if not self._books.sound else now_s - looked_s - WATCH_S
+            looked_s = now_s
+            if stood_s > WATCH_S / 2:
+                for audit in self._open.values():
+                    audit.deadline_s += stood_s
+            late = [
+                key
+                for key, audit in self._open.items()
+                if audit.deadline_s < now_s and not audit.in_hand
+            ]
             for number, device in late:
                 audit = self._open.get((number, device))
                 if audit is not None and not audit.pieces:
@@ -221,6 +249,16 @@ class Settling:
                     await self._failed(
                         number, device, min(audit.pieces), "its source was not shown in time"
                     )
+
+    @contextmanager
+    def _in_hand(self, audit: _Audit) -> Iterator[None]:
+        """What the server takes for a source is not the device's time: it begins again after."""
+        audit.in_hand += 1
+        try:
+            yield
+        finally:
+            audit.in_hand -= 1
+            audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
 
     async def drained(self) -> None:
         """Returns once no audit is open."""
