@@ -32,6 +32,8 @@ BENCHMARKS = {
     "menus": "exact optimal menus against a linear program",
     "staged_inference": "one session a stage against the unsplit model",
     "ledger": "payments in groups, one by one, and beside a reader",
+    "links": "devices on bad links beside others, and a window of jobs in flight",
+    "market": "a thousand devices on one server",
     "learning": "the diffusion model against Stable-Baselines3 PPO",
 }
 NEEDED = {"learning": ("stable_baselines3", "gymnasium", "torch")}

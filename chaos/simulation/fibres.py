@@ -192,6 +192,16 @@ class FibreEvent:
         return self._set
 
 
+class FibreFuture(Future[Any]):
+    """`Future` that a fibre can wait for."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What came of it, once something has."""
+        if not self.done():
+            wait_all([self])
+        return super().result(0)
+
+
 class FibrePool:
     """`ThreadPoolExecutor` of fibres; all that is submitted begins at once."""
 
@@ -204,9 +214,14 @@ class FibrePool:
     def __exit__(self, *_: object) -> None:
         wait_all(self._all)
 
+    def shutdown(self, wait: bool = True) -> None:
+        """Waits for all."""
+        if wait:
+            wait_all(self._all)
+
     def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
         """Begins it."""
-        own, done = current(), Future[Any]()
+        own, done = current(), FibreFuture()
 
         def ended(error: BaseException | None, result: Any) -> None:
             if error is None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -107,7 +106,7 @@ class Wire:
         self.sent = 0
 
     def ask(
-        self, url: str, message: Message, timeout_s: float, connect_s: float
+        self, host: str, message: Message, timeout_s: float, connect_s: float
     ) -> Given:
         """Sends a request from a fibre and waits for its answer.
 
@@ -117,7 +116,6 @@ class Wire:
         if not fibres.owner().alive:
             raise fibres.Killed
         self.sent += 1
-        host = urlsplit(url).hostname or ""
         answer: asyncio.Future[Given | Exception] = self._loop.create_future()
         if message.device in self.cut_off:
             fibres.sleep(min(connect_s, timeout_s))
@@ -284,28 +282,30 @@ class Client:
     def close(self) -> None:
         """Nothing is open."""
 
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: httpx.Timeout | float = 5.0,
-    ) -> httpx.Response:
-        """A request and its answer."""
-        parts = urlsplit(url)
-        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        body = content or b""
-        told = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
-        told.append((b"content-length", str(len(body)).encode()))
-        message = Message(
-            device=self._device, method=method, target=target, headers=tuple(told), body=body
-        )
-        timeout = httpx.Timeout(timeout)
-        given = self.wire.ask(url, message, timeout.read or 60.0, timeout.connect or 5.0)
-        return httpx.Response(given.status, headers=given.headers, content=given.body)
+    def build_request(
+        self, method: str, url: str, *, timeout: httpx.Timeout, **settings: Any
+    ) -> httpx.Request:
+        """As httpx does."""
+        told = {"timeout": timeout.as_dict()}
+        return httpx.Request(method, url, extensions=told, **settings)
 
-    def post(self, url: str, **settings: Any) -> httpx.Response:
+    def send(self, request: httpx.Request) -> httpx.Response:
         """A request and its answer."""
-        return self.request("POST", url, **settings)
+        url = request.url
+        message = Message(
+            device=self._device,
+            method=request.method,
+            target=url.raw_path.decode(),
+            headers=tuple((k.lower(), v) for k, v in request.headers.raw if k.lower() != b"host"),
+            body=request.content,
+        )
+        told = request.extensions["timeout"]
+        given = self.wire.ask(url.host, message, told["read"] or 60.0, told["connect"] or 5.0)
+        return httpx.Response(
+            given.status, headers=given.headers, content=given.body, request=request
+        )
+
+    def post(self, url: str, *, headers: Mapping[str, str], timeout: float) -> httpx.Response:
+        """A request and its answer."""
+        asked = self.build_request("POST", url, headers=headers, timeout=httpx.Timeout(timeout))
+        return self.send(asked)

@@ -39,11 +39,14 @@ from edgepact.market.ledger.seals import expect_whole, write_seal
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
-from edgepact.market.server import SHUTDOWN_TIMEOUT_S, application
+from edgepact.market.http.application import application
 from edgepact.market.settling import AuditRules, Settling
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec
 from edgepact.work import Work
+
+SHUTDOWN_TIMEOUT_S = 5.0
+"""How long a server that stops waits for requests under way."""
 
 LONGEST_S = 400.0
 """Virtual time that a market may take once its troubles are over."""
@@ -233,6 +236,7 @@ class World:
                 (secrets, "token_bytes", lambda n=32: draws.randbytes(n)),
                 (secrets, "token_hex", lambda n=32: draws.randbytes(n).hex()),
                 (httpx, "Client", client),
+                (httpx, "HTTPTransport", wire.Client),
                 (device_module, "threading", fibre_threads),
                 (device_module, "ThreadPoolExecutor", fibres.FibrePool),
                 (device_module, "wait", fibres.wait_all),
@@ -337,7 +341,7 @@ class World:
                 round_microcredits=plan.round_budget, total_microcredits=plan.budget
             ),
             repeat_rounds=plan.repeat_rounds or None,
-            at_close=lambda: write_seal(seal, ledger.seal(), self._key),
+            seal=lambda: write_seal(seal, ledger.seal(), self._key),
         )
 
         def rate(units: list[int], reward: int, least: int) -> float:

@@ -97,13 +97,38 @@ def test_at_the_end_the_lease_is_free_and_the_last_word_was_said(tmp_path: Path)
 
     async def course(books: Books) -> None:
         books.ledger.lead("elsewhere:1:1", lease_s=3600.0)
-        books.at_close = lambda: said.append(books.ledger.seal().id)
+        books.seal = lambda: said.append(books.ledger.seal().id)
         await books.deliver(piece())
 
     played(tmp_path, course)
     assert said == [1]
     with open_ledger(tmp_path) as other:
         other.lead("other")
+
+
+def test_a_ledger_is_sealed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_books, "RENEW_S", 0.0)
+    monkeypatch.setattr(of_books, "SEAL_S", 0.0)
+    sealed = asyncio.Event()
+
+    async def course(books: Books) -> None:
+        loop = asyncio.get_running_loop()
+        calls = 0
+
+        def seal() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise LedgerError("away")  # it is sealed the next time
+            loop.call_soon_threadsafe(sealed.set)
+
+        books.seal = seal
+        task = asyncio.create_task(books.keep_lead())
+        await sealed.wait()
+        task.cancel()
+        books.seal = lambda: None
+
+    played(tmp_path, course)
 
 
 def test_a_running_server_hears_whom_its_operator_lets_in_or_out(
@@ -132,3 +157,23 @@ def test_a_running_server_hears_whom_its_operator_lets_in_or_out(
         watching.cancel()
 
     played(tmp_path, course)
+
+
+def test_pieces_are_not_held_up_by_a_crowd_of_other_writes(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    async def course(books: Books) -> None:
+        async def noted(name: str, writing: Coroutine[Any, Any, Any]) -> None:
+            await writing
+            done.append(name)
+
+        many = 10 * of_books.CALLS_MAX
+        await asyncio.gather(
+            *(noted("call", books.write(lambda: None)) for _ in range(many)),
+            *(noted("piece", books.deliver(piece(name=f"{n}"))) for n in range(20)),
+        )
+
+    played(tmp_path, course)
+    # With the first group, in which a few calls come too: all of them get their turn.
+    assert done[: 20 + of_books.CALLS_MAX].count("piece") == 20
+    assert done.count("call") == 10 * of_books.CALLS_MAX

@@ -29,6 +29,10 @@ from edgepact.market.ledger import (
 GROUP_MAX = 256
 """Most writes of one transaction."""
 
+CALLS_MAX = 16
+"""Most other writes of a transaction while pieces wait: one of them takes as long as ten pieces,
+and the ends of a thousand device-rounds, which come together, are to hold nobody up."""
+
 WAITING_MAX = 4096
 """Most writes that wait; the next is told to come back."""
 
@@ -40,6 +44,9 @@ BACKOFF_MAX_S = 2.0
 
 RENEW_S = LEASE_S / 4
 """How often the lease of the ledger is renewed."""
+
+SEAL_S = 60.0
+"""How often the ledger is sealed; a server that was killed looks at what came since."""
 
 _T = TypeVar("_T")
 
@@ -69,7 +76,7 @@ class Books:
         limits: of what may be promised.
         repeat_rounds: the same work is not taken twice within so many rounds; None takes it.
         sound: whether the last write went through.
-        at_close: called before the ledger is closed.
+        seal: seals the ledger, now and then and before it is closed.
     """
 
     ledger: Ledger
@@ -77,7 +84,7 @@ class Books:
     limits: Limits = field(default_factory=Limits)
     repeat_rounds: int | None = None
     sound: bool = True
-    at_close: Callable[[], None] = lambda: None
+    seal: Callable[[], None] = lambda: None
     _waiting: list[_Write] = field(default_factory=list)
     _flushing: "asyncio.Task[None] | None" = None
     _writes: ThreadPoolExecutor = field(
@@ -119,22 +126,43 @@ class Books:
         return settled
 
     async def read(self, call: Callable[[Ledger], _T]) -> _T:
-        """Reads, beside whatever is written."""
-        return await asyncio.get_running_loop().run_in_executor(self._reads, call, self.reader)
-
-    async def keep_lead(self) -> None:
-        """Renews the lease of the ledger for as long as it is awaited.
-
-        A database that cannot be reached takes no lease away: it is tried again.
+        """Reads, beside whatever is written.
 
         Raises:
-            MarketError: another server has taken the ledger over.
+            LedgerError: the database fails.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._reads, call, self.reader)
+
+    async def insist_on_reading(self, call: Callable[[Ledger], _T]) -> _T:
+        """As `read`, tried again until the database does it."""
+        while True:
+            try:
+                return await self.read(call)
+            except LedgerError:
+                await asyncio.sleep(BACKOFF_MAX_S)
+
+    async def keep_lead(self) -> None:
+        """Renews the lease of the ledger, and seals it, for as long as it is awaited.
+
+        A database that cannot be reached takes no lease away: it is tried again. So `sound` tells
+        of the database also where nobody writes.
+
+        Raises:
+            LedByAnother: another server has taken the ledger over.
         """
         loop = asyncio.get_running_loop()
+        sealed_s = loop.time()
         while True:
             await asyncio.sleep(RENEW_S)
-            with suppress(LedgerError):
+            try:
                 await loop.run_in_executor(self._writes, self.ledger.lead)
+                self.sound = True
+            except LedgerError:
+                self.sound = False
+            if loop.time() - sealed_s >= SEAL_S and self.sound:
+                sealed_s = loop.time()
+                with suppress(EdgepactError):  # a full disk: the next one will do
+                    await loop.run_in_executor(self._writes, self.seal)
 
     def close(self) -> None:
         """Writes what waits, and closes the ledger."""
@@ -143,7 +171,7 @@ class Books:
         self.reader.close()
         with suppress(EdgepactError):  # it was lost, or taken over
             if self.sound:
-                self.at_close()
+                self.seal()
             self.ledger.give_up_lead()
         self.ledger.close()
 
@@ -164,7 +192,7 @@ class Books:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+                group = self._next_group()
                 await loop.run_in_executor(self._writes, self._written, group)
                 for each in group:
                     if each.done.cancelled():
@@ -175,6 +203,16 @@ class Books:
                         each.done.set_result(each.result)
         finally:
             self._flushing = None
+
+    def _next_group(self) -> list[_Write]:
+        """Takes what is written next: pieces first, and of everything else some."""
+        pieces = [each for each in self._waiting if each.piece is not None][:GROUP_MAX]
+        calls = [each for each in self._waiting if each.piece is None]
+        calls = calls[: min(CALLS_MAX, GROUP_MAX - len(pieces)) if pieces else GROUP_MAX]
+        group = pieces + calls
+        taken = {id(each) for each in group}
+        self._waiting = [each for each in self._waiting if id(each) not in taken]
+        return group
 
     def _written(self, group: list[_Write]) -> None:
         """Writes a group in one transaction, again and again if the database fails."""

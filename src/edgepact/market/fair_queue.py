@@ -1,4 +1,7 @@
-"""One worker for many askers, each in its turn: who asks for much waits for itself."""
+"""One worker for many askers, each in its turn: who asks for much waits for itself.
+
+What is run behind the others has its turn only when nobody else waits.
+"""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -7,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+
+_Lines = OrderedDict[str, deque[tuple[Callable[[], Any], asyncio.Future[Any]]]]
 
 
 class FairQueue:
@@ -18,32 +23,38 @@ class FairQueue:
 
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._lines: OrderedDict[str, deque[tuple[Callable[[], Any], asyncio.Future[Any]]]] = (
-            OrderedDict()
-        )
+        self._lines: _Lines = OrderedDict()
+        self._behind: _Lines = OrderedDict()
         self._running: asyncio.Task[None] | None = None
 
     async def run(self, who: str, call: Callable[[], _T]) -> _T:
         """Waits for its turn and returns what the call returns, or raises what it raises."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[_T] = loop.create_future()
-        self._lines.setdefault(who, deque()).append((call, done))
-        if self._running is None:
-            self._running = loop.create_task(self._work())
-        return await done
+        return await self._wait(self._lines, who, call)
+
+    async def run_behind(self, who: str, call: Callable[[], _T]) -> _T:
+        """As `run`, when nothing else waits: one call at most delays the others."""
+        return await self._wait(self._behind, who, call)
 
     def close(self) -> None:
         """Finishes what runs; what waits is not begun."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
+    async def _wait(self, lines: _Lines, who: str, call: Callable[[], _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[_T] = loop.create_future()
+        lines.setdefault(who, deque()).append((call, done))
+        if self._running is None:
+            self._running = loop.create_task(self._work())
+        return await done
+
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._lines:
-                who, line = self._lines.popitem(last=False)
+            while lines := self._lines or self._behind:
+                who, line = lines.popitem(last=False)
                 call, done = line.popleft()
                 if line:
-                    self._lines[who] = line  # behind everybody else
+                    lines[who] = line  # after everybody else
                 if done.cancelled():
                     continue
                 try:

@@ -1,25 +1,22 @@
 """The market as it runs: who is there, which round is on, and the books behind it.
 
 Everything here runs on one event loop, so that the state needs no locks. What takes time runs
-in threads of one worker each, for the job, where every device has its turn (`fair_queue`), and
-for the ledger (`books`): while payments are written through to the disk, the next piece is
-computed. The number of exchanges in flight has a
-limit.
+in threads of one worker each, for the job and for the ledger (`books`): while payments are written
+through to the disk, the next piece is computed.
 
 The ledger is written first and the state in memory follows; after a restart the state is read
-back from the ledger. How a device-round ends is in `settling`.
+back from the ledger. How a piece is worked on is in `exchanges`, how a device-round ends in
+`settling`.
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
-
-import numpy as np
 
 from edgepact.credits import in_credits
 from edgepact.engagement import (
@@ -29,47 +26,39 @@ from edgepact.engagement import (
     Finished,
     Item,
     Learning,
+    Question,
     check_engaged,
 )
-from edgepact.errors import InputError, MarketError, shown
+from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
-from edgepact.market.evidence import (
-    chosen_codec,
-    digest,
-    evidence_key,
-    pack_evidence,
-    session_seed,
-    unpack_evidence,
-    unpacked,
-)
-from edgepact.market.fair_queue import FairQueue
+from edgepact.market.exchanges import Answered, Exchanges
 from edgepact.market.ledger import (
-    Evidence,
-    Piece,
     PieceState,
-    RepeatedWork,
     RoundRecord,
     Settlement,
     token_hash,
 )
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
-from edgepact.market.repeats import Repeats
 from edgepact.market.rounds import Phase, Round, Terms
-from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
-from edgepact.market.settling import AuditRules, Settling, expect_admitted
+from edgepact.market.settling import (
+    AuditRules,
+    Settling,
+    expect_admitted,
+    least_reward,
+    rates_of,
+    told_rates,
+)
+from edgepact.market.unpaid import Unpaid
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
+from edgepact.work import ServerPart
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""
 
 FAREWELL_TIMEOUT_S = 5.0
 """How long the server waits at the end for devices to hear that the market is over."""
-
-EXCHANGES_IN_FLIGHT_MAX = 64
-"""Exchanges computed or waiting at a time; the next is told to come back."""
 
 HISTORY_ROUNDS_MAX = 1000
 """Rounds that a mechanism and the status see."""
@@ -89,6 +78,7 @@ class Rules:
         audits: how much is audited, and what a failed audit means.
         secret: key that draws the seeds of sessions, and what is kept of work.
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
+        unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
     """
 
     terms: Terms
@@ -98,23 +88,11 @@ class Rules:
     audits: AuditRules
     secret: bytes
     enrol_tokens: frozenset[str]
+    unpaid_per_minute: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What an exchange came to.
-
-    Attributes:
-        reply: the job's answer.
-        codec: packs it.
-        compute_s: seconds of computing, without queueing and bookkeeping.
-        settlement: how the piece stands, if it is finished.
-    """
-
-    reply: Reply
-    codec: Codec
-    compute_s: float
-    settlement: Settlement | None
+def _on_standard_error(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 class Market:
@@ -129,6 +107,7 @@ class Market:
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
+        say: tells the operator how much is audited, where that is another than before.
     """
 
     def __init__(
@@ -139,30 +118,46 @@ class Market:
         part: ServerPart,
         codecs: tuple[Codec, ...],
         engagement: Engagement,
+        *,
+        say: Callable[[str], None] = _on_standard_error,
     ) -> None:
         self.rules = rules
+        self._say = say
         self.part = part
         self.codecs = codecs
         self._books = books
         self._ledger = books.ledger
         self._engagement = engagement
-        self._compute = FairQueue("job")
+        self._exchanges = Exchanges(part, codecs, books, rules.secret, recorded=self._record)
         self._settling = Settling(
-            books, rules.audits, key, self._passes, run=self._compute.run, changed=self._notify
+            books,
+            rules.audits,
+            key,
+            self._exchanges.passes,
+            run=self._exchanges.compute.run,
+            changed=self._notify,
+            expired=self._exchanges.forget,
         )
-        self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
-        self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
-        self._sessions = Sessions()
+        self.unpaid = Unpaid(
+            part,
+            codecs,
+            rules.secret,
+            self._exchanges.compute.run_behind,
+            rules.unpaid_per_minute,
+        )
+        self._paces: dict[str, float] = {}  # how long devices take for a round
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
-        self._in_flight = 0
+        self._told_rates = ""
+        self._endings: set[asyncio.Task[None]] = set()
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
-        self._round, self._number = self._resume()
+        self._found = self._ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False)
+        self._round, self._number = self._resume(self._found)
 
     # ------------------------------------------------------------ what devices ask
 
@@ -178,6 +173,10 @@ class Market:
         if not known:
             return None
         return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+
+    def remembers(self, token: str) -> bool:
+        """Whether a token was shown before, and was a device's."""
+        return token_hash(token) in self._names
 
     async def device(self, token: str) -> str | None:
         """Name of the device that holds the token; None for nobody's.
@@ -268,31 +267,12 @@ class Market:
             LostSession: the piece has to be begun again.
             MarketError: the device may not deliver it; nothing is paid.
         """
-        with self._place():
-            specs = self.part.expects(amount, exchange)
-            chosen = chosen_codec(codec, self.codecs, sent, specs)
-            tensors = unpacked(chosen, sent, specs, "infer request")
-            if self._round is not None and self._round.number == number:
-                rounds.admit(self._round, device, piece, amount)
-            elif not await self._books.read(
-                lambda ledger: ledger.knows(device, piece, number, float(amount))
-            ):
-                raise MarketError(f"round {number} is not open")
-            session = self._session(device, number, piece, exchange, amount, commitment, sent)
-            async with session.lock:
-                mark = self._mark(session, exchange, sent)
-                if not session.answers_again(exchange, mark):
-                    if exchange != session.exchange + 1 or session.settled is not None:
-                        raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
-                    await self._answer(session, exchange, chosen, tensors, mark)
-                assert session.reply is not None
-                settled = await self._settle(session) if session.reply.finished else None
-                return Answered(
-                    reply=session.reply,
-                    codec=chosen,
-                    compute_s=session.compute_s,
-                    settlement=settled,
-                )
+        with self._exchanges.place():
+            chosen, tensors = self._exchanges.unpacked(amount, exchange, codec, sent)
+            known = await self._admitted(device, number, piece, amount)
+            return await self._exchanges.answer(
+                device, number, piece, exchange, amount, chosen, commitment, sent, tensors, known
+            )
 
     async def audit(self, device: str, piece: str, shown: bytes) -> Settlement:
         """Holds the salt and source of a piece against what was delivered for it.
@@ -302,8 +282,12 @@ class Market:
             InputError: it is another source, or cannot be read: there is time for another try.
             MarketError: no such piece.
         """
-        with self._place():
-            return await self._settling.show(device, piece, shown)
+        try:
+            with self._exchanges.place():
+                return await self._settling.show(device, piece, shown)
+        except Busy:
+            self._settling.put_off(device)
+            raise
 
     async def pieces(self, device: str, number: int) -> dict[str, Settlement]:
         """How all pieces of a device stand that it has delivered in a round."""
@@ -329,13 +313,14 @@ class Market:
         """Ends what a device delivers in the round that is on."""
         assert self._round is not None
         if device in self._round.assigned:
-            await self._settling.end(self._round.number, device, _least_reward(self._round))
+            least = least_reward(self._round.question, self._round.assigned)
+            await self._settling.end(self._round.number, device, least)
 
     async def status(self) -> dict[str, object]:
         """The market at a glance, for people and for the process that started it."""
         records, balances, jobs, audited = await self._books.read(
             lambda ledger: (
-                ledger.rounds(last=HISTORY_ROUNDS_MAX),
+                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False),
                 ledger.balances(),
                 ledger.jobs_by_state(),
                 ledger.audited(),
@@ -351,8 +336,8 @@ class Market:
             "units_per_round": terms.units_per_round,
             "rounds_total": self.rules.rounds,
             "devices_present": sorted(self._present),
-            "exchanges_in_flight": self._in_flight,
-            "sessions": len(self._sessions),
+            "exchanges_in_flight": self._exchanges.in_flight,
+            "sessions": self._exchanges.sessions,
             "jobs": jobs,
             "jobs_audited": audited,
             "audits_open": self._settling.auditing,
@@ -376,7 +361,9 @@ class Market:
                 another.
         """
         resumed = None if self._round is None else self._round.number
-        await self._settling.resume(resumed)
+        found, self._found = self._found, []
+        foreign = {each.number for each in found if not self._can_work_again(each)}
+        await self._settling.resume(resumed, found, foreign)
         watching = asyncio.create_task(self._settling.watch())
         try:
             await self._play()
@@ -386,7 +373,7 @@ class Market:
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while self._present and await self._change(end_s):
+        while self._present - set(self._settling.shut_out) and await self._change(end_s):
             pass
 
     async def _play(self) -> None:
@@ -410,22 +397,26 @@ class Market:
 
     def close(self) -> None:
         """Finishes what is being computed and written, and closes the ledger."""
-        self._compute.close()
+        self._exchanges.close()
         self._books.close()
 
     # ------------------------------------------------------------ private
 
-    def _resume(self) -> tuple[Round | None, int]:
+    def _can_work_again(self, record: RoundRecord) -> bool:
+        """Whether the work of a round is of the job and the model that are served now."""
+        terms = self.rules.terms
+        served = (terms.job, terms.model.name, terms.model.digest)
+        return (record.job, record.model, record.digest) == served
+
+    def _resume(self, records: list[RoundRecord]) -> tuple[Round | None, int]:
         """Where the ledger stands: the open round, and the last number."""
-        records = self._ledger.rounds()
         terms = self.rules.terms
         resumed = None
         for record in records:
             if record.closed:
                 continue
-            model = terms.model
-            asked = (record.job, record.model, record.digest, record.units_per_device)
-            if asked != (terms.job, model.name, model.digest, terms.units_per_round):
+            alike = record.units_per_device == terms.units_per_round
+            if not (alike and self._can_work_again(record)):
                 self._ledger.close_round(record.number)  # it was on other terms
                 continue
             start_s = time.monotonic()
@@ -441,14 +432,12 @@ class Market:
             if record.engaged:
                 resumed = rounds.engaged(resumed, record.assigned, start_s)
             self._expected_back = set(self._ledger.devices())
-        if self._repeats is not None and records:
-            first = records[-1].number - (self._books.repeat_rounds or 0) + 1
-            for number, device, piece, sketch in self._ledger.sketches(first):
-                self._repeats.take(number, device, piece, np.frombuffer(sketch, "<f4"))
+        if records:
+            self._exchanges.resume(records[-1].number)
         if isinstance(self._engagement, Learning):
-            told = [each for each in records if each.closed and each.answers]
-            for record in told[-HISTORY_ROUNDS_MAX:]:
-                self._engagement.observe(_finished(record))
+            for record in records:
+                if record.closed and record.answers:
+                    self._engagement.observe(_finished(record))
         return resumed, records[-1].number if records else 0
 
     async def _gather(self, patience_s: float | None) -> None:
@@ -473,7 +462,13 @@ class Market:
                 units_per_device=terms.units_per_round,
             )
         )
-        return Round(number=number, question=question, terms=terms, lagging=self._lagging)
+        self._tell_rates([item.reward_microcredits for item in question.menu], question, {})
+        return Round(
+            number=number,
+            question=question,
+            terms=terms,
+            lagging=rounds.lagging(terms, self._paces),
+        )
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
         """The mechanism's decision on some answers.
@@ -498,18 +493,38 @@ class Market:
         found = await self._engaged(self._round, answers)
         assigned = await self._books.insist(lambda: self._ledger.engage(number, found))
         self._round = rounds.engaged(self._round, assigned, time.monotonic())
+        rewards = [item.reward_microcredits for item in assigned.values()]
+        self._tell_rates(rewards, self._round.question, assigned)
         self._notify()
+
+    def _tell_rates(
+        self, rewards: list[int], question: Question, assigned: Mapping[str, Item]
+    ) -> None:
+        """A line on how much is audited, where it is another than before."""
+        rules, units = self.rules.audits, self.rules.terms.units_per_round
+        found = rates_of(rules, rewards, least_reward(question, assigned), units)
+        told = told_rates(rules, found, units) if found else self._told_rates
+        if told != self._told_rates:
+            self._told_rates = told
+            self._say(told)
+
+    def tell_rates(self) -> None:
+        """How much is audited, as far as it is known before anything is asked: at equal pay."""
+        self._tell_rates([1], Question(), {})
 
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
         assert self._round is not None
         self._notify()
         while self._round.phase is not Phase.CLOSED:
+            shut_out = set(self._settling.shut_out)
+            for device in shut_out - self._round.gone:  # it cannot say that it leaves
+                self._round = rounds.leave(self._round, device)
             before = self._round
-            awaited = self._present | self._expected_back
+            awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
-                await self._change(before.deadline_s)
+                await self._change(self._round.deadline_s)
                 continue
             if before.phase is Phase.ASKING:
                 self._drop(self._present - set(before.answers))  # they let the question pass
@@ -519,15 +534,17 @@ class Market:
             self._notify()
         closed = self._round
         number = closed.number
-        self._lagging = rounds.too_slow(closed, self._present)
+        self._paces = rounds.paces(closed, self._present, self._paces, time.monotonic())
         self._drop(rounds.unfinished(closed))
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
-        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
+        # What was written behind the last look at the round in memory counts as well.
+        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
+        least = least_reward(closed.question, record.assigned)
         for device, item in record.assigned.items():
-            if item.amount > 0 or record.pieces.get(device):
-                await self._settling.end(number, device, _least_reward(closed))
+            if item.amount > 0 or record.units.get(device):
+                await self._settling.end(number, device, least)
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
@@ -581,151 +598,41 @@ class Market:
             pieces_done=current.pieces.get(device, {}),
         )
 
-    def _session(
-        self,
-        device: str,
-        number: int,
-        piece: str,
-        exchange: int,
-        amount: int,
-        commitment: bytes | None,
-        sent: Tensors,
-    ) -> Session:
-        """The session of a piece; a new one at its first exchange.
+    async def _admitted(self, device: str, number: int, piece: str, amount: int) -> bool:
+        """Whether a piece that may be worked on has been delivered before.
 
         Raises:
-            LostSession: a later exchange of a piece that is not under way.
-            Busy: there is no room for another.
+            MarketError: it may not.
         """
-        now_s = time.monotonic()
-        session = self._sessions.find(device, piece, now_s)
-        if session is not None and (session.round, session.amount) == (number, amount):
-            again = exchange > 0 or session.exchange < 0
-            if again or session.answers_again(0, digest(b"", sent)):
-                return session
-        if exchange > 0:
-            raise LostSession(f"there is no session of {piece!r}: begin it again")
-        if amount > 0 and commitment is None:
-            expected = "64 hexadecimal digits: SHA-256 of a salt of 32 bytes and the source"
-            raise InputError("infer request", "parameters.commitment", expected, None)
-        session = Session(
-            device=device,
-            piece=piece,
-            round=number,
-            amount=amount,
-            seed=session_seed(self.rules.secret, device, piece),
-            commitment=commitment,
+        if self._round is not None and self._round.number == number:
+            rounds.admit(self._round, device, piece, amount)
+            return piece in self._round.pieces.get(device, {})
+        known = await self._books.read(
+            lambda ledger: ledger.knows(device, piece, number, float(amount))
         )
-        try:
-            self._sessions.add(session, now_s)
-        except NoRoom:
-            raise Busy from None
-        return session
-
-    @staticmethod
-    def _mark(session: Session, exchange: int, sent: Tensors) -> bytes:
-        """Digest of a piece with an exchange that has come: the next one, or the last again."""
-        before = session.digest if exchange == session.exchange + 1 else session.before
-        return digest(before, sent)
-
-    async def _answer(
-        self, session: Session, exchange: int, codec: Codec, tensors: Tensors, mark: bytes
-    ) -> None:
-        """Computes the next exchange of a session."""
-
-        def compute() -> tuple[Reply | InputError, bytes, float]:
-            start_s = time.perf_counter()
-            if exchange == 0:
-                session.job = self.part.begin(session.amount, session.seed)
-            (reply,) = self.part.answer([(session.job, tensors)])
-            compute_s = time.perf_counter() - start_s
-            kept = b""
-            if session.amount > 0 and isinstance(reply, Reply):
-                key = evidence_key(self.rules.secret, session.device, session.piece)
-                kept = self.part.evidence(session.amount, exchange, tensors, reply, key)
-            return reply, kept, compute_s
-
-        try:
-            reply, kept, session.compute_s = await self._compute.run(session.device, compute)
-            if isinstance(reply, InputError):
-                raise reply
-        except InputError:
-            if exchange == 0:
-                self._sessions.drop(session)
-            raise
-        except Exception:
-            self._sessions.drop(session)  # whatever state it is in
-            raise
-        if exchange + 1 >= EXCHANGES_MAX and not reply.finished:
-            self._sessions.drop(session)
-            raise MarketError(f"{session.piece!r} has not ended after {EXCHANGES_MAX} exchanges")
-        session.before, session.digest = session.digest, mark
-        session.exchange, session.reply, session.codec = exchange, reply, codec
-        session.evidence.append(kept)
-
-    async def _settle(self, session: Session) -> Settlement:
-        """Delivers a finished piece, once, with the units that the server's half has counted."""
-        if session.settled is not None:
-            known = session.settled
-            found = await self._books.read(lambda ledger: ledger.find(known.device, [known.piece]))
-            return found[known.piece]
-        assert session.reply is not None
-        assert session.codec is not None
-        kept = pack_evidence(session.codec.name, session.evidence) if any(session.evidence) else b""
-        sketch = session.reply.sketch if session.amount > 0 else None
-        done = Piece(
-            device=session.device,
-            piece=session.piece,
-            round=session.round,
-            amount=float(session.amount),
-            digest=session.digest,
-            units=max(1, session.reply.units),
-            commitment=session.commitment,
-            evidence=kept,
-            sketch=b"" if sketch is None else sketch.astype("<f4").tobytes(),
-        )
-        try:
-            if sketch is not None and not self._is_new(done, sketch):
-                raise RepeatedWork(f"the work of {done.piece!r} is nearly that of another piece")
-            settled = await self._books.deliver(done)
-        except MarketError:
-            self._sessions.drop(session)
-            if self._repeats is not None:
-                self._repeats.drop(done.device, done.piece)
-            raise
-        session.settled, session.job, session.evidence = done, None, []
-        await self._record(session.device, session.round, session.piece, settled)
-        return settled
-
-    def _is_new(self, done: Piece, sketch: np.ndarray) -> bool:
-        """Whether nobody has delivered nearly the same work lately."""
-        if self._repeats is None:
-            return True
-        return self._repeats.take(done.round, done.device, done.piece, sketch)
-
-    def _passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
-        name, evidence = unpack_evidence(kept.evidence)
-        codec = next((each for each in self.codecs if each.name == name), None)
-        if codec is None:
-            raise InputError("audit", "codec", "one that the server has", shown(name))
-        return self.part.passes_audit(
-            kept.amount,
-            evidence,
-            source,
-            seed=session_seed(self.rules.secret, device, piece),
-            codec=codec,
-            key=evidence_key(self.rules.secret, device, piece),
-        )
+        if not known:
+            raise MarketError(f"round {number} is not open")
+        return True
 
     async def _record(self, device: str, number: int, piece: str, settled: Settlement) -> None:
         """Brings the round in memory up to what the ledger has just recorded."""
         if self._round is None or self._round.number != number:
             return
         if settled.state in (PieceState.PENDING, PieceState.PAID):
-            self._round = rounds.record(self._round, device, piece, settled.units)
+            self._round = rounds.record(self._round, device, piece, settled.units, time.monotonic())
         if rounds.delivered(self._round, device):
-            await self._end(device)
+            # The answer to a device's last piece does not wait for this: when a thousand devices
+            # end at once it takes a while. What is to be shown is told with the next answer.
+            ending = asyncio.create_task(self._end(device))
+            self._endings.add(ending)
+            ending.add_done_callback(self._ended)
             self._notify()
+
+    def _ended(self, ending: "asyncio.Task[None]") -> None:
+        """A device-round has ended; if that failed the round's own end does it again."""
+        self._endings.discard(ending)
+        if not ending.cancelled():
+            ending.exception()
 
     def _state(self) -> str:
         if self._over:
@@ -735,17 +642,6 @@ class Market:
         if self._round is None or self._round.phase is Phase.CLOSED:
             return "waiting"
         return self._round.phase.value
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place in the queue."""
-        if self._in_flight >= EXCHANGES_IN_FLIGHT_MAX:
-            raise Busy
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
 
     def _notify(self) -> None:
         """Wakes everybody who waits for a change."""
@@ -771,15 +667,10 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "price": None if price is None else in_credits(price),
         "answered": sorted(record.answers),
         "amounts": record.amounts,
-        "units": {name: sum(own.values()) for name, own in record.pieces.items()},
+        "units": dict(record.delivered),
         "paid_microcredits": dict(record.paid_microcredits),
         "pending_microcredits": dict(record.pending_microcredits),
     }
-
-
-def _least_reward(round: Round) -> int:
-    """The least that a device could have taken of what was offered, micro-credits a unit."""
-    return min((item.reward_microcredits for item in round.question.menu), default=0)
 
 
 def _finished(record: RoundRecord) -> Finished:

@@ -21,6 +21,9 @@ DEFAULT_JOB = "classification"
 
 NEW_TOKENS_MAX = 10_000
 
+MARGIN = 0.25
+"""Share of its pay that an honest device is taken to keep, if nothing is said."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address is of this machine alone."""
@@ -82,6 +85,13 @@ class ServeConfig:
         above=0,
         most=DAY_S,
     )
+    wait_share: float = setting(
+        "By this share of what the others take, a round may go on for devices that lag; inf treats "
+        "all alike.",
+        default=0.05,
+        least=0,
+        infinite=True,
+    )
     enrol_tokens: tuple[str, ...] = setting(
         "One-time tokens, one for each device that may enrol.",
         env="EDGEPACT_ENROL_TOKENS",
@@ -116,6 +126,37 @@ class ServeConfig:
         least=1,
         most=65_536,
     )
+    requests_per_s: float = setting(
+        "Most requests a second of one device, or of one address without a token.",
+        default=300.0,
+        above=0,
+        most=1e6,
+    )
+    bytes_per_s: float = setting(
+        "Most bytes of request bodies a second of one device, or of one address without a token.",
+        default=32.0 * 2**20,
+        above=0,
+        most=1e12,
+    )
+    wrong_tokens_each: int = setting(
+        "Wrong tokens that one address may show at once; one more comes with each second.",
+        default=30,
+        least=1,
+        most=1_000_000,
+    )
+    unpaid_per_minute: int = setting(
+        "Most inferences a minute, and at once, of a client that is not paid for them; 0 refuses "
+        "them.",
+        default=600,
+        least=0,
+        most=1_000_000,
+    )
+    grpc_port: int | None = setting(
+        "Port to answer the Open Inference Protocol over gRPC on, for which edgepact is installed "
+        "with its extra grpc; 0 lets the system choose [default: no gRPC]",
+        least=0,
+        most=65535,
+    )
     head_timeout_s: float = setting(
         "How long the head of a request may take, seconds.", default=10.0, above=0, most=DAY_S
     )
@@ -129,7 +170,7 @@ class ServeConfig:
     )
     margin: float = setting(
         "Share of its pay that an honest device keeps at least; the rate of audits follows.",
-        default=0.25,
+        default=MARGIN,
         least=0.01,
         most=0.99,
     )
@@ -152,6 +193,9 @@ class ServeConfig:
         "Most credits to pay in a round [default: no limit].", least=0
     )
     budget: float | None = setting("Most credits to pay in all [default: no limit].", least=0)
+    standby: bool = setting(
+        "Wait while another server serves the ledger, and take over when it is gone.", default=False
+    )
     key: Path | None = setting(
         "File of the key that signs verdicts and statements [default: beside the ledger]."
     )

@@ -4,6 +4,7 @@ The three pacts of a partitioned model differ in what the server asks of devices
 else of a live market on this machine is here.
 """
 
+import math
 import secrets
 import signal
 import sys
@@ -29,7 +30,9 @@ from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
+from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
 from edgepact.pacts.partition_settings import DEVICES_MAX
+from edgepact.pacts.partition_shares import shared_out
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
@@ -206,7 +209,14 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     url = f"sqlite:///{out.resolve() / 'ledger.db'}"
     tokens = [secrets.token_hex(20) for _ in names]
     rounds = terms.rounds_played
-    with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
+    images = shared_out(
+        terms.images_folder, names, per_round=terms.images, rounds=rounds, seed=terms.seed
+    )
+    with (
+        images as shares,
+        LiveMarket(out) as live,
+        watching(names, rounds, terms.images) as on_status,
+    ):
         # The server is not told the seed of the run. Audits would be drawn from it, and devices
         # know it, since it orders their images: one that works out which pieces are audited can
         # cheat on all others. So they are drawn with the ledger's own secret, which costs a run
@@ -224,12 +234,11 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 devices_min=len(names),
                 units_per_round=terms.images,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
+                wait_share=math.inf,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
-                # All devices work on the same samples, so that the same work comes from several
-                # though none of them cheats.
-                repeat_rounds=0,
+                repeat_rounds=shares.repeat_rounds,
             )
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
@@ -238,13 +247,14 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                     server_url=live.url,
                     name=name,
                     model=terms.model_folder,
-                    inputs=terms.images_folder,
+                    inputs=shares.folders[name],
                     results=out / f"{name}.jsonl",
                     alpha=float(fleet.alpha[at]),
                     capacity=float(fleet.capacity[at]),
                     A=float(fleet.A[at]),
                     B=float(fleet.B[at]),
                     satisfaction=devices.satisfaction,
+                    **_link(devices.links, at),
                     codec=terms.codec,
                     away_timeout_s=terms.away_timeout_s,
                     enrol_token=token,
@@ -260,6 +270,13 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         on_status(_last_status(statement))
         lost = live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
+
+
+def _link(links: Links | None, at: int) -> dict[str, Any]:
+    """What a device is told of its own link."""
+    if links is None:
+        return {}
+    return {name: float(getattr(links, name)[at]) for name in LINK_COLUMNS}
 
 
 def _check_images(folder: Path, image_size: int) -> None:
