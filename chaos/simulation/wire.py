@@ -103,6 +103,8 @@ class Wire:
         self.sites: dict[str, Site] = {}
         self.cut_off: set[str] = set()
         """Devices that cannot be reached just now."""
+        self.lost_s: dict[str, list[float]] = {}
+        """When messages from or to a device were lost without a sign."""
         self.sent = 0
 
     def ask(
@@ -125,6 +127,8 @@ class Wire:
         draws, faults = self._draws, self.faults
         if draws.random() >= faults.lost:
             self._send(host, message, answer)
+        else:
+            self._lose(message)
         if draws.random() < faults.doubled:
             self._send(host, message, None)
         if draws.random() < faults.again:
@@ -170,6 +174,9 @@ class Wire:
             return draws.random() * self.faults.late_s
         return draws.random() * 0.05
 
+    def _lose(self, message: Message) -> None:
+        self.lost_s.setdefault(message.device, []).append(self._loop.time())
+
     def _later(self, call: Callable[..., object], *args: Any) -> None:
         self._loop.call_later(self._delay_s(), call, *args, context=self._nobody)
 
@@ -190,19 +197,19 @@ class Wire:
         if answer is not None:
             site.under_way[answer] = None
         self._loop.create_task(
-            self._served(site, message, answer, cut), context=site.process.context.copy()
+            self._served(site, site.app, message, answer, cut), context=site.process.context.copy()
         )
 
     async def _served(
         self,
         site: Site,
+        app: Callable[..., Any],
         message: Message,
         answer: "asyncio.Future[Given | Exception] | None",
         cut: bool,
     ) -> None:
-        assert site.app is not None
         try:
-            given = await _asked(site.app, message, cut, self._draws)
+            given = await _asked(app, message, cut, self._draws)
         except Exception as error:
             self._broke(f"{message.method} {message.target}: {type(error).__name__}: {error}")
             return
@@ -218,6 +225,8 @@ class Wire:
             self._later(self._settle, answer, httpx.RemoteProtocolError("it was cut"))
         elif self._draws.random() >= self.faults.lost and message.device not in self.cut_off:
             self._later(self._settle, answer, given)
+        else:
+            self._lose(message)
 
     @staticmethod
     def _settle(answer: "asyncio.Future[Given | Exception]", given: Given | Exception) -> None:

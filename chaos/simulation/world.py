@@ -9,6 +9,7 @@ import secrets
 import shutil
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,9 @@ SHUTDOWN_TIMEOUT_S = 5.0
 
 LONGEST_S = 400.0
 """Virtual time that a market may take once its troubles are over."""
+
+PATIENCE_S = 14.0
+"""A message that is lost costs a device so long: a poll that is held open, and what is usual."""
 
 PIECES = 24
 OPERATOR = "operator"
@@ -178,14 +182,17 @@ class World:
     def _expect_silence(self, verdict: dict[str, Any], lying: set[str]) -> None:
         """Who was there for all the time it had cannot have been silent."""
         device = verdict["device"]
-        if device in lying:
+        if device in lying | self._revoked:
             return
         end_s = self.witness.verdicts_s.get((verdict["round"], device), 0.0)
         start_s = end_s - self.plan.audit_timeout_s
-        if not any(
+        away = any(
             gone_s <= end_s and back_s >= start_s - 1.0
             for gone_s, back_s in self._away_s.get(device, [])
-        ):
+        )
+        lost = sum(start_s - 1.0 <= each <= end_s for each in self.wire.lost_s.get(device, []))
+        # A device notices within its patience that an answer is lost, and asks again.
+        if not away and lost < max(1, self.plan.audit_timeout_s // PATIENCE_S):
             self.witness.say(
                 f"{device} was there from {start_s:.1f} to {end_s:.1f} s, and is forfeit: {verdict}"
             )
@@ -207,7 +214,11 @@ class World:
         error = told.get("exception")
         if error is None:
             return  # tasks of the dead
-        self.witness.say(f"unhandled: {told.get('message')} ({type(error).__name__}: {error})")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        self.witness.say(
+            f"unhandled: {told.get('message')} ({type(error).__name__}: {error}, in "
+            f"{place.name}, line {place.lineno} of {place.filename})"
+        )
 
     @contextlib.contextmanager
     def _in_virtual_time(self) -> Iterator[None]:
