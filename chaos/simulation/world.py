@@ -293,7 +293,7 @@ class World:
             self.loop.create_task(self._serve(process, ended), context=process.context.copy())
             await ended
             self.wire.down(self.wire.sites[name])
-            await asyncio.sleep(self._draws.choice((0.5, 2.0, 4.0)))
+            await asyncio.sleep(self._draws.choice((1.0, 3.0)))
 
     async def _serve(self, process: Process, ended: "asyncio.Future[str]") -> None:
         """A server from start to end, as `MarketServer` is one."""
