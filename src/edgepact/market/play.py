@@ -544,13 +544,18 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
-        units = {name: sum(own.values()) for name, own in closed.pieces.items()}
-        self._log.info("round closed", round=number, units=sum(units.values()), devices=len(units))
-        least = least_reward(closed.question, closed.assigned)
-        for device, item in closed.assigned.items():
-            if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, least)
+        # What was written behind the last look at the round in memory counts as well.
         (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
+        self._log.info(
+            "round closed",
+            round=number,
+            units=sum(record.delivered.values()),
+            devices=len(record.delivered),
+        )
+        least = least_reward(closed.question, record.assigned)
+        for device, item in record.assigned.items():
+            if item.amount > 0 or record.units.get(device):
+                await self._settling.end(number, device, least)
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
