@@ -15,6 +15,9 @@ METRICS_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Upper edges of the histograms, seconds."""
 
+PIECES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Upper edges of the histogram of batches, pieces."""
+
 
 class Metrics:
     """The figures of one market, in a registry of their own."""
@@ -35,11 +38,31 @@ class Metrics:
         self._compute_s = Histogram(
             "edgepact_compute_seconds", "Of an exchange, without queueing and books", **seconds
         )
+        self._wait_s = Histogram(
+            "edgepact_wait_seconds", "Of an exchange, for its turn and for its batch", **seconds
+        )
+        self._batch = Histogram(
+            "edgepact_batch_pieces",
+            "Pieces that passed a stage together, on average over the stages of an exchange",
+            buckets=PIECES,
+            **own,
+        )
 
-    def exchange(self, server_s: float, compute_s: float) -> None:
-        """Counts an exchange that was answered."""
+    def exchange(
+        self, server_s: float, compute_s: float, *, wait_s: float, together: float
+    ) -> None:
+        """Counts an exchange that was answered.
+
+        Args:
+            server_s: seconds from its body to its answer.
+            compute_s: of these, its own share of computing.
+            wait_s: of these, waiting for its turn and for others.
+            together: pieces that passed a stage together, on average over its stages.
+        """
         self._exchange_s.observe(server_s)
         self._compute_s.observe(compute_s)
+        self._wait_s.observe(wait_s)
+        self._batch.observe(together)
 
     def told(self, status: Mapping[str, Any], *, ready: bool) -> bytes:
         """All figures as Prometheus reads them.

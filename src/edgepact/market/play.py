@@ -1,10 +1,9 @@
 """The market as it runs: who is there, which round is on, and the books behind it.
 
 Everything here runs on one event loop, so that the state needs no locks. What takes time runs
-in threads of one worker each, for the job, where every device has its turn (`fair_queue`), and
-for the ledger (`books`): while payments are written through to the disk, the next piece is
-computed. The number of exchanges in flight has a
-limit.
+in threads of one worker each, for the job, where every device has its turn and pieces pass the
+stages of a model together (`fair_queue`), and for the ledger (`books`): while payments are written
+through to the disk, the next piece is computed. The number of exchanges in flight has a limit.
 
 The ledger is written first and the state in memory follows; after a restart the state is read
 back from the ledger. How a device-round ends is in `settling`.
@@ -13,10 +12,10 @@ back from the ledger. How a device-round ends is in `settling`.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,7 @@ from edgepact.market.evidence import (
     unpack_evidence,
     unpacked,
 )
-from edgepact.market.fair_queue import FairQueue
+from edgepact.market.fair_queue import FairQueue, Passage
 from edgepact.market.ledger import (
     Evidence,
     Piece,
@@ -59,7 +58,7 @@ from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import AuditRules, Settling, expect_admitted
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
+from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""
@@ -72,8 +71,6 @@ EXCHANGES_IN_FLIGHT_MAX = 64
 
 HISTORY_ROUNDS_MAX = 1000
 """Rounds that a mechanism and the status see."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +85,8 @@ class Rules:
         audits: how much is audited, and what a failed audit means.
         secret: key that draws the seeds of sessions, and what is kept of work.
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
+        batch_max: most pieces that pass the job's stages together.
+        batch_wait_s: how long a piece may be passed over so that others come up to it.
     """
 
     terms: Terms
@@ -97,6 +96,8 @@ class Rules:
     audits: AuditRules
     secret: bytes
     enrol_tokens: frozenset[str]
+    batch_max: int = 1
+    batch_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +108,16 @@ class Answered:
         reply: the job's answer.
         codec: packs it.
         compute_s: seconds of computing, without queueing and bookkeeping.
+        wait_s: seconds from the asking in which nothing was computed for it.
+        together: how many passed a stage together, on average over its stages.
         settlement: how the piece stands, if it is finished.
     """
 
     reply: Reply
     codec: Codec
     compute_s: float
+    wait_s: float
+    together: float
     settlement: Settlement | None
 
 
@@ -145,7 +150,10 @@ class Market:
         self._books = books
         self._ledger = books.ledger
         self._engagement = engagement
-        self._compute = FairQueue("job")
+        self._staged = part if isinstance(part, StagedPart) and part.stages > 0 else None
+        self._compute = FairQueue(
+            "job", self._staged, size_max=rules.batch_max, wait_s=rules.batch_wait_s
+        )
         self._settling = Settling(
             books, rules.audits, key, self._passes, run=self._compute.run, changed=self._notify
         )
@@ -287,6 +295,8 @@ class Market:
                     reply=session.reply,
                     codec=chosen,
                     compute_s=session.compute_s,
+                    wait_s=session.wait_s,
+                    together=session.together,
                     settlement=settled,
                 )
 
@@ -629,22 +639,21 @@ class Market:
     ) -> None:
         """Computes the next exchange of a session."""
 
-        def compute() -> tuple[Reply | InputError, bytes, float]:
-            start_s = time.perf_counter()
+        def begin() -> None:
             if exchange == 0:
                 session.job = self.part.begin(session.amount, session.seed)
-            (reply,) = self.part.answer([(session.job, tensors)])
-            compute_s = time.perf_counter() - start_s
-            kept = b""
-            if session.amount > 0 and isinstance(reply, Reply):
-                key = evidence_key(self.rules.secret, session.device, session.piece)
-                kept = self.part.evidence(session.amount, exchange, tensors, reply, key)
-            return reply, kept, compute_s
 
-        try:
-            reply, kept, session.compute_s = await self._compute.run(session.device, compute)
+        def kept_of(reply: Reply | InputError) -> tuple[Reply, bytes]:
             if isinstance(reply, InputError):
                 raise reply
+            if session.amount <= 0:
+                return reply, b""
+            key = evidence_key(self.rules.secret, session.device, session.piece)
+            return reply, self.part.evidence(session.amount, exchange, tensors, reply, key)
+
+        try:
+            passage = await self._passage(session, tensors, begin, kept_of)
+            reply, kept = passage.found
         except InputError:
             if exchange == 0:
                 self._sessions.drop(session)
@@ -657,7 +666,34 @@ class Market:
             raise MarketError(f"{session.piece!r} has not ended after {EXCHANGES_MAX} exchanges")
         session.before, session.digest = session.digest, mark
         session.exchange, session.reply, session.codec = exchange, reply, codec
+        session.compute_s, session.wait_s = passage.compute_s, passage.wait_s
+        session.together = passage.together
         session.evidence.append(kept)
+
+    async def _passage(
+        self,
+        session: Session,
+        tensors: Tensors,
+        begin: Callable[[], None],
+        kept_of: Callable[[Reply | InputError], tuple[Reply, bytes]],
+    ) -> Passage[tuple[Reply, bytes]]:
+        """Has an exchange computed: with others, stage by stage, where the job can."""
+        staged = self._staged
+
+        def enter() -> tuple[int, Any]:
+            begin()
+            if staged is None:
+                (reply,) = self.part.answer([(session.job, tensors)])
+                return 0, reply  # which nothing is left to do for
+            entered = staged.enter(session.job, tensors)
+            if isinstance(entered, InputError):
+                raise entered
+            return entered
+
+        def leave(travelled: Any) -> tuple[Reply, bytes]:
+            return kept_of(travelled if staged is None else staged.leave(session.job, travelled))
+
+        return await self._compute.travel(session.device, enter, leave)
 
     async def _settle(self, session: Session) -> Settlement:
         """Delivers a finished piece, once, with the units that the server's half has counted."""

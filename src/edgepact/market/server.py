@@ -535,7 +535,9 @@ async def _infer(request: Request, device: str) -> Response:
         asked.inputs,
     )
     server_s = time.perf_counter() - start_s
-    request.app.state.metrics.exchange(server_s, answered.compute_s)
+    request.app.state.metrics.exchange(
+        server_s, answered.compute_s, wait_s=answered.wait_s, together=answered.together
+    )
     content, header_length = oip.encode_response(
         id=piece,
         model=cut_name(market.part.model, amount),
@@ -772,6 +774,8 @@ def _market_on(
             audits=_audit_rules(config, part.audit_power),
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
+            batch_max=config.batch_max,
+            batch_wait_s=config.batch_wait_ms / 1000,
         )
         return Market(rules, books, key, part, codecs, engagement), books
     except BaseException:
