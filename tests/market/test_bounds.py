@@ -93,7 +93,7 @@ def test_turns_go_round_over_those_who_ask() -> None:
     async def play() -> None:
         queue = FairQueue("test")
         begun, begin = threading.Event(), threading.Event()
-        first = asyncio.create_task(queue.run("greedy", lambda: begun.set() or begin.wait()))
+        first = asyncio.create_task(queue.run("greedy", lambda: (begun.set(), begin.wait())))
         await asyncio.to_thread(begun.wait)
         calls = [
             asyncio.create_task(queue.run(who, lambda who=who: order.append(who)))
