@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-full test-federated lint format bench device-wheel docs clean
+.PHONY: help demo test test-slow test-full test-federated lint format bench chaos device-wheel docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -71,6 +71,9 @@ format: $(VENV)/dev ## let ruff rewrite what it can
 
 bench: $(VENV)/bench ## side-by-side comparisons; writes benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/dev ## real processes under every fault; ROUNDS=1000 is the long form
+	$(BIN)/python -m chaos --rounds $(or $(ROUNDS),50) $(ARGS)
 
 device-wheel: $(VENV)/base ## what a device installs, as dist/edgepact_device-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps -w dist packaging/device

@@ -30,7 +30,7 @@ from benchmarks.random_vit import VIT_B_32, write_vit
 from edgepact.inference import graph
 from edgepact.inference.models import embedded
 from edgepact.inference.pipeline import IMAGE_GRAPH, Pipeline, open_session
-from edgepact.market.fair_queue import FairQueue
+from edgepact.market.fair_queue import Batching, FairQueue
 from edgepact.market.serve_config import ServeConfig
 
 SINGLE_TIMES_MIN = 1.25
@@ -109,7 +109,9 @@ class Case:
         """The batch that is passing, as the server is served by default."""
         default = ServeConfig()
         queue = FairQueue(
-            "passing", self, size_max=default.batch_max, wait_s=default.batch_wait_ms / 1000
+            "passing",
+            self,
+            Batching(size_max=default.batch_max, wait_s=default.batch_wait_ms / 1000),
         )
 
         async def ask(device: int) -> tuple[float, float]:

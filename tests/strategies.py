@@ -1,5 +1,6 @@
 """Hypothesis strategies: random games, fleets and bids, ordinary and nasty ones."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,16 @@ def games(
         satisfaction=FAMILIES[family or draw(st.sampled_from(sorted(FAMILIES)))],
         outside_option=draw(st.booleans()) if outside_option is None else outside_option,
     )
+
+
+@st.composite
+def linked_games(draw: st.DrawFn, *, devices_max: int = 6) -> Game:
+    """Whole layers, and links whose cost rises, falls and jumps from cut to cut."""
+    game = draw(games(integer=True, devices_max=devices_max))
+    shape = (len(game.fleet), game.layers_max)
+    cells = shape[0] * shape[1]
+    cost = draw(st.lists(numbers(-10.0, 10.0), min_size=cells, max_size=cells))
+    return replace(game, link=np.reshape(cost, shape) * draw(st.sampled_from([1.0, 0.05, 20.0])))
 
 
 @st.composite

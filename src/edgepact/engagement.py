@@ -212,13 +212,13 @@ def taken(question: Question, answers: Mapping[str, Answer]) -> dict[str, Item]:
 def truthful_bids(
     amounts: Sequence[float], cost: Cost, *, claimed: float = 1.0
 ) -> tuple[int | None, ...]:
-    """One's own cost of each amount, rounded up; None where it cannot be done.
+    """One's own cost of each amount, rounded up and at least 0; None where it cannot be done.
 
     `claimed` multiplies it: 1 is the truth.
     """
     bids: list[int | None] = []
     for amount in amounts:
-        wanted = claimed * cost(amount)
+        wanted = max(claimed * cost(amount), 0.0)  # nobody pays to be allowed to work
         within = wanted <= REWARD_MICROCREDITS_MAX
         bids.append(math.ceil(wanted - 1e-6) if within else None)
     return tuple(bids)

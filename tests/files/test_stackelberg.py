@@ -96,3 +96,51 @@ def test_integer_games_too_large_for_memory_are_refused_before_solving(tmp_path:
         read_game(whole)
     smooth = market_file(tmp_path, 'layers = "continuous"\ndevices = "fleet.csv"\n', many_layers)
     assert len(read_game(smooth).game.fleet) == rows
+
+
+LINKED = """
+[traffic]
+sent_bytes = [500, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 250]
+[[device]]
+alpha = 3
+capacity = 4.2
+A = 0.3577
+B = 0.1156
+link_mbit = 0.8
+round_trip_ms = 10
+time_cost = 2
+energy_cost = 100
+"""
+
+
+def test_links_cost_what_they_send_beyond_the_image(tmp_path: Path) -> None:
+    market = read_game(market_file(tmp_path, body=SERVER + LINKED))
+    assert market.links is not None
+    assert market.links.link_mbit.tolist() == [0.8]
+    more, less = 500 * (2 * 8 / 0.8e6 + 100 / 1e6), -250 * (2 * 8 / 0.8e6 + 100 / 1e6)
+    assert market.game.link.tolist() == [pytest.approx([more] * 11 + [less])]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("link_mbit = 0.8", ""), r"device\[1\]\.link_mbit: expected a finite number above 0"),
+        (("link_mbit = 0.8", "link_mbit = 0"), r"device\[1\]\.link_mbit: .* above 0, found 0"),
+        (("1000, 250]", "250]"), "traffic.sent_bytes: expected a list of 13 numbers, found 12"),
+        (("[500,", "[-500,"), r"traffic\.sent_bytes\[1\]: expected .* found -500"),
+        (("sent_bytes", "sent_byte"), "traffic.sent_bytes: .*did you mean"),
+        (("[traffic]", "[other]"), "other"),
+        (("[[device]]", "x = 1\n[[device]]"), "traffic.x: expected one of"),
+    ],
+)
+def test_links_that_cannot_be_are_refused(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_game(market_file(tmp_path, body=SERVER + LINKED.replace(*change)))
+
+
+def test_links_need_whole_layers(tmp_path: Path) -> None:
+    path = market_file(tmp_path, 'layers = "continuous"\n', SERVER + LINKED)
+    with pytest.raises(InputError, match="layers: expected 'integer'"):
+        read_game(path)

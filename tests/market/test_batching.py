@@ -48,7 +48,7 @@ class Held:
     """Holds the thread that computes, so that requests gather behind it."""
 
     def __init__(self, server: MarketServer) -> None:
-        self._release, self._queue = threading.Event(), server.market._compute
+        self._release, self._queue = threading.Event(), server.market._exchanges.compute
         begun = threading.Event()
 
         def hold() -> None:

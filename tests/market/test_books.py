@@ -74,7 +74,15 @@ def test_a_lease_is_kept_and_its_loss_is_told(
         with suppress(asyncio.CancelledError):
             await task
         monkeypatch.setattr(books.ledger, "lead", lambda: before("one"))
-        with open_ledger(tmp_path, clock=lambda: 1e12) as other:
+        now_s = [0.0]
+
+        def steady() -> float:
+            return now_s[0]
+
+        def pause(seconds: float) -> None:
+            now_s[0] += seconds
+
+        with open_ledger(tmp_path, clock=lambda: 1e12, steady=steady, pause=pause) as other:
             other.lead("other")
         with pytest.raises(MarketError, match="taken over: it is led by other"):
             await books.keep_lead()

@@ -15,6 +15,7 @@ from edgepact.market import sessions
 from edgepact.market.device import DeviceSummary, run_device
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.evidence import session_seed
+from edgepact.market.link import Link
 from edgepact.market.protocol import oip
 from edgepact.market.server import MarketServer
 from edgepact.market.sessions import NoRoom, Session, Sessions
@@ -216,7 +217,7 @@ def test_a_lost_session_is_begun_again(
         replies = answer(self, batch)
         if self.begun not in dropped and not replies[0].finished and self.begun % 2:
             dropped.add(self.begun)
-            server.market._sessions._all.clear()
+            server.market._exchanges._sessions._all.clear()
         return replies
 
     monkeypatch.setattr(EchoServer, "answer", answer_and_forget)
@@ -244,6 +245,62 @@ def test_a_server_that_is_restarted_draws_the_same(tmp_path: Path, stack: ExitSt
         assert player.sum("p", 0, 1.0, 2) == first
         assert player.sum("q", 0, 1.0, 0) == done  # settled before: answered, and not paid again
         assert -server.market._ledger.balances()["server"] == REWARD
+
+
+def test_what_was_delivered_is_computed_once_more_at_most(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart a device may hear again what it has not heard; no more than once."""
+    computed: list[int] = []
+    answer = EchoServer.answer
+
+    def counted(self: EchoServer, batch: Any) -> Any:
+        computed.append(len(batch))
+        return answer(self, batch)
+
+    monkeypatch.setattr(EchoServer, "answer", counted)
+    with market(tmp_path) as server:
+        player = Player(server, stack)
+        assert [player.sum("q", 0, 1.0, 0) for _ in range(5)] == [player.sum("q", 0, 1.0, 0)] * 5
+        assert player.send("q", 0, 2.0, 0).status_code == 409
+        assert len(computed) == 1
+    with market(tmp_path) as server:
+        player.device.http = stack.enter_context(
+            _client(server.url, dict(player.device.http.headers))
+        )
+        player.device.offer()
+        for from_books in (False, True, True):
+            told = parameters(player.send("q", 0, 1.0, 0))
+            assert (told["state"], told["repeated"]) == ("pending", True)
+            assert told["from_books"] is from_books
+            assert len(computed) == 2
+            server.market._exchanges._sessions._all.clear()
+        assert -server.market._ledger.balances()["server"] == REWARD
+
+
+def test_a_device_takes_what_only_the_books_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first answer is lost, and the server has forgotten what the piece came to."""
+    send, lost = Link.send, list[str]()
+
+    def once_lost(self: Link, method: str, path: str, *rest: Any, **more: Any) -> Any:
+        answered = send(self, method, path, *rest, **more)
+        if path.endswith("/infer") and not lost:
+            lost.append(path)
+            server.market._exchanges._sessions._all.clear()
+            server.market._exchanges._computed_again["cam-0", "1-0"] = None
+            return send(self, method, path, *rest, **more)
+        return answered
+
+    monkeypatch.setattr(Link, "send", once_lost)
+    monkeypatch.setattr("tests.market.echo.PIECES", ((4.0,),))
+    with market(tmp_path, rounds=1, units_per_round=1) as server:
+        done = run(server, tmp_path, Echo())
+        assert (done.units, done.paid_microcredits) == (1, REWARD)
+    assert lost
+    (line,) = lines(tmp_path)
+    assert (line["state"], "sums" in line) == ("paid", False)
 
 
 def test_a_device_that_lies_forfeits(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgepact.market.fair_queue import FairQueue, Passage
+from edgepact.market.fair_queue import Batching, FairQueue, Passage
 
 STAGES = 4
 
@@ -66,7 +66,7 @@ def test_who_waits_further_on_joins_and_each_hears_its_own() -> None:
     adding = Adding()
 
     async def play() -> None:
-        queue = FairQueue("test", adding, size_max=8, wait_s=60.0)
+        queue = FairQueue("test", adding, Batching(size_max=8, wait_s=60.0))
         release = threading.Event()
         holder = await held(queue, release)
         calls = [asked(queue, f"cam-{at}", at, 100 * at) for at in (2, 0, 2, 3)]
@@ -89,7 +89,7 @@ def test_a_newcomer_joins_the_batch_on_its_way() -> None:
     adding = Adding()
 
     async def play() -> None:
-        queue = FairQueue("test", adding, size_max=8, wait_s=60.0)
+        queue = FairQueue("test", adding, Batching(size_max=8, wait_s=60.0))
         loop = asyncio.get_running_loop()
         calls: list[Any] = []
         begun = threading.Event()
@@ -118,7 +118,7 @@ def test_what_fails_in_a_stage_fails_alone() -> None:
     adding = Adding()
 
     async def play() -> None:
-        queue = FairQueue("test", adding, size_max=8, wait_s=60.0)
+        queue = FairQueue("test", adding, Batching(size_max=8, wait_s=60.0))
         release = threading.Event()
         holder = await held(queue, release)
         calls = [asked(queue, f"cam-{at}", 1, x) for at, x in enumerate((1, -5, 2))]
@@ -148,7 +148,7 @@ def test_devices_enter_in_turn_and_no_more_than_there_is_room_for() -> None:
     adding = Adding()
 
     async def play() -> None:
-        queue = FairQueue("test", adding, size_max=2, wait_s=60.0)
+        queue = FairQueue("test", adding, Batching(size_max=2, wait_s=60.0))
         release = threading.Event()
         holder = await held(queue, release)
         calls = [asked(queue, "greedy", 0, x) for x in (1, 2, 3)]
@@ -168,7 +168,7 @@ def test_calls_without_stages_go_between() -> None:
     order: list[str] = []
 
     async def play() -> None:
-        queue = FairQueue("test", adding, size_max=8, wait_s=60.0)
+        queue = FairQueue("test", adding, Batching(size_max=8, wait_s=60.0))
         release = threading.Event()
         holder = await held(queue, release)
         calls: list[asyncio.Task[Any]] = [asked(queue, "cam-0", 0, 0)]
@@ -189,7 +189,7 @@ def test_who_has_gone_away_is_passed_over_and_closing_ends_the_wait() -> None:
     adding = Adding()
 
     async def play() -> None:
-        queue = FairQueue("test", adding, size_max=1, wait_s=0.0)
+        queue = FairQueue("test", adding, Batching(size_max=1, wait_s=0.0))
         release = threading.Event()
         holder = await held(queue, release)
         gone, waiting = asked(queue, "gone", 0, 1), asked(queue, "waiting", 0, 2)

@@ -20,6 +20,7 @@ from edgepact.market.ledger import (
     FORFEITED,
     SERVER,
     Ledger,
+    LedgerError,
     Limits,
     NoBudget,
     Piece,
@@ -716,3 +717,36 @@ def test_killed_process_loses_and_repeats_nothing(tmp_path: Path) -> None:
             assert ledger.check() == []
             assert delivered(ledger, piece(name=str(acknowledged[0])))[0].repeated
             acknowledged = there
+
+
+def test_a_file_that_was_moved_away_is_written_by_nobody_until_it_is_back(tmp_path: Path) -> None:
+    """SQLite itself would go on writing to it under its new name, or begin an empty one."""
+    with open_ledger(tmp_path) as ledger, open_ledger(tmp_path, read_only=True) as reader:
+        with_round(ledger)
+        delivered(ledger, piece())
+        assert reader.jobs_by_state()["pending"] == 1
+        file, away = tmp_path / "ledger.db", tmp_path / "away.db"
+        file.rename(away)
+        for books in (ledger, reader):
+            with pytest.raises(LedgerError, match=r"no file .*ledger\.db"):
+                books.jobs_by_state()
+        with pytest.raises(LedgerError, match="moved away or removed"):
+            ledger.deliver([piece(name="b")])
+        assert not file.exists()
+        away.rename(file)
+        delivered(ledger, piece(name="b"))
+        assert reader.jobs_by_state()["pending"] == 2
+        assert ledger.check() == []
+
+
+def test_another_file_at_its_place_is_the_ledger_from_then_on(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger)
+        ledger.backup(tmp_path / "copy.db")
+        delivered(ledger, piece())
+        for suffix in ("-wal", "-shm"):
+            (tmp_path / f"ledger.db{suffix}").rename(tmp_path / f"old{suffix}")
+        (tmp_path / "copy.db").replace(tmp_path / "ledger.db")
+        assert ledger.jobs_by_state()["pending"] == 0
+        delivered(ledger, piece())
+        assert ledger.check() == []

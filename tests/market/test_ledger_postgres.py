@@ -190,8 +190,18 @@ def test_settling_and_forfeiting_at_once_end_each_piece_once(url: str) -> None:
 def test_a_takeover_waits_for_the_write_and_fences_the_next(url: str) -> None:
     """The lease is locked in the transaction of each write: nothing is written after a takeover."""
     now_s = [1000.0]
+
+    def pause(seconds: float) -> None:
+        now_s[0] += seconds
+
+    def time_s() -> float:
+        return now_s[0]
+
     with ExitStack() as held:
-        one, other = (held.enter_context(Ledger(url, clock=lambda: now_s[0])) for _ in range(2))
+        one, other = (
+            held.enter_context(Ledger(url, clock=time_s, steady=time_s, pause=pause))
+            for _ in range(2)
+        )
         with_round(one, devices=DEVICES)
         one.lead("one", lease_s=10.0)
         within, taken = threading.Event(), threading.Event()

@@ -125,9 +125,17 @@ def test_a_group_whose_commit_fails_never_was(ledger: Ledger, tmp_path: Path) ->
 def two(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger, list[float]]]:
     """Two servers on one ledger, and their clock."""
     now_s = [1000.0]
+
+    def pause(seconds: float) -> None:
+        now_s[0] += seconds
+
+    def time_s() -> float:
+        return now_s[0]
+
     with ExitStack() as held:
         one, other = (
-            held.enter_context(open_ledger(tmp_path, clock=lambda: now_s[0])) for _ in range(2)
+            held.enter_context(open_ledger(tmp_path, clock=time_s, steady=time_s, pause=pause))
+            for _ in range(2)
         )
         with_round(one)
         yield one, other, now_s
@@ -248,6 +256,44 @@ def test_of_another_host_nobody_says_that_it_is_gone(
         other.lead("other")
     now_s[0] += 10.0
     other.lead("other")
+
+
+@pytest.mark.parametrize("jump_s", [7200.0, -7200.0])
+@pytest.mark.parametrize("of_the_leader", [True, False])
+def test_a_wall_clock_that_is_set_takes_no_lease_and_keeps_none(
+    tmp_path: Path, jump_s: float, of_the_leader: bool
+) -> None:
+    steady_s, off_s = [1000.0], {True: 0.0, False: 0.0}
+
+    def pause(seconds: float) -> None:
+        steady_s[0] += seconds
+        if leading:
+            one.lead("elsewhere:1:1")
+
+    def opened(leader: bool) -> Ledger:
+        return open_ledger(
+            tmp_path,
+            clock=lambda: 1e9 + steady_s[0] + off_s[leader],
+            steady=lambda: steady_s[0],
+            pause=pause,
+        )
+
+    leading = True
+    with opened(True) as one, opened(False) as other:
+        one.lead("elsewhere:1:1")
+        off_s[of_the_leader] = jump_s
+        for _ in range(20):
+            with pytest.raises(MarketError, match="elsewhere:1:1 serves the ledger"):
+                other.lead("elsewhere:2:2")
+            pause(2.5)
+        leading = False  # it was killed: of another host nobody can know
+        for _ in range(4):
+            with suppress(MarketError):
+                other.lead("elsewhere:2:2")
+            pause(2.5)
+        other.lead("elsewhere:2:2")
+        with pytest.raises(MarketError, match="taken over: it is led by elsewhere:2:2"):
+            one.deliver([piece()])
 
 
 def test_what_was_acknowledged_before_the_takeover_stays(

@@ -8,7 +8,7 @@ import numpy as np
 from edgepact.engagement import Answer, Finished, posted
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.solvers.in_context.pricing import InContext
-from edgepact.solvers.quoting import Known
+from edgepact.solvers.quoter import Known
 from edgepact.solvers.search.golden_section import GoldenSection
 
 KNOWN = Known(saving=1.0, layers_max=12, price_min=0.05, price_max=3.0, devices=2, integer=True)

@@ -14,7 +14,7 @@ from edgepact.files.scenario import read_scenario
 from edgepact.files.written import written_toml
 from edgepact.framework import Pact
 from edgepact.inference.models import embedded
-from edgepact.market.server import Served
+from edgepact.market.opening import Served
 from edgepact.pacts import partition_auction, partition_contract, partition_stackelberg
 from edgepact.pacts.partition_server import Believed
 from tests.pacts.bought import DEVICES, EXAMPLES, PRIOR, SERVER, read, stated

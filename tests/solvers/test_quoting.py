@@ -16,18 +16,8 @@ from edgepact.solvers.by_name import quoter as named
 from edgepact.solvers.by_name import quoters
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
-from edgepact.solvers.quoting import (
-    REFERENCE,
-    Known,
-    Quoter,
-    ask,
-    best_so_far,
-    meet,
-    play,
-    profits,
-    reference_fleets,
-    regret,
-)
+from edgepact.solvers.quoter import Known, Quoter, ask, profits
+from edgepact.solvers.quoting import REFERENCE, best_so_far, meet, play, reference_fleets, regret
 from edgepact.solvers.search.cma_es import CMAES
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.golden_section import GoldenSection

@@ -13,7 +13,8 @@ import pytest
 from edgepact.mechanisms.stackelberg.dynamics import Dynamics
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import best_response
-from edgepact.solvers.quoting import Known, Quoter, play
+from edgepact.solvers.quoter import Known, Quoter
+from edgepact.solvers.quoting import play
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.random_quotes import RandomQuotes
 from edgepact.studies import STUDIES

@@ -10,6 +10,9 @@ from edgepact.fields import Table, check_column, check_list, checked_names, tabl
 from edgepact.files.columns import Columns, read_columns
 from edgepact.fleet import ABOVE_ZERO, COLUMNS, Fleet, fleet_of
 
+STRICT = (*ABOVE_ZERO, "link_mbit")
+"""Figures of a device for which 0 is too small."""
+
 
 def read_fleet(path: Path) -> tuple[Fleet, list[str] | None]:
     """Reads a fleet from CSV or Parquet; columns `alpha, capacity, A, B`, optionally `name`.
@@ -35,7 +38,7 @@ def read_devices(
     Args:
         path: the file.
         top: its top, of which the two fields are read.
-        columns: figures of a device that are wanted, of `COLUMNS`.
+        columns: figures of a device that are wanted, such as `COLUMNS`.
         most: most devices.
 
     Returns:
@@ -50,7 +53,7 @@ def read_devices(
         file = table_file(path, "devices", top.text("devices"))
         found, names = read_columns(file, columns, row="device", rows_max=most)
         for name in columns:
-            check_column(file, "device", name, found[name], strict=name in ABOVE_ZERO)
+            check_column(file, "device", name, found[name], strict=name in STRICT)
         rows = len(found[columns[0]])
         return found, checked_names(file, "device", names, rows)
     entries = top.raw("device", "[[device]] or devices = FILE")
@@ -61,7 +64,7 @@ def read_devices(
         device = Table(path, f"device[{at}]", entry)
         called.append(device.text("name", f"device-{at}"))
         for name in columns:
-            bound = {"above" if name in ABOVE_ZERO else "least": 0.0}
+            bound = {"above" if name in STRICT else "least": 0.0}
             listed[name].append(device.number(name, **bound))
         device.close()
     found = {name: np.asarray(column) for name, column in listed.items()}

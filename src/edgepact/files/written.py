@@ -5,7 +5,7 @@ from typing import Any
 
 
 def written_toml(document: dict[str, Any]) -> str:
-    """A document of numbers, texts, truth values, tables of these, and lists of such tables."""
+    """A document of numbers, texts, truth values, lists and tables of these, or lists of tables."""
     plain = {name: value for name, value in document.items() if not _nested(value)}
     lines = [_line(name, value) for name, value in plain.items()]
     for name, value in document.items():
@@ -17,10 +17,18 @@ def written_toml(document: dict[str, Any]) -> str:
 
 
 def _nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(each, dict) for each in value)
+    )
 
 
 def _line(name: str, value: Any) -> str:
+    return f"{name} = {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_value(each) for each in value)}]"
     if isinstance(value, str):
-        return f"{name} = {json.dumps(value, ensure_ascii=False)}"
-    return f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -12,15 +12,14 @@ from pathlib import Path
 
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, check_choice
-from edgepact.files.scenario import read_scenario
+from edgepact.market.opening import Mechanism, Served, StatesModel
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.market.serve_config import ServeOptions
-from edgepact.market.server import MarketServer, Mechanism, Served, StatesModel
+from edgepact.market.server import MarketServer
 from edgepact.registry import installed
 from edgepact.solvers.by_name import DEFAULT, quoter, quoters
-from edgepact.solvers.in_context.pricing import InContext, load
-from edgepact.solvers.quoting import Known
+from edgepact.solvers.quoter import Known, Quoter
 from edgepact.work import Model
 
 PRICE_MIN_SHARE = 0.05
@@ -85,8 +84,7 @@ def _quoted(options: ServeOptions, saving: float) -> Mechanism:
     if low >= high:
         expected = "the first below the second"
         raise InputError(options.SOURCE, "price_min, price_max", expected, f"{low:g}, {high:g}")
-    policy = options.policy
-    finds = quoter(options.solver) if policy is None else InContext(load(policy))
+    finds = quoter(options.solver) if options.policy is None else _trained(options.policy)
 
     def quoted(model: Model) -> Engagement:
         known = Known(
@@ -103,6 +101,12 @@ def _quoted(options: ServeOptions, saving: float) -> Mechanism:
     return quoted
 
 
+def _trained(policy: Path) -> Quoter:
+    from edgepact.solvers.in_context.pricing import InContext, load
+
+    return InContext(load(policy))
+
+
 def _seed_of_quotes(options: ServeOptions) -> int | None:
     return options.seed if options.quote_seed is None else options.quote_seed
 
@@ -116,6 +120,8 @@ def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, M
     if options.job is not None:
         expected = f"none beside a scenario: {scenario} says which job is done"
         raise InputError(options.SOURCE, "job", expected, options.job)
+    from edgepact.files.scenario import read_scenario
+
     stated = read_scenario(scenario)
     jobs = tuple(installed("jobs"))
     if stated.pact.job not in jobs:

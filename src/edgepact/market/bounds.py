@@ -18,11 +18,13 @@ class Crowded(Exception):
     Args:
         message: what there is too much of.
         own: whether it is all the asker's own (HTTP 429), or everybody's together (503).
+        after_s: how long to wait at least, seconds.
     """
 
-    def __init__(self, message: str, *, own: bool) -> None:
+    def __init__(self, message: str, *, own: bool, after_s: float = 1.0) -> None:
         super().__init__(message)
         self.own = own
+        self.after_s = after_s
 
 
 @dataclass(slots=True)
@@ -96,3 +98,8 @@ class Place:
         """
         self.bounds._take(self.who, count)
         self.bytes += count
+
+    def give_back(self, count: int) -> None:
+        """Has so many bytes less in hand."""
+        self.bounds._take(self.who, -count)
+        self.bytes -= count

@@ -10,12 +10,15 @@ import json
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgepact.market.bounds import Crowded
+
+HEAD_BYTES_MAX = 64 * 1024
+"""Path and headers of a request."""
 
 LINGER_S = 1.0
 """How long a refused connection stays, so that its client can read why."""
@@ -118,7 +121,11 @@ class Room(Generic[_C]):
         return next(iter(waiting)) if waiting else None
 
 
-class BoundedProtocol(H11Protocol):
+class _BadHead(Exception):
+    """The head of a request is refused; the parser passes no more on of it."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
     """HTTP/1.1 on one connection, with deadlines; requests find it as `state.connection`.
 
     Args:
@@ -146,6 +153,9 @@ class BoundedProtocol(H11Protocol):
         self._phase: tuple[str, object] = ("idle", None)
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._part = "head"
+        """What of a request comes next: its head, its body, or nothing of one that has begun."""
+        self._head_bytes = 0
 
     @property
     def address(self) -> str:
@@ -176,15 +186,50 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come, and sees to deadlines."""
-        if not self._refused:
-            super().data_received(data)
-            self._watch()
+        if self._refused:
+            return
+        self._head_bytes += len(data) if self._part != "body" else 0
+        super().data_received(data)
+        if self._part == "head" and self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(431, f"expected at most {HEAD_BYTES_MAX} bytes of head")
+        self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives its place back."""
         self._stop_timer()
         self._room.leave(self)
         super().connection_lost(exc)
+
+    # ------------------------------------------------------------ the parser
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._part = "head"
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole.
+
+        Raises:
+            _BadHead: it is too large, or does not say to whom it goes.
+        """
+        self._part, self._head_bytes = "body", 0
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > HEAD_BYTES_MAX:
+            raise _BadHead
+        named = any(name == b"host" for name, _ in self.headers)
+        if not named and self.parser.get_http_version() == "1.1":
+            raise _BadHead  # as RFC 9112 asks; who is called by which name is looked at later
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self._part = "idle"
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no request is refused as everything else is."""
+        self._refuse(400, "expected a request of HTTP/1.1 that names its host")
 
     def on_response_complete(self) -> None:
         """Sees to the deadline of what comes next."""
@@ -195,17 +240,11 @@ class BoundedProtocol(H11Protocol):
 
     def _watch(self) -> None:
         """Starts and ends deadlines as the request goes on."""
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             self._stop_timer()
             return
         working = self.cycle is not None and not self.cycle.response_complete
-        state = self.conn.their_state
-        if state is h11.SEND_BODY:
-            phase = "body"
-        elif state is h11.IDLE and (self.cycle is None or self.conn.trailing_data[0]):
-            phase = "head"
-        else:
-            phase = "idle"
+        phase = self._part
         if working:
             self._room.work(self)
         else:
@@ -238,7 +277,7 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
             return
         body = json.dumps({"error": words}).encode()
-        name = {408: "Request Timeout", 503: "Service Unavailable"}[status]
+        name = HTTPStatus(status).phrase
         head = (
             f"HTTP/1.1 {status} {name}\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
             f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -17,6 +17,7 @@ restart of either side, is the same piece and is paid once. If the server stays 
 finishes the pieces at hand by itself where it has the capacity for the whole model, and ends.
 """
 
+import math
 import random
 import signal
 import sys
@@ -38,6 +39,7 @@ from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
 from edgepact.market.device_token import store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
 from edgepact.market.link import Link, Refused
+from edgepact.market.link_cost import sent_bytes, with_link
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.messages import (
@@ -48,6 +50,7 @@ from edgepact.market.protocol.messages import (
     Offer,
 )
 from edgepact.market.results import SETTLED, PieceResult, Results
+from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
 
@@ -67,7 +70,7 @@ _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
     {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
-    | {"exchange", "compute_seconds", "server_seconds", "audits"}
+    | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
 )
 """Parameters of a response that are not the job's."""
 
@@ -126,6 +129,10 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
 
 class _Stopped(Exception):
     """SIGINT or SIGTERM has come while the device was only waiting."""
+
+
+class _OfBooks(Exception):
+    """A piece was finished before, and nobody keeps any more what it came to."""
 
 
 class _Stop:
@@ -208,6 +215,7 @@ class _Worker:
         self._hopeless: set[str] = set()  # of these, those that cannot be
         self._work_s: float | None = None  # computing of a piece, lately
         self._told: set[int] = set()  # rounds of which the server has told all there is
+        self._sizes: dict[int, float] = {}  # bytes that a piece sends, by amount
         self._enrolled = self._gone = False
         self._rounds = self._units = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
@@ -351,10 +359,30 @@ class _Worker:
             satisfaction=config.satisfaction,
             layers_max=config.layers_max,
         )
+        if config.time_cost or config.energy_cost:
+            cost = with_link(cost, self._links(), self._bytes_at())
         return Answer(
             item=chosen(question, cost),
             bids_microcredits=truthful_bids(question.bid_amounts, cost),
         )
+
+    def _links(self) -> Links:
+        """The link as stated, or as measured; what is not known yet costs nothing."""
+        config, speed = self._config, self._link.speed
+        rate, trip = config.link_mbit or speed.link_mbit, config.round_trip_ms
+        if trip is None:
+            trip = speed.round_trip_ms
+        return Links(
+            link_mbit=math.inf if rate is None else rate,
+            round_trip_ms=trip or 0.0,
+            time_cost=config.time_cost,
+            energy_cost=config.energy_cost,
+        )
+
+    def _bytes_at(self) -> dict[int, float]:
+        """What a piece sends at each amount."""
+        self._sizes = self._sizes or sent_bytes(self._part, self._codec)
+        return self._sizes
 
     def _note_due(self, audits: object) -> None:
         """Notes which sources the server wants to see."""
@@ -616,6 +644,8 @@ class _Worker:
                     if not self._can_do_alone():
                         raise
                     event = away = error
+        except _OfBooks:
+            return away
         except StopIteration as end:
             if away is None and result.state == "unpaid":
                 raise MarketError(
@@ -634,7 +664,11 @@ class _Worker:
         result: PieceResult,
         commitment: str | None,
     ) -> Reply:
-        """One exchange."""
+        """One exchange.
+
+        Raises:
+            _OfBooks: the piece was finished before, and the server tells only how it stands.
+        """
         start_s = time.perf_counter()
         amount = result.amount
         specs = self._part.expects(amount, exchange)
@@ -658,9 +692,9 @@ class _Worker:
         answer = oip.decode_response(answered.content, answered.header_length)
         facts = answer.parameters
         self._note_due(facts.get("audits"))
-        result.server_seconds = (result.server_seconds or 0.0) + _seconds(
-            facts.get("server_seconds")
-        )
+        server_s = _seconds(facts.get("server_seconds"))
+        self._link.speed.note(len(body), answered.seconds - server_s)
+        result.server_seconds = (result.server_seconds or 0.0) + server_s
         result.compute_seconds = (result.compute_seconds or 0.0) + _seconds(
             facts.get("compute_seconds")
         )
@@ -670,6 +704,8 @@ class _Worker:
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
             result.pending_microcredits = _count(facts.get("pending_microcredits"))
+        if finished and facts.get("from_books") is True:
+            raise _OfBooks
         given = self._part.returns(amount)
         # An answer may leave tensors out.
         specs = tuple(

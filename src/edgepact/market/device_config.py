@@ -13,6 +13,8 @@ from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.registry import installed
 from edgepact.settings import SECRET, SEED_MAX, check, setting
 
+MS_MAX = 1e6
+
 IN_FLIGHT_MAX = 8
 """Most pieces of a device that the server works on at once."""
 
@@ -66,6 +68,18 @@ class DeviceConfig:
         choices=lambda: tuple(installed("codecs")),
     )
     layers_max: int | None = setting("Most layers to ever run [default: the model's]", least=0)
+    time_cost: float = setting(
+        "Worth of a second that a piece of work is on its way, credits.", default=0.0, least=0
+    )
+    energy_cost: float = setting(
+        "Worth of the energy of sending a megabyte, credits.", default=0.0, least=0
+    )
+    link_mbit: float | None = setting(
+        "Rate at which the device sends, Mbit/s [default: as measured]", above=0
+    )
+    round_trip_ms: float | None = setting(
+        "Time of a message there and back, ms [default: as measured]", least=0, most=MS_MAX
+    )
     seed: int = setting("Seed of the order of the inputs.", default=0, least=0, most=SEED_MAX)
     away_timeout_s: float = setting(
         "How long to wait for a server that is away, seconds; inf waits for ever.",

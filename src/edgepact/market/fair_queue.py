@@ -4,6 +4,8 @@ Calls are drawn round robin over those who ask, and run in one thread. Where a j
 its stages together, as many as there is room for are drawn in this order into the batch that is
 passing (`passing_batch`), between two stages at the earliest; what has no stages goes through it
 alone. Without stages there is room for one, and each call runs when its turn has come.
+
+What is run behind the others has its turn only when nobody else waits or is on the way.
 """
 
 import asyncio
@@ -34,6 +36,22 @@ class Stages(Protocol):
     ) -> tuple[list[Any], int]:
         """As `work.StagedPart.advance`."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """How pieces pass stages together.
+
+    Attributes:
+        size_max: most pieces on their way through them.
+        wait_s: how long a piece may be passed over for the sake of others.
+    """
+
+    size_max: int
+    wait_s: float
+
+
+ONE_BY_ONE = Batching(size_max=1, wait_s=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,32 +106,40 @@ class _Asked:
         self.passed += stages * members
 
 
+_Lines = OrderedDict[str, deque[_Asked]]
+
+
 class FairQueue:
     """Runs calls in one thread, round robin over those who ask. For one event loop.
 
     Args:
         name: of the thread.
         stages: that pieces may pass together; None if there are none.
-        size_max: most pieces on their way through them.
-        wait_s: how long a piece may be passed over for the sake of others.
+        batching: how they do.
     """
 
     def __init__(
-        self, name: str, stages: Stages | None = None, *, size_max: int = 1, wait_s: float = 0.0
+        self, name: str, stages: Stages | None = None, batching: Batching = ONE_BY_ONE
     ) -> None:
-        self._stages, self._wait_s = stages, wait_s
+        self._stages, self._wait_s = stages, batching.wait_s
         self._batch: PassingBatch[_Asked] = PassingBatch(
-            stages=stages.stages if stages else 1, size_max=size_max if stages else 1, wait_s=wait_s
+            stages=stages.stages if stages else 1,
+            size_max=batching.size_max if stages else 1,
+            wait_s=batching.wait_s,
         )
-        self._lines: OrderedDict[str, deque[_Asked]] = OrderedDict()
+        self._lines: _Lines = OrderedDict()
+        self._behind: _Lines = OrderedDict()
         self._change = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     async def run(self, who: str, call: Callable[[], _T]) -> _T:
         """Waits for its turn and returns what the call returns, or raises what it raises."""
-        passage: Passage[_T] = await self._ask(who, None, lambda _: call())
-        return passage.found
+        return (await self._ask(self._lines, who, None, lambda _: call())).found
+
+    async def run_behind(self, who: str, call: Callable[[], _T]) -> _T:
+        """As `run`, when nothing else waits: one call at most delays the others."""
+        return (await self._ask(self._behind, who, None, lambda _: call())).found
 
     async def travel(
         self, who: str, enter: Callable[[], tuple[int, Any]], leave: Callable[[Any], _T]
@@ -128,7 +154,7 @@ class FairQueue:
         Raises:
             Exception: whatever one of the two, or a stage, has raised.
         """
-        return await self._ask(who, enter, leave)
+        return await self._ask(self._lines, who, enter, leave)
 
     def close(self) -> None:
         """Finishes what runs; what waits is not begun."""
@@ -140,6 +166,7 @@ class FairQueue:
 
     async def _ask(
         self,
+        lines: _Lines,
         who: str,
         enter: Callable[[], tuple[int, Any]] | None,
         leave: Callable[[Any], _T],
@@ -149,7 +176,7 @@ class FairQueue:
         with self._change:
             if self._closed:
                 raise RuntimeError("nothing is computed any more")
-            self._lines.setdefault(who, deque()).append(asked)
+            lines.setdefault(who, deque()).append(asked)
             if self._thread.ident is None:
                 self._thread.start()
             self._change.notify()
@@ -160,7 +187,7 @@ class FairQueue:
     def _work(self) -> None:
         while True:
             with self._change:
-                while not (self._closed or self._lines or len(self._batch)):
+                while not (self._closed or self._lines or self._behind or len(self._batch)):
                     self._change.wait()
                 if self._closed:
                     break
@@ -168,7 +195,7 @@ class FairQueue:
             step = self._batch.step(time.monotonic())
             if step is not None:
                 self._take(step)
-        for line in self._lines.values():
+        for line in (*self._lines.values(), *self._behind.values()):
             for asked in line:
                 _tell(asked.done, None, asyncio.CancelledError())
         for member in self._batch:
@@ -189,11 +216,14 @@ class FairQueue:
     def _drawn(self) -> _Asked | None:
         """The next call that somebody waits for, if there is one, and room for it."""
         with self._change:
-            while self._lines and self._batch.room > 0:
-                who, line = self._lines.popitem(last=False)
+            while self._batch.room > 0:
+                lines = self._lines or (self._behind if not len(self._batch) else None)
+                if not lines:
+                    break
+                who, line = lines.popitem(last=False)
                 asked = line.popleft()
                 if line:
-                    self._lines[who] = line  # behind everybody else
+                    lines[who] = line  # after everybody else
                 if not asked.done.cancelled():
                     return asked
         return None

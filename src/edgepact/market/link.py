@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 
 from edgepact.errors import InputError, MarketError
+from edgepact.market.link_cost import LinkSpeed
 from edgepact.market.protocol import messages, oip
 from edgepact.work import ServerAway
 
@@ -100,6 +101,7 @@ class Link:
         self._headers = dict[str, str]()
         self._answer_s: float | None = None
         self._said = False  # what is waited for, by whichever thread came first
+        self.speed = LinkSpeed()
         self.stopping = threading.Event()
         """Set to end waits for the next try."""
         verify: ssl.SSLContext | bool = True if ca is None else _trusting(ca)
@@ -144,6 +146,8 @@ class Link:
         body = None if message is None else json.dumps(message).encode()
         headers = {"Content-Type": messages.JSON_TYPE}
         answer = self.send(method, path, body, headers, timeout_s=POLL_TIMEOUT_S)
+        if body is not None:  # polls are held open
+            self.speed.note(len(body), answer.seconds)
         # Offers list the pieces done, so they may be larger than other messages.
         return messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
 

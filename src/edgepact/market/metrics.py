@@ -48,19 +48,18 @@ class Metrics:
             **own,
         )
 
-    def exchange(
-        self, server_s: float, compute_s: float, *, wait_s: float, together: float
-    ) -> None:
-        """Counts an exchange that was answered.
-
-        Args:
-            server_s: seconds from its body to its answer.
-            compute_s: of these, its own share of computing.
-            wait_s: of these, waiting for its turn and for others.
-            together: pieces that passed a stage together, on average over its stages.
-        """
+    def exchange(self, server_s: float, compute_s: float) -> None:
+        """Counts an exchange that was answered."""
         self._exchange_s.observe(server_s)
         self._compute_s.observe(compute_s)
+
+    def passage(self, wait_s: float, together: float) -> None:
+        """Counts how a paid piece was computed.
+
+        Args:
+            wait_s: seconds that it waited for its turn and for others.
+            together: pieces that passed a stage together, on average over its stages.
+        """
         self._wait_s.observe(wait_s)
         self._batch.observe(together)
 

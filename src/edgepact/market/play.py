@@ -1,23 +1,20 @@
 """The market as it runs: who is there, which round is on, and the books behind it.
 
 Everything here runs on one event loop, so that the state needs no locks. What takes time runs
-in threads of one worker each, for the job, where every device has its turn and pieces pass the
-stages of a model together (`fair_queue`), and for the ledger (`books`): while payments are written
-through to the disk, the next piece is computed. The number of exchanges in flight has a limit.
+in threads of one worker each, for the job and for the ledger (`books`): while payments are written
+through to the disk, the next piece is computed.
 
 The ledger is written first and the state in memory follows; after a restart the state is read
-back from the ledger. How a device-round ends is in `settling`.
+back from the ledger. How a piece is worked on is in `exchanges`, how a device-round ends in
+`settling`.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TypeVar
 
 from edgepact.credits import in_credits
 from edgepact.engagement import (
@@ -29,36 +26,24 @@ from edgepact.engagement import (
     Learning,
     check_engaged,
 )
-from edgepact.errors import InputError, MarketError, shown
+from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
-from edgepact.market.books import Books, Busy
-from edgepact.market.evidence import (
-    chosen_codec,
-    digest,
-    evidence_key,
-    pack_evidence,
-    session_seed,
-    unpack_evidence,
-    unpacked,
-)
-from edgepact.market.fair_queue import FairQueue, Passage
+from edgepact.market.books import Books
+from edgepact.market.exchanges import Answered, Exchanges
+from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
-    Evidence,
-    Piece,
     PieceState,
-    RepeatedWork,
     RoundRecord,
     Settlement,
     token_hash,
 )
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
-from edgepact.market.repeats import Repeats
 from edgepact.market.rounds import Phase, Round, Terms
-from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import AuditRules, Settling, expect_admitted
+from edgepact.market.unpaid import Unpaid
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
+from edgepact.work import ServerPart
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""
@@ -66,11 +51,10 @@ POLL_TIMEOUT_S = 10.0
 FAREWELL_TIMEOUT_S = 5.0
 """How long the server waits at the end for devices to hear that the market is over."""
 
-EXCHANGES_IN_FLIGHT_MAX = 64
-"""Exchanges computed or waiting at a time; the next is told to come back."""
-
 HISTORY_ROUNDS_MAX = 1000
 """Rounds that a mechanism and the status see."""
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +69,8 @@ class Rules:
         audits: how much is audited, and what a failed audit means.
         secret: key that draws the seeds of sessions, and what is kept of work.
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
-        batch_max: most pieces that pass the job's stages together.
-        batch_wait_s: how long a piece may be passed over so that others come up to it.
+        unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
+        batching: how pieces pass the job's stages together.
     """
 
     terms: Terms
@@ -96,29 +80,8 @@ class Rules:
     audits: AuditRules
     secret: bytes
     enrol_tokens: frozenset[str]
-    batch_max: int = 1
-    batch_wait_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What an exchange came to.
-
-    Attributes:
-        reply: the job's answer.
-        codec: packs it.
-        compute_s: seconds of computing, without queueing and bookkeeping.
-        wait_s: seconds from the asking in which nothing was computed for it.
-        together: how many passed a stage together, on average over its stages.
-        settlement: how the piece stands, if it is finished.
-    """
-
-    reply: Reply
-    codec: Codec
-    compute_s: float
-    wait_s: float
-    together: float
-    settlement: Settlement | None
+    unpaid_per_minute: int = 0
+    batching: Batching = ONE_BY_ONE
 
 
 class Market:
@@ -150,22 +113,30 @@ class Market:
         self._books = books
         self._ledger = books.ledger
         self._engagement = engagement
-        self._staged = part if isinstance(part, StagedPart) and part.stages > 0 else None
-        self._compute = FairQueue(
-            "job", self._staged, size_max=rules.batch_max, wait_s=rules.batch_wait_s
+        self._exchanges = Exchanges(
+            part, codecs, books, rules.secret, batching=rules.batching, recorded=self._record
         )
         self._settling = Settling(
-            books, rules.audits, key, self._passes, run=self._compute.run, changed=self._notify
+            books,
+            rules.audits,
+            key,
+            self._exchanges.passes,
+            run=self._exchanges.compute.run,
+            changed=self._notify,
         )
-        self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
+        self.unpaid = Unpaid(
+            part,
+            codecs,
+            rules.secret,
+            self._exchanges.compute.run_behind,
+            rules.unpaid_per_minute,
+        )
         self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
-        self._sessions = Sessions()
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
-        self._in_flight = 0
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
@@ -272,33 +243,12 @@ class Market:
             LostSession: the piece has to be begun again.
             MarketError: the device may not deliver it; nothing is paid.
         """
-        with self._place():
-            specs = self.part.expects(amount, exchange)
-            chosen = chosen_codec(codec, self.codecs, sent, specs)
-            tensors = unpacked(chosen, sent, specs, "infer request")
-            if self._round is not None and self._round.number == number:
-                rounds.admit(self._round, device, piece, amount)
-            elif not await self._books.read(
-                lambda ledger: ledger.knows(device, piece, number, float(amount))
-            ):
-                raise MarketError(f"round {number} is not open")
-            session = self._session(device, number, piece, exchange, amount, commitment, sent)
-            async with session.lock:
-                mark = self._mark(session, exchange, sent)
-                if not session.answers_again(exchange, mark):
-                    if exchange != session.exchange + 1 or session.settled is not None:
-                        raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
-                    await self._answer(session, exchange, chosen, tensors, mark)
-                assert session.reply is not None
-                settled = await self._settle(session) if session.reply.finished else None
-                return Answered(
-                    reply=session.reply,
-                    codec=chosen,
-                    compute_s=session.compute_s,
-                    wait_s=session.wait_s,
-                    together=session.together,
-                    settlement=settled,
-                )
+        with self._exchanges.place():
+            chosen, tensors = self._exchanges.unpacked(amount, exchange, codec, sent)
+            known = await self._admitted(device, number, piece, amount)
+            return await self._exchanges.answer(
+                device, number, piece, exchange, amount, chosen, commitment, sent, tensors, known
+            )
 
     async def audit(self, device: str, piece: str, shown: bytes) -> Settlement:
         """Holds the salt and source of a piece against what was delivered for it.
@@ -308,7 +258,7 @@ class Market:
             InputError: it is another source, or cannot be read: there is time for another try.
             MarketError: no such piece.
         """
-        with self._place():
+        with self._exchanges.place():
             return await self._settling.show(device, piece, shown)
 
     async def pieces(self, device: str, number: int) -> dict[str, Settlement]:
@@ -357,8 +307,8 @@ class Market:
             "units_per_round": terms.units_per_round,
             "rounds_total": self.rules.rounds,
             "devices_present": sorted(self._present),
-            "exchanges_in_flight": self._in_flight,
-            "sessions": len(self._sessions),
+            "exchanges_in_flight": self._exchanges.in_flight,
+            "sessions": self._exchanges.sessions,
             "jobs": jobs,
             "jobs_audited": audited,
             "audits_open": self._settling.auditing,
@@ -416,7 +366,7 @@ class Market:
 
     def close(self) -> None:
         """Finishes what is being computed and written, and closes the ledger."""
-        self._compute.close()
+        self._exchanges.close()
         self._books.close()
 
     # ------------------------------------------------------------ private
@@ -447,10 +397,8 @@ class Market:
             if record.engaged:
                 resumed = rounds.engaged(resumed, record.assigned, start_s)
             self._expected_back = set(self._ledger.devices())
-        if self._repeats is not None and records:
-            first = records[-1].number - (self._books.repeat_rounds or 0) + 1
-            for number, device, piece, sketch in self._ledger.sketches(first):
-                self._repeats.take(number, device, piece, np.frombuffer(sketch, "<f4"))
+        if records:
+            self._exchanges.resume(records[-1].number)
         if isinstance(self._engagement, Learning):
             told = [each for each in records if each.closed and each.answers]
             for record in told[-HISTORY_ROUNDS_MAX:]:
@@ -587,167 +535,21 @@ class Market:
             pieces_done=current.pieces.get(device, {}),
         )
 
-    def _session(
-        self,
-        device: str,
-        number: int,
-        piece: str,
-        exchange: int,
-        amount: int,
-        commitment: bytes | None,
-        sent: Tensors,
-    ) -> Session:
-        """The session of a piece; a new one at its first exchange.
+    async def _admitted(self, device: str, number: int, piece: str, amount: int) -> bool:
+        """Whether a piece that may be worked on has been delivered before.
 
         Raises:
-            LostSession: a later exchange of a piece that is not under way.
-            Busy: there is no room for another.
+            MarketError: it may not.
         """
-        now_s = time.monotonic()
-        session = self._sessions.find(device, piece, now_s)
-        if session is not None and (session.round, session.amount) == (number, amount):
-            again = exchange > 0 or session.exchange < 0
-            if again or session.answers_again(0, digest(b"", sent)):
-                return session
-        if exchange > 0:
-            raise LostSession(f"there is no session of {piece!r}: begin it again")
-        if amount > 0 and commitment is None:
-            expected = "64 hexadecimal digits: SHA-256 of a salt of 32 bytes and the source"
-            raise InputError("infer request", "parameters.commitment", expected, None)
-        session = Session(
-            device=device,
-            piece=piece,
-            round=number,
-            amount=amount,
-            seed=session_seed(self.rules.secret, device, piece),
-            commitment=commitment,
+        if self._round is not None and self._round.number == number:
+            rounds.admit(self._round, device, piece, amount)
+            return piece in self._round.pieces.get(device, {})
+        known = await self._books.read(
+            lambda ledger: ledger.knows(device, piece, number, float(amount))
         )
-        try:
-            self._sessions.add(session, now_s)
-        except NoRoom:
-            raise Busy from None
-        return session
-
-    @staticmethod
-    def _mark(session: Session, exchange: int, sent: Tensors) -> bytes:
-        """Digest of a piece with an exchange that has come: the next one, or the last again."""
-        before = session.digest if exchange == session.exchange + 1 else session.before
-        return digest(before, sent)
-
-    async def _answer(
-        self, session: Session, exchange: int, codec: Codec, tensors: Tensors, mark: bytes
-    ) -> None:
-        """Computes the next exchange of a session."""
-
-        def begin() -> None:
-            if exchange == 0:
-                session.job = self.part.begin(session.amount, session.seed)
-
-        def kept_of(reply: Reply | InputError) -> tuple[Reply, bytes]:
-            if isinstance(reply, InputError):
-                raise reply
-            if session.amount <= 0:
-                return reply, b""
-            key = evidence_key(self.rules.secret, session.device, session.piece)
-            return reply, self.part.evidence(session.amount, exchange, tensors, reply, key)
-
-        try:
-            passage = await self._passage(session, tensors, begin, kept_of)
-            reply, kept = passage.found
-        except InputError:
-            if exchange == 0:
-                self._sessions.drop(session)
-            raise
-        except Exception:
-            self._sessions.drop(session)  # whatever state it is in
-            raise
-        if exchange + 1 >= EXCHANGES_MAX and not reply.finished:
-            self._sessions.drop(session)
-            raise MarketError(f"{session.piece!r} has not ended after {EXCHANGES_MAX} exchanges")
-        session.before, session.digest = session.digest, mark
-        session.exchange, session.reply, session.codec = exchange, reply, codec
-        session.compute_s, session.wait_s = passage.compute_s, passage.wait_s
-        session.together = passage.together
-        session.evidence.append(kept)
-
-    async def _passage(
-        self,
-        session: Session,
-        tensors: Tensors,
-        begin: Callable[[], None],
-        kept_of: Callable[[Reply | InputError], tuple[Reply, bytes]],
-    ) -> Passage[tuple[Reply, bytes]]:
-        """Has an exchange computed: with others, stage by stage, where the job can."""
-        staged = self._staged
-
-        def enter() -> tuple[int, Any]:
-            begin()
-            if staged is None:
-                (reply,) = self.part.answer([(session.job, tensors)])
-                return 0, reply  # which nothing is left to do for
-            entered = staged.enter(session.job, tensors)
-            if isinstance(entered, InputError):
-                raise entered
-            return entered
-
-        def leave(travelled: Any) -> tuple[Reply, bytes]:
-            return kept_of(travelled if staged is None else staged.leave(session.job, travelled))
-
-        return await self._compute.travel(session.device, enter, leave)
-
-    async def _settle(self, session: Session) -> Settlement:
-        """Delivers a finished piece, once, with the units that the server's half has counted."""
-        if session.settled is not None:
-            known = session.settled
-            found = await self._books.read(lambda ledger: ledger.find(known.device, [known.piece]))
-            return found[known.piece]
-        assert session.reply is not None
-        assert session.codec is not None
-        kept = pack_evidence(session.codec.name, session.evidence) if any(session.evidence) else b""
-        sketch = session.reply.sketch if session.amount > 0 else None
-        done = Piece(
-            device=session.device,
-            piece=session.piece,
-            round=session.round,
-            amount=float(session.amount),
-            digest=session.digest,
-            units=max(1, session.reply.units),
-            commitment=session.commitment,
-            evidence=kept,
-            sketch=b"" if sketch is None else sketch.astype("<f4").tobytes(),
-        )
-        try:
-            if sketch is not None and not self._is_new(done, sketch):
-                raise RepeatedWork(f"the work of {done.piece!r} is nearly that of another piece")
-            settled = await self._books.deliver(done)
-        except MarketError:
-            self._sessions.drop(session)
-            if self._repeats is not None:
-                self._repeats.drop(done.device, done.piece)
-            raise
-        session.settled, session.job, session.evidence = done, None, []
-        await self._record(session.device, session.round, session.piece, settled)
-        return settled
-
-    def _is_new(self, done: Piece, sketch: np.ndarray) -> bool:
-        """Whether nobody has delivered nearly the same work lately."""
-        if self._repeats is None:
-            return True
-        return self._repeats.take(done.round, done.device, done.piece, sketch)
-
-    def _passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
-        name, evidence = unpack_evidence(kept.evidence)
-        codec = next((each for each in self.codecs if each.name == name), None)
-        if codec is None:
-            raise InputError("audit", "codec", "one that the server has", shown(name))
-        return self.part.passes_audit(
-            kept.amount,
-            evidence,
-            source,
-            seed=session_seed(self.rules.secret, device, piece),
-            codec=codec,
-            key=evidence_key(self.rules.secret, device, piece),
-        )
+        if not known:
+            raise MarketError(f"round {number} is not open")
+        return True
 
     async def _record(self, device: str, number: int, piece: str, settled: Settlement) -> None:
         """Brings the round in memory up to what the ledger has just recorded."""
@@ -767,17 +569,6 @@ class Market:
         if self._round is None or self._round.phase is Phase.CLOSED:
             return "waiting"
         return self._round.phase.value
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """A place in the queue."""
-        if self._in_flight >= EXCHANGES_IN_FLIGHT_MAX:
-            raise Busy
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
 
     def _notify(self) -> None:
         """Wakes everybody who waits for a change."""

@@ -13,7 +13,7 @@ import numpy as np
 from edgepact.credits import in_credits
 from edgepact.engagement import Answer, Finished, Item, Question, posted, taken
 from edgepact.market.posted import price_in_microcredits
-from edgepact.solvers.quoting import Known, Quoter, ask
+from edgepact.solvers.quoter import Known, Quoter, ask
 
 ROUNDS_MAX = 1000
 """Rounds that are remembered."""

@@ -116,6 +116,19 @@ class ServeConfig:
         least=1,
         most=65_536,
     )
+    unpaid_per_minute: int = setting(
+        "Most inferences a minute, and at once, of a client that is not paid for them; 0 refuses "
+        "them.",
+        default=600,
+        least=0,
+        most=1_000_000,
+    )
+    grpc_port: int | None = setting(
+        "Port to answer the Open Inference Protocol over gRPC on, for which edgepact is installed "
+        "with its extra grpc; 0 lets the system choose [default: no gRPC]",
+        least=0,
+        most=65535,
+    )
     head_timeout_s: float = setting(
         "How long the head of a request may take, seconds.", default=10.0, above=0, most=DAY_S
     )

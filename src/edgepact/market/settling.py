@@ -81,7 +81,8 @@ class Settling:
         passes: works a source again and compares: device, piece, what is kept, source.
         run: has something computed in its turn, for a device.
         changed: called when what devices are to show, or their pay, is another.
-        clock: seconds since 1970.
+        clock: seconds on one that nobody sets: were it the time of day, a clock that is put
+            forward would end the time of honest devices.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Settling:
         *,
         run: Callable[[str, Callable[[], bool]], Any],
         changed: Callable[[], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._books, self._rules, self._key = books, rules, key
         self._passes, self._run, self._changed, self._clock = passes, run, changed, clock

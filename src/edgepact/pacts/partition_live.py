@@ -29,6 +29,7 @@ from edgepact.market.processes import LiveMarket
 from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
+from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
 from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
@@ -245,6 +246,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                     A=float(fleet.A[at]),
                     B=float(fleet.B[at]),
                     satisfaction=devices.satisfaction,
+                    **_link(devices.links, at),
                     codec=terms.codec,
                     away_timeout_s=terms.away_timeout_s,
                     enrol_token=token,
@@ -260,6 +262,13 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         on_status(_last_status(statement))
         lost = live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
+
+
+def _link(links: Links | None, at: int) -> dict[str, Any]:
+    """What a device is told of its own link."""
+    if links is None:
+        return {}
+    return {name: float(getattr(links, name)[at]) for name in LINK_COLUMNS}
 
 
 def _check_images(folder: Path, image_size: int) -> None:

@@ -5,7 +5,7 @@ the top a fleet is drawn.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,15 @@ from edgepact.errors import InputError
 from edgepact.fields import FRAMEWORK
 from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.files.written import written_toml
-from edgepact.fleet import FleetPrior, Interval
+from edgepact.fleet import COLUMNS, FleetPrior, Interval
 from edgepact.framework import Document, Json, Run, Sheet
+from edgepact.market.link_cost import sent_bytes
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
+from edgepact.market.serve_config import DEFAULT_JOB
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
+from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Traffic
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
@@ -47,9 +50,10 @@ from edgepact.pacts.partition_terms import (
     drawn_names,
     read_split,
 )
+from edgepact.registry import part
 from edgepact.solutions.stackelberg import price_audit
 from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
-from edgepact.solvers.quoting import Known
+from edgepact.solvers.quoter import Known
 from edgepact.tables import IF_KNOWN
 from edgepact.work import Model
 
@@ -210,8 +214,11 @@ class PartitionStackelberg:
         """Terms: the market, and how it is played."""
         fields = read_split(self, source, document, smoke=smoke)
         stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
-        market = game_of(source, document) if stated else None
-        return PartitionTerms(**fields, market=market)
+        if not stated:
+            return PartitionTerms(**fields)
+        drawn = PartitionTerms(**fields)
+        market = game_of(source, document, traffic=lambda: _traffic(drawn))
+        return replace(drawn, market=market)
 
     def expect_runnable(self, terms: PartitionTerms) -> None:
         """Refuses a market that processes here cannot play."""
@@ -288,7 +295,21 @@ def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
 
 def _devices(market: GameFile) -> PrivateDevices:
     game = market.game
-    return PrivateDevices(names=market.names, fleet=game.fleet, satisfaction=game.satisfaction.name)
+    return PrivateDevices(
+        names=market.names,
+        fleet=game.fleet,
+        satisfaction=game.satisfaction.name,
+        links=market.links,
+    )
+
+
+def _traffic(terms: SplitTerms) -> Traffic:
+    """What the model's cuts send with the codec of the run, as its devices reckon it."""
+    job = part("jobs", DEFAULT_JOB, source=terms.source, field="job.name")
+    name = terms.codec or job.codecs[0]
+    codec = part("codecs", name, source=terms.source, field="job.codec")
+    held = job.device_part(terms.model_folder, terms.images_folder, {})
+    return Traffic(sent_bytes=list(sent_bytes(held, codec).values()))
 
 
 def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
@@ -337,8 +358,10 @@ def _prior_price(terms: PartitionTerms, game: Game) -> float:
 def _document(market: GameFile) -> Document:
     game = market.game
     fleet = game.fleet
-    columns = zip(market.names, fleet.alpha, fleet.capacity, fleet.A, fleet.B, strict=True)
-    return {
+    columns = {name: getattr(fleet, name) for name in COLUMNS}
+    if market.links is not None:
+        columns |= {name: getattr(market.links, name) for name in LINK_COLUMNS}
+    document: Document = {
         "mechanism": "stackelberg",
         "layers": "integer" if game.integer else "continuous",
         "satisfaction": game.satisfaction.name,
@@ -350,16 +373,16 @@ def _document(market: GameFile) -> Document:
             "price_max": float(game.price_max),
         },
         "device": [
-            {
-                "name": name,
-                "alpha": float(alpha),
-                "capacity": float(capacity),
-                "A": float(A),
-                "B": float(B),
-            }
-            for name, alpha, capacity, A, B in columns
+            {"name": name, **{column: float(values[at]) for column, values in columns.items()}}
+            for at, name in enumerate(market.names)
         ],
     }
+    if market.traffic is not None:
+        sent = [float(each) for each in market.traffic.sent_bytes]
+        document["traffic"] = {"sent_bytes": sent}
+        if market.traffic.round_trips is not None:
+            document["traffic"]["round_trips"] = [float(e) for e in market.traffic.round_trips]
+    return document
 
 
 PACT = PartitionStackelberg()

@@ -18,6 +18,7 @@ from edgepact.framework import Document, Pact
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
+from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.pacts.partition_settings import DEVICES, PlaySettings
 from edgepact.settings import fields_in
 
@@ -91,11 +92,13 @@ class PrivateDevices:
         names: of each.
         fleet: their figures, float64.
         satisfaction: family of S.
+        links: arrays `(devices,)`; None where their use costs nothing.
     """
 
     names: list[str]
     fleet: Fleet
     satisfaction: str
+    links: Links | None = None
 
 
 def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> dict[str, Any]:

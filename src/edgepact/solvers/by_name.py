@@ -13,7 +13,7 @@ from typing import Any
 from edgepact.errors import InputError, shown
 from edgepact.framework import Solver
 from edgepact.registry import part, parts
-from edgepact.solvers.quoting import Quoter
+from edgepact.solvers.quoter import Quoter
 
 DEFAULT = "gdm"
 """The diffusion model comes first."""

@@ -22,14 +22,8 @@ from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics, level
 from edgepact.mechanisms.stackelberg.responses import outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.solvers.quoting import (
-    REFERENCE,
-    Known,
-    Quoter,
-    ReferencePrior,
-    ask,
-    seed_of,
-)
+from edgepact.solvers.quoter import Known, Quoter, ask
+from edgepact.solvers.quoting import REFERENCE, ReferencePrior, seed_of
 
 SEEDS = 2**31
 """Keys are drawn from this many seeds."""

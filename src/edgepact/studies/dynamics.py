@@ -22,7 +22,7 @@ from edgepact.mechanisms.stackelberg.dynamics import Dynamics
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
-from edgepact.solvers.quoting import Quoter
+from edgepact.solvers.quoter import Quoter
 from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.methods import COLOURS, GDM, methods
 from edgepact.studies.quoting import KINDS, error_of

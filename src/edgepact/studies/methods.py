@@ -8,7 +8,7 @@ from edgepact.solvers.in_context.pricing import SHIPPED, InContext, load, save
 from edgepact.solvers.in_context.pricing_training import Course, train_policy
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
-from edgepact.solvers.quoting import Quoter
+from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.search.cma_es import CMAES
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.golden_section import GoldenSection

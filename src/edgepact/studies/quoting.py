@@ -20,7 +20,8 @@ from edgepact.pages import percent, points, spans, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing import SHIPPED
-from edgepact.solvers.quoting import Quoter, best_so_far, play, reference_fleets, regret
+from edgepact.solvers.quoter import Quoter
+from edgepact.solvers.quoting import best_so_far, play, reference_fleets, regret
 from edgepact.studies.methods import COLOURS, GDM, POSTED, methods, train_to
 
 TRAINED = "quoting.npz"

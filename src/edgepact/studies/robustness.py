@@ -33,17 +33,8 @@ from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing_training import EVERY_FAMILY, Course
 from edgepact.solvers.known_form.bayes import BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
-from edgepact.solvers.quoting import (
-    REFERENCE,
-    Answer,
-    Form,
-    Known,
-    Quoter,
-    meet,
-    profits,
-    reference_fleets,
-    seed_of,
-)
+from edgepact.solvers.quoter import Form, Known, Quoter, profits
+from edgepact.solvers.quoting import REFERENCE, Answer, meet, reference_fleets, seed_of
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.studies.methods import COLOURS, GDM, in_context, train_to
 from edgepact.studies.quoting import KINDS, error_of

@@ -24,7 +24,8 @@ from edgepact.pages import table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing_training import train_policy
-from edgepact.solvers.quoting import REFERENCE, Known, Quoter
+from edgepact.solvers.quoter import Known, Quoter
+from edgepact.solvers.quoting import REFERENCE
 from edgepact.studies import THREADS
 from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from edgepact.fleet import Fleet, FleetPrior
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price, first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import breakpoints, candidates, equilibrium
-from edgepact.mechanisms.stackelberg.responses import best_response, layers_cap, outcome, settle
+from edgepact.mechanisms.stackelberg.responses import (
+    best_response,
+    layers_cap,
+    outcome,
+    settle,
+    takes_part,
+)
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
 from tests.strategies import games
@@ -232,9 +238,8 @@ class TestLeader:
 class TestOutsideOption:
     @given(games(outside_option=True), st.floats(0.0, 16.0))
     def test_nobody_does_worse_than_by_declining(self, game: Game, price: float) -> None:
-        able = game.fleet.capacity >= game.fleet.B
         declining = np.where(
-            able, game.fleet.alpha * game.satisfaction.value(game.fleet.capacity), 0.0
+            takes_part(game), game.fleet.alpha * game.satisfaction.value(game.fleet.capacity), 0.0
         )
         got = outcome(game, price).device_utility
         assert np.all(got >= declining - ROUNDING * (1 + np.abs(declining)))

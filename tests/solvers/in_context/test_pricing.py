@@ -26,7 +26,8 @@ from edgepact.solvers.in_context.pricing_training import (
     reference_game,
     train_policy,
 )
-from edgepact.solvers.quoting import REFERENCE, Known, meet, play, reference_fleets
+from edgepact.solvers.quoter import Known
+from edgepact.solvers.quoting import REFERENCE, meet, play, reference_fleets
 
 SHIPPED = InContext.shipped()
 

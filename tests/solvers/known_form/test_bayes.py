@@ -9,7 +9,8 @@ import pytest
 from edgepact.mechanisms.stackelberg.responses import best_response, outcome
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import fleet_of, what_is_open
-from edgepact.solvers.quoting import REFERENCE, Known, play, reference_fleets
+from edgepact.solvers.quoter import Known
+from edgepact.solvers.quoting import REFERENCE, play, reference_fleets
 
 both_kinds = pytest.mark.parametrize("integer", [False, True])
 

@@ -18,7 +18,8 @@ from edgepact.solvers.known_form.identify import (
     price_for,
     what_is_open,
 )
-from edgepact.solvers.quoting import REFERENCE, Known, play, reference_fleets
+from edgepact.solvers.quoter import Known
+from edgepact.solvers.quoting import REFERENCE, play, reference_fleets
 
 families = pytest.mark.parametrize("family", sorted(FORMS))
 

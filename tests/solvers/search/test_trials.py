@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from edgepact.solvers.quoting import Known, best_so_far, play, reference_fleets
+from edgepact.solvers.quoter import Known
+from edgepact.solvers.quoting import best_so_far, play, reference_fleets
 from edgepact.solvers.search.cma_es import CMAES
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.golden_section import GoldenSection

@@ -287,6 +287,15 @@ def fact(books: sa.Connection, name: str, value: str) -> str:
     return value
 
 
+def _identity(file: Path) -> tuple[int, int] | None:
+    """By what a file is known whatever it is called; None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _set_up_sqlite(engine: sa.Engine, synchronous: str, *, read_only: bool) -> None:
     """WAL, full durability, foreign keys, and writers that queue instead of failing.
 
@@ -298,9 +307,28 @@ def _set_up_sqlite(engine: sa.Engine, synchronous: str, *, read_only: bool) -> N
     if not read_only and not file.exists() and file.parent.is_dir():
         file.touch(mode=0o600)
 
+    def _no_file() -> sqlite3.Error:
+        return sqlite3.OperationalError(f"no file {file}: it was moved away or removed")
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _do_connect(*_: object) -> None:
+        if not file.is_file():
+            raise _no_file()  # SQLite would begin an empty one
+
+    @sa.event.listens_for(engine, "checkout")
+    def _checkout(_connection: object, record: Any, _proxy: object) -> None:
+        """What is written is found again at the path: SQLite itself goes on writing to a file
+        that has another name by now, or none."""
+        now = _identity(file)
+        if now is None:
+            raise _no_file()  # and keep the connection: it may come back
+        if now != record.info["file"]:
+            raise sa.exc.DisconnectionError(f"{file} is another file now")
+
     @sa.event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: object) -> None:
+    def _connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None
+        record.info["file"] = _identity(file)
         try:
             connection.execute(f"pragma busy_timeout = {BUSY_TIMEOUT_S * 1000}")
             if read_only:

@@ -65,6 +65,9 @@ SECRET_BYTES = 32
 LEASE_S = 10.0
 """How long a lease holds that is not renewed."""
 
+WATCHED_EVERY_S = 0.25
+"""How often a lease is looked at that seems to have ended."""
+
 
 class Ledger:
     """The books at a database URL.
@@ -77,6 +80,8 @@ class Ledger:
             date; who only reads one had better hear of a wrong path.
         read_only: whether nothing will be written: reading then holds nobody up.
         clock: seconds since 1970, for the times of pieces.
+        steady: seconds on a clock that nobody sets, by which leases of others end.
+        pause: waits for so many seconds.
 
     Raises:
         InputError: the URL is no URL, its driver is missing, no ledger can be kept there, or one
@@ -91,6 +96,8 @@ class Ledger:
         create: bool = True,
         read_only: bool = False,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         check_choice("ledger", "synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA"))
         self._database = Database(
@@ -98,7 +105,9 @@ class Ledger:
         )
         self._read = self._database.reading
         self._clock = clock
+        self._steady, self._pause = steady, pause
         self._fence: int | None = None
+        self._watched: tuple[tuple[str, int, float], float] | None = None
         self._grouped = threading.local()
 
     @property
@@ -157,6 +166,11 @@ class Ledger:
         From the first call on every transaction that writes makes sure that nobody has taken it
         over.
 
+        A lease of somebody else ends when it has not been renewed for its time on the steady clock
+        of this process, however clocks were set here or there: who calls again and again, on the
+        same ledger, takes it over then. Where it should have ended by the wall clock, this is
+        waited for in the call.
+
         Args:
             holder: who takes it; the host and process if empty.
             lease_s: how long it holds, seconds, unless it is renewed.
@@ -165,23 +179,36 @@ class Ledger:
             MarketError: another server holds it; the message says which and for how long.
         """
         holder = holder or this_process()
-        with self._database.books() as books:
-            now_s = self._clock()
-            row = records.lease(books, lock=True)
-            if self._fence is not None:
-                if row.fence != self._fence:
-                    raise self._taken_over(row)
-                records.take_lease(books, holder, self._fence, now_s + lease_s)
-                return
-            free = row.until_s <= now_s or row.holder == holder
-            if not free and not _is_gone(row.holder):
-                raise MarketError(
-                    f"{row.holder} serves the ledger {self.url} and holds it for "
-                    f"{row.until_s - now_s:.0f} s more"
-                )
-            fence = row.fence + 1
-            records.take_lease(books, holder, fence, now_s + lease_s)
-        self._fence = fence
+        first: tuple[str, int, float] | None = None
+        while True:
+            with self._database.books() as books:
+                now_s = self._clock()
+                row = records.lease(books, lock=True)
+                if self._fence is not None:
+                    if row.fence != self._fence:
+                        raise self._taken_over(row)
+                    records.take_lease(books, holder, self._fence, now_s + lease_s)
+                    return
+                left_s = lease_s - self._unchanged_s(row)
+                if row.holder in ("", holder) or left_s <= 0 or _is_gone(row.holder):
+                    records.take_lease(books, holder, row.fence + 1, now_s + lease_s)
+                    break
+                seen = (row.holder, row.fence, row.until_s)
+                first = first or seen
+                if row.until_s > now_s or seen != first:
+                    raise MarketError(
+                        f"{row.holder} serves the ledger {self.url} and holds it for "
+                        f"{left_s:.0f} s more"
+                    )
+            self._pause(min(WATCHED_EVERY_S, left_s))
+        self._fence, self._watched = row.fence + 1, None
+
+    def _unchanged_s(self, row: Any) -> float:
+        """For how long a lease of somebody else is known not to have been renewed."""
+        seen, now_s = (row.holder, row.fence, row.until_s), self._steady()
+        if self._watched is None or self._watched[0] != seen:
+            self._watched = seen, now_s
+        return now_s - self._watched[1]
 
     def give_up_lead(self) -> None:
         """Lets go of the lease, so that another server need not wait for its end."""
@@ -559,7 +586,7 @@ class Ledger:
             device: whose.
             draw: ids of the pieces to audit, of those that are pending, and the rate at which
                 they were drawn; None for no audit.
-            deadline_s: until when their sources must be shown, seconds since 1970.
+            deadline_s: until when their sources must be shown, on the caller's clock.
 
         Returns:
             The audit that is open, begun with this call or before; None if all is settled.

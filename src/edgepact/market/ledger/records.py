@@ -228,7 +228,7 @@ class OpenAudit:
     Attributes:
         round, device: which.
         pieces: picked, whose source is awaited.
-        deadline_s: when it ends, seconds since 1970.
+        deadline_s: when it ends, on the clock of the server that has set it.
     """
 
     round: int

@@ -21,7 +21,10 @@ from edgepact.market.protocol.messages import (
     check_piece,
     read_object,
 )
-from edgepact.tensors import ANY, DATATYPES, TensorSpec, TensorValue, datatype_of
+from edgepact.tensors import ANY, DATATYPES, TensorSpec, TensorValue, datatype_of, is_finite
+
+UNSPOKEN = ("shared_memory_", "classification", "sequence_")
+"""How parameters of the protocol's extensions begin that are refused."""
 
 TENSORS_MAX = 16
 DIMENSIONS_MAX = 8
@@ -44,6 +47,7 @@ class InferRequest:
         parameters: the request's parameters.
         outputs: names of the tensors that are wanted; None for all there are.
         binary_output: whether the answer's tensors shall be binary.
+        binary_of: the same of single ones, by name, where the client says so.
     """
 
     id: str
@@ -51,6 +55,7 @@ class InferRequest:
     parameters: dict[str, object] = field(default_factory=dict)
     outputs: tuple[str, ...] | None = None
     binary_output: bool = True
+    binary_of: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +99,15 @@ def decode_request(body: bytes, header_length: str | None) -> InferRequest:
     head, rest = _split(source, body, header_length)
     parameters = check_table(source, "parameters", head.get("parameters", {}), kind=JSON_OBJECT)
     request_id = head.get("id", "")
-    outputs, binary = _wanted(source, head, parameters)
+    check_parameters(source, "parameters", parameters)
+    outputs, binary, binary_of = _wanted(source, head, parameters)
     return InferRequest(
         id="" if request_id == "" else check_piece(source, request_id),
         inputs=_decode_tensors(source, "inputs", head.get("inputs"), rest, least=1),
         parameters=parameters,
         outputs=outputs,
         binary_output=binary,
+        binary_of=binary_of,
     )
 
 
@@ -111,15 +118,25 @@ def encode_response(
     outputs: Mapping[str, TensorValue],
     parameters: Mapping[str, object],
     binary: bool = True,
+    binary_of: Mapping[str, bool] | None = None,
 ) -> tuple[bytes, int | None]:
     """An inference response.
+
+    Args:
+        id: of the request.
+        model: name of the model.
+        outputs: the tensors.
+        parameters: of the response.
+        binary: whether tensors are binary.
+        binary_of: the same of single ones, by name.
 
     Returns:
         The HTTP body, and the length of its JSON part (None if it is JSON altogether).
     """
-    # Bytes have no form in JSON, so a job that gives some answers in bytes.
-    binary = binary or any(isinstance(value, tuple) for value in outputs.values())
-    entries, chunks = _encode_tensors(outputs, binary=binary)
+    chosen = binary_of or {}
+    entries, chunks = _encode_tensors(
+        outputs, binary={name: chosen.get(name, binary) for name in outputs}
+    )
     head = {
         "model_name": model,
         "model_version": "1",
@@ -128,7 +145,7 @@ def encode_response(
         "outputs": entries,
     }
     body, length = _join(head, chunks)
-    return body, length if binary else None
+    return body, length if any("parameters" in entry for entry in entries) else None
 
 
 def decode_response(body: bytes, header_length: str | None) -> InferResponse:
@@ -170,11 +187,7 @@ def check_tensors(
         shape = (len(value),) if isinstance(value, tuple) else value.shape
         if not fits(shape, spec.shape):
             raise InputError(source, place, f"shape {list(spec.shape)}", str(list(shape)))
-        if (
-            isinstance(value, np.ndarray)
-            and value.dtype.kind == "f"
-            and not np.isfinite(value).all()
-        ):
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not is_finite(value):
             raise InputError(source, place, "finite numbers", "NaN or infinity")
 
 
@@ -190,6 +203,64 @@ def check_outputs(wanted: Sequence[str] | None, specs: Sequence[TensorSpec]) -> 
             raise InputError("infer request", "outputs", f"outputs of {names}", shown(name))
 
 
+def check_parameters(source: str, place: str, parameters: Mapping[str, object]) -> None:
+    """Expects nothing of the protocol's extensions that this server does not speak.
+
+    Passed over in silence, they would change what comes back.
+
+    Raises:
+        InputError: shared memory, a classification or a sequence is asked for.
+    """
+    for name, value in parameters.items():
+        spoken = not name.startswith(UNSPOKEN) or value in (None, False, 0, "")
+        if not spoken:
+            raise InputError(source, f"{place}.{name}", "none: it is not spoken here", shown(value))
+
+
+def raw_bytes(value: TensorValue) -> bytes:
+    """A tensor's raw content: little-endian numbers, or elements after their lengths."""
+    if isinstance(value, tuple):
+        return b"".join(len(item).to_bytes(4, "little") + item for item in value)
+    return np.ascontiguousarray(value, DATATYPES[datatype_of(value)]).tobytes()
+
+
+def from_raw(
+    source: str, place: str, datatype: object, shape: tuple[int, ...], chunk: memoryview
+) -> TensorValue:
+    """A tensor from its raw content.
+
+    Args:
+        source: names the message in errors.
+        place: names the tensor in errors.
+        datatype: as the message says.
+        shape: as the message says.
+        chunk: the content.
+
+    Raises:
+        InputError: no data type that is known, or content of another size than the shape's.
+    """
+    count = math.prod(shape)
+    if datatype == "BYTES":
+        return _elements(source, place, count, chunk)
+    dtype = _dtype(source, place, datatype)
+    if count * dtype.itemsize != len(chunk):
+        expected = f"{count * dtype.itemsize} bytes for shape {list(shape)}"
+        raise InputError(source, place, expected, f"{len(chunk)} bytes")
+    return np.frombuffer(chunk, dtype=dtype).reshape(shape)
+
+
+def check_shape(source: str, place: str, value: object) -> tuple[int, ...]:
+    """A tensor's shape as a message states it.
+
+    Raises:
+        InputError: no list of sizes.
+    """
+    sizes = check_list(source, f"{place}.shape", value, of="sizes", most=DIMENSIONS_MAX)
+    return tuple(
+        check_whole(source, f"{place}.shape", size, least=0, most=BODY_BYTES_MAX) for size in sizes
+    )
+
+
 def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
     """Whether a shape is the one of a spec, whose free lengths are `ANY`."""
     return len(shape) == len(wanted) and all(
@@ -201,27 +272,32 @@ def fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:
 
 
 def _encode_tensors(
-    tensors: Mapping[str, TensorValue], *, binary: bool = True
+    tensors: Mapping[str, TensorValue], *, binary: Mapping[str, bool] | None = None
 ) -> tuple[list[dict[str, object]], list[bytes]]:
     entries: list[dict[str, object]] = []
     chunks: list[bytes] = []
     for name, value in tensors.items():
-        entry: dict[str, object] = {"name": name, "datatype": datatype_of(value)}
-        if isinstance(value, tuple):
-            entry["shape"] = [len(value)]
-            chunk = b"".join(len(item).to_bytes(4, "little") + item for item in value)
-        else:
-            entry["shape"] = list(value.shape)
-            dtype = DATATYPES[datatype_of(value)]
-            chunk = np.ascontiguousarray(value, dtype=dtype).tobytes() if binary else b""
-        if binary:
+        shape = [len(value)] if isinstance(value, tuple) else list(value.shape)
+        entry: dict[str, object] = {"name": name, "datatype": datatype_of(value), "shape": shape}
+        data = None if binary is None or binary[name] else _json_data(value)
+        if data is None:
+            chunk = raw_bytes(value)
             entry["parameters"] = {"binary_data_size": len(chunk)}
             chunks.append(chunk)
         else:
-            assert isinstance(value, np.ndarray), "BYTES tensors are only ever sent binary"
-            entry["data"] = value.ravel().tolist()
+            entry["data"] = data
         entries.append(entry)
     return entries, chunks
+
+
+def _json_data(value: TensorValue) -> list[object] | None:
+    """A tensor's elements in a row; None for bytes that are no text, which JSON has no form for."""
+    if isinstance(value, np.ndarray):
+        return list(value.ravel().tolist())
+    try:
+        return [item.decode() for item in value]
+    except UnicodeDecodeError:
+        return None
 
 
 def _join(head: Mapping[str, object], chunks: list[bytes]) -> tuple[bytes, int]:
@@ -262,10 +338,11 @@ def _decode_tensors(
         place = f"{field}.{name}"
         if name in tensors:
             raise InputError(source, place, "each tensor once", "it twice")
-        shape = _shape(source, place, entry.get("shape"))
+        shape = check_shape(source, place, entry.get("shape"))
         parameters = check_table(
             source, f"{place}.parameters", entry.get("parameters", {}), kind=JSON_OBJECT
         )
+        check_parameters(source, f"{place}.parameters", parameters)
         size = parameters.get("binary_data_size")
         if size is not None and "data" in entry:
             raise InputError(source, place, "either data or binary_data_size", "both")
@@ -277,34 +354,10 @@ def _decode_tensors(
         if len(chunk) != size:
             raise InputError(source, place, f"{size} bytes", f"{len(chunk)} bytes")
         offset += size
-        tensors[name] = _from_bytes(source, place, entry.get("datatype"), shape, chunk)
+        tensors[name] = from_raw(source, place, entry.get("datatype"), shape, chunk)
     if offset != len(rest):
         raise InputError(source, field, f"{offset} bytes of tensors", f"{len(rest)} bytes")
     return tensors
-
-
-def _shape(source: str, place: str, value: object) -> tuple[int, ...]:
-    sizes = check_list(source, f"{place}.shape", value, of="sizes", most=DIMENSIONS_MAX)
-    return tuple(
-        check_whole(source, f"{place}.shape", size, least=0, most=BODY_BYTES_MAX) for size in sizes
-    )
-
-
-def _from_bytes(
-    source: str, place: str, datatype: object, shape: tuple[int, ...], chunk: memoryview
-) -> TensorValue:
-    count = math.prod(shape)
-    if datatype == "BYTES":
-        return _elements(source, place, count, chunk)
-    dtype = _dtype(source, place, datatype)
-    if count * dtype.itemsize != len(chunk):
-        raise InputError(
-            source,
-            place,
-            f"{count * dtype.itemsize} bytes for shape {list(shape)}",
-            f"{len(chunk)} bytes",
-        )
-    return np.frombuffer(chunk, dtype=dtype).reshape(shape)
 
 
 def _elements(source: str, place: str, count: int, chunk: memoryview) -> tuple[bytes, ...]:
@@ -328,10 +381,10 @@ def _elements(source: str, place: str, count: int, chunk: memoryview) -> tuple[b
 def _from_json(
     source: str, place: str, entry: Mapping[str, object], shape: tuple[int, ...]
 ) -> TensorValue:
-    if entry.get("datatype") == "BYTES":
-        raise InputError(source, place, "BYTES as a binary tensor", "JSON data")
-    dtype = _dtype(source, place, entry.get("datatype"))
     at = f"{place}.data"
+    if entry.get("datatype") == "BYTES":
+        return _texts(source, at, entry.get("data"), shape)
+    dtype = _dtype(source, place, entry.get("datatype"))
     shape_found, numbers = _flat(source, at, entry.get("data"))
     expected = f"numbers for shape {list(shape)}"
     # The protocol knows flat data and nested data; nested it states its own shape.
@@ -340,6 +393,20 @@ def _from_json(
         raise InputError(source, at, f"{expected}, nested or flat", found)
     read = _whole if dtype.kind == "i" else _real
     return read(source, at, numbers, dtype).reshape(shape)
+
+
+def _texts(source: str, at: str, data: object, shape: tuple[int, ...]) -> tuple[bytes, ...]:
+    """Elements of a BYTES tensor as JSON texts, in UTF-8."""
+    count = math.prod(shape)
+    expected = f"{count} texts in a row; bytes that are no text travel as a binary tensor"
+    if not isinstance(data, list) or not all(isinstance(item, str) for item in data):
+        raise InputError(source, at, expected, shown(data))
+    if len(data) != count:
+        raise InputError(source, at, expected, f"{len(data)} of them")
+    try:
+        return tuple(item.encode() for item in data)
+    except UnicodeEncodeError:
+        raise InputError(source, at, expected, "half a character") from None
 
 
 def _flat(source: str, at: str, data: object) -> tuple[tuple[int, ...], list[int | float]]:
@@ -415,21 +482,28 @@ def _dtype(source: str, place: str, datatype: object) -> np.dtype[Any]:
 
 def _wanted(
     source: str, head: Mapping[str, object], parameters: Mapping[str, object]
-) -> tuple[tuple[str, ...] | None, bool]:
-    """Which outputs the client asks for (None for all), and whether as bytes."""
+) -> tuple[tuple[str, ...] | None, bool, dict[str, bool]]:
+    """Which outputs the client asks for (None for all), whether as bytes, and which of them
+    otherwise."""
     listed = check_list(source, "outputs", head.get("outputs", []), of="outputs", most=TENSORS_MAX)
     binary = _flag(source, "parameters", parameters, "binary_data_output", default=False)
     names: list[str] = []
+    binary_of: dict[str, bool] = {}
     for index, item in enumerate(listed):
         place = f"outputs[{index}]"
         entry = check_table(source, place, item, kind=JSON_OBJECT)
-        names.append(
-            check_text(source, f"{place}.name", entry.get("name"), chars_max=NAME_CHARS_MAX)
-        )
+        name = check_text(source, f"{place}.name", entry.get("name"), chars_max=NAME_CHARS_MAX)
+        if name in names:
+            raise InputError(source, f"outputs.{name}", "each output once", "it twice")
+        names.append(name)
         more = entry.get("parameters", {})
         extra = check_table(source, f"{place}.parameters", more, kind=JSON_OBJECT)
-        binary = _flag(source, f"{place}.parameters", extra, "binary_data", default=binary)
-    return tuple(names) or None, binary
+        check_parameters(source, f"{place}.parameters", extra)
+        if "binary_data" in extra:
+            binary_of[name] = _flag(
+                source, f"{place}.parameters", extra, "binary_data", default=binary
+            )
+    return tuple(names) or None, binary, binary_of
 
 
 def _flag(

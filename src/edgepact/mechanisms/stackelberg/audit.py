@@ -117,7 +117,8 @@ def largest_gain_from_lying(game: Game, result: Outcome) -> tuple[float, int]:
     best, tried = 0.0, 0
     for device in dict.fromkeys([*suppliers.tolist(), *keenest.tolist()]):
         only = jax.tree.map(lambda column, at=device: column[at : at + 1], game.fleet)
-        alone = replace(game, fleet=only)
+        link = None if game.link is None else game.link[device : device + 1]
+        alone = replace(game, fleet=only, link=link)
         for report in ("alpha", "capacity"):
 
             def gain(factor: float) -> float:

@@ -28,10 +28,10 @@ def bayesian_price(game: Game, sample: Fleet) -> Scalar:
     anything was observed, so this is the honest baseline of a first quote.
 
     Args:
-        game: its rules and prices count, its fleet does not.
+        game: its rules and prices count, its fleet and links do not.
         sample: devices drawn from what is believed, some thousands.
     """
-    return equilibrium(replace(game, fleet=sample)).price
+    return equilibrium(replace(game, fleet=sample, link=None)).price
 
 
 def personalised(game: Game) -> Outcome:

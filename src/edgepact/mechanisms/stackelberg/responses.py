@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from edgepact.fleet import Array, Layers, Scalar, namespace
+from edgepact.mechanisms.stackelberg.link import convex_marginals
 from edgepact.mechanisms.stackelberg.terms import Game
 
 
@@ -111,7 +112,16 @@ def kept_value(game: Game, layers: Layers) -> Float[Array, "*batch devices"]:
     kept = fleet.alpha * game.satisfaction.value(xp.clip(game.room - fleet.A * layers, 0.0, None))
     if game.outside_option:
         kept = xp.where(layers > 0, kept, fleet.alpha * game.satisfaction.value(fleet.capacity))
+    if game.link is not None:
+        kept = kept - _link_cost(game.link, layers)
     return xp.where(takes_part(game), kept, 0.0)
+
+
+def _link_cost(link: Array, layers: Layers) -> Float[Array, "*batch devices"]:
+    """What these layers cost over the link, beyond running none, credits."""
+    xp = namespace(link)
+    steps = xp.arange(1, link.shape[-1] + 1, dtype=link.dtype)
+    return xp.sum(xp.where(steps == layers[..., None], link, 0.0), axis=-1)
 
 
 def supply_at(game: Game, price: Array, *, per_device: bool = False) -> Array:
@@ -149,7 +159,8 @@ def layer_prices(game: Game) -> Float[Array, "devices layers"]:
     The utility is concave in the layers, so layer k is supplied iff the price
     covers its marginal cost $\alpha(S(W-B-A(k-1)) - S(W-B-Ak))$, increasing in
     k. With the outside option nothing is supplied below the least average cost,
-    where the device jumps from declining to several layers at once.
+    where the device jumps from declining to several layers at once. With a
+    cost of the link it jumps wherever the next cut sends enough less.
     """
     xp = namespace(game.fleet.A)
     fleet = game.fleet
@@ -163,9 +174,14 @@ def layer_prices(game: Game) -> Float[Array, "devices layers"]:
     if game.outside_option:
         capacity = (room + fleet.B)[:, None]
         spent = xp.minimum(fleet.B[:, None] + A * steps, capacity)
-        average = alpha * game.satisfaction.drop(capacity, spent) / steps
-        least = xp.min(xp.where(feasible, average, xp.inf), axis=-1, keepdims=True)
-        marginal = xp.maximum(marginal, least)
+        given_up = alpha * game.satisfaction.drop(capacity, spent)
+        if game.link is None:
+            least = xp.min(xp.where(feasible, given_up / steps, xp.inf), axis=-1, keepdims=True)
+            marginal = xp.maximum(marginal, least)
+    if game.link is not None:
+        lost = given_up if game.outside_option else xp.cumulative_sum(marginal, axis=-1)
+        cost = xp.where(feasible, lost + game.link, xp.inf)
+        marginal = convex_marginals(xp.concat([xp.zeros_like(cost[:, :1]), cost], axis=-1))
     return xp.where(feasible & able[:, None], marginal, xp.inf)
 
 

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from edgepact.errors import InputError
 from edgepact.fields import check_flag, check_interval, check_kind, check_number, check_whole, plain
 from edgepact.fleet import Array, Fleet, Scalar
+from edgepact.mechanisms.stackelberg.link import LINK_LAYERS_MAX
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 
 LEAST = 0.0
@@ -50,6 +51,9 @@ class Game(eqx.Module):
         satisfaction: S.
         outside_option: whether a device may decline and then spends nothing;
             without it B is spent even at no layers, as in the article.
+        link: what 1 to all layers cost each device over its link beyond running none, credits,
+            shape `(devices, layers_max)`, as `link.link_costs` has it; None where links cost
+            nothing. Only with whole layers, since nothing is known of what travels between cuts.
 
     Raises:
         InputError: of the source `game` and the field that cannot be.
@@ -64,6 +68,7 @@ class Game(eqx.Module):
     integer: bool = eqx.field(static=True, default=True, converter=plain)
     satisfaction: Satisfaction = eqx.field(static=True, default=FAMILIES["log1p"])
     outside_option: bool = eqx.field(static=True, default=False, converter=plain)
+    link: Float[Array, "devices layers"] | None = None
 
     def __check_init__(self) -> None:
         check_kind("game", "fleet", self.fleet, Fleet, "a Fleet")
@@ -82,6 +87,19 @@ class Game(eqx.Module):
         price_max = _known("price_max", self.price_max, LEAST)
         if price_min is not None and price_max is not None:
             check_interval("game", "price_min", price_min, "price_max", price_max)
+        if self.link is not None:
+            self._check_link(self.link)
+
+    def _check_link(self, link: Array) -> None:
+        if not self.integer:
+            expected = "whole layers: what travels is known at the cuts alone"
+            raise InputError("game", "link", expected, "continuous layers")
+        shape, wanted = getattr(link, "shape", ()), (len(self.fleet), self.layers_max)
+        if shape != wanted or self.layers_max > LINK_LAYERS_MAX:
+            most = f", at most {LINK_LAYERS_MAX} layers"
+            raise InputError("game", "link", f"an array of shape {wanted}{most}", f"{shape}")
+        if not isinstance(link, jax.core.Tracer) and not np.isfinite(link).all():
+            raise InputError("game", "link", "finite numbers", "others")
 
     @property
     def saving(self) -> Float[Array, " devices"]:

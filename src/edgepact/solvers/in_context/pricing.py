@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
 from edgepact.solvers.in_context.policy_file import Constants, Weights, read_policy, write_policy
-from edgepact.solvers.quoting import SOURCE, Known, profits
+from edgepact.solvers.quoter import SOURCE, Known, profits
 
 Array = Any
 """NumPy or JAX array."""

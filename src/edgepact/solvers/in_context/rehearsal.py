@@ -18,7 +18,8 @@ from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.score import LEAST_SHARE, range_of
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.solvers.in_context.pricing import InContext
-from edgepact.solvers.quoting import Known, meet
+from edgepact.solvers.quoter import Known
+from edgepact.solvers.quoting import meet
 from edgepact.tables import Shown
 
 DEVICES_MAX = 100_000

@@ -28,7 +28,8 @@ from jaxtyping import Bool, Float
 
 from edgepact.fleet import Fleet
 from edgepact.solvers.known_form.identify import Open, fleet_of, form_of, price_for, what_is_open
-from edgepact.solvers.quoting import REFERENCE, Form, Known, ReferencePrior, in_order, profits
+from edgepact.solvers.quoter import Form, Known, profits
+from edgepact.solvers.quoting import REFERENCE, ReferencePrior, in_order
 
 SAMPLE = 40_000
 """Devices that stand for the prior of one."""

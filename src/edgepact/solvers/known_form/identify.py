@@ -30,7 +30,8 @@ from edgepact.errors import InputError, shown
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.solvers.quoting import Form, Known, in_order, profits
+from edgepact.solvers.quoter import Form, Known, profits
+from edgepact.solvers.quoting import in_order
 
 FORMS = {"log1p": 1.0, "log": 0.0}
 """Families whose devices can be identified, with what x holds beside W - B."""

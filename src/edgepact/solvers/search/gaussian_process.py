@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from scipy.linalg import cho_solve, cholesky
 from scipy.special import ndtr
 
-from edgepact.solvers.quoting import Known, profits
+from edgepact.solvers.quoter import Known, profits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from edgepact.solvers.quoting import Known, profits
+from edgepact.solvers.quoter import Known, profits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

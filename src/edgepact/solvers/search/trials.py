@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from edgepact.solvers.quoting import Known, profits
+from edgepact.solvers.quoter import Known, profits
 
 Trials = Generator[float, float, None]
 """Yields positions in [0, 1], is sent profits, and ends when it has found enough."""

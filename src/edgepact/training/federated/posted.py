@@ -14,7 +14,7 @@ import numpy as np
 from edgepact.credits import MICRO
 from edgepact.engagement import Answer, Finished, Item, Question
 from edgepact.errors import InputError
-from edgepact.solvers.quoting import Known, Quoter
+from edgepact.solvers.quoter import Known, Quoter
 
 STEPS = 12
 """Steps of the rate, if nothing else is said: as many as the embedded CLIP has layers."""

@@ -1,21 +1,19 @@
 """Editions of the ledger's tables, and the steps from each to the next.
 
-A step is a module with a function `upgrade(op)`, which is handed Alembic's operations on the
-transaction in which all steps are taken: a ledger is brought up to date as a whole, or stays.
+A step is a module, named after where it leads, with a function `upgrade(op)`, which is handed
+Alembic's operations on the transaction in which all steps are taken: a ledger is brought up to date
+as a whole, or stays.
 """
 
-from collections.abc import Callable
+from importlib import import_module
 
 import sqlalchemy as sa
-from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
-
-from edgepact.market.ledger.migrations import edition_3
 
 EDITION = "3"
 """Of the tables as they are declared today."""
 
-_STEPS: dict[str, tuple[str, Callable[[Operations], None]]] = {"2": ("3", edition_3.upgrade)}
+_STEPS = {"2": "3"}
+"""From which to which."""
 
 OLDER = frozenset(_STEPS)
 """Editions that can be brought up to date."""
@@ -23,8 +21,12 @@ OLDER = frozenset(_STEPS)
 
 def upgrade(books: sa.Connection, edition: str) -> None:
     """Takes every step from an older edition to today's."""
+    # Here alone, since a server that finds its tables as they are starts without Alembic.
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
     op = Operations(MigrationContext.configure(books))
     while edition != EDITION:
-        edition, step = _STEPS[edition]
-        step(op)
+        edition = _STEPS[edition]
+        import_module(f"{__name__}.edition_{edition}").upgrade(op)
         books.execute(sa.text("update facts set value = :e where name = 'schema'"), {"e": edition})

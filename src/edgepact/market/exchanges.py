@@ -1,0 +1,391 @@
+"""Pieces of work on their way through the server: computed in turn, delivered to the books once.
+
+One thread computes, where every device has its turn and pieces pass the stages of a model together
+(`fair_queue`), and the number of exchanges in flight has a limit. What was computed is kept while
+its session is, so that a request that comes again is answered as before. A piece that the books
+know and no session does, as after a restart, is computed once more, for the device may never have
+heard its answer; from then on it is told how the piece stands, and nothing is computed. For one
+event loop.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgepact.errors import InputError, MarketError, shown
+from edgepact.market.books import Books, Busy
+from edgepact.market.evidence import (
+    chosen_codec,
+    digest,
+    evidence_key,
+    pack_evidence,
+    session_seed,
+    unpack_evidence,
+    unpacked,
+)
+from edgepact.market.fair_queue import ONE_BY_ONE, Batching, FairQueue, Passage
+from edgepact.market.ledger import Evidence, Piece, RepeatedWork, Settlement
+from edgepact.market.repeats import Repeats
+from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
+from edgepact.tensors import Codec, Tensors
+from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
+
+EXCHANGES_IN_FLIGHT_MAX = 64
+"""Exchanges computed or waiting at a time; the next is told to come back."""
+
+COMPUTED_AGAIN_KEPT = 65_536
+"""Pieces that are remembered to have been computed once more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What an exchange came to.
+
+    Attributes:
+        reply: the job's answer.
+        codec: packs it.
+        compute_s: seconds of computing, without queueing and bookkeeping: of what was computed for
+            several at once, its even share.
+        settlement: how the piece stands, if it is finished.
+        from_books: whether that is all that is told: nothing was computed, nor kept.
+        wait_s: seconds from its asking in which nothing was computed for it.
+        together: how many passed a stage together, on average over its stages.
+    """
+
+    reply: Reply
+    codec: Codec
+    compute_s: float
+    settlement: Settlement | None
+    from_books: bool = False
+    wait_s: float = 0.0
+    together: float = 1.0
+
+
+class Exchanges:
+    """All pieces under way.
+
+    Args:
+        part: the server's half of the job.
+        codecs: that requests may use, the favourite first.
+        books: the ledger.
+        secret: key that draws the seeds of sessions, and what is kept of work.
+        batching: how pieces pass the job's stages together, where it has any.
+        recorded: told of every delivery: device, round, piece, and how it stands.
+    """
+
+    def __init__(
+        self,
+        part: ServerPart,
+        codecs: tuple[Codec, ...],
+        books: Books,
+        secret: bytes,
+        *,
+        batching: Batching = ONE_BY_ONE,
+        recorded: Callable[[str, int, str, Settlement], Awaitable[None]],
+    ) -> None:
+        self._part, self._codecs, self._books, self._secret = part, codecs, books, secret
+        self._recorded = recorded
+        self._staged = part if isinstance(part, StagedPart) and part.stages > 0 else None
+        self.compute = FairQueue("job", self._staged, batching)
+        """Where every device has its turn."""
+        self.in_flight = 0
+        """Exchanges computed or waiting."""
+        self._sessions = Sessions()
+        self._repeats = None if books.repeat_rounds is None else Repeats(books.repeat_rounds)
+        self._computed_again: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    @property
+    def sessions(self) -> int:
+        """Pieces that are begun, or whose answers are kept."""
+        return len(self._sessions)
+
+    def resume(self, last_round: int) -> None:
+        """Reads back from the ledger what near repeats of are not taken."""
+        if self._repeats is None:
+            return
+        first = last_round - (self._books.repeat_rounds or 0) + 1
+        for number, device, piece, sketch in self._books.ledger.sketches(first):
+            self._repeats.take(number, device, piece, np.frombuffer(sketch, "<f4"))
+
+    def close(self) -> None:
+        """Finishes what is being computed."""
+        self.compute.close()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place in the queue.
+
+        Raises:
+            Busy: all are taken.
+        """
+        if self.in_flight >= EXCHANGES_IN_FLIGHT_MAX:
+            raise Busy
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    def unpacked(
+        self, amount: int, exchange: int, codec: object, sent: Tensors
+    ) -> tuple[Codec, Tensors]:
+        """The codec and the tensors of an exchange.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        specs = self._part.expects(amount, exchange)
+        chosen = chosen_codec(codec, self._codecs, sent, specs)
+        return chosen, unpacked(chosen, sent, specs, "infer request")
+
+    async def answer(
+        self,
+        device: str,
+        number: int,
+        piece: str,
+        exchange: int,
+        amount: int,
+        codec: Codec,
+        commitment: bytes | None,
+        sent: Tensors,
+        tensors: Tensors,
+        known: bool,
+    ) -> Answered:
+        """Works on an exchange of a piece that may be worked on; the last one delivers it.
+
+        Args:
+            device, number, piece, exchange, amount: whose, in which round, which, and how much of
+                it the device does.
+            codec: has packed the tensors.
+            commitment: SHA-256 by which the device has bound itself to its source.
+            sent: tensors as they came.
+            tensors: the same, unpacked.
+            known: whether the books know the piece.
+
+        Raises:
+            Busy: too many sessions are under way.
+            InputError: the tensors cannot be worked with.
+            LostSession: the piece has to be begun again.
+            MarketError: the device may not deliver it; nothing is paid.
+        """
+        if known and not self._may_compute(device, piece, exchange, sent):
+            found = await self._books.read(lambda ledger: ledger.find(device, [piece]))
+            told = Reply(outputs={}, units=found[piece].units)
+            return Answered(
+                reply=told, codec=codec, compute_s=0.0, settlement=found[piece], from_books=True
+            )
+        session = self._session(device, number, piece, exchange, amount, commitment, sent)
+        async with session.lock:
+            mark = self._mark(session, exchange, sent)
+            if not session.answers_again(exchange, mark):
+                if exchange != session.exchange + 1 or session.settled is not None:
+                    raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
+                await self._answer(session, exchange, codec, tensors, mark)
+            assert session.reply is not None
+            settled = await self._settle(session) if session.reply.finished else None
+            return Answered(
+                reply=session.reply,
+                codec=codec,
+                compute_s=session.compute_s,
+                settlement=settled,
+                wait_s=session.wait_s,
+                together=session.together,
+            )
+
+    def passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
+        """Whether a source gives what was kept of a piece when it was delivered.
+
+        Raises:
+            InputError: it cannot be worked with.
+        """
+        name, evidence = unpack_evidence(kept.evidence)
+        codec = next((each for each in self._codecs if each.name == name), None)
+        if codec is None:
+            raise InputError("audit", "codec", "one that the server has", shown(name))
+        return self._part.passes_audit(
+            kept.amount,
+            evidence,
+            source,
+            seed=session_seed(self._secret, device, piece),
+            codec=codec,
+            key=evidence_key(self._secret, device, piece),
+        )
+
+    # ------------------------------------------------------------ private
+
+    def _may_compute(self, device: str, piece: str, exchange: int, sent: Tensors) -> bool:
+        """Whether an exchange of a piece that the books know is worked on, or was just now.
+
+        Raises:
+            MarketError: its id was used for something else.
+        """
+        session = self._sessions.find(device, piece, time.monotonic())
+        if session is not None and (
+            session.settled is None
+            or session.answers_again(exchange, self._mark(session, exchange, sent))
+        ):
+            return True
+        if session is not None and session.exchange == exchange == 0:
+            raise MarketError(f"the id {piece!r} has been used for something else")
+        key = device, piece
+        if key in self._computed_again:
+            return False
+        if exchange > 0:
+            return True  # as if there were no such piece: it has to be begun again
+        self._computed_again[key] = None
+        if len(self._computed_again) > COMPUTED_AGAIN_KEPT:
+            self._computed_again.popitem(last=False)
+        return True
+
+    def _session(
+        self,
+        device: str,
+        number: int,
+        piece: str,
+        exchange: int,
+        amount: int,
+        commitment: bytes | None,
+        sent: Tensors,
+    ) -> Session:
+        """The session of a piece; a new one at its first exchange.
+
+        Raises:
+            LostSession: a later exchange of a piece that is not under way.
+            Busy: there is no room for another.
+        """
+        now_s = time.monotonic()
+        session = self._sessions.find(device, piece, now_s)
+        if session is not None and (session.round, session.amount) == (number, amount):
+            again = exchange > 0 or session.exchange < 0
+            if again or session.answers_again(0, digest(b"", sent)):
+                return session
+        if exchange > 0:
+            raise LostSession(f"there is no session of {piece!r}: begin it again")
+        if amount > 0 and commitment is None:
+            expected = "64 hexadecimal digits: SHA-256 of a salt of 32 bytes and the source"
+            raise InputError("infer request", "parameters.commitment", expected, None)
+        session = Session(
+            device=device,
+            piece=piece,
+            round=number,
+            amount=amount,
+            seed=session_seed(self._secret, device, piece),
+            commitment=commitment,
+        )
+        try:
+            self._sessions.add(session, now_s)
+        except NoRoom:
+            raise Busy from None
+        return session
+
+    @staticmethod
+    def _mark(session: Session, exchange: int, sent: Tensors) -> bytes:
+        """Digest of a piece with an exchange that has come: the next one, or the last again."""
+        before = session.digest if exchange == session.exchange + 1 else session.before
+        return digest(before, sent)
+
+    async def _answer(
+        self, session: Session, exchange: int, codec: Codec, tensors: Tensors, mark: bytes
+    ) -> None:
+        """Computes the next exchange of a session."""
+
+        def begin() -> None:
+            if exchange == 0:
+                session.job = self._part.begin(session.amount, session.seed)
+
+        def kept_of(reply: Reply | InputError) -> tuple[Reply, bytes]:
+            if isinstance(reply, InputError):
+                raise reply
+            if session.amount <= 0:
+                return reply, b""
+            key = evidence_key(self._secret, session.device, session.piece)
+            return reply, self._part.evidence(session.amount, exchange, tensors, reply, key)
+
+        try:
+            passage = await self._passage(session, tensors, begin, kept_of)
+            reply, kept = passage.found
+        except InputError:
+            if exchange == 0:
+                self._sessions.drop(session)
+            raise
+        except Exception:
+            self._sessions.drop(session)  # whatever state it is in
+            raise
+        if exchange + 1 >= EXCHANGES_MAX and not reply.finished:
+            self._sessions.drop(session)
+            raise MarketError(f"{session.piece!r} has not ended after {EXCHANGES_MAX} exchanges")
+        session.before, session.digest = session.digest, mark
+        session.exchange, session.reply, session.codec = exchange, reply, codec
+        session.compute_s, session.wait_s = passage.compute_s, passage.wait_s
+        session.together = passage.together
+        session.evidence.append(kept)
+
+    async def _passage(
+        self,
+        session: Session,
+        tensors: Tensors,
+        begin: Callable[[], None],
+        kept_of: Callable[[Reply | InputError], tuple[Reply, bytes]],
+    ) -> Passage[tuple[Reply, bytes]]:
+        """Has an exchange computed: with others, stage by stage, where the job can."""
+        staged = self._staged
+
+        def enter() -> tuple[int, Any]:
+            begin()
+            if staged is None:
+                (reply,) = self._part.answer([(session.job, tensors)])
+                return 0, reply  # for which nothing is left to do
+            entered = staged.enter(session.job, tensors)
+            if isinstance(entered, InputError):
+                raise entered
+            return entered
+
+        def leave(travelled: Any) -> tuple[Reply, bytes]:
+            return kept_of(travelled if staged is None else staged.leave(session.job, travelled))
+
+        return await self.compute.travel(session.device, enter, leave)
+
+    async def _settle(self, session: Session) -> Settlement:
+        """Delivers a finished piece, once, with the units that the server's half has counted."""
+        if session.settled is not None:
+            known = session.settled
+            found = await self._books.read(lambda ledger: ledger.find(known.device, [known.piece]))
+            return found[known.piece]
+        assert session.reply is not None
+        assert session.codec is not None
+        kept = pack_evidence(session.codec.name, session.evidence) if any(session.evidence) else b""
+        sketch = session.reply.sketch if session.amount > 0 else None
+        done = Piece(
+            device=session.device,
+            piece=session.piece,
+            round=session.round,
+            amount=float(session.amount),
+            digest=session.digest,
+            units=max(1, session.reply.units),
+            commitment=session.commitment,
+            evidence=kept,
+            sketch=b"" if sketch is None else sketch.astype("<f4").tobytes(),
+        )
+        try:
+            if sketch is not None and not self._is_new(done, sketch):
+                raise RepeatedWork(f"the work of {done.piece!r} is nearly that of another piece")
+            settled = await self._books.deliver(done)
+        except MarketError:
+            self._sessions.drop(session)
+            if self._repeats is not None:
+                self._repeats.drop(done.device, done.piece)
+            raise
+        session.settled, session.job, session.evidence = done, None, []
+        await self._recorded(session.device, session.round, session.piece, settled)
+        return settled
+
+    def _is_new(self, done: Piece, sketch: np.ndarray) -> bool:
+        """Whether nobody has delivered nearly the same work lately."""
+        if self._repeats is None:
+            return True
+        return self._repeats.take(done.round, done.device, done.piece, sketch)

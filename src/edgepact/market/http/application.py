@@ -1,0 +1,158 @@
+"""The market and the Open Inference Protocol over one HTTP port.
+
+=======================================  ====================================================
+`POST /market/enrol`                     a one-time token for a token of one's own
+`GET /market/offer?after=R`              the next offer after round R, held open for a while
+`POST /market/commit`                    an answer to the question of a round
+`POST /market/audit?piece=P`             salt (32 bytes) and source of a piece that is audited
+`POST /market/done?round=R`              a device has no more to bring in a round
+`GET /market/pieces?round=R`             how the device's pieces of a round stand
+`POST /market/leave`                     a device goes
+`GET /market/status`                     everything at a glance, for the operator's token;
+                                         others hear only that the market is up
+`GET /metrics`                           for Prometheus, for the operator's token
+`GET /v2`, `/v2/health/{live,ready}`     Open Inference Protocol v2, with the binary tensor
+`GET /v2/models/M`, `/v2/models/M/ready` extension; one model M for every cut
+`POST /v2/models/M/infer`                one exchange of a piece: the request's `id` is the
+                                         piece's id; parameters are `round`, `exchange`
+                                         (counted from 0, which is the default) and `codec`
+                                         (default: the one whose tensors these are) and, where
+                                         the device does part of the work, `commitment`
+                                         (hexadecimal SHA-256 of salt and source)
+=======================================  ====================================================
+
+Devices and the operator show their token as `Authorization: Bearer`; without one only enrolment,
+health, and whether the market is up are answered. Errors are `{"error": "..."}` with a status:
+400 for a message that is malformed, 401 for a wrong token, 403 for a browser page of another
+origin, 404, 421 for a name that the server is not called by, 409 for what the market refuses
+(with the `reason` "session lost" where a piece has to be begun again, "repeated" where the same
+work was delivered before), 413 for too large, 503
+with `Retry-After` for too busy.
+
+A handler decodes, asks the market, and encodes; the market itself is in `play`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from edgepact.errors import InputError, MarketError
+from edgepact.market.books import Busy
+from edgepact.market.bounds import Bounds, Crowded
+from edgepact.market.entry import Entry
+from edgepact.market.http.market_routes import market_routes
+from edgepact.market.http.oip_routes import oip_routes
+from edgepact.market.inference import Inference, NoSuchModel
+from edgepact.market.ledger import LedgerError, RepeatedWork
+from edgepact.market.metrics import Metrics
+from edgepact.market.play import Market
+from edgepact.market.protocol import messages
+from edgepact.market.protocol.compression import TooLarge
+from edgepact.market.sessions import LostSession
+
+RETRY_AFTER_S = 1
+
+
+def application(
+    market: Market,
+    operator_token: str,
+    *,
+    hosts: Sequence[str] = (),
+    bounds: Bounds | None = None,
+    body_timeout_s: float = 30.0,
+) -> Starlette:
+    """The HTTP interface of a market.
+
+    Args:
+        market: behind it.
+        operator_token: shows the whole status.
+        hosts: names that the server may be called by, beside addresses and `localhost`.
+        bounds: of what anybody may have in hand.
+        body_timeout_s: how long a body may take.
+    """
+    app = Starlette(
+        routes=[*market_routes(), *oip_routes()],
+        exception_handlers={
+            InputError: _malformed,
+            MarketError: _refused,
+            LostSession: _lost,
+            NoSuchModel: _unknown,
+            TooLarge: _too_large,
+            RepeatedWork: _repeated,
+            Busy: _busy,
+            LedgerError: _unwritten,
+            Crowded: _crowded,
+            HTTPException: _http_error,
+            500: _defect,
+        },
+        middleware=[Middleware(Entry, hosts=hosts)],
+    )
+    app.state.market = market
+    app.state.operator_token = operator_token
+    app.state.bounds = bounds or Bounds()
+    app.state.metrics = Metrics()
+    app.state.inference = Inference(market, app.state.metrics)
+    app.state.body_timeout_s = body_timeout_s
+    return app
+
+
+# ---------------------------------------------------------------- private
+
+
+async def _malformed(request: Request, error: Exception) -> Response:
+    return _error(400, str(error))
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return _error(409, str(error))
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    return _error(404, str(error))
+
+
+async def _too_large(request: Request, error: Exception) -> Response:
+    return _error(413, str(error))
+
+
+async def _lost(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error), "reason": messages.SESSION_LOST}, 409)
+
+
+async def _repeated(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error), "reason": messages.REPEATED}, 409)
+
+
+async def _busy(request: Request, error: Exception) -> Response:
+    message = str(error) or "all places in the queue are taken"
+    return _error(503, message, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _crowded(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Crowded)
+    after_s = max(RETRY_AFTER_S, math.ceil(error.after_s))
+    return _error(429 if error.own else 503, str(error), {"Retry-After": str(after_s)})
+
+
+async def _unwritten(request: Request, error: Exception) -> Response:
+    # Its own words name the database, which is nobody else's business.
+    message = "the ledger cannot be written just now"
+    return _error(503, message, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, error.detail, error.headers)
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    return _error(500, "internal error")
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status, headers)

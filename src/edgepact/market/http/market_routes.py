@@ -1,0 +1,104 @@
+"""What devices and the operator ask of the market, under `/market/` and `/metrics`."""
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edgepact.errors import InputError
+from edgepact.market.http.requests import (
+    body_of,
+    for_devices,
+    for_strangers,
+    is_operator,
+    market_of,
+    round_of,
+)
+from edgepact.market.inference import outcome
+from edgepact.market.metrics import METRICS_TYPE
+from edgepact.market.protocol import messages, oip
+
+
+def market_routes() -> list[Route]:
+    """All of them."""
+    return [
+        Route("/market/enrol", _enrol, methods=["POST"]),
+        Route("/market/offer", _offer),
+        Route("/market/commit", _commit, methods=["POST"]),
+        Route("/market/audit", _audit, methods=["POST"]),
+        Route("/market/leave", _leave, methods=["POST"]),
+        Route("/market/done", _done, methods=["POST"]),
+        Route("/market/pieces", _pieces),
+        Route("/market/status", _status),
+        Route("/metrics", _metrics),
+    ]
+
+
+@for_strangers
+async def _enrol(request: Request) -> Response:
+    body = messages.read_object("enrol", await body_of(request, messages.MESSAGE_BYTES_MAX))
+    asked = messages.EnrolRequest.from_json(body)
+    token = await market_of(request).enrol(asked.token, asked.name)
+    if token is None:
+        raise HTTPException(401, "this one-time token is not known here")
+    return JSONResponse({"device_token": token})
+
+
+@for_devices
+async def _offer(request: Request, device: str) -> Response:
+    after = request.query_params.get("after", "0")
+    if not (after.isascii() and after.isdigit() and len(after) <= 15):
+        raise InputError("offer", "after", "the number of a round", after)
+    offer = await market_of(request).offer(device, int(after))
+    return JSONResponse({**offer.as_json(), "audits": market_of(request).due(device)})
+
+
+@for_devices
+async def _commit(request: Request, device: str) -> Response:
+    body = messages.read_object("commit", await body_of(request, messages.MESSAGE_BYTES_MAX))
+    asked = messages.CommitRequest.from_json(body)
+    assigned = await market_of(request).commit(device, asked.round, asked.answer)
+    commitment = messages.Commitment(round=asked.round, assigned=assigned).as_json()
+    return JSONResponse({**commitment, "audits": market_of(request).due(device)})
+
+
+@for_devices
+async def _audit(request: Request, device: str) -> Response:
+    piece = messages.check_piece("audit", request.query_params.get("piece"))
+    shown = await body_of(request, oip.BODY_BYTES_MAX)
+    settled = await market_of(request).audit(device, piece, shown)
+    return JSONResponse({**outcome(settled), "audits": market_of(request).due(device)})
+
+
+@for_devices
+async def _leave(request: Request, device: str) -> Response:
+    await market_of(request).leave(device)
+    return JSONResponse({"audits": market_of(request).due(device)})
+
+
+@for_devices
+async def _done(request: Request, device: str) -> Response:
+    await market_of(request).done(device, round_of(request))
+    return JSONResponse({"audits": market_of(request).due(device)})
+
+
+@for_devices
+async def _pieces(request: Request, device: str) -> Response:
+    found = await market_of(request).pieces(device, round_of(request))
+    return JSONResponse({"pieces": {piece: outcome(each) for piece, each in found.items()}})
+
+
+async def _status(request: Request) -> Response:
+    if "authorization" not in request.headers:
+        return JSONResponse({"state": "up"})
+    if not is_operator(request):
+        raise HTTPException(401, "this is not the operator's token")
+    return JSONResponse(await market_of(request).status())
+
+
+async def _metrics(request: Request) -> Response:
+    if not is_operator(request):
+        raise HTTPException(401, "this is not the operator's token")
+    market = market_of(request)
+    told = request.app.state.metrics.told(await market.status(), ready=market.ready)
+    return Response(told, media_type=METRICS_TYPE)

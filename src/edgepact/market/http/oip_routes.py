@@ -1,0 +1,120 @@
+"""The Open Inference Protocol v2 over REST, under `/v2`, with the binary tensor extension."""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edgepact.market.evidence import cut_name
+from edgepact.market.http.requests import (
+    body_of,
+    encoded,
+    expect_known,
+    for_clients,
+    inference_of,
+    market_of,
+)
+from edgepact.market.json_bounds import check_json
+from edgepact.market.protocol import messages, oip
+from edgepact.market.protocol.model_facts import VERSION, server_metadata
+
+
+def oip_routes() -> list[Route]:
+    """All of them."""
+    return [
+        Route("/v2", _about),
+        Route("/v2/health/live", _live),
+        Route("/v2/health/ready", _ready),
+        Route("/v2/models/stats", _statistics),
+        *(
+            route
+            for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+            for route in (
+                Route(model, _metadata),
+                Route(f"{model}/ready", _model_ready),
+                Route(f"{model}/config", _config),
+                Route(f"{model}/stats", _statistics),
+                Route(f"{model}/infer", _infer, methods=["POST"]),
+            )
+        ),
+    ]
+
+
+async def _about(request: Request) -> Response:
+    await expect_known(request)
+    return JSONResponse(server_metadata())
+
+
+async def _live(request: Request) -> Response:
+    return JSONResponse({"live": True})
+
+
+async def _ready(request: Request) -> Response:
+    ready = market_of(request).ready
+    return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+
+async def _metadata(request: Request) -> Response:
+    await expect_known(request)
+    return JSONResponse(inference_of(request).metadata(_amount(request)))
+
+
+async def _config(request: Request) -> Response:
+    await expect_known(request)
+    return JSONResponse(inference_of(request).config(_amount(request)))
+
+
+async def _statistics(request: Request) -> Response:
+    await expect_known(request)
+    amount = _amount(request) if "model" in request.path_params else None
+    return JSONResponse(inference_of(request).statistics(amount))
+
+
+async def _model_ready(request: Request) -> Response:
+    await expect_known(request)
+    market = market_of(request)
+    name = cut_name(market.part.model, _amount(request))
+    return JSONResponse({"name": name, "ready": market.ready}, 200 if market.ready else 503)
+
+
+@for_clients
+async def _infer(request: Request, device: str | None) -> Response:
+    inference, amount = inference_of(request), _amount(request)
+    body = await body_of(request, oip.BODY_BYTES_MAX)
+    asked = await _decoded(body, request.headers.get(oip.HEADER_LENGTH))
+    answer = await inference.infer(device, amount, asked)
+    content, header_length = oip.encode_response(
+        id=answer.id,
+        model=answer.model,
+        outputs=answer.outputs,
+        parameters=answer.parameters,
+        binary=asked.binary_output,
+        binary_of=asked.binary_of,
+    )
+    if header_length is None:
+        return encoded(request, Response(content, media_type=messages.JSON_TYPE))
+    headers = {oip.HEADER_LENGTH: str(header_length)}
+    return encoded(request, Response(content, media_type=oip.BINARY_TYPE, headers=headers))
+
+
+# ---------------------------------------------------------------- private
+
+
+async def _decoded(body: bytes, header_length: str | None) -> oip.InferRequest:
+    if header_length is not None:
+        return oip.decode_request(body, header_length)
+    check_json("infer request", body)
+    if len(body) <= messages.MESSAGE_BYTES_MAX:
+        return oip.decode_request(body, None)
+    return await asyncio.to_thread(oip.decode_request, body, None)
+
+
+def _amount(request: Request) -> int:
+    """Where the model cuts that the path names.
+
+    Raises:
+        NoSuchModel: there is none of this name and version.
+    """
+    version = request.path_params.get("version", VERSION)
+    return inference_of(request).amount(request.path_params["model"], version)

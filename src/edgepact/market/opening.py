@@ -1,0 +1,137 @@
+"""How a market is opened: its model, its mechanism, and the ledger that it alone may write."""
+
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from edgepact.credits import in_microcredits
+from edgepact.engagement import Engagement
+from edgepact.errors import MarketError
+from edgepact.market.books import Books
+from edgepact.market.evidence import secret_of
+from edgepact.market.fair_queue import Batching
+from edgepact.market.ledger import Ledger, Limits
+from edgepact.market.ledger.seals import expect_whole, seal_file, write_seal
+from edgepact.market.ledger.signing import ServerKey, key_file
+from edgepact.market.play import Market, Rules
+from edgepact.market.rounds import Terms
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.settling import AuditRules
+from edgepact.mechanisms.audit_rate import audit_rate
+from edgepact.tensors import Codec
+from edgepact.work import Model, ServerPart
+
+Mechanism = Engagement | Callable[[Model], Engagement]
+"""A mechanism, or how to make it for the model of the job that is served."""
+
+
+@runtime_checkable
+class StatesModel(Protocol):
+    """Terms of a pact that may say which model is served; others are served by the job's own."""
+
+    @property
+    def model(self) -> Path | None:
+        """Folder of the model; None for the job's own."""
+        ...
+
+
+@runtime_checkable
+class Served(Protocol):
+    """A decision of a pact that a live market can be served by."""
+
+    def engagement(self, model: Model, seed: int | None) -> Engagement:
+        """The mechanism at work.
+
+        Args:
+            model: of the job that is served.
+            seed: of whatever it draws; None for one that nobody knows.
+
+        Raises:
+            InputError: it is for a model of other layers.
+        """
+        ...
+
+
+def market_on(
+    config: ServeConfig,
+    job: str,
+    part: ServerPart,
+    codecs: tuple[Codec, ...],
+    mechanism: Mechanism,
+) -> tuple[Market, Books]:
+    """The market of a server, and its books.
+
+    Args:
+        config: how it is served.
+        job: name of what is done.
+        part: the server's half of it.
+        codecs: that requests may use, the favourite first.
+        mechanism: the mechanism.
+
+    Raises:
+        InputError: the ledger's URL or the key cannot be used, or the model is none for it.
+        MarketError: the ledger cannot be opened, is not whole, or is another server's.
+    """
+    engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
+    ledger = Ledger(config.ledger_url)
+    try:
+        ledger.lead()
+        key_path = key_file(ledger.file, config.key)
+        key, seal = ServerKey(key_path), seal_file(key_path)
+        expect_whole(ledger, key, seal)
+        books = Books(
+            ledger,
+            Ledger(config.ledger_url, read_only=True),
+            limits=Limits(
+                round_microcredits=_in_microcredits(config.round_budget),
+                total_microcredits=_in_microcredits(config.budget),
+            ),
+            repeat_rounds=config.repeat_rounds or None,
+            at_close=lambda: write_seal(seal, ledger.seal(), key),
+        )
+        rules = Rules(
+            terms=Terms(
+                job=job,
+                model=part.model,
+                units_per_round=config.units_per_round,
+                commit_timeout_s=config.commit_timeout_s,
+                round_timeout_s=config.round_timeout_s,
+            ),
+            rounds=config.rounds,
+            devices_min=config.devices_min,
+            gather_timeout_s=config.gather_timeout_s,
+            audits=_audit_rules(config, part.audit_power),
+            secret=ledger.secret() if config.seed is None else secret_of(config.seed),
+            enrol_tokens=frozenset(config.enrol_tokens),
+            unpaid_per_minute=config.unpaid_per_minute,
+            batching=Batching(size_max=config.batch_max, wait_s=config.batch_wait_ms / 1000),
+        )
+        return Market(rules, books, key, part, codecs, engagement), books
+    except BaseException:
+        with contextlib.suppress(MarketError):
+            ledger.give_up_lead()
+        ledger.close()
+        raise
+
+
+# ---------------------------------------------------------------- private
+
+
+def _in_microcredits(credits: float | None) -> int | None:
+    return None if credits is None else in_microcredits(credits)
+
+
+def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
+    fixed = config.audit_probability
+
+    def rate(units: list[int], reward: int, least_reward: int) -> float:
+        if fixed is not None:
+            return fixed
+        return audit_rate(units, margin=config.margin, reward=reward, least_reward=least_reward)
+
+    chance = {} if config.seed is None else {"chance": random.Random(config.seed).random}
+    return AuditRules(
+        rate=rate, timeout_s=config.audit_timeout_s, strikes_max=config.strikes_max, **chance
+    )
