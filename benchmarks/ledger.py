@@ -88,17 +88,7 @@ def _grouped(folder: Path, pieces: int) -> dict[str, float]:
 def _beside_a_reader(
     folder: Path, size: int, turn_s: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    file = folder / "ledger.db"
-    with _opened(file, synchronous="OFF") as ledger:
-        for n in range(0, size, 5000):
-            number = 2 + n // 5000
-            _round(ledger, number)
-            done = [_piece(DEVICES[k % 100], f"{number}-{k}", number) for k in range(5000)]
-            with ledger.together():
-                _deliver(ledger, done)
-                for device in DEVICES:
-                    ledger.settle(number, device)
-    url = f"sqlite:///{file}"
+    url = filled(folder / "ledger.db", size)
     alone: list[float] = []
     while_read: list[float] = []
     names = count()
@@ -131,6 +121,21 @@ def _beside_a_reader(
             f"check since the last seal of {size} pieces, s": since_s,
         },
     )
+
+
+def filled(file: Path, size: int) -> str:
+    """URL of a ledger with so many pieces, all paid, and an open round, the first."""
+    with _opened(file, synchronous="OFF") as ledger:
+        for n in range(0, size, 5000):
+            number = 2 + n // 5000
+            _round(ledger, number)
+            done = [_piece(DEVICES[k % 100], f"{number}-{k}", number) for k in range(5000)]
+            with ledger.together():
+                _deliver(ledger, done)
+                for device in DEVICES:
+                    ledger.settle(number, device)
+                ledger.close_round(number)
+    return f"sqlite:///{file}"
 
 
 def _turn(ledger: Ledger, names: Iterator[int], turn_s: float) -> list[float]:

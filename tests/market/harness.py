@@ -50,6 +50,8 @@ from edgepact.market.serve_config import ServeConfig
 from edgepact.market.server import serve
 c = json.loads(sys.argv[1])
 c["ready_file"] = Path(c["ready_file"])
+if "key" in c:
+    c["key"] = Path(c["key"])
 c["enrol_tokens"] = tuple(c.get("enrol_tokens", ()))
 price = c.pop("price", 1.0)
 try:
@@ -65,11 +67,15 @@ from edgepact.errors import EdgepactError
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
 c = json.loads(sys.argv[1])
+job, cheat, other = None, c.pop("cheat", None), c.pop("other", None)
+if cheat is not None:
+    from edgepact.studies.cheats import CheatingJob
+    job = CheatingJob(cheat=cheat, other=other and Path(other))
 for field in ("inputs", "results", "token_file", "model", "ca"):
     if field in c:
         c[field] = Path(c[field])
 try:
-    summary = run_device(DeviceConfig(**c))
+    summary = run_device(DeviceConfig(**c), job=job)
     print(summary)
 except EdgepactError as error:
     sys.exit(f"error: {error}")
@@ -238,7 +244,7 @@ class Processes:
         return self._start(_SERVE, config)
 
     def device(self, url: str, index: int, **settings: Any) -> subprocess.Popen[str]:
-        """Starts device `cam-<index>`."""
+        """Starts device `cam-<index>`; with `cheat`, one that cheats in this way."""
         config = {
             "server_url": url,
             "name": f"cam-{index}",

@@ -97,13 +97,38 @@ def test_at_the_end_the_lease_is_free_and_the_last_word_was_said(tmp_path: Path)
 
     async def course(books: Books) -> None:
         books.ledger.lead("elsewhere:1:1", lease_s=3600.0)
-        books.at_close = lambda: said.append(books.ledger.seal().id)
+        books.seal = lambda: said.append(books.ledger.seal().id)
         await books.deliver(piece())
 
     played(tmp_path, course)
     assert said == [1]
     with open_ledger(tmp_path) as other:
         other.lead("other")
+
+
+def test_a_ledger_is_sealed_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_books, "RENEW_S", 0.0)
+    monkeypatch.setattr(of_books, "SEAL_S", 0.0)
+    sealed = asyncio.Event()
+
+    async def course(books: Books) -> None:
+        loop = asyncio.get_running_loop()
+        calls = 0
+
+        def seal() -> None:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
+                raise LedgerError("away")  # it is sealed the next time
+            loop.call_soon_threadsafe(sealed.set)
+
+        books.seal = seal
+        task = asyncio.create_task(books.keep_lead())
+        await sealed.wait()
+        task.cancel()
+        books.seal = lambda: None
+
+    played(tmp_path, course)
 
 
 def test_a_running_server_hears_whom_its_operator_lets_in_or_out(

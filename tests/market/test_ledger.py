@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,42 @@ def test_no_more_is_promised_than_a_budget(ledger: Ledger, of: str, at_once: boo
     assert isinstance(ledger.deliver([piece(name="o", round=3)], limits=limits)[0], Settlement)
 
 
+@pytest.mark.parametrize("of", ["round", "total"])
+def test_what_is_not_paid_leaves_the_budget_to_others(tmp_path: Path, of: str) -> None:
+    """A cheat must not use up what honest devices would have earned."""
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger, devices=("cam-1", "cam-3"))
+        limits = Limits(**{f"{of}_microcredits": 2 * PAY})
+        others = [piece("cam-3", name) for name in "abc"]  # 2 of 3 layers each
+        delivered(ledger, piece(name="a"), piece(name="b"), limits=limits)
+        assert isinstance(ledger.deliver(others, limits=limits)[0], NoBudget)
+        ledger.expire("cam-1", "a")
+        assert [type(each) for each in ledger.deliver(others, limits=limits)] == [
+            Settlement, NoBudget, NoBudget,
+        ]  # fmt: skip
+        forfeit(ledger)
+        assert delivered(ledger, *others, limits=limits)[-1].state is PieceState.PENDING
+        for device in ("cam-1", "cam-3"):
+            ledger.settle(1, device)
+        assert ledger.balances()[account_of("cam-3")] == 2 * PAY
+        assert ledger.check() == []
+
+
+def test_what_has_expired_may_be_delivered_again_and_what_is_forfeit_may_not(
+    tmp_path: Path,
+) -> None:
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger)
+        delivered(ledger, piece(name="a", content=b"one"), piece(name="b", content=b"two"))
+        ledger.expire("cam-1", "a")
+        forfeit(ledger)
+        with_round(ledger, 2)
+        for content, taken in ((b"one", Settlement), (b"two", RepeatedWork)):
+            again = piece(name=content.decode(), round=2, content=content)
+            assert isinstance(ledger.deliver([again], first_round=1)[0], taken)
+        assert ledger.check() == []
+
+
 # ---------------------------------------------------------------- audits
 
 
@@ -385,6 +422,9 @@ def test_rounds_are_told(ledger: Ledger) -> None:
     assert [r.closed for r in ledger.rounds()] == [True, False]
     assert ledger.rounds()[0].paid_microcredits == {"cam-1": 2 * PAY}
     assert [r.number for r in ledger.rounds(last=1)] == [2]
+    (one, two), (bare, same) = ledger.rounds(), ledger.rounds(pieces=False)
+    assert (replace(one, pieces={}), two) == (bare, same)
+    assert one.pieces
     assert ledger.paid_by_round() == {1: {"cam-1": 2 * PAY}}
 
 

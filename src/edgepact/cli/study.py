@@ -27,7 +27,7 @@ def study(
     dynamics: the same where the fleet changes from round to round. ablation: what each
     part of the diffusion model is worth. speed: the time of a quote. contract: menus, by profit
     and in federated training. selection: who should train, by money and time. auctions: revenue
-    and regret of auctions that are learnt.
+    and regret of auctions that are learnt. cheating: what cheats earn at the rate of audits.
     """
     from edgepact import api
 

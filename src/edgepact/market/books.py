@@ -41,6 +41,9 @@ BACKOFF_MAX_S = 2.0
 RENEW_S = LEASE_S / 4
 """How often the lease of the ledger is renewed."""
 
+SEAL_S = 60.0
+"""How often the ledger is sealed; a server that was killed looks at what came since."""
+
 _T = TypeVar("_T")
 
 
@@ -69,7 +72,7 @@ class Books:
         limits: of what may be promised.
         repeat_rounds: the same work is not taken twice within so many rounds; None takes it.
         sound: whether the last write went through.
-        at_close: called before the ledger is closed.
+        seal: seals the ledger, now and then and before it is closed.
     """
 
     ledger: Ledger
@@ -77,7 +80,7 @@ class Books:
     limits: Limits = field(default_factory=Limits)
     repeat_rounds: int | None = None
     sound: bool = True
-    at_close: Callable[[], None] = lambda: None
+    seal: Callable[[], None] = lambda: None
     _waiting: list[_Write] = field(default_factory=list)
     _flushing: "asyncio.Task[None] | None" = None
     _writes: ThreadPoolExecutor = field(
@@ -119,22 +122,43 @@ class Books:
         return settled
 
     async def read(self, call: Callable[[Ledger], _T]) -> _T:
-        """Reads, beside whatever is written."""
-        return await asyncio.get_running_loop().run_in_executor(self._reads, call, self.reader)
-
-    async def keep_lead(self) -> None:
-        """Renews the lease of the ledger for as long as it is awaited.
-
-        A database that cannot be reached takes no lease away: it is tried again.
+        """Reads, beside whatever is written.
 
         Raises:
-            MarketError: another server has taken the ledger over.
+            LedgerError: the database fails.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._reads, call, self.reader)
+
+    async def insist_on_reading(self, call: Callable[[Ledger], _T]) -> _T:
+        """As `read`, tried again until the database does it."""
+        while True:
+            try:
+                return await self.read(call)
+            except LedgerError:
+                await asyncio.sleep(BACKOFF_MAX_S)
+
+    async def keep_lead(self) -> None:
+        """Renews the lease of the ledger, and seals it, for as long as it is awaited.
+
+        A database that cannot be reached takes no lease away: it is tried again. So `sound` tells
+        of the database also where nobody writes.
+
+        Raises:
+            LedByAnother: another server has taken the ledger over.
         """
         loop = asyncio.get_running_loop()
+        sealed_s = loop.time()
         while True:
             await asyncio.sleep(RENEW_S)
-            with suppress(LedgerError):
+            try:
                 await loop.run_in_executor(self._writes, self.ledger.lead)
+                self.sound = True
+            except LedgerError:
+                self.sound = False
+            if loop.time() - sealed_s >= SEAL_S and self.sound:
+                sealed_s = loop.time()
+                with suppress(EdgepactError):  # a full disk: the next one will do
+                    await loop.run_in_executor(self._writes, self.seal)
 
     def close(self) -> None:
         """Writes what waits, and closes the ledger."""
@@ -143,7 +167,7 @@ class Books:
         self.reader.close()
         with suppress(EdgepactError):  # it was lost, or taken over
             if self.sound:
-                self.at_close()
+                self.seal()
             self.ledger.give_up_lead()
         self.ledger.close()
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepact.errors import InputError, MarketError, shown
+from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import (
     chosen_codec,
@@ -32,6 +32,7 @@ from edgepact.market.fair_queue import ONE_BY_ONE, Batching, FairQueue, Passage
 from edgepact.market.ledger import Evidence, Piece, RepeatedWork, Settlement
 from edgepact.market.repeats import Repeats
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
+from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
 
@@ -201,12 +202,13 @@ class Exchanges:
         """Whether a source gives what was kept of a piece when it was delivered.
 
         Raises:
+            CannotAudit: nobody can tell here.
             InputError: it cannot be worked with.
         """
         name, evidence = unpack_evidence(kept.evidence)
         codec = next((each for each in self._codecs if each.name == name), None)
         if codec is None:
-            raise InputError("audit", "codec", "one that the server has", shown(name))
+            raise CannotAudit(f"there is no codec {name!r} here")
         return self._part.passes_audit(
             kept.amount,
             evidence,
@@ -215,6 +217,11 @@ class Exchanges:
             codec=codec,
             key=evidence_key(self._secret, device, piece),
         )
+
+    def forget(self, device: str, piece: str) -> None:
+        """Work that the server could not audit may be delivered again."""
+        if self._repeats is not None:
+            self._repeats.drop(device, piece)
 
     # ------------------------------------------------------------ private
 

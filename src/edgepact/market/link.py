@@ -192,6 +192,9 @@ class Link:
                 if why.status_code not in TRY_AGAIN:
                     raise _refusal(why)
                 backoff_s = max(backoff_s, _retry_after_s(why))
+                if _told(why)[1] == messages.STANDBY:
+                    with self._lock:
+                        self._at += 1
             else:
                 with self._lock:
                     self._at += 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,7 +20,7 @@ from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.settling import AuditRules
-from edgepact.mechanisms.audit_rate import audit_rate
+from edgepact.mechanisms.audit_rate import audit_rate, expected_gain
 from edgepact.tensors import Codec
 from edgepact.work import Model, ServerPart
 
@@ -60,6 +61,7 @@ def market_on(
     part: ServerPart,
     codecs: tuple[Codec, ...],
     mechanism: Mechanism,
+    ledger: Ledger,
 ) -> tuple[Market, Books]:
     """The market of a server, and its books.
 
@@ -69,15 +71,15 @@ def market_on(
         part: the server's half of it.
         codecs: that requests may use, the favourite first.
         mechanism: the mechanism.
+        ledger: the ledger, whose lease the server holds; it is closed with the books, and if
+            they cannot be opened.
 
     Raises:
-        InputError: the ledger's URL or the key cannot be used, or the model is none for it.
-        MarketError: the ledger cannot be opened, is not whole, or is another server's.
+        InputError: the key cannot be used, or the model is none for the mechanism.
+        MarketError: the ledger cannot be read, or is not whole.
     """
-    engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
-    ledger = Ledger(config.ledger_url)
     try:
-        ledger.lead()
+        engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
         key_path = key_file(ledger.file, config.key)
         key, seal = ServerKey(key_path), seal_file(key_path)
         expect_whole(ledger, key, seal)
@@ -89,7 +91,7 @@ def market_on(
                 total_microcredits=_in_microcredits(config.budget),
             ),
             repeat_rounds=config.repeat_rounds or None,
-            at_close=lambda: write_seal(seal, ledger.seal(), key),
+            seal=lambda: write_seal(seal, ledger.seal(), key),
         )
         rules = Rules(
             terms=Terms(
@@ -124,14 +126,25 @@ def _in_microcredits(credits: float | None) -> int | None:
 
 
 def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
-    fixed = config.audit_probability
-
     def rate(units: list[int], reward: int, least_reward: int) -> float:
-        if fixed is not None:
-            return fixed
-        return audit_rate(units, margin=config.margin, reward=reward, least_reward=least_reward)
+        return audit_rate(
+            units, margin=config.margin, reward=reward, least_reward=least_reward, power=power
+        )
 
+    whole = dict(margin=config.margin, reward=1, least_reward=1, power=power)
+    pieces = config.units_per_round
+    if expected_gain(pieces, 1.0, [1] * pieces, **whole) >= 0:
+        print(
+            f"warning: an audit of this model finds {power:.0%} of cheats, and no rate makes "
+            f"cheating lose money in a round of {pieces}: let a round have more",
+            file=sys.stderr,
+            flush=True,
+        )
     chance = {} if config.seed is None else {"chance": random.Random(config.seed).random}
     return AuditRules(
-        rate=rate, timeout_s=config.audit_timeout_s, strikes_max=config.strikes_max, **chance
+        rate=rate,
+        timeout_s=config.audit_timeout_s,
+        strikes_max=config.strikes_max,
+        fixed=config.audit_probability,
+        **chance,
     )

@@ -10,9 +10,10 @@ back from the ledger. How a piece is worked on is in `exchanges`, how a device-r
 """
 
 import asyncio
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,11 +25,12 @@ from edgepact.engagement import (
     Finished,
     Item,
     Learning,
+    Question,
     check_engaged,
 )
 from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
-from edgepact.market.books import Books
+from edgepact.market.books import Books, Busy
 from edgepact.market.exchanges import Answered, Exchanges
 from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
@@ -40,7 +42,14 @@ from edgepact.market.ledger import (
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.rounds import Phase, Round, Terms
-from edgepact.market.settling import AuditRules, Settling, expect_admitted
+from edgepact.market.settling import (
+    AuditRules,
+    Settling,
+    expect_admitted,
+    least_reward,
+    rates_of,
+    told_rates,
+)
 from edgepact.market.unpaid import Unpaid
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import ServerPart
@@ -84,6 +93,10 @@ class Rules:
     batching: Batching = ONE_BY_ONE
 
 
+def _on_standard_error(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
 class Market:
     """One market on one ledger. Its coroutines belong to one event loop.
 
@@ -96,6 +109,7 @@ class Market:
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
+        say: tells the operator how much is audited, where that is another than before.
     """
 
     def __init__(
@@ -106,8 +120,11 @@ class Market:
         part: ServerPart,
         codecs: tuple[Codec, ...],
         engagement: Engagement,
+        *,
+        say: Callable[[str], None] = _on_standard_error,
     ) -> None:
         self.rules = rules
+        self._say = say
         self.part = part
         self.codecs = codecs
         self._books = books
@@ -123,6 +140,7 @@ class Market:
             self._exchanges.passes,
             run=self._exchanges.compute.run,
             changed=self._notify,
+            expired=self._exchanges.forget,
         )
         self.unpaid = Unpaid(
             part,
@@ -137,10 +155,12 @@ class Market:
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
+        self._told_rates = ""
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
-        self._round, self._number = self._resume()
+        self._found = self._ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False)
+        self._round, self._number = self._resume(self._found)
 
     # ------------------------------------------------------------ what devices ask
 
@@ -258,8 +278,12 @@ class Market:
             InputError: it is another source, or cannot be read: there is time for another try.
             MarketError: no such piece.
         """
-        with self._exchanges.place():
-            return await self._settling.show(device, piece, shown)
+        try:
+            with self._exchanges.place():
+                return await self._settling.show(device, piece, shown)
+        except Busy:
+            self._settling.put_off(device)
+            raise
 
     async def pieces(self, device: str, number: int) -> dict[str, Settlement]:
         """How all pieces of a device stand that it has delivered in a round."""
@@ -285,13 +309,14 @@ class Market:
         """Ends what a device delivers in the round that is on."""
         assert self._round is not None
         if device in self._round.assigned:
-            await self._settling.end(self._round.number, device, _least_reward(self._round))
+            least = least_reward(self._round.question, self._round.assigned)
+            await self._settling.end(self._round.number, device, least)
 
     async def status(self) -> dict[str, object]:
         """The market at a glance, for people and for the process that started it."""
         records, balances, jobs, audited = await self._books.read(
             lambda ledger: (
-                ledger.rounds(last=HISTORY_ROUNDS_MAX),
+                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False),
                 ledger.balances(),
                 ledger.jobs_by_state(),
                 ledger.audited(),
@@ -332,7 +357,9 @@ class Market:
                 another.
         """
         resumed = None if self._round is None else self._round.number
-        await self._settling.resume(resumed)
+        found, self._found = self._found, []
+        foreign = {each.number for each in found if not self._can_work_again(each)}
+        await self._settling.resume(resumed, found, foreign)
         watching = asyncio.create_task(self._settling.watch())
         try:
             await self._play()
@@ -342,7 +369,7 @@ class Market:
         self._over = True
         self._notify()
         end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while self._present and await self._change(end_s):
+        while self._present - set(self._settling.shut_out) and await self._change(end_s):
             pass
 
     async def _play(self) -> None:
@@ -371,17 +398,21 @@ class Market:
 
     # ------------------------------------------------------------ private
 
-    def _resume(self) -> tuple[Round | None, int]:
+    def _can_work_again(self, record: RoundRecord) -> bool:
+        """Whether the work of a round is of the job and the model that are served now."""
+        terms = self.rules.terms
+        served = (terms.job, terms.model.name, terms.model.digest)
+        return (record.job, record.model, record.digest) == served
+
+    def _resume(self, records: list[RoundRecord]) -> tuple[Round | None, int]:
         """Where the ledger stands: the open round, and the last number."""
-        records = self._ledger.rounds()
         terms = self.rules.terms
         resumed = None
         for record in records:
             if record.closed:
                 continue
-            model = terms.model
-            asked = (record.job, record.model, record.digest, record.units_per_device)
-            if asked != (terms.job, model.name, model.digest, terms.units_per_round):
+            alike = record.units_per_device == terms.units_per_round
+            if not (alike and self._can_work_again(record)):
                 self._ledger.close_round(record.number)  # it was on other terms
                 continue
             start_s = time.monotonic()
@@ -400,9 +431,9 @@ class Market:
         if records:
             self._exchanges.resume(records[-1].number)
         if isinstance(self._engagement, Learning):
-            told = [each for each in records if each.closed and each.answers]
-            for record in told[-HISTORY_ROUNDS_MAX:]:
-                self._engagement.observe(_finished(record))
+            for record in records:
+                if record.closed and record.answers:
+                    self._engagement.observe(_finished(record))
         return resumed, records[-1].number if records else 0
 
     async def _gather(self, patience_s: float | None) -> None:
@@ -427,6 +458,7 @@ class Market:
                 units_per_device=terms.units_per_round,
             )
         )
+        self._tell_rates([item.reward_microcredits for item in question.menu], question, {})
         return Round(number=number, question=question, terms=terms, lagging=self._lagging)
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
@@ -452,15 +484,35 @@ class Market:
         found = await self._engaged(self._round, answers)
         assigned = await self._books.insist(lambda: self._ledger.engage(number, found))
         self._round = rounds.engaged(self._round, assigned, time.monotonic())
+        rewards = [item.reward_microcredits for item in assigned.values()]
+        self._tell_rates(rewards, self._round.question, assigned)
         self._notify()
+
+    def _tell_rates(
+        self, rewards: list[int], question: Question, assigned: Mapping[str, Item]
+    ) -> None:
+        """A line on how much is audited, where it is another than before."""
+        rules, units = self.rules.audits, self.rules.terms.units_per_round
+        found = rates_of(rules, rewards, least_reward(question, assigned), units)
+        told = told_rates(rules, found, units) if found else self._told_rates
+        if told != self._told_rates:
+            self._told_rates = told
+            self._say(told)
+
+    def tell_rates(self) -> None:
+        """How much is audited, as far as it is known before anything is asked: at equal pay."""
+        self._tell_rates([1], Question(), {})
 
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
         assert self._round is not None
         self._notify()
         while self._round.phase is not Phase.CLOSED:
+            shut_out = set(self._settling.shut_out)
+            for device in shut_out - self._round.gone:  # it cannot say that it leaves
+                self._round = rounds.leave(self._round, device)
             before = self._round
-            awaited = self._present | self._expected_back
+            awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
                 await self._change(before.deadline_s)
@@ -478,10 +530,11 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
+        least = least_reward(closed.question, closed.assigned)
         for device, item in closed.assigned.items():
             if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, _least_reward(closed))
-        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1))
+                await self._settling.end(number, device, least)
+        (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 
@@ -594,15 +647,10 @@ def round_status(record: RoundRecord) -> dict[str, object]:
         "price": None if price is None else in_credits(price),
         "answered": sorted(record.answers),
         "amounts": record.amounts,
-        "units": {name: sum(own.values()) for name, own in record.pieces.items()},
+        "units": dict(record.delivered),
         "paid_microcredits": dict(record.paid_microcredits),
         "pending_microcredits": dict(record.pending_microcredits),
     }
-
-
-def _least_reward(round: Round) -> int:
-    """The least that a device could have taken of what was offered, micro-credits a unit."""
-    return min((item.reward_microcredits for item in round.question.menu), default=0)
 
 
 def _finished(record: RoundRecord) -> Finished:

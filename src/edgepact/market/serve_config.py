@@ -179,6 +179,9 @@ class ServeConfig:
         "Most credits to pay in a round [default: no limit].", least=0
     )
     budget: float | None = setting("Most credits to pay in all [default: no limit].", least=0)
+    standby: bool = setting(
+        "Wait while another server serves the ledger, and take over when it is gone.", default=False
+    )
     key: Path | None = setting(
         "File of the key that signs verdicts and statements [default: beside the ledger]."
     )

@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -26,8 +27,11 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market.bounds import Bounds
 from edgepact.market.connections import BoundedProtocol, Room
 from edgepact.market.http.application import application
+from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
 from edgepact.market.opening import Mechanism, market_on
+from edgepact.market.play import Market
 from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
+from edgepact.market.standby import POLL_S, Switch, lead_at_last
 from edgepact.market.tls import server_context
 from edgepact.work import Job
 
@@ -74,12 +78,20 @@ class MarketServer(uvicorn.Server):
 
     Raises:
         InputError: the job, the model or the ledger cannot be used.
-        MarketError: the port is taken.
+        MarketError: the port is taken, or another server serves the ledger.
     """
 
     def __init__(
         self, config: ServeConfig, engagement: Mechanism, *, job: Job | None = None
     ) -> None:
+        self.operator_token = config.operator_token or secrets.token_hex(20)
+        self._settings = config
+        self._failure: BaseException | None = None
+        self._market: Market | None = None
+        self._switch = Switch()
+        self.grpc_port: int | None = None  # once it answers
+        self._grpc: GrpcServer | None = None
+        self._life: asyncio.Task[None] | None = None
         self._listener = _listen(config.host, config.port)
         try:
             _expect_grpc(config)
@@ -90,31 +102,31 @@ class MarketServer(uvicorn.Server):
             part = job.server_part(config.model, config.job_settings)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
-            self.market, self._books = market_on(config, job.name, part, codecs, engagement)
+            self._market_on = partial(market_on, config, job.name, part, codecs, engagement)
+            ledger = Ledger(config.ledger_url)
+            try:
+                ledger.lead()
+            except LedByAnother as error:
+                ledger.close()
+                if not config.standby:
+                    raise
+                print(f"standby: {error}", file=sys.stderr, flush=True)
+            except BaseException:
+                ledger.close()
+                raise
+            else:
+                self._begin(ledger)
         except BaseException:
             self._listener.close()
             raise
-        self.operator_token = config.operator_token or secrets.token_hex(20)
-        self._settings = config
-        self._ready_file = config.ready_file
-        self._failure: BaseException | None = None
-        self.grpc_port: int | None = None  # once it answers
-        self._grpc: GrpcServer | None = None
         scheme = "http" if self._tls is None else "https"
         host, self.port = self._listener.getsockname()[:2]
         self._host = str(host)
         named = f"[{host}]" if ":" in self._host else host
         self.url = f"{scheme}://{named}:{self.port}"
-        self._app = application(
-            self.market,
-            self.operator_token,
-            hosts=(*_own_names(config.host), *config.allow_hosts),
-            bounds=Bounds(requests_max=config.requests_each),
-            body_timeout_s=config.body_timeout_s,
-        )
         super().__init__(
             uvicorn.Config(
-                self._app,
+                self._switch,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -124,6 +136,12 @@ class MarketServer(uvicorn.Server):
                 timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
             )
         )
+
+    @property
+    def market(self) -> Market:
+        """The market that is served; a server that stands by has none."""
+        assert self._market is not None
+        return self._market
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves.
@@ -163,41 +181,40 @@ class MarketServer(uvicorn.Server):
                 ssl_handshake_timeout=self._settings.head_timeout_s if self._tls else None,
             )
             self.servers.append(server)
-        self._playing = self._loop.create_task(self.market.play())
-        self._playing.add_done_callback(self._played)
-        self._leading = self._loop.create_task(self._books.keep_lead())
-        self._leading.add_done_callback(self._played)
+        if self._market is not None:
+            self._market.tell_rates()
         where: dict[str, object] = {"url": self.url, "host": self._host, "port": self.port}
-        if self._settings.grpc_port is not None:
-            try:
-                self._grpc = await self._start_grpc(self._settings.grpc_port)
-            except MarketError as error:
-                self._failure = error
-                self.should_exit = True
-                return
-            self.grpc_port = where["grpc_port"] = self._grpc.port
-        _tell(self._ready_file, where, self.operator_token)
+        try:
+            await self._start_grpc()
+        except MarketError as error:
+            self._failure = error
+            self.should_exit = True
+            return
+        if self.grpc_port is not None:
+            where["grpc_port"] = self.grpc_port
+        self._life = self._loop.create_task(self._live())
+        self._life.add_done_callback(self._ended)
+        _tell(self._settings.ready_file, where, self.operator_token)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets requests finish, then closes the books."""
-        self.market.stop()
-        if self._grpc is not None:
-            stopping = asyncio.create_task(self._grpc.stop(SHUTDOWN_TIMEOUT_S))
-            await super().shutdown(sockets)
-            await stopping
-        else:
-            await super().shutdown(sockets)
-        for task in (self._leading, self._playing):
-            task.cancel()
+        if self._market is not None:
+            self._market.stop()
+        stopping = asyncio.create_task(self._stop_grpc())
+        await super().shutdown(sockets)
+        await stopping
+        if self._life is not None:
+            self._life.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
-                await task
-        await asyncio.to_thread(self.market.close)
+                await self._life
+        await self._end()
 
     def stop(self) -> None:
         """Ends `run`, from any thread."""
         self.should_exit = True
         with contextlib.suppress(RuntimeError):  # it has ended already
-            self._loop.call_soon_threadsafe(self.market.stop)
+            if self._market is not None:
+                self._loop.call_soon_threadsafe(self._market.stop)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGINT or SIGTERM; a second SIGINT does not wait for anybody.
@@ -209,25 +226,107 @@ class MarketServer(uvicorn.Server):
             self.force_exit = True
         self.stop()
 
-    async def _start_grpc(self, port: int) -> "GrpcServer":
-        """Answers over gRPC too."""
+    # ------------------------------------------------------------ private
+
+    async def _live(self) -> None:
+        """Serves markets: the one at hand, and those that are taken over.
+
+        Raises:
+            MarketError: the mechanism asked or decided what it may not, or the ledger was lost.
+        """
+        while True:
+            if self._market is None:
+                await self._take_over()
+            play = self._loop.create_task(self.market.play())
+            lead = self._loop.create_task(self._books.keep_lead())
+            try:
+                done, _ = await asyncio.wait({play, lead}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (play, lead):
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError, Exception):
+                        await task
+            failures = [task.exception() for task in done]
+            failure = next((each for each in failures if each is not None), None)
+            if failure is None:
+                return
+            if not (self._settings.standby and isinstance(failure, LedByAnother)):
+                raise failure
+            print(f"standby: {failure}", file=sys.stderr, flush=True)
+            self._switch.current = None
+            await self._stop_grpc()
+            await self._end()
+
+    async def _take_over(self) -> None:
+        """Waits for the lease of the ledger, and goes on where its last server was."""
+        while self._market is None:
+            try:
+                ledger = await asyncio.to_thread(Ledger, self._settings.ledger_url)
+            except InputError:  # it was there when this server started, and will be again
+                await asyncio.sleep(POLL_S)
+                continue
+            try:
+                await lead_at_last(ledger, self._settings)
+            except BaseException:
+                ledger.close()
+                raise
+            with contextlib.suppress(LedgerError):
+                await asyncio.to_thread(self._begin, ledger)
+        await self._start_grpc()
+        self.market.tell_rates()
+        print("standby: it has taken the market over", file=sys.stderr, flush=True)
+
+    def _begin(self, ledger: Ledger) -> None:
+        """Opens the market on a ledger that this server leads, and lets it answer."""
+        config = self._settings
+        self._market, self._books = self._market_on(ledger)
+        self._switch.current = self._app = application(
+            self._market,
+            self.operator_token,
+            hosts=(*_own_names(config.host), *config.allow_hosts),
+            bounds=Bounds(requests_max=config.requests_each),
+            body_timeout_s=config.body_timeout_s,
+        )
+
+    async def _start_grpc(self) -> None:
+        """Answers over gRPC too, if that is asked for and there is a market.
+
+        Raises:
+            MarketError: its port is taken.
+        """
+        config = self._settings
+        if config.grpc_port is None or self._market is None:
+            return
         # Its library would write a line to standard error for each call that it refuses.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from edgepact.market.grpc_server import start_grpc  # which loads the extra `grpc`
 
-        return await start_grpc(
+        self._grpc = await start_grpc(
             self._app.state.inference,
             self._app.state.bounds,
             self.operator_token,
-            host=self._settings.host,
-            port=port,
-            tls=self._settings.tls,
-            connections_max=self._settings.connections_max,
-            head_timeout_s=self._settings.head_timeout_s,
-            body_timeout_s=self._settings.body_timeout_s,
+            host=config.host,
+            port=config.grpc_port,
+            tls=config.tls,
+            connections_max=config.connections_max,
+            head_timeout_s=config.head_timeout_s,
+            body_timeout_s=config.body_timeout_s,
         )
+        self.grpc_port = self._grpc.port
 
-    def _played(self, task: asyncio.Task[None]) -> None:
+    async def _stop_grpc(self) -> None:
+        """Lets calls finish."""
+        grpc, self._grpc = self._grpc, None
+        if grpc is not None:
+            await grpc.stop(SHUTDOWN_TIMEOUT_S)
+
+    async def _end(self) -> None:
+        """Closes the market, if there is one."""
+        market, self._market = self._market, None
+        if market is not None:
+            await asyncio.to_thread(market.close)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and self._failure is None:
             self._failure = task.exception()
         self.should_exit = True

@@ -4,7 +4,8 @@ Only when a device has delivered all it will in a round is drawn which of its pi
 with as high a rate as makes cheating on any share of them a loss (`mechanisms.audit_rate`). It
 then shows their sources; each is held against the digest to which the device had bound itself
 with the piece, and worked again. The pay of the round follows once all have passed. Work that
-differs, or silence, loses all that is pending of the device.
+differs, or silence, loses all that is pending of the device. What the server cannot work again,
+though the device has shown its source, expires: it is not paid, and nobody is to blame.
 
 The draw is in the ledger before anybody hears of it, so that a restart draws nothing anew.
 """
@@ -13,14 +14,15 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgepact.engagement import Item, Question
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books
-from edgepact.market.ledger import Evidence, LedgerError, Pending, Settlement, Stage
+from edgepact.market.ledger import Evidence, LedgerError, Pending, RoundRecord, Settlement, Stage
 from edgepact.market.ledger.signing import ServerKey
 
 SALT_BYTES = 32
@@ -32,25 +34,42 @@ WRONG_SOURCES_MAX = 5
 """Sources that may be shown for a piece that are not what the device had bound itself to."""
 
 
+class CannotAudit(Exception):
+    """A piece cannot be worked again here, whatever its device does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRules:
     """How much is audited, and what a failed audit means.
 
     Args:
-        rate: the share of pieces to audit, by the units of each, the reward of a unit in
-            micro-credits, and the least reward that the device could have taken instead.
+        rate: the least share of pieces to audit at which cheating loses money, by the units of
+            each, the reward of a unit in micro-credits, and the least reward that the device
+            could have taken instead.
         timeout_s: time to show a source.
         strikes_max: failed audits at which a device is excluded.
+        fixed: share that is audited whatever `rate` says; None for what it says.
         chance: numbers from 0 to 1 that nobody can foresee.
     """
 
     rate: Callable[[list[int], int, int], float]
     timeout_s: float
     strikes_max: int
+    fixed: float | None = None
     chance: Callable[[], float] = secrets.SystemRandom().random
 
-    def drawn(self, pending: list[Pending], least_reward: int) -> tuple[list[str], float]:
-        """Which pieces of a device-round are audited, and the rate."""
+    def drawn(
+        self, pending: list[Pending], least_reward: int, strikes: int = 0
+    ) -> tuple[list[str], float]:
+        """Which pieces of a device-round are audited, and the rate.
+
+        Args:
+            pending: its pieces.
+            least_reward: of a unit, that the device could have taken instead, micro-credits; 0
+                if there was nothing less.
+            strikes: audits that the device has failed. Each says that its margin is thinner than
+                was thought: half of what it was.
+        """
         auditable = [each for each in pending if each.auditable]
         if not auditable:
             return [], 0.0
@@ -58,7 +77,11 @@ class AuditRules:
         if not reward:
             return [], 0.0  # there is nothing to lose, nor to gain
         least = min(reward, least_reward) if least_reward > 0 else reward
-        rate = self.rate([each.units for each in auditable], reward, least)
+        # A margin is a share of the least reward, so half of one is half of the other.
+        least = max(1, least >> strikes)
+        rate = self.fixed
+        if rate is None:
+            rate = self.rate([each.units for each in auditable], reward, least)
         return [each.piece for each in auditable if self.chance() < rate], rate
 
 
@@ -78,9 +101,11 @@ class Settling:
         books: the ledger.
         rules: of the audits.
         key: signs verdicts.
-        passes: works a source again and compares: device, piece, what is kept, source.
+        passes: works a source again and compares: device, piece, what is kept, source. Raises
+            InputError for a source that cannot be read, `CannotAudit` for the server's own fault.
         run: has something computed in its turn, for a device.
         changed: called when what devices are to show, or their pay, is another.
+        expired: called with device and piece that the server could not audit.
         clock: seconds on one that nobody sets: were it the time of day, a clock that is put
             forward would end the time of honest devices.
     """
@@ -94,28 +119,45 @@ class Settling:
         *,
         run: Callable[[str, Callable[[], bool]], Any],
         changed: Callable[[], None],
+        expired: Callable[[str, str], None] = lambda device, piece: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._books, self._rules, self._key = books, rules, key
         self._passes, self._run, self._changed, self._clock = passes, run, changed, clock
+        self._expired = expired
         self._open: dict[tuple[int, str], _Audit] = {}
+        self._strikes: dict[str, int] = {}
         self.shut_out: dict[str, str] = {}
         """Why devices may take no part, of those that may not."""
 
-    async def resume(self, open_round: int | None) -> None:
+    async def resume(
+        self,
+        open_round: int | None,
+        records: Sequence[RoundRecord] = (),
+        foreign: Set[int] = frozenset(),
+    ) -> None:
         """Goes on where the ledger stands: audits begin anew, rounds that are over end.
 
         Args:
             open_round: number of the round that goes on, if one does.
+            records: the rounds of the ledger.
+            foreign: numbers of those whose work cannot be done again here, since another job or
+                model is served now: what is picked of them expires.
         """
         until_s = self._clock() + self._rules.timeout_s
         await self._books.insist(lambda: self._books.ledger.postpone(until_s))
-        for each in await self._books.read(lambda ledger: ledger.open_audits()):
+        for each in await self._books.insist_on_reading(lambda ledger: ledger.open_audits()):
             self._open[each.round, each.device] = _Audit(set(each.pieces), until_s)
-        self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
-        for number, device, stage in await self._books.read(lambda ledger: ledger.unsettled()):
+        await self._hear_of_members(insist=True)
+        offered = {each.number: least_reward(each.question, each.assigned) for each in records}
+        for number, device, stage in await self._books.insist_on_reading(
+            lambda ledger: ledger.unsettled()
+        ):
             if stage is Stage.OPEN and number != open_round:
-                await self.end(number, device)
+                await self.end(number, device, offered.get(number, 0))
+        for number, device in [key for key in self._open if key[0] in foreign]:
+            for piece in sorted(self._open[number, device].pieces):
+                await self._expire(number, device, piece)
 
     @property
     def auditing(self) -> int:
@@ -142,17 +184,25 @@ class Settling:
                 there was nothing less.
         """
         until_s = self._clock() + self._rules.timeout_s
+        strikes = self._strikes.get(device, 0)
         begun = await self._books.insist(
             lambda: self._books.ledger.settle(
                 number,
                 device,
-                draw=lambda pending: self._rules.drawn(pending, least_reward),
+                draw=lambda pending: self._rules.drawn(pending, least_reward, strikes),
                 deadline_s=until_s,
             )
         )
         if begun is not None and (number, device) not in self._open:
             self._open[number, device] = _Audit(set(begun.pieces), begun.deadline_s)
         self._changed()
+
+    def put_off(self, device: str) -> None:
+        """Gives a device its time again: the server was too busy to look at what it showed."""
+        until_s = self._clock() + self._rules.timeout_s
+        for (_, name), audit in self._open.items():
+            if name == device:
+                audit.deadline_s = max(audit.deadline_s, until_s)
 
     async def show(self, device: str, piece: str, shown: bytes) -> Settlement:
         """Holds a source against what was delivered for it.
@@ -189,7 +239,17 @@ class Settling:
             )
         # Time to show the others begins again: this one took some to be worked.
         audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
-        if await self._run(device, lambda: self._passes(device, piece, kept, source)):
+        try:
+            passes = await self._run(device, lambda: self._passes(device, piece, kept, source))
+        except InputError:
+            raise
+        except CannotAudit:
+            await self._expire(kept.round, device, piece)
+            return
+        except Exception:
+            await self._expire(kept.round, device, piece)
+            raise  # a defect, to be told as such
+        if passes:
             stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
             audit.pieces.discard(piece)
             if stage is Stage.SETTLED:
@@ -210,8 +270,12 @@ class Settling:
         while True:
             await asyncio.sleep(WATCH_S)
             with suppress(LedgerError):
-                self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
+                await self._hear_of_members()
             now_s = self._clock()
+            if not self._books.sound:
+                # What cannot be written down cannot be shown either: no device's fault.
+                for each in self._open.values():
+                    each.deadline_s = max(each.deadline_s, now_s + self._rules.timeout_s)
             late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
             for number, device in late:
                 audit = self._open.get((number, device))
@@ -243,8 +307,77 @@ class Settling:
         )
         for key in [key for key in self._open if key[1] == device]:
             del self._open[key]
-        self.shut_out = await self._books.read(lambda ledger: ledger.shut_out())
+        await self._hear_of_members(insist=True)
         self._changed()
+
+    async def _expire(self, number: int, device: str, piece: str) -> None:
+        """A piece that the server cannot audit is neither paid nor held against its device."""
+        stage = await self._books.insist(lambda: self._books.ledger.expire(device, piece))
+        audit = self._open.get((number, device))
+        if audit is not None:
+            audit.pieces.discard(piece)
+            if stage is Stage.SETTLED:
+                del self._open[number, device]
+        self._expired(device, piece)
+        self._changed()
+
+    async def _hear_of_members(self, *, insist: bool = False) -> None:
+        """Who may take no part, and who has failed audits."""
+        read = self._books.insist_on_reading if insist else self._books.read
+        self.shut_out, self._strikes = await read(
+            lambda ledger: (ledger.shut_out(), ledger.strikes())
+        )
+
+
+def least_reward(question: Question, assigned: Mapping[str, Item]) -> int:
+    """The least that a device could have been paid for a unit instead, micro-credits; 0 for none.
+
+    Of a menu, its least item. Bids are no such thing: what somebody asks is neither paid nor
+    proved. So after an auction it is the least that anybody is paid in this round, brought down to
+    the least amount that was asked at the same pay of a step. What a bidder says can lower this,
+    which has everybody audited more; to raise it, all that are engaged would have to conspire.
+    """
+    if question.menu:
+        return min(item.reward_microcredits for item in question.menu)
+    smallest = min(question.bid_amounts, default=0.0)
+    paid = [
+        max(1, int(item.reward_microcredits * min(1.0, smallest / item.amount)))
+        for item in assigned.values()
+        if item.amount > 0 and item.reward_microcredits > 0
+    ]
+    return min(paid, default=0)
+
+
+def rates_of(rules: AuditRules, rewards: Collection[int], least: int, pieces: int) -> list[float]:
+    """Shares of its pieces that are audited at least of a device that delivers a whole round.
+
+    Args:
+        rules: of the audits.
+        rewards: of a unit, that devices may be paid, micro-credits; of 0 there is nothing to gain.
+        least: the least reward that they could take instead.
+        pieces: of a round, a unit each.
+
+    Returns:
+        The least and the largest at which cheating loses money; nothing if nothing is paid.
+    """
+    paid = {reward for reward in rewards if reward > 0}
+    found = {rules.rate([1] * pieces, each, min(each, least or each)) for each in paid}
+    return [min(found), max(found)] if found else []
+
+
+def told_rates(rules: AuditRules, found: Sequence[float], pieces: int) -> str:
+    """What `rates_of` has found, in words; a warning where less is audited."""
+    shares = [f"{100 * each:.3g} %" for each in found]
+    derived = shares[0] if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}"
+    of = f"of the jobs of a device that delivers {pieces} in a round"
+    if rules.fixed is None:
+        return f"audits: {derived} {of}, the least at which cheating loses money"
+    if rules.fixed < found[-1]:
+        return (
+            f"warning: audits of {100 * rules.fixed:.3g} % are too few: cheating loses money "
+            f"from {derived} {of}"
+        )
+    return f"audits: {100 * rules.fixed:.3g} %; cheating loses money from {derived} {of}"
 
 
 def expect_admitted(shut_out: Mapping[str, str], device: str) -> None:

@@ -121,6 +121,45 @@ def expected_gain(
     return float(reward * ((1 - share) * sums[k - 1] - unpaid * sums[-1]))
 
 
+def best_cheat(
+    p: float,
+    units: Units,
+    *,
+    margin: float,
+    reward: float | int,
+    least_reward: float | int,
+    power: float = 1.0,
+) -> float:
+    """What the best cheat earns in a device-round, as a share of what honest work does.
+
+    Args:
+        p: probability that a piece is audited.
+        units: as for `audit_rate`, and the others too; at least one piece.
+        margin: see there.
+        reward: see there.
+        least_reward: see there.
+        power: see there.
+
+    Returns:
+        Expected profit over honest profit, for the device of this margin to which cheating is worth
+        most; below 1 where it loses.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Example:
+        >>> alike = dict(margin=0.25, reward=1, least_reward=1)
+        >>> rate = audit_rate([1] * 20, **alike)
+        >>> [round(best_cheat(p, [1] * 20, **alike), 2) for p in (0.0, 0.05, rate)]
+        [4.0, 1.43, 0.76]
+    """
+    told = dict(margin=margin, reward=reward, least_reward=least_reward, power=power)
+    count = len(units)
+    gain = max(expected_gain(k, p, units, **told) for k in range(1, count + 1))
+    honest = margin * least_reward * float(np.sum(np.asarray(units, np.float64)))
+    return 1.0 + gain / honest
+
+
 def honest_loss(pieces: int, p: float, false_alarm: float) -> float:
     """Probability that an honest device-round is forfeited.
 

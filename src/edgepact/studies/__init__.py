@@ -39,6 +39,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "speed": _study("speed", one_thread=True),
     "selection": _study("selection"),
     "auctions": _study("auctions", one_thread=True),
+    "cheating": _study("cheating", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 

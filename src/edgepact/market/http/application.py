@@ -48,7 +48,7 @@ from edgepact.market.entry import Entry
 from edgepact.market.http.market_routes import market_routes
 from edgepact.market.http.oip_routes import oip_routes
 from edgepact.market.inference import Inference, NoSuchModel
-from edgepact.market.ledger import LedgerError, RepeatedWork
+from edgepact.market.ledger import LedByAnother, LedgerError, RepeatedWork
 from edgepact.market.metrics import Metrics
 from edgepact.market.play import Market
 from edgepact.market.protocol import messages
@@ -84,6 +84,7 @@ def application(
             NoSuchModel: _unknown,
             TooLarge: _too_large,
             RepeatedWork: _repeated,
+            LedByAnother: _deposed,
             Busy: _busy,
             LedgerError: _unwritten,
             Crowded: _crowded,
@@ -126,6 +127,11 @@ async def _lost(request: Request, error: Exception) -> Response:
 
 async def _repeated(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error), "reason": messages.REPEATED}, 409)
+
+
+async def _deposed(request: Request, error: Exception) -> Response:
+    told = {"error": "another server serves the market now", "reason": messages.STANDBY}
+    return JSONResponse(told, 503, {"Retry-After": str(RETRY_AFTER_S)})
 
 
 async def _busy(request: Request, error: Exception) -> Response:

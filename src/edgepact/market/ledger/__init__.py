@@ -8,7 +8,14 @@ whole. `Ledger` joins them: what is recorded and what is paid for it stand in on
 from edgepact.market.ledger.accounts import FORFEITED, SERVER, account_of, pending_of
 from edgepact.market.ledger.database import LedgerError
 from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
-from edgepact.market.ledger.ledger import LEASE_S, Ledger, NoBudget, RepeatedWork, Told
+from edgepact.market.ledger.ledger import (
+    LEASE_S,
+    LedByAnother,
+    Ledger,
+    NoBudget,
+    RepeatedWork,
+    Told,
+)
 from edgepact.market.ledger.records import (
     Evidence,
     Limits,
@@ -33,6 +40,7 @@ __all__ = [
     "Entry",
     "Evidence",
     "Head",
+    "LedByAnother",
     "Ledger",
     "LedgerError",
     "Limits",

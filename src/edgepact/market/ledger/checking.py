@@ -5,8 +5,8 @@ of it are in memory at once.
 """
 
 import hashlib
-from collections.abc import Iterator
-from itertools import groupby, islice
+from collections.abc import Generator, Iterator
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,30 +64,26 @@ def _rows(books: sa.Connection) -> Iterator[str]:
     """Pieces, payments and verdicts without their like on the other side."""
     older = int(known_fact(books, "pieces_of_edition_2") or 0)
     bound = 0  # transfers that say what they were for, and were found to
-    pieces = records.all_pieces(books)
-    while chunk := list(islice(pieces, READ_AT_ONCE)):
-        found = _transfers(books, [delivery_of(row.device, row.piece) for row in chunk])
-        expired = _transfers(
-            books,
-            [expiry_of(row.device, row.piece) for row in chunk if row.state == PieceState.EXPIRED],
-        )
-        for row in chunk:
-            reference = delivery_of(row.device, row.piece)
-            transfer = found.get(reference)
-            bound += transfer is not None and transfer.about is not None
-            if not _is_paid_for(row, transfer, older):
-                yield f"the piece {reference} is not what its transfer was for"
-            back = expired.get(expiry_of(row.device, row.piece))
-            if transfer is not None and row.state == PieceState.EXPIRED and back is None:
-                yield f"the piece {reference} has expired and its pay was not taken back"
-    paid = _paid_rounds(books)
-    while chunk_paid := list(islice(paid, READ_AT_ONCE)):
-        found = _transfers(books, [reference for reference, _ in chunk_paid])
-        for reference, mark in chunk_paid:
-            transfer = found.get(reference)
-            bound += transfer is not None and transfer.about is not None
-            if transfer is not None and transfer.about not in (None, mark):
-                yield f"the transfer {reference} was for other pieces than those that are paid"
+    expired, paid = list[tuple[str, str]](), list[tuple[str, bytes]]()
+    of, own = (0, ""), list[str]()
+    # One walk through all there is, and no objects: there may be millions of them.
+    for row in records.pieces_beside(books, double_entry.beside):
+        _, device, piece, number, *_, state, _, _, debit, _, _, about = row
+        bound += about is not None
+        if not _is_paid_for(row, older):
+            yield f"the piece {delivery_of(device, piece)} is not what its transfer was for"
+        if of != (number, device):
+            paid.append((paid_of(*of), records.pieces_mark(own)))
+            of, own = (number, device), []
+        if state == _PAID:
+            own.append(piece)
+        elif state == _EXPIRED and debit is not None:
+            expired.append((device, piece))
+        if max(len(expired), len(paid)) >= READ_AT_ONCE:
+            bound += yield from _taken_back_and_paid(books, expired, paid)
+            expired, paid = [], []
+    paid.append((paid_of(*of), records.pieces_mark(own)))
+    bound += yield from _taken_back_and_paid(books, expired, paid)
     for row in records.all_verdicts(books):
         reference = forfeit_of(row.round, row.device)
         transfer = double_entry.find(books, [reference]).get(reference)
@@ -100,36 +96,51 @@ def _rows(books: sa.Connection) -> Iterator[str]:
         yield f"{explained - bound} transfers are for pieces or verdicts that are not there"
 
 
-def _is_paid_for(row: Any, transfer: double_entry.Transfer | None, older: int) -> bool:
+_PAID, _EXPIRED = PieceState.PAID.value, PieceState.EXPIRED.value
+_UNPAID = frozenset({PieceState.FORFEIT.value, PieceState.EXPIRED.value})
+
+
+def _is_paid_for(row: Any, older: int) -> bool:
     """Whether a piece and the transfer of its delivery say the same."""
-    if transfer is None:
+    at, device, piece, number, amount, units, microcredits, state, digest, commitment = row[:10]
+    debit, credit, moved, about = row[10:]
+    if debit is None:
         # Under edition 2 only what was paid had a transfer.
-        unpaid = row.state in (PieceState.FORFEIT, PieceState.EXPIRED)
-        return row.microcredits == 0 or (unpaid and row.id <= older)
-    mark = mark_of(
-        row.device,
-        row.piece,
-        row.round,
-        row.amount,
-        row.units,
-        bytes(row.digest),
-        None if row.commitment is None else bytes(row.commitment),
-    )
-    to = account_of(row.device) if transfer.about is None else pending_of(row.device)
-    return (
-        transfer.about in (None, mark)
-        and (transfer.debit, transfer.credit) == (SERVER, to)
-        and transfer.microcredits == row.microcredits
-    )
+        return microcredits == 0 or (state in _UNPAID and at <= older)
+    if about is None:
+        to = account_of(device)
+    else:
+        to = pending_of(device)
+        if about != mark_of(device, piece, number, amount, units, digest, commitment):
+            return False
+    return bool(debit == SERVER and credit == to and moved == microcredits)
 
 
-def _paid_rounds(books: sa.Connection) -> Iterator[tuple[str, bytes]]:
-    """Reference of the payment of each device-round, and a mark of its paid pieces."""
-    for (number, device), rows in groupby(
-        records.all_pieces(books), key=lambda row: (row.round, row.device)
-    ):
-        own = [row.piece for row in rows if row.state == PieceState.PAID]
-        yield paid_of(number, device), records.pieces_mark(own)
+def _taken_back_and_paid(
+    books: sa.Connection, expired: list[tuple[str, str]], paid: list[tuple[str, bytes]]
+) -> Generator[str, None, int]:
+    """What is wrong with pieces that have expired and with payments of device-rounds.
+
+    Args:
+        books: the transaction.
+        expired: device and id of pieces that have, and had a transfer.
+        paid: reference of the payment of each device-round, and a mark of its paid pieces.
+
+    Returns:
+        How many of the payments say what they were for.
+    """
+    found = _transfers(books, [expiry_of(*each) for each in expired])
+    for device, piece in expired:
+        if expiry_of(device, piece) not in found:
+            reference = delivery_of(device, piece)
+            yield f"the piece {reference} has expired and its pay was not taken back"
+    bound, found = 0, _transfers(books, [reference for reference, _ in paid])
+    for reference, mark in paid:
+        transfer = found.get(reference)
+        bound += transfer is not None and transfer.about is not None
+        if transfer is not None and transfer.about not in (None, mark):
+            yield f"the transfer {reference} was for other pieces than those that are paid"
+    return bound
 
 
 def _transfers(books: sa.Connection, references: list[str]) -> dict[str, double_entry.Transfer]:

@@ -12,6 +12,7 @@ The functions work within a transaction that is handed to them.
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -149,10 +150,30 @@ def hash_of(before: bytes, at: int, transfer: Transfer) -> bytes:
         at: number of the transfer, from 1.
         transfer: the transfer.
     """
-    parts = (transfer.reference, transfer.debit, transfer.credit)
-    told = "".join(f"{len(part)}:{part}" for part in parts)  # no two transfers read alike
-    end = f"{at} {told} {transfer.microcredits} ".encode() + (transfer.about or b"")
-    return hashlib.sha256(before + end).digest()
+    return _hash_of(
+        before,
+        at,
+        transfer.reference,
+        transfer.debit,
+        transfer.credit,
+        transfer.microcredits,
+        transfer.about,
+    )
+
+
+def _hash_of(
+    before: bytes,
+    at: int,
+    reference: str,
+    debit: str,
+    credit: str,
+    microcredits: int,
+    about: bytes | None,
+) -> bytes:
+    # With their lengths, so that no two transfers read alike.
+    said = f"{len(reference)}:{reference}{len(debit)}:{debit}{len(credit)}:{credit}"
+    told = f"{at} {said} {microcredits} ".encode()
+    return hashlib.sha256(b"".join((before, told, about or b""))).digest()
 
 
 def lock(books: sa.Connection) -> Head:
@@ -174,11 +195,31 @@ def transfers(
         books: the transaction.
         after: number of the last that is left out; None for none.
     """
+    for row in _rows(books, after):
+        yield row.id, _transfer(row), bytes(row.hash)
+
+
+def _rows(books: sa.Connection, after: int | None) -> Iterator[Any]:
+    """Rows of transfers in order: number, reference, debit, credit, amount, about, hash."""
     query = sa.select(_TRANSFERS).order_by(_TRANSFERS.c.id)
     if after is not None:
         query = query.where(_TRANSFERS.c.id > after)
-    for row in books.execute(query.execution_options(yield_per=READ_AT_ONCE)):
-        yield row.id, _transfer(row), bytes(row.hash)
+    yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
+
+
+def beside(rows: sa.Select[Any], reference: sa.ColumnElement[str]) -> sa.Select[Any]:
+    """A query of others with the transfer of a reference in each row, if there is one.
+
+    Args:
+        rows: the query, of one table.
+        reference: made of its columns.
+
+    Returns:
+        The query with more columns: debit, credit, micro-credits, what it was for.
+    """
+    more = (_TRANSFERS.c.debit, _TRANSFERS.c.credit, _TRANSFERS.c.microcredits.label("moved"))
+    joined = rows.outerjoin(_TRANSFERS, _TRANSFERS.c.reference == reference)
+    return joined.add_columns(*more, _TRANSFERS.c.about)
 
 
 def find(books: sa.Connection, references: Sequence[str]) -> dict[str, Transfer]:
@@ -266,18 +307,21 @@ def check(books: sa.Connection, kept: Seal | None = None, *, since: bool = False
     if kept is not None:
         wrong += _gone(books, kept)
         start = kept if since and not wrong else start
-    changes, last = dict[str, int](), Head(id=start.id, hash=start.hash)
-    for at, each, mark in transfers(books, after=start.id or None):
-        if not wrong and at != last.id + 1:
-            wrong.append(f"transfer {last.id + 1} is missing: {at} comes in its place")
-        elif not wrong and hash_of(last.hash, at, each) != mark:
-            wrong.append(f"transfer {at} ({each.reference}) or one before it was altered")
-        last = Head(id=at, hash=mark)
-        changes[each.debit] = changes.get(each.debit, 0) - each.microcredits
-        changes[each.credit] = changes.get(each.credit, 0) + each.microcredits
+    changes = defaultdict[str, int](int)
+    last, before = start.id, start.hash
+    # Rows as they come and no objects: there may be millions of them.
+    for at, reference, debit, credit, microcredits, about, mark in _rows(books, start.id or None):
+        if not wrong:
+            if at != last + 1:
+                wrong.append(f"transfer {last + 1} is missing: {at} comes in its place")
+            elif _hash_of(before, at, reference, debit, credit, microcredits, about) != mark:
+                wrong.append(f"transfer {at} ({reference}) or one before it was altered")
+        last, before = at, mark
+        changes[debit] -= microcredits
+        changes[credit] += microcredits
     told = head(books)
-    if told != last:
-        wrong.append(f"the chain ends at transfer {last.id}, its head tells {told.id}")
+    if told != Head(id=last, hash=bytes(before)):
+        wrong.append(f"the chain ends at transfer {last}, its head tells {told.id}")
     now = balances(books)
     if start.id == 0:
         for account in sorted(now.keys() | changes.keys()):

@@ -176,7 +176,7 @@ class Ledger:
             lease_s: how long it holds, seconds, unless it is renewed.
 
         Raises:
-            MarketError: another server holds it; the message says which and for how long.
+            LedByAnother: another server holds it; the message says which and for how long.
         """
         holder = holder or this_process()
         first: tuple[str, int, float] | None = None
@@ -196,9 +196,9 @@ class Ledger:
                 seen = (row.holder, row.fence, row.until_s)
                 first = first or seen
                 if row.until_s > now_s or seen != first:
-                    raise MarketError(
+                    raise LedByAnother(
                         f"{row.holder} serves the ledger {self.url} and holds it for "
-                        f"{left_s:.0f} s more"
+                        f"{left_s:.0f} s more; --standby waits for it"
                     )
             self._pause(min(WATCHED_EVERY_S, left_s))
         self._fence, self._watched = row.fence + 1, None
@@ -235,9 +235,9 @@ class Ledger:
                 raise self._taken_over(row)
         double_entry.lock(books)
 
-    def _taken_over(self, row: Any) -> MarketError:
+    def _taken_over(self, row: Any) -> "LedByAnother":
         other = row.holder or "nobody"
-        return MarketError(f"the ledger {self.url} was taken over: it is led by {other}")
+        return LedByAnother(f"the ledger {self.url} was taken over: it is led by {other}")
 
     # ------------------------------------------------------------ devices
 
@@ -458,10 +458,15 @@ class Ledger:
         with self._write() as books:
             records.close_round(books, number)
 
-    def rounds(self, *, last: int | None = None) -> list[RoundRecord]:
-        """All rounds in order, or the last few of them."""
+    def rounds(self, *, last: int | None = None, pieces: bool = True) -> list[RoundRecord]:
+        """All rounds in order, or the last few of them.
+
+        Args:
+            last: how many; None for all.
+            pieces: whether each piece is named, or only those of rounds that are open.
+        """
         with self._read() as books:
-            return records.rounds(books, last)
+            return records.rounds(books, last, pieces)
 
     # ------------------------------------------------------------ pieces
 
@@ -881,6 +886,10 @@ class Told:
 
 class RepeatedWork(MarketError):
     """The same work was delivered before."""
+
+
+class LedByAnother(MarketError):
+    """Another server holds the lease of the ledger, or has taken it over."""
 
 
 class NoBudget(MarketError):

@@ -20,7 +20,7 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -343,8 +343,10 @@ class RoundRecord:
         closed: whether it is over.
         answers: by device.
         assigned: who works how much for what, amount 0 included, by device.
-        pieces: units of the recorded pieces by device and id, in order.
+        pieces: units of the recorded pieces by device and id, in order; of a round that is over
+            only where they were asked for.
         stages: how far each device-round is settled.
+        delivered: units that were delivered, whatever became of them, by device.
         units: units that were delivered and are pending or paid, by device.
         paid_microcredits: payments by device.
         pending_microcredits: pay that is pending, by device.
@@ -362,6 +364,7 @@ class RoundRecord:
     assigned: Mapping[str, Item]
     pieces: Mapping[str, Mapping[str, int]]
     stages: Mapping[str, Stage]
+    delivered: Mapping[str, int]
     units: Mapping[str, int]
     paid_microcredits: Mapping[str, int]
     pending_microcredits: Mapping[str, int]
@@ -683,9 +686,11 @@ def unsettled(books: sa.Connection, device: str | None = None) -> list[tuple[int
 
 
 def bought_in(books: sa.Connection, number: int) -> int:
-    """What was delivered in a round is worth, micro-credits."""
-    worth = _ASSIGNMENTS.c.units * _ASSIGNMENTS.c.reward_microcredits
-    query = sa.select(sa.func.coalesce(sa.func.sum(worth), 0)).where(_ASSIGNMENTS.c.round == number)
+    """What is owed or paid for the work of a round, micro-credits: neither what is forfeit nor
+    what has expired."""
+    query = sa.select(sa.func.coalesce(sa.func.sum(_PIECES.c.microcredits), 0)).where(
+        _PIECES.c.round == number, _PIECES.c.state.in_(_PENDING_OR_PAID)
+    )
     return int(books.execute(query).scalar_one())
 
 
@@ -735,8 +740,8 @@ def close_round(books: sa.Connection, number: int) -> None:
     books.execute(_ROUNDS.update().where(_ROUNDS.c.number == number).values(closed=True))
 
 
-def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
-    """All rounds in order, or the last few of them."""
+def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRecord]:
+    """All rounds in order, or the last few of them; with every piece, or only of open rounds."""
     query = sa.select(_ROUNDS).order_by(_ROUNDS.c.number.desc()).limit(last)
     found = list(reversed(books.execute(query).all()))
     if not found:
@@ -745,16 +750,29 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
     told: dict[int, dict[str, Answer]] = {row.number: {} for row in found}
     assigned: dict[int, dict[str, Item]] = {row.number: {} for row in found}
     stages: dict[int, dict[str, Stage]] = {row.number: {} for row in found}
-    done: dict[int, dict[str, list[Any]]] = {row.number: {} for row in found}
+    done: dict[int, dict[str, dict[str, int]]] = {row.number: {} for row in found}
     for row in books.execute(sa.select(_ANSWERS).where(_ANSWERS.c.round >= first)):
         told[row.round][row.device] = read_answer("ledger", json.loads(row.answer))
     for row in books.execute(sa.select(_ASSIGNMENTS).where(_ASSIGNMENTS.c.round >= first)):
         assigned[row.round][row.device] = _item(row)
         stages[row.round][row.device] = Stage(row.state)
-    columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.state)
-    pieces = sa.select(*columns, _PIECES.c.units, _PIECES.c.microcredits)
-    for row in books.execute(pieces.where(_PIECES.c.round >= first).order_by(_PIECES.c.id)):
-        done[row.round].setdefault(row.device, []).append(row)
+    sums = {row.number: list[Any]() for row in found}
+    of_device = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.state)
+    summed = sa.select(
+        *of_device,
+        sa.func.sum(_PIECES.c.units).label("units"),
+        sa.func.sum(_PIECES.c.microcredits).label("microcredits"),
+    )
+    for row in books.execute(summed.where(_PIECES.c.round >= first).group_by(*of_device)):
+        sums[row.round].append(row)
+    named = [row.number for row in found if pieces or not row.closed]
+    if named:
+        columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.units)
+        wanted = _PIECES.c.round >= named[0]
+        if len(named) < len(found):
+            wanted = _PIECES.c.round.in_(named)
+        for row in books.execute(sa.select(*columns).where(wanted).order_by(_PIECES.c.id)):
+            done[row.round].setdefault(row.device, {})[row.piece] = row.units
     return [
         RoundRecord(
             number=row.number,
@@ -767,14 +785,12 @@ def rounds(books: sa.Connection, last: int | None) -> list[RoundRecord]:
             closed=row.closed,
             answers=told[row.number],
             assigned=assigned[row.number],
-            pieces={
-                name: {each.piece: each.units for each in own}
-                for name, own in done[row.number].items()
-            },
+            pieces=done[row.number],
             stages=stages[row.number],
-            units=_sums(done[row.number], "units", _PENDING_OR_PAID),
-            paid_microcredits=_sums(done[row.number], "microcredits", {PieceState.PAID}),
-            pending_microcredits=_sums(done[row.number], "microcredits", {PieceState.PENDING}),
+            delivered=_sums(sums[row.number], "units", frozenset(PieceState)),
+            units=_sums(sums[row.number], "units", _PENDING_OR_PAID),
+            paid_microcredits=_sums(sums[row.number], "microcredits", {PieceState.PAID}),
+            pending_microcredits=_sums(sums[row.number], "microcredits", {PieceState.PENDING}),
         )
         for row in found
     ]
@@ -811,9 +827,12 @@ def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple
 def delivered_since(
     books: sa.Connection, digests: set[bytes], first_round: int
 ) -> dict[bytes, tuple[str, str]]:
-    """Who has delivered work of these digests from a round on: device and piece."""
+    """Who has delivered work of these digests from a round on: device and piece. What has expired
+    may be delivered again: the server did not pay for it, and the device is not to blame."""
     query = sa.select(_PIECES.c.digest, _PIECES.c.device, _PIECES.c.piece).where(
-        _PIECES.c.digest.in_(digests), _PIECES.c.round >= first_round
+        _PIECES.c.digest.in_(digests),
+        _PIECES.c.round >= first_round,
+        _PIECES.c.state != PieceState.EXPIRED,
     )
     return {bytes(row.digest): (row.device, row.piece) for row in books.execute(query)}
 
@@ -903,11 +922,11 @@ def pieces_mark(pieces: Iterable[str]) -> bytes:
 
 
 def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, str, str, bytes]]:
-    """Round, device, id and sketch of pieces from a round on that have one and are not forfeit."""
+    """Round, device, id and sketch of pieces from a round on that have one and have not expired."""
     query = sa.select(_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.sketch).where(
         _PIECES.c.round >= first_round,
         _PIECES.c.sketch.is_not(None),
-        _PIECES.c.state.in_(_PENDING_OR_PAID),
+        _PIECES.c.state != PieceState.EXPIRED,
     )
     rows = books.execute(query.order_by(_PIECES.c.id))
     return [(row.round, row.device, row.piece, bytes(row.sketch)) for row in rows]
@@ -920,6 +939,28 @@ def all_pieces(books: sa.Connection, *, device: str | None = None) -> Iterator[A
     query = sa.select(*kept).order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
     if device is not None:
         query = query.where(_PIECES.c.device == device)
+    yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
+
+
+def pieces_beside(
+    books: sa.Connection,
+    beside: Callable[[sa.Select[Any], sa.ColumnElement[str]], sa.Select[Any]],
+) -> Iterator[Any]:
+    """Rows of all pieces by round, device and id, with what their deliveries have moved.
+
+    Args:
+        books: the transaction.
+        beside: joins what a reference stands for, see `double_entry.beside`.
+
+    Returns:
+        Number, device, id, round, amount, units, micro-credits, state, digest and commitment of
+        each, and what `beside` adds; not all at once.
+    """
+    names = ("id", "device", "piece", "round", "amount", "units", "microcredits", "state")
+    kept = (_PIECES.c[name] for name in (*names, "digest", "commitment"))
+    reference = _PIECES.c.device + "/" + _PIECES.c.piece  # as `accounts.delivery_of` has it
+    query = beside(sa.select(*kept), reference)
+    query = query.order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
     yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
 
 
@@ -1061,8 +1102,9 @@ def _item(row: Any) -> Item:
     return NOTHING if item == NOTHING else item
 
 
-def _sums(done: Mapping[str, list[Any]], column: str, states: Set[PieceState]) -> dict[str, int]:
-    return {
-        name: sum(getattr(each, column) for each in own if each.state in states)
-        for name, own in done.items()
-    }
+def _sums(rows: Sequence[Any], column: str, states: Set[PieceState]) -> dict[str, int]:
+    found = dict.fromkeys([each.device for each in rows], 0)
+    for each in rows:
+        if each.state in states:
+            found[each.device] += int(getattr(each, column))  # PostgreSQL adds up to decimals
+    return found

@@ -45,6 +45,7 @@ SESSION_LOST = "session lost"
 """The `reason` in a refusal that tells a device to begin a piece again."""
 
 REPEATED = "repeated"
+STANDBY = "standby"
 """The `reason` in a refusal that tells a device that the same work was delivered before."""
 
 AUDITS_MAX = 100_000
