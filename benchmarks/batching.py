@@ -178,9 +178,8 @@ def measure(quick: bool) -> dict[str, Any]:
             )
             for row in _measured(case, rounds)
         ]
-    passing = next(
-        row for row in rows if row["model"] == TARGET_MODEL and row["worked"] == "as it passes"
-    )
+    own = {row["worked"]: row for row in rows if row["model"] == TARGET_MODEL}
+    passing = own["as it passes"]
     reached = (
         passing["times single"] >= SINGLE_TIMES_MIN and passing["of full batches"] >= FULL_SHARE_MIN
     )
@@ -196,6 +195,7 @@ def measure(quick: bool) -> dict[str, Any]:
             "of full batches, at least": FULL_SHARE_MIN,
         },
         "reached": reached,
+        "times_single_of_full_batches": own["whole model, full batches"]["times single"],
     }
 
 

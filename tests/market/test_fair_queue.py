@@ -137,6 +137,8 @@ def test_what_fails_in_a_stage_fails_alone() -> None:
             await queue.travel("cam-9", wrong, lambda found: found)
         with pytest.raises(ZeroDivisionError):
             await queue.travel("cam-9", lambda: (3, 1), lambda found: found // 0)
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await queue.travel("cam-9", lambda: (3, 1), lambda found: next(iter(())))
         assert (await asked(queue, "cam-9", 3, 1)).found == 4  # it goes on
         await holder
         queue.close()

@@ -327,6 +327,8 @@ def _tell(
             return
         if isinstance(error, asyncio.CancelledError):
             done.cancel()
+        elif isinstance(error, StopIteration):  # which no future can be told
+            done.set_exception(RuntimeError(f"a job raised {error!r}"))
         elif error is not None:
             done.set_exception(error)
         else:
