@@ -174,7 +174,7 @@ def measure(quick: bool) -> dict[str, Any]:
             row
             for case, rounds in (
                 (Case("embedded", embedded(), 960), 5 if quick else 25),
-                (Case(TARGET_MODEL, vit, 96), 2 if quick else 9),
+                (Case(TARGET_MODEL, vit, 96), 3 if quick else 9),
             )
             for row in _measured(case, rounds)
         ]
