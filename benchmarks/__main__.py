@@ -33,6 +33,8 @@ BENCHMARKS = {
     "staged_inference": "one session a stage against the unsplit model",
     "batching": "mixed cuts: passing the stages together, one by one, and full batches",
     "ledger": "payments in groups, one by one, and beside a reader",
+    "links": "devices on bad links beside others, and a window of jobs in flight",
+    "market": "a thousand devices on one server",
     "learning": "the diffusion model against Stable-Baselines3 PPO",
 }
 NEEDED = {"learning": ("stable_baselines3", "gymnasium", "torch")}

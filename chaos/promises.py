@@ -67,6 +67,10 @@ class Witness:
         self._await_settled()
         for name in [name for name in self._market.running if name.startswith("server")]:
             self._market.stop(name)
+        return self.last_look()
+
+    def last_look(self) -> list[str]:
+        """What is broken of all that was told, of a market that has ended."""
         wrong = self.look()
         with self._ledger() as ledger:
             wrong += ledger.check()

@@ -234,8 +234,8 @@ def study(
         Traceback (most recent call last):
         ...
         edgepact.errors.InputError: study: NAME: expected one of fig4, fig5, quoting, \
-robustness, dynamics, ablation, contract, speed, selection, auctions, cheating, found "fig99"; \
-did you mean "fig4"?
+robustness, dynamics, ablation, contract, speed, selection, auctions, cheating, capacity, \
+found "fig99"; did you mean "fig4"?
     """
     from edgepact.studies import STUDIES, TRAININGS
     from edgepact.written import Written

@@ -26,6 +26,8 @@ DATATYPES: dict[str, np.dtype[Any]] = {
 }
 """Numeric data types of the Open Inference Protocol that are used here; `BYTES` comes on top."""
 
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+
 ANY = -1
 """A dimension that a tensor may have at any length, in a `TensorSpec`."""
 
@@ -103,7 +105,7 @@ def datatype_of(value: TensorValue) -> str:
     """The protocol's name of a tensor's type; `unknown` for one it has not."""
     if isinstance(value, tuple):
         return "BYTES"
-    return next((name for name, dtype in DATATYPES.items() if dtype == value.dtype), "unknown")
+    return _NAMES.get(value.dtype, "unknown")
 
 
 def is_finite(value: np.ndarray[Any, np.dtype[Any]]) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -101,6 +102,23 @@ class TestAWholeRun:
         for name in ("camera", "phone", "drone"):
             assert name in page
         assert page.count("<svg") == len(list(finished.glob("*.png")))
+
+    def test_it_tells_why_cheating_loses_money(self, finished: Path) -> None:
+        page = (finished / "report.html").read_text()
+        section = page[page.index("Why cheating loses money") :].split("</section>")[0]
+        assert "aria-label" in section
+        rows = re.findall(r"<tr>(.*?)</tr>", section[section.index("<table>") :])
+        layers = {
+            each for round in self.rounds(finished) for each in round["layers"].values() if each
+        }
+        assert len(rows) == 1 + len(layers)
+        for row in rows[1:]:
+            assert float(re.findall(r"<td>(.*?)</td>", row)[-1]) < 1
+
+    @staticmethod
+    def rounds(finished: Path) -> list[dict[str, Any]]:
+        metrics = json.loads((finished / "metrics.json").read_text())
+        return list(metrics["rounds"])
 
     def test_every_picture_says_what_it_shows(self, finished: Path) -> None:
         page = (finished / "report.html").read_text()

@@ -157,3 +157,23 @@ def test_a_running_server_hears_whom_its_operator_lets_in_or_out(
         watching.cancel()
 
     played(tmp_path, course)
+
+
+def test_pieces_are_not_held_up_by_a_crowd_of_other_writes(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    async def course(books: Books) -> None:
+        async def noted(name: str, writing: Coroutine[Any, Any, Any]) -> None:
+            await writing
+            done.append(name)
+
+        many = 10 * of_books.CALLS_MAX
+        await asyncio.gather(
+            *(noted("call", books.write(lambda: None)) for _ in range(many)),
+            *(noted("piece", books.deliver(piece(name=f"{n}"))) for n in range(20)),
+        )
+
+    played(tmp_path, course)
+    # With the first group, in which a few calls come too: all of them get their turn.
+    assert done[: 20 + of_books.CALLS_MAX].count("piece") == 20
+    assert done.count("call") == 10 * of_books.CALLS_MAX

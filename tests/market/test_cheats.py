@@ -48,6 +48,7 @@ class Played:
 
     def __init__(self, folder: Path, url: str, name: str, cheat: str = HONEST) -> None:
         self.error: MarketError | None = None
+        own: dict[str, Any] = {**DEVICE, **CUT}
         self._config = DeviceConfig(
             server_url=url,
             name=name,
@@ -56,7 +57,7 @@ class Played:
             results=folder / f"{name}.jsonl",
             token_file=folder / f"{name}.token",
             away_timeout_s=1.0,
-            **{**DEVICE, **CUT},
+            **own,
         )
         self._job = CheatingJob(cheat=cheat)
         self.thread = threading.Thread(target=self._run)
@@ -169,7 +170,9 @@ def test_every_cheat_among_real_processes(processes: Processes, tmp_path: Path) 
         own = found[f"cam-{at}"]
         assert own.paid_microcredits < honest.paid_microcredits, kind
         if at in wrong:
-            assert (own.paid_microcredits, own.strikes, own.excluded) == (0, 2, True), kind
+            assert (own.strikes, own.excluded) == (2, True), kind
+            # One that cheats on a piece now and then may have a round without.
+            assert own.paid_microcredits == 0 or CHEATS[kind].every > 1, kind
     (verdict,) = verdicts(ledger, f"cam-{leaver}")
     assert verdict["reason"] == "its source was not shown in time"
     assert found[f"cam-{leaver}"].paid_microcredits == 0

@@ -13,7 +13,7 @@ from edgepact.engagement import NOTHING, Answer, Engagement, Item, Question, tak
 from edgepact.market.ledger import Ledger
 from edgepact.market.server import MarketServer
 from tests.market.echo import Echo
-from tests.market.harness import DEVICE, Device, Processes, finish, served
+from tests.market.harness import DEVICE, Device, Processes, finish, served, wait_until
 from tests.market.test_exchanges import sent
 
 MENU = (
@@ -160,7 +160,7 @@ def test_bids_outlive_the_server_and_are_weighed_once(tmp_path: Path) -> None:
                 each.http.base_url = server.url
             assert one.offer()["assigned"] == {"amount": 2.0, "reward_microcredits": 9}
             assert one.infer(2, 1, "p", sent(1.0, 0), model="echo").status_code == 200
-            assert server.market._ledger.balances()["device:cam-0"] == 9
+            wait_until(lambda: server.market._ledger.balances().get("device:cam-0") == 9)
     assert auction.engaged == [
         {"cam-0": Answer(bids_microcredits=(7,)), "cam-1": Answer(bids_microcredits=(9,))}
     ]

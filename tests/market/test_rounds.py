@@ -21,6 +21,7 @@ TERMS = Terms(
     commit_timeout_s=10.0,
     round_timeout_s=60.0,
 )
+HURRIED = replace(TERMS, wait_share=0.1)
 CALL = Question(bid_amounts=(1.0, 3.0))
 
 
@@ -40,9 +41,11 @@ def asked(**layers: int) -> Round:
     return round
 
 
-def delivered(round: Round, device: str, pieces: int = TERMS.units_per_round) -> Round:
+def delivered(
+    round: Round, device: str, pieces: int = TERMS.units_per_round, *, now_s: float = 0.0
+) -> Round:
     for index in range(pieces):
-        round = rounds.record(round, device, f"{index}", 1)
+        round = rounds.record(round, device, f"{index}", 1, now_s)
     return round
 
 
@@ -110,24 +113,87 @@ def test_slower_half_has_some_times_as_long_as_the_faster() -> None:
     assert two.deadline_s == 3.0 * rounds.SOFT_FACTOR
     later = rounds.advance(two, set(), now_s=10.0)
     assert later.deadline_s == two.deadline_s  # it is not put off
-    closed = rounds.advance(later, set(), now_s=12.0)
-    assert closed.phase is Phase.CLOSED
-    assert rounds.too_slow(closed, {"a", "b", "c", "d"}) == {"c", "d"}
+    assert rounds.advance(later, set(), now_s=12.0).phase is Phase.CLOSED
 
 
-def test_quick_devices_do_not_wait_for_those_that_lag() -> None:
-    lagging = replace(asked(a=3, b=2), lagging=frozenset({"b", "c"}))
+def test_quick_devices_do_not_wait_long_for_those_that_lag() -> None:
+    lagging = replace(asked(a=3, b=2), terms=HURRIED, lagging=frozenset({"b", "c"}))
     working = rounds.advance(lagging, {"a", "b", "c"}, now_s=0.0)
     assert working.phase is Phase.WORKING  # c has not answered
     rounds.admit(working, "b", "0", 2)  # it takes part all the same
-    closed = rounds.advance(delivered(working, "a"), set(), now_s=1.0)
-    assert closed.phase is Phase.CLOSED
+    waiting = rounds.advance(delivered(working, "a", now_s=10.0), set(), now_s=10.0)
+    assert (waiting.phase, waiting.deadline_s) == (Phase.WORKING, 11.0)
+    assert rounds.advance(waiting, set(), now_s=10.9).phase is Phase.WORKING
+    assert rounds.advance(waiting, set(), now_s=11.0).phase is Phase.CLOSED
+    both = rounds.advance(delivered(waiting, "b", now_s=10.5), set(), now_s=10.5)
+    assert both.phase is Phase.CLOSED
     # Where all lag they are waited for.
-    slow = replace(asked(b=2), lagging=frozenset({"b"}))
+    slow = replace(asked(b=2), terms=HURRIED, lagging=frozenset({"b"}))
     alone = rounds.advance(slow, {"b"}, now_s=0.0)
     assert rounds.advance(alone, set(), now_s=59.0).phase is Phase.WORKING
-    in_time = rounds.advance(delivered(alone, "b"), set(), now_s=59.0)
-    assert rounds.too_slow(in_time, {"b"}) == set()
+
+
+def test_bids_of_those_that_were_silent_are_not_awaited_for_long() -> None:
+    bids = Answer(bids_microcredits=(1, None))
+    calling = Round(number=1, question=CALL, terms=TERMS, lagging=frozenset({"b"}))
+    one = rounds.advance(rounds.answered(calling, "a", bids, None, 0.0), {"a", "b"}, now_s=1.0)
+    assert (one.phase, one.deadline_s) == (Phase.ASKING, 1.0 + 0.2 * TERMS.commit_timeout_s)
+    again = rounds.advance(one, {"a", "b"}, now_s=2.0)
+    assert again.deadline_s == one.deadline_s
+    assert rounds.advance(again, {"a", "b"}, now_s=3.0).phase is Phase.ENGAGING
+
+
+def test_who_takes_longer_than_half_of_the_devices_lags_until_it_keeps_up() -> None:
+    working = rounds.advance(
+        replace(asked(a=3, b=2, c=1, d=1), terms=HURRIED), {"a", "b", "c", "d"}, now_s=0.0
+    )
+    round = delivered(delivered(working, "a", now_s=4.0), "b", now_s=4.2)
+    round = delivered(round, "c", now_s=8.4)
+    round = rounds.record(round, "d", "0", 1, 5.0)  # half of its work: 2 x 8.4 s in all
+    first = rounds.paces(round, {"a", "b", "c", "d", "e"}, {}, now_s=8.4)
+    assert first == {"a": 4 / 4.2, "b": 1.0, "c": 2.0, "d": 4.0, "e": rounds.PACE_MOST}
+    assert rounds.lagging(HURRIED, first) == {"c", "d", "e"}
+    assert rounds.lagging(TERMS, first) == set()  # all are waited for alike
+    known, left = first, rounds.lagging(HURRIED, first)
+    for _ in range(10):
+        even = working
+        for device in ("a", "b", "c", "d"):
+            even = delivered(even, device, now_s=4.0)
+        known = rounds.paces(even, {"a", "b", "c", "d"}, known, now_s=4.0)
+        assert rounds.lagging(HURRIED, known) <= left
+        left = rounds.lagging(HURRIED, known)
+    assert left == {"e"}  # it has not been back
+
+
+@given(
+    quick_s=st.lists(st.floats(1.0, 1.1), min_size=3, max_size=6),
+    slow_s=st.floats(1.0, 1000.0),
+)
+def test_one_slow_device_holds_the_others_up_once_at_most(
+    quick_s: list[float], slow_s: float
+) -> None:
+    """From the second round on: by the share, and by what is no lag."""
+    names = [f"q{n}" for n in range(len(quick_s))]
+    times = dict(zip(names, quick_s, strict=True)) | {"slow": slow_s}
+    known: dict[str, float] = {}
+    for number in range(3):
+        round = replace(
+            asked(**dict.fromkeys(times, 1)), terms=HURRIED, lagging=rounds.lagging(HURRIED, known)
+        )
+        round = rounds.advance(round, set(times), now_s=0.0)
+        now_s = 0.0
+        for device, at_s in sorted(times.items(), key=lambda each: each[1]):
+            if round.deadline_s is not None and round.deadline_s <= at_s:
+                break
+            now_s = at_s
+            round = rounds.advance(delivered(round, device, now_s=at_s), set(times), at_s)
+        if round.phase is not Phase.CLOSED:
+            assert round.deadline_s is not None
+            now_s = round.deadline_s
+            round = rounds.advance(round, set(times), now_s)
+        assert round.phase is Phase.CLOSED
+        assert number == 0 or now_s <= max(quick_s) * (1.0 + HURRIED.wait_share) + 1e-9
+        known = rounds.paces(round, set(times), known, now_s)
 
 
 def test_all_delivered_before_the_last_has_answered() -> None:

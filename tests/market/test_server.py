@@ -237,6 +237,7 @@ def test_no_more_images_than_offered_are_paid(market: Open, pipeline: Pipeline) 
     sent = inputs_at(pipeline, CUT, image(3))
     for index in range(UNITS_PER_ROUND):
         assert device.infer(CUT, 1, f"job-{index}", sent).status_code == 200
+    wait_until(lambda: all(each["state"] == "paid" for each in device.pieces(1).values()))
     entries = market.entries()
     answer = device.infer(CUT, 1, "one-more", sent)
     assert answer.status_code == 409

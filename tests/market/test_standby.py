@@ -1,7 +1,10 @@
 """Two servers of one ledger as processes of their own: one leads, the other stands by."""
 
 import signal
+import sqlite3
 import subprocess
+import time
+from contextlib import closing
 
 import httpx
 import pytest
@@ -43,6 +46,18 @@ def test_a_standby_says_so_and_goes_when_told(processes: Processes) -> None:
     wait_until(lambda: ready(other) == 200)
 
 
+def is_free(url: str) -> bool:
+    """Whether nobody is amid a write to a ledger."""
+    if not url.startswith("sqlite"):
+        return True
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0.5)) as books:
+        try:
+            books.execute("begin immediate")
+        except sqlite3.OperationalError:
+            return False
+        return True
+
+
 def played(processes: Processes, hit: signal.Signals, **settings: str) -> None:
     """The leader is hit amid a round; the standby ends it, and the device has every label."""
     leader, url = processes.server(**SETTINGS, **settings)
@@ -50,6 +65,11 @@ def played(processes: Processes, hit: signal.Signals, **settings: str) -> None:
     device = processes.device(f"{url},{other}", 0, in_flight=2)
     wait_until(lambda: len(processes.lines(0)) >= 2)
     leader.send_signal(hit)
+    while hit is signal.SIGSTOP and not is_free(processes.ledger_url):
+        # It was stopped amid a write, and so holds the file: nobody can take that from it.
+        leader.send_signal(signal.SIGCONT)
+        time.sleep(0.05)
+        leader.send_signal(signal.SIGSTOP)
     told, err = finish(device)
     assert device.returncode == 0, err
     assert "units=12" in told

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.mechanisms.audit_rate import SURPLUS, audit_rate, expected_gain, honest_loss
+from edgepact.mechanisms.audit_rate import (
+    SURPLUS,
+    audit_rate,
+    best_cheat,
+    expected_gain,
+    honest_loss,
+)
 
 UNITS = st.lists(
     st.one_of(st.integers(1, 4).map(float), st.floats(0.01, 100.0)), min_size=1, max_size=7
@@ -125,6 +131,15 @@ def test_gain_falls_with_the_rate(
     for k in range(len(units) + 1):
         gains = [expected_gain(k, each, units, **told) for each in (low, high)]
         assert gains[1] <= gains[0] + 1e-9 * told["reward"] * sum(units)
+
+
+@given(UNITS, terms(), st.floats(0, 1))
+def test_best_cheat_is_that_of_all_cheats_of_all_devices(
+    units: list[float], told: dict[str, float], p: float
+) -> None:
+    honest = told["margin"] * told["least_reward"] * sum(units)
+    gain = max(best_gain(units, cheat, p, told) for cheat in cheats(units))
+    assert best_cheat(p, units, **told) == pytest.approx(1 + gain / honest, rel=1e-6, abs=1e-6)
 
 
 def test_one_piece_and_none() -> None:

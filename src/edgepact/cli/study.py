@@ -28,6 +28,7 @@ def study(
     part of the diffusion model is worth. speed: the time of a quote. contract: menus, by profit
     and in federated training. selection: who should train, by money and time. auctions: revenue
     and regret of auctions that are learnt. cheating: what cheats earn at the rate of audits.
+    capacity: what a market process costs and carries.
     """
     from edgepact import api
 

@@ -5,6 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from edgepact.live.deterrence import deterrences
+from edgepact.market.serve_config import MARGIN
 from edgepact.mechanisms.stackelberg.optimum import breakpoints
 from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.pacts.partition_priced import Findings
@@ -190,6 +192,27 @@ def payments(findings: Findings) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("credits in the whole run")
     _legend_above(axes)
+    return figure
+
+
+def cheating(findings: Findings) -> Figure:
+    """What the best cheat would have earned at every rate of audits, for each number of layers
+    that was taken; a dot is the derived rate, a tick a rate at which audits were drawn."""
+    figure, axes = _figure(8.6, 4.0)
+    found = deterrences(findings.statement.rounds, MARGIN)
+    rates = np.geomspace(0.02, 1.0, 121)
+    shades = DEPTH(np.linspace(1.0, 0.35, len(found)))
+    for each, shade in zip(found, shades, strict=True):
+        axes.plot(rates, [each.best(rate) for rate in rates], color=shade, label=f"{each.layers}")
+        axes.plot([each.rate], [each.best(each.rate)], "o", color=shade, markersize=8)
+        axes.plot(each.drawn, [-0.18] * len(each.drawn), "|", color=shade, markersize=9)
+    axes.axhline(1.0, color=SERVER, linestyle=":")
+    axes.annotate("honest work", (0.021, 1.04), color=SERVER)
+    axes.set_xscale("log")
+    axes.set_ylim(-0.3, 4.0)
+    axes.set_xlabel("share of a device's images that is audited")
+    axes.set_ylabel("best cheat's profit\nover honest profit")
+    axes.legend(title="layers", frameon=False, loc="upper right")
     return figure
 
 

@@ -18,7 +18,9 @@ from rich.table import Table
 
 from edgepact.credits import in_credits
 from edgepact.live import charts
+from edgepact.live.deterrence import deterrences
 from edgepact.live.metrics import as_json
+from edgepact.market.serve_config import MARGIN
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.pacts.partition_findings import ImageResult
 from edgepact.pacts.partition_priced import Findings, MarketPlayed
@@ -129,6 +131,7 @@ def write_report(folder: Path, config: Any, played: MarketPlayed) -> Path:
         figure.savefig(folder / f"{name}.png", dpi=130)
         told = text.format(**pricing._asdict()) if text else _bandwidth(findings)
         sections.append(_section(title, told, _svg(figure, f"{title}. {told}")))
+    sections += _deterrence(folder, findings)
     path = folder / "report.html"
     page = _PAGE.format(
         title=f"{len(findings.devices)} devices, {len(findings.rounds)} rounds, "
@@ -207,6 +210,40 @@ def _bandwidth(findings: Findings) -> str:
         "saves the server's computing, not the link. A device that runs no layer sends its image "
         "file, one that runs all of them only the image vector."
     )
+
+
+def _deterrence(folder: Path, findings: Findings) -> list[str]:
+    """The curve of what cheating earns, and its figures; nothing where nobody was paid."""
+    found = deterrences(findings.statement.rounds, MARGIN)
+    if not found:
+        return []
+    title = "Why cheating loses money"
+    text = (
+        f"All that a device earns in a round of {found[0].pieces} images stands or falls with the "
+        "audits that are drawn at its end. For a device that keeps "
+        f"{MARGIN:.0%} of the least item's pay when it is honest, a curve is the profit of the "
+        "best of all cheats as a share of honest profit, for each number of layers that was taken; "
+        "below the dotted line cheating loses. Dots are the derived rates, ticks beneath the rates "
+        f"at which audits were drawn. Of {len(findings.images)} images {findings.audited} were "
+        f"audited, and {findings.statement.jobs.get('forfeit', 0)} lost their pay."
+    )
+    figure = charts.cheating(findings)
+    figure.savefig(folder / "cheating.png", dpi=130)
+    rows = [
+        [
+            f"{each.layers}",
+            f"{each.ratio:.3g}",
+            f"{each.rate:.1%}",
+            f"{np.mean(each.drawn):.1%}" if each.drawn else "",
+            f"{each.best(0.0):.3g}",
+            f"{each.best(0.05):.3g}",
+            f"{each.best(each.rate):.2f}",
+        ]
+        for each in found
+    ]
+    head = ["layers", "pay over the least item's", "derived rate", "drawn at, mean"]
+    head += [f"best cheat {where}" for where in ("unaudited", "at 5 %", "at the derived rate")]
+    return [_section(title, text, _svg(figure, f"{title}. {text}") + _table(head, rows))]
 
 
 def _cards(findings: Findings) -> str:

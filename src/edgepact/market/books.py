@@ -29,6 +29,10 @@ from edgepact.market.ledger import (
 GROUP_MAX = 256
 """Most writes of one transaction."""
 
+CALLS_MAX = 16
+"""Most other writes of a transaction while pieces wait: one of them takes as long as ten pieces,
+and the ends of a thousand device-rounds, which come together, are to hold nobody up."""
+
 WAITING_MAX = 4096
 """Most writes that wait; the next is told to come back."""
 
@@ -188,7 +192,7 @@ class Books:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+                group = self._next_group()
                 await loop.run_in_executor(self._writes, self._written, group)
                 for each in group:
                     if each.done.cancelled():
@@ -199,6 +203,16 @@ class Books:
                         each.done.set_result(each.result)
         finally:
             self._flushing = None
+
+    def _next_group(self) -> list[_Write]:
+        """Takes what is written next: pieces first, and of everything else some."""
+        pieces = [each for each in self._waiting if each.piece is not None][:GROUP_MAX]
+        calls = [each for each in self._waiting if each.piece is None]
+        calls = calls[: min(CALLS_MAX, GROUP_MAX - len(pieces)) if pieces else GROUP_MAX]
+        group = pieces + calls
+        taken = {id(each) for each in group}
+        self._waiting = [each for each in self._waiting if id(each) not in taken]
+        return group
 
     def _written(self, group: list[_Write]) -> None:
         """Writes a group in one transaction, again and again if the database fails."""

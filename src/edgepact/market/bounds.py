@@ -1,6 +1,6 @@
-"""How much anybody may have in hand here at a time: requests, and bytes of their bodies.
+"""How much anybody may ask for here, at a time and in a time: requests, and bytes of their bodies.
 
-Whoever has too much in hand is told to come back before a body is read, so that one device that
+Whoever asks for too much is told to come back before a body is read, so that one device that
 sends without measure slows down itself and nobody else.
 """
 
@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from edgepact.market.rates import Rate
 
 MEBIBYTE = 2**20
 
@@ -23,8 +25,7 @@ class Crowded(Exception):
 
     def __init__(self, message: str, *, own: bool, after_s: float = 1.0) -> None:
         super().__init__(message)
-        self.own = own
-        self.after_s = after_s
+        self.own, self.after_s = own, after_s
 
 
 @dataclass(slots=True)
@@ -35,11 +36,17 @@ class Bounds:
         requests_max: requests of one asker, a device or the address of a stranger.
         bytes_max: bytes of the bodies of one asker.
         bytes_total_max: bytes of the bodies of all.
+        requests: of one asker, in a time.
+        bytes: of the bodies of one asker, in a time.
+        wrong_tokens: that one address has shown, in a time.
     """
 
     requests_max: int = 12
     bytes_max: int = 16 * MEBIBYTE
     bytes_total_max: int = 64 * MEBIBYTE
+    requests: Rate = field(default_factory=lambda: Rate(per_s=300, burst=600))
+    bytes: Rate = field(default_factory=lambda: Rate(per_s=32 * MEBIBYTE, burst=64 * MEBIBYTE))
+    wrong_tokens: Rate = field(default_factory=lambda: Rate(per_s=1, burst=30))
     _requests: Counter[str] = field(default_factory=Counter)
     _bytes: Counter[str] = field(default_factory=Counter)
     _bytes_total: int = 0
@@ -54,11 +61,16 @@ class Bounds:
         """A place for one request of somebody, with the body it brings.
 
         Raises:
-            Crowded: all of its places are taken.
+            Crowded: all of its places are taken, or it has asked for too much lately.
         """
+        for rate, what in ((self.requests, "requests"), (self.bytes, "bytes")):
+            if wait_s := rate.wait_s(who):
+                words = f"more than {rate.per_s:g} {what} a second"
+                raise Crowded(words, own=True, after_s=wait_s)
         if self._requests[who] >= self.requests_max:
             raise Crowded(f"more than {self.requests_max} requests at once", own=True)
         self._requests[who] += 1
+        self.requests.take(who)
         place = Place(self, who)
         try:
             yield place
@@ -74,6 +86,20 @@ class Bounds:
             raise Crowded("too many bodies are being read", own=False)
         self._bytes[who] += count
         self._bytes_total += count
+        self.bytes.take(who, count)
+
+    def expect_no_guessing(self, address: str) -> None:
+        """Whether an address may show a token that nobody knows by heart.
+
+        Raises:
+            Crowded: too many that it has shown lately were wrong.
+        """
+        if wait_s := self.wrong_tokens.wait_s(address):
+            raise Crowded("too many wrong tokens from this address", own=True, after_s=wait_s)
+
+    def was_wrong(self, address: str) -> None:
+        """An address has shown a wrong token."""
+        self.wrong_tokens.take(address)
 
     @staticmethod
     def _give_back(counts: Counter[str], who: str, count: int) -> None:

@@ -121,6 +121,40 @@ class Room(Generic[_C]):
         return next(iter(waiting)) if waiting else None
 
 
+class _Together:
+    """What is written to a transport in one turn of the loop, in one piece: the head of an answer
+    and its body would wake the client twice.
+
+    Args:
+        transport: of the connection.
+        loop: that it belongs to.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, part: bytes) -> None:
+        """Keeps a part for the end of the turn."""
+        if not self._parts:
+            self._loop.call_soon(self.flush)
+        self._parts.append(part)
+
+    def close(self) -> None:
+        """Closes it behind what was written."""
+        self.flush()
+        self._transport.close()
+
+    def flush(self) -> None:
+        """Writes what is kept."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+
 class _BadHead(Exception):
     """The head of a request is refused; the parser passes no more on of it."""
 
@@ -176,6 +210,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Lets it in, or refuses it."""
         super().connection_made(transport)
+        self._together = _Together(transport, self.loop)
         admitted, gone = self._room.enter(self, self.address)
         if gone is not None:
             gone.transport.abort()
@@ -193,6 +228,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._part == "head" and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(431, f"expected at most {HEAD_BYTES_MAX} bytes of head")
         self._watch()
+
+    def shutdown(self) -> None:
+        """Ends it, behind the answer that it may have given just now."""
+        self._together.flush()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives its place back."""
@@ -221,6 +261,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if not named and self.parser.get_http_version() == "1.1":
             raise _BadHead  # as RFC 9112 asks; who is called by which name is looked at later
         super().on_headers_complete()
+        together: Any = self._together
+        self.cycle.transport = together
 
     def on_message_complete(self) -> None:
         """The body is whole."""

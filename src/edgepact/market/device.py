@@ -8,7 +8,7 @@ the results file.
 Several pieces are in flight at once, as many as the round trip makes worth it: while one waits
 for its answer, the device computes on the next. Before a piece is sent the device binds itself
 to its source; after a round the server asks for some of the sources, and pays when it has seen
-them.
+them. These are shown, and pay is asked for, beside the work of the next round.
 
 It needs NumPy, an HTTP client and what its job needs, nothing more: no JAX, no database.
 
@@ -38,7 +38,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
 from edgepact.market.device_token import store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
-from edgepact.market.link import Link, Refused
+from edgepact.market.link import Link, Refused, Traffic
 from edgepact.market.link_cost import sent_bytes, with_link
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
@@ -84,12 +84,16 @@ class DeviceSummary:
         units: units of work, such as images, that the server has finished for it.
         paid_microcredits: what it has earned.
         pending_microcredits: what is pending of it at the end.
+        bytes_sent: all that it has sent, heads and polls included; TLS, TCP and IP add theirs.
+        bytes_received: likewise.
     """
 
     rounds: int
     units: int
     paid_microcredits: int
     pending_microcredits: int
+    bytes_sent: int
+    bytes_received: int
 
 
 def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary:
@@ -185,7 +189,8 @@ class _Stop:
 class _Worker:
     """A device at work. `take_part` and `leave` belong to one thread, which hands pieces to others.
 
-    The job's part is used by one of them at a time, and never while it waits for the server.
+    The job's part is used by one of them at a time, and never while it waits for the server. One
+    more thread runs errands: it shows sources and asks for pay.
     """
 
     def __init__(
@@ -209,6 +214,8 @@ class _Worker:
         self._link = link
         self._computing = threading.Lock()
         self._counting = threading.Lock()
+        self._errands = ThreadPoolExecutor(1, thread_name_prefix="errands")
+        self._errand: Future[None] | None = None
         self._useless: dict[int, Exception] = {}  # places of pieces that cannot be worked on
         self._used: dict[int, int] = {}  # the last round in which an input was delivered
         self._due: set[str] = set()  # pieces whose sources are to be shown
@@ -229,6 +236,8 @@ class _Worker:
             units=self._units,
             paid_microcredits=sum(self._settled.values()),
             pending_microcredits=sum(self._pending.values()),
+            bytes_sent=self._link.traffic.bytes_sent,
+            bytes_received=self._link.traffic.bytes_received,
         )
 
     def take_part(self) -> None:
@@ -238,13 +247,14 @@ class _Worker:
             after = 0
             while not self._stop.requested:
                 answer = self._poll(after)
-                self._show_due()
+                self._expect_errand(wait=isinstance(answer, NoOffer))
                 if isinstance(answer, NoOffer):
+                    self._show_due()
                     self._hear_of_pay()
                     if answer.state == "over":
                         return  # all audits are over, too
                     continue
-                self._hear_of_pay(answer.round)
+                self._run_errand(answer.round)
                 self._expect_the_same(answer)
                 # A refusal within a round concerns this round: it has ended without us.
                 try:
@@ -268,6 +278,8 @@ class _Worker:
 
     def leave(self) -> None:
         """Says good-bye, shows what is still to be shown, and hears of the last pay."""
+        self._link.stopping.set()
+        self._errands.shutdown(wait=True)
         if not self._enrolled or self._gone:
             return
         self._link.hurry(LEAVING_PATIENCE_S)
@@ -284,6 +296,36 @@ class _Worker:
                 if not self._pending:
                     return
                 time.sleep(LEAVING_POLL_S)
+
+    # ------------------------------------------------------------ errands
+
+    def _run_errand(self, number: int) -> None:
+        """Shows sources and asks for the pay of rounds before this one, beside what goes on.
+
+        Raises:
+            Refused, ServerAway: the last errand met it.
+        """
+        self._expect_errand()
+        if self._errand is None:
+            self._errand = self._errands.submit(self._do_errand, number)
+
+    def _do_errand(self, number: int) -> None:
+        self._show_due()
+        self._hear_of_pay(number)
+
+    def _expect_errand(self, *, wait: bool = False) -> None:
+        """Hears how the last errand went, if it is done.
+
+        Args:
+            wait: for its end.
+
+        Raises:
+            Refused, ServerAway: it met it.
+        """
+        errand = self._errand
+        if errand is not None and (wait or errand.done()):
+            self._errand = None
+            errand.result()
 
     # ------------------------------------------------------------ talking
 
@@ -307,7 +349,7 @@ class _Worker:
 
     def _poll(self, after: int) -> Offer | NoOffer:
         with self._stop.waiting():
-            told = self._link.ask("GET", f"/market/offer?after={after}")
+            told = self._link.ask("GET", f"/market/offer?after={after}", held=True)
         self._note_due(told.get("audits"))
         return messages.read_offer(told)
 
@@ -408,14 +450,15 @@ class _Worker:
         try:
             if bound is None or bound.place >= len(self._pieces):
                 raise InputError(self._config.name, piece, "the source of this piece", "none")
-            source = self._part.source(self._pieces[bound.place])
+            with self._computing:
+                source = self._part.source(self._pieces[bound.place])
         except InputError as error:
             self._hopeless.add(piece)
             self._say(f"cannot show {piece}, which loses its pay: {error}")
             return
         headers = {"Content-Type": oip.BINARY_TYPE}
         path = f"/market/audit?piece={piece}"
-        answer = self._link.send("POST", path, bound.salt + source, headers)
+        answer = self._link.send("POST", path, bound.salt + source, headers, held_s=0.0)
         told = messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
         self._note_due(told.get("audits"))
 
@@ -490,7 +533,8 @@ class _Worker:
                             refused = True  # the round has ended without us
                             continue
                         done += 0 if name in offer.pieces_done else units
-                    self._show_due()
+                    if self._due:
+                        self._run_errand(offer.round)
             finally:
                 wait(flying)
         if done < offer.units_per_round and not self._stop.requested:
@@ -499,7 +543,9 @@ class _Worker:
                     f"has nothing new to bring in round {offer.round} beyond {done} "
                     f"{'unit' if done == 1 else 'units'}"
                 )
-            self._link.ask("POST", f"/market/done?round={offer.round}")
+            told = self._link.ask("POST", f"/market/done?round={offer.round}")
+            self._note_due(told.get("audits"))
+            self._show_due()
 
     def _wants(self, offer: Offer, done: int, flying: Mapping[Future[int], str]) -> bool:
         """Whether another piece is to be begun, as far as is known of those under way."""
@@ -575,7 +621,12 @@ class _Worker:
         except InputError as error:
             self._pass_over(at, error)
             return 0
+        except ServerAway:
+            self._results.add(result.as_json())
+            raise
         except Refused as error:
+            result.refused = str(error)
+            self._results.add(result.as_json())
             if error.reason == messages.REPEATED:
                 self._used[at] = offer.round
                 return 0  # it is somebody's work already: another piece takes its turn
@@ -583,6 +634,7 @@ class _Worker:
                 self._pass_over(at, error)
                 return 0
             raise
+        result.alone = away is not None
         line = result.as_json()
         self._results.add(line)
         if result.exchanges:
@@ -685,11 +737,16 @@ class _Worker:
         path = f"/v2/models/{cut_name(offer.model, amount)}/infer"
         sent_s = time.perf_counter()
         result.encode_seconds += sent_s - start_s
-        answered = self._link.send("POST", path, body, headers)
+        traffic = Traffic()
+        try:
+            answered = self._link.send("POST", path, body, headers, traffic=traffic)
+        finally:
+            result.attempts += traffic.attempts
+            result.bytes_sent += traffic.body_bytes_sent
+            result.bytes_received += traffic.body_bytes_received
+            result.http_bytes_sent += traffic.bytes_sent
+            result.http_bytes_received += traffic.bytes_received
         result.roundtrip_seconds = (result.roundtrip_seconds or 0.0) + time.perf_counter() - sent_s
-        result.attempts += answered.attempts
-        result.bytes_sent += answered.attempts * len(body)
-        result.bytes_received += len(answered.content)
         result.exchanges += 1
         answer = oip.decode_response(answered.content, answered.header_length)
         facts = answer.parameters

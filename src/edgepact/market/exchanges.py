@@ -36,7 +36,7 @@ from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
 
-EXCHANGES_IN_FLIGHT_MAX = 64
+EXCHANGES_IN_FLIGHT_MAX = 1024
 """Exchanges computed or waiting at a time; the next is told to come back."""
 
 COMPUTED_AGAIN_KEPT = 65_536

@@ -1,19 +1,23 @@
 """A device's connection to its server: patient, bounded, and clear about what it waits for.
 
 A request is sent again, on a fresh connection, after a time that follows from how long answers
-have taken before; it gives up only when the server has not answered for `away_timeout_s`. Of
-several addresses the next is tried whenever one does not answer, so that a server that has moved
-is found. Requests may be sent from several threads at once.
+have taken before; it gives up only when the server has not answered for `away_timeout_s`. That the
+other end is gone, though its server only takes its time, is noticed sooner: by the kernel, which
+misses its acknowledgements. Of several addresses the next is tried whenever one does not answer, so
+that a server that has moved is found. Requests may be sent from several threads at once.
 """
 
+import errno
 import json
 import random
+import socket
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +30,28 @@ from edgepact.work import ServerAway
 
 CONNECT_TIMEOUT_S = 5.0
 
-POLL_TIMEOUT_S = 30.0
-"""Longest wait for the answer to a poll, which the server holds open for less."""
+SILENCE_S = 6.0
+"""A connection is dead on which the other end has acknowledged nothing for so long. Of four losses
+in a row, which end one of 200 ms, a link that loses one packet of twenty has one in 160,000."""
+
+POLL_HELD_S = 10.0
+"""How long the server holds a poll open."""
+
+ANSWER_MOST_S = 30.0
+"""Longest wait for an answer to one attempt, polls aside."""
 
 ANSWER_FIRST_S = 10.0
 """How long the first answer may take; later ones a few times what they have taken."""
 
 ANSWER_LEAST_S = 2.0
+TRIES_LEAST = 3
+"""One attempt never takes more than this part of the time after which the device gives up, unless
+that is less than `ANSWER_LEAST_S`: a loss in silence is tried again."""
+
 ANSWER_ROUNDTRIPS = 8.0
+ANSWERS_KEPT = 16
+"""Answers from which the least time of one is found."""
+
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
 LEAVE_TIMEOUT_S = 5.0
@@ -71,14 +89,44 @@ class Answer:
     Attributes:
         content: its body.
         header_length: of the binary tensor extension; None where the body is plain JSON.
-        attempts: how often the request was sent.
         seconds: from the last sending to the answer.
     """
 
     content: bytes
     header_length: str | None
-    attempts: int
     seconds: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was exchanged with the server, whatever came of it.
+
+    Attributes:
+        attempts: requests that were sent, those that were sent again included.
+        body_bytes_sent: bodies of these.
+        body_bytes_received: bodies of their answers.
+        bytes_sent: bodies and heads as HTTP has them; TLS, TCP and IP add theirs.
+        bytes_received: likewise of the answers.
+    """
+
+    attempts: int = 0
+    body_bytes_sent: int = 0
+    body_bytes_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def sent(self, request: httpx.Request, body: bytes) -> None:
+        """Counts a request; also one of which nobody knows how much has arrived."""
+        target = len(f"{request.method}  HTTP/1.1\r\n") + len(request.url.raw_path)
+        self.attempts += 1
+        self.body_bytes_sent += len(body)
+        self.bytes_sent += target + _fields_bytes(request.headers.raw) + len(body)
+
+    def received(self, response: httpx.Response) -> None:
+        """Counts an answer."""
+        status = len(f"HTTP/1.1 {response.status_code} {response.reason_phrase}\r\n")
+        self.body_bytes_received += len(response.content)
+        self.bytes_received += status + _fields_bytes(response.headers.raw) + len(response.content)
 
 
 class Link:
@@ -100,18 +148,19 @@ class Link:
         self._jitter = random.Random()
         self._headers = dict[str, str]()
         self._answer_s: float | None = None
-        self._said = False  # what is waited for, by whichever thread came first
+        self._lately_s: deque[float] = deque(maxlen=ANSWERS_KEPT)
+        self._said_s: float | None = None  # since when is waited for what was said
+        self._traffic = Traffic()
         self.speed = LinkSpeed()
         self.stopping = threading.Event()
         """Set to end waits for the next try."""
         verify: ssl.SSLContext | bool = True if ca is None else _trusting(ca)
-        settings: dict[str, Any] = {
-            "verify": verify,
-            "trust_env": False,  # no proxy stands between a device and its edge server
-        }
-        self._client = httpx.Client(**settings)
+        settings: dict[str, Any] = {"verify": verify, "socket_options": _watched()}
+        # No proxy stands between a device and its edge server.
+        self._client = httpx.Client(transport=httpx.HTTPTransport(**settings), trust_env=False)
         # What is sent again goes another way: the connection may be dead, or the address new.
-        self._fresh = httpx.Client(**settings, limits=httpx.Limits(max_keepalive_connections=0))
+        alone = httpx.HTTPTransport(**settings, limits=httpx.Limits(max_keepalive_connections=0))
+        self._fresh = httpx.Client(transport=alone, trust_env=False)
 
     def __enter__(self) -> "Link":
         return self
@@ -127,8 +176,16 @@ class Link:
 
     @property
     def answer_s(self) -> float | None:
-        """How long answers to work take lately, seconds; None before the first."""
-        return self._answer_s
+        """How long answers to work take at least, lately, seconds; None before the first. What
+        they take longer is mostly that they wait for each other."""
+        with self._lock:
+            return min(self._lately_s, default=None)
+
+    @property
+    def traffic(self) -> Traffic:
+        """All that was exchanged so far."""
+        with self._lock:
+            return replace(self._traffic)
 
     def hurry(self, away_timeout_s: float) -> None:
         """Gives up sooner from now on, even if it was to stop."""
@@ -140,13 +197,24 @@ class Link:
         self._headers["Authorization"] = f"Bearer {token}"
 
     def ask(
-        self, method: str, path: str, *, message: Mapping[str, object] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        message: Mapping[str, object] | None = None,
+        held: bool = False,
     ) -> dict[str, object]:
-        """A market message and its answer."""
-        body = None if message is None else json.dumps(message).encode()
+        """A market message and its answer.
+
+        Args:
+            method, path: of the request.
+            message: its body.
+            held: whether the server may hold it open, as it does with polls.
+        """
+        body = b"" if message is None else json.dumps(message).encode()
         headers = {"Content-Type": messages.JSON_TYPE}
-        answer = self.send(method, path, body, headers, timeout_s=POLL_TIMEOUT_S)
-        if body is not None:  # polls are held open
+        answer = self.send(method, path, body, headers, held_s=POLL_HELD_S if held else 0.0)
+        if not held:
             self.speed.note(len(body), answer.seconds)
         # Offers list the pieces done, so they may be larger than other messages.
         return messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
@@ -155,16 +223,19 @@ class Link:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes,
         headers: Mapping[str, str],
         *,
-        timeout_s: float | None = None,
+        held_s: float | None = None,
+        traffic: Traffic | None = None,
     ) -> Answer:
         """Sends a request until it is answered.
 
         Args:
             method, path, body, headers: of the request.
-            timeout_s: of one attempt; None for what follows from earlier answers.
+            held_s: how long the server may hold it open; None for work, whose answers tell how
+                long others may take.
+            traffic: where to count it, beside the link's own.
 
         Raises:
             Refused: the server does not want it.
@@ -172,40 +243,37 @@ class Link:
         """
         began_s = time.monotonic()
         backoff_s, attempts = BACKOFF_FIRST_S, 0
+        counted = (self._traffic,) if traffic is None else (self._traffic, traffic)
         while True:
             attempts += 1
-            sent_s = time.monotonic()
-            wait_s = timeout_s or self._patience_s(attempts)
-            why = self._once(method, path, body, headers, attempts > 1, wait_s)
+            sent_s, at = time.monotonic(), self._at
+            wait_s = (held_s or 0.0) + self._patience_s(attempts)
+            why = self._once(method, path, body, headers, attempts > 1, wait_s, counted)
             now_s = time.monotonic()
             if isinstance(why, httpx.Response):
                 if why.is_success:
-                    self._said = False
-                    if timeout_s is None:
+                    self._heard(now_s)
+                    if held_s is None:
                         self._note(now_s - sent_s)
                     return Answer(
                         content=why.content,
                         header_length=why.headers.get(oip.HEADER_LENGTH),
-                        attempts=attempts,
                         seconds=now_s - sent_s,
                     )
                 if why.status_code not in TRY_AGAIN:
                     raise _refusal(why)
                 backoff_s = max(backoff_s, _retry_after_s(why))
                 if _told(why)[1] == messages.STANDBY:
-                    with self._lock:
-                        self._at += 1
+                    self._pass_on(at)
             else:
-                with self._lock:
-                    self._at += 1
+                self._pass_on(at)
             words = why if isinstance(why, str) else _told(why)[0]
             # Half of the pause is random, so that devices do not all come back at once.
             pause_s = backoff_s * (0.5 + 0.5 * self._jitter.random())
             if now_s + pause_s > began_s + self._away_timeout_s:
                 raise ServerAway(words)
-            if now_s - began_s > SAID_AFTER_S and not self._said:
-                self._said = True
-                self._say(f"waits for {self.address}: {words}")
+            if now_s - began_s > SAID_AFTER_S:
+                self._say_waiting(words, began_s)
             if isinstance(why, str) and self.stopping.wait(pause_s):
                 raise ServerAway(f"{words}, and it is to stop")
             if not isinstance(why, str):
@@ -224,46 +292,83 @@ class Link:
 
     # ------------------------------------------------------------ private
 
+    def _pass_on(self, at: int) -> None:
+        """Goes on to the next address, unless another thread has done so already."""
+        with self._lock:
+            if self._at == at:
+                self._at += 1
+
+    def _say_waiting(self, why: str, since_s: float) -> None:
+        """Says once what is waited for, whichever thread comes first."""
+        with self._lock:
+            if self._said_s is not None:
+                return
+            self._said_s = since_s
+        most_s = self._away_timeout_s
+        end = "for ever" if most_s == float("inf") else f"for at most {most_s:g} s"
+        self._say(f"waits for {self.address} {end}: {why}")
+
+    def _heard(self, now_s: float) -> None:
+        """Says that the server is back, if it was said to be away."""
+        with self._lock:
+            since_s, self._said_s = self._said_s, None
+        if since_s is not None:
+            self._say(f"{self.address} answers again after {now_s - since_s:.0f} s")
+
     def _say(self, what: str) -> None:
         print(f"{self._who}: {what}", file=sys.stderr, flush=True)
 
     def _patience_s(self, attempt: int) -> float:
         with self._lock:
             usual_s = self._answer_s
+        most_s = min(ANSWER_MOST_S, max(ANSWER_LEAST_S, self._away_timeout_s / TRIES_LEAST))
         if usual_s is None:
-            return ANSWER_FIRST_S
-        return min(POLL_TIMEOUT_S, max(ANSWER_LEAST_S, ANSWER_ROUNDTRIPS * usual_s) * attempt)
+            return min(most_s, ANSWER_FIRST_S)
+        return min(most_s, max(ANSWER_LEAST_S, ANSWER_ROUNDTRIPS * usual_s) * attempt)
 
     def _note(self, seconds: float) -> None:
         with self._lock:
             before = self._answer_s
             self._answer_s = seconds if before is None else 0.8 * before + 0.2 * seconds
+            self._lately_s.append(seconds)
 
     def _once(
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: bytes,
         headers: Mapping[str, str],
         fresh: bool,
         timeout_s: float,
+        counted: tuple[Traffic, ...],
     ) -> httpx.Response | str:
         """The answer, or why there is none."""
         client = self._fresh if fresh else self._client
         try:
-            return client.request(
+            request = client.build_request(
                 method,
                 self.address + path,
                 content=body,
                 headers={**self._headers, **headers},
-                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+                timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
             )
+            with self._lock:
+                for each in counted:
+                    each.sent(request, body)
+            response = client.send(request)
+            with self._lock:
+                for each in counted:
+                    each.received(response)
+            return response
         except httpx.ConnectError as error:
             return _unreachable(error)
-        except httpx.TimeoutException as error:
-            kind = "connection" if isinstance(error, httpx.ConnectTimeout) else "answer"
-            return f"no {kind} within {timeout_s:.3g} s: the link is dead or very slow"
+        except httpx.ConnectTimeout:
+            return f"no connection within {CONNECT_TIMEOUT_S:g} s: the link is dead or very slow"
+        except httpx.TimeoutException:
+            return f"no answer within {timeout_s:.3g} s: the link is dead, or the server very slow"
         except httpx.TransportError as error:
+            if _caused_by(error, errno.ETIMEDOUT):
+                return f"no sign of the other end for {SILENCE_S:g} s: the link is dead"
             return f"the connection broke ({type(error).__name__})"
         except (httpx.InvalidURL, httpx.HTTPError) as error:
             raise MarketError(f"{self.address}: {error}") from None
@@ -276,20 +381,47 @@ def _trusting(ca: Path) -> ssl.SSLContext:
         raise InputError(ca, "", "a file of certificates to trust, PEM", f"{error}") from None
 
 
-def _unreachable(error: httpx.ConnectError) -> str:
+def _watched() -> list[tuple[int, int, int]]:
+    """Socket options by which the kernel notices that nobody is there any more."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    wanted = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 2}
+    wanted["TCP_USER_TIMEOUT"] = round(1e3 * SILENCE_S)
+    for name, value in wanted.items():
+        if hasattr(socket, name):  # each system has some of them
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it comes from."""
     cause: BaseException | None = error
     while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _caused_by(error: BaseException, number: int) -> bool:
+    return any(isinstance(each, OSError) and each.errno == number for each in _causes(error))
+
+
+def _unreachable(error: httpx.ConnectError) -> str:
+    for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused: no server listens there"
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message})"
-        if type(cause).__name__ == "gaierror":
+        if isinstance(cause, socket.gaierror):
             return "no host of this name is known"
-        cause = cause.__cause__ or cause.__context__
-    text = str(error)
-    if "refused" in text:
-        return "connection refused: no server listens there"
-    return "no host of this name is known" if "Name or service" in text else text or "no connection"
+        if isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return "there is no way to this host: the device's own link is down"
+        if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
+            return f"no sign of the other end for {SILENCE_S:g} s: the link is dead"
+    return str(error) or "no connection"
+
+
+def _fields_bytes(fields: Sequence[tuple[bytes, bytes]]) -> int:
+    """Header fields, with the empty line that ends a head."""
+    return 2 + sum(len(name) + len(value) + len(b": \r\n") for name, value in fields)
 
 
 def _told(response: httpx.Response) -> tuple[str, str]:

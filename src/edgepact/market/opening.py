@@ -100,6 +100,7 @@ def market_on(
                 units_per_round=config.units_per_round,
                 commit_timeout_s=config.commit_timeout_s,
                 round_timeout_s=config.round_timeout_s,
+                wait_share=config.wait_share,
             ),
             rounds=config.rounds,
             devices_min=config.devices_min,

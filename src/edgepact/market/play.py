@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from edgepact.credits import in_credits
@@ -149,13 +150,14 @@ class Market:
             self._exchanges.compute.run_behind,
             rules.unpaid_per_minute,
         )
-        self._lagging: frozenset[str] = frozenset()  # who was too slow in the last round
+        self._paces: dict[str, float] = {}  # how long devices take for a round
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
         self._told_rates = ""
+        self._endings: set[asyncio.Task[None]] = set()
         self._over = False
         self._stopping = False
         self._changed = asyncio.Event()
@@ -176,6 +178,10 @@ class Market:
         if not known:
             return None
         return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+
+    def remembers(self, token: str) -> bool:
+        """Whether a token was shown before, and was a device's."""
+        return token_hash(token) in self._names
 
     async def device(self, token: str) -> str | None:
         """Name of the device that holds the token; None for nobody's.
@@ -205,8 +211,11 @@ class Market:
             self._round = rounds.come_back(self._round, device)
         self._notify()
         self._polls[device] += 1
+        # What is to be shown may have been told before in an answer that was lost.
+        least_s = min((float(str(each["seconds"])) for each in self.due(device)), default=inf)
+        patience_s = min(POLL_TIMEOUT_S, least_s / 4)
         try:
-            return await self._poll(device, after, time.monotonic() + POLL_TIMEOUT_S)
+            return await self._poll(device, after, time.monotonic() + patience_s)
         finally:
             self._polls[device] -= 1
 
@@ -459,7 +468,12 @@ class Market:
             )
         )
         self._tell_rates([item.reward_microcredits for item in question.menu], question, {})
-        return Round(number=number, question=question, terms=terms, lagging=self._lagging)
+        return Round(
+            number=number,
+            question=question,
+            terms=terms,
+            lagging=rounds.lagging(terms, self._paces),
+        )
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
         """The mechanism's decision on some answers.
@@ -515,7 +529,7 @@ class Market:
             awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())
             if self._round.phase is before.phase:
-                await self._change(before.deadline_s)
+                await self._change(self._round.deadline_s)
                 continue
             if before.phase is Phase.ASKING:
                 self._drop(self._present - set(before.answers))  # they let the question pass
@@ -525,7 +539,7 @@ class Market:
             self._notify()
         closed = self._round
         number = closed.number
-        self._lagging = rounds.too_slow(closed, self._present)
+        self._paces = rounds.paces(closed, self._present, self._paces, time.monotonic())
         self._drop(rounds.unfinished(closed))
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
@@ -609,10 +623,20 @@ class Market:
         if self._round is None or self._round.number != number:
             return
         if settled.state in (PieceState.PENDING, PieceState.PAID):
-            self._round = rounds.record(self._round, device, piece, settled.units)
+            self._round = rounds.record(self._round, device, piece, settled.units, time.monotonic())
         if rounds.delivered(self._round, device):
-            await self._end(device)
+            # The answer to a device's last piece does not wait for this: when a thousand devices
+            # end at once it takes a while. What is to be shown is told with the next answer.
+            ending = asyncio.create_task(self._end(device))
+            self._endings.add(ending)
+            ending.add_done_callback(self._ended)
             self._notify()
+
+    def _ended(self, ending: "asyncio.Task[None]") -> None:
+        """A device-round has ended; if that failed the round's own end does it again."""
+        self._endings.discard(ending)
+        if not ending.cancelled():
+            ending.exception()
 
     def _state(self) -> str:
         if self._over:

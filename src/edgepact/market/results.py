@@ -38,15 +38,19 @@ class PieceResult:
         amount: of it that the device does, such as layers.
         units: that the server has counted.
         codec: how its tensors were sent; None where none was coded.
+        alone: whether the device has finished it by itself, since the server was away.
+        refused: why the server has not taken it; None where it has, or did not say.
         exchanges: that were answered.
         device_seconds: in the device's part.
         encode_seconds: codec and request.
         roundtrip_seconds: from sending to the answer, repetitions included; None if none came.
-        attempts: how often a request was sent.
+        attempts: how often a request was sent, whether or not it was answered.
         server_seconds: in the server, from the whole request to the answer.
         compute_seconds: of these, computing.
         bytes_sent: HTTP bodies, those that were sent again included.
         bytes_received: HTTP bodies.
+        http_bytes_sent: bodies and heads; TLS, TCP and IP add theirs.
+        http_bytes_received: bodies and heads.
         state: `pending` until its round is settled, then `paid`, `forfeit` or `expired`; `unpaid`
             where the server has not taken it.
         audited: whether the server has audited it.
@@ -60,6 +64,8 @@ class PieceResult:
     amount: int
     units: int = 0
     codec: str | None = None
+    alone: bool = False
+    refused: str | None = None
     exchanges: int = 0
     device_seconds: float = 0.0
     encode_seconds: float = 0.0
@@ -69,6 +75,8 @@ class PieceResult:
     compute_seconds: float | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
+    http_bytes_sent: int = 0
+    http_bytes_received: int = 0
     state: str = "unpaid"
     audited: bool = False
     paid_microcredits: int = 0
@@ -151,7 +159,7 @@ class Results:
                     row["state"] = "unpaid"
                     found.setdefault(bound.round, {})[piece] = row
             for piece, line in self._last.items():
-                if line.get("state") not in SETTLED and isinstance(line.get("round"), int):
+                if _is_open(line) and isinstance(line.get("round"), int):
                     found.setdefault(line["round"], {})[piece] = line
         newest = sorted(found)[-OPEN_ROUNDS_MAX:]
         return {number: found[number] for number in newest}
@@ -193,6 +201,14 @@ def _opened(path: Path, what: str) -> tuple[str, TextIO]:
     if text and not text.endswith("\n"):
         file.write("\n")  # a line cut short by a crash ends here
     return text, file
+
+
+def _is_open(line: Mapping[str, Json]) -> bool:
+    """Whether more may be heard of a piece. Of one that was sent once and refused there is none:
+    sent more often, it may have been taken before."""
+    if line.get("state") in SETTLED:
+        return False
+    return line.get("refused") is None or line.get("attempts") != 1
 
 
 def _rows(text: str) -> list[dict[str, Json]]:

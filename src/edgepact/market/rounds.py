@@ -14,12 +14,16 @@ wait for each other (bids), all are weighed in between: `engaging` lasts until t
 recorded who works what. The commit timeout starts with the first answer: a question nobody has
 answered stays open. Times are seconds on any clock the caller likes, always passed in.
 
-Nobody waits long for the slow: once half of those that are waited for have delivered, the others
-have some times as long in all; and who has been cut off so, or has not answered in time, is not
-waited for in the next rounds until it delivers in time again. It takes part, and is paid for what
-it delivers, all the same. What is audited, and when it is paid, is no matter of the round.
+Nobody waits long for the slow. Once half of those that are waited for have delivered, the others
+have some times as long in all. And how long each takes for a round is remembered, as a multiple of
+what half of them take: who takes longer than that by more than a small share lags, and a round goes
+on for those that lag by that share and no longer, until they keep up again. They take part, and are
+paid for what they deliver, all the same. What is audited, and when it is paid, is no matter of the
+round.
 """
 
+import math
+import statistics
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -33,6 +37,16 @@ SOFT_FACTOR = 4.0
 
 SOFT_LEAST_S = 2.0
 """What the slower half has after the faster half at least, seconds."""
+
+
+ANSWER_SHARE = 0.2
+"""Share of the time to answer that those have who let a question pass before."""
+
+PACE_MEMORY = 0.5
+"""How much of a pace is what it was before the last round."""
+
+PACE_MOST = 10.0
+"""Of a device that delivers nothing."""
 
 
 class Phase(StrEnum):
@@ -54,6 +68,8 @@ class Terms:
         units_per_round: units taken from each device.
         commit_timeout_s: from the first answer to the end of answers.
         round_timeout_s: from the end of answers to the end of the round.
+        wait_share: by this share of what the others take a round may go on for those that lag;
+            infinity treats all alike.
     """
 
     job: str
@@ -61,6 +77,7 @@ class Terms:
     units_per_round: int
     commit_timeout_s: float
     round_timeout_s: float
+    wait_share: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +94,8 @@ class Round:
         pieces: units of the recorded pieces by device and id.
         gone: devices that said they leave: nobody waits for them.
         done: devices that said they have no more to bring in this round.
-        lagging: devices that were too slow before: nobody waits for them while others work.
+        lagging: devices that were slow before: nobody waits for them for long.
+        delivered_s: when devices had delivered all their units.
         began_s: when the work has begun; None before.
         deadline_s: when the phase ends; None while nobody has answered.
     """
@@ -92,6 +110,7 @@ class Round:
     gone: frozenset[str] = frozenset()
     done: frozenset[str] = frozenset()
     lagging: frozenset[str] = frozenset()
+    delivered_s: Mapping[str, float] = field(default_factory=dict)
     began_s: float | None = None
     deadline_s: float | None = None
 
@@ -184,10 +203,13 @@ def admit(round: Round, device: str, piece: str, amount: int) -> None:
         )
 
 
-def record(round: Round, device: str, piece: str, units: int) -> Round:
+def record(round: Round, device: str, piece: str, units: int, now_s: float | None = None) -> Round:
     """The round after a piece was recorded in the ledger."""
     done = {**round.pieces.get(device, {}), piece: units}
-    return replace(round, pieces={**round.pieces, device: done})
+    after = replace(round, pieces={**round.pieces, device: done})
+    if now_s is None or device in round.delivered_s or not delivered(after, device):
+        return after
+    return replace(after, delivered_s={**round.delivered_s, device: now_s})
 
 
 def leave(round: Round, device: str) -> Round:
@@ -215,10 +237,10 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
     """
     late = round.deadline_s is not None and now_s >= round.deadline_s
     if round.phase is Phase.ASKING and round.answers:
+        missing = set(awaited) - set(round.answers) - round.gone
         # To a question that settles each by itself the slow may answer later: work goes on.
-        slow = round.lagging if round.question.immediate else frozenset()
-        missing = set(awaited) - set(round.answers) - round.gone - slow
-        if late or not missing:
+        slow = missing & round.lagging
+        if late or missing <= (slow if round.question.immediate else set()):
             if not round.question.immediate:
                 return replace(round, phase=Phase.ENGAGING, deadline_s=None)
             working = replace(
@@ -228,8 +250,11 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
                 deadline_s=now_s + round.terms.round_timeout_s,
             )
             return advance(working, awaited, now_s)
+        if missing == slow:
+            soft_s = now_s + ANSWER_SHARE * round.terms.commit_timeout_s
+            return _not_later(round, soft_s)
     if round.phase is Phase.WORKING:
-        if late or not _waited_for(round):
+        if late or not unfinished(round) or _waits_enough(round, now_s):
             return replace(round, phase=Phase.CLOSED, deadline_s=None)
         return _hurried(round, now_s)
     return round
@@ -249,16 +274,70 @@ def unfinished(round: Round) -> set[str]:
     }
 
 
-def too_slow(round: Round, awaited: Set[str]) -> frozenset[str]:
-    """Whom the next round need not wait for: those that this one was closed without."""
+def paces(
+    round: Round, awaited: Set[str], before: Mapping[str, float], now_s: float
+) -> dict[str, float]:
+    """How long devices take for a round, as multiples of what half of them take.
+
+    Args:
+        round: one that is closed.
+        awaited: devices whose answer was expected.
+        before: what was known of them.
+        now_s: when it was closed.
+    """
+    known = dict(before)
+    took = _times(round, now_s)
+    half = statistics.median_low(took.values()) if took else 0.0
+    found = {device: one / half for device, one in took.items()} if 0.0 < half < math.inf else {}
     silent = set(awaited) - set(round.answers) - round.gone
-    return frozenset(unfinished(round) | silent)
+    for device, pace in {**found, **dict.fromkeys(silent, PACE_MOST)}.items():
+        pace = min(pace, PACE_MOST)
+        known[device] = PACE_MEMORY * known.get(device, pace) + (1.0 - PACE_MEMORY) * pace
+    return known
 
 
-def _waited_for(round: Round) -> set[str]:
-    """Devices that keep the round open: the quick that are unfinished; all, if none are quick."""
+def lagging(terms: Terms, paces: Mapping[str, float]) -> frozenset[str]:
+    """Devices for which the others do not wait for long."""
+    return frozenset(device for device, pace in paces.items() if pace > 1.0 + terms.wait_share)
+
+
+def _times(round: Round, now_s: float) -> dict[str, float]:
+    """What devices take for all units of a round, seconds: of those that were cut off, at the
+    rate at which they have delivered; infinity of those that have delivered nothing."""
+    if round.began_s is None:
+        return {}
+    quota, times = round.terms.units_per_round, dict[str, float]()
+    for device in set(round.assigned) - round.gone - round.done:
+        units = sum(round.pieces.get(device, {}).values())
+        end_s = round.delivered_s.get(device, now_s)
+        share = min(units, quota) / quota
+        times[device] = (end_s - round.began_s) / share if share else math.inf
+    return times
+
+
+def _waits_enough(round: Round, now_s: float) -> bool:
+    """Whether only such are unfinished as lag, and the others have waited their share for them."""
+    left = unfinished(round)
     quick = set(round.assigned) - round.lagging
-    return unfinished(round) & quick if quick else unfinished(round)
+    if not quick or left & quick:
+        return False
+    return now_s >= _patient_until(round)
+
+
+def _patient_until(round: Round) -> float:
+    """Until when the others wait for those that lag, once all others have delivered."""
+    quick = set(round.assigned) - round.lagging
+    times = [at_s for device, at_s in round.delivered_s.items() if device in quick]
+    if round.began_s is None or not times:
+        return 0.0
+    return max(times) + round.terms.wait_share * (max(times) - round.began_s)
+
+
+def _not_later(round: Round, soft_s: float) -> Round:
+    """The round with a deadline that is no later than this."""
+    if round.deadline_s is None or soft_s < round.deadline_s:
+        return replace(round, deadline_s=soft_s)
+    return round
 
 
 def _hurried(round: Round, now_s: float) -> Round:
@@ -267,6 +346,8 @@ def _hurried(round: Round, now_s: float) -> Round:
     done = {device for device in quick if delivered(round, device)}
     if round.began_s is None or round.deadline_s is None or 2 * len(done) < len(quick) or not done:
         return round
+    if done == quick:
+        return _not_later(round, _patient_until(round))
     took_s = now_s - round.began_s
     soft_s = round.began_s + max(SOFT_FACTOR * took_s, took_s + SOFT_LEAST_S)
     # It is set once: later calls would only put it off.

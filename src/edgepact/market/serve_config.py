@@ -21,6 +21,9 @@ DEFAULT_JOB = "classification"
 
 NEW_TOKENS_MAX = 10_000
 
+MARGIN = 0.25
+"""Share of its pay that an honest device is taken to keep, if nothing is said."""
+
 
 def is_loopback(host: str) -> bool:
     """Whether an address is of this machine alone."""
@@ -82,6 +85,13 @@ class ServeConfig:
         above=0,
         most=DAY_S,
     )
+    wait_share: float = setting(
+        "By this share of what the others take, a round may go on for devices that lag; inf treats "
+        "all alike.",
+        default=0.05,
+        least=0,
+        infinite=True,
+    )
     enrol_tokens: tuple[str, ...] = setting(
         "One-time tokens, one for each device that may enrol.",
         env="EDGEPACT_ENROL_TOKENS",
@@ -115,6 +125,24 @@ class ServeConfig:
         default=12,
         least=1,
         most=65_536,
+    )
+    requests_per_s: float = setting(
+        "Most requests a second of one device, or of one address without a token.",
+        default=300.0,
+        above=0,
+        most=1e6,
+    )
+    bytes_per_s: float = setting(
+        "Most bytes of request bodies a second of one device, or of one address without a token.",
+        default=32.0 * 2**20,
+        above=0,
+        most=1e12,
+    )
+    wrong_tokens_each: int = setting(
+        "Wrong tokens that one address may show at once; one more comes with each second.",
+        default=30,
+        least=1,
+        most=1_000_000,
     )
     unpaid_per_minute: int = setting(
         "Most inferences a minute, and at once, of a client that is not paid for them; 0 refuses "
@@ -156,7 +184,7 @@ class ServeConfig:
     )
     margin: float = setting(
         "Share of its pay that an honest device keeps at least; the rate of audits follows.",
-        default=0.25,
+        default=MARGIN,
         least=0.01,
         most=0.99,
     )

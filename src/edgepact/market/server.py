@@ -30,6 +30,7 @@ from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
 from edgepact.market.opening import Mechanism, market_on
 from edgepact.market.play import Market
+from edgepact.market.rates import Rate
 from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
 from edgepact.market.standby import POLL_S, Switch, lead_at_last
 from edgepact.market.tls import server_context
@@ -284,7 +285,12 @@ class MarketServer(uvicorn.Server):
             self._market,
             self.operator_token,
             hosts=(*_own_names(config.host), *config.allow_hosts),
-            bounds=Bounds(requests_max=config.requests_each),
+            bounds=Bounds(
+                requests_max=config.requests_each,
+                requests=Rate(per_s=config.requests_per_s, burst=2 * config.requests_per_s),
+                bytes=Rate(per_s=config.bytes_per_s, burst=2 * config.bytes_per_s),
+                wrong_tokens=Rate(per_s=1, burst=config.wrong_tokens_each),
+            ),
             body_timeout_s=config.body_timeout_s,
         )
 

@@ -140,6 +140,7 @@ class Unpaid:
         self._part = part
         self._codecs = codecs
         self._secret = secret
+        self._nameless_seed = session_seed(secret, "unpaid", "")
         self._run = run
         self._rates = Rates(per_minute)
         self._sessions = Sessions()
@@ -242,9 +243,11 @@ class Unpaid:
 
     async def _nameless(self, who: str, amount: int, codec: Codec, tensors: Tensors) -> Inferred:
         """A piece that cannot be asked for again: nothing of it is kept."""
-        seed = self._seed(who, "")
-        call = lambda: [(self._part.begin(amount, seed), tensors)]  # noqa: E731
-        (reply,), compute_s = await self._answer(who, call)
+
+        def begun() -> list[tuple[Any, Tensors]]:
+            return [(self._part.begin(amount, self._nameless_seed), tensors)]
+
+        (reply,), compute_s = await self._answer(who, begun)
         return Inferred(
             outputs=_packed(codec, reply, self._part.returns(amount)),
             told=reply.told,
@@ -260,7 +263,7 @@ class Unpaid:
             raise InputError(SOURCE, "inputs", "one piece in a later exchange", f"{len(pieces)}")
         replies: list[Reply] = []
         compute_s = 0.0
-        seed = self._seed(who, "")
+        seed = self._nameless_seed
         for first in range(0, len(pieces), TOGETHER_MAX):
             some = pieces[first : first + TOGETHER_MAX]
 
@@ -314,16 +317,13 @@ class Unpaid:
         known = session is not None and session.amount == amount
         if session is not None and known and session.answers_again(0, digest(b"", sent)):
             return session
-        seed = self._seed(who, piece)
+        seed = session_seed(self._secret, f"unpaid\n{who}", piece)
         begun = Session(device=who, piece=piece, round=0, amount=amount, seed=seed, commitment=None)
         try:
             self._sessions.add(begun, now_s)
         except NoRoom:
             raise Busy("all sessions of unpaid work are taken") from None
         return begun
-
-    def _seed(self, who: str, piece: str) -> int:
-        return session_seed(self._secret, f"unpaid\n{who}", piece)
 
 
 def split(sent: Tensors, specs: Sequence[TensorSpec]) -> list[Tensors]:

@@ -4,6 +4,7 @@ The three pacts of a partitioned model differ in what the server asks of devices
 else of a live market on this machine is here.
 """
 
+import math
 import secrets
 import signal
 import sys
@@ -31,6 +32,7 @@ from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
 from edgepact.pacts.partition_settings import DEVICES_MAX
+from edgepact.pacts.partition_shares import shared_out
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
@@ -207,7 +209,14 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     url = f"sqlite:///{out.resolve() / 'ledger.db'}"
     tokens = [secrets.token_hex(20) for _ in names]
     rounds = terms.rounds_played
-    with LiveMarket(out) as live, watching(names, rounds, terms.images) as on_status:
+    images = shared_out(
+        terms.images_folder, names, per_round=terms.images, rounds=rounds, seed=terms.seed
+    )
+    with (
+        images as shares,
+        LiveMarket(out) as live,
+        watching(names, rounds, terms.images) as on_status,
+    ):
         # The server is not told the seed of the run. Audits would be drawn from it, and devices
         # know it, since it orders their images: one that works out which pieces are audited can
         # cheat on all others. So they are drawn with the ledger's own secret, which costs a run
@@ -225,12 +234,11 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 devices_min=len(names),
                 units_per_round=terms.images,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
+                wait_share=math.inf,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
-                # All devices work on the same samples, so that the same work comes from several
-                # though none of them cheats.
-                repeat_rounds=0,
+                repeat_rounds=shares.repeat_rounds,
             )
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
@@ -239,7 +247,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                     server_url=live.url,
                     name=name,
                     model=terms.model_folder,
-                    inputs=terms.images_folder,
+                    inputs=shares.folders[name],
                     results=out / f"{name}.jsonl",
                     alpha=float(fleet.alpha[at]),
                     capacity=float(fleet.capacity[at]),

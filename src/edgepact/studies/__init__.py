@@ -40,6 +40,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "selection": _study("selection"),
     "auctions": _study("auctions", one_thread=True),
     "cheating": _study("cheating", one_thread=True),
+    "capacity": _study("capacity", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 

@@ -76,7 +76,7 @@ def application(
         body_timeout_s: how long a body may take.
     """
     app = Starlette(
-        routes=[*market_routes(), *oip_routes()],
+        routes=[*oip_routes(), *market_routes()],
         exception_handlers={
             InputError: _malformed,
             MarketError: _refused,

@@ -1,18 +1,20 @@
 """What devices and the operator ask of the market, under `/market/` and `/metrics`."""
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgepact.errors import InputError
 from edgepact.market.http.requests import (
+    address_of,
     body_of,
+    bounds_of,
     for_devices,
     for_strangers,
     is_operator,
     market_of,
     round_of,
+    wrong_token,
 )
 from edgepact.market.inference import outcome
 from edgepact.market.metrics import METRICS_TYPE
@@ -36,11 +38,12 @@ def market_routes() -> list[Route]:
 
 @for_strangers
 async def _enrol(request: Request) -> Response:
+    bounds_of(request).expect_no_guessing(address_of(request))
     body = messages.read_object("enrol", await body_of(request, messages.MESSAGE_BYTES_MAX))
     asked = messages.EnrolRequest.from_json(body)
     token = await market_of(request).enrol(asked.token, asked.name)
     if token is None:
-        raise HTTPException(401, "this one-time token is not known here")
+        raise wrong_token(request, "this one-time token is not known here")
     return JSONResponse({"device_token": token})
 
 
@@ -92,13 +95,13 @@ async def _status(request: Request) -> Response:
     if "authorization" not in request.headers:
         return JSONResponse({"state": "up"})
     if not is_operator(request):
-        raise HTTPException(401, "this is not the operator's token")
+        raise wrong_token(request, "this is not the operator's token")
     return JSONResponse(await market_of(request).status())
 
 
 async def _metrics(request: Request) -> Response:
     if not is_operator(request):
-        raise HTTPException(401, "this is not the operator's token")
+        raise wrong_token(request, "this is not the operator's token")
     market = market_of(request)
     told = request.app.state.metrics.told(await market.status(), ready=market.ready)
     return Response(told, media_type=METRICS_TYPE)

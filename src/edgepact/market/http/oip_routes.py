@@ -19,23 +19,26 @@ from edgepact.market.json_bounds import check_json
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.model_facts import VERSION, server_metadata
 
+MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+"""Paths of a model; there is one version of each."""
+
 
 def oip_routes() -> list[Route]:
-    """All of them."""
+    """All of them; what is asked most stands first, since routes are tried one by one."""
     return [
+        *(Route(f"{model}/infer", _infer, methods=["POST"]) for model in MODELS),
         Route("/v2", _about),
         Route("/v2/health/live", _live),
         Route("/v2/health/ready", _ready),
         Route("/v2/models/stats", _statistics),
         *(
             route
-            for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+            for model in MODELS
             for route in (
                 Route(model, _metadata),
                 Route(f"{model}/ready", _model_ready),
                 Route(f"{model}/config", _config),
                 Route(f"{model}/stats", _statistics),
-                Route(f"{model}/infer", _infer, methods=["POST"]),
             )
         ),
     ]

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from edgepact.errors import InputError
-from edgepact.market.bounds import Place
+from edgepact.market.bounds import Bounds, Place
 from edgepact.market.connections import BoundedProtocol
 from edgepact.market.inference import Inference
 from edgepact.market.play import Market
@@ -27,7 +27,7 @@ def for_devices(handler: Callable[[Request, str], Awaitable[Response]]) -> Handl
 
     async def handle(request: Request) -> Response:
         device = await device_of(request)
-        with request.app.state.bounds.place(f"device {device}") as place:
+        with bounds_of(request).place(f"device {device}") as place:
             request.state.place = place
             return await handler(request, device)
 
@@ -51,12 +51,29 @@ def for_strangers(handler: Handler) -> Handler:
     """A handler of what anybody may ask, each address within its bounds."""
 
     async def handle(request: Request) -> Response:
-        address = request.client.host if request.client else ""
-        with request.app.state.bounds.place(f"address {address}") as place:
+        with bounds_of(request).place(f"address {address_of(request)}") as place:
             request.state.place = place
             return await handler(request)
 
     return handle
+
+
+def bounds_of(request: Request) -> Bounds:
+    """What anybody may ask for."""
+    bounds = request.app.state.bounds
+    assert isinstance(bounds, Bounds)
+    return bounds
+
+
+def address_of(request: Request) -> str:
+    """Of the client; empty where it has none."""
+    return request.client.host if request.client else ""
+
+
+def wrong_token(request: Request, words: str) -> HTTPException:
+    """The refusal of a token, which counts against the address that has shown it."""
+    bounds_of(request).was_wrong(address_of(request))
+    return HTTPException(401, words)
 
 
 def market_of(request: Request) -> Market:
@@ -74,7 +91,12 @@ def inference_of(request: Request) -> Inference:
 
 
 async def expect_known(request: Request) -> None:
-    """Expects the token of a device or of the operator."""
+    """Expects the token of a device or of the operator.
+
+    Raises:
+        HTTPException: another is shown, or none.
+        Crowded: as `device_of`.
+    """
     if not is_operator(request):
         await device_of(request)
 
@@ -90,11 +112,18 @@ def is_operator(request: Request) -> bool:
 
 
 async def device_of(request: Request) -> str:
-    """Name of the device that asks."""
-    token = _token(request)
-    name = await market_of(request).device(token)
+    """Name of the device that asks.
+
+    Raises:
+        HTTPException: it shows no token, or none of a device.
+        Crowded: too many tokens from its address were wrong, and this one was never seen.
+    """
+    token, market = _token(request), market_of(request)
+    if not market.remembers(token):
+        bounds_of(request).expect_no_guessing(address_of(request))
+    name = await market.device(token)
     if name is None:
-        raise HTTPException(401, "this device token is not known here")
+        raise wrong_token(request, "this device token is not known here")
     connection = getattr(request.state, "connection", None)
     if isinstance(connection, BoundedProtocol):
         connection.known_as(name)

@@ -43,6 +43,8 @@ from edgepact.market.ledger.checking import check_pieces
 from edgepact.market.ledger.database import Database, fact
 from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
 from edgepact.market.ledger.records import (
+    SECRET,
+    SECRET_BYTES,
     TRAINING,
     Evidence,
     Limits,
@@ -59,8 +61,6 @@ from edgepact.market.ledger.records import (
     Work,
 )
 from edgepact.work import Model
-
-SECRET_BYTES = 32
 
 LEASE_S = 10.0
 """How long a lease holds that is not renewed."""
@@ -133,7 +133,7 @@ class Ledger:
     def secret(self) -> bytes:
         """A secret of this ledger, the same for ever: seeds are drawn with it."""
         with self._write() as books:
-            return bytes.fromhex(fact(books, "secret", secrets.token_hex(SECRET_BYTES)))
+            return bytes.fromhex(fact(books, SECRET, secrets.token_hex(SECRET_BYTES)))
 
     # ------------------------------------------------------------ one writer, few transactions
 
@@ -245,7 +245,7 @@ class Ledger:
         """Enrols a device and returns its token, which is nowhere else.
 
         If the answer was lost on its way the device may ask again with the same one-time token
-        and name, until it has used the token it was given.
+        and name, until it has used the token it was given; the answer is the same.
 
         Raises:
             MarketError: the one-time token is used up, or another device has the name.

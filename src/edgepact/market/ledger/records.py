@@ -18,8 +18,10 @@ that a plain SHA-256 of them is a safe thing to store: there is nothing to guess
 """
 
 import hashlib
+import hmac
 import json
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,13 +31,18 @@ import sqlalchemy as sa
 
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError
-from edgepact.market.ledger.database import META, READ_AT_ONCE, SERIAL
+from edgepact.market.ledger.database import META, READ_AT_ONCE, SERIAL, fact
 from edgepact.market.protocol.messages import (
     answer_json,
     question_json,
     read_answer,
     read_question,
 )
+
+SECRET = "secret"
+"""Fact of a ledger from which seeds and tokens are drawn."""
+
+SECRET_BYTES = 32
 
 TRAINING = "training"
 """The job of rounds that Flower carries; its pieces are updates."""
@@ -346,6 +353,7 @@ class RoundRecord:
         pieces: units of the recorded pieces by device and id, in order; of a round that is over
             only where they were asked for.
         stages: how far each device-round is settled.
+        rates: at which audits were drawn, of the device-rounds whose deliveries have ended.
         delivered: units that were delivered, whatever became of them, by device.
         units: units that were delivered and are pending or paid, by device.
         paid_microcredits: payments by device.
@@ -364,6 +372,7 @@ class RoundRecord:
     assigned: Mapping[str, Item]
     pieces: Mapping[str, Mapping[str, int]]
     stages: Mapping[str, Stage]
+    rates: Mapping[str, float]
     delivered: Mapping[str, int]
     units: Mapping[str, int]
     paid_microcredits: Mapping[str, int]
@@ -399,7 +408,11 @@ class Payment:
 
 def enrol(books: sa.Connection, one_time_token: str, name: str) -> str:
     """Enrols a device and returns its token, see `Ledger.enrol`."""
-    token = secrets.token_urlsafe(32)
+    # The same request has the same answer: where a network doubles it, or the device asks again
+    # before the first has come in, whichever answer it hears has to be good.
+    secret = bytes.fromhex(fact(books, SECRET, secrets.token_hex(SECRET_BYTES)))
+    asked = f"device token\n{name}\n{one_time_token}".encode()
+    token = urlsafe_b64encode(hmac.digest(secret, asked, "sha256")).decode().rstrip("=")
     enrol_hash = token_hash(one_time_token)
     row = {"enrol_hash": enrol_hash, "token_hash": token_hash(token), "confirmed": False}
     known = books.execute(
@@ -414,7 +427,7 @@ def enrol(books: sa.Connection, one_time_token: str, name: str) -> str:
         raise MarketError(f"another device has enrolled as {name!r}")
     elif known.confirmed:
         raise MarketError(f"{name!r} has enrolled already and uses its own token")
-    else:
+    else:  # a token of an older version was drawn
         books.execute(_DEVICES.update().where(_DEVICES.c.name == name).values(**row))
     return token
 
@@ -750,12 +763,15 @@ def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRe
     told: dict[int, dict[str, Answer]] = {row.number: {} for row in found}
     assigned: dict[int, dict[str, Item]] = {row.number: {} for row in found}
     stages: dict[int, dict[str, Stage]] = {row.number: {} for row in found}
+    rates: dict[int, dict[str, float]] = {row.number: {} for row in found}
     done: dict[int, dict[str, dict[str, int]]] = {row.number: {} for row in found}
     for row in books.execute(sa.select(_ANSWERS).where(_ANSWERS.c.round >= first)):
         told[row.round][row.device] = read_answer("ledger", json.loads(row.answer))
     for row in books.execute(sa.select(_ASSIGNMENTS).where(_ASSIGNMENTS.c.round >= first)):
         assigned[row.round][row.device] = _item(row)
         stages[row.round][row.device] = Stage(row.state)
+        if row.rate is not None:
+            rates[row.round][row.device] = float(row.rate)
     sums = {row.number: list[Any]() for row in found}
     of_device = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.state)
     summed = sa.select(
@@ -787,6 +803,7 @@ def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRe
             assigned=assigned[row.number],
             pieces=done[row.number],
             stages=stages[row.number],
+            rates=rates[row.number],
             delivered=_sums(sums[row.number], "units", frozenset(PieceState)),
             units=_sums(sums[row.number], "units", _PENDING_OR_PAID),
             paid_microcredits=_sums(sums[row.number], "microcredits", {PieceState.PAID}),

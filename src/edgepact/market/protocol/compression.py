@@ -6,6 +6,7 @@ nothing is inflated at once that the bound does not allow.
 
 import gzip
 import zlib
+from functools import lru_cache
 
 from edgepact.errors import InputError, shown
 
@@ -94,6 +95,7 @@ def encoding_of(header: str) -> str | None:
     return name
 
 
+@lru_cache(maxsize=64)
 def accepted(header: str) -> str | None:
     """How an answer may be compressed by what `Accept-Encoding` says; None for not at all.
 
