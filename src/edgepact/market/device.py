@@ -71,7 +71,15 @@ LEAVING_PATIENCE_S = 3.0
 _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
-    {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
+    {
+        "finished",
+        "state",
+        "audited",
+        "units",
+        "paid_microcredits",
+        "pending_microcredits",
+        "repeated",
+    }
     | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
     | {"queue_seconds", "ledger_seconds"}
 )
@@ -274,6 +282,7 @@ class _Worker:
             if self._stop.requested:
                 raise _Stopped from None
             self._gone = True
+            self._link.leave()  # what it sends may arrive, though no answer does
             raise MarketError(
                 f"{self._link.address} has not answered for "
                 f"{self._config.away_timeout_s:g} s ({error}); {self._config.name} ends"
@@ -592,13 +601,15 @@ class _Worker:
             MarketError: likewise.
         """
         with self._counting:
+            known = at in self._useless  # by another turn of it that was in flight as well
             self._useless[at] = why
             all_are = len(self._useless) == len(self._pieces)
         if all_are:
             if isinstance(why, InputError):
                 raise why
             raise MarketError(f"{self._link.address}: {why}")
-        self._say(f"passed over: {why}")
+        if not known:
+            self._say(f"passed over: {why}")
 
     def _piece(self, offer: Offer, amount: int, name: str, at: int) -> int:
         """One piece: the device's part, its exchanges, the result; returns its units.
@@ -767,6 +778,7 @@ class _Worker:
         finished = facts.get("finished") is True
         if finished:
             result.state = str(facts.get("state"))
+            result.audited = facts.get("audited") is True
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
             result.pending_microcredits = _count(facts.get("pending_microcredits"))
