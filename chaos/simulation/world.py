@@ -34,13 +34,13 @@ from edgepact.market import link as link_module
 from edgepact.market.books import Books
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.http.application import application
 from edgepact.market.ledger import Ledger, LedgerError, Limits
 from edgepact.market.ledger import ledger as ledger_module
 from edgepact.market.ledger.seals import expect_whole, write_seal
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
-from edgepact.market.http.application import application
 from edgepact.market.settling import AuditRules, Settling
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec
@@ -411,8 +411,8 @@ class World:
                 self.loop,
                 process,
                 self._main,
-                lambda: self._device(party),  # noqa: B023
-                lambda error, _: self._end(  # noqa: B023
+                lambda: self._device(party),
+                lambda error, _: self._end(
                     process, ended, f"{type(error).__name__}: {error}" if error else ""
                 ),
             )
