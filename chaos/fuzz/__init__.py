@@ -103,7 +103,9 @@ def fuzz(parser: Parser, seed: int, count: int, folder: Path) -> Read:
             if why is not None:
                 kept = folder / f"{parser.name}-{number}".replace(" ", "-").replace("/", "-")
                 kept.write_bytes(content)
-                findings.append(f"{parser.name}, input {number}: {why[:300]}; it begins {content[:80]!r}")
+                findings.append(
+                    f"{parser.name}, input {number}: {why[:300]}; it begins {content[:80]!r}"
+                )
                 if len(findings) >= FINDINGS_MAX:
                     break
     seconds = time.process_time() - began_s

@@ -173,7 +173,9 @@ def _of_tensors() -> Iterator[Parser]:
     }  # fmt: skip
     requests = tuple(_framed(*each) for each in (*binary, image))
     answered = _framed(
-        *oip.encode_response(id="1-0", model="m", outputs={"vector": x}, parameters={"finished": True})
+        *oip.encode_response(
+            id="1-0", model="m", outputs={"vector": x}, parameters={"finished": True}
+        )
     )
     split = mixed(_changed_frame, _changed_frame, changed_bytes)
     yield Parser(
@@ -380,7 +382,11 @@ def _of_files(folder: Path) -> Iterator[Parser]:
     yield Parser(
         name="fleets (CSV)",
         read=_file(read_fleet, ".csv"),
-        seeds=(rows, b"\xef\xbb\xbf" + rows.replace(b"\n", b"\r\n"), rows.replace(b"cam-1", b'"a,b"')),
+        seeds=(
+            rows,
+            b"\xef\xbb\xbf" + rows.replace(b"\n", b"\r\n"),
+            rows.replace(b"cam-1", b'"a,b"'),
+        ),
         change=mixed(changed_text, changed_text, changed_bytes),
         weight=0.4,
     )
@@ -415,9 +421,7 @@ def _of_files(folder: Path) -> Iterator[Parser]:
     ):
         right = signed(told, key)
 
-        def resigned(
-            draws: random.Random, seeds: Sequence[bytes], key: ServerKey = key
-        ) -> bytes:
+        def resigned(draws: random.Random, seeds: Sequence[bytes], key: ServerKey = key) -> bytes:
             """Changed, and signed again: whoever has a key may have written it."""
             changed = json.loads(changed_json(draws, seeds))
             if not isinstance(changed, dict):

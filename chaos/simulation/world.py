@@ -34,13 +34,13 @@ from edgepact.market import link as link_module
 from edgepact.market.books import Books
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.http.application import application
 from edgepact.market.ledger import Ledger, LedgerError, Limits
 from edgepact.market.ledger import ledger as ledger_module
 from edgepact.market.ledger.seals import expect_whole, write_seal
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
-from edgepact.market.http.application import application
 from edgepact.market.settling import AuditRules
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec
@@ -105,9 +105,7 @@ class World:
         key: of all servers.
     """
 
-    def __init__(
-        self, plan: Plan, seed: str, folder: Path, template: Path, key: ServerKey
-    ) -> None:
+    def __init__(self, plan: Plan, seed: str, folder: Path, template: Path, key: ServerKey) -> None:
         self.plan, self.folder = plan, folder
         self.clock = Clock()
         self._draws = random.Random(seed)
@@ -116,9 +114,7 @@ class World:
         self._url = f"sqlite:///{self._file}"
         self.witness = Witness(plan, self._file, self.clock)
         self.loop = Loop(self.clock, self._draws, self.witness.look, self._begin)
-        self.wire = wire.Wire(
-            self.loop, self._draws, plan.faults, self._heard, self.witness.say
-        )
+        self.wire = wire.Wire(self.loop, self._draws, plan.faults, self._heard, self.witness.say)
         self._main = getcurrent()
         self._key = key
         self._servers: dict[str, Process] = {}
@@ -160,9 +156,7 @@ class World:
         for event in plan.events:
             self.loop.create_task(self._befall(event))
         self.loop.create_task(self._calm())
-        done, late = await asyncio.wait(
-            [*servers, *devices], timeout=plan.trouble_s + LONGEST_S
-        )
+        done, late = await asyncio.wait([*servers, *devices], timeout=plan.trouble_s + LONGEST_S)
         if late:
             who = [*plan.servers, *(each.name for each in plan.parties)]
             tasks = [*servers, *devices]
@@ -321,8 +315,11 @@ class World:
         while site.under_way and time.monotonic() < end_s:
             await asyncio.sleep(0.1)
         over = playing.done() and not playing.cancelled() and playing.exception() is None
-        why = [str(task.exception()) for task in (playing, leading) if task.done() and (
-            not task.cancelled()) and task.exception()]
+        why = [
+            str(task.exception())
+            for task in (playing, leading)
+            if task.done() and (not task.cancelled()) and task.exception()
+        ]
         for task in (leading, playing):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -343,9 +340,7 @@ class World:
         books = Books(
             ledger,
             self._ledger(process, read_only=True),
-            limits=Limits(
-                round_microcredits=plan.round_budget, total_microcredits=plan.budget
-            ),
+            limits=Limits(round_microcredits=plan.round_budget, total_microcredits=plan.budget),
             repeat_rounds=plan.repeat_rounds or None,
             seal=lambda: write_seal(seal, ledger.seal(), self._key),
         )
@@ -414,8 +409,8 @@ class World:
                 self.loop,
                 process,
                 self._main,
-                lambda: self._device(party),  # noqa: B023
-                lambda error, _: self._end(  # noqa: B023
+                lambda: self._device(party),
+                lambda error, _: self._end(
                     process, ended, f"{type(error).__name__}: {error}" if error else ""
                 ),
             )
