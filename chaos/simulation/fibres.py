@@ -69,9 +69,7 @@ class Fibre(greenlet):
             raise Killed
         self._turn += 1
         turn = self._turn
-        waited.add_done_callback(
-            lambda _: self._go_on(turn), context=self.process.context.copy()
-        )
+        waited.add_done_callback(lambda _: self._go_on(turn), context=self.process.context.copy())
         self.main.switch()
         self._turn += 1
         if not self.process.alive:

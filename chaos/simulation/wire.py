@@ -106,9 +106,7 @@ class Wire:
         """Devices that cannot be reached just now."""
         self.sent = 0
 
-    def ask(
-        self, url: str, message: Message, timeout_s: float, connect_s: float
-    ) -> Given:
+    def ask(self, url: str, message: Message, timeout_s: float, connect_s: float) -> Given:
         """Sends a request from a fibre and waits for its answer.
 
         Raises:

@@ -98,9 +98,7 @@ class World:
         key: of all servers.
     """
 
-    def __init__(
-        self, plan: Plan, seed: str, folder: Path, template: Path, key: ServerKey
-    ) -> None:
+    def __init__(self, plan: Plan, seed: str, folder: Path, template: Path, key: ServerKey) -> None:
         self.plan, self.folder = plan, folder
         self.clock = Clock()
         self._draws = random.Random(seed)
@@ -109,9 +107,7 @@ class World:
         self._url = f"sqlite:///{self._file}"
         self.witness = Witness(plan, self._file, self.clock)
         self.loop = Loop(self.clock, self._draws, self.witness.look)
-        self.wire = wire.Wire(
-            self.loop, self._draws, plan.faults, self._heard, self.witness.say
-        )
+        self.wire = wire.Wire(self.loop, self._draws, plan.faults, self._heard, self.witness.say)
         self._main = getcurrent()
         self._key = key
         self._servers: dict[str, Process] = {}
@@ -153,9 +149,7 @@ class World:
         for event in plan.events:
             self.loop.create_task(self._befall(event))
         self.loop.create_task(self._calm())
-        done, late = await asyncio.wait(
-            [*servers, *devices], timeout=plan.trouble_s + LONGEST_S
-        )
+        done, late = await asyncio.wait([*servers, *devices], timeout=plan.trouble_s + LONGEST_S)
         if late:
             who = [*plan.servers, *(each.name for each in plan.parties)]
             tasks = [*servers, *devices]
@@ -244,9 +238,7 @@ class World:
             ):
                 stack.enter_context(mock.patch.object(where, name, value))
             stack.enter_context(
-                mock.patch.dict(
-                    Settling.__init__.__kwdefaults__, clock=self.clock.monotonic
-                )
+                mock.patch.dict(Settling.__init__.__kwdefaults__, clock=self.clock.monotonic)
             )
             yield
 
@@ -306,8 +298,11 @@ class World:
         while site.under_way and time.monotonic() < end_s:
             await asyncio.sleep(0.1)
         over = playing.done() and not playing.cancelled() and playing.exception() is None
-        why = [str(task.exception()) for task in (playing, leading) if task.done() and (
-            not task.cancelled()) and task.exception()]
+        why = [
+            str(task.exception())
+            for task in (playing, leading)
+            if task.done() and (not task.cancelled()) and task.exception()
+        ]
         for task in (leading, playing):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -328,9 +323,7 @@ class World:
         books = Books(
             ledger,
             self._ledger(process, read_only=True),
-            limits=Limits(
-                round_microcredits=plan.round_budget, total_microcredits=plan.budget
-            ),
+            limits=Limits(round_microcredits=plan.round_budget, total_microcredits=plan.budget),
             repeat_rounds=plan.repeat_rounds or None,
             at_close=lambda: write_seal(seal, ledger.seal(), self._key),
         )

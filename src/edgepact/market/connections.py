@@ -38,10 +38,12 @@ class Room(Generic[_C]):
     Attributes:
         total_max: connections in all.
         group_max: connections of one group: an address, or a device.
+        refused: told of each connection that is refused: address, HTTP status, why.
     """
 
     total_max: int
     group_max: int
+    refused: Callable[[str, int, str], None] = lambda address, status, why: None
     _groups: dict[_C, str] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _waiting: "OrderedDict[_C, None]" = field(default_factory=OrderedDict)
@@ -316,6 +318,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, words: str) -> None:
         """Answers without a request, and closes once that can have been read."""
         self._refused = True
+        self._room.refused(self.address, status, words)
         lingering: set[Any] = _LINGERING
         if len(lingering) >= REFUSED_MAX:
             self.transport.abort()

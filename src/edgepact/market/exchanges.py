@@ -27,8 +27,10 @@ from edgepact.market.evidence import (
     unpacked,
 )
 from edgepact.market.fair_queue import FairQueue
+from edgepact.market.lanes import Lanes
 from edgepact.market.ledger import Evidence, Piece, RepeatedWork, Settlement
 from edgepact.market.repeats import Repeats
+from edgepact.market.replicas import Replicas
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
@@ -36,6 +38,9 @@ from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
 
 EXCHANGES_IN_FLIGHT_MAX = 1024
 """Exchanges computed or waiting at a time; the next is told to come back."""
+
+LANES_EACH = 4
+"""Exchanges under way at a replica at a time: enough to hide the way there and back."""
 
 COMPUTED_AGAIN_KEPT = 65_536
 """Pieces that are remembered to have been computed once more."""
@@ -49,6 +54,8 @@ class Answered:
         reply: the job's answer.
         codec: packs it.
         compute_s: seconds of computing, without queueing and bookkeeping.
+        queue_s: seconds until it was this device's turn.
+        ledger_s: seconds until it was durable in the books, if it is finished.
         settlement: how the piece stands, if it is finished.
         from_books: whether that is all that is told: nothing was computed, nor kept.
     """
@@ -58,6 +65,8 @@ class Answered:
     compute_s: float
     settlement: Settlement | None
     from_books: bool = False
+    queue_s: float = 0.0
+    ledger_s: float = 0.0
 
 
 class Exchanges:
@@ -82,7 +91,8 @@ class Exchanges:
     ) -> None:
         self._part, self._codecs, self._books, self._secret = part, codecs, books, secret
         self._recorded = recorded
-        self.compute = FairQueue("job")
+        replicas = len(part) if isinstance(part, Replicas) else 0
+        self.compute = Lanes("job", LANES_EACH * replicas) if replicas else FairQueue("job")
         """Where every device has its turn."""
         self.in_flight = 0
         """Exchanges computed or waiting."""
@@ -178,12 +188,15 @@ class Exchanges:
                     raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
                 await self._answer(session, exchange, codec, tensors, mark)
             assert session.reply is not None
+            done_s = time.perf_counter()
             settled = await self._settle(session) if session.reply.finished else None
             return Answered(
                 reply=session.reply,
                 codec=codec,
                 compute_s=session.compute_s,
                 settlement=settled,
+                queue_s=session.queue_s,
+                ledger_s=time.perf_counter() - done_s,
             )
 
     def passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
@@ -301,8 +314,10 @@ class Exchanges:
                 kept = self._part.evidence(session.amount, exchange, tensors, reply, key)
             return reply, kept, compute_s
 
+        asked_s = time.perf_counter()
         try:
             reply, kept, session.compute_s = await self.compute.run(session.device, compute)
+            session.queue_s = max(0.0, time.perf_counter() - asked_s - session.compute_s)
             if isinstance(reply, InputError):
                 raise reply
         except InputError:

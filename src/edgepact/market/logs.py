@@ -72,12 +72,21 @@ class Log:
         """Tells what somebody should do something about."""
         self._tell("error", event, facts)
 
+    def say(self, words: str) -> None:
+        """Tells people something whatever the level: as it is, or as an event of JSON."""
+        if self.format == "text":
+            _Lines(self.write).msg(words)
+            return
+        level, colon, rest = words.partition(": ")
+        known = bool(colon) and level in LEVELS
+        self._tell("warning", rest if known else words, {}, always=True)
+
     def tells(self, level: str) -> bool:
         """Whether events of a level are told."""
         return LEVELS.index(level) >= LEVELS.index(self.level)
 
-    def _tell(self, level: str, event: str, facts: dict[str, Any]) -> None:
-        if not self.tells(level):
+    def _tell(self, level: str, event: str, facts: dict[str, Any], *, always: bool = False) -> None:
+        if not (always or self.tells(level)):
             return
         if self._logger is None:
             self._logger = self._made()

@@ -7,7 +7,7 @@ exchanges take is gathered since the start.
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 METRICS_TYPE = CONTENT_TYPE_LATEST
@@ -36,10 +36,29 @@ class Metrics:
             "edgepact_compute_seconds", "Of an exchange, without queueing and books", **seconds
         )
 
+        self._queue_s = Histogram(
+            "edgepact_queue_seconds", "Of a paid exchange, until its device had its turn", **seconds
+        )
+        self._ledger_s = Histogram(
+            "edgepact_ledger_seconds", "Of a paid exchange, until it was durable", **seconds
+        )
+        self._refused = Counter(
+            "edgepact_refused", "Requests that were refused, by HTTP status", ["status"], **own
+        )
+
     def exchange(self, server_s: float, compute_s: float) -> None:
         """Counts an exchange that was answered."""
         self._exchange_s.observe(server_s)
         self._compute_s.observe(compute_s)
+
+    def paid_exchange(self, queue_s: float, ledger_s: float) -> None:
+        """Counts the other parts of one that is paid for."""
+        self._queue_s.observe(queue_s)
+        self._ledger_s.observe(ledger_s)
+
+    def refused(self, status: int) -> None:
+        """Counts a request that was refused."""
+        self._refused.labels(status=str(status)).inc()
 
     def told(self, status: Mapping[str, Any], *, ready: bool) -> bytes:
         """All figures as Prometheus reads them.

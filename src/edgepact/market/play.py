@@ -10,10 +10,9 @@ back from the ledger. How a piece is worked on is in `exchanges`, how a device-r
 """
 
 import asyncio
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
@@ -40,6 +39,7 @@ from edgepact.market.ledger import (
     token_hash,
 )
 from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.logs import Log
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.settling import (
@@ -91,10 +91,6 @@ class Rules:
     unpaid_per_minute: int = 0
 
 
-def _on_standard_error(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
-
-
 class Market:
     """One market on one ledger. Its coroutines belong to one event loop.
 
@@ -107,7 +103,7 @@ class Market:
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
-        say: tells the operator how much is audited, where that is another than before.
+        log: hears what happens, and how much is audited where that is another than before.
     """
 
     def __init__(
@@ -119,10 +115,10 @@ class Market:
         codecs: tuple[Codec, ...],
         engagement: Engagement,
         *,
-        say: Callable[[str], None] = _on_standard_error,
+        log: Log | None = None,
     ) -> None:
         self.rules = rules
-        self._say = say
+        self._log = log or Log()
         self.part = part
         self.codecs = codecs
         self._books = books
@@ -137,6 +133,7 @@ class Market:
             run=self._exchanges.compute.run,
             changed=self._notify,
             expired=self._exchanges.forget,
+            log=self._log,
         )
         self.unpaid = Unpaid(
             part,
@@ -175,6 +172,7 @@ class Market:
             return None
         token = await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
         self._enrolled.add(token_hash(token))
+        self._log.info("enrolled", device=name)
         return token
 
     def remembers(self, token: str) -> bool:
@@ -511,7 +509,7 @@ class Market:
         told = told_rates(rules, found, units) if found else self._told_rates
         if told != self._told_rates:
             self._told_rates = told
-            self._say(told)
+            self._log.say(told)
 
     def tell_rates(self) -> None:
         """How much is audited, as far as it is known before anything is asked: at equal pay."""
@@ -520,6 +518,8 @@ class Market:
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
         assert self._round is not None
+        here = len(self._present)
+        self._log.info("round open", round=self._round.number, devices=here)
         self._notify()
         while self._round.phase is not Phase.CLOSED:
             shut_out = set(self._settling.shut_out)
@@ -544,6 +544,8 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
+        units = {name: sum(own.values()) for name, own in closed.pieces.items()}
+        self._log.info("round closed", round=number, units=sum(units.values()), devices=len(units))
         least = least_reward(closed.question, closed.assigned)
         for device, item in closed.assigned.items():
             if item.amount > 0 or closed.pieces.get(device):

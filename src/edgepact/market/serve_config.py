@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from edgepact.credits import PRICE_CREDITS_MAX
 from edgepact.engagement import UNITS_PER_ROUND_MAX
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
+from edgepact.market.logs import FORMATS, LEVELS
 from edgepact.settings import DAY_S, SECRET, SEED_MAX, check, setting
 
 DEFAULT_JOB = "classification"
@@ -193,6 +194,14 @@ class ServeConfig:
         "Most credits to pay in a round [default: no limit].", least=0
     )
     budget: float | None = setting("Most credits to pay in all [default: no limit].", least=0)
+    log_format: str = setting(
+        "How what happens is told on standard error: text, or json, a line an event.",
+        default="text",
+    )
+    log_level: str = setting(
+        "The least that is told: debug, info (every exchange with its times), warning or error.",
+        default="warning",
+    )
     standby: bool = setting(
         "Wait while another server serves the ledger, and take over when it is gone.", default=False
     )
@@ -205,6 +214,18 @@ class ServeConfig:
         least=0,
         most=SEED_MAX,
     )
+    engine: str = setting(
+        "Where the model is computed: process, in the server itself; ray, by replicas in Ray Serve "
+        "(the extra ray), while the market and its ledger stay in the server.",
+        default="process",
+        choices=("process", "ray"),
+    )
+    replicas: int = setting(
+        "Number of replicas of the model, with --engine ray.", default=2, least=1, most=1024
+    )
+    ray_address: str | None = setting(
+        "Address of the Ray that the replicas run in [default: one is started on this machine]"
+    )
     job: str | None = setting(
         "Name of the job that is done, see `edgepact list jobs` "
         "[default: the scenario's, or classification]"
@@ -213,6 +234,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        check_choice(self.SOURCE, "log_format", self.log_format, FORMATS)
+        check_choice(self.SOURCE, "log_level", self.log_level, LEVELS)
         if self.seed is not None and not is_loopback(self.host):
             expected = f"none beyond the loopback interface, which {self.host} is"
             raise InputError(self.SOURCE, "seed", expected, self.seed)

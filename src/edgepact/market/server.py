@@ -28,16 +28,18 @@ from edgepact.market.bounds import Bounds
 from edgepact.market.connections import BoundedProtocol, Connection, Handshake, Room
 from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
+from edgepact.market.logs import Complaints, Log
 from edgepact.market.opening import Mechanism, market_on
 from edgepact.market.play import Market
 from edgepact.market.rates import Rate
 from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
 from edgepact.market.standby import POLL_S, Switch, lead_at_last
 from edgepact.market.tls import server_context
-from edgepact.work import Job
+from edgepact.work import Job, ServerPart
 
 if TYPE_CHECKING:
     from edgepact.market.grpc_server import GrpcServer
+    from edgepact.market.ray_engine import RayEngine
 
 SHUTDOWN_TIMEOUT_S = 5
 """How long requests may go on when the server stops."""
@@ -90,23 +92,28 @@ class MarketServer(uvicorn.Server):
     ) -> None:
         self.operator_token = config.operator_token or secrets.token_hex(20)
         self._settings = config
+        self._log = Log(config.log_format, config.log_level)
+        self._complaints = Complaints(self._log)
         self._failure: BaseException | None = None
         self._market: Market | None = None
         self._switch = Switch()
         self.grpc_port: int | None = None  # once it answers
         self._grpc: GrpcServer | None = None
         self._life: asyncio.Task[None] | None = None
+        self._engine: "RayEngine | None" = None
         self._listener = _listen(config.host, config.port)
         try:
             _expect_grpc(config)
             _forget(config.ready_file)
-            self._tls = _tls(config)
+            self._tls = _tls(config, self._log)
             named = config.job or DEFAULT_JOB
             job = job or registry.part("jobs", named, source="serve", field="job")
-            part = job.server_part(config.model, config.job_settings)
+            part = self._part(job)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
-            self._market_on = partial(market_on, config, job.name, part, codecs, engagement)
+            self._market_on = partial(
+                market_on, config, job.name, part, codecs, engagement, log=self._log
+            )
             ledger = Ledger(config.ledger_url)
             try:
                 ledger.lead()
@@ -114,7 +121,7 @@ class MarketServer(uvicorn.Server):
                 ledger.close()
                 if not config.standby:
                     raise
-                print(f"standby: {error}", file=sys.stderr, flush=True)
+                self._log.say(f"standby: {error}")
             except BaseException:
                 ledger.close()
                 raise
@@ -122,6 +129,7 @@ class MarketServer(uvicorn.Server):
                 self._begin(ledger)
         except BaseException:
             self._listener.close()
+            self._close_engine()
             raise
         scheme = "http" if self._tls is None else "https"
         host, self.port = self._listener.getsockname()[:2]
@@ -163,7 +171,9 @@ class MarketServer(uvicorn.Server):
         await super().startup([])  # which would bound neither connections nor heads
         settings = self._settings
         room = Room[Connection](
-            total_max=_files_allow(settings.connections_max), group_max=settings.connections_each
+            total_max=_files_allow(settings.connections_max),
+            group_max=settings.connections_each,
+            refused=self._complaints.note,
         )
         each = float(settings.connections_each)
         handshakes = Rate(per_s=each / HANDSHAKES_FILL_S, burst=each)
@@ -200,6 +210,7 @@ class MarketServer(uvicorn.Server):
         self._life = self._loop.create_task(self._live())
         self._life.add_done_callback(self._ended)
         _tell(self._settings.ready_file, where, self.operator_token)
+        self._log.info("started", host=self._host, port=self.port, standby=self._market is None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets requests finish, then closes the books."""
@@ -213,6 +224,9 @@ class MarketServer(uvicorn.Server):
             with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
                 await self._life
         await self._end()
+        await asyncio.to_thread(self._close_engine)
+        self._complaints.sum_up()
+        self._log.info("stopped")
 
     def stop(self) -> None:
         """Ends `run`, from any thread."""
@@ -232,6 +246,27 @@ class MarketServer(uvicorn.Server):
         self.stop()
 
     # ------------------------------------------------------------ private
+
+    def _part(self, job: Job) -> ServerPart:
+        """The server's half of the job, here or in replicas."""
+        config = self._settings
+        if config.engine == "process":
+            return job.server_part(config.model, config.job_settings)
+        from edgepact.market.ray_engine import RayEngine  # which loads the extra `ray`
+
+        self._engine = RayEngine(
+            job,
+            config.model,
+            config.job_settings,
+            count=config.replicas,
+            address=config.ray_address,
+        )
+        return self._engine.part
+
+    def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
     async def _live(self) -> None:
         """Serves markets: the one at hand, and those that are taken over.
@@ -257,7 +292,7 @@ class MarketServer(uvicorn.Server):
                 return
             if not (self._settings.standby and isinstance(failure, LedByAnother)):
                 raise failure
-            print(f"standby: {failure}", file=sys.stderr, flush=True)
+            self._log.say(f"standby: {failure}")
             self._switch.current = None
             await self._stop_grpc()
             await self._end()
@@ -279,7 +314,7 @@ class MarketServer(uvicorn.Server):
                 await asyncio.to_thread(self._begin, ledger)
         await self._start_grpc()
         self.market.tell_rates()
-        print("standby: it has taken the market over", file=sys.stderr, flush=True)
+        self._log.say("standby: it has taken the market over")
 
     def _begin(self, ledger: Ledger) -> None:
         """Opens the market on a ledger that this server leads, and lets it answer."""
@@ -296,6 +331,7 @@ class MarketServer(uvicorn.Server):
                 wrong_tokens=Rate(per_s=1.0, burst=float(config.wrong_tokens_each)),
             ),
             body_timeout_s=config.body_timeout_s,
+            complaints=self._complaints,
         )
 
     async def _start_grpc(self) -> None:
@@ -361,13 +397,13 @@ def _expect_grpc(config: ServeConfig) -> None:
     _listen(config.host, config.grpc_port).close()
 
 
-def _tls(config: ServeConfig) -> ssl.SSLContext | None:
+def _tls(config: ServeConfig, log: Log) -> ssl.SSLContext | None:
     """What the server proves with who it is; without it a word of warning where others listen."""
     if config.tls is not None:
         return server_context(config.tls, [*_own_names(config.host), *config.allow_hosts])
     if not is_loopback(config.host):
         words = f"{config.host} is beyond the loopback interface, and tokens travel in clear"
-        print(f"warning: {words}; --tls FOLDER makes certificates", file=sys.stderr, flush=True)
+        log.say(f"warning: {words}; --tls FOLDER makes certificates")
     return None
 
 
