@@ -241,9 +241,7 @@ class Inference:
             compute_s, pieces = answered.compute_s, 1
         else:
             who = OPERATOR if device is None else f"device {device}"
-            done = await market.unpaid.infer(
-                who, asked.id, exchange, amount, codec.name, asked.inputs
-            )
+            done = await market.unpaid.infer(who, asked.id, exchange, amount, codec, asked.inputs)
             outputs = done.outputs
             told = {**done.told, "finished": done.finished, "unpaid": True}
             compute_s, pieces = done.compute_s, done.pieces
