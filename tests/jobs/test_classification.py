@@ -28,6 +28,7 @@ from edgepact.work import (
     Reply,
     ServerAway,
     ServerPart,
+    StagedPart,
 )
 
 KEY = bytes(32)
@@ -111,6 +112,66 @@ def test_names_of_cuts_are_exact(server: ServerPart) -> None:
     assert [amount_of(model, cut_name(model, layers)) for layers in range(13)] == list(range(13))
     for name in ("", "fashion-clip-cut-", "fashion-clip-cut-13", "fashion-clip-cut-٣", "-cut-1"):
         assert amount_of(model, name) is None
+
+
+# ---------------------------------------------------------------- together
+
+
+def test_together_an_answer_is_what_it_is_alone_to_rounding(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    assert isinstance(server, StagedPart)
+    assert server.stages == 14
+    pieces = [(cut, sent_by(device, pictures[7 * cut], cut)) for cut in (0, 1, 1, 5, 11, 12)]
+    entered = [server.enter(server.begin(cut, 0), sent) for cut, sent in pieces]
+    waiting = [each for each in entered if not isinstance(each, InputError)]
+    assert [start for start, _ in waiting] == [0, 2, 2, 6, 12, 14]
+    travelling: dict[int, np.ndarray] = {}
+    for stage in range(server.stages + 1):
+        travelling |= {at: x for at, (start, x) in enumerate(waiting) if start == stage}
+        if stage < server.stages:
+            passed, _ = server.advance(list(travelling.values()), stage, stage + 1, lambda: False)
+            travelling = dict(zip(travelling, passed, strict=True))
+    for at, (cut, sent) in enumerate(pieces):
+        together = server.leave(server.begin(cut, 0), travelling[at])
+        alone = answer(server, cut, sent)
+        assert isinstance(together, Reply)
+        assert together.told == alone.told
+        left, right = (np.asarray(each.outputs["probabilities"]) for each in (together, alone))
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
+        # Far nearer than what counts as the same work delivered twice.
+        assert together.sketch is not None
+        assert alone.sketch is not None
+        apart = float(np.linalg.norm(together.sketch - alone.sketch))
+        assert apart < 0.01 * NEAR_REPEAT_DISTANCE
+
+
+def test_a_picture_that_cannot_be_read_does_not_enter(server: ServerPart) -> None:
+    assert isinstance(server, StagedPart)
+    assert isinstance(server.enter(server.begin(0, 0), {"image": (b"none",)}), InputError)
+
+
+def test_a_vector_of_no_numbers_is_refused_when_it_leaves(server: ServerPart) -> None:
+    assert isinstance(server, StagedPart)
+    none = np.full((1, 64), np.nan, np.float32)
+    assert isinstance(server.leave(server.begin(12, 0), none), InputError)
+
+
+def test_audits_pass_what_a_device_has_made_together(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture], pipeline: Pipeline
+) -> None:
+    """The server makes it alone: a batch rounds otherwise, far within the tolerances."""
+    sources = [device.source(each) for each in pictures[:16]]
+    pixels = np.concatenate([preprocess(each, pipeline.info) for each in sources])
+    for layers in range(1, 13):
+        together = pipeline.device_part(pixels, layers)
+        name = "vector" if layers == 12 else "tokens"
+        specs = device.expects(layers, 0)
+        for codec in BUILT_IN:
+            for at in (0, 15):
+                packed = codec.pack({name: together[at : at + 1]}, specs)
+                sent = unpacked(codec, packed, specs, "test")
+                assert passes(server, layers, sent, sources[at], codec)
 
 
 # ---------------------------------------------------------------- audits

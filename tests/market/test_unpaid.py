@@ -138,10 +138,10 @@ def test_paid_work_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def play() -> list[str]:
         queue = FairQueue("test")
-        free = threading.Event()
+        busy, free = threading.Event(), threading.Event()
         order: list[str] = []
-        begun = [asyncio.create_task(queue.run("a", free.wait))]
-        await asyncio.sleep(0)
+        begun = [asyncio.create_task(queue.run("a", lambda: (busy.set(), free.wait())))]
+        await asyncio.to_thread(busy.wait)
         for name in ("u1", "u2"):
             call = queue.run_behind(name, lambda name=name: order.append(name))
             begun.append(asyncio.create_task(call))

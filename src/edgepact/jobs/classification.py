@@ -21,7 +21,7 @@ skipped block or rounded weights lie, was measured for each cut (`inference.cali
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -236,6 +236,9 @@ class DeviceHalf(_Half):
 class ServerHalf(_Half):
     """The model, cut everywhere, with its classes. Used by one thread.
 
+    Images pass the stages together from wherever they come in (`work.StagedPart`), unless the
+    model's stages take one image at a time only.
+
     Args:
         model: a model directory with its stages.
 
@@ -248,6 +251,7 @@ class ServerHalf(_Half):
         self._folder = model
         self._classes = KnowledgeBase.from_texts(model)
         self._known: Tolerances | None = None
+        self._together = False
 
     @property
     def about(self) -> Mapping[str, Json]:
@@ -264,6 +268,7 @@ class ServerHalf(_Half):
         info = self._pipeline.info
         shape = (1, info.channels, info.image_size, info.image_size)
         self._classes.classify(self._pipeline.server_part(np.zeros(shape, np.float32), 0))
+        self._together = self._pipeline.takes_batches()
         self._tolerances()
 
     def begin(self, amount: int, seed: int) -> int:
@@ -273,6 +278,31 @@ class ServerHalf(_Half):
     def answer(self, batch: Sequence[tuple[int, Tensors]]) -> list[Reply | InputError]:
         """Probabilities and label of each image."""
         return [self._answered(amount, sent) for amount, sent in batch]
+
+    @property
+    def stages(self) -> int:
+        """All stages of the model; 0 before it is warm, and if its stages take single images."""
+        return self._pipeline.stage_count if self._together else 0
+
+    def enter(self, session: int, sent: Tensors) -> tuple[int, np.ndarray] | InputError:
+        """The first stage that is left to the server, and what it starts from."""
+        try:
+            return self._pipeline.server_stages(session).start, self._boundary(session, sent)
+        except InputError as error:
+            return error
+
+    def advance(
+        self, travelling: Sequence[np.ndarray], start: int, stop: int, pause: Callable[[], bool]
+    ) -> tuple[list[np.ndarray], int]:
+        """Runs stages on what came of several images at once."""
+        return self._pipeline.advance(travelling, start, stop, pause)
+
+    def leave(self, session: int, travelled: np.ndarray) -> Reply | InputError:
+        """Probabilities and label, from the image's vector."""
+        try:
+            return self._named(travelled)
+        except InputError as error:
+            return error
 
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
@@ -333,10 +363,12 @@ class ServerHalf(_Half):
     def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
         try:
             x = self._boundary(amount, sent)
-            vector = self._pipeline.server_part(x, amount)
-            probabilities = self._classes.classify(vector)
+            return self._named(self._pipeline.server_part(x, amount))
         except InputError as error:
             return error
+
+    def _named(self, vector: np.ndarray) -> Reply:
+        probabilities = self._classes.classify(vector)
         label = self._classes.labels[int(np.argmax(probabilities[0]))]
         return Reply(
             outputs={"probabilities": probabilities},

@@ -14,8 +14,8 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +100,7 @@ class _Audit:
     deadline_s: float
     last_s: float
     wrong: dict[str, int] = field(default_factory=dict)
+    in_hand: int = 0  # sources that were shown, and are being worked
 
 
 class Settling:
@@ -244,10 +245,9 @@ class Settling:
                 "the source that the commitment of the piece was made for",
                 "another",
             )
-        # Time to show the others begins again: this one took some to be worked.
-        audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
         try:
-            passes = await self._run(device, lambda: self._passes(device, piece, kept, source))
+            with self._in_hand(audit):
+                passes = await self._run(device, lambda: self._passes(device, piece, kept, source))
         except InputError:
             await self._note_wrong(audit, kept, device, piece, "its source cannot be read")
             raise
@@ -258,7 +258,8 @@ class Settling:
             await self._expire(kept.round, device, piece)
             raise  # a defect, to be told as such
         if passes:
-            stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
+            with self._in_hand(audit):
+                stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
             audit.pieces.discard(piece)
             if stage is Stage.SETTLED:
                 self._open.pop((kept.round, device), None)
@@ -285,17 +286,26 @@ class Settling:
         return _Audit(set(pieces), deadline_s, deadline_s + PUT_OFF_MAX * self._rules.timeout_s)
 
     async def watch(self) -> None:
-        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever."""
+        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever.
+
+        Time in which the server stood still, or could not write its ledger, is nobody's.
+        """
+        looked_s = self._clock()
         while True:
             await asyncio.sleep(WATCH_S)
             with suppress(LedgerError):
                 await self._hear_of_members()
             now_s = self._clock()
-            if not self._books.sound:
-                # What cannot be written down cannot be shown either: no device's fault.
+            stood_s = now_s - looked_s if not self._books.sound else now_s - looked_s - WATCH_S
+            looked_s = now_s
+            if stood_s > WATCH_S / 2:
                 for each in self._open.values():
-                    each.deadline_s = max(each.deadline_s, now_s + self._rules.timeout_s)
-            late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
+                    each.deadline_s += stood_s
+            late = [
+                key
+                for key, audit in self._open.items()
+                if audit.deadline_s < now_s and not audit.in_hand
+            ]
             for number, device in late:
                 audit = self._open.get((number, device))
                 if audit is not None and not audit.pieces:
@@ -304,6 +314,16 @@ class Settling:
                     await self._failed(
                         number, device, min(audit.pieces), "its source was not shown in time"
                     )
+
+    @contextmanager
+    def _in_hand(self, audit: _Audit) -> Iterator[None]:
+        """What the server takes for a source is not the device's time: it begins again after."""
+        audit.in_hand += 1
+        try:
+            yield
+        finally:
+            audit.in_hand -= 1
+            audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
 
     async def drained(self) -> None:
         """Returns once no audit is open."""
