@@ -142,7 +142,6 @@ class Market:
         )
         self.unpaid = Unpaid(
             part,
-            codecs,
             rules.secret,
             self._exchanges.compute.run_behind,
             rules.unpaid_per_minute,
