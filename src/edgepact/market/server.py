@@ -94,7 +94,7 @@ class MarketServer(uvicorn.Server):
         self.grpc_port: int | None = None  # once it answers
         self._grpc: GrpcServer | None = None
         self._life: asyncio.Task[None] | None = None
-        self._engine: "RayEngine | None" = None
+        self._engine: RayEngine | None = None
         self._listener = _listen(config.host, config.port)
         try:
             _expect_grpc(config)

@@ -59,11 +59,11 @@ class Config:
         seed: of everything drawn.
     """
 
-    devices: int = 200
+    devices: int = 100
     idle: int = 400
-    units: int = 12
-    in_flight: int = 128
-    loads: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)
+    units: int = 10
+    in_flight: int = 64
+    loads: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 0.9)
     groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     writes: int = 30
     answers: int = 300
