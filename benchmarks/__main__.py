@@ -31,6 +31,7 @@ BENCHMARKS = {
     "auctions": "truthful auctions against sorting and against a loop over winners",
     "menus": "exact optimal menus against a linear program",
     "staged_inference": "one session a stage against the unsplit model",
+    "batching": "mixed cuts: passing the stages together, one by one, and full batches",
     "ledger": "payments in groups, one by one, and beside a reader",
     "links": "devices on bad links beside others, and a window of jobs in flight",
     "market": "a thousand devices on one server",

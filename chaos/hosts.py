@@ -1,15 +1,17 @@
 """Hosts on one machine, with links between them that are slow, lossy, cut, or move.
 
 Each host is a network namespace; all packets pass a switch of our own (`chaos.packet_switch`),
-which delays, loses, repeats and reorders them. It takes Linux, `ip` and `nsenter`, and the right
-to make namespaces and TUN devices, which mostly is root's.
+which delays, loses, repeats and reorders them. It takes Linux, `ip`, `nsenter` and root's rights.
 """
 
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,16 +70,13 @@ class Hosts:
     """
 
     def __init__(self, devices: int, seed: int = 0) -> None:
-        for program in ("ip", "nsenter", "unshare"):
+        for program in ("ip", "nsenter"):
             if shutil.which(program) is None:
                 raise CannotHere(f"there is no `{program}`")
-        root = os.geteuid() == 0
-        self._enter = () if root else ("--user", "--preserve-credentials")
+        if os.geteuid() != 0:
+            raise CannotHere("network namespaces with interfaces of their own take root's rights")
         self._switch = subprocess.Popen(
-            [
-                *(() if root else ("unshare", "--user", "--map-root-user")),
-                *(sys.executable, "-m", "chaos.packet_switch", str(devices + 1), str(seed)),
-            ],
+            [sys.executable, "-m", "chaos.packet_switch", str(devices + 1), str(seed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,7 +102,20 @@ class Hosts:
 
     def on(self, host: int) -> tuple[str, ...]:
         """What a command is begun with to run on a host."""
-        return ("nsenter", "--target", str(self._pids[host]), *self._enter, "--net", "--")
+        return ("nsenter", "--target", str(self._pids[host]), "--net", "--")
+
+    @contextmanager
+    def entered(self, host: int) -> Iterator[None]:
+        """This thread, and what it starts, is on a host meanwhile."""
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            _enter(f"/proc/{self._pids[host]}/ns/net")
+            try:
+                yield
+            finally:
+                _set_namespace(before)
+        finally:
+            os.close(before)
 
     def shape(self, host: int, shape: Shape) -> None:
         """Gives a host another link."""
@@ -128,3 +140,17 @@ class Hosts:
         self._switch.stdin.write(json.dumps(command) + "\n")
         self._switch.stdin.flush()
         return json.loads(self._switch.stdout.readline())
+
+
+def _enter(path: str) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        _set_namespace(file)
+    finally:
+        os.close(file)
+
+
+def _set_namespace(file: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(file, 0):
+        raise OSError(ctypes.get_errno(), "no network namespace can be entered")

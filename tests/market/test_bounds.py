@@ -12,6 +12,7 @@ from edgepact.market.bounds import Bounds, Crowded
 from edgepact.market.connections import Room
 from edgepact.market.fair_queue import FairQueue
 from edgepact.market.json_bounds import LISTS_MAX, VALUES_MAX, check_json
+from edgepact.market.rates import Rate
 
 
 def test_requests_of_one_are_bounded_and_given_back() -> None:
@@ -36,6 +37,62 @@ def test_bytes_are_bounded_for_one_and_for_all() -> None:
     assert bounds.bytes_total == 0
     with bounds.place("b") as b:
         b.take(10)
+
+
+def test_a_rate_is_kept_in_any_span_of_time() -> None:
+    now = [0.0]
+    rate = Rate(per_s=2.0, burst=4.0, clock=lambda: now[0])
+    for _ in range(4):
+        assert rate.wait_s("a") == 0
+        rate.take("a")
+    assert rate.wait_s("a") == 0.5
+    assert rate.wait_s("b") == 0, "nobody pays for another"
+    now[0] = 0.5
+    assert rate.wait_s("a") == 0
+    rate.take("a", 5)  # a body that is larger than what is left
+    assert rate.wait_s("a") == 2.5
+    now[0] = 1e6
+    assert rate.wait_s("a") == 0
+    rate.take("a", 4)
+    assert rate.wait_s("a") == 0.5, "no more than a burst is saved up"
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=50))
+def test_nobody_gets_more_than_the_burst_and_the_rate(pauses: list[float]) -> None:
+    now = [0.0]
+    rate = Rate(per_s=2.0, burst=4.0, clock=lambda: now[0])
+    taken = 0
+    for pause in pauses:
+        now[0] += pause
+        while rate.wait_s("a") == 0:
+            rate.take("a")
+            taken += 1
+    assert taken <= 4 + 2 * now[0]
+
+
+def test_buckets_take_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepact.market.rates.ASKERS_MAX", 3)
+    rate = Rate(per_s=1.0, burst=1.0)
+    for who in "abcd":
+        rate.take(who)
+    assert len(rate._left) == 3
+
+
+def test_requests_and_bytes_in_a_time_are_told_when_to_come_back() -> None:
+    now = [0.0]
+    slow = Rate(per_s=0.5, burst=1.0, clock=lambda: now[0])
+    bounds = Bounds(requests=slow, bytes=Rate(per_s=10.0, burst=10.0, clock=lambda: now[0]))
+    with bounds.place("a") as place:
+        place.take(60)
+    with pytest.raises(Crowded) as refused, bounds.place("a"):
+        pass
+    assert (refused.value.own, refused.value.after_s) == (True, 2.0)
+    now[0] = 2.0
+    with pytest.raises(Crowded, match="bytes a second") as refused, bounds.place("a"):
+        pass
+    now[0] += refused.value.after_s
+    with bounds.place("a"):
+        pass
 
 
 STEPS = st.lists(
@@ -92,9 +149,9 @@ def test_turns_go_round_over_those_who_ask() -> None:
 
     async def play() -> None:
         queue = FairQueue("test")
-        begin = threading.Event()
-        first = asyncio.create_task(queue.run("greedy", begin.wait))
-        await asyncio.sleep(0)
+        begun, begin = threading.Event(), threading.Event()
+        first = asyncio.create_task(queue.run("greedy", lambda: (begun.set(), begin.wait())))
+        await asyncio.to_thread(begun.wait)
         calls = [
             asyncio.create_task(queue.run(who, lambda who=who: order.append(who)))
             for who in ["greedy"] * 4 + ["modest", "other", "modest"]

@@ -25,6 +25,7 @@ from edgepact.market.ledger import (
     Piece,
     Settlement,
 )
+from edgepact.market.logs import Log
 
 GROUP_MAX = 256
 """Most writes of one transaction."""
@@ -77,6 +78,7 @@ class Books:
         repeat_rounds: the same work is not taken twice within so many rounds; None takes it.
         sound: whether the last write went through.
         seal: seals the ledger, now and then and before it is closed.
+        log: hears when the database fails, and when it is there again.
     """
 
     ledger: Ledger
@@ -85,6 +87,7 @@ class Books:
     repeat_rounds: int | None = None
     sound: bool = True
     seal: Callable[[], None] = lambda: None
+    log: Log = field(default_factory=Log)
     _waiting: list[_Write] = field(default_factory=list)
     _flushing: "asyncio.Task[None] | None" = None
     _writes: ThreadPoolExecutor = field(
@@ -156,9 +159,9 @@ class Books:
             await asyncio.sleep(RENEW_S)
             try:
                 await loop.run_in_executor(self._writes, self.ledger.lead)
-                self.sound = True
-            except LedgerError:
-                self.sound = False
+                self._note(None)
+            except LedgerError as error:
+                self._note(error)
             if loop.time() - sealed_s >= SEAL_S and self.sound:
                 sealed_s = loop.time()
                 with suppress(EdgepactError):  # a full disk: the next one will do
@@ -222,7 +225,7 @@ class Books:
                 with self.ledger.together():
                     self._do(group)
             except LedgerError as error:
-                self.sound = False
+                self._note(error)
                 if time.monotonic() + pause_s > end_s:
                     for each in group:
                         each.error = error
@@ -234,8 +237,16 @@ class Books:
                     each.error = error
                 return
             else:
-                self.sound = True
+                self._note(None)
                 return
+
+    def _note(self, error: LedgerError | None) -> None:
+        """The database has failed, or has not."""
+        was, self.sound = self.sound, error is None
+        if error is not None and was:
+            self.log.error("the ledger cannot be written; it is tried again", why=str(error))
+        elif error is None and not was:
+            self.log.warning("the ledger can be written again")
 
     def _do(self, group: list[_Write]) -> None:
         at = 0

@@ -44,9 +44,9 @@ class Bounds:
     requests_max: int = 12
     bytes_max: int = 16 * MEBIBYTE
     bytes_total_max: int = 64 * MEBIBYTE
-    requests: Rate = field(default_factory=lambda: Rate(per_s=300, burst=600))
-    bytes: Rate = field(default_factory=lambda: Rate(per_s=32 * MEBIBYTE, burst=64 * MEBIBYTE))
-    wrong_tokens: Rate = field(default_factory=lambda: Rate(per_s=1, burst=30))
+    requests: Rate = field(default_factory=lambda: Rate(per_s=300.0, burst=600.0))
+    bytes: Rate = field(default_factory=lambda: Rate(per_s=32.0 * MEBIBYTE, burst=64.0 * MEBIBYTE))
+    wrong_tokens: Rate = field(default_factory=lambda: Rate(per_s=1.0, burst=30.0))
     _requests: Counter[str] = field(default_factory=Counter)
     _bytes: Counter[str] = field(default_factory=Counter)
     _bytes_total: int = 0
@@ -124,8 +124,3 @@ class Place:
         """
         self.bounds._take(self.who, count)
         self.bytes += count
-
-    def give_back(self, count: int) -> None:
-        """Has so many bytes less in hand."""
-        self.bounds._take(self.who, -count)
-        self.bytes -= count

@@ -7,8 +7,9 @@ out; only where all are at work is the new one told to come back.
 
 import asyncio
 import json
+import ssl
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgepact.market.bounds import Crowded
+from edgepact.market.rates import Rate
 
 HEAD_BYTES_MAX = 64 * 1024
 """Path and headers of a request."""
@@ -36,10 +38,12 @@ class Room(Generic[_C]):
     Attributes:
         total_max: connections in all.
         group_max: connections of one group: an address, or a device.
+        refused: told of each connection that is refused: address, HTTP status, why.
     """
 
     total_max: int
     group_max: int
+    refused: Callable[[str, int, str], None] = lambda address, status, why: None
     _groups: dict[_C, str] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _waiting: "OrderedDict[_C, None]" = field(default_factory=OrderedDict)
@@ -172,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(
         self,
-        room: "Room[BoundedProtocol]",
+        room: "Room[Connection]",
         head_timeout_s: float,
         body_timeout_s: float,
         **uvicorn: Any,
@@ -314,6 +318,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, words: str) -> None:
         """Answers without a request, and closes once that can have been read."""
         self._refused = True
+        self._room.refused(self.address, status, words)
         lingering: set[Any] = _LINGERING
         if len(lingering) >= REFUSED_MAX:
             self.transport.abort()
@@ -332,5 +337,83 @@ class BoundedProtocol(HttpToolsProtocol):
         _LINGERING.discard(self)
         self.transport.abort()
 
+
+class Handshake(asyncio.Protocol):
+    """A connection that has still to agree on TLS: it counts as any other, and has a deadline.
+
+    Args:
+        room: all connections.
+        rate: of handshakes of one address, each of which costs the server some computing.
+        tls: what the server proves who it is with.
+        timeout_s: how long it may take.
+        then: makes what the connection goes on as.
+    """
+
+    def __init__(
+        self,
+        room: "Room[Connection]",
+        rate: Rate,
+        tls: ssl.SSLContext,
+        timeout_s: float,
+        then: "Callable[[], BoundedProtocol]",
+    ) -> None:
+        self._room, self._rate, self._tls = room, rate, tls
+        self._timeout_s, self._then = timeout_s, then
+        self._task: asyncio.Task[None] | None = None
+        self._early = b""  # of what comes after TLS, the part that came before we go on
+        self._lost = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Lets it in, or cuts it: there is no way yet to say why."""
+        self.transport = transport
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""
+        if self._rate.wait_s(address):
+            transport.abort()
+            return
+        self._rate.take(address)
+        admitted, gone = self._room.enter(self, address)
+        if gone is not None:
+            gone.transport.abort()
+        if not admitted:
+            transport.abort()
+            return
+        transport.pause_reading()  # what comes is for TLS
+        self._task = asyncio.get_running_loop().create_task(self._agree())
+
+    def data_received(self, data: bytes) -> None:
+        """Keeps what comes at once after TLS was agreed on."""
+        self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gives its place back."""
+        self._lost = True
+        self._room.leave(self)
+
+    async def _agree(self) -> None:
+        try:
+            secure = await asyncio.get_running_loop().start_tls(
+                self.transport,
+                self,
+                self._tls,
+                server_side=True,
+                ssl_handshake_timeout=self._timeout_s,
+            )
+        except (OSError, ssl.SSLError):
+            secure = None
+        finally:
+            self._room.leave(self)
+        if secure is None or self._lost:
+            self.transport.abort()
+            return
+        protocol = self._then()
+        secure.set_protocol(protocol)
+        protocol.connection_made(secure)
+        if self._early:
+            protocol.data_received(self._early)
+
+
+Connection = BoundedProtocol | Handshake
+"""What there is a room for."""
 
 _LINGERING: set[BoundedProtocol] = set()

@@ -50,6 +50,8 @@ from edgepact.market.protocol.messages import (
     Offer,
 )
 from edgepact.market.results import SETTLED, PieceResult, Results
+from edgepact.market.tracing import HEADER as TRACE_HEADER
+from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
@@ -69,8 +71,17 @@ LEAVING_PATIENCE_S = 3.0
 _NO_GOOD = frozenset({400, 413})
 
 _MARKETS_OWN = frozenset(
-    {"finished", "state", "units", "paid_microcredits", "pending_microcredits", "repeated"}
+    {
+        "finished",
+        "state",
+        "audited",
+        "units",
+        "paid_microcredits",
+        "pending_microcredits",
+        "repeated",
+    }
     | {"exchange", "compute_seconds", "server_seconds", "audits", "from_books"}
+    | {"queue_seconds", "ledger_seconds"}
 )
 """Parameters of a response that are not the job's."""
 
@@ -271,6 +282,7 @@ class _Worker:
             if self._stop.requested:
                 raise _Stopped from None
             self._gone = True
+            self._link.leave()  # what it sends may arrive, though no answer does
             raise MarketError(
                 f"{self._link.address} has not answered for "
                 f"{self._config.away_timeout_s:g} s ({error}); {self._config.name} ends"
@@ -589,13 +601,15 @@ class _Worker:
             MarketError: likewise.
         """
         with self._counting:
+            known = at in self._useless  # by another turn of it that was in flight as well
             self._useless[at] = why
             all_are = len(self._useless) == len(self._pieces)
         if all_are:
             if isinstance(why, InputError):
                 raise why
             raise MarketError(f"{self._link.address}: {why}")
-        self._say(f"passed over: {why}")
+        if not known:
+            self._say(f"passed over: {why}")
 
     def _piece(self, offer: Offer, amount: int, name: str, at: int) -> int:
         """One piece: the device's part, its exchanges, the result; returns its units.
@@ -732,6 +746,8 @@ class _Worker:
         packed = self._codec.pack(sent, specs)
         body, length = oip.encode_request(result.piece, packed, told)
         headers = {oip.HEADER_LENGTH: str(length), "Content-Type": oip.BINARY_TYPE}
+        result.trace = trace_of(self._config.name, result.piece)
+        headers[TRACE_HEADER] = traceparent(result.trace)
         path = f"/v2/models/{cut_name(offer.model, amount)}/infer"
         sent_s = time.perf_counter()
         result.encode_seconds += sent_s - start_s
@@ -755,9 +771,14 @@ class _Worker:
         result.compute_seconds = (result.compute_seconds or 0.0) + _seconds(
             facts.get("compute_seconds")
         )
+        result.queue_seconds = (result.queue_seconds or 0.0) + _seconds(facts.get("queue_seconds"))
+        result.ledger_seconds = (result.ledger_seconds or 0.0) + _seconds(
+            facts.get("ledger_seconds")
+        )
         finished = facts.get("finished") is True
         if finished:
             result.state = str(facts.get("state"))
+            result.audited = facts.get("audited") is True
             result.units = _count(facts.get("units"))
             result.paid_microcredits = _count(facts.get("paid_microcredits"))
             result.pending_microcredits = _count(facts.get("pending_microcredits"))

@@ -12,10 +12,12 @@ from edgepact.errors import MarketError
 from edgepact.fields import check_whole
 from edgepact.market.evidence import amount_of, chosen_codec, cut_name
 from edgepact.market.ledger import PieceState, Settlement
+from edgepact.market.logs import Log
 from edgepact.market.metrics import Metrics
 from edgepact.market.play import Market
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.model_facts import VERSION, model_config, model_metadata
+from edgepact.market.tracing import trace_of
 from edgepact.market.unpaid import BATCH_MAX, is_batched
 from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX
@@ -97,10 +99,12 @@ class Inference:
     Attributes:
         market: behind it.
         metrics: what is counted for Prometheus.
+        log: told of every exchange that is paid for.
     """
 
     market: Market
     metrics: Metrics
+    log: Log = field(default_factory=Log)
     _counts: dict[int, ModelCounts] = field(default_factory=dict)
 
     def amount(self, name: str, version: str = VERSION) -> int:
@@ -139,13 +143,23 @@ class Inference:
         ]
         return {"model_stats": told}
 
-    async def infer(self, device: str | None, amount: int, asked: oip.InferRequest) -> Answer:
+    async def infer(
+        self,
+        device: str | None,
+        amount: int,
+        asked: oip.InferRequest,
+        *,
+        trace: str | None = None,
+        body_s: float = 0.0,
+    ) -> Answer:
         """Answers a request.
 
         Args:
             device: that asks; None for the operator.
             amount: of the model.
             asked: decoded.
+            trace: that the request belongs to, if it names one.
+            body_s: seconds that its body took to come, for the log.
 
         Raises:
             Busy: too much is in flight.
@@ -169,6 +183,23 @@ class Inference:
         counts.ok_s += server_s
         counts.compute_s += compute_s
         self.metrics.exchange(server_s, compute_s)
+        told = answer.parameters
+        if device is not None and "queue_seconds" in told and self.log.tells("info"):
+            self.log.info(
+                "exchange",
+                trace=trace or trace_of(device, asked.id),
+                device=device,
+                piece=asked.id,
+                round=asked.parameters.get("round"),
+                exchange=told["exchange"],
+                amount=amount,
+                state=told.get("state"),
+                body_s=body_s,
+                queue_s=told["queue_seconds"],
+                compute_s=compute_s,
+                ledger_s=told["ledger_seconds"],
+                server_s=server_s,
+            )
         return answer
 
     async def _infer(
@@ -205,7 +236,11 @@ class Inference:
             outputs: Tensors = answered.codec.pack(given, [s for s in specs if s.name in given])
             told = {**answered.reply.told, **_progress(answered.settlement)}
             told |= {"from_books": answered.from_books, "audits": market.due(device)}
+            told |= {"queue_seconds": answered.queue_s, "ledger_seconds": answered.ledger_s}
             compute_s, pieces = answered.compute_s, 1
+            if not answered.from_books:
+                parts = answered.queue_s, answered.together, answered.ledger_s
+                self.metrics.paid_exchange(*parts)
         else:
             who = OPERATOR if device is None else f"device {device}"
             done = await market.unpaid.infer(

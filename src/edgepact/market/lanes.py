@@ -4,9 +4,9 @@ Each worker is a fair queue of its own; whoever asks has its turn in the one wit
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from edgepact.market.fair_queue import FairQueue
+from edgepact.market.fair_queue import FairQueue, Passage
 
 _T = TypeVar("_T")
 
@@ -30,6 +30,12 @@ class Lanes:
     async def run_behind(self, who: str, call: Callable[[], _T]) -> _T:
         """As `run`, when nothing else waits in its queue."""
         return await self._shortest(lambda queue: queue.run_behind(who, call))
+
+    async def travel(
+        self, who: str, enter: Callable[[], tuple[int, Any]], leave: Callable[[Any], _T]
+    ) -> Passage[_T]:
+        """As `FairQueue.travel`; nothing passes together, since the stages are elsewhere."""
+        return await self._shortest(lambda queue: queue.travel(who, enter, leave))
 
     def close(self) -> None:
         """Finishes what runs; what waits is not begun."""

@@ -54,7 +54,7 @@ ANSWERS_KEPT = 16
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 1.0
-LEAVE_TIMEOUT_S = 5.0
+LEAVE_TIMEOUT_S = 3.0
 
 SAID_AFTER_S = 3.0
 """Once it has waited for so long, a device says for what."""

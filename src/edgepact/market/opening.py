@@ -12,9 +12,11 @@ from edgepact.engagement import Engagement
 from edgepact.errors import MarketError
 from edgepact.market.books import Books
 from edgepact.market.evidence import secret_of
+from edgepact.market.fair_queue import Batching
 from edgepact.market.ledger import Ledger, Limits
 from edgepact.market.ledger.seals import expect_whole, seal_file, write_seal
 from edgepact.market.ledger.signing import ServerKey, key_file
+from edgepact.market.logs import Log
 from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
 from edgepact.market.serve_config import ServeConfig
@@ -61,6 +63,8 @@ def market_on(
     codecs: tuple[Codec, ...],
     mechanism: Mechanism,
     ledger: Ledger,
+    *,
+    log: Log | None = None,
 ) -> tuple[Market, Books]:
     """The market of a server, and its books.
 
@@ -72,11 +76,13 @@ def market_on(
         mechanism: the mechanism.
         ledger: the ledger, whose lease the server holds; it is closed with the books, and if
             they cannot be opened.
+        log: hears what happens.
 
     Raises:
         InputError: the key cannot be used, or the model is none for the mechanism.
         MarketError: the ledger cannot be read, or is not whole.
     """
+    log = log or Log()
     try:
         engagement = mechanism if isinstance(mechanism, Engagement) else mechanism(part.model)
         key_path = key_file(ledger.file, config.key)
@@ -91,6 +97,7 @@ def market_on(
             ),
             repeat_rounds=config.repeat_rounds or None,
             seal=lambda: write_seal(seal, ledger.seal(), key),
+            log=log,
         )
         rules = Rules(
             terms=Terms(
@@ -108,8 +115,9 @@ def market_on(
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
             unpaid_per_minute=config.unpaid_per_minute,
+            batching=Batching(size_max=config.batch_max, wait_s=config.batch_wait_ms / 1000),
         )
-        return Market(rules, books, key, part, codecs, engagement), books
+        return Market(rules, books, key, part, codecs, engagement, log=log), books
     except BaseException:
         with contextlib.suppress(MarketError):
             ledger.give_up_lead()

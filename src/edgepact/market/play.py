@@ -10,10 +10,9 @@ back from the ledger. How a piece is worked on is in `exchanges`, how a device-r
 """
 
 import asyncio
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
@@ -33,6 +32,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
 from edgepact.market.exchanges import Answered, Exchanges
+from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
     PieceState,
     RoundRecord,
@@ -40,6 +40,7 @@ from edgepact.market.ledger import (
     token_hash,
 )
 from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.logs import Log
 from edgepact.market.protocol.messages import NoOffer, Offer, Standing
 from edgepact.market.rounds import Phase, Round, Terms
 from edgepact.market.settling import (
@@ -79,6 +80,7 @@ class Rules:
         secret: key that draws the seeds of sessions, and what is kept of work.
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
         unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
+        batching: how pieces pass the job's stages together.
     """
 
     terms: Terms
@@ -89,10 +91,7 @@ class Rules:
     secret: bytes
     enrol_tokens: frozenset[str]
     unpaid_per_minute: int = 0
-
-
-def _on_standard_error(words: str) -> None:
-    print(words, file=sys.stderr, flush=True)
+    batching: Batching = ONE_BY_ONE
 
 
 class Market:
@@ -107,7 +106,7 @@ class Market:
         part: the server's half of the job.
         codecs: that requests may use, the favourite first.
         engagement: the mechanism.
-        say: tells the operator how much is audited, where that is another than before.
+        log: hears what happens, and how much is audited where that is another than before.
     """
 
     def __init__(
@@ -119,16 +118,18 @@ class Market:
         codecs: tuple[Codec, ...],
         engagement: Engagement,
         *,
-        say: Callable[[str], None] = _on_standard_error,
+        log: Log | None = None,
     ) -> None:
         self.rules = rules
-        self._say = say
+        self._log = log or Log()
         self.part = part
         self.codecs = codecs
         self._books = books
         self._ledger = books.ledger
         self._engagement = engagement
-        self._exchanges = Exchanges(part, codecs, books, rules.secret, recorded=self._record)
+        self._exchanges = Exchanges(
+            part, codecs, books, rules.secret, batching=rules.batching, recorded=self._record
+        )
         self._settling = Settling(
             books,
             rules.audits,
@@ -137,6 +138,7 @@ class Market:
             run=self._exchanges.compute.run,
             changed=self._notify,
             expired=self._exchanges.forget,
+            log=self._log,
         )
         self.unpaid = Unpaid(
             part,
@@ -148,6 +150,7 @@ class Market:
         self._paces: dict[str, float] = {}  # how long devices take for a round
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
+        self._enrolled: set[str] = set()  # token hashes that nobody has shown yet
         self._present: set[str] = set()  # devices whose next answer is waited for
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
@@ -172,11 +175,15 @@ class Market:
         )
         if not known:
             return None
-        return await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+        token = await self._books.write(lambda: self._ledger.enrol(one_time_token, name))
+        self._enrolled.add(token_hash(token))
+        self._log.info("enrolled", device=name)
+        return token
 
     def remembers(self, token: str) -> bool:
-        """Whether a token was shown before, and was a device's."""
-        return token_hash(token) in self._names
+        """Whether a token is a device's that was shown or given out since the start."""
+        key = token_hash(token)
+        return key in self._names or key in self._enrolled
 
     async def device(self, token: str) -> str | None:
         """Name of the device that holds the token; None for nobody's.
@@ -191,6 +198,7 @@ class Market:
                 return None
             await self._books.write(lambda: self._ledger.confirm(found))
             self._names[key] = found
+            self._enrolled.discard(key)
         name = self._names[key]
         expect_admitted(self._settling.shut_out, name)
         return name
@@ -506,7 +514,7 @@ class Market:
         told = told_rates(rules, found, units) if found else self._told_rates
         if told != self._told_rates:
             self._told_rates = told
-            self._say(told)
+            self._log.say(told)
 
     def tell_rates(self) -> None:
         """How much is audited, as far as it is known before anything is asked: at equal pay."""
@@ -515,6 +523,8 @@ class Market:
     async def _play_round(self) -> None:
         """Carries the current round to its end, closes it in the books and remembers it."""
         assert self._round is not None
+        here = len(self._present)
+        self._log.info("round open", round=self._round.number, devices=here)
         self._notify()
         while self._round.phase is not Phase.CLOSED:
             shut_out = set(self._settling.shut_out)
@@ -539,11 +549,18 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
-        least = least_reward(closed.question, closed.assigned)
-        for device, item in closed.assigned.items():
-            if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, least)
+        # What was written behind the last look at the round in memory counts as well.
         (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
+        self._log.info(
+            "round closed",
+            round=number,
+            units=sum(record.delivered.values()),
+            devices=len(record.delivered),
+        )
+        least = least_reward(closed.question, record.assigned)
+        for device, item in record.assigned.items():
+            if item.amount > 0 or record.units.get(device):
+                await self._settling.end(number, device, least)
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 

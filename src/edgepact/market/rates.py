@@ -33,7 +33,7 @@ class Rate:
         left = self._now(who)
         return 0.0 if left >= 1 else (1 - left) / self.per_s
 
-    def take(self, who: str, count: float = 1) -> None:
+    def take(self, who: str, count: int = 1) -> None:
         """Takes so many, into debt if there are fewer."""
         left = self._now(who) - count
         self._left[who] = left, self.clock()

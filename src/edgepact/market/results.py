@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, MarketError
 from edgepact.work import Json
 
 SALT_BYTES = 32
@@ -35,6 +35,7 @@ class PieceResult:
     Attributes:
         round: the round.
         piece: its id.
+        trace: names its way in the server's log, and to other tools.
         amount: of it that the device does, such as layers.
         units: that the server has counted.
         codec: how its tensors were sent; None where none was coded.
@@ -47,6 +48,8 @@ class PieceResult:
         attempts: how often a request was sent, whether or not it was answered.
         server_seconds: in the server, from the whole request to the answer.
         compute_seconds: of these, computing.
+        queue_seconds: of these, until it was the device's turn.
+        ledger_seconds: of these, until it was durable in the books.
         bytes_sent: HTTP bodies, those that were sent again included.
         bytes_received: HTTP bodies.
         http_bytes_sent: bodies and heads; TLS, TCP and IP add theirs.
@@ -64,6 +67,7 @@ class PieceResult:
     amount: int
     units: int = 0
     codec: str | None = None
+    trace: str = ""
     alone: bool = False
     refused: str | None = None
     exchanges: int = 0
@@ -73,6 +77,8 @@ class PieceResult:
     attempts: int = 0
     server_seconds: float | None = None
     compute_seconds: float | None = None
+    queue_seconds: float | None = None
+    ledger_seconds: float | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
     http_bytes_sent: int = 0
@@ -141,8 +147,9 @@ class Results:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._journal.close()
+        for file in (self._file, self._journal):
+            with suppress(OSError):  # what could not be written was told already
+                file.close()
 
     def has(self, piece: str) -> bool:
         """Whether a line tells of this piece that the server has taken it."""
@@ -165,25 +172,31 @@ class Results:
         return {number: found[number] for number in newest}
 
     def add(self, row: Mapping[str, Json]) -> None:
-        """Adds a line, at once."""
+        """Adds a line, at once.
+
+        Raises:
+            MarketError: the disk is full, or the file cannot be written for another reason.
+        """
         with self._lock:
             self._last[str(row["piece"])] = dict(row)
-            self._file.write(json.dumps(dict(row)) + "\n")
-            self._file.flush()
+            _append(self._file, row)
 
     def bind(self, piece: str, round: int, place: int, source: bytes) -> Bound:
-        """What binds the device to a source; it is kept before it is returned."""
+        """What binds the device to a source; it is kept before it is returned.
+
+        Raises:
+            MarketError: it cannot be kept.
+        """
         digest = hashlib.sha256(source).hexdigest()
         with self._lock:
             known = self._bound.get(piece)
             if known is not None and known.source_digest == digest:
                 return known
             bound = Bound(round, place, secrets.token_bytes(SALT_BYTES), digest)
-            self._bound[piece] = bound
             row: dict[str, Json] = {"piece": piece, "round": round, "place": place}
             row |= {"salt": bound.salt.hex(), "sha256": digest}
-            self._journal.write(json.dumps(row) + "\n")
-            self._journal.flush()
+            _append(self._journal, row)
+            self._bound[piece] = bound
         return bound
 
     def bound(self, piece: str) -> Bound | None:
@@ -201,6 +214,17 @@ def _opened(path: Path, what: str) -> tuple[str, TextIO]:
     if text and not text.endswith("\n"):
         file.write("\n")  # a line cut short by a crash ends here
     return text, file
+
+
+def _append(file: TextIO, row: Mapping[str, Json]) -> None:
+    try:
+        file.write(json.dumps(dict(row)) + "\n")
+        file.flush()
+    except OSError as error:
+        raise MarketError(
+            f"{file.name} cannot be written: {error.strerror}; what the server has taken is not "
+            "lost, and is heard of again when the device is started again"
+        ) from None
 
 
 def _is_open(line: Mapping[str, Json]) -> bool:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from edgepact.credits import PRICE_CREDITS_MAX
 from edgepact.engagement import UNITS_PER_ROUND_MAX
-from edgepact.errors import InputError
+from edgepact.errors import InputError, check_choice
+from edgepact.market.logs import FORMATS, LEVELS
 from edgepact.settings import DAY_S, SECRET, SEED_MAX, check, setting
 
 DEFAULT_JOB = "classification"
@@ -163,6 +164,20 @@ class ServeConfig:
     body_timeout_s: float = setting(
         "How long the body of a request may take, seconds.", default=30.0, above=0, most=DAY_S
     )
+    batch_max: int = setting(
+        "Most images, or other pieces of work, that pass the stages of a model together; "
+        "1 works them one by one.",
+        default=16,
+        least=1,
+        most=64,
+    )
+    batch_wait_ms: float = setting(
+        "How long a piece may be passed over so that others come up to it, milliseconds; a server "
+        "with nothing else to do never waits.",
+        default=20.0,
+        least=0,
+        most=60_000,
+    )
     audit_probability: float | None = setting(
         "Share of jobs that are audited [default: the least at which cheating loses money].",
         least=0,
@@ -193,6 +208,14 @@ class ServeConfig:
         "Most credits to pay in a round [default: no limit].", least=0
     )
     budget: float | None = setting("Most credits to pay in all [default: no limit].", least=0)
+    log_format: str = setting(
+        "How what happens is told on standard error: text, or json, a line an event.",
+        default="text",
+    )
+    log_level: str = setting(
+        "The least that is told: debug, info (every exchange with its times), warning or error.",
+        default="warning",
+    )
     standby: bool = setting(
         "Wait while another server serves the ledger, and take over when it is gone.", default=False
     )
@@ -225,6 +248,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        check_choice(self.SOURCE, "log_format", self.log_format, FORMATS)
+        check_choice(self.SOURCE, "log_level", self.log_level, LEVELS)
         if self.seed is not None and not is_loopback(self.host):
             expected = f"none beyond the loopback interface, which {self.host} is"
             raise InputError(self.SOURCE, "seed", expected, self.seed)

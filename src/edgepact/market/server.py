@@ -25,9 +25,10 @@ import uvicorn
 from edgepact import registry
 from edgepact.errors import InputError, MarketError
 from edgepact.market.bounds import Bounds
-from edgepact.market.connections import BoundedProtocol, Room
+from edgepact.market.connections import BoundedProtocol, Connection, Handshake, Room
 from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
+from edgepact.market.logs import Complaints, Log
 from edgepact.market.opening import Mechanism, market_on
 from edgepact.market.play import Market
 from edgepact.market.rates import Rate
@@ -45,6 +46,9 @@ SHUTDOWN_TIMEOUT_S = 5
 
 BACKLOG = 2048
 """Connections that wait to be accepted."""
+
+HANDSHAKES_FILL_S = 4.0
+"""Time in which an address may begin TLS as often as it may have connections, seconds."""
 
 FILES_KEPT = 256
 """Open files that are kept for other things than connections."""
@@ -88,6 +92,8 @@ class MarketServer(uvicorn.Server):
     ) -> None:
         self.operator_token = config.operator_token or secrets.token_hex(20)
         self._settings = config
+        self._log = Log(config.log_format, config.log_level)
+        self._complaints = Complaints(self._log)
         self._failure: BaseException | None = None
         self._market: Market | None = None
         self._switch = Switch()
@@ -99,13 +105,15 @@ class MarketServer(uvicorn.Server):
         try:
             _expect_grpc(config)
             _forget(config.ready_file)
-            self._tls = _tls(config)
+            self._tls = _tls(config, self._log)
             named = config.job or DEFAULT_JOB
             job = job or registry.part("jobs", named, source="serve", field="job")
             part = self._part(job)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
-            self._market_on = partial(market_on, config, job.name, part, codecs, engagement)
+            self._market_on = partial(
+                market_on, config, job.name, part, codecs, engagement, log=self._log
+            )
             ledger = Ledger(config.ledger_url)
             try:
                 ledger.lead()
@@ -113,7 +121,7 @@ class MarketServer(uvicorn.Server):
                 ledger.close()
                 if not config.standby:
                     raise
-                print(f"standby: {error}", file=sys.stderr, flush=True)
+                self._log.say(f"standby: {error}")
             except BaseException:
                 ledger.close()
                 raise
@@ -161,29 +169,32 @@ class MarketServer(uvicorn.Server):
         """Starts answering, and the rounds."""
         self._loop = asyncio.get_running_loop()
         await super().startup([])  # which would bound neither connections nor heads
-        room = Room[BoundedProtocol](
-            total_max=_files_allow(self._settings.connections_max),
-            group_max=self._settings.connections_each,
+        settings = self._settings
+        room = Room[Connection](
+            total_max=_files_allow(settings.connections_max),
+            group_max=settings.connections_each,
+            refused=self._complaints.note,
         )
+        each = float(settings.connections_each)
+        handshakes = Rate(per_s=each / HANDSHAKES_FILL_S, burst=each)
 
         def connected() -> BoundedProtocol:
             return BoundedProtocol(
                 room,
-                self._settings.head_timeout_s,
-                self._settings.body_timeout_s,
+                settings.head_timeout_s,
+                settings.body_timeout_s,
                 config=self.config,
                 server_state=self.server_state,
                 app_state=self.lifespan.state,
             )
 
+        def accepted() -> asyncio.Protocol:
+            if self._tls is None:
+                return connected()
+            return Handshake(room, handshakes, self._tls, settings.head_timeout_s, connected)
+
         for listener in sockets or []:
-            server = await self._loop.create_server(
-                connected,
-                sock=listener,
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=self._settings.head_timeout_s if self._tls else None,
-            )
+            server = await self._loop.create_server(accepted, sock=listener, backlog=BACKLOG)
             self.servers.append(server)
         if self._market is not None:
             self._market.tell_rates()
@@ -199,6 +210,7 @@ class MarketServer(uvicorn.Server):
         self._life = self._loop.create_task(self._live())
         self._life.add_done_callback(self._ended)
         _tell(self._settings.ready_file, where, self.operator_token)
+        self._log.info("started", host=self._host, port=self.port, standby=self._market is None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Lets requests finish, then closes the books."""
@@ -213,6 +225,8 @@ class MarketServer(uvicorn.Server):
                 await self._life
         await self._end()
         await asyncio.to_thread(self._close_engine)
+        self._complaints.sum_up()
+        self._log.info("stopped")
 
     def stop(self) -> None:
         """Ends `run`, from any thread."""
@@ -278,7 +292,7 @@ class MarketServer(uvicorn.Server):
                 return
             if not (self._settings.standby and isinstance(failure, LedByAnother)):
                 raise failure
-            print(f"standby: {failure}", file=sys.stderr, flush=True)
+            self._log.say(f"standby: {failure}")
             self._switch.current = None
             await self._stop_grpc()
             await self._end()
@@ -300,7 +314,7 @@ class MarketServer(uvicorn.Server):
                 await asyncio.to_thread(self._begin, ledger)
         await self._start_grpc()
         self.market.tell_rates()
-        print("standby: it has taken the market over", file=sys.stderr, flush=True)
+        self._log.say("standby: it has taken the market over")
 
     def _begin(self, ledger: Ledger) -> None:
         """Opens the market on a ledger that this server leads, and lets it answer."""
@@ -317,6 +331,7 @@ class MarketServer(uvicorn.Server):
                 wrong_tokens=Rate(per_s=1.0, burst=float(config.wrong_tokens_each)),
             ),
             body_timeout_s=config.body_timeout_s,
+            complaints=self._complaints,
         )
 
     async def _start_grpc(self) -> None:
@@ -382,13 +397,13 @@ def _expect_grpc(config: ServeConfig) -> None:
     _listen(config.host, config.grpc_port).close()
 
 
-def _tls(config: ServeConfig) -> ssl.SSLContext | None:
+def _tls(config: ServeConfig, log: Log) -> ssl.SSLContext | None:
     """What the server proves with who it is; without it a word of warning where others listen."""
     if config.tls is not None:
         return server_context(config.tls, [*_own_names(config.host), *config.allow_hosts])
     if not is_loopback(config.host):
         words = f"{config.host} is beyond the loopback interface, and tokens travel in clear"
-        print(f"warning: {words}; --tls FOLDER makes certificates", file=sys.stderr, flush=True)
+        log.say(f"warning: {words}; --tls FOLDER makes certificates")
     return None
 
 

@@ -1,7 +1,8 @@
 """Cheats and honest devices in one market of this process: its rounds, audits, ledger, evidence.
 
 Nothing of the market is imitated but the connection: devices call what requests end up calling,
-and each has its own pictures. Audits are drawn from a seed, so that a play can be made again.
+and each has its own pictures. Audits are drawn from a seed; whose round ends first, and draws
+first, hangs on threads, so that a play made again differs in who was found when.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from edgepact.jobs.classification import CLASSIFICATION, ServerHalf, find_images
 from edgepact.market.books import Books
 from edgepact.market.ledger import Ledger, RepeatedWork
 from edgepact.market.ledger.signing import ServerKey
+from edgepact.market.logs import Log
 from edgepact.market.play import Market, Rules
 from edgepact.market.protocol.messages import NoOffer, Offer
 from edgepact.market.rounds import Terms
@@ -229,7 +231,7 @@ async def _played(
         part,
         BUILT_IN,
         OneItem(setting.layers),
-        say=lambda words: None,
+        log=Log(write=lambda line: None),
     )
     try:
         players = [

@@ -33,7 +33,8 @@ A handler decodes, asks the market, and encodes; the market itself is in `play`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -47,8 +48,10 @@ from edgepact.market.bounds import Bounds, Crowded
 from edgepact.market.entry import Entry
 from edgepact.market.http.market_routes import market_routes
 from edgepact.market.http.oip_routes import oip_routes
+from edgepact.market.http.requests import address_of
 from edgepact.market.inference import Inference, NoSuchModel
 from edgepact.market.ledger import LedByAnother, LedgerError, RepeatedWork
+from edgepact.market.logs import Complaints, Log
 from edgepact.market.metrics import Metrics
 from edgepact.market.play import Market
 from edgepact.market.protocol import messages
@@ -65,6 +68,7 @@ def application(
     hosts: Sequence[str] = (),
     bounds: Bounds | None = None,
     body_timeout_s: float = 30.0,
+    complaints: Complaints | None = None,
 ) -> Starlette:
     """The HTTP interface of a market.
 
@@ -74,35 +78,59 @@ def application(
         hosts: names that the server may be called by, beside addresses and `localhost`.
         bounds: of what anybody may have in hand.
         body_timeout_s: how long a body may take.
+        complaints: told of everything that is refused.
     """
+    complaints = complaints or Complaints(Log())
+    metrics = Metrics()
+    handlers: dict[Any, _ErrorHandler] = {
+        InputError: _malformed,
+        MarketError: _refused,
+        LostSession: _lost,
+        NoSuchModel: _unknown,
+        TooLarge: _too_large,
+        RepeatedWork: _repeated,
+        LedByAnother: _deposed,
+        Busy: _busy,
+        LedgerError: _unwritten,
+        Crowded: _crowded,
+        HTTPException: _http_error,
+        500: _defect,
+    }
     app = Starlette(
         routes=[*oip_routes(), *market_routes()],
         exception_handlers={
-            InputError: _malformed,
-            MarketError: _refused,
-            LostSession: _lost,
-            NoSuchModel: _unknown,
-            TooLarge: _too_large,
-            RepeatedWork: _repeated,
-            LedByAnother: _deposed,
-            Busy: _busy,
-            LedgerError: _unwritten,
-            Crowded: _crowded,
-            HTTPException: _http_error,
-            500: _defect,
+            kind: _noted(handler, complaints, metrics) for kind, handler in handlers.items()
         },
         middleware=[Middleware(Entry, hosts=hosts)],
     )
     app.state.market = market
     app.state.operator_token = operator_token
     app.state.bounds = bounds or Bounds()
-    app.state.metrics = Metrics()
-    app.state.inference = Inference(market, app.state.metrics)
+    app.state.metrics = metrics
+    app.state.inference = Inference(market, metrics, complaints.log)
     app.state.body_timeout_s = body_timeout_s
     return app
 
 
 # ---------------------------------------------------------------- private
+
+_ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _noted(handler: _ErrorHandler, complaints: Complaints, metrics: Metrics) -> _ErrorHandler:
+    """A handler of errors of which complaints and metrics hear."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        answer = await handler(request, error)
+        status, why = answer.status_code, type(error).__name__
+        facts: dict[str, object] = {"exc_info": error} if status == 500 else {"said": str(error)}
+        if isinstance(error, HTTPException):
+            facts = {"said": error.detail}
+        metrics.refused(status)
+        complaints.note(address_of(request), status, why, **facts)
+        return answer
+
+    return handle
 
 
 async def _malformed(request: Request, error: Exception) -> Response:

@@ -1,11 +1,13 @@
 """The Open Inference Protocol v2 over REST, under `/v2`, with the binary tensor extension."""
 
 import asyncio
+import time
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from edgepact.market import tracing
 from edgepact.market.evidence import cut_name
 from edgepact.market.http.requests import (
     body_of,
@@ -18,6 +20,8 @@ from edgepact.market.http.requests import (
 from edgepact.market.json_bounds import check_json
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.model_facts import VERSION, server_metadata
+from edgepact.market.protocol.openapi import document
+from edgepact.market.tracing import read_traceparent, traceparent
 
 MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 """Paths of a model; there is one version of each."""
@@ -27,6 +31,7 @@ def oip_routes() -> list[Route]:
     """All of them; what is asked most stands first, since routes are tried one by one."""
     return [
         *(Route(f"{model}/infer", _infer, methods=["POST"]) for model in MODELS),
+        Route("/openapi.json", _document),
         Route("/v2", _about),
         Route("/v2/health/live", _live),
         Route("/v2/health/ready", _ready),
@@ -47,6 +52,11 @@ def oip_routes() -> list[Route]:
 async def _about(request: Request) -> Response:
     await expect_known(request)
     return JSONResponse(server_metadata())
+
+
+async def _document(request: Request) -> Response:
+    await expect_known(request)
+    return JSONResponse(document(market_of(request).part.model))
 
 
 async def _live(request: Request) -> Response:
@@ -84,9 +94,13 @@ async def _model_ready(request: Request) -> Response:
 @for_clients
 async def _infer(request: Request, device: str | None) -> Response:
     inference, amount = inference_of(request), _amount(request)
+    start_s = time.perf_counter()
     body = await body_of(request, oip.BODY_BYTES_MAX)
+    body_s = time.perf_counter() - start_s
     asked = await _decoded(body, request.headers.get(oip.HEADER_LENGTH))
-    answer = await inference.infer(device, amount, asked)
+    trace = read_traceparent(request.headers.get(tracing.HEADER))
+    answer = await inference.infer(device, amount, asked, trace=trace, body_s=body_s)
+    passed_on = {} if trace is None else {tracing.HEADER: traceparent(trace)}
     content, header_length = oip.encode_response(
         id=answer.id,
         model=answer.model,
@@ -96,8 +110,8 @@ async def _infer(request: Request, device: str | None) -> Response:
         binary_of=asked.binary_of,
     )
     if header_length is None:
-        return encoded(request, Response(content, media_type=messages.JSON_TYPE))
-    headers = {oip.HEADER_LENGTH: str(header_length)}
+        return encoded(request, Response(content, headers=passed_on, media_type=messages.JSON_TYPE))
+    headers = {oip.HEADER_LENGTH: str(header_length), **passed_on}
     return encoded(request, Response(content, media_type=oip.BINARY_TYPE, headers=headers))
 
 
