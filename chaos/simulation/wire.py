@@ -107,7 +107,7 @@ class Wire:
         """When messages from or to a device were lost without a sign."""
         self.sent = 0
 
-    def ask(self, url: str, message: Message, timeout_s: float, connect_s: float) -> Given:
+    def ask(self, host: str, message: Message, timeout_s: float, connect_s: float) -> Given:
         """Sends a request from a fibre and waits for its answer.
 
         Raises:
