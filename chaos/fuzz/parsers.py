@@ -405,7 +405,9 @@ def _of_files(folder: Path) -> Iterator[Parser]:
         json.dumps(bound).encode() + b"\n",
         json.dumps({**line, **bound}).encode(),
     )
-    yield Parser(name="results and journal", read=_results, seeds=journal, change=_LINES, weight=0.5)
+    yield Parser(
+        name="results and journal", read=_results, seeds=journal, change=_LINES, weight=0.5
+    )
     yield Parser(
         name="tokens of devices",
         read=_token,
@@ -533,9 +535,7 @@ def _ledger(content: bytes, _: Path) -> object:
     except EdgepactError as error:
         # As long as it stands where a password does, and only there, it is nobody's to see.
         place, _question, _query = url.partition("?")
-        if not url.startswith("sqlite") and place.count(PASSWORD) == place.count(
-            f":{PASSWORD}@"
-        ):
+        if not url.startswith("sqlite") and place.count(PASSWORD) == place.count(f":{PASSWORD}@"):
             assert PASSWORD not in str(error), "the message repeats the password"
         raise
     return None
@@ -612,4 +612,3 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-

@@ -108,9 +108,17 @@ class Loop(asyncio.BaseEventLoop):
     ) -> None:
         super().__init__()
         self._begin = begin
+        self._kept: list[Any] = []
         self._clock, self._draws, self._called = clock, draws, called
         self._lines: dict[Any, deque[Callable[[], None]]] = {}
         self.steps = 0
+
+    def create_task(self, coro: Any, **settings: Any) -> Any:
+        """As asyncio does; none is ever collected, since that happens at any time, and runs what
+        is left of it."""
+        task = super().create_task(coro, **settings)
+        self._kept.append(task)
+        return task
 
     def time(self) -> float:
         """Seconds, virtual."""

