@@ -254,6 +254,8 @@ def _serve_market(folder: Path) -> None:
         grpc_port=0,
         operator_token=OPERATOR,
         unpaid_per_minute=1_000_000,
+        requests_per_s=1e6,
+        bytes_per_s=1e12,
         audit_probability=0.0,
     )
     serve(config, FixedPrice(price=1.0, steps_max=1), job=Echo())

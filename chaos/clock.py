@@ -40,9 +40,6 @@ LOOKED_S = 3.0
 """How long everybody stands still once the clock is set: the server looks after audits whose time
 is up more often."""
 
-RIVAL_S = 12.0
-"""How long a server waits for a lease that another renews; longer than a lease."""
-
 SERVE = ("--images", "6", "--commit-timeout-s", "1", "--audit-probability", "1")
 """All is audited, so that there is always an audit that could end."""
 
@@ -165,13 +162,13 @@ def _tokens(market: Market, clock: Clock) -> list[str]:
 def _rival(market: Market, witness: Witness, clock: Clock) -> None:
     """A second server whose clock is ahead takes nothing from the first, which is well."""
     clock.set(HOURS_MAX * HOUR_S)
-    rival = market.running.pop(market.start_server(1))
-    end_s = time.monotonic() + RIVAL_S
-    while time.monotonic() < end_s and rival.poll() is None:
-        time.sleep(0.1)
+    name = market.start_server(1, "--standby")
+    market.wait(
+        lambda: "standby:" in market.log(name).read_text() or market.is_ready(1),
+        "the second server to ask for the lease",
+    )
     led = market.is_ready(1)
-    rival.kill()
-    rival.wait()
+    market.kill(name)
     if led:
         raise Broken("a server whose clock is ahead has taken the ledger from one that is well")
     witness.await_work(12)

@@ -24,7 +24,7 @@ from chaos.market import MEBIBYTE, PATIENCE_S, Broken, Market
 from chaos.parts import Given, Outcome
 from chaos.promises import Witness
 
-ABOUT = "full disk, locked database, vanished database, PostgreSQL stopped and killed"
+ABOUT = "full disks, locked database, vanished database, PostgreSQL stopped and killed"
 
 EACH = 100
 """Rounds of the run for each time that every fault happens."""
@@ -38,6 +38,9 @@ AWAY_S = 3.0
 DISK_BYTES = 6 * MEBIBYTE
 
 DEVICES = 2
+
+REFUSED = 2
+"""Exit status of a command that says in a line why it cannot go on."""
 
 SERVE = ("--images", "8", "--commit-timeout-s", "1", "--round-timeout-s", "60")
 
@@ -70,10 +73,15 @@ def run(given: Given) -> Outcome:
             found, seen = _suffered(given.folder / name.replace(" ", "-"), fault, times, url)
             broken += [f"{name}: {each}" for each in found]
             pieces += seen
+        if disk is not None:
+            given.say("full disk of devices")
+            found, seen = _devices_without_room(given.folder / "of-devices", disk, times)
+            broken += [f"full disk of devices: {each}" for each in found]
+            pieces += seen
     given.say("PostgreSQL stopped and killed")
     found, seen = _without_postgres(given.folder / "postgres", times)
     return Outcome(
-        did=f"4 kinds of faults, {times} times each",
+        did=f"5 kinds of faults, {times} times each",
         broken=(*broken, *(f"PostgreSQL: {each}" for each in found)),
         figures={**figures, "pieces": pieces + seen},
     )
@@ -103,6 +111,33 @@ def _suffered(folder: Path, fault: Fault, times: int, url: str | None) -> tuple[
             if witness.counts()["forfeit"]:
                 broken.append("honest devices have lost pay by a fault of the server's database")
             return broken, witness.pieces()
+        except Broken as error:
+            return [str(error)], witness.pieces()
+
+
+def _devices_without_room(folder: Path, disk: Path, times: int) -> tuple[list[str], int]:
+    """Devices that cannot write what they are told: they end with a line that says so, and hear
+    of all of it once there is room and they are started again."""
+    with Market(folder, devices=DEVICES, serve=SERVE, results=disk) as market:
+        witness = Witness(market)
+        try:
+            market.start()
+            for _ in range(times):
+                witness.await_work(10)
+                devices = [market.running.pop(f"cam-{index}") for index in market.devices]
+                with contextmanager(_filled(disk))(market):
+                    codes = [device.wait(PATIENCE_S) for device in devices]
+                words = [market.last_words(f"cam-{index}") for index in market.devices]
+                if codes != [REFUSED] * DEVICES or any(
+                    "cannot be written" not in each for each in words
+                ):
+                    return [f"devices ended with {codes} and {words}"], witness.pieces()
+                for index in market.devices:
+                    market.start_device(index)
+                witness.await_work(10)
+                if broken := witness.look():
+                    return broken, witness.pieces()
+            return witness.end(), witness.pieces()
         except Broken as error:
             return [str(error)], witness.pieces()
 

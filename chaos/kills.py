@@ -60,7 +60,7 @@ class _Tally:
     """What is counted over all markets."""
 
     def __init__(self) -> None:
-        self.kills = self.of_servers = self.starting = self.checks = self.pieces = 0
+        self.kills = self.of_servers = self.starting = self.checks = self.pieces = self.first = 0
         self.back_s: list[float] = []
         self.memory: list[int] = []
         self.by_state: dict[str, int] = {}
@@ -70,6 +70,7 @@ class _Tally:
         figures: dict[str, int | float | str] = {
             "kills of a server": self.of_servers,
             "kills while starting": self.starting,
+            "kills of first starts": self.first,
             "looks at all promises": self.checks,
             "pieces": self.pieces,
             **{f"pieces {state}": count for state, count in self.by_state.items()},
@@ -89,7 +90,7 @@ def _one_market(
     with Market(folder, devices=DEVICES, serve=SERVE) as market:
         witness = Witness(market)
         try:
-            market.start()
+            _begin(market, draws, tally, 1 + kills // 20)
             witness.await_work()
             memory_max = MEMORY_GROWTH_MAX * market.memory_bytes("server-0") + MEMORY_SPARE
             for _ in range(kills):
@@ -116,6 +117,22 @@ def _one_market(
             return broken
         except Broken as error:
             return [f"after kill {tally.kills}: {error}"]
+
+
+def _begin(market: Market, draws: random.Random, tally: _Tally, times: int) -> None:
+    """Starts everybody for the first time, which is when ledger, key and tokens are made: each
+    server and device is killed some times before it may go on."""
+    for index in (None, *market.devices):
+        for _ in range(times):
+            name = market.start_server() if index is None else market.start_device(index)
+            time.sleep(draws.uniform(0.0, STARTING_S))
+            market.kill(name)
+            tally.first += 1
+        if index is None:
+            market.start_server()
+            market.await_ready()
+        else:
+            market.start_device(index)
 
 
 def _kill(market: Market, draws: random.Random, tally: _Tally) -> str:

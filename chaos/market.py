@@ -21,7 +21,7 @@ import psutil
 import chaos
 from chaos import adding
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """The end of all patience: what takes longer hangs."""
 
 MEBIBYTE = 2**20
@@ -30,6 +30,9 @@ NOT_THE_LEADER = ("serves the ledger", "was taken over")
 """Last words of a server that ends since another leads."""
 
 ROOT = Path(chaos.__file__).resolve().parent.parent
+
+AUDIT_TIMEOUT_S = 120
+"""Longer than whoever was killed takes to come back, also where the machine is busy."""
 
 # With alpha so small a device takes all steps at any price.
 DEVICE = {"alpha": 0.001, "capacity": 20, "A": 1, "B": 1}
@@ -52,6 +55,7 @@ class Market:
         environment: more variables, by the name of the process.
         servers_wrapped: commands that servers are started by, one each, such as `unshare`.
         revive: whether a server that ends since another one leads is started again.
+        results: folder of what devices write; None for that of all files.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Market:
         environment: Callable[[str], Mapping[str, str]] = lambda name: {},
         servers_wrapped: Sequence[Sequence[str]] = ((), ()),
         revive: bool = False,
+        results: Path | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -77,6 +82,7 @@ class Market:
         self._serve, self._pause_s = tuple(serve), pause_s
         self._more_environment, self._wrapped = environment, servers_wrapped
         self._revive = revive
+        self._results = results or folder
         path = [str(ROOT / "src"), str(ROOT), str(adding.install(folder / "job"))]
         path += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
         self._environment = {
@@ -105,6 +111,7 @@ class Market:
         arguments += ["--ready-file", str(self._ready_file(which)), "--job", "adding"]
         arguments += ["--tokens", str(self.folder / "tokens.txt"), "--price", "1"]
         arguments += ["--key", str(self.folder / "server.key")]
+        arguments += ["--audit-timeout-s", str(AUDIT_TIMEOUT_S)]
         return self._start(name, [*arguments, *self._serve, *more], self._wrapped[which])
 
     def start_device(self, index: int) -> str:
@@ -189,7 +196,7 @@ class Market:
 
     def results(self, index: int) -> Path:
         """The results file of a device."""
-        return self.folder / f"cam-{index}.jsonl"
+        return self._results / f"cam-{index}.jsonl"
 
     def is_ready(self, which: int = 0) -> bool | None:
         """What a server says of itself; None if it does not answer."""

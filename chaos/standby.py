@@ -54,11 +54,12 @@ def run(given: Given) -> Outcome:
                 took_s.append(_takeover(market, draws, leader))
                 leader = 1 - leader
                 witness.await_work(10)
-                broken = witness.look()
-                if market.is_ready(1 - leader):
-                    broken.append("two servers say that they are ready on one ledger")
-                if broken:
+                if broken := witness.look():
                     break
+                market.wait(
+                    lambda old=1 - leader: not market.is_ready(old),  # type: ignore[misc]
+                    "the old leader to say that it is not ready",
+                )
             else:
                 market.kill(f"server-{1 - leader}")
                 broken = witness.end()

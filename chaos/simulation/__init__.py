@@ -59,9 +59,7 @@ class Simulation:
         """One of them."""
         name = f"{self._seed} {number}"
         with tempfile.TemporaryDirectory(dir=self._folder) as own:
-            world = World(
-                drawn(random.Random(name)), name, Path(own), self._template, self._key
-            )
+            world = World(drawn(random.Random(name)), name, Path(own), self._template, self._key)
             world.run()
             return Found(
                 broken=tuple(world.witness.broken),

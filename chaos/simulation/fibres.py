@@ -30,6 +30,7 @@ class Fibre(greenlet):
         main: greenlet of the loop.
         call: what it does.
         ended: hears of the end; Killed is no end.
+        at_once: whether it begins before this returns.
     """
 
     def __init__(
@@ -39,14 +40,19 @@ class Fibre(greenlet):
         main: greenlet,
         call: Callable[[], Any],
         ended: Callable[[BaseException | None, Any], None],
+        *,
+        at_once: bool = False,
     ) -> None:
         super().__init__(parent=main)
         self.loop, self.process, self.main = loop, process, main
         self._call, self._ended = call, ended
         self._turn = 0
-        process.fibres.append(self)
+        process.fibres[self] = None
         self.gr_context = process.context.copy()
-        loop.call_soon(self._begin, context=process.context.copy())
+        if at_once:
+            self.switch()
+        else:
+            loop.call_soon(self._begin, context=process.context.copy())
 
     def run(self) -> None:  # type: ignore[override]
         """Does it, to its end."""
@@ -56,6 +62,7 @@ class Fibre(greenlet):
             return
         except BaseException as raised:
             result, error = None, raised
+        self.process.fibres.pop(self, None)
         if self.process.alive:
             self._ended(error, result)
 
@@ -69,9 +76,7 @@ class Fibre(greenlet):
             raise Killed
         self._turn += 1
         turn = self._turn
-        waited.add_done_callback(
-            lambda _: self._go_on(turn), context=self.process.context.copy()
-        )
+        waited.add_done_callback(lambda _: self._go_on(turn), context=self.process.context.copy())
         self.main.switch()
         self._turn += 1
         if not self.process.alive:
@@ -185,6 +190,16 @@ class FibreEvent:
         return self._set
 
 
+class FibreFuture(Future[Any]):
+    """`Future` that a fibre can wait for."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What came of it, once something has."""
+        if not self.done():
+            wait_all([self])
+        return super().result(0)
+
+
 class FibrePool:
     """`ThreadPoolExecutor` of fibres; all that is submitted begins at once."""
 
@@ -197,9 +212,14 @@ class FibrePool:
     def __exit__(self, *_: object) -> None:
         wait_all(self._all)
 
+    def shutdown(self, wait: bool = True) -> None:
+        """Waits for all."""
+        if wait:
+            wait_all(self._all)
+
     def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
         """Begins it."""
-        own, done = current(), Future[Any]()
+        own, done = current(), FibreFuture()
 
         def ended(error: BaseException | None, result: Any) -> None:
             if error is None:

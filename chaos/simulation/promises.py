@@ -137,9 +137,9 @@ class Witness:
             f"sum(units) > {plan.units_per_round}"
         ):
             self.say(f"{device} has delivered {units} units in round {number}")
-        states = {(d, p): s for d, p, s in self._books.execute(
-            "select device, piece, state from pieces"
-        )}
+        states = {
+            (d, p): s for d, p, s in self._books.execute("select device, piece, state from pieces")
+        }
         for key, before in self._states.items():
             now = states.get(key)
             if now is None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 BEGIN_S = 1_000.0
@@ -53,7 +54,7 @@ class Process:
     name: str
     state: State = State.ALIVE
     held: list[asyncio.Handle] = field(default_factory=list)
-    fibres: list[Any] = field(default_factory=list)
+    fibres: dict[Any, None] = field(default_factory=dict)
     context: Context = field(default_factory=copy_context)
 
     def __post_init__(self) -> None:
@@ -95,15 +96,20 @@ class Loop(asyncio.BaseEventLoop):
         clock: passes as it runs.
         draws: the order of things.
         called: told of every call that was made in a thread.
+        begin: begins something that may sleep.
     """
 
     def __init__(
-        self, clock: Clock, draws: random.Random, called: Callable[[], None] = lambda: None
+        self,
+        clock: Clock,
+        draws: random.Random,
+        called: Callable[[], None],
+        begin: Callable[[Callable[[], None]], None],
     ) -> None:
         super().__init__()
+        self._begin = begin
         self._clock, self._draws, self._called = clock, draws, called
         self._lines: dict[Any, deque[Callable[[], None]]] = {}
-        self._busy_s: dict[Any, float] = {}
         self.steps = 0
 
     def time(self) -> float:
@@ -132,16 +138,37 @@ class Loop(asyncio.BaseEventLoop):
             else:
                 done.set_exception(error)
 
-        self._lines.setdefault(line, deque()).append(call)
-        begin_s = max(self.time(), self._busy_s.get(line, 0.0))
-        self._busy_s[line] = begin_s + self._draws.random() * CALL_S
-        self.call_at(self._busy_s[line], self._next_of, line)
+        waiting = self._lines.setdefault(line, deque())
+        waiting.append(call)
+        if len(waiting) == 1:
+            self._plan(line)
         return done
 
     def drain(self, executor: Any) -> None:
         """Makes all calls that an executor has waiting."""
-        while self._lines.get(executor):
-            self._next_of(executor)
+        for call in self._lines.pop(executor, deque()):
+            call()
+
+    def _plan(self, line: Any) -> None:
+        self.call_later(self._draws.random() * CALL_S, self._next_of, line)
+
+    def _next_of(self, line: Any) -> None:
+        """Begins the next call of an executor; it stays in its line until it has ended."""
+        waiting = self._lines.get(line)
+        if waiting:
+            self._begin(partial(self._carry_out, line, waiting[0]))
+
+    def _carry_out(self, line: Any, call: Callable[[], None]) -> None:
+        try:
+            call()
+        finally:
+            waiting = self._lines.get(line)
+            if waiting and waiting[0] is call:
+                waiting.popleft()
+                if waiting:
+                    self._plan(line)
+                else:
+                    del self._lines[line]
 
     def go_on(self, process: Process) -> None:
         """Lets a paused process go on."""
@@ -149,15 +176,6 @@ class Loop(asyncio.BaseEventLoop):
             process.state = State.ALIVE
             self._ready.extend(process.held)
         process.held.clear()
-
-    def _next_of(self, line: Any) -> None:
-        waiting = self._lines.get(line)
-        if waiting:
-            call = waiting.popleft()
-            if not waiting:
-                self._lines.pop(line, None)
-                self._busy_s.pop(line, None)
-            call()
 
     # ------------------------------------------------------------ what BaseEventLoop leaves open
 

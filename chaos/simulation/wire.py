@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -104,18 +103,19 @@ class Wire:
         self.sites: dict[str, Site] = {}
         self.cut_off: set[str] = set()
         """Devices that cannot be reached just now."""
+        self.lost_s: dict[str, list[float]] = {}
+        """When messages from or to a device were lost without a sign."""
         self.sent = 0
 
-    def ask(
-        self, url: str, message: Message, timeout_s: float, connect_s: float
-    ) -> Given:
+    def ask(self, host: str, message: Message, timeout_s: float, connect_s: float) -> Given:
         """Sends a request from a fibre and waits for its answer.
 
         Raises:
             httpx.TransportError: as httpx would.
         """
+        if not fibres.owner().alive:
+            raise fibres.Killed
         self.sent += 1
-        host = urlsplit(url).hostname or ""
         answer: asyncio.Future[Given | Exception] = self._loop.create_future()
         if message.device in self.cut_off:
             fibres.sleep(min(connect_s, timeout_s))
@@ -125,6 +125,8 @@ class Wire:
         draws, faults = self._draws, self.faults
         if draws.random() >= faults.lost:
             self._send(host, message, answer)
+        else:
+            self._lose(message)
         if draws.random() < faults.doubled:
             self._send(host, message, None)
         if draws.random() < faults.again:
@@ -170,6 +172,9 @@ class Wire:
             return draws.random() * self.faults.late_s
         return draws.random() * 0.05
 
+    def _lose(self, message: Message) -> None:
+        self.lost_s.setdefault(message.device, []).append(self._loop.time())
+
     def _later(self, call: Callable[..., object], *args: Any) -> None:
         self._loop.call_later(self._delay_s(), call, *args, context=self._nobody)
 
@@ -190,19 +195,19 @@ class Wire:
         if answer is not None:
             site.under_way[answer] = None
         self._loop.create_task(
-            self._served(site, message, answer, cut), context=site.process.context.copy()
+            self._served(site, site.app, message, answer, cut), context=site.process.context.copy()
         )
 
     async def _served(
         self,
         site: Site,
+        app: Callable[..., Any],
         message: Message,
         answer: "asyncio.Future[Given | Exception] | None",
         cut: bool,
     ) -> None:
-        assert site.app is not None
         try:
-            given = await _asked(site.app, message, cut, self._draws)
+            given = await _asked(app, message, cut, self._draws)
         except Exception as error:
             self._broke(f"{message.method} {message.target}: {type(error).__name__}: {error}")
             return
@@ -218,6 +223,8 @@ class Wire:
             self._later(self._settle, answer, httpx.RemoteProtocolError("it was cut"))
         elif self._draws.random() >= self.faults.lost and message.device not in self.cut_off:
             self._later(self._settle, answer, given)
+        else:
+            self._lose(message)
 
     @staticmethod
     def _settle(answer: "asyncio.Future[Given | Exception]", given: Given | Exception) -> None:
@@ -282,28 +289,30 @@ class Client:
     def close(self) -> None:
         """Nothing is open."""
 
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: httpx.Timeout | float = 5.0,
-    ) -> httpx.Response:
-        """A request and its answer."""
-        parts = urlsplit(url)
-        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        body = content or b""
-        told = [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()]
-        told.append((b"content-length", str(len(body)).encode()))
-        message = Message(
-            device=self._device, method=method, target=target, headers=tuple(told), body=body
-        )
-        timeout = httpx.Timeout(timeout)
-        given = self.wire.ask(url, message, timeout.read or 60.0, timeout.connect or 5.0)
-        return httpx.Response(given.status, headers=given.headers, content=given.body)
+    def build_request(
+        self, method: str, url: str, *, timeout: httpx.Timeout, **settings: Any
+    ) -> httpx.Request:
+        """As httpx does."""
+        told = {"timeout": timeout.as_dict()}
+        return httpx.Request(method, url, extensions=told, **settings)
 
-    def post(self, url: str, **settings: Any) -> httpx.Response:
+    def send(self, request: httpx.Request) -> httpx.Response:
         """A request and its answer."""
-        return self.request("POST", url, **settings)
+        url = request.url
+        message = Message(
+            device=self._device,
+            method=request.method,
+            target=url.raw_path.decode(),
+            headers=tuple((k.lower(), v) for k, v in request.headers.raw if k.lower() != b"host"),
+            body=request.content,
+        )
+        told = request.extensions["timeout"]
+        given = self.wire.ask(url.host, message, told["read"] or 60.0, told["connect"] or 5.0)
+        return httpx.Response(
+            given.status, headers=given.headers, content=given.body, request=request
+        )
+
+    def post(self, url: str, *, headers: Mapping[str, str], timeout: float) -> httpx.Response:
+        """A request and its answer."""
+        asked = self.build_request("POST", url, headers=headers, timeout=httpx.Timeout(timeout))
+        return self.send(asked)

@@ -9,7 +9,8 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,20 +34,26 @@ from edgepact.market import link as link_module
 from edgepact.market.books import Books
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.http.application import application
 from edgepact.market.ledger import Ledger, LedgerError, Limits
 from edgepact.market.ledger import ledger as ledger_module
 from edgepact.market.ledger.seals import expect_whole, write_seal
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
-from edgepact.market.server import SHUTDOWN_TIMEOUT_S, application
-from edgepact.market.settling import AuditRules, Settling
+from edgepact.market.settling import AuditRules
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec
 from edgepact.work import Work
 
+SHUTDOWN_TIMEOUT_S = 5.0
+"""How long a server that stops waits for requests under way."""
+
 LONGEST_S = 400.0
 """Virtual time that a market may take once its troubles are over."""
+
+PATIENCE_S = 14.0
+"""A message that is lost costs a device so long: a poll that is held open, and what is usual."""
 
 PIECES = 24
 OPERATOR = "operator"
@@ -98,9 +105,7 @@ class World:
         key: of all servers.
     """
 
-    def __init__(
-        self, plan: Plan, seed: str, folder: Path, template: Path, key: ServerKey
-    ) -> None:
+    def __init__(self, plan: Plan, seed: str, folder: Path, template: Path, key: ServerKey) -> None:
         self.plan, self.folder = plan, folder
         self.clock = Clock()
         self._draws = random.Random(seed)
@@ -108,10 +113,8 @@ class World:
         shutil.copyfile(template, self._file)
         self._url = f"sqlite:///{self._file}"
         self.witness = Witness(plan, self._file, self.clock)
-        self.loop = Loop(self.clock, self._draws, self.witness.look)
-        self.wire = wire.Wire(
-            self.loop, self._draws, plan.faults, self._heard, self.witness.say
-        )
+        self.loop = Loop(self.clock, self._draws, self.witness.look, self._begin)
+        self.wire = wire.Wire(self.loop, self._draws, plan.faults, self._heard, self.witness.say)
         self._main = getcurrent()
         self._key = key
         self._servers: dict[str, Process] = {}
@@ -153,9 +156,7 @@ class World:
         for event in plan.events:
             self.loop.create_task(self._befall(event))
         self.loop.create_task(self._calm())
-        done, late = await asyncio.wait(
-            [*servers, *devices], timeout=plan.trouble_s + LONGEST_S
-        )
+        done, late = await asyncio.wait([*servers, *devices], timeout=plan.trouble_s + LONGEST_S)
         if late:
             who = [*plan.servers, *(each.name for each in plan.parties)]
             tasks = [*servers, *devices]
@@ -175,14 +176,17 @@ class World:
     def _expect_silence(self, verdict: dict[str, Any], lying: set[str]) -> None:
         """Who was there for all the time it had cannot have been silent."""
         device = verdict["device"]
-        if device in lying:
+        if device in lying | self._revoked:
             return
         end_s = self.witness.verdicts_s.get((verdict["round"], device), 0.0)
         start_s = end_s - self.plan.audit_timeout_s
-        if not any(
+        away = any(
             gone_s <= end_s and back_s >= start_s - 1.0
             for gone_s, back_s in self._away_s.get(device, [])
-        ):
+        )
+        lost = sum(start_s - 1.0 <= each <= end_s for each in self.wire.lost_s.get(device, []))
+        # A device notices within its patience that an answer is lost, and asks again.
+        if not away and lost < max(1, self.plan.audit_timeout_s // PATIENCE_S):
             self.witness.say(
                 f"{device} was there from {start_s:.1f} to {end_s:.1f} s, and is forfeit: {verdict}"
             )
@@ -204,7 +208,11 @@ class World:
         error = told.get("exception")
         if error is None:
             return  # tasks of the dead
-        self.witness.say(f"unhandled: {told.get('message')} ({type(error).__name__}: {error})")
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        self.witness.say(
+            f"unhandled: {told.get('message')} ({type(error).__name__}: {error}, in "
+            f"{place.name}, line {place.lineno} of {place.filename})"
+        )
 
     @contextlib.contextmanager
     def _in_virtual_time(self) -> Iterator[None]:
@@ -233,6 +241,7 @@ class World:
                 (secrets, "token_bytes", lambda n=32: draws.randbytes(n)),
                 (secrets, "token_hex", lambda n=32: draws.randbytes(n).hex()),
                 (httpx, "Client", client),
+                (httpx, "HTTPTransport", wire.Client),
                 (device_module, "threading", fibre_threads),
                 (device_module, "ThreadPoolExecutor", fibres.FibrePool),
                 (device_module, "wait", fibres.wait_all),
@@ -243,11 +252,6 @@ class World:
                 (sa, "create_engine", _engine),
             ):
                 stack.enter_context(mock.patch.object(where, name, value))
-            stack.enter_context(
-                mock.patch.dict(
-                    Settling.__init__.__kwdefaults__, clock=self.clock.monotonic
-                )
-            )
             yield
 
     def _stop_of(self, kind: type[Any]) -> type[Any]:
@@ -262,6 +266,11 @@ class World:
 
         return Stop
 
+    def _begin(self, call: Callable[[], None]) -> None:
+        """Has something done that may sleep, at once, for the process that runs."""
+        process = fibres.owner()
+        fibres.Fibre(self.loop, process, self._main, call, lambda error, _: None, at_once=True)
+
     # ------------------------------------------------------------ servers
 
     async def _keep_server(self, name: str) -> None:
@@ -273,7 +282,7 @@ class World:
             self.loop.create_task(self._serve(process, ended), context=process.context.copy())
             await ended
             self.wire.down(self.wire.sites[name])
-            await asyncio.sleep(self._draws.choice((0.5, 2.0, 4.0)))
+            await asyncio.sleep(self._draws.choice((1.0, 3.0)))
 
     async def _serve(self, process: Process, ended: "asyncio.Future[str]") -> None:
         """A server from start to end, as `MarketServer` is one."""
@@ -306,8 +315,11 @@ class World:
         while site.under_way and time.monotonic() < end_s:
             await asyncio.sleep(0.1)
         over = playing.done() and not playing.cancelled() and playing.exception() is None
-        why = [str(task.exception()) for task in (playing, leading) if task.done() and (
-            not task.cancelled()) and task.exception()]
+        why = [
+            str(task.exception())
+            for task in (playing, leading)
+            if task.done() and (not task.cancelled()) and task.exception()
+        ]
         for task in (leading, playing):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
@@ -328,11 +340,9 @@ class World:
         books = Books(
             ledger,
             self._ledger(process, read_only=True),
-            limits=Limits(
-                round_microcredits=plan.round_budget, total_microcredits=plan.budget
-            ),
+            limits=Limits(round_microcredits=plan.round_budget, total_microcredits=plan.budget),
             repeat_rounds=plan.repeat_rounds or None,
-            at_close=lambda: write_seal(seal, ledger.seal(), self._key),
+            seal=lambda: write_seal(seal, ledger.seal(), self._key),
         )
 
         def rate(units: list[int], reward: int, least: int) -> float:
@@ -361,6 +371,7 @@ class World:
             enrol_tokens=frozenset(f"once-{each.name}" for each in plan.parties),
         )
         market = Market(rules, books, self._key, adding.Half(), (FP32,), plan.engagement)
+        market._settling._clock = self.clock.monotonic  # its default was taken before time stopped
         return market, books
 
     def _ledger(self, process: Process, *, read_only: bool = False) -> Ledger:
@@ -398,8 +409,8 @@ class World:
                 self.loop,
                 process,
                 self._main,
-                lambda: self._device(party),  # noqa: B023
-                lambda error, _: self._end(  # noqa: B023
+                lambda: self._device(party),
+                lambda error, _: self._end(
                     process, ended, f"{type(error).__name__}: {error}" if error else ""
                 ),
             )

@@ -109,6 +109,10 @@ class InputError(EdgepactError):
         parts = (_plain(part, SENTENCE_CHARS_MAX) for part in (place, expected, phrase))
         super().__init__("{}: expected {}, found {}".format(*parts))
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        """Travels between processes whole."""
+        return InputError, (self.source, self.field, self.expected, self.found)
+
 
 class InputWarning(UserWarning):
     """Input that is used, though not all of it: the message names the file and what is left out."""

@@ -22,7 +22,7 @@ nothing else of a piece. Implementations are handed to it; they are found throug
 `edgepact.jobs`. Several generators, and several amounts, may be under way at once.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -228,6 +228,55 @@ class ServerPart(Protocol):
         Raises:
             InputError: the source cannot be read.
         """
+        ...
+
+
+@runtime_checkable
+class StagedPart(Protocol):
+    """What a `ServerPart` has besides if pieces can pass its stages together.
+
+    Pieces may begin at different stages; all end behind the last. `enter`, `advance` and `leave`
+    in a row do what `answer` does for one piece, up to rounding, whoever passes a stage with it.
+    A server part without these methods has its pieces worked one by one, by `answer`.
+    """
+
+    @property
+    def stages(self) -> int:
+        """How many stages there are; 0 if this model's pieces have to be worked one by one. Asked
+        once the part is warm."""
+        ...
+
+    def enter(self, session: Any, sent: Tensors) -> tuple[int, Any] | InputError:
+        """Begins an exchange of a piece.
+
+        Args:
+            session: of the piece.
+            sent: what came: checked against `expects`, and unpacked.
+
+        Returns:
+            The stage at which it begins, from 0; `stages` if it has none to pass. And what travels
+            from there.
+        """
+        ...
+
+    def advance(
+        self, travelling: Sequence[Any], start: int, stop: int, pause: Callable[[], bool]
+    ) -> tuple[list[Any], int]:
+        """Takes pieces through stages together.
+
+        Args:
+            travelling: what travels of each, at stage `start`.
+            start: first stage to pass.
+            stop: stage not to pass any more, above `start`.
+            pause: whether to stop earlier; asked after each stage.
+
+        Returns:
+            What travels now, in the same order, and the stage that it is at.
+        """
+        ...
+
+    def leave(self, session: Any, travelled: Any) -> Reply | InputError:
+        """The answer, of what has passed the last stage."""
         ...
 
 

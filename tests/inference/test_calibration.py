@@ -22,11 +22,12 @@ from edgepact.inference.calibration import (
 )
 from edgepact.inference.codecs import BUILT_IN, FP32
 from edgepact.inference.compact_evidence import deviation, kept
+from edgepact.inference.digests import digest_of
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import Pipeline, preprocess, stage_path
 from edgepact.inference.sketch import NUMBERS, sketch
 from edgepact.inference.tolerances import TOLERANCES_JSON, Tolerances, read_tolerances
-from edgepact.jobs.classification import digest_of, find_images
+from edgepact.jobs.classification import find_images
 from edgepact.tensors import Codec, TensorSpec
 
 LAYERS = 12

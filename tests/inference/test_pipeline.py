@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -400,3 +401,105 @@ def test_a_device_stays_light() -> None:
     assert heavy == ""
     assert int(resident_kib) < 150 * 1024
     assert done.stderr == ""
+
+
+class TestTogether:
+    """Items that come in at different stages and pass the rest together."""
+
+    def test_joining_on_the_way_is_passing_alone_to_rounding(
+        self, pipeline: Pipeline, sample_pixels: np.ndarray
+    ) -> None:
+        end = pipeline.stage_count
+        starts = [0, 2, 2, 5, 11, 13, 0, 8]
+        sent = [
+            pipeline.run(sample_pixels[at : at + 1], 0, start) for at, start in enumerate(starts)
+        ]
+        expected = [
+            pipeline.run(x, start, end).copy() for x, start in zip(sent, starts, strict=True)
+        ]
+        travelling: dict[int, np.ndarray] = {}
+        for stage in range(end):
+            travelling |= {at: sent[at] for at, start in enumerate(starts) if start == stage}
+            passed, reached = pipeline.advance(
+                list(travelling.values()), stage, stage + 1, lambda: False
+            )
+            assert reached == stage + 1
+            travelling = dict(zip(travelling, passed, strict=True))
+        for at, alone in enumerate(expected):
+            assert np.abs(travelling[at] - alone).max() <= 1e-5 * np.abs(alone).max()
+
+    def test_it_stops_between_two_stages_when_it_is_told_to(
+        self, pipeline: Pipeline, sample_pixels: np.ndarray
+    ) -> None:
+        items = [sample_pixels[:1], sample_pixels[1:2]]
+        asked = iter([False, False, True])
+        held, reached = pipeline.advance(items, 0, 9, lambda: next(asked))
+        assert reached == 3
+        kept = [each.copy() for each in held]
+        pipeline.advance(items, 0, 9, lambda: False)  # through the same buffers
+        for item, own, before in zip(items, held, kept, strict=True):
+            np.testing.assert_array_equal(own, before)
+            np.testing.assert_allclose(own, pipeline.run(item, 0, 3), rtol=0, atol=1e-5)
+
+    def test_numbers_that_are_none_stay_with_their_own_item(
+        self, pipeline: Pipeline, sample_pixels: np.ndarray
+    ) -> None:
+        pixels = [sample_pixels[at : at + 1] for at in range(3)]
+        x = [pipeline.run(each, 0, 4) for each in pixels]
+        good, _ = pipeline.advance(x, 4, 14, lambda: False)
+        x[1] = np.full_like(x[1], np.nan)
+        found, _ = pipeline.advance(x, 4, 14, lambda: False)
+        np.testing.assert_array_equal(found[0], good[0])
+        np.testing.assert_array_equal(found[2], good[2])
+        assert np.isnan(found[1]).all()
+
+    def test_what_does_not_fit_is_refused(
+        self, pipeline: Pipeline, sample_pixels: np.ndarray
+    ) -> None:
+        one = sample_pixels[:1]
+        for items, start, stop in (
+            ([sample_pixels[:2]], 0, 1),
+            ([one, one[:, :, :-1]], 0, 1),
+            ([one], 0, 0),
+            ([one], 0, 15),
+            ([one], 1, 2),
+        ):
+            with pytest.raises(InputError):
+                pipeline.advance(items, start, stop, lambda: False)
+
+    def test_batches_up_to_a_power_of_two_share_memory(self, pipeline: Pipeline) -> None:
+        fresh = Pipeline(embedded())
+        first = {
+            batch: fresh._buffers(batch).chain(0, 3)[0].ctypes.data for batch in (1, 3, 4, 5, 8)
+        }
+        assert first[3] == first[4]
+        assert first[5] == first[8]
+        assert len({first[1], first[4], first[8]}) == 3
+
+    def test_stages_that_take_single_items_only_are_found_out(self, tmp_path: Path) -> None:
+        shape = VitShape(layers=1)
+        graph.cut(write_vit(tmp_path / "vit", shape))
+        assert Pipeline(tmp_path / "vit").takes_batches()
+        path = stage_path(tmp_path / "vit", 1)
+        model = onnx.load(path, load_external_data=False)
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        path.write_bytes(model.SerializeToString())
+        assert not Pipeline(tmp_path / "vit").takes_batches()
+
+    def test_items_that_change_their_neighbours_are_found_out(self, tmp_path: Path) -> None:
+        graph.cut(write_vit(tmp_path / "vit", VitShape(layers=1)))
+        path = stage_path(tmp_path / "vit", 2)
+        model = onnx.load(path, load_external_data=False)
+        (out,) = model.graph.output
+        # As dynamic quantisation does: one scale for all that comes at once.
+        for node in model.graph.node:
+            node.output[:] = [name if name != out.name else "before" for name in node.output]
+        model.graph.node.extend(
+            [
+                onnx.helper.make_node("ReduceMax", ["before"], ["most"], keepdims=0),
+                onnx.helper.make_node("Div", ["before", "most"], [out.name]),
+            ]
+        )
+        path.write_bytes(model.SerializeToString())
+        assert not Pipeline(tmp_path / "vit").takes_batches()

@@ -13,10 +13,11 @@ from PIL import Image
 from edgepact import registry
 from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN, FP16, FP32, INT8
+from edgepact.inference.digests import digest_of, state_weights
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.tolerances import TOLERANCES_JSON, Tolerances, read_tolerances
-from edgepact.jobs.classification import CLASSIFICATION, DeviceHalf, Picture, digest_of, find_images
+from edgepact.jobs.classification import CLASSIFICATION, DeviceHalf, Picture, find_images
 from edgepact.market.evidence import amount_of, chosen_codec, cut_name, unpacked
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import (
@@ -27,6 +28,7 @@ from edgepact.work import (
     Reply,
     ServerAway,
     ServerPart,
+    StagedPart,
 )
 
 KEY = bytes(32)
@@ -110,6 +112,66 @@ def test_names_of_cuts_are_exact(server: ServerPart) -> None:
     assert [amount_of(model, cut_name(model, layers)) for layers in range(13)] == list(range(13))
     for name in ("", "fashion-clip-cut-", "fashion-clip-cut-13", "fashion-clip-cut-٣", "-cut-1"):
         assert amount_of(model, name) is None
+
+
+# ---------------------------------------------------------------- together
+
+
+def test_together_an_answer_is_what_it_is_alone_to_rounding(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture]
+) -> None:
+    assert isinstance(server, StagedPart)
+    assert server.stages == 14
+    pieces = [(cut, sent_by(device, pictures[7 * cut], cut)) for cut in (0, 1, 1, 5, 11, 12)]
+    entered = [server.enter(server.begin(cut, 0), sent) for cut, sent in pieces]
+    waiting = [each for each in entered if not isinstance(each, InputError)]
+    assert [start for start, _ in waiting] == [0, 2, 2, 6, 12, 14]
+    travelling: dict[int, np.ndarray] = {}
+    for stage in range(server.stages + 1):
+        travelling |= {at: x for at, (start, x) in enumerate(waiting) if start == stage}
+        if stage < server.stages:
+            passed, _ = server.advance(list(travelling.values()), stage, stage + 1, lambda: False)
+            travelling = dict(zip(travelling, passed, strict=True))
+    for at, (cut, sent) in enumerate(pieces):
+        together = server.leave(server.begin(cut, 0), travelling[at])
+        alone = answer(server, cut, sent)
+        assert isinstance(together, Reply)
+        assert together.told == alone.told
+        left, right = (np.asarray(each.outputs["probabilities"]) for each in (together, alone))
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-6)
+        # Far nearer than what counts as the same work delivered twice.
+        assert together.sketch is not None
+        assert alone.sketch is not None
+        apart = float(np.linalg.norm(together.sketch - alone.sketch))
+        assert apart < 0.01 * NEAR_REPEAT_DISTANCE
+
+
+def test_a_picture_that_cannot_be_read_does_not_enter(server: ServerPart) -> None:
+    assert isinstance(server, StagedPart)
+    assert isinstance(server.enter(server.begin(0, 0), {"image": (b"none",)}), InputError)
+
+
+def test_a_vector_of_no_numbers_is_refused_when_it_leaves(server: ServerPart) -> None:
+    assert isinstance(server, StagedPart)
+    none = np.full((1, 64), np.nan, np.float32)
+    assert isinstance(server.leave(server.begin(12, 0), none), InputError)
+
+
+def test_audits_pass_what_a_device_has_made_together(
+    server: ServerPart, device: DeviceHalf, pictures: Sequence[Picture], pipeline: Pipeline
+) -> None:
+    """The server makes it alone: a batch rounds otherwise, far within the tolerances."""
+    sources = [device.source(each) for each in pictures[:16]]
+    pixels = np.concatenate([preprocess(each, pipeline.info) for each in sources])
+    for layers in range(1, 13):
+        together = pipeline.device_part(pixels, layers)
+        name = "vector" if layers == 12 else "tokens"
+        specs = device.expects(layers, 0)
+        for codec in BUILT_IN:
+            for at in (0, 15):
+                packed = codec.pack({name: together[at : at + 1]}, specs)
+                sent = unpacked(codec, packed, specs, "test")
+                assert passes(server, layers, sent, sources[at], codec)
 
 
 # ---------------------------------------------------------------- audits
@@ -242,6 +304,7 @@ def test_model_without_tolerances_is_measured_once_and_other_weights_again(
     assert asked == [shipped.model_digest]
     content = (model / "weights.bin").read_bytes()
     (model / "weights.bin").write_bytes(content[:-2] + b"\x01\x02")
+    state_weights(model)
     CLASSIFICATION.server_part(model, {}).warm()
     assert len(set(asked)) == 2
 
@@ -340,21 +403,3 @@ def test_missing_or_empty_image_folder_is_an_input_error(tmp_path: Path) -> None
         find_images(tmp_path / "none")
     with pytest.raises(InputError, match="0 images"):
         find_images(tmp_path)
-
-
-# ---------------------------------------------------------------- the digest
-
-
-def test_digest_tells_other_weights_and_not_other_papers(tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(embedded(), model)
-    same = digest_of(embedded())
-    assert digest_of(model) == same
-    (model / "MODEL_CARD.md").write_text("another card")
-    (model / "image.onnx").unlink()  # only its stages work
-    assert digest_of(model) == same
-    for name in ("weights.bin", "stage_03.onnx", "model.json"):
-        content = (model / name).read_bytes()
-        (model / name).write_bytes(content[:-1] + b"\x00")
-        assert digest_of(model) != same
-        (model / name).write_bytes(content)

@@ -149,9 +149,9 @@ def test_turns_go_round_over_those_who_ask() -> None:
 
     async def play() -> None:
         queue = FairQueue("test")
-        begin = threading.Event()
-        first = asyncio.create_task(queue.run("greedy", begin.wait))
-        await asyncio.sleep(0)
+        begun, begin = threading.Event(), threading.Event()
+        first = asyncio.create_task(queue.run("greedy", lambda: (begun.set(), begin.wait())))
+        await asyncio.to_thread(begun.wait)
         calls = [
             asyncio.create_task(queue.run(who, lambda who=who: order.append(who)))
             for who in ["greedy"] * 4 + ["modest", "other", "modest"]

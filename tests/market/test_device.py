@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from edgepact.engagement import chosen, posted, truthful_bids
 from edgepact.errors import InputError, MarketError
+from edgepact.inference.digests import state_weights
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
@@ -212,6 +213,7 @@ def test_device_with_other_weights_is_told_before_any_work(tmp_path: Path) -> No
     weights = bytearray((model / "weights.bin").read_bytes())
     weights[1000:2000] = bytes(1000)
     (model / "weights.bin").write_bytes(weights)
+    state_weights(model)  # as whoever has trained them would
     with served(tmp_path) as server:
         strange = config(tmp_path, server_url=server.url, enrol_token="once-0", model=model)
         with pytest.raises(MarketError, match="cam-1 holds other weights of fashion-clip than"):

@@ -1,10 +1,11 @@
 """Clients that hold back heads and bodies, in real connections with small limits."""
 
+import resource
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from copy import copy
 from pathlib import Path
 
@@ -194,3 +195,50 @@ def test_one_device_that_sends_without_measure_leaves_the_others_their_turn(
         first, last = order.index("modest"), len(order) - 1 - order[::-1].index("modest")
         between = order[first:last].count("greedy")
         assert between <= 9 * 2 * 12
+
+
+@pytest.mark.slow
+def test_two_thousand_half_sent_heads_keep_nobody_out(tmp_path: Path, stack: ExitStack) -> None:
+    """More than the server takes in all, from one address; another connection is answered."""
+    _let_open(2 * 2060 + 512)
+    with served(tmp_path) as server:
+        half = [connect(server, stack, "GET /v2 HTTP/1.1\r\nHost: loc") for _ in range(2060)]
+        for _ in range(20):
+            answer = httpx.get(f"{server.url}/v2/health/ready", timeout=PATIENCE_S)
+            assert answer.status_code == 200
+        assert len(half) == 2060
+
+
+@pytest.mark.slow
+def test_a_hundred_and_twenty_half_sent_bodies_take_bounded_room(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    """Of one device, 7 MiB of 8 each: what is in hand of it stays below its bound."""
+    with served(tmp_path) as server:
+        device = Device(server.url, "once-1", "cam-1")
+        other = Device(server.url, "once-2", "cam-2")
+        for each in (device, other):
+            stack.callback(each.http.close)
+        head = (
+            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {device.token}\r\n"
+            f"Content-Length: {BODY_BYTES_MAX}\r\n\r\n"
+        )
+        most = 0
+        half = []
+        for _ in range(120):
+            half.append(connect(server, stack, head))
+            with suppress(OSError):  # it was refused
+                half[-1].settimeout(1.0)
+                half[-1].sendall(b"0" * (7 * 2**20))
+            bounds = server._switch.current.state.bounds  # type: ignore[union-attr]
+            most = max(most, bounds.bytes_total)
+        assert 0 < most <= bounds.bytes_max
+        assert other.http.get("/market/pieces?round=1").status_code == 200
+
+
+def _let_open(files: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < files:
+        if hard != resource.RLIM_INFINITY and hard < files:
+            pytest.skip("this process may not open so many files")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))

@@ -1,7 +1,9 @@
 """What a server tells of itself: shapes of lines, no secrets, no floods; traces."""
 
 import json
+from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from edgepact.market import logs
 from edgepact.market.logs import Complaints, Log
 from edgepact.market.tracing import read_traceparent, trace_of, traceparent
+from tests.market.harness import PATIENCE_S, Device, Processes, finish, image, served, wait_until
 
 
 def told(level: str = "info", format: str = "json") -> tuple[Log, list[str]]:
@@ -91,6 +94,71 @@ def test_a_trace_travels_and_nothing_else_is_one() -> None:
     zeros = f"00-{'0' * 32}-{'1' * 16}-01"
     for bad in (None, "", trace, zeros, f"ff{traceparent(trace)[2:]}", traceparent(trace) + "-x"):
         assert read_traceparent(bad) is None
+
+
+def test_the_way_of_a_piece_is_found_in_the_results_the_log_and_the_metrics(
+    tmp_path: Path, processes: Processes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"log_format": "json", "log_level": "info", "units_per_round": 3}
+    with served(tmp_path, **settings) as server:
+        device = processes.device(server.url, 0)
+        wait_until(lambda: len(processes.pieces(0)) > 3)
+        device.terminate()
+        _, said = finish(device)
+        assert device.returncode == 0, said
+        with httpx.Client(base_url=server.url, timeout=PATIENCE_S) as stranger:
+            for _ in range(50):
+                assert stranger.get("/market/offer").status_code == 401
+            shown = {"Authorization": f"Bearer {server.operator_token}"}
+            metrics = stranger.get("/metrics", headers=shown).text
+        token = (tmp_path / "cam-0.token").read_text().strip()
+    lines = processes.pieces(0)
+    told = capfd.readouterr().err
+    assert not any(secret in told for secret in (server.operator_token, token, "once-0", "://"))
+    rows = [json.loads(line) for line in told.splitlines()]
+    steps = {row["trace"]: row for row in rows if row["event"] == "exchange"}
+    for line in lines:
+        step = steps[line["trace"]]
+        assert line["trace"] == trace_of("cam-0", line["piece"])
+        assert (step["device"], step["piece"], step["round"]) == (
+            "cam-0",
+            line["piece"],
+            line["round"],
+        )
+        parts = [step[f"{part}_s"] for part in ("queue", "compute", "ledger")]
+        assert all(part >= 0 for part in parts)
+        assert sum(parts) <= step["server_s"] + 1e-5
+        assert sum(line[f"{part}_seconds"] for part in ("queue", "compute", "ledger")) > 0
+    assert len(lines) == len(steps)
+    events = [row["event"] for row in rows]
+    assert {"started", "enrolled", "round open", "round closed", "stopped"} <= set(events)
+    assert events.count("refused") == logs.TOLD_EACH
+    assert [row["times"] for row in rows if row["event"] == "refused again"] == [50]
+    assert 'edgepact_refused_total{status="401"} 50.0' in metrics
+    assert f"edgepact_queue_seconds_count {len(steps)}.0" in metrics
+    assert f"edgepact_ledger_seconds_count {len(steps)}.0" in metrics
+
+
+def test_a_trace_that_a_client_brings_is_kept_and_passed_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"log_format": "json", "log_level": "info"}
+    with served(tmp_path, **settings) as server:
+        device = Device(server.url, "once-0", "cam-0")
+        assert device.offer()["round"] == 1
+        assert device.commit(1, 0).status_code == 200
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        device.http.headers["traceparent"] = f"00-{trace}-b7ad6b7169203331-01"
+        answer = device.infer(0, 1, "p", {"image": (image(),)})
+        device.http.close()
+        assert answer.status_code == 200, answer.text
+        assert read_traceparent(answer.headers["traceparent"]) == trace
+    (row,) = [
+        row
+        for row in map(json.loads, capfd.readouterr().err.splitlines())
+        if row["event"] == "exchange"
+    ]
+    assert row["trace"] == trace
 
 
 @given(st.text())

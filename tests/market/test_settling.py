@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 
 from edgepact.engagement import Answer, Item, Question, posted, taken
+from edgepact.errors import InputError
 from edgepact.market.ledger import Pending, PieceState
-from edgepact.market.settling import AuditRules, least_reward, rates_of, told_rates
+from edgepact.market.settling import (
+    PUT_OFF_MAX,
+    WRONG_SOURCES_MAX,
+    AuditRules,
+    least_reward,
+    rates_of,
+    told_rates,
+)
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.work import Json, Model
 from tests.market.echo import MODEL, Echo, EchoServer
@@ -116,6 +124,7 @@ class OtherEcho(Echo):
 
     digest: str = ""
     breaks: bool = False
+    power: float = 1.0
 
     def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> EchoServer:
         return _Other(self)
@@ -130,9 +139,15 @@ class _Other(EchoServer):
     def model(self) -> Model:
         return replace(MODEL, digest=self._job.digest)
 
+    @property
+    def audit_power(self) -> float:
+        return self._job.power
+
     def passes_audit(self, amount: int, evidence: Sequence[bytes], *told: Any, **of: Any) -> bool:
         if self._job.breaks:
             raise MemoryError
+        if told[0] == b"no numbers":
+            raise InputError("echo", "source", "numbers", "none")
         return super().passes_audit(amount, evidence, *told, **of)
 
 
@@ -219,3 +234,100 @@ def test_an_audit_that_breaks_down_is_the_servers_fault(
         assert found["a"].state is PieceState.EXPIRED
         assert server.market._ledger.strikes() == {}
         assert server.market._settling.auditing == 0
+
+
+def test_a_server_that_is_too_busy_to_look_gives_time_again(
+    tmp_path: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=30.0, **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        settling, device = server.market._settling, first.device
+        monkeypatch.setattr(settling, "_clock", lambda: now_s[0])
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        (due,) = device.http.post("/market/leave").json()["audits"]
+        assert due["seconds"] == 30.0
+        now_s[0] += 29.0
+        with monkeypatch.context() as busy:
+            busy.setattr("edgepact.market.exchanges.EXCHANGES_IN_FLIGHT_MAX", 0)
+            assert device.audit("a", b"[1.0]").status_code == 503
+        assert settling.due("cam-0") == [{"piece": "a", "seconds": 30.0}]
+        now_s[0] += 29.0
+        assert device.audit("a", b"[1.0]").json()["state"] == "paid"
+
+
+def test_who_keeps_the_server_busy_cannot_put_its_audit_off_for_ever(
+    tmp_path: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=30.0, **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        settling, device = server.market._settling, first.device
+        monkeypatch.setattr(settling, "_clock", lambda: now_s[0])
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        device.http.post("/market/leave")
+        for _ in range(3 * PUT_OFF_MAX):
+            now_s[0] += 29.0
+            settling.put_off("cam-0")
+        wait_until(lambda: server.market._ledger.strikes() == {"cam-0": 1})
+
+
+@pytest.mark.parametrize("bound_to", [b"[1.0]", b"no numbers"])
+def test_sources_of_no_use_are_a_mistake_some_times_and_then_a_cheat(
+    tmp_path: Path, server_settings: dict[str, Any], bound_to: bytes
+) -> None:
+    """Others than the device is bound to, and one that it is bound to and nobody can read."""
+    with (
+        served(tmp_path, job=OtherEcho(), **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        device = first.device
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        sent = {"x": np.array([4.0], np.float32), "left": np.array([0], np.int32)}
+        assert device.infer(3, 1, "a", sent, model="echo", source=bound_to).status_code == 200
+        device.http.post("/market/leave")
+        ledger = server.market._ledger
+        for tried in range(WRONG_SOURCES_MAX):
+            assert ledger.strikes() == {}, tried
+            assert device.audit("a", b"no numbers").status_code == 400
+        assert ledger.strikes() == {"cam-0": 1}
+        assert ledger.jobs_by_state()["forfeit"] == 1
+
+
+# ---------------------------------------------------------------- what the operator hears
+
+
+@pytest.mark.parametrize(
+    ("settings", "power", "told"),
+    [
+        ({"audit_probability": None}, 1.0, ["audits: 40.5 % of the jobs"]),
+        ({"audit_probability": None}, 0.5, ["audits: 81.1 % of the jobs"]),
+        ({"audit_probability": 0.05}, 1.0, ["warning: audits of 5 % are too few", "from 40.5 %"]),
+        ({"audit_probability": 0.9}, 1.0, ["audits: 90 %; cheating loses money from 40.5 %"]),
+        ({"margin": 0.5, "audit_probability": None}, 1.0, ["audits: 29.3 % of the jobs"]),
+        ({"audit_probability": None}, 0.2, ["finds 20% of cheats, and no rate makes"]),
+    ],
+)
+def test_a_server_says_how_much_is_audited(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    settings: dict[str, Any],
+    power: float,
+    told: list[str],
+) -> None:
+    job = OtherEcho(power=power)
+    with served(tmp_path, job=job, mechanism=Threefold(), units_per_round=4, **settings):
+        pass
+    said = capsys.readouterr().err
+    for each in told:
+        assert each in said
+    assert said.count("audits: ") + said.count("audits of") == 1  # not again for each round

@@ -14,52 +14,15 @@ from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.market import unpaid
 from edgepact.market.books import Busy
+from edgepact.market.bounds import Crowded
 from edgepact.market.fair_queue import FairQueue
 from edgepact.market.sessions import LostSession
-from edgepact.market.unpaid import BATCH_MAX, Rates, TooOften, Unpaid, joined, split
+from edgepact.market.unpaid import BATCH_MAX, Unpaid, joined, split
 from edgepact.tensors import TensorSpec
 from tests.market.echo import EchoServer
 
 SECRET = bytes(32)
-
-# ---------------------------------------------------------------- rate
-
-
-@given(
-    per_minute=st.integers(1, 100),
-    asked=st.lists(st.tuples(st.integers(1, 5), st.floats(0, 30)), min_size=1, max_size=60),
-)
-def test_no_client_has_more_than_its_rate(per_minute: int, asked: list[tuple[int, float]]) -> None:
-    """In any stretch of time: what comes at once, and what has filled up since."""
-    rates, now_s, taken = Rates(per_minute), 0.0, []
-    for count, later_s in asked:
-        now_s += later_s
-        try:
-            rates.take("x", count, now_s)
-        except TooOften as error:
-            now_s += error.after_s + 1e-6
-            rates.take("x", count, now_s)
-        except InputError:
-            assert count > per_minute
-            continue
-        taken.append((now_s, count))
-    for first, (start_s, _) in enumerate(taken):
-        for last in range(first, len(taken)):
-            had = sum(count for _, count in taken[first : last + 1])
-            stretch_s = taken[last][0] - start_s
-            assert had <= per_minute * (1 + stretch_s / 60) + 1e-6
-
-
-def test_clients_do_not_share_a_rate() -> None:
-    rates = Rates(1)
-    rates.take("x", 1, 0.0)
-    rates.take("y", 1, 0.0)
-    with pytest.raises(TooOften, match="more than 1 pieces a minute"):
-        rates.take("x", 1, 0.0)
-    assert len(rates) == 2
-    rates.forget(60.0)
-    assert len(rates) == 0
-
+PLAIN = BUILT_IN[2]
 
 # ---------------------------------------------------------------- batches
 
@@ -108,7 +71,7 @@ def echo(per_minute: int = 1000) -> tuple[Unpaid, EchoServer]:
     async def run(who: str, call: Callable[[], Any]) -> Any:
         return call()
 
-    return Unpaid(part, BUILT_IN[2:], SECRET, run, per_minute), part
+    return Unpaid(part, SECRET, run, per_minute), part
 
 
 def numbers(*values: float, left: int = 0) -> dict[str, np.ndarray]:
@@ -121,17 +84,17 @@ def numbers(*values: float, left: int = 0) -> dict[str, np.ndarray]:
 def test_batch_gives_what_its_pieces_give() -> None:
     async def play() -> None:
         service, _ = echo()
-        one = [await service.infer("x", "", 0, 2, None, numbers(v)) for v in (1.0, 2.0, 3.0)]
-        many = await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0, 3.0))
+        one = [await service.infer("x", "", 0, 2, PLAIN, numbers(v)) for v in (1.0, 2.0, 3.0)]
+        many = await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2.0, 3.0))
         assert many.pieces == 3
         assert many.finished
         singles = np.concatenate([np.asarray(each.outputs["sum"]) for each in one])
         assert np.array_equal(np.asarray(many.outputs["sum"]), singles)
         assert many.told == {"heard": [1.0, 2.0, 3.0]}
         with pytest.raises(InputError, match="at most 1000"):
-            await service.infer("x", "", 0, 2, None, numbers(1.0, 2000.0))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2000.0))
         with pytest.raises(InputError, match="one piece a request"):
-            await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0, left=1))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2.0, left=1))
 
     asyncio.run(play())
 
@@ -139,30 +102,33 @@ def test_batch_gives_what_its_pieces_give() -> None:
 def test_pieces_of_several_exchanges_keep_a_session() -> None:
     async def play() -> None:
         service, part = echo()
-        first = await service.infer("x", "job", 0, 2, None, numbers(1.0, left=1))
+        first = await service.infer("x", "job", 0, 2, PLAIN, numbers(1.0, left=1))
         assert not first.finished
-        again = await service.infer("x", "job", 0, 2, None, numbers(1.0, left=1))
+        again = await service.infer("x", "job", 0, 2, PLAIN, numbers(1.0, left=1))
         assert np.array_equal(np.asarray(again.outputs["sum"]), np.asarray(first.outputs["sum"]))
         assert part.answered == 1
         with pytest.raises(LostSession, match="no session"):
-            await service.infer("y", "job", 1, 2, None, numbers(2.0))
-        last = await service.infer("x", "job", 1, 2, None, numbers(2.0))
+            await service.infer("y", "job", 1, 2, PLAIN, numbers(2.0))
+        last = await service.infer("x", "job", 1, 2, PLAIN, numbers(2.0))
         assert last.finished
         gained = np.asarray(last.outputs["sum"]) - np.asarray(first.outputs["sum"])
         assert gained == 2.0
         with pytest.raises(LostSession, match="no session"):
-            await service.infer("x", "job", 1, 2, None, numbers(2.0))
+            await service.infer("x", "job", 1, 2, PLAIN, numbers(2.0))
 
     asyncio.run(play())
 
 
-def test_rate_counts_pieces() -> None:
+def test_rate_counts_pieces_of_each_client() -> None:
     async def play() -> None:
-        service, _ = echo(per_minute=3)
-        await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0))
-        with pytest.raises(TooOften):
-            await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0))
-        await service.infer("x", "", 0, 2, None, numbers(1.0))
+        service, part = echo(per_minute=3)
+        await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2.0, 3.0))
+        with pytest.raises(Crowded, match="more than 3 unpaid pieces a minute") as refused:
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0))
+        assert refused.value.own
+        assert 0 < refused.value.after_s <= 20
+        await service.infer("y", "", 0, 2, PLAIN, numbers(1.0))
+        assert part.answered == 4
 
     asyncio.run(play())
 
@@ -172,10 +138,10 @@ def test_paid_work_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def play() -> list[str]:
         queue = FairQueue("test")
-        free = threading.Event()
+        busy, free = threading.Event(), threading.Event()
         order: list[str] = []
-        begun = [asyncio.create_task(queue.run("a", free.wait))]
-        await asyncio.sleep(0)
+        begun = [asyncio.create_task(queue.run("a", lambda: (busy.set(), free.wait())))]
+        await asyncio.to_thread(busy.wait)
         for name in ("u1", "u2"):
             call = queue.run_behind(name, lambda name=name: order.append(name))
             begun.append(asyncio.create_task(call))
@@ -185,9 +151,9 @@ def test_paid_work_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.sleep(0)
         part = EchoServer()
         monkeypatch.setattr(unpaid, "PATIENCE_S", 0.01)
-        service = Unpaid(part, BUILT_IN[2:], SECRET, queue.run_behind, 10)
+        service = Unpaid(part, SECRET, queue.run_behind, 10)
         with pytest.raises(Busy, match="paid work"):
-            await service.infer("x", "", 0, 2, None, numbers(1.0))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0))
         assert service.in_flight == 0
         free.set()
         await asyncio.gather(*begun)

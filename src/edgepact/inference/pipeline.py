@@ -14,8 +14,9 @@ import functools
 import json
 import math
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,7 @@ def open_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["SkipLayerNormFusion"],
+            enable_fallback=0,  # to the same provider, with a word on standard output
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -286,12 +288,63 @@ class Pipeline:
         self._check(x, start)
         if start == stop:
             return x
-        buffers = self._buffers(len(x))
-        first, steps, last = buffers.chain(start, stop)
+        first, steps, last = self._buffers(len(x)).chain(start, stop)
         first[...] = x
         for run_stage in steps:
             run_stage()
         return last.copy()
+
+    def advance(
+        self, items: Sequence[np.ndarray], start: int, stop: int, pause: Callable[[], bool]
+    ) -> tuple[list[np.ndarray], int]:
+        """Take items through stages together, from `start` to `stop` or to where to pause.
+
+        Args:
+            items: what stage `start` expects, a batch of one each.
+            start: first stage to run.
+            stop: first stage not to run, above `start`.
+            pause: whether to stop earlier, asked between two stages.
+
+        Returns:
+            The items in the same order, a batch of one each, and the stage that expects them.
+
+        Raises:
+            InputError: as `run`.
+        """
+        if not 0 <= start < stop <= self.stage_count:
+            expected = f"0 <= start < stop <= {self.stage_count}"
+            raise InputError("pipeline", "stages", expected, f"[{start}, {stop})")
+        for item in items:
+            self._check(item, start, most=1)
+        buffers = self._buffers(len(items))
+        first, steps, _ = buffers.chain(start, stop)
+        for at, item in enumerate(items):
+            first[at] = item[0]
+        reached = start
+        for run_stage in steps:
+            run_stage()
+            reached += 1
+            if reached < stop and pause():
+                break
+        passed = buffers.tensor(reached)[0].copy()
+        return [passed[at : at + 1] for at in range(len(items))], reached
+
+    def takes_batches(self) -> bool:
+        """Whether every stage takes several items at once, and each comes out as it does alone.
+
+        Stages of other exporters may be fixed to one item, and quantised ones may scale an item
+        by its neighbours. Two images of noise tell, within rounding.
+        """
+        shape = (2, *self.expects(0)[1])
+        pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
+        alone = [self.run(pixels[at : at + 1], 0, self.stage_count) for at in range(2)]
+        try:
+            together = self.run(pixels, 0, self.stage_count)
+        except Exception:  # ONNX Runtime's exceptions share no base of their own.
+            return False
+        expected = np.concatenate(alone)
+        apart = np.abs(together - expected).max()
+        return bool(apart <= _ROUNDING * np.abs(expected).max())
 
     def device_part(self, pixels: np.ndarray, layers: int) -> np.ndarray:
         """What a device with `layers` layers makes of preprocessed pixels.
@@ -308,10 +361,10 @@ class Pipeline:
         stages = self.server_stages(layers)
         return self.run(x, stages.start, stages.stop)
 
-    def _check(self, x: np.ndarray, stage: int) -> None:
+    def _check(self, x: np.ndarray, stage: int, most: int = BATCH_MAX) -> None:
         dtype, shape = self._kinds[stage]
-        if x.dtype != dtype or x.shape[1:] != shape or not 1 <= len(x) <= BATCH_MAX:
-            expected = f"{dtype} of shape [1 to {BATCH_MAX}, {', '.join(map(str, shape))}]"
+        if x.dtype != dtype or x.shape[1:] != shape or not 1 <= len(x) <= most:
+            expected = f"{dtype} of shape [1 to {most}, {', '.join(map(str, shape))}]"
             found = f"{x.dtype} of shape {list(x.shape)}"
             raise InputError(f"input of stage {stage}", "", expected, found)
 
@@ -342,28 +395,38 @@ class Pipeline:
         by_size: OrderedDict[int, _Buffers] | None = getattr(self._of_thread, "by_size", None)
         if by_size is None:
             by_size = self._of_thread.by_size = OrderedDict()
+            self._of_thread.memory = weakref.WeakValueDictionary()
         buffers = by_size.get(batch)
         if buffers is None:
-            buffers = by_size[batch] = _Buffers(self, batch)
+            buffers = by_size[batch] = _Buffers(self, batch, self._of_thread.memory)
             if len(by_size) > _BATCH_SIZES_KEPT:
                 by_size.popitem(last=False)
         by_size.move_to_end(batch)
         return buffers
 
 
-_BATCH_SIZES_KEPT = 8
+_BATCH_SIZES_KEPT = 32
+
+_ROUNDING = 1e-3
+"""Difference, as a share of the largest number, that the order of a sum can make in a model."""
+
+_Memory = weakref.WeakValueDictionary[tuple[int, int, TensorKind], np.ndarray]
 
 
 class _Buffers:
     """Tensors between the stages for one batch size, and the stages tied to them.
 
     Two buffers serve all blocks in turn: a block writes where the block before
-    the last one has written, which is still in the cache.
+    the last one has written, which is still in the cache. Batch sizes up to the
+    same power of two lie in the same memory: a batch that others join at every
+    stage would have memory for each size otherwise.
     """
 
-    def __init__(self, pipeline: Pipeline, batch: int) -> None:
+    def __init__(self, pipeline: Pipeline, batch: int, memory: "_Memory") -> None:
         self._pipeline = pipeline
         self._batch = batch
+        self._memory = memory
+        self._held: list[np.ndarray] = []
         self._tensors: dict[tuple[int, TensorKind], _Tensor] = {}
         self._steps: dict[int, _Step] = {}
         self._bindings: list[ort.IOBinding] = []
@@ -374,15 +437,23 @@ class _Buffers:
         chain = self._chains.get((start, stop))
         if chain is None:
             steps = tuple(self._step(stage) for stage in range(start, stop))
-            chain = self._tensor(start)[0], steps, self._tensor(stop)[0]
+            chain = self.tensor(start)[0], steps, self.tensor(stop)[0]
             self._chains[start, stop] = chain
         return chain
 
-    def _tensor(self, stage: int) -> "_Tensor":
+    def tensor(self, stage: int) -> "_Tensor":
+        """What a stage reads, and the one before it writes."""
         kind = dtype, shape = self._pipeline.expects(stage)
         tensor = self._tensors.get((stage % 2, kind))
         if tensor is None:
-            array = _aligned((self._batch, *shape), dtype)
+            capacity = 1 << (self._batch - 1).bit_length()
+            memory = self._memory.get((capacity, stage % 2, kind))
+            if memory is None:
+                memory = self._memory[capacity, stage % 2, kind] = _aligned(
+                    (capacity, *shape), dtype
+                )
+            self._held.append(memory)  # the dictionary does not hold it
+            array = memory[: self._batch]
             # On a CPU the value is no copy: it stands for the array's own memory.
             tensor = array, ort.OrtValue.ortvalue_from_numpy(array)
             self._tensors[stage % 2, kind] = tensor
@@ -393,8 +464,8 @@ class _Buffers:
         if step is None:
             session = self._pipeline._session(stage)
             binding = session.io_binding()
-            binding.bind_ortvalue_input(session.get_inputs()[0].name, self._tensor(stage)[1])
-            binding.bind_ortvalue_output(session.get_outputs()[0].name, self._tensor(stage + 1)[1])
+            binding.bind_ortvalue_input(session.get_inputs()[0].name, self.tensor(stage)[1])
+            binding.bind_ortvalue_output(session.get_outputs()[0].name, self.tensor(stage + 1)[1])
             self._bindings.append(binding)
             step = self._steps[stage] = _tied(session, binding)
         return step

@@ -19,10 +19,9 @@ may differ by what two processors make of the same sum. How much that is, and ho
 skipped block or rounded weights lie, was measured for each cut (`inference.calibration`).
 """
 
-import hashlib
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,9 +31,10 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.compact_evidence import deviation, kept
+from edgepact.inference.digests import digest_of
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pictures import decoded, read_picture
-from edgepact.inference.pipeline import MODEL_JSON, Pipeline, preprocess, stage_path
+from edgepact.inference.pipeline import Pipeline, preprocess, stage_path
 from edgepact.inference.sketch import sketch
 from edgepact.inference.tolerances import Tolerances, read_tolerances
 from edgepact.inference.zero_shot import KnowledgeBase
@@ -51,9 +51,6 @@ JPEG_QUALITY = 90
 
 POWER_LEAST = 0.01
 """Of an audit; where calibration found none at all, no rate is enough, and the market says so."""
-
-GRAPH_SUFFIXES = frozenset({".onnx", ".json", ".md", ".txt", ".py"})
-"""What a model's folder holds beside weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +94,6 @@ def _seen(folder: Path) -> list[Path]:
         for path in sorted(folder.iterdir())
         if not path.name.startswith(".") and path.name.lower() not in NOT_CLASSES
     ]
-
-
-def digest_of(model: Path) -> str:
-    """SHA-256 of what decides a cut model's answers: `model.json`, stages and weights.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    weights = [
-        path
-        for path in sorted(model.iterdir())
-        if path.is_file() and path.suffix not in GRAPH_SUFFIXES and not path.name.startswith(".")
-    ]
-    told = hashlib.sha256()
-    for path in (model / MODEL_JSON, *sorted(model.glob("stage_*.onnx")), *weights):
-        try:
-            with path.open("rb") as file:
-                own = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(path, "", "a file of the model", error.strerror or "none") from None
-        told.update(f"{path.name} {own}\n".encode())
-    return told.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +236,9 @@ class DeviceHalf(_Half):
 class ServerHalf(_Half):
     """The model, cut everywhere, with its classes. Used by one thread.
 
+    Images pass the stages together from wherever they come in (`work.StagedPart`), unless the
+    model's stages take one image at a time only.
+
     Args:
         model: a model directory with its stages.
 
@@ -273,6 +251,7 @@ class ServerHalf(_Half):
         self._folder = model
         self._classes = KnowledgeBase.from_texts(model)
         self._known: Tolerances | None = None
+        self._together = False
 
     @property
     def about(self) -> Mapping[str, Json]:
@@ -289,6 +268,7 @@ class ServerHalf(_Half):
         info = self._pipeline.info
         shape = (1, info.channels, info.image_size, info.image_size)
         self._classes.classify(self._pipeline.server_part(np.zeros(shape, np.float32), 0))
+        self._together = self._pipeline.takes_batches()
         self._tolerances()
 
     def begin(self, amount: int, seed: int) -> int:
@@ -298,6 +278,31 @@ class ServerHalf(_Half):
     def answer(self, batch: Sequence[tuple[int, Tensors]]) -> list[Reply | InputError]:
         """Probabilities and label of each image."""
         return [self._answered(amount, sent) for amount, sent in batch]
+
+    @property
+    def stages(self) -> int:
+        """All stages of the model; 0 before it is warm, and if its stages take single images."""
+        return self._pipeline.stage_count if self._together else 0
+
+    def enter(self, session: int, sent: Tensors) -> tuple[int, np.ndarray] | InputError:
+        """The first stage that is left to the server, and what it starts from."""
+        try:
+            return self._pipeline.server_stages(session).start, self._boundary(session, sent)
+        except InputError as error:
+            return error
+
+    def advance(
+        self, travelling: Sequence[np.ndarray], start: int, stop: int, pause: Callable[[], bool]
+    ) -> tuple[list[np.ndarray], int]:
+        """Runs stages on what came of several images at once."""
+        return self._pipeline.advance(travelling, start, stop, pause)
+
+    def leave(self, session: int, travelled: np.ndarray) -> Reply | InputError:
+        """Probabilities and label, from the image's vector."""
+        try:
+            return self._named(travelled)
+        except InputError as error:
+            return error
 
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
@@ -358,10 +363,12 @@ class ServerHalf(_Half):
     def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
         try:
             x = self._boundary(amount, sent)
-            vector = self._pipeline.server_part(x, amount)
-            probabilities = self._classes.classify(vector)
+            return self._named(self._pipeline.server_part(x, amount))
         except InputError as error:
             return error
+
+    def _named(self, vector: np.ndarray) -> Reply:
+        probabilities = self._classes.classify(vector)
         label = self._classes.labels[int(np.argmax(probabilities[0]))]
         return Reply(
             outputs={"probabilities": probabilities},

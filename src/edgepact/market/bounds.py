@@ -124,8 +124,3 @@ class Place:
         """
         self.bounds._take(self.who, count)
         self.bytes += count
-
-    def give_back(self, count: int) -> None:
-        """Has so many bytes less in hand."""
-        self.bounds._take(self.who, -count)
-        self.bytes -= count

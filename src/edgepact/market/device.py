@@ -601,13 +601,15 @@ class _Worker:
             MarketError: likewise.
         """
         with self._counting:
+            known = at in self._useless  # by another turn of it that was in flight as well
             self._useless[at] = why
             all_are = len(self._useless) == len(self._pieces)
         if all_are:
             if isinstance(why, InputError):
                 raise why
             raise MarketError(f"{self._link.address}: {why}")
-        self._say(f"passed over: {why}")
+        if not known:
+            self._say(f"passed over: {why}")
 
     def _piece(self, offer: Offer, amount: int, name: str, at: int) -> int:
         """One piece: the device's part, its exchanges, the result; returns its units.

@@ -1,10 +1,11 @@
 """Pieces of work on their way through the server: computed in turn, delivered to the books once.
 
-One thread computes, where every device has its turn (`fair_queue`), and the number of exchanges in
-flight has a limit. What was computed is kept while its session is, so that a request that comes
-again is answered as before. A piece that the books know and no session does, as after a restart,
-is computed once more, for the device may never have heard its answer; from then on it is told how
-the piece stands, and nothing is computed. For one event loop.
+One thread computes, where every device has its turn and pieces pass the stages of a model together
+(`fair_queue`), and the number of exchanges in flight has a limit. What was computed is kept while
+its session is, so that a request that comes again is answered as before. A piece that the books
+know and no session does, as after a restart, is computed once more, for the device may never have
+heard its answer; from then on it is told how the piece stands, and nothing is computed. For one
+event loop.
 """
 
 import time
@@ -12,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,16 +28,21 @@ from edgepact.market.evidence import (
     unpack_evidence,
     unpacked,
 )
-from edgepact.market.fair_queue import FairQueue
+from edgepact.market.fair_queue import ONE_BY_ONE, Batching, FairQueue, Passage
+from edgepact.market.lanes import Lanes
 from edgepact.market.ledger import Evidence, Piece, RepeatedWork, Settlement
 from edgepact.market.repeats import Repeats
+from edgepact.market.replicas import Replicas
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import EXCHANGES_MAX, Reply, ServerPart
+from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
 
 EXCHANGES_IN_FLIGHT_MAX = 1024
 """Exchanges computed or waiting at a time; the next is told to come back."""
+
+LANES_EACH = 4
+"""Exchanges under way at a replica at a time: enough to hide the way there and back."""
 
 COMPUTED_AGAIN_KEPT = 65_536
 """Pieces that are remembered to have been computed once more."""
@@ -48,11 +55,13 @@ class Answered:
     Attributes:
         reply: the job's answer.
         codec: packs it.
-        compute_s: seconds of computing, without queueing and bookkeeping.
-        queue_s: seconds until it was this device's turn.
+        compute_s: seconds of computing, without queueing and bookkeeping: of what was computed for
+            several at once, its even share.
         ledger_s: seconds until it was durable in the books, if it is finished.
         settlement: how the piece stands, if it is finished.
         from_books: whether that is all that is told: nothing was computed, nor kept.
+        queue_s: seconds from its asking in which nothing was computed for it.
+        together: how many passed a stage together, on average over its stages.
     """
 
     reply: Reply
@@ -62,6 +71,7 @@ class Answered:
     from_books: bool = False
     queue_s: float = 0.0
     ledger_s: float = 0.0
+    together: float = 1.0
 
 
 class Exchanges:
@@ -72,6 +82,7 @@ class Exchanges:
         codecs: that requests may use, the favourite first.
         books: the ledger.
         secret: key that draws the seeds of sessions, and what is kept of work.
+        batching: how pieces pass the job's stages together, where it has any.
         recorded: told of every delivery: device, round, piece, and how it stands.
     """
 
@@ -82,11 +93,18 @@ class Exchanges:
         books: Books,
         secret: bytes,
         *,
+        batching: Batching = ONE_BY_ONE,
         recorded: Callable[[str, int, str, Settlement], Awaitable[None]],
     ) -> None:
         self._part, self._codecs, self._books, self._secret = part, codecs, books, secret
         self._recorded = recorded
-        self.compute = FairQueue("job")
+        self._staged = part if isinstance(part, StagedPart) and part.stages > 0 else None
+        replicas = len(part) if isinstance(part, Replicas) else 0
+        self.compute = (
+            Lanes("job", LANES_EACH * replicas)
+            if replicas
+            else FairQueue("job", self._staged, batching)
+        )
         """Where every device has its turn."""
         self.in_flight = 0
         """Exchanges computed or waiting."""
@@ -191,6 +209,7 @@ class Exchanges:
                 settlement=settled,
                 queue_s=session.queue_s,
                 ledger_s=time.perf_counter() - done_s,
+                together=session.together,
             )
 
     def passes(self, device: str, piece: str, kept: Evidence, source: bytes) -> bool:
@@ -296,24 +315,21 @@ class Exchanges:
     ) -> None:
         """Computes the next exchange of a session."""
 
-        def compute() -> tuple[Reply | InputError, bytes, float]:
-            start_s = time.perf_counter()
+        def begin() -> None:
             if exchange == 0:
                 session.job = self._part.begin(session.amount, session.seed)
-            (reply,) = self._part.answer([(session.job, tensors)])
-            compute_s = time.perf_counter() - start_s
-            kept = b""
-            if session.amount > 0 and isinstance(reply, Reply):
-                key = evidence_key(self._secret, session.device, session.piece)
-                kept = self._part.evidence(session.amount, exchange, tensors, reply, key)
-            return reply, kept, compute_s
 
-        asked_s = time.perf_counter()
-        try:
-            reply, kept, session.compute_s = await self.compute.run(session.device, compute)
-            session.queue_s = max(0.0, time.perf_counter() - asked_s - session.compute_s)
+        def kept_of(reply: Reply | InputError) -> tuple[Reply, bytes]:
             if isinstance(reply, InputError):
                 raise reply
+            if session.amount <= 0:
+                return reply, b""
+            key = evidence_key(self._secret, session.device, session.piece)
+            return reply, self._part.evidence(session.amount, exchange, tensors, reply, key)
+
+        try:
+            passage = await self._passage(session, tensors, begin, kept_of)
+            reply, kept = passage.found
         except InputError:
             if exchange == 0:
                 self._sessions.drop(session)
@@ -326,7 +342,34 @@ class Exchanges:
             raise MarketError(f"{session.piece!r} has not ended after {EXCHANGES_MAX} exchanges")
         session.before, session.digest = session.digest, mark
         session.exchange, session.reply, session.codec = exchange, reply, codec
+        session.compute_s, session.queue_s = passage.compute_s, passage.wait_s
+        session.together = passage.together
         session.evidence.append(kept)
+
+    async def _passage(
+        self,
+        session: Session,
+        tensors: Tensors,
+        begin: Callable[[], None],
+        kept_of: Callable[[Reply | InputError], tuple[Reply, bytes]],
+    ) -> Passage[tuple[Reply, bytes]]:
+        """Has an exchange computed: with others, stage by stage, where the job can."""
+        staged = self._staged
+
+        def enter() -> tuple[int, Any]:
+            begin()
+            if staged is None:
+                (reply,) = self._part.answer([(session.job, tensors)])
+                return 0, reply  # for which nothing is left to do
+            entered = staged.enter(session.job, tensors)
+            if isinstance(entered, InputError):
+                raise entered
+            return entered
+
+        def leave(travelled: Any) -> tuple[Reply, bytes]:
+            return kept_of(travelled if staged is None else staged.leave(session.job, travelled))
+
+        return await self.compute.travel(session.device, enter, leave)
 
     async def _settle(self, session: Session) -> Settlement:
         """Delivers a finished piece, once, with the units that the server's half has counted."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import unquote
 
 import grpc
 
@@ -181,42 +182,33 @@ class _Service:
         async def answer() -> bytes:
             device = await self._who(context)
             with self._bounds.place(_asker(device)) as place:
-                content = await self._read(requests, place, self._body_timeout_s)
+                content = await self._one(requests, place)
                 response = await self._finished(self._inferred(device, content))
                 return bytes(response.SerializeToString())
 
         return await _answered(context, answer)
 
     async def _stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        """Requests one after another; one that is refused does not end the stream."""
+        """Requests one after another, each in a place; one that is refused does not end it."""
+        while True:
 
-        async def begin() -> str | None:
-            return await self._who(context)
+            async def answer() -> bytes | None:
+                device = await self._who(context)  # it may have been revoked
+                with self._bounds.place(_asker(device)) as place:
+                    content = await self._read(requests, place, STREAM_IDLE_S, end_at_once=True)
+                    if content is None:
+                        return None
+                    try:
+                        response = await self._finished(self._inferred(device, content))
+                        told = grpc_messages.stream_response(response)
+                    except Exception as error:
+                        told = grpc_messages.stream_response(error=_refusal(error).words)
+                    return bytes(told.SerializeToString())
 
-        device = await _answered(context, begin)
-        try:
-            stream = self._bounds.place(_asker(device))
-            place = stream.__enter__()
-        except Crowded as error:
-            await _abort(context, _refusal(error))
-        try:
-            while True:
-                try:
-                    content = await self._read(requests, place, STREAM_IDLE_S)
-                except _Refused as error:
-                    if error.code is grpc.StatusCode.CANCELLED:
-                        return  # it has said all
-                    await _abort(context, error)
-                try:
-                    await self._who(context)  # it may have been revoked
-                    response = await self._finished(self._inferred(device, content))
-                    told = grpc_messages.stream_response(response)
-                except Exception as error:
-                    told = grpc_messages.stream_response(error=_refusal(error).words)
-                place.give_back(len(content))
-                yield told.SerializeToString()
-        finally:
-            stream.__exit__(None, None, None)
+            content = await _answered(context, answer)
+            if content is None:
+                return  # it has said all
+            yield content
 
     # ------------------------------------------------------------ parts of them
 
@@ -227,7 +219,7 @@ class _Service:
             async def call() -> bytes:
                 device = await self._who(context)
                 with self._bounds.place(_asker(device)) as place:
-                    content = await self._read(requests, place, self._body_timeout_s)
+                    content = await self._one(requests, place)
                     response = await answer(grpc_messages.read(f"{name}Request", content))
                     return bytes(response.SerializeToString())
 
@@ -240,10 +232,11 @@ class _Service:
 
         async def handle(requests: AsyncIterator[bytes], context: Any) -> bytes:
             async def call() -> bytes:
-                ready = name == "ServerLive" or self._inference.market.ready
-                field = name.removeprefix("Server").lower()
-                told = grpc_messages.answered(f"{name}Response", {field: ready})
-                return bytes(told.SerializeToString())
+                with self._bounds.place(f"address {_address(context.peer())}"):
+                    ready = name == "ServerLive" or self._inference.market.ready
+                    field = name.removeprefix("Server").lower()
+                    told = grpc_messages.answered(f"{name}Response", {field: ready})
+                    return bytes(told.SerializeToString())
 
             return await _answered(context, call)
 
@@ -258,14 +251,25 @@ class _Service:
             raise _Refused(grpc.StatusCode.UNAUTHENTICATED, expected)
         if secrets.compare_digest(token.encode(), self._operator_token.encode()):
             return None
-        device = await self._inference.market.device(token)
+        market, address = self._inference.market, _address(context.peer())
+        if not market.remembers(token):
+            self._bounds.expect_no_guessing(address)
+        device = await market.device(token)
         if device is None:
+            self._bounds.was_wrong(address)
             words = "this device token is not known here"
             raise _Refused(grpc.StatusCode.UNAUTHENTICATED, words)
         return device
 
-    async def _read(self, requests: AsyncIterator[bytes], place: Place, within_s: float) -> bytes:
-        """The next message, counted among the bytes in hand."""
+    async def _read(
+        self,
+        requests: AsyncIterator[bytes],
+        place: Place,
+        within_s: float,
+        *,
+        end_at_once: bool = False,
+    ) -> bytes | None:
+        """The next message, counted among the bytes in hand; None at the end, if it may be."""
         try:
             async with asyncio.timeout(within_s):
                 content = bytes(await anext(aiter(requests)))
@@ -273,8 +277,16 @@ class _Service:
             words = f"expected a message within {within_s:g} s"
             raise _Refused(grpc.StatusCode.DEADLINE_EXCEEDED, words) from None
         except StopAsyncIteration:
-            raise _Refused(grpc.StatusCode.CANCELLED, "expected a message") from None
+            if end_at_once:
+                return None
+            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "expected a message") from None
         place.take(len(content))
+        return content
+
+    async def _one(self, requests: AsyncIterator[bytes], place: Place) -> bytes:
+        """The one message of a call."""
+        content = await self._read(requests, place, self._body_timeout_s)
+        assert content is not None
         return content
 
     async def _inferred(self, device: str | None, content: bytes) -> Any:
@@ -303,6 +315,17 @@ class _Service:
 
 
 # ---------------------------------------------------------------- private
+
+
+def _address(peer: str) -> str:
+    """The address in what gRPC calls a peer.
+
+    Example:
+        >>> _address("ipv4:10.0.0.1:80"), _address("ipv6:%5B::1%5D:80")
+        ('10.0.0.1', '::1')
+    """
+    host = unquote(peer.partition(":")[2]).rpartition(":")[0]
+    return host.strip("[]")
 
 
 def _asker(device: str | None) -> str:

@@ -237,13 +237,13 @@ class Inference:
             told = {**answered.reply.told, **_progress(answered.settlement)}
             told |= {"from_books": answered.from_books, "audits": market.due(device)}
             told |= {"queue_seconds": answered.queue_s, "ledger_seconds": answered.ledger_s}
-            self.metrics.paid_exchange(answered.queue_s, answered.ledger_s)
             compute_s, pieces = answered.compute_s, 1
+            if not answered.from_books:
+                parts = answered.queue_s, answered.together, answered.ledger_s
+                self.metrics.paid_exchange(*parts)
         else:
             who = OPERATOR if device is None else f"device {device}"
-            done = await market.unpaid.infer(
-                who, asked.id, exchange, amount, codec.name, asked.inputs
-            )
+            done = await market.unpaid.infer(who, asked.id, exchange, amount, codec, asked.inputs)
             outputs = done.outputs
             told = {**done.told, "finished": done.finished, "unpaid": True}
             compute_s, pieces = done.compute_s, done.pieces

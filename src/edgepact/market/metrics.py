@@ -15,6 +15,9 @@ METRICS_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Upper edges of the histograms, seconds."""
 
+PIECES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Upper edges of the histogram of batches, pieces."""
+
 
 class Metrics:
     """The figures of one market, in a registry of their own."""
@@ -35,9 +38,15 @@ class Metrics:
         self._compute_s = Histogram(
             "edgepact_compute_seconds", "Of an exchange, without queueing and books", **seconds
         )
+        self._batch = Histogram(
+            "edgepact_batch_pieces",
+            "Pieces that passed a stage together, on average over the stages of an exchange",
+            buckets=PIECES,
+            **own,
+        )
 
         self._queue_s = Histogram(
-            "edgepact_queue_seconds", "Of a paid exchange, until its device had its turn", **seconds
+            "edgepact_queue_seconds", "Of a paid exchange, for its turn and its batch", **seconds
         )
         self._ledger_s = Histogram(
             "edgepact_ledger_seconds", "Of a paid exchange, until it was durable", **seconds
@@ -51,9 +60,16 @@ class Metrics:
         self._exchange_s.observe(server_s)
         self._compute_s.observe(compute_s)
 
-    def paid_exchange(self, queue_s: float, ledger_s: float) -> None:
-        """Counts the other parts of one that is paid for."""
+    def paid_exchange(self, queue_s: float, together: float, ledger_s: float) -> None:
+        """Counts the other parts of one that is paid for.
+
+        Args:
+            queue_s: seconds that it waited for its turn and for others.
+            together: pieces that passed a stage together, on average over its stages.
+            ledger_s: seconds until it was durable.
+        """
         self._queue_s.observe(queue_s)
+        self._batch.observe(together)
         self._ledger_s.observe(ledger_s)
 
     def refused(self, status: int) -> None:

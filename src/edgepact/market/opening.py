@@ -12,6 +12,7 @@ from edgepact.engagement import Engagement
 from edgepact.errors import MarketError
 from edgepact.market.books import Books
 from edgepact.market.evidence import secret_of
+from edgepact.market.fair_queue import Batching
 from edgepact.market.ledger import Ledger, Limits
 from edgepact.market.ledger.seals import expect_whole, seal_file, write_seal
 from edgepact.market.ledger.signing import ServerKey, key_file
@@ -114,6 +115,7 @@ def market_on(
             secret=ledger.secret() if config.seed is None else secret_of(config.seed),
             enrol_tokens=frozenset(config.enrol_tokens),
             unpaid_per_minute=config.unpaid_per_minute,
+            batching=Batching(size_max=config.batch_max, wait_s=config.batch_wait_ms / 1000),
         )
         return Market(rules, books, key, part, codecs, engagement, log=log), books
     except BaseException:

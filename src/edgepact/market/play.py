@@ -32,6 +32,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
 from edgepact.market.exchanges import Answered, Exchanges
+from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
     PieceState,
     RoundRecord,
@@ -79,6 +80,7 @@ class Rules:
         secret: key that draws the seeds of sessions, and what is kept of work.
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
         unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
+        batching: how pieces pass the job's stages together.
     """
 
     terms: Terms
@@ -89,6 +91,7 @@ class Rules:
     secret: bytes
     enrol_tokens: frozenset[str]
     unpaid_per_minute: int = 0
+    batching: Batching = ONE_BY_ONE
 
 
 class Market:
@@ -124,7 +127,9 @@ class Market:
         self._books = books
         self._ledger = books.ledger
         self._engagement = engagement
-        self._exchanges = Exchanges(part, codecs, books, rules.secret, recorded=self._record)
+        self._exchanges = Exchanges(
+            part, codecs, books, rules.secret, batching=rules.batching, recorded=self._record
+        )
         self._settling = Settling(
             books,
             rules.audits,
@@ -137,7 +142,6 @@ class Market:
         )
         self.unpaid = Unpaid(
             part,
-            codecs,
             rules.secret,
             self._exchanges.compute.run_behind,
             rules.unpaid_per_minute,
@@ -319,11 +323,15 @@ class Market:
             least = least_reward(self._round.question, self._round.assigned)
             await self._settling.end(self._round.number, device, least)
 
-    async def status(self) -> dict[str, object]:
-        """The market at a glance, for people and for the process that started it."""
+    async def status(self, *, rounds: bool = True) -> dict[str, object]:
+        """The market at a glance, for people and for the process that started it.
+
+        Args:
+            rounds: whether each of the last rounds is told of.
+        """
         records, balances, jobs, audited = await self._books.read(
             lambda ledger: (
-                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False),
+                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False) if rounds else [],
                 ledger.balances(),
                 ledger.jobs_by_state(),
                 ledger.audited(),
@@ -544,13 +552,18 @@ class Market:
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))
-        units = {name: sum(own.values()) for name, own in closed.pieces.items()}
-        self._log.info("round closed", round=number, units=sum(units.values()), devices=len(units))
-        least = least_reward(closed.question, closed.assigned)
-        for device, item in closed.assigned.items():
-            if item.amount > 0 or closed.pieces.get(device):
-                await self._settling.end(number, device, least)
+        # What was written behind the last look at the round in memory counts as well.
         (record,) = await self._books.insist(lambda: self._ledger.rounds(last=1, pieces=False))
+        self._log.info(
+            "round closed",
+            round=number,
+            units=sum(record.delivered.values()),
+            devices=len(record.delivered),
+        )
+        least = least_reward(closed.question, record.assigned)
+        for device, item in record.assigned.items():
+            if item.amount > 0 or record.units.get(device):
+                await self._settling.end(number, device, least)
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
 

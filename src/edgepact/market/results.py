@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, MarketError
 from edgepact.work import Json
 
 SALT_BYTES = 32
+
+ROUND_MAX = 2**53
+"""Largest number of a round, as messages know them."""
 
 OPEN_ROUNDS_MAX = 100
 """Rounds that are asked after, the newest."""
@@ -132,23 +135,26 @@ class Results:
         journal = path.with_name(path.name + ".sources")
         bound, self._journal = _opened(journal, "a file for the salts of commitments")
         journal.chmod(0o600)
-        self._last = {str(row.get("piece")): row for row in _rows(text)}
+        self._last = {str(row["piece"]): row for row in _rows(text) if _is_line(row)}
         self._bound = dict[str, Bound]()
         for row in _rows(bound):
-            with suppress(KeyError, TypeError, ValueError):
-                self._bound[str(row["piece"])] = Bound(
+            with suppress(KeyError, TypeError, ValueError, OverflowError):
+                found = Bound(
                     int(row["round"]),
                     int(row["place"]),
                     bytes.fromhex(row["salt"]),
                     str(row["sha256"]),
                 )
+                if 1 <= found.round <= ROUND_MAX and found.place >= 0:
+                    self._bound[str(row["piece"])] = found
 
     def __enter__(self) -> "Results":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._journal.close()
+        for file in (self._file, self._journal):
+            with suppress(OSError):  # what could not be written was told already
+                file.close()
 
     def has(self, piece: str) -> bool:
         """Whether a line tells of this piece that the server has taken it."""
@@ -171,25 +177,31 @@ class Results:
         return {number: found[number] for number in newest}
 
     def add(self, row: Mapping[str, Json]) -> None:
-        """Adds a line, at once."""
+        """Adds a line, at once.
+
+        Raises:
+            MarketError: the disk is full, or the file cannot be written for another reason.
+        """
         with self._lock:
             self._last[str(row["piece"])] = dict(row)
-            self._file.write(json.dumps(dict(row)) + "\n")
-            self._file.flush()
+            _append(self._file, row)
 
     def bind(self, piece: str, round: int, place: int, source: bytes) -> Bound:
-        """What binds the device to a source; it is kept before it is returned."""
+        """What binds the device to a source; it is kept before it is returned.
+
+        Raises:
+            MarketError: it cannot be kept.
+        """
         digest = hashlib.sha256(source).hexdigest()
         with self._lock:
             known = self._bound.get(piece)
             if known is not None and known.source_digest == digest:
                 return known
             bound = Bound(round, place, secrets.token_bytes(SALT_BYTES), digest)
-            self._bound[piece] = bound
             row: dict[str, Json] = {"piece": piece, "round": round, "place": place}
             row |= {"salt": bound.salt.hex(), "sha256": digest}
-            self._journal.write(json.dumps(row) + "\n")
-            self._journal.flush()
+            _append(self._journal, row)
+            self._bound[piece] = bound
         return bound
 
     def bound(self, piece: str) -> Bound | None:
@@ -209,12 +221,30 @@ def _opened(path: Path, what: str) -> tuple[str, TextIO]:
     return text, file
 
 
+def _append(file: TextIO, row: Mapping[str, Json]) -> None:
+    try:
+        file.write(json.dumps(dict(row)) + "\n")
+        file.flush()
+    except OSError as error:
+        raise MarketError(
+            f"{file.name} cannot be written: {error.strerror}; what the server has taken is not "
+            "lost, and is heard of again when the device is started again"
+        ) from None
+
+
 def _is_open(line: Mapping[str, Json]) -> bool:
     """Whether more may be heard of a piece. Of one that was sent once and refused there is none:
     sent more often, it may have been taken before."""
     if line.get("state") in SETTLED:
         return False
     return line.get("refused") is None or line.get("attempts") != 1
+
+
+def _is_line(row: Mapping[str, Json]) -> bool:
+    """Whether it is a line of a piece; what else stands in the file is left alone."""
+    number, state = row.get("round"), row.get("state")
+    whole = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= ROUND_MAX
+    return whole and isinstance(row.get("piece"), str) and isinstance(state, str | None)
 
 
 def _rows(text: str) -> list[dict[str, Json]]:

@@ -164,6 +164,20 @@ class ServeConfig:
     body_timeout_s: float = setting(
         "How long the body of a request may take, seconds.", default=30.0, above=0, most=DAY_S
     )
+    batch_max: int = setting(
+        "Most images, or other pieces of work, that pass the stages of a model together; "
+        "1 works them one by one.",
+        default=16,
+        least=1,
+        most=64,
+    )
+    batch_wait_ms: float = setting(
+        "How long a piece may be passed over so that others come up to it, milliseconds; a server "
+        "with nothing else to do never waits.",
+        default=20.0,
+        least=0,
+        most=60_000,
+    )
     audit_probability: float | None = setting(
         "Share of jobs that are audited [default: the least at which cheating loses money].",
         least=0,
@@ -213,6 +227,18 @@ class ServeConfig:
         "for tests, on the loopback interface alone.",
         least=0,
         most=SEED_MAX,
+    )
+    engine: str = setting(
+        "Where the model is computed: process, in the server itself; ray, by replicas in Ray Serve "
+        "(the extra ray), while the market and its ledger stay in the server.",
+        default="process",
+        choices=("process", "ray"),
+    )
+    replicas: int = setting(
+        "Number of replicas of the model, with --engine ray.", default=2, least=1, most=1024
+    )
+    ray_address: str | None = setting(
+        "Address of the Ray that the replicas run in [default: one is started on this machine]"
     )
     job: str | None = setting(
         "Name of the job that is done, see `edgepact list jobs` "

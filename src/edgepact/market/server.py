@@ -35,10 +35,11 @@ from edgepact.market.rates import Rate
 from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
 from edgepact.market.standby import POLL_S, Switch, lead_at_last
 from edgepact.market.tls import server_context
-from edgepact.work import Job
+from edgepact.work import Job, ServerPart
 
 if TYPE_CHECKING:
     from edgepact.market.grpc_server import GrpcServer
+    from edgepact.market.ray_engine import RayEngine
 
 SHUTDOWN_TIMEOUT_S = 5
 """How long requests may go on when the server stops."""
@@ -99,6 +100,7 @@ class MarketServer(uvicorn.Server):
         self.grpc_port: int | None = None  # once it answers
         self._grpc: GrpcServer | None = None
         self._life: asyncio.Task[None] | None = None
+        self._engine: RayEngine | None = None
         self._listener = _listen(config.host, config.port)
         try:
             _expect_grpc(config)
@@ -106,7 +108,7 @@ class MarketServer(uvicorn.Server):
             self._tls = _tls(config, self._log)
             named = config.job or DEFAULT_JOB
             job = job or registry.part("jobs", named, source="serve", field="job")
-            part = job.server_part(config.model, config.job_settings)
+            part = self._part(job)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
             self._market_on = partial(
@@ -127,6 +129,7 @@ class MarketServer(uvicorn.Server):
                 self._begin(ledger)
         except BaseException:
             self._listener.close()
+            self._close_engine()
             raise
         scheme = "http" if self._tls is None else "https"
         host, self.port = self._listener.getsockname()[:2]
@@ -221,6 +224,7 @@ class MarketServer(uvicorn.Server):
             with contextlib.suppress(asyncio.CancelledError, Exception):  # kept in _failure
                 await self._life
         await self._end()
+        await asyncio.to_thread(self._close_engine)
         self._complaints.sum_up()
         self._log.info("stopped")
 
@@ -242,6 +246,27 @@ class MarketServer(uvicorn.Server):
         self.stop()
 
     # ------------------------------------------------------------ private
+
+    def _part(self, job: Job) -> ServerPart:
+        """The server's half of the job, here or in replicas."""
+        config = self._settings
+        if config.engine == "process":
+            return job.server_part(config.model, config.job_settings)
+        from edgepact.market.ray_engine import RayEngine  # which loads the extra `ray`
+
+        self._engine = RayEngine(
+            job,
+            config.model,
+            config.job_settings,
+            count=config.replicas,
+            address=config.ray_address,
+        )
+        return self._engine.part
+
+    def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
 
     async def _live(self) -> None:
         """Serves markets: the one at hand, and those that are taken over.

@@ -48,7 +48,8 @@ class Session:
         evidence: of each exchange.
         reply: the last answer.
         compute_s: seconds it took to compute.
-        queue_s: seconds it waited for its turn before.
+        queue_s: seconds it waited for its turn, and for others.
+        together: how many passed a stage together with it, on average.
         settled: what stands in the ledger, once it is finished.
         used_s: when it was last asked for.
     """
@@ -68,6 +69,7 @@ class Session:
     reply: Reply | None = None
     compute_s: float = 0.0
     queue_s: float = 0.0
+    together: float = 1.0
     settled: Piece | None = None
     used_s: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -14,8 +14,8 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,12 @@ WATCH_S = 1.0
 """How often it is looked after audits whose time is up, and after what the operator has said."""
 
 WRONG_SOURCES_MAX = 5
-"""Sources that may be shown for a piece that are not what the device had bound itself to."""
+"""Sources that may be shown for a piece that are not what the device had bound itself to, or that
+nobody can read."""
+
+PUT_OFF_MAX = 20
+"""How many times the time to show a source may be given again to a device since the server is busy:
+else some who keep it busy could put their audits off for ever, and with them its end."""
 
 
 class CannotAudit(Exception):
@@ -88,11 +93,14 @@ class AuditRules:
 
 @dataclass(slots=True)
 class _Audit:
-    """A device-round that is audited: pieces whose sources are awaited, and until when."""
+    """A device-round that is audited: pieces whose sources are awaited, until when, and until when
+    at the very last, however busy the server is."""
 
     pieces: set[str]
     deadline_s: float
+    last_s: float
     wrong: dict[str, int] = field(default_factory=dict)
+    in_hand: int = 0  # sources that were shown, and are being worked
 
 
 class Settling:
@@ -149,7 +157,7 @@ class Settling:
         until_s = self._clock() + self._rules.timeout_s
         await self._books.insist(lambda: self._books.ledger.postpone(until_s))
         for each in await self._books.insist_on_reading(lambda ledger: ledger.open_audits()):
-            self._open[each.round, each.device] = _Audit(set(each.pieces), until_s)
+            self._open[each.round, each.device] = self._begun(each.pieces, until_s)
         await self._hear_of_members(insist=True)
         offered = {each.number: least_reward(each.question, each.assigned) for each in records}
         for number, device, stage in await self._books.insist_on_reading(
@@ -196,7 +204,7 @@ class Settling:
             )
         )
         if begun is not None and (number, device) not in self._open:
-            self._open[number, device] = _Audit(set(begun.pieces), begun.deadline_s)
+            self._open[number, device] = self._begun(begun.pieces, begun.deadline_s)
         self._changed()
 
     def put_off(self, device: str) -> None:
@@ -204,7 +212,7 @@ class Settling:
         until_s = self._clock() + self._rules.timeout_s
         for (_, name), audit in self._open.items():
             if name == device:
-                audit.deadline_s = max(audit.deadline_s, until_s)
+                audit.deadline_s = max(audit.deadline_s, min(until_s, audit.last_s))
 
     async def show(self, device: str, piece: str, shown: bytes) -> Settlement:
         """Holds a source against what was delivered for it.
@@ -230,20 +238,18 @@ class Settling:
             return  # its time is just up, or it has been shown a moment ago
         salt, source = shown[:SALT_BYTES], shown[SALT_BYTES:]
         if kept.commitment != hashlib.sha256(salt + source).digest():
-            audit.wrong[piece] = audit.wrong.get(piece, 0) + 1
-            if audit.wrong[piece] >= WRONG_SOURCES_MAX:
-                await self._failed(kept.round, device, piece, "another source than committed to")
+            await self._note_wrong(audit, kept, device, piece, "another source than committed to")
             raise InputError(
                 "audit",
                 "source",
                 "the source that the commitment of the piece was made for",
                 "another",
             )
-        # Time to show the others begins again: this one took some to be worked.
-        audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
         try:
-            passes = await self._run(device, lambda: self._passes(device, piece, kept, source))
+            with self._in_hand(audit):
+                passes = await self._run(device, lambda: self._passes(device, piece, kept, source))
         except InputError:
+            await self._note_wrong(audit, kept, device, piece, "its source cannot be read")
             raise
         except CannotAudit:
             await self._expire(kept.round, device, piece)
@@ -252,7 +258,8 @@ class Settling:
             await self._expire(kept.round, device, piece)
             raise  # a defect, to be told as such
         if passes:
-            stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
+            with self._in_hand(audit):
+                stage = await self._books.write(lambda: self._books.ledger.passed(device, piece))
             audit.pieces.discard(piece)
             if stage is Stage.SETTLED:
                 self._open.pop((kept.round, device), None)
@@ -267,18 +274,38 @@ class Settling:
             )
         self._changed()
 
+    async def _note_wrong(
+        self, audit: _Audit, kept: Evidence, device: str, piece: str, reason: str
+    ) -> None:
+        """A source was shown that is of no use; some of them are a mistake, more are a cheat."""
+        audit.wrong[piece] = audit.wrong.get(piece, 0) + 1
+        if audit.wrong[piece] >= WRONG_SOURCES_MAX:
+            await self._failed(kept.round, device, piece, reason)
+
+    def _begun(self, pieces: Sequence[str], deadline_s: float) -> _Audit:
+        return _Audit(set(pieces), deadline_s, deadline_s + PUT_OFF_MAX * self._rules.timeout_s)
+
     async def watch(self) -> None:
-        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever."""
+        """Ends audits whose time is up, and hears whom the operator lets in or out, for ever.
+
+        Time in which the server stood still, or could not write its ledger, is nobody's.
+        """
+        looked_s = self._clock()
         while True:
             await asyncio.sleep(WATCH_S)
             with suppress(LedgerError):
                 await self._hear_of_members()
             now_s = self._clock()
-            if not self._books.sound:
-                # What cannot be written down cannot be shown either: no device's fault.
+            stood_s = now_s - looked_s if not self._books.sound else now_s - looked_s - WATCH_S
+            looked_s = now_s
+            if stood_s > WATCH_S / 2:
                 for each in self._open.values():
-                    each.deadline_s = max(each.deadline_s, now_s + self._rules.timeout_s)
-            late = [key for key, audit in self._open.items() if audit.deadline_s < now_s]
+                    each.deadline_s += stood_s
+            late = [
+                key
+                for key, audit in self._open.items()
+                if audit.deadline_s < now_s and not audit.in_hand
+            ]
             for number, device in late:
                 audit = self._open.get((number, device))
                 if audit is not None and not audit.pieces:
@@ -287,6 +314,16 @@ class Settling:
                     await self._failed(
                         number, device, min(audit.pieces), "its source was not shown in time"
                     )
+
+    @contextmanager
+    def _in_hand(self, audit: _Audit) -> Iterator[None]:
+        """What the server takes for a source is not the device's time: it begins again after."""
+        audit.in_hand += 1
+        try:
+            yield
+        finally:
+            audit.in_hand -= 1
+            audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
 
     async def drained(self) -> None:
         """Returns once no audit is open."""
@@ -374,7 +411,9 @@ def told_rates(rules: AuditRules, found: Sequence[float], pieces: int) -> str:
     derived = shares[0] if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}"
     of = f"of the jobs of a device that delivers {pieces} in a round"
     if rules.fixed is None:
-        return f"audits: {derived} {of}, the least at which cheating loses money"
+        # Above 1 a rate is cut to 1, which may not be enough: that is told where it is known.
+        least = ", the least at which cheating loses money" if found[-1] < 1.0 else ""
+        return f"audits: {derived} {of}{least}"
     if rules.fixed < found[-1]:
         return (
             f"warning: audits of {100 * rules.fixed:.3g} % are too few: cheating loses money "

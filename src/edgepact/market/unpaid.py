@@ -11,7 +11,7 @@ pieces there. Pieces of several exchanges come one a request, and keep a session
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.market.books import Busy
 from edgepact.market.bounds import Crowded
-from edgepact.market.evidence import chosen_codec, digest, session_seed, unpacked
+from edgepact.market.evidence import digest, session_seed, unpacked
+from edgepact.market.rates import Rate
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.tensors import Codec, Tensors, TensorSpec, TensorValue
 from edgepact.work import Json, Reply, ServerPart
@@ -61,69 +62,11 @@ class Inferred:
     compute_s: float
 
 
-class TooOften(Crowded):
-    """A client has asked for as much as it may.
-
-    Args:
-        message: how much that is.
-        after_s: when there is more, seconds.
-    """
-
-    def __init__(self, message: str, after_s: float) -> None:
-        super().__init__(message, own=True, after_s=after_s)
-
-
-@dataclass(slots=True)
-class Rates:
-    """How much each client may still ask for: a bucket that is full at first, and fills up again.
-
-    Attributes:
-        per_minute: pieces a minute, and pieces that may come at once.
-    """
-
-    per_minute: int
-    _used: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def take(self, who: str, count: int, now_s: float) -> None:
-        """Counts so many pieces of a client.
-
-        Args:
-            who: the client.
-            count: how many; more than a minute's worth is asked for in parts.
-            now_s: the time, seconds.
-
-        Raises:
-            InputError: that is more than there ever is at once.
-            TooOften: there are not so many left.
-        """
-        if count > self.per_minute:
-            expected = f"batches of at most {self.per_minute} pieces"
-            raise InputError(SOURCE, "inputs", expected, f"{count}")
-        used = self._left_over(who, now_s) + count
-        if used > self.per_minute:
-            after_s = (used - self.per_minute) * 60.0 / self.per_minute
-            raise TooOften(f"more than {self.per_minute} pieces a minute", after_s)
-        self._used[who] = used, now_s
-
-    def forget(self, now_s: float) -> None:
-        """Clients that have not asked for a while take no room."""
-        for who in [each for each in self._used if self._left_over(each, now_s) <= 0]:
-            del self._used[who]
-
-    def __len__(self) -> int:
-        return len(self._used)
-
-    def _left_over(self, who: str, now_s: float) -> float:
-        used, since_s = self._used.get(who, (0.0, now_s))
-        return max(0.0, used - (now_s - since_s) * self.per_minute / 60.0)
-
-
 class Unpaid:
     """Unpaid inference of one server. For one event loop.
 
     Args:
         part: the server's half of the job.
-        codecs: that requests may use, the favourite first.
         secret: key that draws the seeds of sessions.
         run: runs a call in the thread of the model, behind paid work.
         per_minute: pieces that a client may ask for a minute; 0 for none.
@@ -132,24 +75,22 @@ class Unpaid:
     def __init__(
         self,
         part: ServerPart,
-        codecs: Sequence[Codec],
         secret: bytes,
         run: Runs,
         per_minute: int,
     ) -> None:
         self._part = part
-        self._codecs = codecs
         self._secret = secret
         self._nameless_seed = session_seed(secret, "unpaid", "")
         self._run = run
-        self._rates = Rates(per_minute)
+        self._rate = Rate(per_s=per_minute / 60.0, burst=float(per_minute))
         self._sessions = Sessions()
         self._in_flight = 0
 
     @property
     def offered(self) -> bool:
         """Whether there is any."""
-        return self._rates.per_minute > 0
+        return self._rate.per_s > 0
 
     @property
     def in_flight(self) -> int:
@@ -157,7 +98,7 @@ class Unpaid:
         return self._in_flight
 
     async def infer(
-        self, who: str, piece: str, exchange: int, amount: int, codec: object, sent: Tensors
+        self, who: str, piece: str, exchange: int, amount: int, codec: Codec, sent: Tensors
     ) -> Inferred:
         """Works on an exchange of a piece, or on a batch of pieces of one exchange.
 
@@ -166,32 +107,29 @@ class Unpaid:
             piece: the client's id of the piece; needed where there are several exchanges.
             exchange: counted from 0.
             amount: that the client has done of it.
-            codec: name of the codec that has packed the tensors; None if none was named.
+            codec: has packed the tensors.
             sent: as they came.
 
         Raises:
             Busy: too many requests are in flight, or paid work has left no time for this one.
             InputError: the tensors do not fit, or cannot be worked with.
             LostSession: the piece has to be begun again.
-            TooOften: the client has asked for as much as it may.
+            Crowded: the client has asked for as much as it may.
         """
         if self._in_flight >= IN_FLIGHT_MAX:
             raise Busy("all places of unpaid work are taken")
+        if wait_s := self._rate.wait_s(who):
+            words = f"more than {self._rate.burst:g} unpaid pieces a minute"
+            raise Crowded(words, own=True, after_s=wait_s)
         specs = self._part.expects(amount, exchange)
-        chosen = chosen_codec(codec, self._codecs, sent, specs)
-        pieces = [
-            unpacked(chosen, each, specs, SOURCE) for each in split(sent, chosen.packed(specs))
-        ]
-        now_s = time.monotonic()
-        if len(self._rates) >= 1024:
-            self._rates.forget(now_s)
-        self._rates.take(who, len(pieces), now_s)
+        pieces = [unpacked(codec, each, specs, SOURCE) for each in split(sent, codec.packed(specs))]
+        self._rate.take(who, len(pieces))
         self._in_flight += 1
         try:
             async with asyncio.timeout(PATIENCE_S):
                 if len(pieces) > 1:
-                    return await self._batch(who, exchange, amount, chosen, pieces)
-                return await self._one(who, piece, exchange, amount, chosen, pieces[0], sent)
+                    return await self._batch(who, exchange, amount, codec, pieces)
+                return await self._one(who, piece, exchange, amount, codec, pieces[0], sent)
         except TimeoutError:
             raise Busy("paid work has left no time for unpaid work") from None
         finally:

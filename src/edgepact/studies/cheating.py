@@ -432,8 +432,9 @@ def page(found: Found) -> list[str]:
         "![What the best cheat earns at every rate, and the rates of rounds](cheating.png)",
         "Left: the best of all cheats in one round, for three margins. It breaks even where a "
         "curve crosses the dotted line; dots are the derived rates, which leave it at most half "
-        "of the margin for cheating on everything. Crosses are random numbers in every piece, as the "
-        f"settlement was reckoned for {config.runs:,} seeds. Right: the derived rate by the length of a round.",
+        "of the margin for cheating on everything. Crosses are random numbers in every piece, as "
+        f"the settlement was reckoned for {config.runs:,} seeds. Right: the derived rate by the "
+        "length of a round.",
         table(
             ["margin", "derived rate", "best cheat there", *(f"at {r:.0%}" for r in RATES_SHOWN)],
             [

@@ -1,7 +1,8 @@
 """Cheats and honest devices in one market of this process: its rounds, audits, ledger, evidence.
 
 Nothing of the market is imitated but the connection: devices call what requests end up calling,
-and each has its own pictures. Audits are drawn from a seed, so that a play can be made again.
+and each has its own pictures. Audits are drawn from a seed; whose round ends first, and draws
+first, hangs on threads, so that a play made again differs in who was found when.
 """
 
 import asyncio

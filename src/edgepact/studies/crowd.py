@@ -387,16 +387,22 @@ class _Count:
 
 @dataclass(slots=True)
 class Server:
-    """A server as a process."""
+    """A server, seen from outside.
 
-    process: "subprocess.Popen[str]"
+    Attributes:
+        pid: of its process.
+        port: on which it answers.
+        ledger_file: of its SQLite ledger.
+    """
+
+    pid: int
     port: int
     ledger_file: Path
 
     def cpu_s(self) -> float:
         """CPU seconds that it has used; 0 where the system does not tell."""
         try:
-            after = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            after = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return 0.0
         return (int(after[11]) + int(after[12])) / os.sysconf("SC_CLK_TCK")
@@ -404,7 +410,7 @@ class Server:
     def memory_bytes(self) -> int:
         """Its resident memory; 0 where the system does not tell."""
         try:
-            fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+            fields = Path(f"/proc/{self.pid}/statm").read_text().split()
         except OSError:
             return 0
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -412,7 +418,7 @@ class Server:
     def written_bytes(self) -> int:
         """Bytes that it has had written to a disk; 0 where the system does not tell."""
         try:
-            text = Path(f"/proc/{self.process.pid}/io").read_text()
+            text = Path(f"/proc/{self.pid}/io").read_text()
         except OSError:
             return 0
         return int(dict(_header(line) for line in text.splitlines())["write_bytes"])
@@ -461,7 +467,7 @@ def served(
             if process.poll() is not None or time.monotonic() > end_s:
                 raise RuntimeError("the server did not start")
             time.sleep(0.05)
-        yield Server(process, int(json.loads(ready.read_text())["port"]), folder / "ledger.db")
+        yield Server(process.pid, int(json.loads(ready.read_text())["port"]), folder / "ledger.db")
     finally:
         process.send_signal(signal.SIGTERM)
         try:

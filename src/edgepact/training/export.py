@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepact.errors import InputError
+from edgepact.inference.digests import state_weights
 from edgepact.inference.graph import BOUNDARIES_KEY, cut
 from edgepact.inference.pipeline import IMAGE_GRAPH, MODEL_JSON, ModelInfo
 from edgepact.inference.zero_shot import TEXT_GRAPH
@@ -109,6 +110,7 @@ def export(
         "width": config.width,
     }
     (model_dir / MODEL_JSON).write_text(json.dumps(facts, indent=2) + "\n")
+    state_weights(model_dir)
     cut(model_dir)
 
 

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, numpy_helper
 
 from edgepact.errors import InputError
+from edgepact.inference.digests import state_weights
 from edgepact.inference.graph import BOUNDARIES_KEY, boundaries, cut
 from edgepact.inference.pipeline import IMAGE_GRAPH, MODEL_JSON, ModelInfo
 from edgepact.inference.zero_shot import TEXT_GRAPH
@@ -147,6 +148,7 @@ def write_model(
         for name, graph in graphs.items():
             (draft / name).write_bytes(graph.SerializeToString(deterministic=True))
         (draft / MODEL_JSON).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        state_weights(draft)
         cut(draft)
         draft.replace(out_dir)
     except OSError as error:

@@ -20,6 +20,7 @@ from edgepact.market.http.requests import (
 from edgepact.market.json_bounds import check_json
 from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.model_facts import VERSION, server_metadata
+from edgepact.market.protocol.openapi import document
 from edgepact.market.tracing import read_traceparent, traceparent
 
 MODELS = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
@@ -30,6 +31,7 @@ def oip_routes() -> list[Route]:
     """All of them; what is asked most stands first, since routes are tried one by one."""
     return [
         *(Route(f"{model}/infer", _infer, methods=["POST"]) for model in MODELS),
+        Route("/openapi.json", _document),
         Route("/v2", _about),
         Route("/v2/health/live", _live),
         Route("/v2/health/ready", _ready),
@@ -50,6 +52,11 @@ def oip_routes() -> list[Route]:
 async def _about(request: Request) -> Response:
     await expect_known(request)
     return JSONResponse(server_metadata())
+
+
+async def _document(request: Request) -> Response:
+    await expect_known(request)
+    return JSONResponse(document(market_of(request).part.model))
 
 
 async def _live(request: Request) -> Response:
@@ -103,9 +110,11 @@ async def _infer(request: Request, device: str | None) -> Response:
         binary_of=asked.binary_of,
     )
     if header_length is None:
-        return encoded(request, Response(content, headers=passed_on, media_type=messages.JSON_TYPE))
+        return await encoded(
+            request, Response(content, headers=passed_on, media_type=messages.JSON_TYPE)
+        )
     headers = {oip.HEADER_LENGTH: str(header_length), **passed_on}
-    return encoded(request, Response(content, media_type=oip.BINARY_TYPE, headers=headers))
+    return await encoded(request, Response(content, media_type=oip.BINARY_TYPE, headers=headers))
 
 
 # ---------------------------------------------------------------- private

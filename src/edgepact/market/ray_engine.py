@@ -1,0 +1,175 @@
+"""Replicas of a server part as deployments of Ray Serve: `serve --engine ray`.
+
+Every replica is a deployment of its own with one replica, so that a piece's later exchanges can be
+sent to the one that holds its session: Ray Serve's own routing knows which deployment, not which
+replica of it. Ray Serve starts a replica again that has died. The market stays one process with one
+address and the ledger: only computing goes elsewhere. `docs/adr/0017` says why so.
+
+Needs the extra `ray`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgepact.errors import MissingExtraError
+from edgepact.market.replicas import NoSession, ReplicaAway, Replicas, Worker
+from edgepact.tensors import Tensors
+from edgepact.work import Job
+
+ANSWER_TIMEOUT_S = 10.0
+"""How long a replica may take for an exchange, or to start again; then it counts as away."""
+
+THERE_TIMEOUT_S = 1.0
+"""How long a replica that was away may take to show that it is back."""
+
+OBJECT_STORE_BYTES = 100 * 2**20
+"""Memory that a Ray of our own keeps for what travels; pieces are small."""
+
+CPUS_OF_REPLICA = 0.5
+"""What Ray reckons a replica with: two of them fit on a core."""
+
+ONGOING_MAX = 64
+
+
+class RayReplica:
+    """One replica, reached through its deployment's handle.
+
+    Args:
+        name: of its application.
+        handle: of its deployment.
+    """
+
+    def __init__(self, name: str, handle: Any) -> None:
+        self.name, self._handle = name, handle
+
+    def is_there(self) -> bool:
+        """Whether it answers soon."""
+        try:
+            self._handle.facts.remote().result(timeout_s=THERE_TIMEOUT_S)
+        except Exception:
+            return False
+        return True
+
+    def work(self, key: str, amount: int, seed: int, first: bool, sent: Tensors) -> Any:
+        """See `Worker.work`."""
+        return self._asked("work", key, amount, seed, first, sent)
+
+    def passes_audit(self, **told: Any) -> Any:
+        """See `Worker.passes_audit`."""
+        return self._asked("passes_audit", **told)
+
+    def facts(self) -> Mapping[str, Any]:
+        """See `Worker.facts`, with the id of its process."""
+        return dict(self._asked("facts"))
+
+    def _asked(self, method: str, *arguments: Any, **named: Any) -> Any:
+        from ray.exceptions import RayTaskError
+
+        asked = getattr(self._handle, method)
+        try:
+            return asked.remote(*arguments, **named).result(timeout_s=ANSWER_TIMEOUT_S)
+        except NoSession:
+            raise
+        except RayTaskError as error:  # the part's own defect, told as if it had happened here
+            if isinstance(error.cause, NoSession):
+                raise NoSession from None
+            raise
+        except Exception as error:  # whichever of Ray's many: the replica did not answer
+            raise ReplicaAway(f"{self.name}: {type(error).__name__}") from None
+
+
+class RayEngine:
+    """A Ray Serve with the replicas of one server part.
+
+    Args:
+        job: of the part.
+        model, settings: as `Job.server_part` takes them.
+        count: how many replicas.
+        address: of a Ray that runs; None starts one on this machine, which ends with `close`.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        model: Path | None,
+        settings: Mapping[str, Any],
+        *,
+        count: int,
+        address: str | None = None,
+    ) -> None:
+        # Set before Ray is loaded: nothing is told to its makers.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+            from ray import serve
+        except ImportError:
+            raise MissingExtraError("serve --engine ray", "ray") from None
+        self._ray, self._serve = ray, serve
+        of_own: dict[str, Any] = {
+            "num_cpus": max(2, count),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+        ray.init(
+            address=address,
+            namespace="edgepact",
+            log_to_driver=False,
+            logging_level="error",
+            **(of_own if address is None else {}),
+        )
+        serve.start(http_options={"location": "NoServer"}, logging_config={"log_level": "ERROR"})
+        deployment = serve.deployment(
+            num_replicas=1,
+            max_ongoing_requests=ONGOING_MAX,
+            health_check_period_s=1.0,
+            health_check_timeout_s=5.0,
+            ray_actor_options={"num_cpus": CPUS_OF_REPLICA},
+        )(_Deployed)
+        self._names = [f"edgepact-{os.getpid()}-{at}" for at in range(count)]
+        replicas = []
+        for name in self._names:
+            bound = deployment.bind(job, model, dict(settings))
+            handle = serve.run(bound, name=name, route_prefix=None)
+            replicas.append(RayReplica(name, handle))
+        self.replicas = replicas
+        self.part = Replicas(job.server_part(model, settings), replicas)
+        """The server part for the market."""
+
+    def __enter__(self) -> "RayEngine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Takes the replicas down, and a Ray of our own with them."""
+        for name in self._names:
+            self._serve.delete(name)
+        self._ray.shutdown()
+
+
+class _Deployed:
+    """The worker as Ray Serve starts it."""
+
+    def __init__(self, job: Job, model: Path | None, settings: Mapping[str, Any]) -> None:
+        self._worker = Worker(job.server_part(model, settings))
+
+    def work(self, *told: Any) -> Any:
+        return self._worker.work(*told)
+
+    def passes_audit(self, **told: Any) -> Any:
+        return self._worker.passes_audit(**told)
+
+    def facts(self) -> dict[str, Any]:
+        return {**self._worker.facts(), "pid": os.getpid()}
