@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from edgepact.market.ledger import Ledger
+from edgepact.market.posted import FixedPrice
 from edgepact.market.server import MarketServer
 from edgepact.studies.crowd import Crowd, Round, Server, enrolled
 from edgepact.studies.light import MODEL, Light
-from tests.market.echo import Echo, first_of
+from tests.market.echo import Echo
 from tests.market.harness import Device, parameters, served, wait_until
 from tests.market.test_exchanges import sent
 
@@ -22,7 +23,11 @@ pytest.importorskip("ray", reason="needs the extra ray")
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 DEVICES, UNITS = 24, 25
-RAY: dict[str, Any] = {"engine": "ray", "replicas": 2}
+RAY: dict[str, Any] = {
+    "engine": "ray",
+    "replicas": 2,
+    "mechanism": FixedPrice(price=1.0, steps_max=MODEL.amount_max),  # as many steps as the echo's
+}
 
 
 @pytest.fixture
@@ -85,12 +90,11 @@ def test_a_session_stays_with_its_replica_and_is_begun_again_when_that_dies(tmp_
         device = Device(server.url, "once-0", "cam-0")
         device.offer()
         assert device.answer(1, item=0).status_code == 200
-        amount = 12  # replaced below by what was assigned
-        amount = int(device.offer()["assigned"]["amount"])
+        assert server._engine is not None
         by_pid = dict(zip(pids(server), server._engine.replicas, strict=True))
 
         def exchange(at: int, x: float, left: int) -> Any:
-            return device.infer(amount, 1, "p", sent(x, left), model="echo", exchange=at)
+            return device.infer(MODEL.amount_max, 1, "p", sent(x, left), model="echo", exchange=at)
 
         assert parameters(exchange(0, 1.0, 2))["finished"] is False
         assert parameters(exchange(1, 2.0, 1))["finished"] is False
@@ -104,4 +108,3 @@ def test_a_session_stays_with_its_replica_and_is_begun_again_when_that_dies(tmp_
         told = parameters(exchange(2, 3.0, 0))
         assert (told["finished"], told["units"], told["heard"]) == (True, 3, 3.0)
         assert server.market._ledger.jobs_by_state() in ({"pending": 1}, {"paid": 1})
-    assert first_of(0) >= 0.0

@@ -46,6 +46,9 @@ class Local:
             raise ReplicaAway(self.name)
         return self.worker
 
+    def is_there(self) -> bool:
+        return self.worker is not None
+
     def work(self, *told: Any) -> Any:
         return self._there().work(*told)
 

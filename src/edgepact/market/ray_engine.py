@@ -22,7 +22,8 @@ from edgepact.work import Job
 ANSWER_TIMEOUT_S = 10.0
 """How long a replica may take for an exchange, or to start again; then it counts as away."""
 
-START_TIMEOUT_S = 120.0
+THERE_TIMEOUT_S = 1.0
+"""How long a replica that was away may take to show that it is back."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Memory that a Ray of our own keeps for what travels; pieces are small."""
@@ -43,6 +44,14 @@ class RayReplica:
 
     def __init__(self, name: str, handle: Any) -> None:
         self.name, self._handle = name, handle
+
+    def is_there(self) -> bool:
+        """Whether it answers soon."""
+        try:
+            self._handle.facts.remote().result(timeout_s=THERE_TIMEOUT_S)
+        except Exception:
+            return False
+        return True
 
     def work(self, key: str, amount: int, seed: int, first: bool, sent: Tensors) -> Any:
         """See `Worker.work`."""

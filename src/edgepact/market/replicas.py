@@ -53,6 +53,10 @@ class Replica(Protocol):
         """Of the replica."""
         ...
 
+    def is_there(self) -> bool:
+        """Whether it answers, found out in about a second at most."""
+        ...
+
     def work(self, key: str, amount: int, seed: int, first: bool, sent: Tensors) -> Any:
         """An exchange of a piece, see `Worker.work`.
 
@@ -317,13 +321,17 @@ class Replicas:
             self._sleep(ASK_AGAIN_S)
 
     def _idlest(self) -> _State | None:
-        """The replica to ask: one that was away is asked by one thread at a time."""
+        """The replica to ask; now and then one that was away is looked after, by one thread."""
         with self._lock:
             now_s = self._clock()
-            back = [s for s in self._states.values() if s.away and now_s >= s.again_s]
-            if back:
-                back[0].again_s = now_s + AWAY_S
-                return back[0]
+            late = next((s for s in self._states.values() if s.away and now_s >= s.again_s), None)
+            if late is not None:
+                late.again_s = float("inf")
+        if late is not None:
+            back = late.replica.is_there()
+            with self._lock:
+                late.away, late.again_s = not back, self._clock() + AWAY_S
+        with self._lock:
             there = [state for state in self._states.values() if not state.away]
             return min(there, key=lambda state: state.busy) if there else None
 
@@ -339,6 +347,4 @@ class Replicas:
         finally:
             with self._lock:
                 state.busy -= 1
-        with self._lock:
-            state.away = False
         return found

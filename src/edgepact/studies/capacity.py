@@ -38,6 +38,12 @@ CUT = 6
 
 DAY_S = 86_400
 
+CROWDED = (
+    "**Other programs wanted the same cores all the time: costs in CPU time and bytes stand, but "
+    "waiting, capacity and the time of a write are of a machine that was mostly elsewhere.**"
+)
+"""Said where more than two programs for each core wanted to run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -59,11 +65,11 @@ class Config:
         seed: of everything drawn.
     """
 
-    devices: int = 200
+    devices: int = 100
     idle: int = 400
-    units: int = 12
-    in_flight: int = 128
-    loads: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9)
+    units: int = 10
+    in_flight: int = 64
+    loads: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 0.9)
     groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     writes: int = 30
     answers: int = 300
@@ -403,9 +409,18 @@ def draw(costs: Costs, waits: list[Waiting], writes: list[tuple[int, float]]) ->
     return figure
 
 
-def page(costs: Costs, waits: list[Waiting], config: Config) -> list[str]:
-    """The findings in words and tables."""
-    load = f" (load of the machine: {os.getloadavg()[0]:.1f})" if hasattr(os, "getloadavg") else ""
+def page(costs: Costs, waits: list[Waiting], config: Config, running: float | None) -> list[str]:
+    """The findings in words and tables.
+
+    Args:
+        costs, waits: what was found.
+        config: of the study.
+        running: programs that wanted to run at the end, the load of the machine; None if the system
+            does not tell.
+    """
+    load = "" if running is None else f" (load of the machine: {running:.1f})"
+    cores = os.cpu_count() or 1
+    crowded = running is not None and running > 2 * cores
     needs = [need(devices, costs, config) for devices in config.fleets]
     off = [each.predicted_ms / each.measured_ms for each in waits[1:]]
     return [
@@ -414,6 +429,7 @@ def page(costs: Costs, waits: list[Waiting], config: Config) -> list[str]:
         f"{config.devices} devices, {config.units} pieces of each in a round, audits at the rate "
         "that the market derives. The job costs next to nothing. {doc}`../theory/capacity` has "
         "the model. Figures belong to this machine; what they are in proportion to, less so.",
+        *([CROWDED] if crowded else []),
         "![Waiting against load; time of a durable write](capacity.png)",
         "## What a piece and a device cost",
         table(
@@ -512,7 +528,8 @@ def run(folder: Path, smoke: bool) -> None:
         rows.writerows(waits)
     draw(costs, waits, writes).savefig(folder / "capacity.png", dpi=110)
     write_metrics(folder, config, measures(costs, waits, writes, config))
-    parts = page(costs, waits, config)
+    running = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    parts = page(costs, waits, config, running)
     write_page(folder, "capacity", "What a market can carry", parts, smoke=smoke)
 
 
