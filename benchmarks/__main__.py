@@ -35,9 +35,10 @@ BENCHMARKS = {
     "ledger": "payments in groups, one by one, and beside a reader",
     "links": "devices on bad links beside others, and a window of jobs in flight",
     "market": "a thousand devices on one server",
+    "oip": "an activation over the Open Inference Protocol against a bare gRPC echo",
     "learning": "the diffusion model against Stable-Baselines3 PPO",
 }
-NEEDED = {"learning": ("stable_baselines3", "gymnasium", "torch")}
+NEEDED = {"oip": ("grpc", "tritonclient"), "learning": ("stable_baselines3", "gymnasium", "torch")}
 PACKAGES = (
     "edgepact",
     "numpy",

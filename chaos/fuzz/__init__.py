@@ -87,7 +87,7 @@ def fuzz(parser: Parser, seed: int, count: int, folder: Path) -> Read:
                 parser.read(content, place)
                 right += 1
             except parser.errors as error:
-                if number < len(parser.seeds):
+                if number < len(parser.seeds) and parser.seeds_are_right:
                     why = f"a right input is refused: {error}"
                 elif any(not each.isprintable() for each in str(error)):
                     why = f"a message that terminals cannot be handed: {str(error)!r}"
@@ -108,6 +108,7 @@ def fuzz(parser: Parser, seed: int, count: int, folder: Path) -> Read:
                 )
                 if len(findings) >= FINDINGS_MAX:
                     break
+    seconds = time.process_time() - began_s
     gc.collect()
     grown = _peak() - peak
     if grown > GROWN_MEBIBYTES_MAX:
@@ -116,7 +117,7 @@ def fuzz(parser: Parser, seed: int, count: int, folder: Path) -> Read:
         name=parser.name,
         inputs=done,
         right=right,
-        seconds=time.process_time() - began_s,
+        seconds=seconds,
         findings=tuple(findings),
     )
 

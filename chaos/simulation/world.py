@@ -41,7 +41,7 @@ from edgepact.market.ledger.seals import expect_whole, write_seal
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.play import Market, Rules
 from edgepact.market.rounds import Terms
-from edgepact.market.settling import AuditRules, Settling
+from edgepact.market.settling import AuditRules
 from edgepact.mechanisms.audit_rate import audit_rate
 from edgepact.tensors import Codec
 from edgepact.work import Work
@@ -252,9 +252,6 @@ class World:
                 (sa, "create_engine", _engine),
             ):
                 stack.enter_context(mock.patch.object(where, name, value))
-            stack.enter_context(
-                mock.patch.dict(Settling.__init__.__kwdefaults__, clock=self.clock.monotonic)
-            )
             yield
 
     def _stop_of(self, kind: type[Any]) -> type[Any]:
@@ -374,6 +371,7 @@ class World:
             enrol_tokens=frozenset(f"once-{each.name}" for each in plan.parties),
         )
         market = Market(rules, books, self._key, adding.Half(), (FP32,), plan.engagement)
+        market._settling._clock = self.clock.monotonic  # its default was taken before time stopped
         return market, books
 
     def _ledger(self, process: Process, *, read_only: bool = False) -> Ledger:

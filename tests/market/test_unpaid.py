@@ -22,6 +22,7 @@ from edgepact.tensors import TensorSpec
 from tests.market.echo import EchoServer
 
 SECRET = bytes(32)
+PLAIN = BUILT_IN[2]
 
 # ---------------------------------------------------------------- batches
 
@@ -70,7 +71,7 @@ def echo(per_minute: int = 1000) -> tuple[Unpaid, EchoServer]:
     async def run(who: str, call: Callable[[], Any]) -> Any:
         return call()
 
-    return Unpaid(part, BUILT_IN[2:], SECRET, run, per_minute), part
+    return Unpaid(part, SECRET, run, per_minute), part
 
 
 def numbers(*values: float, left: int = 0) -> dict[str, np.ndarray]:
@@ -83,17 +84,17 @@ def numbers(*values: float, left: int = 0) -> dict[str, np.ndarray]:
 def test_batch_gives_what_its_pieces_give() -> None:
     async def play() -> None:
         service, _ = echo()
-        one = [await service.infer("x", "", 0, 2, None, numbers(v)) for v in (1.0, 2.0, 3.0)]
-        many = await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0, 3.0))
+        one = [await service.infer("x", "", 0, 2, PLAIN, numbers(v)) for v in (1.0, 2.0, 3.0)]
+        many = await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2.0, 3.0))
         assert many.pieces == 3
         assert many.finished
         singles = np.concatenate([np.asarray(each.outputs["sum"]) for each in one])
         assert np.array_equal(np.asarray(many.outputs["sum"]), singles)
         assert many.told == {"heard": [1.0, 2.0, 3.0]}
         with pytest.raises(InputError, match="at most 1000"):
-            await service.infer("x", "", 0, 2, None, numbers(1.0, 2000.0))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2000.0))
         with pytest.raises(InputError, match="one piece a request"):
-            await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0, left=1))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2.0, left=1))
 
     asyncio.run(play())
 
@@ -101,19 +102,19 @@ def test_batch_gives_what_its_pieces_give() -> None:
 def test_pieces_of_several_exchanges_keep_a_session() -> None:
     async def play() -> None:
         service, part = echo()
-        first = await service.infer("x", "job", 0, 2, None, numbers(1.0, left=1))
+        first = await service.infer("x", "job", 0, 2, PLAIN, numbers(1.0, left=1))
         assert not first.finished
-        again = await service.infer("x", "job", 0, 2, None, numbers(1.0, left=1))
+        again = await service.infer("x", "job", 0, 2, PLAIN, numbers(1.0, left=1))
         assert np.array_equal(np.asarray(again.outputs["sum"]), np.asarray(first.outputs["sum"]))
         assert part.answered == 1
         with pytest.raises(LostSession, match="no session"):
-            await service.infer("y", "job", 1, 2, None, numbers(2.0))
-        last = await service.infer("x", "job", 1, 2, None, numbers(2.0))
+            await service.infer("y", "job", 1, 2, PLAIN, numbers(2.0))
+        last = await service.infer("x", "job", 1, 2, PLAIN, numbers(2.0))
         assert last.finished
         gained = np.asarray(last.outputs["sum"]) - np.asarray(first.outputs["sum"])
         assert gained == 2.0
         with pytest.raises(LostSession, match="no session"):
-            await service.infer("x", "job", 1, 2, None, numbers(2.0))
+            await service.infer("x", "job", 1, 2, PLAIN, numbers(2.0))
 
     asyncio.run(play())
 
@@ -121,12 +122,12 @@ def test_pieces_of_several_exchanges_keep_a_session() -> None:
 def test_rate_counts_pieces_of_each_client() -> None:
     async def play() -> None:
         service, part = echo(per_minute=3)
-        await service.infer("x", "", 0, 2, None, numbers(1.0, 2.0, 3.0))
+        await service.infer("x", "", 0, 2, PLAIN, numbers(1.0, 2.0, 3.0))
         with pytest.raises(Crowded, match="more than 3 unpaid pieces a minute") as refused:
-            await service.infer("x", "", 0, 2, None, numbers(1.0))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0))
         assert refused.value.own
         assert 0 < refused.value.after_s <= 20
-        await service.infer("y", "", 0, 2, None, numbers(1.0))
+        await service.infer("y", "", 0, 2, PLAIN, numbers(1.0))
         assert part.answered == 4
 
     asyncio.run(play())
@@ -150,9 +151,9 @@ def test_paid_work_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
             await asyncio.sleep(0)
         part = EchoServer()
         monkeypatch.setattr(unpaid, "PATIENCE_S", 0.01)
-        service = Unpaid(part, BUILT_IN[2:], SECRET, queue.run_behind, 10)
+        service = Unpaid(part, SECRET, queue.run_behind, 10)
         with pytest.raises(Busy, match="paid work"):
-            await service.infer("x", "", 0, 2, None, numbers(1.0))
+            await service.infer("x", "", 0, 2, PLAIN, numbers(1.0))
         assert service.in_flight == 0
         free.set()
         await asyncio.gather(*begun)

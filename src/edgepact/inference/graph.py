@@ -37,7 +37,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper, numpy_helper, shape_inference
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.inference.pipeline import IMAGE_GRAPH, open_session, stage_path
 
 BOUNDARIES_KEY = "edgepact.boundaries"
@@ -326,8 +326,9 @@ def _boundaries(model: onnx.ModelProto, wiring: _Wiring, path: Path) -> tuple[st
         raise InputError(path, field, expected, "no such entry")
     try:
         names = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(path, field, expected, text[:80]) from error
+    # ValueError: no JSON, or no text, which protobuf hands on as it is.
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, field, expected, shown(text)) from error
     if (
         not isinstance(names, list)
         or len(names) < 2

@@ -79,6 +79,7 @@ def open_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["SkipLayerNormFusion"],
+            enable_fallback=0,  # to the same provider, with a word on standard output
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -19,7 +19,9 @@ def stored_token(path: Path | None) -> str | None:
         token = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         token = ""
-    if not 1 <= len(token) <= messages.TOKEN_CHARS_MAX:
+    # It travels in a header, which has no place for line breaks and the like.
+    fits = 1 <= len(token) <= messages.TOKEN_CHARS_MAX
+    if not (fits and token.isprintable() and " " not in token):
         raise InputError(path, "", "a device token", "something else")
     return token
 

@@ -243,9 +243,7 @@ class Inference:
                 self.metrics.paid_exchange(*parts)
         else:
             who = OPERATOR if device is None else f"device {device}"
-            done = await market.unpaid.infer(
-                who, asked.id, exchange, amount, codec.name, asked.inputs
-            )
+            done = await market.unpaid.infer(who, asked.id, exchange, amount, codec, asked.inputs)
             outputs = done.outputs
             told = {**done.told, "finished": done.finished, "unpaid": True}
             compute_s, pieces = done.compute_s, done.pieces

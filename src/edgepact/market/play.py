@@ -142,7 +142,6 @@ class Market:
         )
         self.unpaid = Unpaid(
             part,
-            codecs,
             rules.secret,
             self._exchanges.compute.run_behind,
             rules.unpaid_per_minute,
@@ -324,11 +323,15 @@ class Market:
             least = least_reward(self._round.question, self._round.assigned)
             await self._settling.end(self._round.number, device, least)
 
-    async def status(self) -> dict[str, object]:
-        """The market at a glance, for people and for the process that started it."""
+    async def status(self, *, rounds: bool = True) -> dict[str, object]:
+        """The market at a glance, for people and for the process that started it.
+
+        Args:
+            rounds: whether each of the last rounds is told of.
+        """
         records, balances, jobs, audited = await self._books.read(
             lambda ledger: (
-                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False),
+                ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False) if rounds else [],
                 ledger.balances(),
                 ledger.jobs_by_state(),
                 ledger.audited(),

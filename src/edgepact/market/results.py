@@ -21,6 +21,9 @@ from edgepact.work import Json
 
 SALT_BYTES = 32
 
+ROUND_MAX = 2**53
+"""Largest number of a round, as messages know them."""
+
 OPEN_ROUNDS_MAX = 100
 """Rounds that are asked after, the newest."""
 
@@ -132,16 +135,18 @@ class Results:
         journal = path.with_name(path.name + ".sources")
         bound, self._journal = _opened(journal, "a file for the salts of commitments")
         journal.chmod(0o600)
-        self._last = {str(row.get("piece")): row for row in _rows(text)}
+        self._last = {str(row["piece"]): row for row in _rows(text) if _is_line(row)}
         self._bound = dict[str, Bound]()
         for row in _rows(bound):
-            with suppress(KeyError, TypeError, ValueError):
-                self._bound[str(row["piece"])] = Bound(
+            with suppress(KeyError, TypeError, ValueError, OverflowError):
+                found = Bound(
                     int(row["round"]),
                     int(row["place"]),
                     bytes.fromhex(row["salt"]),
                     str(row["sha256"]),
                 )
+                if 1 <= found.round <= ROUND_MAX and found.place >= 0:
+                    self._bound[str(row["piece"])] = found
 
     def __enter__(self) -> "Results":
         return self
@@ -233,6 +238,13 @@ def _is_open(line: Mapping[str, Json]) -> bool:
     if line.get("state") in SETTLED:
         return False
     return line.get("refused") is None or line.get("attempts") != 1
+
+
+def _is_line(row: Mapping[str, Json]) -> bool:
+    """Whether it is a line of a piece; what else stands in the file is left alone."""
+    number, state = row.get("round"), row.get("state")
+    whole = isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= ROUND_MAX
+    return whole and isinstance(row.get("piece"), str) and isinstance(state, str | None)
 
 
 def _rows(text: str) -> list[dict[str, Json]]:

@@ -19,7 +19,7 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.market.books import Busy
 from edgepact.market.bounds import Crowded
-from edgepact.market.evidence import chosen_codec, digest, session_seed, unpacked
+from edgepact.market.evidence import digest, session_seed, unpacked
 from edgepact.market.rates import Rate
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.tensors import Codec, Tensors, TensorSpec, TensorValue
@@ -67,7 +67,6 @@ class Unpaid:
 
     Args:
         part: the server's half of the job.
-        codecs: that requests may use, the favourite first.
         secret: key that draws the seeds of sessions.
         run: runs a call in the thread of the model, behind paid work.
         per_minute: pieces that a client may ask for a minute; 0 for none.
@@ -76,13 +75,11 @@ class Unpaid:
     def __init__(
         self,
         part: ServerPart,
-        codecs: Sequence[Codec],
         secret: bytes,
         run: Runs,
         per_minute: int,
     ) -> None:
         self._part = part
-        self._codecs = codecs
         self._secret = secret
         self._nameless_seed = session_seed(secret, "unpaid", "")
         self._run = run
@@ -101,7 +98,7 @@ class Unpaid:
         return self._in_flight
 
     async def infer(
-        self, who: str, piece: str, exchange: int, amount: int, codec: object, sent: Tensors
+        self, who: str, piece: str, exchange: int, amount: int, codec: Codec, sent: Tensors
     ) -> Inferred:
         """Works on an exchange of a piece, or on a batch of pieces of one exchange.
 
@@ -110,7 +107,7 @@ class Unpaid:
             piece: the client's id of the piece; needed where there are several exchanges.
             exchange: counted from 0.
             amount: that the client has done of it.
-            codec: name of the codec that has packed the tensors; None if none was named.
+            codec: has packed the tensors.
             sent: as they came.
 
         Raises:
@@ -125,17 +122,14 @@ class Unpaid:
             words = f"more than {self._rate.burst:g} unpaid pieces a minute"
             raise Crowded(words, own=True, after_s=wait_s)
         specs = self._part.expects(amount, exchange)
-        chosen = chosen_codec(codec, self._codecs, sent, specs)
-        pieces = [
-            unpacked(chosen, each, specs, SOURCE) for each in split(sent, chosen.packed(specs))
-        ]
+        pieces = [unpacked(codec, each, specs, SOURCE) for each in split(sent, codec.packed(specs))]
         self._rate.take(who, len(pieces))
         self._in_flight += 1
         try:
             async with asyncio.timeout(PATIENCE_S):
                 if len(pieces) > 1:
-                    return await self._batch(who, exchange, amount, chosen, pieces)
-                return await self._one(who, piece, exchange, amount, chosen, pieces[0], sent)
+                    return await self._batch(who, exchange, amount, codec, pieces)
+                return await self._one(who, piece, exchange, amount, codec, pieces[0], sent)
         except TimeoutError:
             raise Busy("paid work has left no time for unpaid work") from None
         finally:

@@ -103,5 +103,5 @@ async def _metrics(request: Request) -> Response:
     if not is_operator(request):
         raise wrong_token(request, "this is not the operator's token")
     market = market_of(request)
-    told = request.app.state.metrics.told(await market.status(), ready=market.ready)
+    told = request.app.state.metrics.told(await market.status(rounds=False), ready=market.ready)
     return Response(told, media_type=METRICS_TYPE)

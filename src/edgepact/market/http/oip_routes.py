@@ -110,9 +110,11 @@ async def _infer(request: Request, device: str | None) -> Response:
         binary_of=asked.binary_of,
     )
     if header_length is None:
-        return encoded(request, Response(content, headers=passed_on, media_type=messages.JSON_TYPE))
+        return await encoded(
+            request, Response(content, headers=passed_on, media_type=messages.JSON_TYPE)
+        )
     headers = {oip.HEADER_LENGTH: str(header_length), **passed_on}
-    return encoded(request, Response(content, media_type=oip.BINARY_TYPE, headers=headers))
+    return await encoded(request, Response(content, media_type=oip.BINARY_TYPE, headers=headers))
 
 
 # ---------------------------------------------------------------- private

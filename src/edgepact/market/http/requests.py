@@ -188,12 +188,17 @@ async def body_of(request: Request, bytes_max: int) -> bytes:
     return b"".join(chunks)
 
 
-def encoded(request: Request, response: Response) -> Response:
-    """A response, compressed if the client asks for it and it is worth it."""
+async def encoded(request: Request, response: Response) -> Response:
+    """A response, compressed if the client asks for it and it is worth it; large ones beside the
+    event loop."""
     name = compression.accepted(request.headers.get("accept-encoding", ""))
     if name is None or len(response.body) < compression.LEAST_BYTES:
         return response
-    response.body = compression.compressed(bytes(response.body), name)
+    content = bytes(response.body)
+    if len(content) <= messages.MESSAGE_BYTES_MAX:
+        response.body = compression.compressed(content, name)
+    else:
+        response.body = await asyncio.to_thread(compression.compressed, content, name)
     response.headers["Content-Encoding"] = name
     response.headers["Content-Length"] = str(len(response.body))
     response.headers["Vary"] = "Accept-Encoding"

@@ -84,7 +84,7 @@ class Database:
             file = self.engine.url.database
             if file is None or file in ("", ":memory:"):
                 raise InputError("ledger", "url", "a database that outlives the process", self.url)
-            if not create and not Path(file).is_file():
+            if not create and not _is_file(Path(file)):
                 raise InputError("ledger", "url", "a ledger", f"no file {file}")
             _set_up_sqlite(self.engine, synchronous, read_only=read_only)
         try:
@@ -236,6 +236,8 @@ class Database:
             return
         known = "one of before editions were counted" if found is None else f"edition {found}"
         hint = "; `edgepact serve` brings it up to date" if found in migrations.OLDER else ""
+        if found is not None and found.isdigit() and int(found) > int(migrations.EDITION):
+            hint = "; a newer edgepact has written it: update this one"
         raise InputError(
             "ledger",
             "url",
@@ -253,6 +255,14 @@ def _reading(engine: sa.Engine) -> dict[str, Any]:
     if engine.dialect.name == "postgresql":
         return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return {"reading": True}
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; names that are too long for any are no files."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _secrets_of(url: sa.URL) -> list[str]:

@@ -30,7 +30,11 @@ def write_seal(path: Path, seal: Seal, key: ServerKey) -> None:
     }
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(signed(told, key)) + "\n", encoding="utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(part, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(json.dumps(signed(told, key)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # half a seal would keep the next server from starting
         part.replace(path)
     except OSError as error:
         raise InputError(path, "", "a file for the seal", f"{error.strerror}") from None

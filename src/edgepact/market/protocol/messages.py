@@ -463,11 +463,7 @@ def read_object(source: str, body: bytes, bytes_max: int = MESSAGE_BYTES_MAX) ->
         raise InputError(source, "", f"at most {bytes_max} bytes of JSON", f"{len(body)} bytes")
     try:
         # Of bytes json.loads would guess the encoding; between programs JSON is UTF-8 (RFC 8259).
-        value = json.loads(
-            body.decode("utf-8-sig"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_refuse_repetition,
-        )
+        value = _READER.decode(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InputError(source, "", "a JSON object", f"no JSON ({error})") from None
     return check_table(source, "", value, kind=JSON_OBJECT)
@@ -484,6 +480,10 @@ def _refuse_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
         counts = Counter(name for name, _ in pairs)
         raise ValueError(f"{shown(counts.most_common(1)[0][0])} more than once in an object")
     return found
+
+
+_READER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_repetition)
+"""Made once: `json.loads` would make one for each message."""
 
 
 def _standing(source: str, value: object, assigned: Item | None) -> Standing:

@@ -300,8 +300,12 @@ def _json_data(value: TensorValue) -> list[object] | None:
         return None
 
 
+_WRITER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+"""Made once: `json.dumps` would make one for each message."""
+
+
 def _join(head: Mapping[str, object], chunks: list[bytes]) -> tuple[bytes, int]:
-    text = json.dumps(head, separators=(",", ":"), allow_nan=False).encode()
+    text = _WRITER.encode(head).encode()
     return b"".join([text, *chunks]), len(text)
 
 
