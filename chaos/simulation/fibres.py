@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future
 from typing import Any, cast
 
-from greenlet import getcurrent, greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from chaos.simulation.virtual_time import OWNER, Loop, Process
 
@@ -21,7 +21,7 @@ class Killed(BaseException):
     """The process is dead: nothing of it happens any more."""
 
 
-class Fibre(greenlet):
+class Fibre(greenlet):  # type: ignore[misc]
     """A thread of a process.
 
     Args:
@@ -54,7 +54,7 @@ class Fibre(greenlet):
         else:
             loop.call_soon(self._begin, context=process.context.copy())
 
-    def run(self) -> None:  # type: ignore[override]
+    def run(self) -> None:
         """Does it, to its end."""
         try:
             result, error = self._call(), None

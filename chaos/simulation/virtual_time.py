@@ -124,7 +124,9 @@ class Loop(asyncio.BaseEventLoop):
         """Seconds, virtual."""
         return self._clock.now_s
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
         """Has something called at a drawn time; each executor does one thing after another."""
         done = self.create_future()
         line = object() if executor is None else executor

@@ -21,7 +21,7 @@ from unittest import mock
 import httpx
 import numpy as np
 import sqlalchemy as sa
-from greenlet import getcurrent
+from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from chaos import adding
 from chaos.simulation import fibres, wire
@@ -91,7 +91,7 @@ class Job(adding.Adding):
 
     part: Part = field(default_factory=Part)
 
-    def device_part(self, *_: object) -> Part:  # type: ignore[override]
+    def device_part(self, *_: object) -> Part:
         """That one."""
         return self.part
 
@@ -200,7 +200,7 @@ class World:
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         self.loop._ready.clear()
         self.loop._scheduled.clear()
         self.loop.close()
