@@ -110,7 +110,7 @@ class RayEngine:
             from ray import serve
         except ImportError:
             raise MissingExtraError("serve --engine ray", "ray") from None
-        self._ray, self._serve = ray, serve
+        self._ray, self._serve, self._own = ray, serve, address is None
         of_own: dict[str, Any] = {
             "num_cpus": max(2, count),
             "object_store_memory": OBJECT_STORE_BYTES,
@@ -156,6 +156,8 @@ class RayEngine:
         """Takes the replicas down, and a Ray of our own with them."""
         for name in self._names:
             self._serve.delete(name)
+        if self._own:
+            self._serve.shutdown()  # which forgets the controller, gone with the Ray that it was in
         self._ray.shutdown()
 
 

@@ -125,6 +125,7 @@ class Device:
     connection: Connection
     draw: random.Random
     round: int = 0
+    begun: int = 0
     offer: dict[str, Any] | None = None
     due: set[str] = field(default_factory=set)
     sources: dict[str, bytes] = field(default_factory=dict)
@@ -298,7 +299,8 @@ class Crowd:
     async def _piece(self, device: Device, due_s: float, count: "_Count") -> None:
         source = self._source(device.draw)
         salt = device.draw.randbytes(32)
-        name = f"{device.round}-{len(device.accepted)}"
+        name = f"{device.round}-{device.begun}"
+        device.begun += 1
         told: dict[str, object] = {"round": device.round}
         if self._amount:
             told["commitment"] = hashlib.sha256(salt + source).hexdigest()
