@@ -94,7 +94,7 @@ def played(server: MarketServer, pipeline: Pipeline) -> dict[tuple[int, int], np
         held.release(len(sent))
         answers = {key: each.result() for key, each in asked.items()}
         for device in devices:
-            device.http.post("/market/done", json={"round": 1})
+            device.http.post("/market/done", params={"round": 1}).raise_for_status()
         for (at, n), answer in answers.items():
             assert parameters(answer)["compute_seconds"] > 0
             shown = devices[at].audit(f"piece-{n}", image(10 * at + n))
