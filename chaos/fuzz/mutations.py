@@ -84,7 +84,7 @@ def changed_bytes(draws: random.Random, seeds: Sequence[bytes]) -> bytes:
             case 5:
                 del content[at:]
             case 6:
-                piece = content[at : at + draws.choice((1, 4, 64))]
+                piece = bytes(content[at : at + draws.choice((1, 4, 64))])
                 content[at:at] = bytes(piece) * draws.choice((1, 2, 50))
             case _:
                 other = draws.choice(seeds)

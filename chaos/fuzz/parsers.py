@@ -235,7 +235,9 @@ def _coded(codec: Any) -> Callable[[bytes, Path], object]:
         request = oip.decode_request(content[_LENGTH:], content[:_LENGTH].decode("latin-1"))
         found = unpacked(codec, request.inputs, SPECS, "request")
         x = np.asarray(found["tokens"])
-        assert x.dtype == np.float32 and x.shape == (1, 5, 8) and np.isfinite(x).all()
+        assert x.dtype == np.float32
+        assert x.shape == (1, 5, 8)
+        assert np.isfinite(x).all()
         return found
 
     return whole
@@ -245,7 +247,7 @@ def _coded(codec: Any) -> Callable[[bytes, Path], object]:
 
 
 def _of_requests() -> Iterator[Parser]:
-    entry = Entry(lambda *_: None, ("edge.example", "box"))  # type: ignore[arg-type, return-value]
+    entry = Entry(lambda *_: None, ("edge.example", "box"))  # type: ignore[arg-type]
 
     def enter(content: bytes, _: Path) -> object:
         host, _nl, origin = content.partition(b"\n")
@@ -405,7 +407,9 @@ def _of_files(folder: Path) -> Iterator[Parser]:
         json.dumps(bound).encode() + b"\n",
         json.dumps({**line, **bound}).encode(),
     )
-    yield Parser(name="results and journal", read=_results, seeds=journal, change=_LINES, weight=0.5)
+    yield Parser(
+        name="results and journal", read=_results, seeds=journal, change=_LINES, weight=0.5
+    )
     yield Parser(
         name="tokens of devices",
         read=_token,
@@ -513,6 +517,11 @@ def _token(content: bytes, place: Path) -> object:
     return token
 
 
+def _expect_hidden(told: str) -> None:
+    if PASSWORD in told:
+        raise AssertionError("the message repeats the password")
+
+
 def _ledger(content: bytes, _: Path) -> object:
     url = content.decode("utf-8", errors="replace")
     create = sa.create_engine
@@ -533,10 +542,8 @@ def _ledger(content: bytes, _: Path) -> object:
     except EdgepactError as error:
         # As long as it stands where a password does, and only there, it is nobody's to see.
         place, _question, _query = url.partition("?")
-        if not url.startswith("sqlite") and place.count(PASSWORD) == place.count(
-            f":{PASSWORD}@"
-        ):
-            assert PASSWORD not in str(error), "the message repeats the password"
+        if not url.startswith("sqlite") and place.count(PASSWORD) == place.count(f":{PASSWORD}@"):
+            _expect_hidden(str(error))
         raise
     return None
 
@@ -612,4 +619,3 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-

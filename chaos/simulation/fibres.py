@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future
 from typing import Any, cast
 
-from greenlet import greenlet
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from chaos.simulation.virtual_time import OWNER, Loop, Process
 
@@ -21,7 +21,7 @@ class Killed(BaseException):
     """The process is dead: nothing of it happens any more."""
 
 
-class Fibre(greenlet):
+class Fibre(greenlet):  # type: ignore[misc]
     """A thread of a process.
 
     Args:
@@ -54,7 +54,7 @@ class Fibre(greenlet):
         else:
             loop.call_soon(self._begin, context=process.context.copy())
 
-    def run(self) -> None:  # type: ignore[override]
+    def run(self) -> None:
         """Does it, to its end."""
         try:
             result, error = self._call(), None
@@ -98,12 +98,12 @@ class Fibre(greenlet):
 
 def current() -> Fibre:
     """The fibre that runs."""
-    return cast(Fibre, greenlet.getcurrent())
+    return cast(Fibre, getcurrent())
 
 
 def in_fibre() -> bool:
     """Whether a fibre runs."""
-    return isinstance(greenlet.getcurrent(), Fibre)
+    return isinstance(getcurrent(), Fibre)
 
 
 def await_for(waited: asyncio.Future[Any], timeout_s: float | None) -> bool:
@@ -258,3 +258,52 @@ def owner() -> Process:
     found = OWNER.get()
     assert found is not None
     return found
+
+
+class FibreCondition:
+    """`threading.Condition` of fibres: nobody else runs while it is held."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def __enter__(self) -> None:
+        """Nothing has to be waited for."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing has to be told."""
+
+    def wait(self) -> None:
+        """Waits to be notified."""
+        turn = current().loop.create_future()
+        self._waiting.append(turn)
+        current().rest(turn)
+
+    def notify(self) -> None:
+        """Wakes who waits."""
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+
+class FibreThread:
+    """`threading.Thread` of a server, whose event loop starts it."""
+
+    def __init__(self, *, target: Callable[[], None], **_: object) -> None:
+        self._target = target
+        self._fibre: Fibre | None = None
+
+    @property
+    def ident(self) -> int | None:
+        """Something, once it has been started."""
+        return None if self._fibre is None else 1
+
+    def start(self) -> None:
+        """Begins it."""
+        loop = cast(Loop, asyncio.get_running_loop())
+        self._fibre = Fibre(loop, owner(), getcurrent(), self._target, lambda *_: None)
+
+    def join(self) -> None:
+        """Ends it where it waits."""
+        if self._fibre is not None:
+            self._fibre.interrupt(Killed())

@@ -108,15 +108,25 @@ class Loop(asyncio.BaseEventLoop):
     ) -> None:
         super().__init__()
         self._begin = begin
+        self._kept: list[Any] = []
         self._clock, self._draws, self._called = clock, draws, called
         self._lines: dict[Any, deque[Callable[[], None]]] = {}
         self.steps = 0
+
+    def create_task(self, coro: Any, **settings: Any) -> Any:
+        """As asyncio does; none is ever collected, since that happens at any time, and runs what
+        is left of it."""
+        task = super().create_task(coro, **settings)
+        self._kept.append(task)
+        return task
 
     def time(self) -> float:
         """Seconds, virtual."""
         return self._clock.now_s
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Any, *args: Any
+    ) -> Any:
         """Has something called at a drawn time; each executor does one thing after another."""
         done = self.create_future()
         line = object() if executor is None else executor

@@ -65,7 +65,7 @@ class Site:
 
     process: Process | None = None
     app: Callable[..., Any] | None = None
-    under_way: dict[asyncio.Future[Any], None] = field(default_factory=dict)
+    under_way: dict[asyncio.Future[Any], Message] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +160,11 @@ class Wire:
         """A server is gone: of connections that it had, some hear of it."""
         under_way, site.under_way = site.under_way, {}
         site.app = site.process = None
-        for answer in under_way:
+        for answer, message in under_way.items():
             if self._draws.random() < 0.7:
                 self._later(self._settle, answer, httpx.RemoteProtocolError("it went away"))
+            else:
+                self._lose(message)
 
     # ------------------------------------------------------------ private
 
@@ -193,7 +195,7 @@ class Wire:
             return
         cut = bool(message.body) and self._draws.random() < self.faults.cut
         if answer is not None:
-            site.under_way[answer] = None
+            site.under_way[answer] = message
         self._loop.create_task(
             self._served(site, site.app, message, answer, cut), context=site.process.context.copy()
         )

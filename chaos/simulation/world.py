@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from unittest import mock
 import httpx
 import numpy as np
 import sqlalchemy as sa
-from greenlet import getcurrent
+from greenlet import getcurrent  # type: ignore[import-untyped]
 
 from chaos import adding
 from chaos.simulation import fibres, wire
@@ -30,6 +31,7 @@ from chaos.simulation.virtual_time import Clock, Loop, Process, State, Stuck
 from edgepact import registry
 from edgepact.errors import MarketError
 from edgepact.market import device as device_module
+from edgepact.market import fair_queue as fair_queue_module
 from edgepact.market import link as link_module
 from edgepact.market.books import Books
 from edgepact.market.device import run_device
@@ -89,7 +91,7 @@ class Job(adding.Adding):
 
     part: Part = field(default_factory=Part)
 
-    def device_part(self, *_: object) -> Part:  # type: ignore[override]
+    def device_part(self, *_: object) -> Part:
         """That one."""
         return self.part
 
@@ -198,7 +200,7 @@ class World:
         for task in asyncio.all_tasks(self.loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             with contextlib.suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+                task.get_coro().close()
         self.loop._ready.clear()
         self.loop._scheduled.clear()
         self.loop.close()
@@ -224,6 +226,7 @@ class World:
             current_thread=object,
             main_thread=threading.main_thread,
         )
+        server_threads = SimpleNamespace(Thread=fibres.FibreThread, Condition=fibres.FibreCondition)
 
         def sleep(seconds: float) -> None:
             if fibres.in_fibre():
@@ -247,6 +250,7 @@ class World:
                 (device_module, "wait", fibres.wait_all),
                 (device_module, "_Stop", self._stop_of(device_module._Stop)),
                 (link_module, "threading", fibre_threads),
+                (fair_queue_module, "threading", server_threads),
                 (link_module, "random", SimpleNamespace(Random=lambda: draws)),
                 (ledger_module, "this_process", lambda: fibres.owner().name),
                 (sa, "create_engine", _engine),
@@ -409,10 +413,8 @@ class World:
                 self.loop,
                 process,
                 self._main,
-                lambda: self._device(party),
-                lambda error, _: self._end(
-                    process, ended, f"{type(error).__name__}: {error}" if error else ""
-                ),
+                partial(self._device, party),
+                partial(self._device_ended, process, ended),
             )
             why = await ended
             gone_s = self.clock.now_s
@@ -426,6 +428,15 @@ class World:
                 return
             await asyncio.sleep(self._draws.choice((0.1, 1.0, 4.0)))
             self._away_s.setdefault(party.name, []).append((gone_s, self.clock.now_s))
+
+    def _device_ended(
+        self,
+        process: Process,
+        ended: "asyncio.Future[str]",
+        error: BaseException | None,
+        _result: object,
+    ) -> None:
+        self._end(process, ended, f"{type(error).__name__}: {error}" if error else "")
 
     def _device(self, party: Party) -> None:
         """A device process."""

@@ -16,7 +16,7 @@ from edgepact.inference.pipeline import Pipeline
 from edgepact.market import play
 from edgepact.market.server import MarketServer
 from edgepact.tensors import Tensors, datatype_of
-from tests.market.harness import PATIENCE_S, Device, image, inputs_at, served
+from tests.market.harness import PATIENCE_S, Device, image, inputs_at, served, wait_until
 
 # What schemathesis knows to check, but for what no document says: whether the numbers of a request
 # that is well formed fit the model, the round and the ledger.
@@ -136,6 +136,7 @@ def play_a_round(device: Device, pipeline: Pipeline) -> None:
         schema[path][method].validate_response(answer)
 
     params = {"after": 0}
+    wait_until(lambda: device.offer()["state"] == "offer")  # polls are short here
     holds("/market/offer", device.http.get("/market/offer", params=params))
     holds("/market/commit", device.commit(1, 4))
     holds("/market/offer", device.http.get("/market/offer", params=params))

@@ -60,7 +60,8 @@ def test_a_replica_is_killed_under_load(
     async def course() -> tuple[Round, dict[str, int]]:
         crowd = Crowd(Server(os.getpid(), server.port, tmp_path / "ledger.db"), tokens, units=UNITS)
         playing = asyncio.create_task(crowd.round(in_flight=12))
-        while sum(len(device.accepted) for device in crowd.devices) < DEVICES * UNITS // 4:
+        quarter = DEVICES * UNITS // 4
+        while not playing.done() and sum(len(d.accepted) for d in crowd.devices) < quarter:
             await asyncio.sleep(0.01)
         os.kill(one, signal.SIGKILL)
         found = await playing, await crowd.pay()

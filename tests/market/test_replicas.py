@@ -2,22 +2,27 @@
 
 import asyncio
 import pickle
+import sys
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, MissingExtraError
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.market.books import Busy
 from edgepact.market.lanes import Lanes
+from edgepact.market.posted import FixedPrice
 from edgepact.market.replicas import NoSession, ReplicaAway, Replicas, Worker
+from edgepact.market.serve_config import ServeConfig
+from edgepact.market.server import MarketServer
 from edgepact.market.sessions import LostSession
 from edgepact.tensors import Tensors
 from edgepact.work import Reply
-from tests.market.echo import EchoServer, first_of
+from tests.market.echo import Echo, EchoServer, first_of
 
 SEED = 5
 
@@ -204,3 +209,13 @@ def test_lanes_run_as_many_calls_at_once(count: int) -> None:
             lanes.close()
 
     assert sorted(asyncio.run(course())) == list(range(count))
+
+
+def test_without_ray_a_server_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = ServeConfig(engine="ray", port=0, ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}")
+    with pytest.raises(MissingExtraError, match=r"edgepact\[ray\]"):
+        MarketServer(config, FixedPrice(price=1.0, steps_max=4), job=Echo())
+    assert not (tmp_path / "ledger.db").exists()

@@ -16,7 +16,7 @@ def test_writes_of_groups_take_as_long_as_in_a_simulation(
     rate: float, fixed_s: float, each_s: float
 ) -> None:
     rng = np.random.default_rng(0)
-    comes = np.cumsum(rng.exponential(1.0 / rate, 60_000))
+    comes = np.cumsum(rng.exponential(1.0 / rate, 20_000))
     at, now, batches, total = 0, 0.0, 0, 0.0
     while at < len(comes):
         begin = max(now, comes[at])
@@ -24,8 +24,8 @@ def test_writes_of_groups_take_as_long_as_in_a_simulation(
         now = begin + fixed_s + each_s * (to - at)
         total += float((now - comes[at:to]).sum())
         at, batches = to, batches + 1
-    assert group_response(rate, fixed_s, each_s) == pytest.approx(total / len(comes), rel=0.03)
-    assert group_size(rate, fixed_s, each_s) == pytest.approx(len(comes) / batches, rel=0.03)
+    assert group_response(rate, fixed_s, each_s) == pytest.approx(total / len(comes), rel=0.06)
+    assert group_size(rate, fixed_s, each_s) == pytest.approx(len(comes) / batches, rel=0.06)
 
 
 def test_ends_of_the_model() -> None:
