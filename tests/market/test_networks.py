@@ -14,7 +14,7 @@ import pytest
 
 from chaos.unreliable import CALM, Mischief, Unreliable
 from edgepact.errors import MarketError
-from edgepact.market import link
+from edgepact.market import link, play
 from edgepact.market.device import DeviceSummary, run_device
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.server import MarketServer
@@ -40,12 +40,25 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "ANSWER_FIRST_S", 0.5)
     monkeypatch.setattr(link, "ANSWER_LEAST_S", 0.5)
     monkeypatch.setattr(link, "POLL_HELD_S", 0.5)
+    monkeypatch.setattr(play, "POLL_TIMEOUT_S", 0.5)
 
 
 @contextmanager
 def between(server: MarketServer, seed: int = 0) -> Iterator[Unreliable]:
     with Unreliable("127.0.0.1", urlsplit(server.url).port or 0, random.Random(seed)) as way:
         yield way
+
+
+def calm_at_the_end(server: MarketServer, way: Unreliable) -> None:
+    """Who does not hear that the market is over would look for its server in vain."""
+    settling = server.market._settling
+    drained = settling.drained
+
+    async def drained_and_calm() -> None:
+        await drained()
+        way.mischief = CALM
+
+    settling.drained = drained_and_calm  # type: ignore[method-assign]
 
 
 def config(url: str, folder: Path, **settings: Any) -> DeviceConfig:
@@ -86,6 +99,7 @@ def test_whatever_happens_to_requests_all_is_paid_once(tmp_path: Path) -> None:
         market(tmp_path, rounds=rounds, units_per_round=quota, audit_probability=0.5) as server,
         between(server, seed=5) as way,
     ):
+        calm_at_the_end(server, way)
         way.mischief = EVERYTHING
         done = run_device(config(way.url, tmp_path, in_flight=4), job=Echo())
         told = agree(server, tmp_path, done)
@@ -173,6 +187,7 @@ def test_an_audit_that_is_shown_long_after_the_round_has_closed_is_in_time(tmp_p
         market(tmp_path, rounds=2, units_per_round=6, audit_probability=1.0) as server,
         between(server) as way,
     ):
+        calm_at_the_end(server, way)
         settling, opened = server.market._settling, threading.Event()
         show, late = settling.show, list[bool]()
 
