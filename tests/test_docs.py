@@ -32,6 +32,9 @@ PAGES = sorted(
         *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
     ]
 )
+NEEDS_A_SERVER = ROOT / "docs" / "how-to" / "call-the-server.md"
+"""Its code runs against one in tests/market/test_oip_clients.py."""
+
 EXAMPLES = [
     path
     for path in sorted((ROOT / "examples").glob("*.toml"))
@@ -98,7 +101,10 @@ for at, block in enumerate(sys.stdin.read().split("\\0"), start=1):
 """
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
+CODE_PAGES = [page for page in PAGES if blocks(page, "python") and page != NEEDS_A_SERVER]
+
+
+@pytest.mark.parametrize("page", CODE_PAGES, ids=named)
 def test_code_runs_and_says_what_it_shows(page: Path) -> None:
     # As a reader runs it: in an interpreter of its own, without the checks of types that slow
     # down what is called a thousand times.
@@ -125,6 +131,8 @@ def test_commands_exist_and_print_what_is_shown(
             assert words[1] in targets
         elif words[0] == "python":
             assert (ROOT / words[1]).is_file()
+        elif words[0] == "curl":
+            assert page == NEEDS_A_SERVER
         elif words[:2] == ["pip", "install"]:
             assert (ROOT / words[-1]).exists() or words[-1].startswith("edgepact")
         else:

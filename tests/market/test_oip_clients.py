@@ -5,10 +5,12 @@ import asyncio
 import gzip
 import inspect
 import json
+import re
 import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -548,3 +550,21 @@ def test_grpc_over_tls(tmp_path: Any) -> None:
             timeout=PATIENCE_S,
         )
         assert ask.status_code == 200
+
+
+def test_the_how_to_says_what_works(
+    server: MarketServer, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-server.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    for said, meant in (
+        ("THE-DEVICE-TOKEN", device.http.headers["Authorization"].removeprefix("Bearer ")),
+        ("127.0.0.1:8080", f"127.0.0.1:{server.port}"),
+    ):
+        assert said in code
+        code = code.replace(said, meant)
+    (tmp_path / "shoe.png").write_bytes(image())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(code, str(page), "exec"), names)
+    assert names["result"].as_numpy("probabilities").shape[0] == 1
