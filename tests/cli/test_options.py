@@ -13,6 +13,7 @@ import typer
 from edgepact.cli import app
 from edgepact.errors import InputError
 from edgepact.live.run_config import RunConfig
+from edgepact.market.device import DeviceSummary
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig, ServeOptions
 from edgepact.settings import arguments, environment, from_table, settings_of
@@ -89,7 +90,14 @@ def _train(calls: list[Any]) -> Any:
 def _noted(calls: list[Any]) -> Any:
     def run(config: DeviceConfig) -> Any:
         calls.append(config)
-        return SimpleNamespace(rounds=0, units=0, paid_microcredits=0)
+        return DeviceSummary(
+            rounds=0,
+            units=0,
+            paid_microcredits=0,
+            pending_microcredits=0,
+            bytes_sent=0,
+            bytes_received=0,
+        )
 
     return run
 

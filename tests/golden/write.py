@@ -29,6 +29,7 @@ SOLVED = (
     "auction-scored",
     "contract",
     "crowd",
+    "far-devices",
     "five-cameras",
     "live",
     "may-decline",
