@@ -34,7 +34,7 @@ EACH = 10
 HOUR_S = 3600
 HOURS_MAX = 72
 DEVICES = 2
-VALID_S = 2 * HOUR_S
+VALID_S = 2.0 * HOUR_S
 
 LOOKED_S = 3.0
 """How long everybody stands still once the clock is set: the server looks after audits whose time

@@ -12,7 +12,7 @@ from chaos.hosts import Hosts, Shape
 from chaos.parts import CannotHere, Given
 
 
-@pytest.mark.slow
+@pytest.mark.full  # minutes; `make chaos` is the long form
 def test_promises_are_kept_on_bad_networks(tmp_path: Path) -> None:
     found = network.run(Given(seed=14, rounds=30, folder=tmp_path))
     assert found.broken == ()

@@ -178,6 +178,7 @@ class _Every:
 IMPOSSIBLE = [
     ("count", 0, "a whole number from 1 to 9"),
     ("count", 10, "a whole number from 1 to 9"),
+    ("count", 10**400, "a whole number from 1 to 9"),
     ("share", 0.0, "a number above 0, at most 1"),
     ("share", 1.5, "a number above 0, at most 1"),
     ("share", float("nan"), "a number above 0, at most 1"),

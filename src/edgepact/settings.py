@@ -482,7 +482,7 @@ def _within(value: Any, each: Setting) -> bool:
     if not isinstance(value, int | float):
         return True
     return (
-        not math.isnan(value)
+        value == value  # no NaN; a whole number may be too large to be asked by math.isnan
         and (each.infinite or abs(value) != math.inf)
         and (each.least is None or value >= each.least)
         and (each.above is None or value > each.above)

@@ -23,7 +23,7 @@ def test_a_few_kills(tmp_path: Path) -> None:
     kept(kills, tmp_path, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.full  # minutes a part; `make chaos` is the long form
 @pytest.mark.parametrize(
     ("part", "rounds"),
     [(kills, 25), (standby, 40), (clock, 30), (database, 1)],
