@@ -15,8 +15,9 @@ from edgepact.market.protocol import oip
 
 SETTLED = frozenset({"paid", "forfeit", "expired"})
 
-EXCLUSION_S = 8.0
-"""What is in flight when a device is shut out may still come in for so long."""
+EXCLUSION_S = 20.0
+"""What is in flight when a device is shut out may still come in for so long: longer than the
+longest lock of the database, behind which it may wait."""
 
 _BOOKS = """
 select coalesce(sum(balance_microcredits), 0),
