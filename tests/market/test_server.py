@@ -601,6 +601,9 @@ def test_honest_work_is_paid_after_its_audit(
             # Nobody can know what is audited before all is delivered.
             assert device.audit("job", image()).json()["state"] == "pending"
             (asked,) = device.http.post("/market/leave").json()["audits"]
+            # That answer may be lost: who goes hears of it when it asks for its pay, too.
+            told = device.http.get("/market/pieces", params={"round": 1}).json()
+            assert [each["piece"] for each in told["audits"]] == [asked["piece"]]
             assert (asked["piece"], asked["seconds"] > 0) == ("job", True)
             # Another image than it was bound to is a mistake that can be mended.
             assert device.audit("job", image(1)).status_code == 400

@@ -484,6 +484,7 @@ class _Worker:
             if number in self._told or (before is not None and number >= before):
                 continue
             told = self._link.ask("GET", f"/market/pieces?round={number}")
+            self._note_due(told.get("audits"))
             found = told.get("pieces")
             if not isinstance(found, dict):
                 continue

@@ -88,7 +88,9 @@ async def _done(request: Request, device: str) -> Response:
 @for_devices
 async def _pieces(request: Request, device: str) -> Response:
     found = await market_of(request).pieces(device, round_of(request))
-    return JSONResponse({"pieces": {piece: outcome(each) for piece, each in found.items()}})
+    pieces = {piece: outcome(each) for piece, each in found.items()}
+    # A device that goes asks for nothing else: the answer to its leaving may have been lost.
+    return JSONResponse({"pieces": pieces, "audits": market_of(request).due(device)})
 
 
 async def _status(request: Request) -> Response:

@@ -472,7 +472,12 @@ def _schemas() -> Table:
                 "repeated": {"type": "boolean"},
             }
         ),
-        "Pieces": _object({"pieces": {"type": "object", "additionalProperties": _ref("Outcome")}}),
+        "Pieces": _object(
+            {
+                "pieces": {"type": "object", "additionalProperties": _ref("Outcome")},
+                "audits": due["properties"]["audits"],
+            }
+        ),
         "Status": _object({"state": {"type": "string"}}),
         "Server": _object(
             {
