@@ -68,8 +68,10 @@ class Database:
             if parsed.drivername == "postgresql":
                 parsed = parsed.set(drivername="postgresql+psycopg")  # the one that is installed
             # Messages name the place, and must not repeat a password in it.
-            self.url = parsed.set(query={}).render_as_string(hide_password=True)
             self._secrets = _secrets_of(parsed)
+            self.url = parsed.set(query={}).render_as_string(hide_password=True)
+            if any(secret in str(parsed.database) for secret in self._secrets):  # pasted twice
+                self.url = parsed.set(query={}, database="***").render_as_string()
             self.engine = sa.create_engine(parsed)
             self._reads = self.engine.execution_options(**_reading(self.engine))
         except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError) as error:
