@@ -85,8 +85,10 @@ def test_books_that_were_harmed(
 ) -> None:
     witness = Witness(market)
     assert witness.look() == []
-    with sa.create_engine(market.ledger_url).begin() as books:
+    engine = sa.create_engine(market.ledger_url)
+    with engine.begin() as books:
         harm(ledger, books)
+    engine.dispose()
     assert witness.look() != []
 
 
