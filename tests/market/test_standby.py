@@ -1,7 +1,9 @@
 """Two servers of one ledger as processes of their own: one leads, the other stands by."""
 
 import signal
+import sqlite3
 import subprocess
+from contextlib import closing
 
 import httpx
 import pytest
@@ -72,14 +74,22 @@ def test_a_standby_takes_over_when_the_leader_is_killed(processes: Processes) ->
     played(processes, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    "hit",
-    [
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-        # It waited for minutes in vain when it was run last, beside nothing else: not understood.
-        pytest.param(signal.SIGSTOP, marks=pytest.mark.full),
-    ],
-)
+@pytest.mark.slow
+def test_a_standby_waits_for_a_ledger_that_is_locked(processes: Processes) -> None:
+    """As by a leader that was stopped amid a write."""
+    Ledger(processes.ledger_url).close()
+    with closing(sqlite3.connect(processes.ledger_url.removeprefix("sqlite:///"))) as other:
+        other.execute("begin exclusive")
+        standby, url = processes.server(**SETTINGS)
+        assert ready(url) == 503
+        assert "database is locked" in finish(processes.server_that_fails())[1]
+        other.rollback()
+        wait_until(lambda: ready(url) == 200)
+    assert "database is locked" in said(standby)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hit", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_standby_takes_over_on_postgresql(
     processes: Processes, postgres: str, hit: signal.Signals
 ) -> None:

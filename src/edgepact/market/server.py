@@ -114,18 +114,8 @@ class MarketServer(uvicorn.Server):
             self._market_on = partial(
                 market_on, config, job.name, part, codecs, engagement, log=self._log
             )
-            ledger = Ledger(config.ledger_url)
-            try:
-                ledger.lead()
-            except LedByAnother as error:
-                ledger.close()
-                if not config.standby:
-                    raise
-                self._log.say(f"standby: {error}")
-            except BaseException:
-                ledger.close()
-                raise
-            else:
+            ledger = self._led()
+            if ledger is not None:
                 self._begin(ledger)
         except BaseException:
             self._listener.close()
@@ -297,12 +287,34 @@ class MarketServer(uvicorn.Server):
             await self._stop_grpc()
             await self._end()
 
+    def _led(self) -> Ledger | None:
+        """The ledger, if this server leads it; None for one that stands by.
+
+        Raises:
+            InputError: it cannot be used.
+            MarketError: another server leads it or has it locked, and this one is not to stand by.
+        """
+        try:
+            ledger = Ledger(self._settings.ledger_url)
+            try:
+                ledger.lead()
+            except BaseException:
+                ledger.close()
+                raise
+        except (LedByAnother, LedgerError) as error:
+            if not self._settings.standby:
+                raise
+            self._log.say(f"standby: {error}")
+            return None
+        return ledger
+
     async def _take_over(self) -> None:
         """Waits for the lease of the ledger, and goes on where its last server was."""
         while self._market is None:
             try:
                 ledger = await asyncio.to_thread(Ledger, self._settings.ledger_url)
-            except InputError:  # it was there when this server started, and will be again
+            # It was there when this server started, or was locked, and will be again.
+            except (InputError, LedgerError):
                 await asyncio.sleep(POLL_S)
                 continue
             try:

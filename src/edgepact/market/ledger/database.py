@@ -21,7 +21,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.market.ledger import migrations
 
 BUSY_TIMEOUT_S = 10
-"""How long a transaction waits for another process that writes to the same SQLite file."""
+"""How long a transaction waits for another one that has locked what it needs."""
 
 READ_AT_ONCE = 5_000
 """Rows of a large table that are in memory at once."""
@@ -38,6 +38,11 @@ FACTS = sa.Table(
     sa.Column("value", sa.String(256), nullable=False),
 )
 """What holds for a ledger as a whole: the edition of its tables, its secret."""
+
+
+STILL_S = 10
+"""A writer that stands still for so long amid a transaction loses it, on PostgreSQL: what it has
+locked is free again."""
 
 
 class LedgerError(MarketError):
@@ -89,11 +94,15 @@ class Database:
             if not create and not _is_file(Path(file)):
                 raise InputError("ledger", "url", "a ledger", f"no file {file}")
             _set_up_sqlite(self.engine, synchronous, read_only=read_only)
+        elif self.engine.dialect.name == "postgresql":
+            _set_up_postgresql(self.engine)
         try:
             with self.books() if create else self.reading() as books:
                 self._expect_own_tables(books, create)
         except LedgerError as error:
             self.close()
+            if _is_locked(error):
+                raise  # it is a ledger, and others are writing it
             raise InputError("ledger", "url", "a database to keep it in", str(error)) from None
         except BaseException:
             self.close()
@@ -306,6 +315,22 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _is_locked(error: LedgerError) -> bool:
+    """Whether somebody else has an SQLite file locked, and has had for as long as was waited."""
+    cause = getattr(error.__cause__, "orig", None)
+    return getattr(cause, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+
+
+def _set_up_postgresql(engine: sa.Engine) -> None:
+    """Nobody waits for ever: neither for a lock, nor for whoever holds one and stands still."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection: Any, record: Any) -> None:
+        connection.execute(f"set lock_timeout = '{BUSY_TIMEOUT_S}s'")
+        connection.execute(f"set idle_in_transaction_session_timeout = '{STILL_S}s'")
+        connection.commit()
 
 
 def _set_up_sqlite(engine: sa.Engine, synchronous: str, *, read_only: bool) -> None:
