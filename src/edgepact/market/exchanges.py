@@ -49,6 +49,29 @@ COMPUTED_AGAIN_KEPT = 65_536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """An exchange of a piece, as a device has sent it.
+
+    Attributes:
+        device: who sends.
+        round: number of the round.
+        piece: the device's id of the piece.
+        at: which of the piece's exchanges it is, counted from 0.
+        amount: of the piece that the device does.
+        commitment: SHA-256 by which the device has bound itself to its source; None for none.
+        sent: tensors as they came.
+    """
+
+    device: str
+    round: int
+    piece: str
+    at: int
+    amount: int
+    commitment: bytes | None
+    sent: Tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """What an exchange came to.
 
@@ -144,40 +167,25 @@ class Exchanges:
         finally:
             self.in_flight -= 1
 
-    def unpacked(
-        self, amount: int, exchange: int, codec: object, sent: Tensors
-    ) -> tuple[Codec, Tensors]:
+    def unpacked(self, asked: Exchange, codec: object) -> tuple[Codec, Tensors]:
         """The codec and the tensors of an exchange.
 
         Raises:
             InputError: they do not fit.
         """
-        specs = self._part.expects(amount, exchange)
-        chosen = chosen_codec(codec, self._codecs, sent, specs)
-        return chosen, unpacked(chosen, sent, specs, "infer request")
+        specs = self._part.expects(asked.amount, asked.at)
+        chosen = chosen_codec(codec, self._codecs, asked.sent, specs)
+        return chosen, unpacked(chosen, asked.sent, specs, "infer request")
 
     async def answer(
-        self,
-        device: str,
-        number: int,
-        piece: str,
-        exchange: int,
-        amount: int,
-        codec: Codec,
-        commitment: bytes | None,
-        sent: Tensors,
-        tensors: Tensors,
-        known: bool,
+        self, asked: Exchange, codec: Codec, tensors: Tensors, *, known: bool
     ) -> Answered:
         """Works on an exchange of a piece that may be worked on; the last one delivers it.
 
         Args:
-            device, number, piece, exchange, amount: whose, in which round, which, and how much of
-                it the device does.
+            asked: the exchange.
             codec: has packed the tensors.
-            commitment: SHA-256 by which the device has bound itself to its source.
-            sent: tensors as they came.
-            tensors: the same, unpacked.
+            tensors: that were sent, unpacked.
             known: whether the books know the piece.
 
         Raises:
@@ -186,27 +194,28 @@ class Exchanges:
             LostSession: the piece has to be begun again.
             MarketError: the device may not deliver it; nothing is paid.
         """
-        if known and not self._may_compute(device, piece, exchange, sent):
-            found = await self._books.read(lambda ledger: ledger.find(device, [piece]))
-            told = Reply(outputs={}, units=found[piece].units)
+        if known and not self._may_compute(asked):
+            found = await self._books.read(lambda ledger: ledger.find(asked.device, [asked.piece]))
+            settled = found[asked.piece]
+            told = Reply(outputs={}, units=settled.units)
             return Answered(
-                reply=told, codec=codec, compute_s=0.0, settlement=found[piece], from_books=True
+                reply=told, codec=codec, compute_s=0.0, settlement=settled, from_books=True
             )
-        session = self._session(device, number, piece, exchange, amount, commitment, sent)
+        session = self._session(asked)
         async with session.lock:
-            mark = self._mark(session, exchange, sent)
-            if not session.answers_again(exchange, mark):
-                if exchange != session.exchange + 1 or session.settled is not None:
-                    raise LostSession(f"exchange {exchange} of {piece!r} is not the next")
-                await self._answer(session, exchange, codec, tensors, mark)
+            mark = self._mark(session, asked)
+            if not session.answers_again(asked.at, mark):
+                if asked.at != session.exchange + 1 or session.settled is not None:
+                    raise LostSession(f"exchange {asked.at} of {asked.piece!r} is not the next")
+                await self._answer(session, asked.at, codec, tensors, mark)
             assert session.reply is not None
             done_s = time.perf_counter()
-            settled = await self._settle(session) if session.reply.finished else None
+            finished = session.reply.finished
             return Answered(
                 reply=session.reply,
                 codec=codec,
                 compute_s=session.compute_s,
-                settlement=settled,
+                settlement=await self._settle(session) if finished else None,
                 queue_s=session.queue_s,
                 ledger_s=time.perf_counter() - done_s,
                 together=session.together,
@@ -239,64 +248,55 @@ class Exchanges:
 
     # ------------------------------------------------------------ private
 
-    def _may_compute(self, device: str, piece: str, exchange: int, sent: Tensors) -> bool:
+    def _may_compute(self, asked: Exchange) -> bool:
         """Whether an exchange of a piece that the books know is worked on, or was just now.
 
         Raises:
             MarketError: its id was used for something else.
         """
-        session = self._sessions.find(device, piece, time.monotonic())
-        if session is not None and (
-            session.settled is None
-            or session.answers_again(exchange, self._mark(session, exchange, sent))
-        ):
-            return True
-        if session is not None and session.exchange == exchange == 0:
-            raise MarketError(f"the id {piece!r} has been used for something else")
-        key = device, piece
+        key = asked.device, asked.piece
+        session = self._sessions.find(*key, time.monotonic())
+        if session is not None:
+            if session.settled is None or session.answers_again(
+                asked.at, self._mark(session, asked)
+            ):
+                return True
+            if session.exchange == asked.at == 0:
+                raise MarketError(f"the id {asked.piece!r} has been used for something else")
         if key in self._computed_again:
             return False
-        if exchange > 0:
+        if asked.at > 0:
             return True  # as if there were no such piece: it has to be begun again
         self._computed_again[key] = None
         if len(self._computed_again) > COMPUTED_AGAIN_KEPT:
             self._computed_again.popitem(last=False)
         return True
 
-    def _session(
-        self,
-        device: str,
-        number: int,
-        piece: str,
-        exchange: int,
-        amount: int,
-        commitment: bytes | None,
-        sent: Tensors,
-    ) -> Session:
+    def _session(self, asked: Exchange) -> Session:
         """The session of a piece; a new one at its first exchange.
 
         Raises:
             LostSession: a later exchange of a piece that is not under way.
             Busy: there is no room for another.
         """
-        now_s = time.monotonic()
+        now_s, device, piece = time.monotonic(), asked.device, asked.piece
         session = self._sessions.find(device, piece, now_s)
-        if session is not None and (session.round, session.amount) == (number, amount):
-            again = exchange > 0 or session.exchange < 0
-            if again or session.answers_again(0, digest(b"", sent)):
+        if session is not None and (session.round, session.amount) == (asked.round, asked.amount):
+            again = asked.at > 0 or session.exchange < 0
+            if again or session.answers_again(0, digest(b"", asked.sent)):
                 return session
-        if exchange > 0:
+        if asked.at > 0:
             raise LostSession(f"there is no session of {piece!r}: begin it again")
-        if amount > 0 and commitment is None:
+        if asked.amount > 0 and asked.commitment is None:
             expected = "64 hexadecimal digits: SHA-256 of a salt of 32 bytes and the source"
             raise InputError("infer request", "parameters.commitment", expected, None)
         session = Session(
             device=device,
             piece=piece,
-            round=number,
-            amount=amount,
+            round=asked.round,
+            amount=asked.amount,
             seed=session_seed(self._secret, device, piece),
-            commitment=commitment,
+            commitment=asked.commitment,
         )
         try:
             self._sessions.add(session, now_s)
@@ -305,10 +305,10 @@ class Exchanges:
         return session
 
     @staticmethod
-    def _mark(session: Session, exchange: int, sent: Tensors) -> bytes:
+    def _mark(session: Session, asked: Exchange) -> bytes:
         """Digest of a piece with an exchange that has come: the next one, or the last again."""
-        before = session.digest if exchange == session.exchange + 1 else session.before
-        return digest(before, sent)
+        before = session.digest if asked.at == session.exchange + 1 else session.before
+        return digest(before, asked.sent)
 
     async def _answer(
         self, session: Session, exchange: int, codec: Codec, tensors: Tensors, mark: bytes

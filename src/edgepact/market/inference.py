@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from edgepact.errors import MarketError
 from edgepact.fields import check_whole
 from edgepact.market.evidence import amount_of, chosen_codec, cut_name
+from edgepact.market.exchanges import Exchange
 from edgepact.market.ledger import PieceState, Settlement
 from edgepact.market.logs import Log
 from edgepact.market.metrics import Metrics
@@ -206,7 +207,7 @@ class Inference:
         self, device: str | None, amount: int, asked: oip.InferRequest, start_s: float
     ) -> tuple[Answer, float, int]:
         market, parameters = self.market, asked.parameters
-        exchange = check_whole(
+        at = check_whole(
             SOURCE,
             "parameters.exchange",
             parameters.get("exchange", 0),
@@ -214,7 +215,7 @@ class Inference:
             most=EXCHANGES_MAX - 1,
         )
         specs = market.part.returns(amount)
-        takes = market.part.expects(amount, exchange)
+        takes = market.part.expects(amount, at)
         codec = chosen_codec(parameters.get("codec"), market.codecs, asked.inputs, takes)
         oip.check_outputs(asked.outputs, codec.packed(specs))
         told: dict[str, object]
@@ -222,16 +223,16 @@ class Inference:
             number = messages.check_round(SOURCE, parameters.get("round"))
             if device is None:
                 raise MarketError("devices alone are paid for a round's work")
-            answered = await market.exchange(
-                device,
-                number,
-                messages.check_piece(SOURCE, asked.id),
-                exchange,
-                amount,
-                codec.name,
-                messages.check_commitment(SOURCE, parameters.get("commitment")),
-                asked.inputs,
+            exchange = Exchange(
+                device=device,
+                round=number,
+                piece=messages.check_piece(SOURCE, asked.id),
+                at=at,
+                amount=amount,
+                commitment=messages.check_commitment(SOURCE, parameters.get("commitment")),
+                sent=asked.inputs,
             )
+            answered = await market.exchange(exchange, codec.name)
             given = answered.reply.outputs
             outputs: Tensors = answered.codec.pack(given, [s for s in specs if s.name in given])
             told = {**answered.reply.told, **_progress(answered.settlement)}
@@ -243,12 +244,12 @@ class Inference:
                 self.metrics.paid_exchange(*parts)
         else:
             who = OPERATOR if device is None else f"device {device}"
-            done = await market.unpaid.infer(who, asked.id, exchange, amount, codec, asked.inputs)
+            done = await market.unpaid.infer(who, asked.id, at, amount, codec, asked.inputs)
             outputs = done.outputs
             told = {**done.told, "finished": done.finished, "unpaid": True}
             compute_s, pieces = done.compute_s, done.pieces
         told |= {
-            "exchange": exchange,
+            "exchange": at,
             "compute_seconds": compute_s,
             "server_seconds": time.perf_counter() - start_s,
         }

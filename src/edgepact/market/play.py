@@ -31,7 +31,7 @@ from edgepact.engagement import (
 from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
-from edgepact.market.exchanges import Answered, Exchanges
+from edgepact.market.exchanges import Answered, Exchange, Exchanges
 from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
     PieceState,
@@ -52,7 +52,7 @@ from edgepact.market.settling import (
     told_rates,
 )
 from edgepact.market.unpaid import Unpaid
-from edgepact.tensors import Codec, Tensors
+from edgepact.tensors import Codec
 from edgepact.work import ServerPart
 
 POLL_TIMEOUT_S = 10.0
@@ -245,28 +245,12 @@ class Market:
             self._notify()
         return assigned
 
-    async def exchange(
-        self,
-        device: str,
-        number: int,
-        piece: str,
-        exchange: int,
-        amount: int,
-        codec: object,
-        commitment: bytes | None,
-        sent: Tensors,
-    ) -> Answered:
+    async def exchange(self, asked: Exchange, codec: object) -> Answered:
         """Works on an exchange of a piece; the last one settles the piece.
 
         Args:
-            device: who sends.
-            number: of the round.
-            piece: the device's id of the piece.
-            exchange: counted from 0.
-            amount: that the device does of it.
+            asked: the exchange.
             codec: name of the codec that has packed the tensors; None if none was named.
-            commitment: SHA-256 by which the device has bound itself to its source.
-            sent: as they came.
 
         Raises:
             Busy: too many exchanges or sessions are in flight.
@@ -275,11 +259,9 @@ class Market:
             MarketError: the device may not deliver it; nothing is paid.
         """
         with self._exchanges.place():
-            chosen, tensors = self._exchanges.unpacked(amount, exchange, codec, sent)
-            known = await self._admitted(device, number, piece, amount)
-            return await self._exchanges.answer(
-                device, number, piece, exchange, amount, chosen, commitment, sent, tensors, known
-            )
+            chosen, tensors = self._exchanges.unpacked(asked, codec)
+            known = await self._admitted(asked.device, asked.round, asked.piece, asked.amount)
+            return await self._exchanges.answer(asked, chosen, tensors, known=known)
 
     async def audit(self, device: str, piece: str, shown: bytes) -> Settlement:
         """Holds the salt and source of a piece against what was delivered for it.

@@ -22,6 +22,7 @@ from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.models import embedded, samples
 from edgepact.jobs.classification import CLASSIFICATION, ServerHalf, find_images
 from edgepact.market.books import Books
+from edgepact.market.exchanges import Exchange
 from edgepact.market.ledger import Ledger, RepeatedWork
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.logs import Log
@@ -331,11 +332,17 @@ class _Player:
             name = f"{offer.round}-{place}"
             source = self._sources[name] = self.half.source(piece)
             sent = CODEC.pack(next(self.half.work(piece, layers)), specs)
-            commitment = hashlib.sha256(SALT + source).digest()
+            exchange = Exchange(
+                device=self.name,
+                round=offer.round,
+                piece=name,
+                at=0,
+                amount=layers,
+                commitment=hashlib.sha256(SALT + source).digest(),
+                sent=sent,
+            )
             try:
-                await self._market.exchange(
-                    self.name, offer.round, name, 0, layers, CODEC.name, commitment, sent
-                )
+                await self._market.exchange(exchange, CODEC.name)
             except RepeatedWork:
                 self.refused += 1
             except MarketError:
