@@ -44,6 +44,7 @@ LAYERS = 6
 DELAYS_MS = (50.0, 200.0)
 TURNS = 3
 PATIENCE_S = 120.0
+WAIT_SHARE = 0.05
 
 
 class PacedHalf(DeviceHalf):
@@ -265,6 +266,7 @@ def _serve(told: Mapping[str, Any]) -> None:
         ready_file=folder / "ready.json",
         enrol_tokens=tuple(f"once-{n}" for n in range(100)),
         repeat_rounds=0,
+        wait_share=WAIT_SHARE,
     )
     serve(config, FixedPrice(price=1.0, steps_max=12), job=Paced())
 

@@ -6,7 +6,6 @@ started as `python -m pytest`.
 
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -184,7 +183,6 @@ def served(tmp_path: Path, **settings: Any) -> Iterator[MarketServer]:
         "audit_probability": 0.0,
         "repeat_rounds": 0,
         "commit_timeout_s": 300.0,
-        "wait_share": math.inf,  # nothing hangs on how busy the machine is
     } | settings
     server = MarketServer(ServeConfig(**config), mechanism, job=job)
     thread = threading.Thread(target=server.run)
@@ -227,7 +225,6 @@ class Processes:
             "commit_timeout_s": PATIENCE_S,
             "round_timeout_s": PATIENCE_S,
             "repeat_rounds": 0,  # devices of tests share the sample images
-            "wait_share": math.inf,
         } | settings
         process = self._start(_SERVE, config)
         wait_until(lambda: ready.exists() or process.poll() is not None)

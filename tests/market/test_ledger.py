@@ -530,6 +530,7 @@ def test_ledger_of_another_edition_is_an_input_error(
 PASSWORDS = (
     "nodriver://user:hunter2@host/db",
     "postgresql://u:hunter2@127.0.0.1:1/d//u:hunter2@127.0.0.1:1/d",
+    "postgresql://me//me:hunter2@127.0.0.1:1/d?sslmode=require",
     "hunter2@x",
     "postgresql+psycopg://u:hunter2@:x/d",
     "postgresql+psycopg://u:hunter2@127.0.0.1:1/d?connect_timeout=1",

@@ -5,6 +5,7 @@
 it imports nothing large.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -87,9 +88,9 @@ class ServeConfig:
         most=DAY_S,
     )
     wait_share: float = setting(
-        "By this share of what the others take, a round may go on for devices that lag; inf treats "
-        "all alike.",
-        default=0.05,
+        "By this share of what the others take, a round may go on for devices that lag, such as "
+        "0.05; with inf none is taken to lag.",
+        default=math.inf,
         least=0,
         infinite=True,
     )

@@ -4,7 +4,6 @@ The three pacts of a partitioned model differ in what the server asks of devices
 else of a live market on this machine is here.
 """
 
-import math
 import secrets
 import signal
 import sys
@@ -234,7 +233,6 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 devices_min=len(names),
                 units_per_round=terms.images,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
-                wait_share=math.inf,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,

@@ -11,7 +11,6 @@ server that is behind cannot hide it.
 import asyncio
 import hashlib
 import json
-import math
 import os
 import random
 import signal
@@ -456,8 +455,6 @@ def served(
         "port": 0,
         "commit_timeout_s": 600.0,
         "round_timeout_s": 3600.0,
-        # Whoever is slow in the crowd is slow because the crowd is: nobody is left behind.
-        "wait_share": math.inf,
         "audit_timeout_s": 600.0,
         **settings,
     }

@@ -75,7 +75,7 @@ class Database:
             # Messages name the place, and must not repeat a password in it.
             self._secrets = _secrets_of(parsed)
             self.url = parsed.set(query={}).render_as_string(hide_password=True)
-            if any(secret in str(parsed.database) for secret in self._secrets):  # pasted twice
+            if any(secret in str(parsed.database) for secret in self._secrets):
                 self.url = parsed.set(query={}, database="***").render_as_string()
             self.engine = sa.create_engine(parsed)
             self._reads = self.engine.execution_options(**_reading(self.engine))
@@ -277,8 +277,12 @@ def _is_file(path: Path) -> bool:
 
 
 def _secrets_of(url: sa.URL) -> list[str]:
-    """What no message repeats of a URL: its password, also where it is an option."""
+    """What no message repeats of a URL: its password, wherever it stands in it."""
     said = [str(url.password or "")]
+    # What stands before an @ where the database's name should be is of a URL gone wrong.
+    before, at, _ = str(url.database or "").rpartition("@")
+    if at and url.get_backend_name() != "sqlite":
+        said += [before, before.rpartition(":")[2]]
     for name, value in url.query.items():
         if "pass" in name:
             said += [value] if isinstance(value, str) else value
