@@ -265,3 +265,18 @@ def test_they_are_read_as_written_and_for_their_own_model_only(
         assert read_tolerances(tmp_path, digest) is None
     path.write_text("{")
     assert read_tolerances(tmp_path, digest) is None
+
+
+@pytest.mark.parametrize("field", ["repeat_distance", "margins"])
+def test_a_number_too_large_for_a_float_is_none_of_them(
+    tolerances: Tolerances, tmp_path: Path, field: str
+) -> None:
+    tolerances.write(tmp_path)
+    path = tmp_path / TOLERANCES_JSON
+    table = json.loads(path.read_text())
+    if field == "margins":
+        table["margins"][0]["tolerance"] = 10**400
+    else:
+        table[field] = 10**400
+    path.write_text(json.dumps(table))
+    assert read_tolerances(tmp_path, tolerances.model_digest) is None

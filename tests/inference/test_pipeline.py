@@ -276,6 +276,7 @@ class TestModelDirectory:
             ("std", 0),
             ("dim", -1),
             ("logit_scale", float("inf")),
+            ("logit_scale", 10**400),
             ("labels", []),
             ("labels", ["cat", "cat"]),
             ("labels", ["cat", 1]),

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from edgepact.errors import InputError, shown
+from edgepact.fields import FLOAT_MAX
 from edgepact.inference.pictures import decoded
 
 IMAGE_GRAPH = "image.onnx"
@@ -536,7 +537,8 @@ class _Fields:
         return self._number(name, self._value(name, expected), above, expected)
 
     def _number(self, name: str, value: Any, above: float, expected: str) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value) or value <= above:
+        number = type(value) in (int, float)
+        if not number or not above < value or abs(value) > FLOAT_MAX:
             raise InputError(self.path, name, expected, shown(value))
         return float(value)
 

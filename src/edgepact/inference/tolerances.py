@@ -113,7 +113,7 @@ def read_tolerances(model_dir: Path, model_digest: str) -> Tolerances | None:
         margins = tuple(_margin(row) for row in table.pop("margins"))
         found = Tolerances(margins=margins, **table)
         distance = float(found.repeat_distance)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, OverflowError, TypeError, KeyError, AttributeError):
         return None
     return found if math.isfinite(distance) and distance >= 0 else None
 

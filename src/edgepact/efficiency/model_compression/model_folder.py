@@ -5,7 +5,6 @@ The text encoder is copied: it runs once for each label and not for each image.
 """
 
 import json
-import math
 import os
 import shutil
 from collections import Counter
@@ -105,7 +104,7 @@ def check_share(share: float) -> None:
     Raises:
         InputError: `share` is not at least 0 and below 1.
     """
-    if not (math.isfinite(share) and 0 <= share < 1):
+    if not 0 <= share < 1:
         raise InputError("compression", "share", "a number from 0 to below 1", share)
 
 
