@@ -147,6 +147,7 @@ class Market:
             rules.unpaid_per_minute,
         )
         self._paces: dict[str, float] = {}  # how long devices take for a round
+        self._patience = rounds.Patience()
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._enrolled: set[str] = set()  # token hashes that nobody has shown yet
@@ -461,6 +462,7 @@ class Market:
             question=question,
             terms=terms,
             lagging=rounds.lagging(terms, self._paces),
+            patience=self._patience,
         )
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
@@ -529,7 +531,9 @@ class Market:
             self._notify()
         closed = self._round
         number = closed.number
-        self._paces = rounds.paces(closed, self._present, self._paces, time.monotonic())
+        now_s = time.monotonic()
+        self._paces = rounds.paces(closed, self._present, self._paces, now_s)
+        self._patience = rounds.patience(closed, now_s)
         self._drop(rounds.unfinished(closed))
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.

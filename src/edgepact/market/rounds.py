@@ -16,10 +16,11 @@ answered stays open. Times are seconds on any clock the caller likes, always pas
 
 Nobody waits long for the slow. Once half of those that are waited for have delivered, the others
 have some times as long in all. And how long each takes for a round is remembered, as a multiple of
-what half of them take: who takes longer than that by more than a small share lags, and a round goes
-on for those that lag by that share and no longer, until they keep up again. They take part, and are
-paid for what they deliver, all the same. What is audited, and when it is paid, is no matter of the
-round.
+what half of them take: who takes longer than that by more than a small share lags, and the others
+wait for those that lag by that share of their own time and no longer, until they keep up again.
+What is too short for those that lag to deliver anything is saved up (`Patience`), so that they have
+their turn in some of many short rounds. They take part, and are paid for what they deliver, all the
+same. What is audited, and when it is paid, is no matter of the round.
 """
 
 import math
@@ -68,8 +69,8 @@ class Terms:
         units_per_round: units taken from each device.
         commit_timeout_s: from the first answer to the end of answers.
         round_timeout_s: from the end of answers to the end of the round.
-        wait_share: by this share of what the others take a round may go on for those that lag;
-            infinity treats all alike.
+        wait_share: by this share of what the others take, over all rounds, they may wait for those
+            that lag; infinity treats all alike.
     """
 
     job: str
@@ -78,6 +79,20 @@ class Terms:
     commit_timeout_s: float
     round_timeout_s: float
     wait_share: float = math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long the others still wait for those that lag, over all rounds.
+
+    Attributes:
+        saved_s: what they may wait, and have not.
+        needed_s: how long they waited when those that lag last brought something, or longer than
+            they waited in vain: to wait less would be for nothing.
+    """
+
+    saved_s: float = 0.0
+    needed_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +110,7 @@ class Round:
         gone: devices that said they leave: nobody waits for them.
         done: devices that said they have no more to bring in this round.
         lagging: devices that were slow before: nobody waits for them for long.
+        patience: how long the others wait for them.
         delivered_s: when devices had delivered all their units.
         began_s: when the work has begun; None before.
         deadline_s: when the phase ends; None while nobody has answered.
@@ -110,6 +126,7 @@ class Round:
     gone: frozenset[str] = frozenset()
     done: frozenset[str] = frozenset()
     lagging: frozenset[str] = frozenset()
+    patience: Patience = Patience()
     delivered_s: Mapping[str, float] = field(default_factory=dict)
     began_s: float | None = None
     deadline_s: float | None = None
@@ -301,6 +318,29 @@ def lagging(terms: Terms, paces: Mapping[str, float]) -> frozenset[str]:
     return frozenset(device for device, pace in paces.items() if pace > 1.0 + terms.wait_share)
 
 
+def patience(round: Round, now_s: float) -> Patience:
+    """How long the others wait for those that lag from the next round on.
+
+    Args:
+        round: one that is closed.
+        now_s: when it was closed.
+    """
+    before, slow = round.patience, set(round.assigned) & round.lagging - round.gone
+    quick_s = _quick_until(round)
+    if not slow or quick_s is None or round.began_s is None:
+        return before
+    most_s = round.terms.round_timeout_s
+    earned_s = round.terms.wait_share * (quick_s - round.began_s)
+    waited_s = min(max(now_s - quick_s, 0.0), before.saved_s + earned_s)
+    needed_s = before.needed_s
+    if waited_s > 0.0:
+        if all(round.pieces.get(device) for device in slow):
+            needed_s = waited_s
+        else:
+            needed_s = min(2.0 * max(waited_s, needed_s), most_s)
+    return Patience(saved_s=min(before.saved_s + earned_s - waited_s, most_s), needed_s=needed_s)
+
+
 def _times(round: Round, now_s: float) -> dict[str, float]:
     """What devices take for all units of a round, seconds: of those that were cut off, at the
     rate at which they have delivered; infinity of those that have delivered nothing."""
@@ -326,11 +366,20 @@ def _waits_enough(round: Round, now_s: float) -> bool:
 
 def _patient_until(round: Round) -> float:
     """Until when the others wait for those that lag, once all others have delivered."""
-    quick = set(round.assigned) - round.lagging
-    times = [at_s for device, at_s in round.delivered_s.items() if device in quick]
-    if round.began_s is None or not times:
+    quick_s = _quick_until(round)
+    if quick_s is None or round.began_s is None:
         return 0.0
-    return max(times) + round.terms.wait_share * (max(times) - round.began_s)
+    earned_s = round.terms.wait_share * (quick_s - round.began_s)
+    may_s = round.patience.saved_s + earned_s
+    return quick_s + may_s if may_s >= round.patience.needed_s else quick_s
+
+
+def _quick_until(round: Round) -> float | None:
+    """When the last of those that do not lag had delivered; None if none has."""
+    quick = set(round.assigned) - round.lagging
+    return max(
+        (at_s for device, at_s in round.delivered_s.items() if device in quick), default=None
+    )
 
 
 def _not_later(round: Round, soft_s: float) -> Round:
@@ -346,10 +395,10 @@ def _hurried(round: Round, now_s: float) -> Round:
     done = {device for device in quick if delivered(round, device)}
     if round.began_s is None or round.deadline_s is None or 2 * len(done) < len(quick) or not done:
         return round
+    hard_s = round.began_s + round.terms.round_timeout_s
     if done == quick:
-        return _not_later(round, _patient_until(round))
+        return replace(round, deadline_s=min(_patient_until(round), hard_s))
     took_s = now_s - round.began_s
     soft_s = round.began_s + max(SOFT_FACTOR * took_s, took_s + SOFT_LEAST_S)
     # It is set once: later calls would only put it off.
-    hard_s = round.began_s + round.terms.round_timeout_s
     return replace(round, deadline_s=soft_s) if round.deadline_s == hard_s > soft_s else round

@@ -310,6 +310,10 @@ class Settling:
                 audit = self._open.get((number, device))
                 if audit is not None and not audit.pieces:
                     del self._open[number, device]  # all has passed
+                elif audit is not None and device in self.shut_out:
+                    # The operator has shut it out meanwhile: it could show nothing any more.
+                    for piece in sorted(audit.pieces):
+                        await self._expire(number, device, piece)
                 elif audit is not None:
                     await self._failed(
                         number, device, min(audit.pieces), "its source was not shown in time"
