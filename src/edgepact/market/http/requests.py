@@ -155,8 +155,9 @@ async def body_of(request: Request, bytes_max: int) -> bytes:
     except InputError as error:
         raise HTTPException(415, f"{error}", {"Accept-Encoding": "gzip, deflate"}) from None
     inflating = None if encoding is None else compression.Inflating(encoding, bytes_max)
-    declared = request.headers.get("content-length", "0")
-    if not (declared.isascii() and declared.isdigit()) or int(declared) > bytes_max:
+    told = request.headers.get("content-length", "0")
+    declared = int(told) if told.isascii() and told.isdigit() else bytes_max + 1
+    if declared > bytes_max:
         raise _too_large(bytes_max)
     chunks: list[bytes] = []
     size = 0
@@ -174,7 +175,8 @@ async def body_of(request: Request, bytes_max: int) -> bytes:
                 place.take(len(plain))
                 chunks.append(plain)
                 allowed_s = BODY_GRACE_S + size / BODY_BYTES_PER_SECOND_LEAST
-                if late_s < start_s + min(most_s, allowed_s):  # mostly it is at its end already
+                # Mostly it is whole by now, or has all the time that there is.
+                if size != declared and late_s < start_s + min(most_s, allowed_s):
                     late_s = start_s + min(most_s, allowed_s)
                     deadline.reschedule(late_s)
     except TimeoutError:
