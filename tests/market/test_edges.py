@@ -192,8 +192,8 @@ def test_one_device_that_sends_without_measure_leaves_the_others_their_turn(
                         order.append("greedy")
 
         threads = [threading.Thread(target=flood, args=(n,)) for n in range(connections)]
-        for each in threads:
-            each.start()
+        for thread in threads:
+            thread.start()
         try:
             wait_until(lambda: len(order) > 20)
             sent = inputs_at(pipeline, 12, image(1))
@@ -202,8 +202,8 @@ def test_one_device_that_sends_without_measure_leaves_the_others_their_turn(
                 order.append("modest")
         finally:
             ended.set()
-            for each in threads:
-                each.join()
+            for thread in threads:
+                thread.join()
         # The greedy one may have a bounded number of requests in hand, and its turn comes
         # after everybody else's.
         first, last = order.index("modest"), len(order) - 1 - order[::-1].index("modest")
