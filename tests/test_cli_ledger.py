@@ -301,7 +301,9 @@ class TestToken:
     def test_issue_list_revoke(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'ledger.db'}"
         made = json.loads(ran("token", "issue", "--count", 3, "--ledger", url, "--json").out)
-        line = ran("token", "issue", "--valid", 0.5, "--ledger", url).out.split()
+        again = ran("token", "issue", "--valid", 0.5, "--ledger", url)
+        assert "new ledger" not in again.err
+        line = again.out.split()
         made.append({"token": line[0], "label": line[1]})
         with Ledger(url) as ledger:
             assert all(ledger.admits(each["token"]) for each in made)
@@ -322,8 +324,15 @@ class TestToken:
         ran("token", "readmit", "cam-3", "--ledger", url)
         with Ledger(url) as ledger:
             assert (ledger.shut_out(), ledger.strikes()) == ({}, {})
+        assert "not shut out" in ran("token", "readmit", "cam-3", "--ledger", url).out
         for command in (["revoke", "nobody"], ["readmit", "nobody"]):
             refused("token", *command, "--ledger", url, says="nobody")
+
+    def test_a_ledger_that_is_made_is_told(self, tmp_path: Path) -> None:
+        answer = ran("token", "issue", "--ledger", f"sqlite:///{tmp_path / 'typo.db'}")
+        assert "new ledger" in answer.err
+        assert "typo.db" in answer.err
+        assert len(answer.out.split()) == 2
 
     def test_a_wrong_path_is_told(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'none.db'}"

@@ -120,6 +120,11 @@ class Ledger:
         """The file of an SQLite ledger."""
         return self._database.file
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no ledger before this one was opened."""
+        return self._database.is_new
+
     def close(self) -> None:
         """Closes all connections."""
         self._database.close()
@@ -305,14 +310,19 @@ class Ledger:
                 for name, excluded in records.shut_out(books).items()
             }
 
-    def readmit(self, name: str) -> None:
+    def readmit(self, name: str) -> bool:
         """Lets an excluded or revoked device take part again; its strikes are forgotten.
+
+        Returns:
+            Whether it was shut out.
 
         Raises:
             MarketError: there is none of this name.
         """
         with self._write() as books:
+            was_out = name in records.shut_out(books)
             records.change_device(books, name, excluded=False, revoked=False, strikes=0)
+            return was_out
 
     # ------------------------------------------------------------ one-time tokens
 
