@@ -28,8 +28,9 @@ DEVICES = ("cam-1", "cam-3")
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """Of a ledger with jobs in every state."""
+    """Of a ledger with jobs in every state, whose server has its key beside it."""
     with open_ledger(tmp_path) as ledger:
+        ledger.note_server(ServerKey(key_file(ledger.file)).public)
         with_round(ledger, 1, devices=DEVICES)
         delivered(ledger, *(piece(name=name) for name in "abcd"), piece("cam-3", "z"))
         ledger.settle(1, "cam-1", draw=picking("d"))
@@ -237,6 +238,33 @@ class TestStatement:
         printed = json.loads(ran("ledger", "statement", "cam-3", url).out)
         assert printed["excluded"] is True
         assert printed["verdicts"][0]["told"]["verdict"] == "forfeit"
+
+    def test_altered_books_are_not_signed(self, url: str, tmp_path: Path) -> None:
+        altered(url, "update transfers set microcredits = microcredits + 1 where id = 2")
+        file = tmp_path / "cam-1.json"
+        answer = edgepact("ledger", "statement", "cam-1", url, "--out", file)
+        assert answer.status == 1
+        assert "NOT whole" in answer.err
+        assert not file.exists()
+
+    def test_no_key_is_made_and_no_other_is_taken(self, url: str, tmp_path: Path) -> None:
+        own, moved = tmp_path / "ledger.db.key", tmp_path / "server.key"
+        own.rename(moved)
+        out = tmp_path / "out.json"
+        signing = (
+            ("ledger", "statement", "cam-1", url, "--out", out),
+            ("ledger", "check", url, "--save-head", out),
+        )
+        for command in signing:
+            refused(*command, says="ledger.db.key: expected the key of the ledger's server; --key")
+        assert not own.exists()
+        ran("ledger", "check", url)
+        ServerKey(own)
+        for command in signing:
+            refused(*command, says="found another")
+            assert not out.exists()
+            ran(*command, "--key", moved)
+            out.unlink()
 
     def test_who_is_not_enrolled_has_none(self, url: str) -> None:
         refused("ledger", "statement", "cam-9", url, says="cam-9")

@@ -314,6 +314,12 @@ def fact(books: sa.Connection, name: str, value: str) -> str:
     return value
 
 
+def keep_fact(books: sa.Connection, name: str, value: str) -> None:
+    """Sets a fact of the ledger, whether there was one or not."""
+    if fact(books, name, value) != value:
+        books.execute(FACTS.update().where(FACTS.c.name == name).values(value=value))
+
+
 def _identity(file: Path) -> tuple[int, int] | None:
     """By what a file is known whatever it is called; None if there is none."""
     try:

@@ -40,7 +40,7 @@ from edgepact.market.ledger.accounts import (
     pending_of,
 )
 from edgepact.market.ledger.checking import check_pieces
-from edgepact.market.ledger.database import Database, fact
+from edgepact.market.ledger.database import Database, fact, keep_fact, known_fact
 from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
 from edgepact.market.ledger.records import (
     SECRET,
@@ -61,6 +61,9 @@ from edgepact.market.ledger.records import (
     Work,
 )
 from edgepact.work import Model
+
+SERVERS_KEY = "servers_key"
+"""The fact by which key the server is known."""
 
 LEASE_S = 10.0
 """How long a lease holds that is not renewed."""
@@ -139,6 +142,17 @@ class Ledger:
         """A secret of this ledger, the same for ever: seeds are drawn with it."""
         with self._write() as books:
             return bytes.fromhex(fact(books, SECRET, secrets.token_hex(SECRET_BYTES)))
+
+    def note_server(self, public: str) -> None:
+        """Keeps by which public key, hexadecimal, the server that leads this ledger is known."""
+        with self._write() as books:
+            keep_fact(books, SERVERS_KEY, public)
+
+    @property
+    def server(self) -> str | None:
+        """Public key of the last server that led it, hexadecimal; None if that is not known."""
+        with self._read() as books:
+            return known_fact(books, SERVERS_KEY)
 
     # ------------------------------------------------------------ one writer, few transactions
 
