@@ -92,6 +92,7 @@ def market_on(
         key_path = key_file(ledger.file, config.key)
         key, seal = ServerKey(key_path), seal_file(key_path)
         expect_whole(ledger, key, seal)
+        ledger.note_server(key.public)
         books = Books(
             ledger,
             Ledger(config.ledger_url, read_only=True),
