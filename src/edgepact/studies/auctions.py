@@ -38,7 +38,7 @@ from edgepact.mechanisms.auction import (
 from edgepact.mechanisms.auction import problem as auction_design
 from edgepact.mechanisms.auction.affine_maximiser import AffineMaximiser, Demand
 from edgepact.mechanisms.auction.learnt_reserves import Reserves
-from edgepact.mechanisms.auction.lies_over_rounds import BestLie, best_lie
+from edgepact.mechanisms.auction.lies_over_rounds import BestLie, Lie, best_lie
 from edgepact.mechanisms.auction.misreport import Auction, search
 from edgepact.mechanisms.auction.problem import (
     AuctionDesign,
@@ -1013,7 +1013,7 @@ def _page_of_lies(lies: dict[str, dict[str, BestLie]], config: Config) -> list[s
         [
             prior,
             way,
-            str(each.lie) if each.gain > 0.0 else "none pays",
+            "none pays" if each.lie == Lie() else str(each.lie),
             percent(each.gain, each.error),
             f"{each.revenue:.4f}",
             f"{each.revenue_lied:.4f}",

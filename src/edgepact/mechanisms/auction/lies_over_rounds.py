@@ -42,6 +42,8 @@ class Lie:
         return np.clip(self.share * values, self.least, self.most)
 
     def __str__(self) -> str:
+        if self == Lie():
+            return "the truth"
         if self.share != 1.0:
             return f"{100.0 * self.share:.0f} % of the value"
         return f"never over {self.most:.2f}" if self.least == 0.0 else f"at least {self.least:.2f}"
@@ -51,7 +53,7 @@ class BestLie(NamedTuple):
     """What lying brings.
 
     Attributes:
-        lie: the best that was found; may lose, if no lie pays.
+        lie: the best that was found; the truth, if no lie pays.
         gain: what it brings the liar over the horizon, as a share of what truth earns it.
         error: standard error of that share.
         revenue: of the seller if all tell the truth, credits an auction.
@@ -83,7 +85,7 @@ def best_lie(
         raise InputError("lies", "values", expected, f"{values.shape[0]} of {values.shape[1]}")
     half = len(values) // 2
     levels = np.quantile(values[:half, ..., 0], LEVELS)
-    lies = [Lie(share=share) for share in SHARES]
+    lies = [Lie(), *(Lie(share=share) for share in SHARES)]
     lies += [Lie(most=float(level)) for level in levels]
     lies += [Lie(least=float(level)) for level in levels]
     earned = [played(reserves, values[:half], lie, lazy=lazy)[0].mean() for lie in lies]
