@@ -280,6 +280,24 @@ def test_who_keeps_the_server_busy_cannot_put_its_audit_off_for_ever(
         wait_until(lambda: server.market._ledger.strikes() == {"cam-0": 1})
 
 
+def test_what_a_device_can_show_no_more_since_it_was_revoked_expires(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=2.0, **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        device, ledger = first.device, server.market._ledger
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        device.http.post("/market/leave")
+        ledger.revoke("cam-0")
+        wait_until(lambda: not server.market._settling.auditing)
+        assert ledger.find("cam-0", ["a"])["a"].state is PieceState.EXPIRED
+        assert ledger.strikes() == {}
+
+
 @pytest.mark.parametrize("bound_to", [b"[1.0]", b"no numbers"])
 def test_sources_of_no_use_are_a_mistake_some_times_and_then_a_cheat(
     tmp_path: Path, server_settings: dict[str, Any], bound_to: bytes
