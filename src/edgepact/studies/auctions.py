@@ -66,6 +66,9 @@ from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver, train
 
+BINS = 14
+"""Of the histogram, each with as many past bids."""
+
 LOT = 0.01
 """Probabilities closer to 0 and 1 than this draw no lots."""
 
@@ -79,6 +82,7 @@ THREE_TARIFFS = "tariffs of three numbers"
 REGRETNET = "RegretNet, small"
 SECOND_PRICE = "second price, no reserve"
 MYERSON = "Myerson's slopes and reserves"
+HISTOGRAM = "Myerson's auction of a histogram of past bids"
 BAYES = "Bayes told how priors are drawn"
 
 SMOKED = ("1 bidder, 2 items, additive on [0, 1]", "2 bidders, 2 items, additive on [0, 1]")
@@ -617,37 +621,68 @@ def propose(config: Config) -> Proposals:
         for way in (MYERSON, "GDM")
     )
     known = jax.tree.map(lambda part: part[: config.contexts], theory)
-    told, without = _bayes(problem, keys, known, best[: config.contexts])
+    others = _of_past_bids(problem, keys, known, best[: config.contexts])
     measured = {name: each[:, : config.contexts] for name, each in shares.items()}
+    told = {name: both[0] for name, both in others.items()}
+    without = {name: both[1] for name, both in others.items()}
+    # The ceiling stands before what knows the priors.
+    last = {MYERSON: measured.pop(MYERSON)}
     return Proposals(
-        # The ceiling stands before what knows the priors.
-        {**{n: x for n, x in measured.items() if n != MYERSON}, BAYES: told}
-        | {MYERSON: measured[MYERSON]},
-        left_out | {BAYES: without},
+        measured | told | last,
+        left_out | without,
         anchors,
         np.stack([exact, learnt], axis=1),
     )
 
 
-def _bayes(
+Score = Callable[[np.ndarray], np.ndarray]
+"""The score of a bidder's values."""
+
+
+def _of_past_bids(
     problem: AuctionDesign, keys: Any, known: Tables, best: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of exact Bayes, with own past bids and without; 1 x contexts each."""
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Shares of ways that see every past bid, with own ones and without; 1 x contexts each."""
     priors, of_past = jax.vmap(problem.draw)(keys)
     past = np.asarray(jax.jit(jax.vmap(problem.past_bids))(priors, of_past), float)
     values = np.asarray(known.value, float)
-    score = np.empty((2, *values.shape))
-    with progress_bar("Bayes, auction design") as advance:
+    ways = {HISTOGRAM: _by_histogram, BAYES: _by_bayes}
+    score = {name: np.empty((2, *values.shape)) for name in ways}
+    with progress_bar("histograms and Bayes, auction design") as advance:
         for context, bids in enumerate(past):
-            for way, tails in enumerate(bayes.tails(bids)):
-                for bidder, tail in enumerate(tails):
-                    score[way, context, bidder] = bayes.scores(tail, values[context, bidder])
+            for name, way in ways.items():
+                for number, scores in enumerate(way(bids)):
+                    for bidder, each in enumerate(scores):
+                        score[name][number, context, bidder] = each(values[context, bidder])
             advance(context + 1, len(past))
     earned = jax.jit(jax.vmap(by_score))
-    told, without = (
-        np.asarray(earned(known, jnp.asarray(each, jnp.float32))) / best for each in score
-    )
-    return told[None], without[None]
+
+    def shares(each: np.ndarray) -> np.ndarray:
+        return np.asarray(earned(known, jnp.asarray(each, jnp.float32)) / best)[None]
+
+    return {name: (shares(both[0]), shares(both[1])) for name, both in score.items()}
+
+
+def _by_bayes(past: np.ndarray) -> tuple[list[Score], list[Score]]:
+    def of(tail: np.ndarray) -> Score:
+        return lambda values: bayes.scores(tail, values)
+
+    tails = bayes.tails(past)
+    return [of(tail) for tail in tails.told], [of(tail) for tail in tails.left_out]
+
+
+def _by_histogram(past: np.ndarray) -> tuple[list[Score], list[Score]]:
+    def of(bids: np.ndarray) -> Score:
+        level = np.linspace(0.0, 1.0, BINS + 1)
+        ends = np.quantile(bids, level)
+        # Values go on a little below the least bid and above the highest.
+        second = np.partition(bids, -2)[-2]
+        ends[0] = max(ends[0] - (ends[-1] - ends[0]) / len(bids), 0.0)
+        ends[-1] += ends[-1] - second
+        return lambda values: bayes.scores(1.0 - level, values, at=ends)
+
+    others = [np.delete(past, bidder, axis=1).ravel() for bidder in range(past.shape[1])]
+    return [of(bids) for bids in past.T], [of(bids) for bids in others]
 
 
 def _way(
@@ -976,7 +1011,7 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
         ]
         for name, each in proposals.unseen.items()
     ]
-    names = [name for name in proposals.unseen if name != BAYES]
+    names = [name for name in proposals.unseen if name not in (BAYES, HISTOGRAM)]
     anchors = [
         [name, f"{found['optimum']:.4f}", *(percent(found[way]) for way in names)]
         for name, found in proposals.anchors.items()
@@ -990,8 +1025,11 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
         f"auction see {AuctionDesign().past} past bids of each bidder, but for the last one, "
         f"which knows the priors too and sets Myerson's own slopes and reserves. *{BAYES}* is the "
         "ceiling: it is told the distribution that priors are drawn from, sees every past bid "
-        "and not quantiles alone, and is not bound to affine scores, which the last row is.",
+        "and not quantiles alone, and is not bound to affine scores, which the last row is. "
+        f"*{HISTOGRAM}* sees every past bid, too, and knows nothing else: each bidder's in {BINS} "
+        "bins of as many bids, virtual values ironed.",
         pages.table(head, unseen),
+        *_gaps(proposals),
         "In the column *own past bids left out* a bidder's reserve and weight are what the same "
         "way says if the mean of the others' quantiles stands where the bidder's own stood "
         "(Bayes: if it sees the others' bids alone). That is the only column in which a bidder "
@@ -1001,6 +1039,19 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
         "Priors of the literature, shares in % of the optimum (in credits); two of them Bayes "
         "would hold impossible:",
         pages.table(["prior", "optimum", *names], anchors),
+    ]
+
+
+def _gaps(proposals: Proposals) -> list[str]:
+    """How much of the way from PPO to the ceiling is closed."""
+    if "PPO" not in proposals.unseen:
+        return []
+    mean = {name: float(each.mean()) for name, each in proposals.unseen.items()}
+    gap = mean[BAYES] - mean["PPO"]
+    return [
+        f"From PPO to the ceiling is {100.0 * gap:.2f} points; of them the histogram closes "
+        f"{100.0 * (mean[HISTOGRAM] - mean['PPO']) / gap:.0f} %, the GDM "
+        f"{100.0 * (mean['GDM'] - mean['PPO']) / gap:.0f} %."
     ]
 
 

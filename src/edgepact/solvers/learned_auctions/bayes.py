@@ -105,15 +105,27 @@ def tails(past: Float[np.ndarray, "past bidders"]) -> Tails:
 
 
 def scores(
-    tail: Float[np.ndarray, " grid"], values: Float[np.ndarray, " values"]
+    tail: Float[np.ndarray, " grid"],
+    values: Float[np.ndarray, " values"],
+    *,
+    at: Float[np.ndarray, " grid"] = GRID,
 ) -> Float[np.ndarray, " values"]:
-    """Ironed virtual values of a belief at some values, credits."""
+    """Ironed virtual values of a belief at some values, credits.
+
+    Between two points of the grid the virtual value is the slope of what posted prices earn;
+    that is ironed, and interpolated between the points' middles.
+
+    Args:
+        tail: chances that a value is above each point of the grid.
+        values: where, credits.
+        at: the grid, credits.
+    """
     sold = tail[:-1] - tail[1:]
     some = sold > 1e-9
-    posted = GRID * tail
+    posted = at * tail
     slope = (posted[:-1] - posted[1:])[some] / sold[some]
     ironed = isotonic_regression(slope, weights=sold[some]).x
-    middle = 0.5 * (GRID[:-1] + GRID[1:])[some]
+    middle = 0.5 * (at[:-1] + at[1:])[some]
     return np.asarray(np.interp(values, middle, ironed))
 
 
