@@ -10,14 +10,10 @@ process; they take turns in a drawn order within one run, so that a neighbour's 
 The target is that tritonclient over HTTP takes at most 1.3 times the rival's median. Beside it are
 shown tritonclient over gRPC, and the client of `edgepact device`.
 
-Our job gives back what it was sent, so it says that it is brief (`work.BriefPart`) and is computed
-where the request is read. A model's job is not: it has its turn in a queue and a thread of its own,
-and `through the queue` is the same echo as such a job. The rival computes in a thread of its pool.
-
 How low any of it can go is shown by the same clients on servers that know no more of HTTP than they
 must and give back the bytes that they were given: one on the same HTTP server as ours, uvicorn with
 httptools, and one on an asyncio protocol alone. What ours takes longer than the first is the
-market's own: routing, token, bounds, checks, and the queue where there is one.
+market's own: routing, token, bounds, checks, the turn in the queue and its thread.
 """
 
 import asyncio
@@ -60,19 +56,13 @@ MODEL = "echo-cut-1"
 OPERATOR = "benchmark"
 RIVAL = "bare gRPC echo"
 OURS = "OIP REST, tritonclient.http"
-QUEUED = "OIP REST through the queue, tritonclient.http"
 HTTP_FLOOR = "bare echo on uvicorn, tritonclient.http"
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """A job, and its server's half, that gives back what it was sent.
+    """A job, and its server's half, that gives back what it was sent."""
 
-    Attributes:
-        brief: whether that is done where the request is read, or in the thread of the queue.
-    """
-
-    brief: bool = True
     name: str = "echo"
     unit: str = "activation"
     step: str = "layer"
@@ -180,7 +170,6 @@ def measure(turns: int) -> dict[str, Any]:
         "ratio": ratio,
         "ratio_max": RATIO_MAX,
         "reached": ratio <= RATIO_MAX,
-        "ratio_through_the_queue": medians[QUEUED] / medians[RIVAL],
         "ms_beyond_bare_echo_on_uvicorn": own_ms,
     }
 
@@ -194,9 +183,7 @@ def main() -> None:
         case ["--asyncio-echo"]:
             asyncio.run(_serve_asyncio_echo())
         case ["--market", folder]:
-            _serve_market(Path(folder), Echo())
-        case ["--queued-market", folder]:
-            _serve_market(Path(folder), Echo(brief=False))
+            _serve_market(Path(folder))
         case options:
             print(json.dumps(measure(TURNS // 10 if "--quick" in options else TURNS)))
 
@@ -206,14 +193,9 @@ def main() -> None:
 
 def _calls(x: np.ndarray, stack: ExitStack) -> dict[str, Callable[[], bytes]]:
     """Round trips by name; each returns what came back."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     echo = json.loads(stack.enter_context(_process("--echo")))
-    where, queued = (
-        json.loads(stack.enter_context(_process(f"--{kind}", stack.enter_context(folder))))
-        for kind, folder in (
-            ("market", tempfile.TemporaryDirectory()),
-            ("queued-market", tempfile.TemporaryDirectory()),
-        )
-    )
+    where = json.loads(stack.enter_context(_process("--market", str(folder))))
     on_uvicorn, on_asyncio = (
         json.loads(stack.enter_context(_process(f"--{kind}-echo")))["port"]
         for kind in ("uvicorn", "asyncio")
@@ -256,7 +238,6 @@ def _calls(x: np.ndarray, stack: ExitStack) -> dict[str, Callable[[], bytes]]:
     return {
         RIVAL: bare_call,
         OURS: triton(tritonclient.http, where["port"]),
-        QUEUED: triton(tritonclient.http, queued["port"]),
         HTTP_FLOOR: triton(tritonclient.http, on_uvicorn),
         "bare echo on asyncio, tritonclient.http": triton(tritonclient.http, on_asyncio),
         "OIP gRPC, tritonclient.grpc": triton(tritonclient.grpc, where["grpc_port"]),
@@ -374,7 +355,7 @@ class _AsyncioEcho(asyncio.Protocol):
         )
 
 
-def _serve_market(folder: Path, job: Echo) -> None:
+def _serve_market(folder: Path) -> None:
     config = ServeConfig(
         ledger_url=f"sqlite:///{folder / 'ledger.db'}",
         port=0,
@@ -385,7 +366,7 @@ def _serve_market(folder: Path, job: Echo) -> None:
         bytes_per_s=1e12,
         audit_probability=0.0,
     )
-    serve(config, FixedPrice(price=1.0, steps_max=1), job=job)
+    serve(config, FixedPrice(price=1.0, steps_max=1), job=Echo())
 
 
 if __name__ == "__main__":

@@ -232,21 +232,6 @@ class ServerPart(Protocol):
 
 
 @runtime_checkable
-class BriefPart(Protocol):
-    """What a `ServerPart` has besides if its work is a matter of microseconds.
-
-    Without it work is done in a thread of its own, so that the server hears everybody meanwhile;
-    to hand it there costs some 0.1 ms.
-    """
-
-    @property
-    def brief(self) -> bool:
-        """Whether each of its calls takes less than 0.1 ms, whatever came that fits `expects`,
-        audits included. It is called from the event loop then, and holds everybody up."""
-        ...
-
-
-@runtime_checkable
 class StagedPart(Protocol):
     """What a `ServerPart` has besides if pieces can pass its stages together.
 

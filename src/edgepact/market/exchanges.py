@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError, MarketError
-from edgepact.market.at_once import AtOnce
 from edgepact.market.books import Books, Busy
 from edgepact.market.evidence import (
     chosen_codec,
@@ -37,7 +36,7 @@ from edgepact.market.replicas import Replicas
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import CannotAudit
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import EXCHANGES_MAX, BriefPart, Reply, ServerPart, StagedPart
+from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
 
 EXCHANGES_IN_FLIGHT_MAX = 1024
 """Exchanges computed or waiting at a time; the next is told to come back."""
@@ -122,17 +121,14 @@ class Exchanges:
     ) -> None:
         self._part, self._codecs, self._books, self._secret = part, codecs, books, secret
         self._recorded = recorded
-        brief = isinstance(part, BriefPart) and part.brief
-        staged = part if isinstance(part, StagedPart) and not brief else None
-        self._staged = staged if staged is not None and staged.stages > 0 else None
-        self.compute: AtOnce | Lanes | FairQueue
+        self._staged = part if isinstance(part, StagedPart) and part.stages > 0 else None
+        replicas = len(part) if isinstance(part, Replicas) else 0
+        self.compute = (
+            Lanes("job", LANES_EACH * replicas)
+            if replicas
+            else FairQueue("job", self._staged, batching)
+        )
         """Where every device has its turn."""
-        if isinstance(part, Replicas):
-            self.compute = Lanes("job", LANES_EACH * len(part))
-        elif brief:
-            self.compute = AtOnce()
-        else:
-            self.compute = FairQueue("job", self._staged, batching)
         self.in_flight = 0
         """Exchanges computed or waiting."""
         self._sessions = Sessions()
