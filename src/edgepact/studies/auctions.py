@@ -930,19 +930,31 @@ def _page_of_items(
 
 
 def _lots(sold: dict[str, dict[str, Measured]]) -> list[str]:
-    """Which menus of lotteries are none."""
-    drawn = {name: ways[MENU].lots for name, ways in sold.items()}
-    never = [name for name, share in drawn.items() if share < 1e-3]
-    some = [f"{name} ({100.0 * share:.1f} %)" for name, share in drawn.items() if share >= 1e-3]
-    said = []
+    """Which menus of lotteries are none, and which draw lots for nothing."""
+    never, some = [], []
+    for name, ways in sold.items():
+        menu, rival = ways[MENU], ways.get(THREE_BOOSTS)
+        if menu.lots < 1e-3:
+            never.append(name)
+            continue
+        said = f"{name}, {100.0 * menu.lots:.1f} %"
+        if rival is not None:
+            error = 2.0 * math.hypot(menu.error, rival.error)
+            if menu.revenue - rival.revenue <= error:
+                said += (
+                    ", which bring nothing: three numbers that draw no lots earn as much, within "
+                    f"two standard errors ({error:.4f})"
+                )
+        some.append(said)
+    parts = []
     if never:
-        said.append(
+        parts.append(
             "A menu may hold lotteries. Where less than one outcome in a thousand is drawn by lot "
             "it is in truth a deterministic auction, whatever its form: " + "; ".join(never) + "."
         )
     if some:
-        said.append("Lots are drawn by the menus of " + "; ".join(some) + ".")
-    return said
+        parts.append("Outcomes that are drawn by lot by the other menus: " + "; ".join(some) + ".")
+    return parts
 
 
 def _compared(sold: dict[str, dict[str, Measured]]) -> list[str]:
