@@ -811,7 +811,7 @@ def draw(
     lied.set_yticks(np.arange(len(SETTERS)), list(SETTERS))
     lied.invert_yaxis()
     lied.axvline(0.0, color=COLOURS["theory"], linewidth=1.0)
-    lied.set_xlabel("what the best lie brings over the horizon, % of what truth earns")
+    lied.set_xlabel("gain of the best lie over the horizon, % of what truth earns")
     lied.legend(fontsize=8, frameon=False)
     for axes in (revenue, reserves, shares, lied):
         axes.grid(alpha=0.2)
@@ -1055,16 +1055,14 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
 
 
 def _gaps(proposals: Proposals) -> list[str]:
-    """How much of the way from PPO to the ceiling is closed."""
+    """Who is how far ahead of PPO, up to the ceiling."""
     if "PPO" not in proposals.unseen:
         return []
     mean = {name: float(each.mean()) for name, each in proposals.unseen.items()}
-    gap = mean[BAYES] - mean["PPO"]
-    return [
-        f"From PPO to the ceiling is {100.0 * gap:.2f} points; of them the histogram closes "
-        f"{100.0 * (mean[HISTOGRAM] - mean['PPO']) / gap:.0f} %, the GDM "
-        f"{100.0 * (mean['GDM'] - mean['PPO']) / gap:.0f} %."
-    ]
+    others = ", ".join(
+        f"{name} {pages.points(mean[name] - mean['PPO'])}" for name in ("GDM", HISTOGRAM, BAYES)
+    )
+    return [f"Points ahead of PPO: {others}. The last is as far as any way can get."]
 
 
 def _share(each: np.ndarray) -> str:
