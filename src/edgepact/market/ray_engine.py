@@ -3,7 +3,7 @@
 Every replica is a deployment of its own with one replica, so that a piece's later exchanges can be
 sent to the one that holds its session: Ray Serve's own routing knows which deployment, not which
 replica of it. Ray Serve starts a replica again that has died. The market stays one process with one
-address and the ledger: only computing goes elsewhere. `docs/adr/0017` says why so.
+address and the ledger: only computing goes elsewhere. `docs/adr/0018` says why so.
 
 Needs the extra `ray`.
 """
