@@ -561,32 +561,7 @@ def propose(config: Config) -> Proposals:
     best = np.asarray(jax.jit(jax.vmap(auction_design.optimal))(theory))
     earned = jax.jit(jax.vmap(auction_design.expected))
 
-    ways: dict[str, list[Callable[[Selling], Rules]]] = {}
-    found = solvers(config)
-    for name in config.learners:
-        check_choice("auctions", "learners", name, tuple(found))
-    for name, solver in found.items():
-        if config.learners and name not in config.learners:
-            continue
-        # One seed after another: side by side, PPO's program never ended in this game.
-        ways[name] = []
-        for seed in range(config.seeds):
-            with progress_bar(f"{name}, auction design, seed {seed}") as advance:
-
-                def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
-                    show(done, config.epochs)
-
-                training = train(
-                    solver,
-                    problem,
-                    jax.random.fold_in(of_training, seed),
-                    seeds=1,
-                    epochs=config.epochs if name != "random" else 1,
-                    lanes=4,
-                    on_epochs=on_epochs,
-                )
-            learner = jax.tree.map(lambda part: part[0], training.learner)
-            ways[name].append(_way(problem, solver, learner, of_acting))
+    ways = _trained(problem, config, of_training, of_acting)
     ways["best price of each bidder's past bids"] = [plug_in]
     ways[SECOND_PRICE] = [_second_price]
     ways[MYERSON] = [lambda state: problem.rules(state, problem.best_action(state))]
@@ -633,6 +608,39 @@ def propose(config: Config) -> Proposals:
         anchors,
         np.stack([exact, learnt], axis=1),
     )
+
+
+def _trained(
+    problem: AuctionDesign, config: Config, of_training: jax.Array, of_acting: jax.Array
+) -> dict[str, list[Callable[[Selling], Rules]]]:
+    """The rules that each learner sets, one of every seed, by its name."""
+    ways: dict[str, list[Callable[[Selling], Rules]]] = {}
+    found = solvers(config)
+    for name in config.learners:
+        check_choice("auctions", "learners", name, tuple(found))
+    for name, solver in found.items():
+        if config.learners and name not in config.learners:
+            continue
+        # One seed after another: side by side, PPO's program never ended in this game.
+        ways[name] = []
+        for seed in range(config.seeds):
+            with progress_bar(f"{name}, auction design, seed {seed}") as advance:
+
+                def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
+                    show(done, config.epochs)
+
+                training = train(
+                    solver,
+                    problem,
+                    jax.random.fold_in(of_training, seed),
+                    seeds=1,
+                    epochs=config.epochs if name != "random" else 1,
+                    lanes=4,
+                    on_epochs=on_epochs,
+                )
+            learner = jax.tree.map(lambda part: part[0], training.learner)
+            ways[name].append(_way(problem, solver, learner, of_acting))
+    return ways
 
 
 Score = Callable[[np.ndarray], np.ndarray]
