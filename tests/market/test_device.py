@@ -206,6 +206,25 @@ def test_server_that_does_not_answer_is_a_market_error(tmp_path: Path) -> None:
         run_device(config(tmp_path))
 
 
+def test_a_device_is_told_whose_token_it_comes_with(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = {"token_file": tmp_path / "kept.token", "enrol_token": "once-0", "away_timeout_s": 60.0}
+
+    def said(name: str) -> list[str]:
+        with served(tmp_path, rounds=said_of[name], units_per_round=1) as server:
+            own = {"name": name, "results": tmp_path / f"{name}.jsonl", "server_url": server.url}
+            run_device(config(tmp_path, **kept, **own))
+            assert set(server.market._ledger.devices()) == {"cam-1"}
+        return [line for line in capfd.readouterr().err.splitlines() if line.startswith(name)]
+
+    said_of = {"cam-1": 1, "cam-2": 3}  # rounds in all after each
+    assert said("cam-1") == []
+    (line,) = said("cam-2")  # once, though it polls in two rounds
+    assert line.startswith("cam-2: the server knows this device as cam-1")
+    assert "kept.token" in line
+
+
 # ---------------------------------------------------------------- what both sides must hold
 
 

@@ -235,6 +235,7 @@ class _Worker:
         self._told: set[int] = set()  # rounds of which the server has told all there is
         self._sizes: dict[int, float] = {}  # bytes that a piece sends, by amount
         self._enrolled = self._gone = False
+        self._known_as: str | None = None  # to the server
         self._rounds = self._units = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
         self._pending: dict[str, int] = {}
@@ -355,6 +356,7 @@ class _Worker:
             if not isinstance(value, str):
                 raise MarketError("the server answered the enrolment without a token")
             token = value
+            self._note_name(messages.read_device("enrol", answer))
             store_token(config.token_file, token)
         self._link.show(token)
         self._enrolled = True
@@ -363,7 +365,20 @@ class _Worker:
         with self._stop.waiting():
             told = self._link.ask("GET", f"/market/offer?after={after}", held=True)
         self._note_due(told.get("audits"))
+        self._note_name(messages.read_device("offer", told))
         return messages.read_offer(told)
+
+    def _note_name(self, known_as: str | None) -> None:
+        """Says whom the server takes the device for, if that is another than it is called."""
+        if known_as is None or known_as == self._known_as:
+            return
+        self._known_as = known_as
+        if known_as != self._config.name:
+            self._say(
+                f"the server knows this device as {known_as}, with whose token it comes "
+                f"({self._config.token_file}); for another name it has to enrol anew, "
+                "with a token file of its own"
+            )
 
     def _expect_the_same(self, offer: Offer) -> None:
         """Before any work: both sides have to mean the same job, model and codec.

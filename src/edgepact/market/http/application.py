@@ -2,7 +2,8 @@
 
 =======================================  ====================================================
 `POST /market/enrol`                     a one-time token for a token of one's own
-`GET /market/offer?after=R`              the next offer after round R, held open for a while
+`GET /market/offer?after=R`              the next offer after round R, held open for a while;
+                                         `device` names whose token is shown
 `POST /market/commit`                    an answer to the question of a round
 `POST /market/audit?piece=P`             salt (32 bytes) and source of a piece that is audited
 `POST /market/done?round=R`              a device has no more to bring in a round
