@@ -236,6 +236,7 @@ class _Worker:
         self._sizes: dict[int, float] = {}  # bytes that a piece sends, by amount
         self._enrolled = self._gone = False
         self._known_as: str | None = None  # to the server
+        self._unpayable = ""  # why no work was to be had, when that was said last
         self._rounds = self._units = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
         self._pending: dict[str, int] = {}
@@ -557,7 +558,9 @@ class _Worker:
                         name = flying.pop(future)
                         try:
                             units = future.result()
-                        except Refused:
+                        except Refused as error:
+                            if error.reason == messages.NO_BUDGET and not refused:
+                                self._say_unpayable(str(error))
                             refused = True  # the round has ended without us
                             continue
                         done += 0 if name in offer.pieces_done else units
@@ -574,6 +577,12 @@ class _Worker:
             told = self._link.ask("POST", f"/market/done?round={offer.round}")
             self._note_due(told.get("audits"))
             self._show_due()
+
+    def _say_unpayable(self, why: str) -> None:
+        """Says why nobody gives it work; of a budget that is used up for good, once."""
+        if why != self._unpayable:
+            self._unpayable = why
+            self._say(f"gets no more work for now: {why}")
 
     def _wants(self, offer: Offer, done: int, flying: Mapping[Future[int], str]) -> bool:
         """Whether another piece is to be begun, as far as is known of those under way."""

@@ -47,6 +47,9 @@ SESSION_LOST = "session lost"
 REPEATED = "repeated"
 """The `reason` in a refusal that tells a device that the same work was delivered before."""
 
+NO_BUDGET = "no budget"
+"""The `reason` in a refusal that tells a device that nobody can be promised more just now."""
+
 STANDBY = "standby"
 """The `reason` in a refusal of a server that stands by: another one serves the market."""
 
