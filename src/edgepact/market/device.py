@@ -17,6 +17,7 @@ restart of either side, is the same piece and is paid once. If the server stays 
 finishes the pieces at hand by itself where it has the capacity for the whole model, and ends.
 """
 
+import hashlib
 import math
 import random
 import signal
@@ -49,7 +50,7 @@ from edgepact.market.protocol.messages import (
     NoOffer,
     Offer,
 )
-from edgepact.market.results import SETTLED, PieceResult, Results
+from edgepact.market.results import SETTLED, Bound, PieceResult, Results
 from edgepact.market.tracing import HEADER as TRACE_HEADER
 from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
@@ -475,20 +476,33 @@ class _Worker:
 
     def _show(self, piece: str) -> None:
         bound = self._results.bound(piece)
-        try:
-            if bound is None or bound.place >= len(self._pieces):
-                raise InputError(self._config.name, piece, "the source of this piece", "none")
-            with self._computing:
-                source = self._part.source(self._pieces[bound.place])
-        except InputError as error:
+        _, source = (None, None) if bound is None else self._found(bound)
+        if bound is None or source is None:
             self._hopeless.add(piece)
-            self._say(f"cannot show {piece}, which loses its pay: {error}")
+            missing = "its salt is not in the journal beside the results file"
+            if bound is not None:
+                missing = "its source is no more among the inputs"
+            self._say(f"cannot show {piece}, which loses its pay: {missing}")
             return
         headers = {"Content-Type": oip.BINARY_TYPE}
         path = f"/market/audit?piece={piece}"
         answer = self._link.send("POST", path, bound.salt + source, headers, held_s=0.0)
         told = messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
         self._note_due(told.get("audits"))
+
+    def _found(self, bound: Bound) -> tuple[int, bytes] | tuple[None, None]:
+        """Place and source of the input to which the device has bound itself, if it is there.
+
+        Under another seed or name, or beside new inputs, it stands in another place than before.
+        """
+        others = (at for at in range(len(self._pieces)) if at != bound.place)
+        for at in (bound.place, *others):
+            if at < len(self._pieces):
+                with suppress(InputError), self._computing:
+                    source = self._part.source(self._pieces[at])
+                    if hashlib.sha256(source).hexdigest() == bound.source_digest:
+                        return at, source
+        return None, None
 
     def _hear_of_pay(self, before: int | None = None) -> None:
         """Asks how pieces stand whose line in the results file is open.
@@ -600,7 +614,10 @@ class _Worker:
             at = ((number - 1) * offer.units_per_round + index) % inputs
             if name in again:
                 again.discard(name)
-                yield name, at
+                bound = self._results.bound(name)
+                place = at if bound is None else self._found(bound)[0]
+                if place is not None:
+                    yield name, place
             elif name not in offer.pieces_done:
                 lately = self._used.get(at, -offer.repeat_rounds) + offer.repeat_rounds > number
                 if at not in self._useless and not (offer.repeat_rounds and lately):
