@@ -20,6 +20,7 @@ from edgepact.inference.digests import state_weights
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.device_token import held_alone
 from edgepact.market.own_cost import computing_cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from tests.market.harness import DEVICE, PATIENCE_S, served
@@ -199,6 +200,25 @@ def test_unusable_files_are_input_errors(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("")
     with pytest.raises(InputError, match="device token"):
         run_device(config(tmp_path, token_file=tmp_path / "token"))
+
+
+def test_a_token_that_nobody_can_write_beside_is_used_by_one_process_too(tmp_path: Path) -> None:
+    def use() -> str:
+        code = "import sys, pathlib, edgepact.market.device_token as t; "
+        code += "t.held_alone(pathlib.Path(sys.argv[1])).__enter__()"
+        told = subprocess.run(
+            [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+        )
+        return told.stderr
+
+    path = tmp_path / "token"
+    path.write_text("kept")
+    (tmp_path / "token.lock").mkdir()  # whoever runs this, nobody writes to it
+    with held_alone(path):
+        assert f"{path}: expected a token file that no other process uses" in use()
+    assert use() == ""
+    with held_alone(None), held_alone(tmp_path / "none" / "token"):
+        pass  # there is nothing to use
 
 
 def test_server_that_does_not_answer_is_a_market_error(tmp_path: Path) -> None:

@@ -179,6 +179,23 @@ def test_device_restarted_in_mid_round_goes_on(processes: Processes) -> None:
     assert {(line["state"], line["audited"]) for line in processes.pieces(0)} == {("paid", True)}
 
 
+def test_a_token_is_used_by_one_process_at_a_time(processes: Processes) -> None:
+    _, url = processes.server(units_per_round=500)
+    device = processes.device(url, 0)
+    wait_until(lambda: processes.lines(0))
+    own = {"enrol_token": None, "results": str(processes.folder / "other.jsonl")}
+    other = processes.device(url, 0, **own)
+    _, said = finish(other)
+    assert other.returncode != 0
+    assert "cam-0.token: expected a token file that no other process uses" in said
+    assert not (processes.folder / "other.jsonl").exists()
+    device.kill()
+    device.wait()
+    third = processes.device(url, 0, **own)
+    wait_until(lambda: (processes.folder / "other.jsonl").exists() or third.poll() is not None)
+    assert third.poll() is None
+
+
 def test_server_that_stays_away(processes: Processes) -> None:
     """The device finishes the image at hand by itself and ends with a clear message."""
     server, url = processes.server(units_per_round=500)

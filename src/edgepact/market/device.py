@@ -37,7 +37,7 @@ from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
-from edgepact.market.device_token import store_token, stored_token
+from edgepact.market.device_token import held_alone, store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
 from edgepact.market.link import Link, Refused, Traffic
 from edgepact.market.link_cost import sent_bytes, with_link
@@ -118,7 +118,8 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
         job: what is done; None for the installed one that `config` names.
 
     Raises:
-        InputError: the inputs, the model or the results file cannot be used.
+        InputError: the inputs, the model or the results file cannot be used, or another process
+            uses the token file.
         MarketError: the server refused the device, or stayed away too long.
     """
     job = job or registry.part("jobs", config.job, source="device", field="job")
@@ -129,7 +130,7 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
     codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
     path = config.results or Path(f"{config.name}.jsonl")
     link = Link(config.addresses, config.away_timeout_s, config.name, config.ca)
-    with Results(path) as results, link, _Stop(link) as stop:
+    with held_alone(config.token_file), Results(path) as results, link, _Stop(link) as stop:
         worker = _Worker(config, job.name, part, pieces, codec, results, stop, link)
         try:
             worker.take_part()
