@@ -34,7 +34,8 @@ from edgepact.market.ledger import (
     account_of,
     pending_of,
 )
-from edgepact.market.ledger.double_entry import move
+from edgepact.market.ledger.double_entry import beside, move
+from edgepact.market.ledger.records import bought_in
 from tests.market.harness import place
 from tests.market.ledger_cases import (
     DEVICES,
@@ -655,6 +656,7 @@ def test_books_balance_whatever_happens(steps: list[tuple[str, Any]]) -> None:
                 assert ledger.check() == []
                 kept = ledger.balances()
                 assert sum(kept.values()) == 0
+                bought = 0
                 for device in DEVICES:
                     now = ledger.find(device, "abcdefgh")
                     for piece, before in acknowledged.items():
@@ -665,6 +667,14 @@ def test_books_balance_whatever_happens(steps: list[tuple[str, Any]]) -> None:
                             acknowledged[piece] = found
                     paid = sum(found.paid_microcredits for found in now.values())
                     assert kept[account_of(device)] == paid
+                    bought += sum(
+                        found.microcredits
+                        for found in now.values()
+                        if found.state in (PieceState.PENDING, PieceState.PAID)
+                    )
+                # What a budget is held against: all pieces are of round 1.
+                with ledger._read() as books:
+                    assert bought_in(books, 1, beside) == bought
         finally:
             ledger.close()
 

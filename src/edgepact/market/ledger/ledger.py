@@ -954,7 +954,9 @@ class _Delivery:
             self._promised = -double_entry.balance(books, SERVER)
             self._promised -= double_entry.balance(books, FORFEITED)
         if fresh and self._limits.round_microcredits is not None:
-            self._promised_in = {n: records.bought_in(books, n) for n in _rounds_of(fresh)}
+            self._promised_in = {
+                n: records.bought_in(books, n, double_entry.beside) for n in _rounds_of(fresh)
+            }
         rows: list[dict[str, Any]] = []
         transfers: list[Transfer] = []
         found: list[Settlement | MarketError] = []
