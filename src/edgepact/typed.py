@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepact.errors import InputError
 from edgepact.fields import check_flag, check_number, check_path, check_whole, shown
+from edgepact.settings import check, settings_of
 
 SIZE_MAX = 2**62
 """Beyond this no setting is a number of anything."""
@@ -19,22 +20,29 @@ def expect_types(source: str, settings: Any) -> None:
     """Holds the fields of a dataclass against their types, for those that come from Python.
 
     Files and command lines state nothing else; in Python anything can be passed. Called before a
-    class looks at ranges. Text becomes a path where one is wanted, a scalar of NumPy a number, a
-    list a tuple; infinity is a number, and whether it is one too many is left to the class.
+    class looks at ranges. Fields that `settings.setting` has made say more of themselves and are
+    held against that (`settings.check`). Of all others text becomes a path where one is wanted, a
+    scalar of NumPy a number, a list a tuple; infinity is a number, and whether it is one too many
+    is left to the class.
 
     Raises:
         InputError: a value of another type; of the source and the field.
     """
     cls: Any = type(settings)
-    for name, hint in _hints(cls).items():
+    hints = _hints(cls)
+    if len(hints) < len(dataclasses.fields(cls)):
+        check(settings)
+    for name, hint in hints.items():
         value = _fitting(source, name, getattr(settings, name), hint)
         object.__setattr__(settings, name, value)
 
 
 @lru_cache(maxsize=64)
 def _hints(cls: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    """Types of the fields that are not made by `setting`."""
+    hints, described = typing.get_type_hints(cls), {each.name for each in settings_of(cls)}
+    names = (field.name for field in dataclasses.fields(cls))
+    return {name: hints[name] for name in names if name not in described}
 
 
 def _fitting(source: str, name: str, value: Any, hint: Any) -> Any:

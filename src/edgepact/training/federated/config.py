@@ -20,7 +20,7 @@ from edgepact.errors import InputError, shown
 from edgepact.fields import load, terms_in
 from edgepact.files.contract import contract_of
 from edgepact.mechanisms.contract.terms import Contract
-from edgepact.settings import check, settings_of
+from edgepact.settings import settings_of
 from edgepact.solvers.by_name import quoters
 from edgepact.training.federated.options import TrainOptions, TrainSettings
 from edgepact.training.federated.simulated import CostRange
@@ -145,7 +145,6 @@ class TrainConfig(TrainSettings):
     task: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self) -> None:
-        check(self)
         expect_types(self.SOURCE, self)
         self._expect_mechanism_whole()
         self._expect_selection_fitting()
