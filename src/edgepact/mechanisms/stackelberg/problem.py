@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError, check_choice, check_count
@@ -14,6 +15,7 @@ from edgepact.fields import check_flag, check_kind
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.price_scale import prices_on_a_log_scale
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import random_utility
@@ -153,6 +155,11 @@ class RepeatedPricing(Problem):
     reward: RewardMode = eqx.field(static=True, default="utility")
     dynamics: Dynamics | None = None
 
+    def __post_init__(self) -> None:
+        if type(self.price) is Interval and self.price.high > 0.0:
+            mean = float(np.mean(self.fleets.A))
+            self.price = prices_on_a_log_scale(self.price, self.beta * mean)
+
     def __check_init__(self) -> None:
         devices = len(self.fleets) if isinstance(self.fleets, Fleet) else self.devices
         check_sizes(
@@ -228,7 +235,7 @@ class RepeatedPricing(Problem):
 
     def best_action(self, state: Round) -> Float[Array, " action"]:
         """The equilibrium price as an action."""
-        return self.price.to_unit(equilibrium(self.game_now(state)).price)[None]
+        return jnp.clip(self.price.to_unit(equilibrium(self.game_now(state)).price), -1, 1)[None]
 
     def finished(self, state: Round) -> Bool[Array, ""]:
         """After `rounds` rounds."""

@@ -48,6 +48,10 @@ STEPS_MAX = 20
 """Most steps of the reverse diffusion; decisions of few components need five or six."""
 
 
+SHORT = 0.1
+"""How much worse than the best that is known, of what there is to gain, is clearly worse."""
+
+
 class Chain(NamedTuple):
     """Constants of a diffusion of T steps; entry t-1 belongs to step t.
 
@@ -211,6 +215,7 @@ class DiffusionLearner(NamedTuple):
     denoiser_steps: PyTree
     critic_steps: PyTree
     memory: Memory
+    explored: Memory
     states: State
 
 
@@ -250,6 +255,7 @@ class Diffusion(Solver):
     updates: int = eqx.field(static=True, default=8)
     batch: int = eqx.field(static=True, default=64)
     memory: int = eqx.field(static=True, default=8192)
+    proposals: int = eqx.field(static=True, default=4)
     learning_rate: float = eqx.field(static=True, default=1e-3)
     critic_rate: float = eqx.field(static=True, default=5e-3)
     learning_updates: int = eqx.field(static=True, default=4000)
@@ -273,6 +279,10 @@ class Diffusion(Solver):
         if self.memory < self.games:
             expected = f"room for a round of each of {self.games} games"
             raise InputError("Diffusion", "memory", expected, self.memory)
+
+    @property
+    def _explored_kept(self) -> int:
+        return max(self.memory // 8, self.games)
 
     @property
     def rounds_per_epoch(self) -> int:
@@ -300,13 +310,8 @@ class Diffusion(Solver):
             critics=critics,
             denoiser_steps=self._optimiser(self.learning_rate).init(denoiser),
             critic_steps=self._optimiser(self.critic_rate).init(critics),
-            memory=Memory(
-                jnp.zeros((self.memory, features)),
-                jnp.zeros((self.memory, actions)),
-                jnp.zeros(self.memory),
-                jnp.zeros((self.memory, actions)),
-                jnp.zeros(()),
-            ),
+            memory=_empty(self.memory, features, actions),
+            explored=_empty(self._explored_kept, features, actions),
             states=jax.vmap(problem.reset)(jax.random.split(of_games, self.games)),
         )
 
@@ -342,43 +347,40 @@ class Diffusion(Solver):
         # Components are explored each by itself: once the decision is good, an action that is
         # random in all of them is far from it and tells little of what is around it.
         floor = 1.0 - (1.0 - self.exploration_floor) ** (1.0 / problem.action_size)
-        fading = jnp.exp(-memory.rounds / self.exploration_rounds)
-        uniform_share = floor + (1.0 - floor) * fading
+        uniform_share = floor + (1.0 - floor) * self._fading(memory.rounds)
+        learned = jnp.minimum(memory.rounds / (self.games * self.learning_updates), 1.0)
+        jitter = self.jitter * (0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * learned)))
 
-        def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array, Array]:
+        def one(key: PRNGKeyArray, state: State) -> tuple[State, Memory, Array]:
             of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
             observation = flat_observation(problem, state)
             size = problem.action_size
             drawn = sample(learner.denoiser, constants, of_draw, observation, size, self.sampling)
-            drawn = jnp.clip(drawn + self.jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
+            drawn = jnp.clip(drawn + jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
             uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
             explored = jax.random.bernoulli(of_choice, uniform_share, (size,))
             action = jnp.where(explored, uniform, drawn)
             after, payoff = play(problem, of_step, state, action)
             shown = problem.best_action(state) if self.mode == "expert" else jnp.zeros_like(action)
-            return after, observation, action, payoff.reward, shown
+            played = Memory(observation, action, payoff.reward, shown, jnp.ones(()))
+            return after, played, jnp.any(explored)
 
         keys = jax.random.split(key, self.games)
-        states, observation, action, reward, shown = jax.vmap(one)(keys, learner.states)
-        slots = (memory.rounds.astype(int) + jnp.arange(self.games)) % self.memory
-        memory = Memory(
-            memory.observation.at[slots].set(observation),
-            memory.action.at[slots].set(action),
-            memory.reward.at[slots].set(reward),
-            memory.expert.at[slots].set(shown),
-            memory.rounds + self.games,
+        states, played, explored = jax.vmap(one)(keys, learner.states)
+        return learner._replace(
+            memory=_stored(memory, played, jnp.ones(self.games, bool)),
+            explored=_stored(learner.explored, played, explored),
+            states=states,
         )
-        return learner._replace(memory=memory, states=states)
 
     def _learn(self, learner: DiffusionLearner, key: PRNGKeyArray) -> DiffusionLearner:
-        of_batch, of_draws = jax.random.split(key)
-        filled = jnp.minimum(learner.memory.rounds, self.memory)
-        rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
+        of_batch, of_explored, of_draws = jax.random.split(key, 3)
+        rows = _rows(of_batch, learner.memory, self.batch)
         if self.mode != "expert":
-            learner = self._learn_values(learner, rows, filled)
+            learner = self._learn_values(learner, rows, of_explored)
             gradient = jax.grad(self._regret)(learner.denoiser, learner, rows, of_draws)
         else:
-            gradient = jax.grad(self._denoising_error)(learner.denoiser, learner, rows, of_draws)
+            gradient = jax.grad(self._expert_error)(learner.denoiser, learner, rows, of_draws)
         optimiser = self._optimiser(self.learning_rate)
         step, denoiser_steps = optimiser.update(gradient, learner.denoiser_steps)
         denoiser = eqx.apply_updates(learner.denoiser, step)
@@ -388,20 +390,20 @@ class Diffusion(Solver):
         return learner._replace(denoiser=denoiser, smooth=smooth, denoiser_steps=denoiser_steps)
 
     def _learn_values(
-        self, learner: DiffusionLearner, rows: Array, filled: Array
+        self, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
     ) -> DiffusionLearner:
-        """One step of both critics towards the rewards in memory."""
-        memory = learner.memory
-        # Rewards are standardised by what the memory holds, so that one learning
-        # rate serves games of any scale.
-        mask = jnp.arange(self.memory) < filled
-        mean = jnp.sum(memory.reward * mask) / filled
-        spread = jnp.sqrt(jnp.sum((memory.reward - mean) ** 2 * mask) / filled) + 1e-6
-        reward = (memory.reward[rows] - mean) / spread
+        """One step of the critics towards the rewards in memory, half of them explored ones."""
+        memory, explored = learner.memory, learner.explored
+        wide = _rows(key, explored, self.batch)
+        some = explored.rounds > 0
+        observation, action, reward = (
+            jnp.concatenate([latest[rows], jnp.where(some, far[wide], latest[rows])])
+            for latest, far in zip(memory[:3], explored[:3], strict=True)
+        )
+        reward = _graded(reward, explored)
 
         def error(critics: Network) -> Float[Array, ""]:
-            values = _values(critics, memory.observation[rows], memory.action[rows])
-            return jnp.mean((values - reward) ** 2)
+            return jnp.mean((_values(critics, observation, action) - reward) ** 2)
 
         gradient = jax.grad(error)(learner.critics)
         optimiser = self._optimiser(self.critic_rate)
@@ -414,27 +416,130 @@ class Diffusion(Solver):
     ) -> Float[Array, ""]:
         """Value-guided: what the critics say of drawn actions, negated."""
         constants = chain(self.schedule, self.steps)
+        of_draws, of_targets, of_noise = jax.random.split(key, 3)
         observation = learner.memory.observation[rows]
         size = learner.memory.action.shape[1]
         drawn, saturation = jax.vmap(
             lambda key, seen: _reverse(denoiser, constants, key, seen, size, self.sampling)
-        )(jax.random.split(key, self.batch), observation)
+        )(jax.random.split(of_draws, self.batch), observation)
         value = jnp.min(_values(learner.critics, observation, drawn), axis=0)
-        return jnp.mean(saturation - value)
+        target, short = self._targets(
+            learner, observation, jax.lax.stop_gradient(drawn), of_targets
+        )
+        restored = self._denoising_error(denoiser, observation, target, of_noise)
+        # Uphill leads to the top of the hill one stands on. What is drawn on a hill that is
+        # clearly lower than another is not led up: it is drawn anew, on the other one.
+        uphill = jnp.exp(-short / SHORT) * (1.0 - self._fading(learner.memory.rounds))
+        return jnp.mean(saturation - uphill * value) + restored
 
-    def _denoising_error(
+    def _targets(
+        self,
+        learner: DiffusionLearner,
+        observation: Float[Array, "batch features"],
+        drawn: Float[Array, "batch action"],
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, "batch action"], Float[Array, " batch"]]:
+        """What is to be drawn instead of each drawn action, and how much worse that one is.
+
+        Beside each drawn action others are proposed that differ in one component, which may be
+        anywhere in its range, and beside these the best proposal of the whole batch. The better
+        an action is by a critic the likelier it is chosen: at first by little, so that what is
+        drawn spreads over the range, in the end the best one always. One half of the batch
+        believes one critic and the other half the other, so what is drawn stays apart for as
+        long as they disagree.
+        """
+        of_where, of_what, of_chance = jax.random.split(key, 3)
+        batch, size = drawn.shape
+        shape = (self.proposals, batch, size)
+        component = jax.random.randint(of_where, shape[:2], 0, size)
+        anywhere = jax.random.uniform(of_what, shape, minval=-1.0, maxval=1.0)
+        moved = jnp.where(jnp.arange(size) == component[..., None], anywhere, drawn)
+        action = jnp.concatenate([drawn[None], moved])
+        at = jnp.arange(batch)
+        worth = _believed(learner.critics, observation, action)
+        champion = action.reshape(-1, size)[jnp.argmax(worth)]
+        champion = jnp.broadcast_to(champion, drawn.shape)
+        of_champion = _believed(learner.critics, observation, champion[None])
+        action = jnp.concatenate([action, champion[None]])
+        worth = jnp.concatenate([worth, of_champion])
+        chance = self._fading(learner.memory.rounds) * jax.random.gumbel(of_chance, worth.shape)
+        best = jnp.argmax(worth + chance, axis=0)
+        return action[best, at], jax.nn.relu(jnp.max(worth, axis=0) - worth[0])
+
+    def _fading(self, rounds: Float[Array, ""]) -> Float[Array, ""]:
+        """How much of the first, wide exploration is left: 1 at first, 0 in the end."""
+        return jnp.exp(-rounds / self.exploration_rounds)
+
+    def _expert_error(
         self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
     ) -> Float[Array, ""]:
-        """Expert: squared error of the restored decision at a random step."""
+        """Expert: how well the oracle's decisions are restored."""
+        memory = learner.memory
+        return self._denoising_error(denoiser, memory.observation[rows], memory.expert[rows], key)
+
+    def _denoising_error(
+        self,
+        denoiser: Denoiser,
+        observation: Float[Array, "batch features"],
+        clean: Float[Array, "batch action"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, ""]:
+        """Squared error of actions restored at a random step."""
         constants = chain(self.schedule, self.steps)
         of_step, of_noise = jax.random.split(key)
-        expert = learner.memory.expert[rows]
         t = jax.random.randint(of_step, (self.batch,), 0, self.steps)
         signal = constants.signal[t][:, None]
-        noise = jax.random.normal(of_noise, expert.shape)
-        noisy = signal * expert + jnp.sqrt(1.0 - signal**2) * noise
-        raw = jax.vmap(denoiser)(noisy, (t + 1) / self.steps, learner.memory.observation[rows])
-        return jnp.mean((jnp.tanh(raw) - expert) ** 2)
+        noise = jax.random.normal(of_noise, clean.shape)
+        noisy = signal * clean + jnp.sqrt(1.0 - signal**2) * noise
+        raw = jax.vmap(denoiser)(noisy, (t + 1) / self.steps, observation)
+        return jnp.mean((jnp.tanh(raw) - clean) ** 2)
+
+
+def _empty(rounds: int, features: int, actions: int) -> Memory:
+    return Memory(
+        jnp.zeros((rounds, features)),
+        jnp.zeros((rounds, actions)),
+        jnp.zeros(rounds),
+        jnp.zeros((rounds, actions)),
+        jnp.zeros(()),
+    )
+
+
+def _stored(memory: Memory, played: Memory, kept: Array) -> Memory:
+    """The memory with those of the played rounds that are kept; the oldest drop out."""
+    size = memory.reward.shape[0]
+    count = jnp.cumsum(kept)
+    slots = (memory.rounds.astype(int) + count - 1) % size
+    slots = jnp.where(kept, slots, size)
+    held = [
+        old.at[slots].set(new, mode="drop") for old, new in zip(memory[:4], played[:4], strict=True)
+    ]
+    return Memory(*held, memory.rounds + count[-1])
+
+
+def _rows(key: PRNGKeyArray, memory: Memory, batch: int) -> Array:
+    """Rounds drawn from what the memory holds."""
+    filled = jnp.clip(memory.rounds, 1, memory.reward.shape[0]).astype(int)
+    return jax.random.randint(key, (batch,), 0, filled)
+
+
+def _graded(reward: Array, explored: Memory) -> Array:
+    """Rewards on a scale of their own: 0 is the median of what was explored, 1 the best of it.
+
+    Losses beyond 1 count by their logarithm: a range most of which loses money, and much of it,
+    would else leave critics that tell only losses from gains.
+    """
+    size = explored.reward.shape[0]
+    there = jnp.arange(size) < explored.rounds
+    count = jnp.clip(explored.rounds, 1, size)
+    ordered = jnp.sort(jnp.where(there, explored.reward, jnp.inf))
+    middle = ordered[((count - 1) // 2).astype(int)]
+    middle = jnp.where(explored.rounds > 0, middle, 0.0)
+    best = jnp.max(jnp.where(there, explored.reward, middle))
+    spread = jnp.sqrt(jnp.sum(jnp.where(there, explored.reward - middle, 0.0) ** 2) / count)
+    unit = jnp.where(best > middle, best - middle, spread) + 1e-6
+    grade = (reward - middle) / unit
+    return jnp.where(grade < -1.0, -1.0 - jnp.log1p(jnp.maximum(-1.0 - grade, 0.0)), grade)
 
 
 def _values(
@@ -444,3 +549,23 @@ def _values(
 ) -> Float[Array, "critics batch"]:
     together = jnp.concatenate([observation, action, jax.vmap(_waves)(action)], axis=1)
     return jax.vmap(lambda critic: jax.vmap(critic)(together)[:, 0])(critics)
+
+
+def _believed(
+    critics: Network,
+    observation: Float[Array, "batch features"],
+    action: Float[Array, "proposals batch action"],
+) -> Float[Array, "proposals batch"]:
+    """What actions are worth, in turns by one critic and by the other."""
+    batch = observation.shape[0]
+    half = batch // 2
+    first, second = (jax.tree.map(lambda part, at=at: part[at], critics) for at in (0, 1))
+    parts = []
+    for critic, rows in ((first, slice(half)), (second, slice(half, batch))):
+        chosen = action[:, rows]
+        seen = jnp.broadcast_to(observation[rows], (*chosen.shape[:2], observation.shape[1]))
+        flat = chosen.reshape(-1, action.shape[-1])
+        waves = jax.vmap(_waves)(flat)
+        together = jnp.concatenate([seen.reshape(len(flat), -1), flat, waves], axis=1)
+        parts.append(jax.vmap(critic)(together)[:, 0].reshape(chosen.shape[:2]))
+    return jnp.concatenate(parts, axis=1)
