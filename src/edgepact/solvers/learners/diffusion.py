@@ -121,11 +121,14 @@ class Denoiser(eqx.Module):
 
 
 _FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+_FINER = (*_FREQUENCIES, 8.0)
 
 
-def _waves(x: Float[Array, " size"]) -> Float[Array, " waves"]:
+def _waves(
+    x: Float[Array, " size"], frequencies: tuple[float, ...] = _FREQUENCIES
+) -> Float[Array, " waves"]:
     """Sines and cosines of x at a few frequencies: a small network sees kinks with them."""
-    phase = jnp.pi * jnp.outer(jnp.asarray(_FREQUENCIES), x).ravel()
+    phase = jnp.pi * jnp.outer(jnp.asarray(frequencies), x).ravel()
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
 
 
@@ -302,7 +305,7 @@ class Diffusion(Solver):
         features, actions = observation_size(problem), problem.action_size
         denoiser = Denoiser(actions, features, self.hidden, of_denoiser)
 
-        sizes = (features + actions * (1 + 2 * len(_FREQUENCIES)), self.hidden, self.hidden, 1)
+        sizes = (features + actions * (1 + 2 * len(_FINER)), self.hidden, self.hidden, 1)
         critics = jax.vmap(lambda key: Network(sizes, key))(jax.random.split(of_critics, 2))
         return DiffusionLearner(
             denoiser=denoiser,
@@ -547,7 +550,8 @@ def _values(
     observation: Float[Array, "batch features"],
     action: Float[Array, "batch action"],
 ) -> Float[Array, "critics batch"]:
-    together = jnp.concatenate([observation, action, jax.vmap(_waves)(action)], axis=1)
+    waves = jax.vmap(lambda each: _waves(each, _FINER))(action)
+    together = jnp.concatenate([observation, action, waves], axis=1)
     return jax.vmap(lambda critic: jax.vmap(critic)(together)[:, 0])(critics)
 
 
@@ -565,7 +569,7 @@ def _believed(
         chosen = action[:, rows]
         seen = jnp.broadcast_to(observation[rows], (*chosen.shape[:2], observation.shape[1]))
         flat = chosen.reshape(-1, action.shape[-1])
-        waves = jax.vmap(_waves)(flat)
+        waves = jax.vmap(lambda each: _waves(each, _FINER))(flat)
         together = jnp.concatenate([seen.reshape(len(flat), -1), flat, waves], axis=1)
         parts.append(jax.vmap(critic)(together)[:, 0].reshape(chosen.shape[:2]))
     return jnp.concatenate(parts, axis=1)
