@@ -7,13 +7,16 @@ each factor has the same room. It is the scale on which random prices of the sco
 (`mechanisms.stackelberg.score`), so a learner that guesses scores 0.
 """
 
-import equinox as eqx
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
-from edgepact.fleet import Array, Interval, namespace
-
-LEAST_SHARE = 0.002
-"""Lowest price drawn or quoted where 0 may be posted, as a share of what a layer saves."""
+from edgepact.fleet import Array, Fleet, FleetPrior, Interval, Scalar
+from edgepact.mechanisms.stackelberg.score import least_posted
 
 
 class LogPrices(Interval):
@@ -25,7 +28,7 @@ class LogPrices(Interval):
             logarithm has no place for 0.
     """
 
-    least: float = eqx.field(static=True)
+    least: Scalar | float
 
     def from_unit(self, action: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The price an action in [-1, 1] stands for."""
@@ -33,18 +36,26 @@ class LogPrices(Interval):
 
     def to_unit(self, value: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The action that stands for a price; below `least` it lies outside of [-1, 1]."""
-        xp = namespace(value)
-        return xp.log(value / self.least) / xp.log(xp.asarray(self.high / self.least)) * 2.0 - 1.0
+        xp = value.__array_namespace__()
+        factors = xp.log(xp.asarray(self.high / self.least))
+        return xp.log(value / self.least) / factors * 2.0 - 1.0
 
 
-def prices_on_a_log_scale(price: Interval, saving: float) -> LogPrices:
-    """The logarithmic scale of what may be posted.
+def on_a_log_scale(price: Interval, beta: float, fleets: Sequence[FleetPrior | Fleet]) -> Interval:
+    """What may be posted, on the logarithmic scale.
 
     Args:
-        price: what may be posted; `high` above 0.
-        saving: what a layer saves the server, of devices that save it different amounts the
-            mean, credits.
+        price: what may be posted. One that has a scale of its own keeps it, and so does what
+            is no interval of prices, which problems refuse.
+        beta: credits per GMAC that is left to the server.
+        fleets: the devices, or what they are drawn from.
     """
-    worth = min(saving, price.high)
-    least = price.low if price.low > 0.0 else LEAST_SHARE * (worth if worth > 0.0 else 1.0)
-    return LogPrices(price.low, price.high, min(least, price.high))
+    if type(price) is not Interval or not 0.0 <= price.low < price.high < math.inf:
+        return price
+    if price.low > 0.0:
+        return LogPrices(price.low, price.high, price.low)
+    computing = [each.A for each in fleets]
+    # A problem may be put together inside of a compiled program, of devices known only there.
+    xp = jnp if any(isinstance(each, jax.core.Tracer) for each in computing) else np
+    mean = xp.mean(xp.concatenate([xp.ravel(xp.asarray(each)) for each in computing]))
+    return LogPrices(price.low, price.high, least_posted(beta * mean, price.high))

@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError, check_choice, check_count
@@ -15,7 +14,7 @@ from edgepact.fields import check_flag, check_kind
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
-from edgepact.mechanisms.stackelberg.price_scale import prices_on_a_log_scale
+from edgepact.mechanisms.stackelberg.price_scale import on_a_log_scale
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import random_utility
@@ -126,7 +125,8 @@ class RepeatedPricing(Problem):
     Attributes:
         fleets: a prior to draw a fleet from at each reset, or one fixed fleet.
         devices: number of devices a prior draws.
-        price: what the server may post, credits per layer.
+        price: what the server may post, credits per layer. An action stands for a price on a
+            logarithmic scale (`price_scale`); an interval with a scale of its own keeps it.
         beta: credits per GMAC that is left to the server.
         revenue: F, credits a round.
         layers_max, integer, satisfaction: as in `Game`.
@@ -156,9 +156,7 @@ class RepeatedPricing(Problem):
     dynamics: Dynamics | None = None
 
     def __post_init__(self) -> None:
-        if type(self.price) is Interval and self.price.high > 0.0:
-            mean = float(np.mean(self.fleets.A))
-            self.price = prices_on_a_log_scale(self.price, self.beta * mean)
+        self.price = on_a_log_scale(self.price, self.beta, (self.fleets,))
 
     def __check_init__(self) -> None:
         devices = len(self.fleets) if isinstance(self.fleets, Fleet) else self.devices
@@ -235,7 +233,8 @@ class RepeatedPricing(Problem):
 
     def best_action(self, state: Round) -> Float[Array, " action"]:
         """The equilibrium price as an action."""
-        return jnp.clip(self.price.to_unit(equilibrium(self.game_now(state)).price), -1, 1)[None]
+        best = equilibrium(self.game_now(state)).price
+        return jnp.clip(self.price.to_unit(best), -1.0, 1.0)[None]
 
     def finished(self, state: Round) -> Bool[Array, ""]:
         """After `rounds` rounds."""
