@@ -153,6 +153,13 @@ class ClassPricing(Problem):
         ]
         return self.revenue + jnp.sum(jnp.stack(each))
 
+    def no_trade(self, state: tuple[Round, ...]) -> Float[Array, ""]:
+        """The utility of a server that runs every layer itself: the zero of the gain."""
+        each = [
+            market.no_trade(of_class) for market, of_class in zip(self.markets, state, strict=True)
+        ]
+        return self.revenue + jnp.sum(jnp.stack(each))
+
     def best_action(self, state: tuple[Round, ...]) -> Float[Array, " action"]:
         """The equilibrium price of each class as an action."""
         return jnp.concatenate(

@@ -17,7 +17,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.price_scale import on_a_log_scale
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
-from edgepact.mechanisms.stackelberg.score import random_utility
+from edgepact.mechanisms.stackelberg.score import alone_utility, random_utility
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, Game
 from edgepact.problem import Payoff, Problem
 
@@ -230,6 +230,10 @@ class RepeatedPricing(Problem):
     def guess(self, state: Round) -> Float[Array, ""]:
         """The mean utility of a random price: the zero of the score."""
         return random_utility(self.game_now(state))
+
+    def no_trade(self, state: Round) -> Float[Array, ""]:
+        """The utility of a server that runs every layer itself: the zero of the gain."""
+        return alone_utility(self.game_now(state))
 
     def best_action(self, state: Round) -> Float[Array, " action"]:
         """The equilibrium price as an action."""
