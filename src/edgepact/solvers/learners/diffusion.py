@@ -7,13 +7,18 @@ al. 2020, arXiv 2006.11239; for network optimisation Du et al. 2023, arXiv
 hard clamp of the published code has gradient exactly zero outside of the range,
 and learning freezes at a price bound.
 
-Two ways to train. *Value-guided*: two critics learn the reward of an action from
-the rounds played, and the whole chain is moved up the gradient of their
-minimum. No expert is needed, so this is what plays against other learners. The
-critics look one round ahead (gamma = 0): a posted price changes what the server
-knows but not the game. *Expert*: in simulation the oracle's decision is known,
-and the denoiser learns to restore it from noise; what it draws then follows the
-decision's distribution given what the leader has seen. *Paper*: value-guided on the
+Three ways to train. *Value-guided*: two critics learn the reward of an action from
+the rounds played, half of those they replay explored ones from all over the range, and
+the chain is taught by them in two ways. It learns to restore the best of what it drew
+and of proposals from anywhere in the range, so that it leaves a false peak for a higher
+one however deep the valley between (targets weighed by value, as in QVPO, Ding et al.
+2024, arXiv 2405.16173); and what it draws on the highest hill is moved up the gradient
+of the critics' minimum. At first proposals are chosen nearly evenly, so the distribution
+starts wide, and it narrows as evidence comes in. No expert is needed, so this is what
+plays against other learners. The critics look one round ahead (gamma = 0): a posted
+price changes what the server knows but not the game. *Expert*: in simulation the
+oracle's decision is known, and the denoiser learns to restore it from noise; what it
+draws then follows the decision's distribution given what the leader has seen. *Paper*: value-guided on the
 article's own reward, 1 if the utility rose and 0 if it fell. That reward depends on the
 round before and is earned over a horizon by going down and up again, so it makes sense
 at gamma = 0 only, which is how it is learned here.
@@ -44,12 +49,18 @@ CHOICES = {
 }
 """Settings with a closed set of values, and what they may be."""
 
+COUNTS = ("hidden", "games", "updates", "batch", "memory", "proposals", "learning_updates")
+
 STEPS_MAX = 20
 """Most steps of the reverse diffusion; decisions of few components need five or six."""
 
 
 SHORT = 0.1
-"""How much worse than the best that is known, of what there is to gain, is clearly worse."""
+"""What misses this much of the best, of what the best is above the median, is still near it."""
+
+
+CLEARLY_LOWER = 0.1
+"""Difference of graded values from which one hill is clearly lower than another."""
 
 
 class Chain(NamedTuple):
@@ -122,6 +133,7 @@ class Denoiser(eqx.Module):
 
 _FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 _FINER = (*_FREQUENCIES, 8.0)
+"""Of critics, who have to see how close to a kink the best price lies."""
 
 
 def _waves(
@@ -210,7 +222,7 @@ class Memory(NamedTuple):
 
 
 class DiffusionLearner(NamedTuple):
-    """All that changes while the GDM learns."""
+    """All that changes while the GDM learns; `explored` are rounds with a uniform component."""
 
     denoiser: Denoiser
     smooth: Denoiser
@@ -234,7 +246,9 @@ class Diffusion(Solver):
         games: games played side by side.
         updates: gradient steps in an epoch; each follows one round in every game.
         batch: rounds replayed in a gradient step.
-        memory: rounds remembered.
+        memory: rounds remembered. Of explored ones an eighth as many are kept beside them,
+            so that the critics do not forget the range once the price is found.
+        proposals: actions from elsewhere that each drawn one is compared with.
         learning_rate: of the denoiser at the start; falls along a cosine.
         critic_rate: of the critics, likewise. Larger, since a denoiser that outruns
             its critics is drawn to prices that they have not understood yet.
@@ -242,7 +256,8 @@ class Diffusion(Solver):
         exploration_rounds: rounds over which uniform exploration fades.
         exploration_floor: share of actions that stay uniform for ever, of several
             components in one of them at least.
-        jitter: standard deviation of the noise on the other actions played.
+        jitter: standard deviation of the noise on the other actions played; falls with the
+            learning rate, to a tenth.
         smoothing: rate of the moving average of weights that decides.
 
     Raises:
@@ -272,7 +287,7 @@ class Diffusion(Solver):
         check_count("Diffusion", "steps", self.steps, most=STEPS_MAX)
         for name, choices in CHOICES.items():
             check_choice("Diffusion", name, getattr(self, name), choices)
-        for name in ("hidden", "games", "updates", "batch", "memory", "learning_updates"):
+        for name in COUNTS:
             check_count("Diffusion", name, getattr(self, name), most=COUNT_MAX)
         for name in ("learning_rate", "critic_rate", "exploration_rounds"):
             check_number("Diffusion", name, getattr(self, name), above=0.0)
@@ -432,7 +447,7 @@ class Diffusion(Solver):
         restored = self._denoising_error(denoiser, observation, target, of_noise)
         # Uphill leads to the top of the hill one stands on. What is drawn on a hill that is
         # clearly lower than another is not led up: it is drawn anew, on the other one.
-        uphill = jnp.exp(-short / SHORT) * (1.0 - self._fading(learner.memory.rounds))
+        uphill = jnp.exp(-short / CLEARLY_LOWER) * (1.0 - self._fading(learner.memory.rounds))
         return jnp.mean(saturation - uphill * value) + restored
 
     def _targets(
@@ -527,10 +542,12 @@ def _rows(key: PRNGKeyArray, memory: Memory, batch: int) -> Array:
 
 
 def _graded(reward: Array, explored: Memory) -> Array:
-    """Rewards on a scale of their own: 0 is the median of what was explored, 1 the best of it.
+    """Rewards on a scale of their own: 0 is the median of what was explored.
 
-    Losses beyond 1 count by their logarithm: a range most of which loses money, and much of it,
-    would else leave critics that tell only losses from gains.
+    What is missed is measured by the best that was explored less the median, and counts by its
+    logarithm. So a range most of which loses money, and much of it, does not leave critics that
+    tell only losses from gains; and close to the best, where decisions are made in the end,
+    they see differences ten times larger.
     """
     size = explored.reward.shape[0]
     there = jnp.arange(size) < explored.rounds
@@ -542,7 +559,8 @@ def _graded(reward: Array, explored: Memory) -> Array:
     spread = jnp.sqrt(jnp.sum(jnp.where(there, explored.reward - middle, 0.0) ** 2) / count)
     unit = jnp.where(best > middle, best - middle, spread) + 1e-6
     grade = (reward - middle) / unit
-    return jnp.where(grade < -1.0, -1.0 - jnp.log1p(jnp.maximum(-1.0 - grade, 0.0)), grade)
+    missed = jnp.maximum(1.0 - grade, 0.0)
+    return -jnp.log((SHORT + missed) / (SHORT + 1.0))
 
 
 def _values(
