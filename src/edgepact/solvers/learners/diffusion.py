@@ -18,10 +18,10 @@ starts wide, and it narrows as evidence comes in. No expert is needed, so this i
 plays against other learners. The critics look one round ahead (gamma = 0): a posted
 price changes what the server knows but not the game. *Expert*: in simulation the
 oracle's decision is known, and the denoiser learns to restore it from noise; what it
-draws then follows the decision's distribution given what the leader has seen. *Paper*: value-guided on the
-article's own reward, 1 if the utility rose and 0 if it fell. That reward depends on the
-round before and is earned over a horizon by going down and up again, so it makes sense
-at gamma = 0 only, which is how it is learned here.
+draws then follows the decision's distribution given what the leader has seen.
+*Paper*: value-guided on the article's own reward, 1 if the utility rose and 0 if it
+fell. That reward depends on the round before and is earned over a horizon by going down
+and up again, so it makes sense at gamma = 0 only, which is how it is learned here.
 """
 
 from typing import Literal, NamedTuple, get_args
