@@ -155,15 +155,21 @@ class TestMemory:
         explored = _empty(8, features=1, actions=1)._replace(
             reward=rewards.at[6].set(9.0), rounds=jnp.asarray(6.0)
         )
-        grade = np.asarray(_graded(rewards[:6], explored))
+        latest = _empty(2, features=1, actions=1)
+        grade = np.asarray(_graded(rewards[:6], explored, latest))
         assert np.all(np.diff(grade) > 0)
         assert grade[2] == pytest.approx(0.0, abs=1e-5), "the median of the six there are"
         assert grade[0] > -5.0, "a great loss is not all that critics see"
         assert (grade[5] - grade[4]) / 0.01 > 5 * (grade[3] - grade[2]) / 0.1
+        # What was found since is better than all that was explored, and there is still an upward.
+        latest = latest._replace(reward=jnp.array([0.5, 9.0]), rounds=jnp.asarray(1.0))
+        better = np.asarray(_graded(jnp.array([0.46, 0.48, 0.5]), explored, latest))
+        assert np.all(np.diff(better) > 0.1)
 
     def test_equal_rewards_are_graded_alike_and_finite(self) -> None:
         explored = _empty(8, features=1, actions=1)
         for rounds in (0.0, 8.0):
-            grade = _graded(jnp.zeros(3), explored._replace(rounds=jnp.asarray(rounds)))
+            filled = explored._replace(rounds=jnp.asarray(rounds))
+            grade = _graded(jnp.zeros(3), filled, filled)
             assert np.all(np.isfinite(grade))
             assert float(np.ptp(grade)) == 0.0

@@ -418,7 +418,7 @@ class Diffusion(Solver):
             jnp.concatenate([latest[rows], jnp.where(some, far[wide], latest[rows])])
             for latest, far in zip(memory[:3], explored[:3], strict=True)
         )
-        reward = _graded(reward, explored)
+        reward = _graded(reward, explored, memory)
 
         def error(critics: Network) -> Float[Array, ""]:
             return jnp.mean((_values(critics, observation, action) - reward) ** 2)
@@ -541,10 +541,10 @@ def _rows(key: PRNGKeyArray, memory: Memory, batch: int) -> Array:
     return jax.random.randint(key, (batch,), 0, filled)
 
 
-def _graded(reward: Array, explored: Memory) -> Array:
+def _graded(reward: Array, explored: Memory, latest: Memory) -> Array:
     """Rewards on a scale of their own: 0 is the median of what was explored.
 
-    What is missed is measured by the best that was explored less the median, and counts by its
+    What is missed is measured by the best that is remembered less the median, and counts by its
     logarithm. So a range most of which loses money, and much of it, does not leave critics that
     tell only losses from gains; and close to the best, where decisions are made in the end,
     they see differences ten times larger.
@@ -555,7 +555,11 @@ def _graded(reward: Array, explored: Memory) -> Array:
     ordered = jnp.sort(jnp.where(there, explored.reward, jnp.inf))
     middle = ordered[((count - 1) // 2).astype(int)]
     middle = jnp.where(explored.rounds > 0, middle, 0.0)
-    best = jnp.max(jnp.where(there, explored.reward, middle))
+    played = jnp.arange(latest.reward.shape[0]) < latest.rounds
+    best = jnp.maximum(
+        jnp.max(jnp.where(there, explored.reward, middle)),
+        jnp.max(jnp.where(played, latest.reward, middle)),
+    )
     spread = jnp.sqrt(jnp.sum(jnp.where(there, explored.reward - middle, 0.0) ** 2) / count)
     unit = jnp.where(best > middle, best - middle, spread) + 1e-6
     grade = (reward - middle) / unit
