@@ -7,20 +7,20 @@ line is the exact optimum under complete information, which no learner can
 beat. PPO is shown twice: with the settings common in the literature, and with
 settings chosen on this very game, in its favour.
 
-Two more games show whether a learner finds the best price where that is hard: a fleet whose
-profit has two peaks, and the same fleet where ten times what a layer saves may be posted.
-There utilities are told as shares of the gain over no trade (`mechanisms.stackelberg.score`).
+Three more games show whether a learner finds the best price where that is hard (`false_peaks`): a
+fleet whose profit has two peaks, the same fleet where ten times what a layer saves may be posted,
+and fleets whose devices enter at prices far apart. There utilities are told as shares of the gain
+over no trade (`mechanisms.stackelberg.score`).
 """
 
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
@@ -29,14 +29,15 @@ from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.mechanisms.stackelberg.score import Gain, Range, gain_of, range_of
-from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pages import table, write_page
+from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver, train
+from edgepact.studies import false_peaks
+from edgepact.studies.false_peaks import Learned, exact_game
 
 SOLVERS: dict[str, Solver] = {
     "GDM": Diffusion(),
@@ -50,8 +51,16 @@ COLOURS = {
     "PPO, usual settings": "#edae49",
     "random": "#6c757d",
 }
+HARD_SOLVERS = ("GDM", "PPO, tuned on this game")
+"""Who plays the hard games: the diffusion model and the better of its rivals."""
+
 BOUND = 0.99
 """An action beyond this, of [-1, 1], counts as sitting at a price bound."""
+
+
+TWO_PEAKS = "two peaks"
+WIDE = "two peaks, prices to ten times b"
+FAR_APART = "fleets that enter far apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +75,22 @@ class Config:
         settled_from: epoch from which the mean of figure 5 is taken.
         mark: share of the range a learner should reach and keep, and of the gain over no trade
             in which it should end.
+        hard_epochs: of the hard games. Rates of learning fall over as many.
+        fleets: whose devices enter at prices far apart.
+        seeds_of_fleets: learners on each of them.
+        hard: names of the hard games that are played.
     """
 
     fleet_seed: int = 0
     seed: int = 1
-    seeds: int = 10
+    seeds: int = 16
     epochs: int = 500
     settled_from: int = 200
     mark: float = 0.99
+    hard_epochs: int = 160
+    fleets: int = 20
+    seeds_of_fleets: int = 2
+    hard: tuple[str, ...] = (TWO_PEAKS, WIDE, FAR_APART)
 
 
 class Learning(NamedTuple):
@@ -108,43 +125,70 @@ class Curves(NamedTuple):
         return np.asarray(self.gain.share(utility))
 
 
+class HardGame(NamedTuple):
+    """Fleets of one size that are learned side by side, and the highest price, credits."""
+
+    fleets: list[Fleet]
+    high: float
+    seeds: int
+
+
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
-    return Config(seeds=2, epochs=20, settled_from=10) if smoke else Config()
+    if not smoke:
+        return Config()
+    return Config(
+        seeds=2, epochs=20, settled_from=10, hard_epochs=20, fleets=2, hard=(WIDE, FAR_APART)
+    )
 
 
-def exact_game(problem: RepeatedPricing, fleet: Fleet) -> Game:
-    """The game in NumPy arrays, so that its optimum and its range are exact."""
-    return problem.game(jax.tree.map(lambda column: np.asarray(column, float), fleet))
-
-
-def two_peaks(high: float) -> RepeatedPricing:
-    """The fleet of `examples/two-peaks.toml`, priced from 0 to `high` credits per layer.
-
-    The best price is 0.96, and at 5.37 there is a false peak of 69 % of its gain.
-    """
-    fleet = Fleet(*(jnp.asarray(each) for each in ([1.0, 60.0], [13.0] * 2, [1.0] * 2, [1.0] * 2)))
-    return RepeatedPricing(fleet, price=Interval(0.0, high), beta=12.0, revenue=300.0)
-
-
-def hard_games() -> dict[str, RepeatedPricing]:
+def hard_games(config: Config) -> dict[str, HardGame]:
     """Games in which the best price is hard to find, by the name of their panel."""
-    return {
-        "two peaks": two_peaks(12.0),
-        "two peaks, prices to ten times b": two_peaks(120.0),
+    fleet, wide = [false_peaks.two_peaks()], 10.0 * false_peaks.BETA
+    every = {
+        TWO_PEAKS: HardGame(fleet, false_peaks.BETA, config.seeds),
+        WIDE: HardGame(fleet, wide, config.seeds),
+        FAR_APART: HardGame(
+            false_peaks.far_apart(config.fleets), false_peaks.BETA, config.seeds_of_fleets
+        ),
     }
+    return {name: every[name] for name in config.hard}
+
+
+def over_epochs(solver: Solver, epochs: int) -> Solver:
+    """The solver, its rate of learning falling over so many epochs."""
+    if isinstance(solver, Diffusion):
+        return replace(solver, learning_updates=solver.updates * epochs)
+    return replace(solver, learning_epochs=epochs) if isinstance(solver, PPO) else solver
+
+
+def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
+    """Trains the diffusion model and its best rival on the hard games: game, solver, shares."""
+    found: dict[str, dict[str, Learned]] = {}
+    for game, (fleets, high, seeds) in hard_games(config).items():
+        found[game] = {}
+        for name in HARD_SOLVERS:
+            with progress_bar(f"{name}: {game}") as advance:
+
+                def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
+                    show(done, config.hard_epochs)
+
+                found[game][name] = false_peaks.learn(
+                    over_epochs(SOLVERS[name], config.hard_epochs),
+                    fleets,
+                    high,
+                    seed=config.seed,
+                    seeds=seeds,
+                    epochs=config.hard_epochs,
+                    on_epochs=on_epochs,
+                )
+    return found
 
 
 def learn(config: Config) -> Curves:
     """Trains every solver on the fleet of figure 4."""
     fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
-    return learn_game(config, RepeatedPricing(fleet, price=Interval(0.05, 3.0)))
-
-
-def learn_game(config: Config, problem: RepeatedPricing) -> Curves:
-    """Trains every solver on a game with one fleet."""
-    fleet = problem.fleets
-    assert isinstance(fleet, Fleet)
+    problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
     game = exact_game(problem, fleet)
     best = equilibrium(game)
     learning = {}
@@ -217,12 +261,15 @@ def interval(values: np.ndarray) -> dict[str, float]:
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def draw(curves: Curves, hard: dict[str, Curves], config: Config) -> Figure:
+def draw(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) -> Figure:
     """Utility against epochs, whole and close to the ceiling; below, the hard games."""
-    figure = Figure(figsize=(10, 8.0), layout="constrained")
-    (whole, close), below = figure.subplots(2, 2)
-    for axes, (name, game) in zip(below, hard.items(), strict=True):
-        _draw_gain(axes, name, game, config)
+    figure = Figure(figsize=(12, 8.0), layout="constrained")
+    places = figure.add_gridspec(2, 6)
+    whole, close = (figure.add_subplot(places[0, at : at + 3]) for at in (0, 3))
+    below = [figure.add_subplot(places[1, at : at + 2]) for at in range(0, 2 * len(hard), 2)]
+    for axes, (name, learned) in zip(below, hard.items(), strict=True):
+        _draw_gain(axes, name, learned, config)
+    below[0].set_ylabel("share of the gain over no trade, %\nmean, and all learners as a band")
     epochs = np.arange(1, config.epochs + 1)
     for axes in (whole, close):
         for name, run in curves.learning.items():
@@ -249,11 +296,11 @@ def draw(curves: Curves, hard: dict[str, Curves], config: Config) -> Figure:
     return figure
 
 
-def _draw_gain(axes: Any, title: str, curves: Curves, config: Config) -> None:
-    """Share of the gain over no trade: the mean over seeds, and all of them as a band."""
-    epochs = np.arange(1, config.epochs + 1)
-    for name, run in curves.learning.items():
-        gain = 100.0 * curves.gain_share(run.utility)
+def _draw_gain(axes: Any, title: str, learned: dict[str, Learned], config: Config) -> None:
+    """Share of the gain over no trade: the mean over learners, and all of them as a band."""
+    epochs = np.arange(1, config.hard_epochs + 1)
+    for name, shares in learned.items():
+        gain = 100.0 * shares.gain
         axes.plot(epochs, gain.mean(axis=0), color=COLOURS[name], linewidth=1.6)
         axes.fill_between(
             epochs, gain.min(axis=0), gain.max(axis=0), color=COLOURS[name], alpha=0.15, linewidth=0
@@ -261,49 +308,78 @@ def _draw_gain(axes: Any, title: str, curves: Curves, config: Config) -> None:
     axes.axhline(100.0, color="black", linestyle=":")
     axes.axhline(100.0 * config.mark, color="grey", linewidth=0.8, linestyle="--")
     axes.set(title=title, xlabel="epoch (64 rounds each)", ylim=(40.0, 102.0))
-    axes.set_ylabel("share of the gain over no trade, %\nmean, and all seeds as a band")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def page(games: dict[str, Curves], config: Config) -> list[str]:
+def final_shares(learned: Learned, config: Config) -> dict[str, Any]:
+    """How learners of a hard game ended."""
+    gain, share = learned.gain[:, -1], learned.range[:, -1]
+    return {
+        "final_gain_share": [round(float(x), 5) for x in gain],
+        "final_gain_share_mean": float(gain.mean()),
+        "final_gain_share_standard_error": float(stats.sem(gain)),
+        "worst_final_gain_share": float(gain.min()),
+        "final_share": [round(float(x), 5) for x in share],
+        "learners_at_the_global_optimum": int(np.sum(gain >= config.mark)),
+        "epochs_until_it_stays_above_mark": stays_above(learned.gain, config.mark),
+    }
+
+
+def page(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) -> list[str]:
     """The findings in words and tables."""
+    first = {
+        name: Learned(curves.gain_share(run.utility), curves.share(run.utility))
+        for name, run in curves.learning.items()
+    }
     rows = []
-    for game, curves in games.items():
-        for name, run in curves.learning.items():
-            share, gain = (of(run.utility[:, -1]) for of in (curves.share, curves.gain_share))
-            reached = int(np.sum(gain >= config.mark))
+    for game, learners in {"figure 4's fleet": first, **hard}.items():
+        for name, learned in learners.items():
+            gain, share = learned.gain[:, -1], learned.range[:, -1]
             rows.append(
                 [
                     game,
                     name,
-                    f"{run.utility[:, -1].mean():.2f}",
-                    f"{100 * share.mean():.2f}",
-                    f"{100 * gain.mean():.2f}",
-                    f"{100 * gain.min():.2f}",
-                    f"{reached} of {len(gain)}",
+                    percent(float(share.mean())),
+                    f"{100 * gain.mean():.3f} ± {100 * stats.sem(gain):.3f}",
+                    percent(float(gain.min())),
+                    f"{int(np.sum(gain >= config.mark))} of {len(gain)}",
                 ]
             )
     head = [
         "game",
         "learner",
-        "utility, credits",
         "share of the range, %",
         "share of the gain over no trade, %",
-        "its worst seed, %",
-        f"seeds at {100 * config.mark:g} % of the gain",
+        "its worst learner, %",
+        f"learners at {100 * config.mark:g} % of the gain",
     ]
     return [
-        f"After {config.epochs} epochs of 64 rounds, {config.seeds} seeds. The two shares are "
-        "those of {doc}`../theory/scores`: random pricing has 0 by the first and, where prices may "
-        "be posted that are far too high, far less than 0 by the second.",
+        f"Figure 4's fleet after {config.epochs} epochs of 64 rounds, the hard games after "
+        f"{config.hard_epochs}; {config.seeds} seeds of each, and {config.seeds_of_fleets} on each "
+        f"of {config.fleets} fleets that enter far apart. The two shares are those of "
+        "{doc}`../theory/scores`: random pricing has 0 by the first and, where prices may be "
+        "posted that are far too high, far less than 0 by the second. After ± stands the standard "
+        "error over learners.",
         "![Utility, and shares of the gain, against epochs](fig4.png)",
         table(head, rows),
     ]
 
 
-def write_curves(folder: Path, curves: Curves, file_name: str = "curves.csv") -> None:
+def write_hard_curves(folder: Path, hard: dict[str, dict[str, Learned]]) -> None:
+    """Writes every point of the hard games: game, solver, learner, epoch, both shares."""
+    with (folder / "curves-hard.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["game", "solver", "learner", "epoch", "share", "gain_share"])
+        for game, learners in hard.items():
+            for name, learned in learners.items():
+                for at, epoch in np.ndindex(learned.gain.shape):
+                    row = (f"{part[at, epoch]:.6g}" for part in (learned.range, learned.gain))
+                    lines.writerow([game, name, at, epoch + 1, *row])
+
+
+def write_curves(folder: Path, curves: Curves) -> None:
     """Writes every point: solver, seed, epoch, utility, both shares, action."""
-    with (folder / file_name).open("w", newline="") as file:
+    with (folder / "curves.csv").open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["solver", "seed", "epoch", "utility", "share", "gain_share", "action"])
         for name, run in curves.learning.items():
@@ -319,19 +395,19 @@ def write_curves(folder: Path, curves: Curves, file_name: str = "curves.csv") ->
 
 
 def run(folder: Path, smoke: bool) -> None:
-    """Writes curves.csv, one more of each hard game, fig4.png, metrics.json and page.md."""
+    """Writes curves.csv, curves-hard.csv, fig4.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
+    hard = learn_hard(config)
+    write_hard_curves(folder, hard)
     curves = learn(config)
-    hard = {name: learn_game(config, problem) for name, problem in hard_games().items()}
     write_curves(folder, curves)
-    for number, each in enumerate(hard.values(), 1):
-        write_curves(folder, each, f"curves-hard-{number}.csv")
     draw(curves, hard, config).savefig(folder / "fig4.png", dpi=150)
     found = measures(curves, config)
-    found["hard_games"] = {name: measures(each, config) for name, each in hard.items()}
+    found["hard_games"] = {
+        game: {name: final_shares(each, config) for name, each in learners.items()}
+        for game, learners in hard.items()
+    }
     write_metrics(folder, config, found)
-    lines = page({"figure 4's fleet": curves, **hard}, config)
-    write_page(
-        folder, "fig4", "Learning one fleet: figure 4 and two hard games", lines, smoke=smoke
-    )
+    title = "Learning one fleet: figure 4 and hard games"
+    write_page(folder, "fig4", title, page(curves, hard, config), smoke=smoke)

@@ -529,10 +529,17 @@ def _stored(memory: Memory, played: Memory, kept: Array) -> Memory:
     count = jnp.cumsum(kept)
     slots = (memory.rounds.astype(int) + count - 1) % size
     slots = jnp.where(kept, slots, size)
-    held = [
-        old.at[slots].set(new, mode="drop") for old, new in zip(memory[:4], played[:4], strict=True)
-    ]
-    return Memory(*held, memory.rounds + count[-1])
+
+    def held(old: Array, new: Array) -> Array:
+        return old.at[slots].set(new, mode="drop")
+
+    return Memory(
+        observation=held(memory.observation, played.observation),
+        action=held(memory.action, played.action),
+        reward=held(memory.reward, played.reward),
+        expert=held(memory.expert, played.expert),
+        rounds=memory.rounds + count[-1],
+    )
 
 
 def _rows(key: PRNGKeyArray, memory: Memory, batch: int) -> Array:
