@@ -250,6 +250,7 @@ class World:
                 (device_module, "wait", fibres.wait_all),
                 (device_module, "_Stop", self._stop_of(device_module._Stop)),
                 (link_module, "threading", fibre_threads),
+                (link_module, "speaks_tls", lambda *_: False),
                 (fair_queue_module, "threading", server_threads),
                 (link_module, "random", SimpleNamespace(Random=lambda: draws)),
                 (ledger_module, "this_process", lambda: fibres.owner().name),

@@ -431,16 +431,24 @@ class Link:
                 return False
             self._looked.add(address)
         url = httpx.URL(address)
-        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing is told to it
-        nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
-        try:
-            with (
-                socket.create_connection((url.host, url.port or 80), timeout_s) as connection,
-                nobody.wrap_socket(connection, server_hostname=url.host),
-            ):
-                return True
-        except (OSError, ValueError):
-            return False
+        return speaks_tls(url.host, url.port or 80, timeout_s)
+
+
+def speaks_tls(host: str, port: int, timeout_s: float) -> bool:
+    """Whether who listens there begins TLS; nothing is told to it, so it need not be trusted."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), timeout_s) as connection,
+            anybody.wrap_socket(connection, server_hostname=host),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+# ---------------------------------------------------------------- private
 
 
 def _trusting(ca: Path) -> ssl.SSLContext:
