@@ -297,8 +297,8 @@ def draw(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
         for name, run in curves.learning.items():
             mean = run.utility.mean(axis=0)
             half = stats.t.ppf(0.975, config.seeds - 1) * stats.sem(run.utility, axis=0)
-            look = {"color": COLOURS[name], "linestyle": DASHES[name], "linewidth": 1.6}
-            axes.plot(epochs, mean, label=name, **look)
+            colour, dashes = COLOURS[name], DASHES[name]
+            axes.plot(epochs, mean, dashes, color=colour, label=name, linewidth=1.6)
             axes.fill_between(
                 epochs, mean - half, mean + half, color=COLOURS[name], alpha=0.2, linewidth=0
             )
@@ -324,8 +324,7 @@ def _draw_missed(axes: Any, title: str, learned: dict[str, Learned], config: Con
     epochs = np.arange(1, config.hard_epochs + 1)
     for name, shares in learned.items():
         missed = np.maximum(100.0 * (1.0 - shares.gain), LEAST_MISSED)
-        look = {"color": COLOURS[name], "linestyle": DASHES[name], "linewidth": 1.6}
-        axes.plot(epochs, missed.mean(axis=0), **look)
+        axes.plot(epochs, missed.mean(axis=0), DASHES[name], color=COLOURS[name], linewidth=1.6)
         low, high = missed.min(axis=0), missed.max(axis=0)
         axes.fill_between(epochs, low, high, color=COLOURS[name], alpha=0.2, linewidth=0)
     mark = 100.0 * (1.0 - config.mark)
