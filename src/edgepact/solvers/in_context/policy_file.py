@@ -76,6 +76,17 @@ def write_policy(path: Path, weights: Weights, constants: Constants, **numbers: 
     np.savez(path, allow_pickle=False, **beside, **arrays, **chain)
 
 
+def read_weights(path: Path, what: str, *, sizes: Mapping[str, tuple[int, int]]) -> Weights:
+    """Reads linear layers that no chain stands beside; see `read_policy`."""
+    return read_policy(path, what, sizes=sizes, steps=0).weights
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Writes linear layers that no chain stands beside; see `write_policy`."""
+    none = np.zeros(0, np.float32)
+    write_policy(path, weights, Constants(none, none, none, none))
+
+
 @cache
 def _read(
     path: Path,
