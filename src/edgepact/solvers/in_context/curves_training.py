@@ -19,14 +19,12 @@ from jaxtyping import Array, PRNGKeyArray
 
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.solvers.in_context import curves, generator
+from edgepact.solvers.in_context.curves import DEVICES_LEARNED as DEVICES
 from edgepact.solvers.in_context.curves import LEVELS, MARGIN, Intervals, Terms
 from edgepact.solvers.in_context.policy_file import Weights
 from edgepact.solvers.quoting import REFERENCE
 
 EVERY_FAMILY = tuple(FAMILIES)
-
-DEVICES = 16
-"""Most devices of a fleet that is learned on."""
 
 FINE = 48
 """Places at which continuous supply is tabulated, a multiple of `LEVELS`."""
@@ -356,14 +354,12 @@ def initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
     return weights
 
 
-CHUNK = 100
-"""Gradient steps of one compiled call."""
-
-
 def train_generator(
     seed: int,
     course: Course,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
+    *,
+    chunk: int = 100,
 ) -> Weights:
     """Trains a generator from nothing.
 
@@ -371,39 +367,34 @@ def train_generator(
         seed: of everything.
         course: settings.
         on_progress: told how many gradient steps are done, and how many there are.
+        chunk: gradient steps between two calls of it, which `course.updates` is a multiple of.
     """
     pool = make_pool(seed, course)
     schedule = optax.cosine_decay_schedule(course.rate, course.updates, 0.01)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
     number = pool.low.shape[0]
 
-    def step(carry: Any, key: PRNGKeyArray) -> tuple[Any, Array]:
+    def step(carry: Any, key: PRNGKeyArray) -> tuple[Any, None]:
         weights, kept, state = carry
         of_rows, of_loss = jax.random.split(key)
         rows = jax.random.randint(of_rows, (course.batch,), 0, number)
         fleets = jax.tree.map(lambda column: column[rows], pool)
-        error, slope = jax.value_and_grad(loss)(weights, of_loss, fleets, course.noises)
+        slope = jax.grad(loss)(weights, of_loss, fleets, course.noises)
         change, state = optimizer.update(slope, state, weights)
         weights = optax.apply_updates(weights, change)
         kept = optax.incremental_update(weights, kept, 1.0 - course.memory)
-        return (weights, kept, state), error
+        return (weights, kept, state), None
 
     @jax.jit
-    def steps(carry: Any, key: PRNGKeyArray) -> tuple[Any, Array]:
-        carry, errors = jax.lax.scan(step, carry, jax.random.split(key, CHUNK))
-        return carry, jnp.mean(errors)
+    def steps(carry: Any, key: PRNGKeyArray) -> Any:
+        return jax.lax.scan(step, carry, jax.random.split(key, chunk))[0]
 
     weights = initial_weights(seed)
     carry = (weights, weights, optimizer.init(weights))
     key = jax.random.key(seed)
-    for done in range(0, course.updates, CHUNK):
+    for done in range(0, course.updates, chunk):
         key, now = jax.random.split(key)
-        carry, error = steps(carry, now)
-        on_progress(min(done + CHUNK, course.updates), course.updates)
-        if done % 1000 == 0:
-            TRACE.append(float(error))
+        carry = steps(carry, now)
+        on_progress(done + chunk, course.updates)
     kept: Weights = jax.tree.map(np.asarray, carry[1])
     return kept
-
-
-TRACE: list[float] = []

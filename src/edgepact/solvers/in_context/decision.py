@@ -93,7 +93,9 @@ def best_price(
     return float(min(max(prices[at], low), top)), False
 
 
-def gain(sample: Sample, prices: Float[np.ndarray, " prices"]) -> Float[np.ndarray, "samples prices"]:
+def gain(
+    sample: Sample, prices: Float[np.ndarray, " prices"]
+) -> Float[np.ndarray, "samples prices"]:
     """What prices earn in every sample, as a share of what all layers would save."""
     most = sample.price.shape[1] * sample.layers
     found: np.ndarray = (1.0 - np.exp(prices)) * total_supply(sample, prices) / most

@@ -1,4 +1,4 @@
-"""The diffusion model that generates what is private: where each hidden number lies in its interval.
+"""The diffusion model that generates what is private: where hidden numbers lie in intervals.
 
 What a server does not see of a device is a row of numbers, and what it has seen leaves an
 interval for each of them. The model is trained to restore the positions within these intervals,
@@ -62,7 +62,9 @@ def sizes(features: int, positions: int) -> dict[str, tuple[int, int]]:
     }
 
 
-def context(weights: Weights, features: Array, present: Array, mix: Array, offset: Array) -> Context:
+def context(
+    weights: Weights, features: Array, present: Array, mix: Array, offset: Array
+) -> Context:
     """Reads fleets.
 
     Args:
@@ -93,8 +95,14 @@ def denoise(weights: Weights, seen: Context, noisy: Array, noise: Array) -> Arra
     total = xp.sqrt(noise**2 + DATA_SPREAD**2)
     guess = (seen.mix @ noisy[..., None])[..., 0] + seen.offset
     level = xp.log(noise) / 4.0
-    inputs = [noisy / total, xp.clip(guess, -4.0, 4.0), level, level**2, xp.cos(3 * level),
-              xp.sin(3 * level)]
+    inputs = [
+        noisy / total,
+        xp.clip(guess, -4.0, 4.0),
+        level,
+        level**2,
+        xp.cos(3 * level),
+        xp.sin(3 * level),
+    ]
     hidden = silu(seen.base + dense(weights["noisy"], xp.concat(inputs, axis=-1)))
     for at in range(LAYERS):
         hidden = hidden + silu(dense(weights[f"hidden_{at}"], hidden))

@@ -32,8 +32,8 @@ from edgepact.mechanisms.contract.ironing import better, ironed, virtual_cost
 from edgepact.mechanisms.contract.optimum import menu_at
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, told_apart
 from edgepact.mechanisms.contract.terms import Contract, Menu
+from edgepact.solvers.in_context.generator import dense, silu
 from edgepact.solvers.in_context.policy_file import Constants, Weights, read_policy, write_policy
-from edgepact.solvers.in_context.pricing import dense, silu
 
 Array = Any
 """NumPy or JAX array."""

@@ -68,7 +68,7 @@ MISSED = 0.15
 """Standard deviation of what even a way that is right misses of a fleet's answer, as a share of
 what the answers before left open."""
 
-ALIKE = 0.15
+ALIKE = {True: 0.0, False: 0.1}
 """Standard deviation of the positions that devices of one fleet have in common beyond what the
 generator reads of it: it draws them independently."""
 
@@ -228,9 +228,7 @@ class InContext:
             before = (prices[:-1], layers[:-1][:, here], present[:-1][:, here])
             fewer = curves.read(known, *before)
             chosen = _standing(int(here.sum()))
-            fewer = fewer._replace(
-                layers=fewer.layers[:, chosen], there=fewer.there[:, chosen], age=fewer.age[:, chosen]
-            )
+            fewer = _of_devices(fewer, chosen)
             real = float(np.mean(layers[-1][here])) / known.layers_max
             price = float(np.log(prices[-1] / known.saving))
             left = _open(known, before, prices[-1])
@@ -255,9 +253,7 @@ class InContext:
         devices = known.devices
         totals = seen.layers.sum(axis=1) / devices
         chosen = _standing(devices)
-        fewer = seen._replace(
-            layers=seen.layers[:, chosen], there=seen.there[:, chosen], age=seen.age[:, chosen]
-        )
+        fewer = _of_devices(seen, chosen)
         counting = np.flatnonzero(believed >= IGNORED)
         much = believed[counting] / np.sum(believed[counting])
         found = []
@@ -295,7 +291,7 @@ class InContext:
             every = np.tile(np.arange(devices), samples)
             position = generator.sample(self._weights, context.rows(every), rng)
             position = position.reshape(samples, devices, LEVELS)
-            position += ALIKE * rng.standard_normal((samples, 1, 1))
+            position += ALIKE[known.integer] * rng.standard_normal((samples, 1, 1))
             levels = curves.placed(at, position)
         return sample_of(known, seen, levels, low, top)
 
@@ -346,4 +342,11 @@ def _open(known: Known, before: tuple[np.ndarray, ...], price: float) -> float:
 def _standing(devices: int) -> np.ndarray:
     """Which devices are drawn, in the order of their answers."""
     drawn = min(devices, DEVICES_DRAWN)
-    return (np.arange(drawn) * devices + devices // 2) // drawn if devices > drawn else np.arange(drawn)
+    return (np.arange(drawn) * devices + (devices - drawn) // 2) // drawn
+
+
+def _of_devices(seen: Seen, which: np.ndarray) -> Seen:
+    """The answers of some of the devices."""
+    return seen._replace(
+        layers=seen.layers[:, which], there=seen.there[:, which], age=seen.age[:, which]
+    )
