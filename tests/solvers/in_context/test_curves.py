@@ -115,8 +115,12 @@ def test_answers_that_contradict_each_other_leave_an_interval(
 def test_a_contradiction_widens_and_time_heals() -> None:
     terms, whole = known(1), np.ones((2, 1), dtype=bool)
     prices = np.array([0.2, 0.5])
-    calm = curves.evidence(terms, curves.read(terms, prices, np.array([[2.0], [6.0]]), whole), LOW, TOP)
-    torn = curves.evidence(terms, curves.read(terms, prices, np.array([[6.0], [2.0]]), whole), LOW, TOP)
+    calm = curves.evidence(
+        terms, curves.read(terms, prices, np.array([[2.0], [6.0]]), whole), LOW, TOP
+    )
+    torn = curves.evidence(
+        terms, curves.read(terms, prices, np.array([[6.0], [2.0]]), whole), LOW, TOP
+    )
     assert np.sum(torn.high - torn.low) > np.sum(calm.high - calm.low)
     # What was said long ago gives way to what is said again and again since then.
     later = np.array([0.2, *[0.5] * 20])

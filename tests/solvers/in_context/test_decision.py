@@ -26,9 +26,7 @@ def worth(sample: Sample, price: float, best: float, horizon: float) -> float:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0, 8.0]), st.booleans())
-def test_no_price_is_worth_more_than_the_one_found(
-    seed: int, horizon: float, first: bool
-) -> None:
+def test_no_price_is_worth_more_than_the_one_found(seed: int, horizon: float, first: bool) -> None:
     rng = np.random.default_rng(seed)
     sample = a_sample(rng)
     seen = np.zeros(0) if first else np.sort(rng.uniform(LOW, TOP, 2))
@@ -62,9 +60,7 @@ def test_with_caution_only_what_is_certain_is_posted() -> None:
     bold, _ = best_price([(sample, 1.0)], seen, low=LOW, top=TOP, horizon=1.0)
     assert np.isclose(np.exp(bold), 0.3)
     certain = np.array([0.0, 1.0]), 0.004
-    price, again = best_price(
-        [(sample, 1.0)], seen, low=LOW, top=TOP, horizon=1.0, certain=certain
-    )
+    price, again = best_price([(sample, 1.0)], seen, low=LOW, top=TOP, horizon=1.0, certain=certain)
     assert again
     assert price == seen[1]
 

@@ -54,32 +54,36 @@ SAMPLES = (2, 64)
 HORIZON = 8.0
 """H: rounds to come that a better price is thought to be worth."""
 
+EAGER = 2.0
+"""H is at most so many times the different prices posted: in the first quotes what earns most
+teaches enough."""
+
 WAYS = ("reference", "broad", "even", "anywhere")
 """Ways to draw: the generator told that the fleet is of the reference prior, or may be any; layers
 spread evenly in 1/P; prices anywhere in their intervals."""
 
-BELIEVED = (0.94, 0.04, 0.01, 0.01)
+BELIEVED = (0.8, 0.18, 0.01, 0.01)
 """What each counts before the first answer where all that is public is the reference prior's."""
 
 BELIEVED_ELSEWHERE = (0.5, 0.46, 0.02, 0.02)
 """And where it is not."""
 
-MISSED = 0.15
+MISSED = 0.25
 """Standard deviation of what even a way that is right misses of a fleet's answer, as a share of
-what the answers before left open."""
+how far it was thought to lie from the answer to the nearest price."""
 
-ALIKE = {True: 0.0, False: 0.1}
+ALIKE_REFERENCE, ALIKE_BROAD = {True: 0.0, False: 0.06}, 0.2
 """Standard deviation of the positions that devices of one fleet have in common beyond what the
 generator reads of it: it draws them independently."""
 
 FORETOLD = 5
 """Latest distinct prices whose answers decide how much each way to draw counts."""
 
-OUTDONE = 6.0
+OUTDONE = 2.5
 """Most that one answer counts against a way, a difference of logarithms of likelihoods."""
 
-IGNORED = 0.15
-"""A way that counts less than this is not drawn."""
+IGNORED_FIRST, IGNORED = 0.2, 0.05
+"""A way that counts less than this is not drawn, before the first answer and after it."""
 
 CAREFUL_AFTER, CAREFUL = 10, 0.004
 """Rounds after which a price must be certain to earn the best seen less so much of what all layers
@@ -161,11 +165,12 @@ class InContext:
         believed = self._believed(seed, known, prices, layers, present)
         samples = self._samples(seed, known, seen, believed)
         low, top = _ends(known)
+        horizon = min(self._horizon, EAGER * len(seen.price))
         certain = None
         if seen.steady and len(prices) >= CAREFUL_AFTER and seen.there.all():
             certain = seen.layers.sum(axis=1) / (known.devices * known.layers_max), CAREFUL
         log, again = decision.best_price(
-            samples, seen.price, low=low, top=top, horizon=self._horizon, certain=certain
+            samples, seen.price, low=low, top=top, horizon=horizon, certain=certain
         )
         if again:
             # The same price to the last bit.
@@ -231,15 +236,22 @@ class InContext:
             fewer = _of_devices(fewer, chosen)
             real = float(np.mean(layers[-1][here])) / known.layers_max
             price = float(np.log(prices[-1] / known.saving))
-            left = _open(known, before, prices[-1])
-            for at, way in enumerate(self._ways if left > 0 else ()):
+            means, spreads = np.zeros((2, len(self._ways)))
+            for at, way in enumerate(self._ways):
                 rng = np.random.default_rng([seed, number, 1, at])
                 sample = self._one(way, rng, known, fewer, min(ROWS_FORETOLD, self._rows))
                 sold = each_supply(sample, price) / known.layers_max
-                spread = np.sum(np.var(sold, axis=0)) / len(chosen) ** 2
-                spread += (MISSED * left) ** 2
-                error = real - float(np.mean(sold))
-                found[at] = -0.5 * error**2 / spread - 0.5 * np.log(spread)
+                means[at] = np.mean(sold)
+                if way == "anywhere":
+                    # All devices of a sample lie alike.
+                    spreads[at] = np.var(np.mean(sold, axis=1))
+                else:
+                    spreads[at] = np.sum(np.var(sold, axis=0)) / len(chosen) ** 2
+            spreads += (MISSED * _moved(known, before, prices[-1], means)) ** 2
+            if known.integer:
+                # A layer more or less is all that a few devices can differ by.
+                spreads += (0.5 / (known.layers_max * int(here.sum()))) ** 2
+            found = -0.5 * (real - means) ** 2 / spreads - 0.5 * np.log(spreads)
             found = np.maximum(found - np.max(found), -OUTDONE)
         if len(self._foretold_before) >= REMEMBERED:
             self._foretold_before.clear()
@@ -254,7 +266,8 @@ class InContext:
         totals = seen.layers.sum(axis=1) / devices
         chosen = _standing(devices)
         fewer = _of_devices(seen, chosen)
-        counting = np.flatnonzero(believed >= IGNORED)
+        least = IGNORED if len(seen.price) else IGNORED_FIRST
+        counting = np.flatnonzero(believed >= least)
         much = believed[counting] / np.sum(believed[counting])
         found = []
         for at, share in zip(counting, much, strict=True):
@@ -279,7 +292,9 @@ class InContext:
         if way == "even":
             levels = curves.evenly(rng, at, samples)
         elif way == "anywhere":
-            levels = curves.placed(at, rng.uniform(-1.0, 1.0, (samples, *at.low.shape)))
+            alike = rng.uniform(-1.1, 1.1, (samples, 1, 1))
+            own = rng.uniform(-0.3, 0.3, (samples, *at.low.shape))
+            levels = curves.placed(at, alike + own)
         else:
             public = (low, top, known.layers_max, known.integer, len(seen.price))
             beside = (min(devices, curves.DEVICES_LEARNED), way == "broad")
@@ -291,7 +306,8 @@ class InContext:
             every = np.tile(np.arange(devices), samples)
             position = generator.sample(self._weights, context.rows(every), rng)
             position = position.reshape(samples, devices, LEVELS)
-            position += ALIKE[known.integer] * rng.standard_normal((samples, 1, 1))
+            alike = ALIKE_BROAD if way == "broad" else ALIKE_REFERENCE[known.integer]
+            position += alike * rng.standard_normal((samples, 1, 1))
             levels = curves.placed(at, position)
         return sample_of(known, seen, levels, low, top)
 
@@ -327,16 +343,17 @@ def _as_reference(known: Known) -> bool:
     return bool(np.allclose(ours, theirs, rtol=1e-6))
 
 
-def _open(known: Known, before: tuple[np.ndarray, ...], price: float) -> float:
-    """Share of all layers that answers leave open at a price, by their totals."""
+def _moved(known: Known, before: tuple[np.ndarray, ...], price: float, means: np.ndarray) -> float:
+    """How far ways to draw thought that an answer would lie from that to the nearest price."""
     prices, layers, present = before
     if not len(prices):
         return 1.0
-    there = np.maximum(present.sum(axis=1), 1)
-    sold = np.where(present, layers, 0.0).sum(axis=1) / there / known.layers_max
-    least = np.max(sold[prices < price], initial=0.0)
-    most = np.min(sold[prices > price], initial=1.0)
-    return float(max(most - least, 1e-3))
+    nearest = int(np.argmin(np.abs(np.log(prices / price))))
+    some = present[nearest]
+    if not some.any():
+        return 1.0
+    answer = float(np.mean(layers[nearest][some])) / known.layers_max
+    return float(max(np.mean(np.abs(means - answer)), 1e-3))
 
 
 def _standing(devices: int) -> np.ndarray:
