@@ -1,4 +1,4 @@
-"""What the generator learns on: curves as the exact games have them, shown as answers leave them."""
+"""What the generator learns on: exact curves, shown as answers leave them."""
 
 from dataclasses import replace
 

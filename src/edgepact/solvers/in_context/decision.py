@@ -43,8 +43,8 @@ def best_price(
         low, top: ends of the range of prices.
         horizon: H.
         certain: layers that are sold at least at the prices seen, as a share of all layers, and
-            the most that may be lost against the best seen, as a share of what all layers
-            would save; None allows every price.
+            the most that may be lost against the best seen, as a share of what that
+            earns; None allows every price.
     """
     inside = seen[(seen >= low - 1e-12) & (seen <= top + 1e-12)]
     best, best_gain = np.nan, 0.0
@@ -62,7 +62,7 @@ def best_price(
             layers, most = certain
             below = np.searchsorted(seen, prices, side="right") - 1
             least = (1.0 - np.exp(prices)) * np.where(below >= 0, layers[np.maximum(below, 0)], 0.0)
-            total = np.where(least >= best_gain - most, total, -np.inf)
+            total = np.where(least >= best_gain * (1.0 - most), total, -np.inf)
         return total
 
     whole = samples[0][0].integer

@@ -15,6 +15,9 @@ prior, and told that it may be any, two crude ways to draw stand by: layers spre
 and prices anywhere in their intervals. How much each counts is how well it foretold the answers to
 the first prices, worked out anew from the rounds seen; no memory is kept.
 
+*Boldness.* Below the least price posted nothing is known but by guessing. Where steps down keep
+earning more, they double, and no fleet is settled with before a price below has been looked at.
+
 *Caution.* After `CAREFUL_AFTER` rounds with a fleet that never contradicted itself, only prices are
 posted that are certain to earn next to what the best seen does: what sold at a lower price sells
 at a higher one, too.
@@ -85,9 +88,11 @@ OUTDONE = 2.5
 IGNORED_FIRST, IGNORED = 0.2, 0.05
 """A way that counts less than this is not drawn, before the first answer and after it."""
 
-CAREFUL_AFTER, CAREFUL = 10, 0.004
-"""Rounds after which a price must be certain to earn the best seen less so much of what all layers
-would save."""
+STEP = (0.05, 0.7)
+"""Shortest and longest step below the least price posted, in logarithms; see `_bolder`."""
+
+CAREFUL_AFTER, CAREFUL = 10, 0.005
+"""Rounds after which a price must be certain to earn the best seen less so much of it."""
 
 REMEMBERED = 4096
 """Most results kept so as not to work the same out twice."""
@@ -172,6 +177,10 @@ class InContext:
         log, again = decision.best_price(
             samples, seen.price, low=low, top=top, horizon=horizon, certain=certain
         )
+        if len(prices) < CAREFUL_AFTER and seen.steady and seen.there.all():
+            bold = _bolder(prices, profits(known, prices, layers), again)
+            if bold is not None and bold < np.exp(log) * known.saving:
+                return max(bold, known.price_min)
         if again:
             # The same price to the last bit.
             return float(np.unique(prices)[np.argmin(np.abs(seen.price - log))])
@@ -341,6 +350,26 @@ def _as_reference(known: Known) -> bool:
     ours = (known.price_min / known.saving, known.price_max / known.saving, known.layers_max)
     theirs = (REFERENCE.price_min / b, REFERENCE.price_max / b, REFERENCE.layers_max)
     return bool(np.allclose(ours, theirs, rtol=1e-6))
+
+
+def _bolder(prices: np.ndarray, earned: np.ndarray, settled: bool) -> float | None:
+    """A price well below the least one posted, if that is where the best may lie, or None.
+
+    When each of two further steps down earned more, the next one is at least twice as long; and
+    nobody settles at the least price posted before having looked below. So a fleet unlike all
+    that was learned on is not crept up on.
+    """
+    _, first = np.unique(prices, return_index=True)
+    first = np.sort(first)
+    price, gain = prices[first], earned[first]
+    least = int(np.argmin(price)) if len(price) else 0
+    if len(price) < 3 or np.argmax(gain) != least:
+        return None
+    falling = least == len(price) - 1 and price[-3] > price[-2] and gain[-3] < gain[-2]
+    if not (falling or settled):
+        return None
+    step = float(np.log(np.sort(price)[1] / price[least]))
+    return float(price[least] * np.exp(-min(max(2.0 * step, STEP[0]), STEP[1])))
 
 
 def _moved(known: Known, before: tuple[np.ndarray, ...], price: float, means: np.ndarray) -> float:
