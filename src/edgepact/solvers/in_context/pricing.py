@@ -91,6 +91,10 @@ IGNORED_FIRST, IGNORED = 0.2, 0.05
 STEP = (0.05, 0.7)
 """Shortest and longest step below the least price posted, in logarithms; see `_bolder`."""
 
+INELASTIC, STEP_INELASTIC = 0.2, 0.4
+"""A step down that loses a smaller share of its length in layers, both in logarithms, lost next to
+none; shortest step after that."""
+
 CAREFUL_AFTER, CAREFUL = 10, 0.005
 """Rounds after which a price must be certain to earn the best seen less so much of it."""
 
@@ -178,7 +182,7 @@ class InContext:
             samples, seen.price, low=low, top=top, horizon=horizon, certain=certain
         )
         if len(prices) < CAREFUL_AFTER and seen.steady and seen.there.all():
-            bold = _bolder(prices, profits(known, prices, layers), again)
+            bold = _bolder(known, prices, layers.sum(axis=1), again)
             if bold is not None and bold < np.exp(log) * known.saving:
                 return max(bold, known.price_min)
         if again:
@@ -352,24 +356,34 @@ def _as_reference(known: Known) -> bool:
     return bool(np.allclose(ours, theirs, rtol=1e-6))
 
 
-def _bolder(prices: np.ndarray, earned: np.ndarray, settled: bool) -> float | None:
+def _bolder(known: Known, prices: np.ndarray, sold: np.ndarray, settled: bool) -> float | None:
     """A price well below the least one posted, if that is where the best may lie, or None.
 
-    When each of two further steps down earned more, the next one is at least twice as long; and
-    nobody settles at the least price posted before having looked below. So a fleet unlike all
-    that was learned on is not crept up on.
+    When each of two further steps down earned more, the next one is at least twice as long; when a
+    step down lost next to no layers, the next one is three times as long; and nobody settles at
+    the least price posted before having looked below. So a fleet unlike all that was learned on
+    is not crept up on.
     """
     _, first = np.unique(prices, return_index=True)
     first = np.sort(first)
-    price, gain = prices[first], earned[first]
+    price, layers = prices[first], sold[first]
+    earned = (known.saving - price) * layers
     least = int(np.argmin(price)) if len(price) else 0
-    if len(price) < 3 or np.argmax(gain) != least:
+    if len(price) < 2 or np.argmax(earned) != least or earned[least] <= 0:
         return None
-    falling = least == len(price) - 1 and price[-3] > price[-2] and gain[-3] < gain[-2]
-    if not (falling or settled):
+    above = int(np.argsort(price)[1])
+    step = float(np.log(price[above] / price[least]))
+    lost = float(np.log(layers[above] / layers[least]))
+    now = least == len(price) - 1
+    if now and lost < INELASTIC * step:
+        longer = max(3.0 * step, STEP_INELASTIC)
+    elif (now and len(price) > 2 and price[-3] > price[-2] and earned[-3] < earned[-2]) or (
+        settled and len(price) > 2
+    ):
+        longer = 2.0 * step
+    else:
         return None
-    step = float(np.log(np.sort(price)[1] / price[least]))
-    return float(price[least] * np.exp(-min(max(2.0 * step, STEP[0]), STEP[1])))
+    return float(price[least] * np.exp(-min(max(longer, STEP[0]), STEP[1])))
 
 
 def _moved(known: Known, before: tuple[np.ndarray, ...], price: float, means: np.ndarray) -> float:
