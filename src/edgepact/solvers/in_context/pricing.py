@@ -15,8 +15,9 @@ prior, and told that it may be any, two crude ways to draw stand by: layers spre
 and prices anywhere in their intervals. How much each counts is how well it foretold the answers to
 the first prices, worked out anew from the rounds seen; no memory is kept.
 
-*Boldness.* Below the least price posted nothing is known but by guessing. Where steps down keep
-earning more, they double, and no fleet is settled with before a price below has been looked at.
+*Boldness.* Below the least price posted nothing is known but by guessing. Where steps down lose
+next to nothing they grow, and no fleet that surprises is settled with before a price below has been
+looked at.
 
 *Caution.* After `CAREFUL_AFTER` rounds with a fleet that never contradicted itself, only prices are
 posted that are certain to earn next to what the best seen does: what sold at a lower price sells
@@ -68,12 +69,15 @@ spread evenly in 1/P; prices anywhere in their intervals."""
 BELIEVED = (0.8, 0.18, 0.01, 0.01)
 """What each counts before the first answer where all that is public is the reference prior's."""
 
-BELIEVED_ELSEWHERE = (0.5, 0.46, 0.02, 0.02)
+BELIEVED_SMOOTH = (0.75, 0.14, 0.1, 0.01)
+"""The same with continuous layers, which go straight in 1/P for two families of satisfaction."""
+
+BELIEVED_ELSEWHERE = (0.5, 0.4, 0.08, 0.02)
 """And where it is not."""
 
-MISSED = 0.25
-"""Standard deviation of what even a way that is right misses of a fleet's answer, as a share of
-how far it was thought to lie from the answer to the nearest price."""
+MISSED = {True: 0.25, False: 0.04}
+"""Standard deviation of what even a way that is right misses of a fleet's answer in whole and in
+continuous layers, as a share of how far it was thought to lie from that to the nearest price."""
 
 ALIKE_REFERENCE, ALIKE_BROAD = {True: 0.0, False: 0.06}, 0.2
 """Standard deviation of the positions that devices of one fleet have in common beyond what the
@@ -182,7 +186,8 @@ class InContext:
             samples, seen.price, low=low, top=top, horizon=horizon, certain=certain
         )
         if len(prices) < CAREFUL_AFTER and seen.steady and seen.there.all():
-            bold = _bolder(known, prices, layers.sum(axis=1), again)
+            surprised = "reference" in self._ways and float(believed[0]) < 0.5
+            bold = _bolder(known, prices, layers.sum(axis=1), surprised, again)
             if bold is not None and bold < np.exp(log) * known.saving:
                 return max(bold, known.price_min)
         if again:
@@ -213,7 +218,9 @@ class InContext:
         present: np.ndarray,
     ) -> Float[np.ndarray, " ways"]:
         """How much each way to draw counts; sums to 1."""
-        usual = BELIEVED if _as_reference(known) else BELIEVED_ELSEWHERE
+        usual = BELIEVED if known.integer else BELIEVED_SMOOTH
+        if not _as_reference(known):
+            usual = BELIEVED_ELSEWHERE
         log = np.log([usual[WAYS.index(way)] for way in self._ways])
         if len(self._ways) > 1:
             _, first = np.unique(prices, return_index=True)
@@ -260,7 +267,7 @@ class InContext:
                     spreads[at] = np.var(np.mean(sold, axis=1))
                 else:
                     spreads[at] = np.sum(np.var(sold, axis=0)) / len(chosen) ** 2
-            spreads += (MISSED * _moved(known, before, prices[-1], means)) ** 2
+            spreads += (MISSED[known.integer] * _moved(known, before, prices[-1], means)) ** 2
             if known.integer:
                 # A layer more or less is all that a few devices can differ by.
                 spreads += (0.5 / (known.layers_max * int(here.sum()))) ** 2
@@ -356,13 +363,15 @@ def _as_reference(known: Known) -> bool:
     return bool(np.allclose(ours, theirs, rtol=1e-6))
 
 
-def _bolder(known: Known, prices: np.ndarray, sold: np.ndarray, settled: bool) -> float | None:
+def _bolder(
+    known: Known, prices: np.ndarray, sold: np.ndarray, surprised: bool, settled: bool
+) -> float | None:
     """A price well below the least one posted, if that is where the best may lie, or None.
 
-    When each of two further steps down earned more, the next one is at least twice as long; when a
-    step down lost next to no layers, the next one is three times as long; and nobody settles at
-    the least price posted before having looked below. So a fleet unlike all that was learned on
-    is not crept up on.
+    When a step down lost next to no layers, the next one is three times as long. If the fleet is
+    not thought to be of the reference prior, the next one is twice as long when each of two
+    further steps down earned more, and nobody settles at the least price posted before having
+    looked below. So a fleet unlike all that was learned on is not crept up on.
     """
     _, first = np.unique(prices, return_index=True)
     first = np.sort(first)
@@ -375,11 +384,10 @@ def _bolder(known: Known, prices: np.ndarray, sold: np.ndarray, settled: bool) -
     step = float(np.log(price[above] / price[least]))
     lost = float(np.log(layers[above] / layers[least]))
     now = least == len(price) - 1
+    falling = now and len(price) > 2 and price[-3] > price[-2] and earned[-3] < earned[-2]
     if now and lost < INELASTIC * step:
         longer = max(3.0 * step, STEP_INELASTIC)
-    elif (now and len(price) > 2 and price[-3] > price[-2] and earned[-3] < earned[-2]) or (
-        settled and len(price) > 2
-    ):
+    elif surprised and (falling or (settled and len(price) > 2)):
         longer = 2.0 * step
     else:
         return None
