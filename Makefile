@@ -94,4 +94,4 @@ docs: $(VENV)/docs ## the documentation as HTML in docs/_build
 	$(BIN)/sphinx-build -W -b html docs docs/_build
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) $(FEDERATED) docs/_build edgepact-run* edgepact-train* study-*
+	rm -rf $(VENV) $(FEDERATED) $(RAY) docs/_build edgepact-run* edgepact-train* study-*

@@ -45,6 +45,11 @@ DELAYS_MS = (50.0, 200.0)
 TURNS = 3
 PATIENCE_S = 120.0
 WAIT_SHARE = 0.05
+TURN_S = 30.0
+"""Some twenty rounds, whose ends are what a rate is quantised by."""
+SETTLE_S = 8.0
+"""After a device has come and before it is timed: in its first round nobody knows yet what it is
+like."""
 
 
 class PacedHalf(DeviceHalf):
@@ -158,8 +163,9 @@ class Market:
 
 def measure(quick: bool) -> dict[str, Any]:
     """Images a second."""
-    turn_s, turns = (4.0, 1) if quick else (12.0, TURNS)
+    turn_s, turns = (4.0, 1) if quick else (TURN_S, TURNS)
     others = _others(turn_s, turns)
+    turn_s = min(turn_s, 12.0)
     windows = [_window(delay_ms, turn_s, turns) for delay_ms in DELAYS_MS]
     least = min(row["share kept"] for row in others if row["share kept"] is not None)
     times = windows[0]["times"]
@@ -186,6 +192,7 @@ def _others(turn_s: float, turns: int) -> list[dict[str, Any]]:
             rates["alone"].append(market.rate(near, turn_s))
             hosts.shape(far, BAD)
             market.join(far, pause_s=PAUSE_S)
+            time.sleep(min(turn_s, SETTLE_S))
             before = market.delivered(far)
             rates["bad link"].append(market.rate(near, turn_s))
             far_rates.append((market.delivered(far) - before) / turn_s)

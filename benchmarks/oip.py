@@ -9,10 +9,17 @@ process; they take turns in a drawn order within one run, so that a neighbour's 
 
 The target is that tritonclient over HTTP takes at most 1.3 times the rival's median. Beside it are
 shown tritonclient over gRPC, and the client of `edgepact device`.
+
+How low any of it can go is shown by the same clients on servers that know no more of HTTP than they
+must and give back the bytes that they were given: one on the same HTTP server as ours, uvicorn with
+httptools, and one on an asyncio protocol alone. What ours takes longer than the first is the
+market's own: routing, token, bounds, checks, the turn in the queue and its thread.
 """
 
+import asyncio
 import json
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -30,6 +37,7 @@ import httpx
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+import uvicorn
 
 from edgepact.errors import InputError
 from edgepact.market.posted import FixedPrice
@@ -48,6 +56,7 @@ MODEL = "echo-cut-1"
 OPERATOR = "benchmark"
 RIVAL = "bare gRPC echo"
 OURS = "OIP REST, tritonclient.http"
+HTTP_FLOOR = "bare echo on uvicorn, tritonclient.http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +162,7 @@ def measure(turns: int) -> dict[str, Any]:
         for name, each in seconds.items()
     ]
     ratio = medians[OURS] / medians[RIVAL]
+    own_ms = 1e3 * (medians[OURS] - medians[HTTP_FLOOR])
     return {
         "title": "49 x 768 numbers at half precision, there and back",
         "rows": rows,
@@ -160,6 +170,7 @@ def measure(turns: int) -> dict[str, Any]:
         "ratio": ratio,
         "ratio_max": RATIO_MAX,
         "reached": ratio <= RATIO_MAX,
+        "ms_beyond_bare_echo_on_uvicorn": own_ms,
     }
 
 
@@ -167,6 +178,10 @@ def main() -> None:
     match sys.argv[1:]:
         case ["--echo"]:
             _serve_echo()
+        case ["--uvicorn-echo"]:
+            _serve_uvicorn_echo()
+        case ["--asyncio-echo"]:
+            asyncio.run(_serve_asyncio_echo())
         case ["--market", folder]:
             _serve_market(Path(folder))
         case options:
@@ -181,6 +196,10 @@ def _calls(x: np.ndarray, stack: ExitStack) -> dict[str, Callable[[], bytes]]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     echo = json.loads(stack.enter_context(_process("--echo")))
     where = json.loads(stack.enter_context(_process("--market", str(folder))))
+    on_uvicorn, on_asyncio = (
+        json.loads(stack.enter_context(_process(f"--{kind}-echo")))["port"]
+        for kind in ("uvicorn", "asyncio")
+    )
     shown = {"authorization": f"Bearer {OPERATOR}"}
 
     channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{echo['port']}"))
@@ -201,23 +220,29 @@ def _calls(x: np.ndarray, stack: ExitStack) -> dict[str, Callable[[], bytes]]:
 
         return call
 
-    http = stack.enter_context(httpx.Client(base_url=where["url"], headers=shown))
+    def own(url: str) -> Callable[[], bytes]:
+        http = stack.enter_context(httpx.Client(base_url=url, headers=shown))
 
-    def own_call() -> bytes:
-        body, length = oip.encode_request("", {"tokens": x}, {})
-        answer = http.post(
-            f"/v2/models/{MODEL}/infer",
-            content=body,
-            headers={oip.HEADER_LENGTH: str(length), "Accept-Encoding": "identity"},
-        )
-        response = oip.decode_response(answer.content, answer.headers[oip.HEADER_LENGTH])
-        return np.asarray(response.outputs["tokens"]).tobytes()
+        def call() -> bytes:
+            body, length = oip.encode_request("", {"tokens": x}, {})
+            answer = http.post(
+                f"/v2/models/{MODEL}/infer",
+                content=body,
+                headers={oip.HEADER_LENGTH: str(length), "Accept-Encoding": "identity"},
+            )
+            response = oip.decode_response(answer.content, answer.headers[oip.HEADER_LENGTH])
+            return np.asarray(response.outputs["tokens"]).tobytes()
+
+        return call
 
     return {
         RIVAL: bare_call,
         OURS: triton(tritonclient.http, where["port"]),
+        HTTP_FLOOR: triton(tritonclient.http, on_uvicorn),
+        "bare echo on asyncio, tritonclient.http": triton(tritonclient.http, on_asyncio),
         "OIP gRPC, tritonclient.grpc": triton(tritonclient.grpc, where["grpc_port"]),
-        "OIP REST, client of the device": own_call,
+        "OIP REST, client of the device": own(where["url"]),
+        "bare echo on uvicorn, client of the device": own(f"http://127.0.0.1:{on_uvicorn}"),
     }
 
 
@@ -245,6 +270,89 @@ def _serve_echo() -> None:
     server.start()
     print(json.dumps({"port": port}), flush=True)
     server.wait_for_termination()
+
+
+def _answered() -> bytes:
+    """The JSON part of every answer of a bare HTTP echo."""
+    x = np.zeros(SHAPE, np.float16)
+    body, length = oip.encode_response(id="", model=MODEL, outputs={"tokens": x}, parameters={})
+    assert length is not None
+    return body[:length]
+
+
+def _serve_uvicorn_echo() -> None:
+    head = _answered()
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        parts, more = [], True
+        while more:
+            message = await receive()
+            parts.append(message["body"])
+            more = message.get("more_body", False)
+        start = int(dict(scope["headers"])[oip.HEADER_LENGTH.lower().encode()])
+        content = head + b"".join(parts)[start:]
+        headers = [
+            (oip.HEADER_LENGTH.encode(), str(len(head)).encode()),
+            (b"Content-Length", str(len(content)).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    config = uvicorn.Config(
+        echo,
+        loop="asyncio",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    # The protocol is named since asyncio switches Nagle's algorithm off only where it is.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+        uvicorn.Server(config).run([listener])
+
+
+async def _serve_asyncio_echo() -> None:
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _AsyncioEcho(_answered()), "127.0.0.1", 0
+    )
+    print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
+    await server.serve_forever()
+
+
+class _AsyncioEcho(asyncio.Protocol):
+    """Takes requests of one client that waits for each answer; nothing else is looked at."""
+
+    def __init__(self, head: bytes) -> None:
+        self._head, self._came = head, bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keeps it."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answers once the request is whole."""
+        self._came += data
+        end = self._came.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return
+        lines = self._came[:end].decode("latin-1").lower().split("\r\n")
+        fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+        whole = end + int(fields["content-length"])
+        if len(self._came) < whole:
+            return
+        tensors = bytes(self._came[end + int(fields[oip.HEADER_LENGTH.lower()]) : whole])
+        del self._came[:whole]
+        content = self._head + tensors
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\n%s: %d\r\nContent-Length: %d\r\n\r\n"
+            % (oip.HEADER_LENGTH.encode(), len(self._head), len(content))
+            + content
+        )
 
 
 def _serve_market(folder: Path) -> None:

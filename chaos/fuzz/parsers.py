@@ -83,6 +83,7 @@ def parsers(folder: Path) -> Iterator[Parser]:
     """
     yield from _of_messages()
     yield from _of_tensors()
+    yield from _of_grpc()
     yield from _of_requests()
     yield from _of_pictures()
     yield from _of_files(folder)
@@ -197,6 +198,41 @@ def _of_tensors() -> Iterator[Parser]:
             seeds=(_framed(*oip.encode_request("1-0", tensors, told)),),
             change=split,
         )
+
+
+def _of_grpc() -> Iterator[Parser]:
+    """Requests over gRPC, as tritonclient sends them, and with numbers that do not come raw."""
+    try:
+        from tritonclient.grpc import service_pb2
+
+        from edgepact.market.protocol import grpc_messages
+    except ImportError:
+        return  # without the extra nothing reads them
+    raw = service_pb2.ModelInferRequest(model_name="m", id="1-0")
+    raw.parameters["round"].int64_param = 1
+    raw.parameters["codec"].string_param = "int8"
+    raw.inputs.add(name="x", datatype="FP16", shape=[1, 2])
+    raw.inputs.add(name="left", datatype="INT32", shape=[1])
+    raw.raw_input_contents.extend([b"\0\x3c\0\x3c", b"\1\0\0\0"])
+    raw.outputs.add(name="logits")
+    typed = service_pb2.ModelInferRequest(model_name="m")
+    for name, datatype, kept, values in (
+        ("x", "FP32", "fp32_contents", [1.5, float("inf")]),
+        ("n", "INT8", "int_contents", [-3, 4]),
+        ("image", "BYTES", "bytes_contents", [b"abc", b""]),
+    ):
+        one = typed.inputs.add(name=name, datatype=datatype, shape=[2])
+        getattr(one.contents, kept).extend(values)
+
+    def request(content: bytes, _: Path) -> object:
+        return grpc_messages.infer_request(grpc_messages.read("ModelInferRequest", content))
+
+    yield Parser(
+        name="gRPC requests",
+        read=request,
+        seeds=tuple(each.SerializeToString() for each in (raw, typed)),
+        change=changed_bytes,
+    )
 
 
 def _framed(body: bytes, length: int | None) -> bytes:

@@ -112,8 +112,8 @@ def is_finite(value: np.ndarray[Any, np.dtype[Any]]) -> bool:
     """Whether all numbers of an array are finite; of half precision by its bits, which takes a
     tenth of the time."""
     if value.dtype == DATATYPES["FP16"]:
-        exponents = value.view(np.uint16) & np.uint16(0x7C00)
-        return bool((exponents != 0x7C00).all())
+        largest = (value.view(np.uint16) & np.uint16(0x7FFF)).max(initial=0)  # without its sign
+        return bool(largest < 0x7C00)
     return bool(np.isfinite(value).all())
 
 

@@ -68,6 +68,19 @@ def test_half_sent_heads_keep_nobody_out(server: MarketServer, stack: ExitStack)
     assert any(b"408" in each for each in said)
 
 
+def test_what_is_no_request_writes_no_line_each(
+    server: MarketServer, stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are counted and summed up, as all that is refused: nobody fills a disk with them."""
+    upgrade = "GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    for sent in ("\x00\x01\r\n\r\n", f"{upgrade}\r\n"):
+        for _ in range(4):
+            connection = connect(server, stack, sent)
+            assert connection.recv(65536)
+            connection.close()
+    assert caplog.text == ""
+
+
 def test_connection_without_a_word_is_closed(server: MarketServer, stack: ExitStack) -> None:
     assert b"408" in everything(connect(server, stack, ""))
 
@@ -153,8 +166,9 @@ def test_half_open_tls_keeps_nobody_out(tmp_path: Path, stack: ExitStack) -> Non
         assert [everything(each) for each in half] == [b""] * 12  # which ends
 
 
+@pytest.mark.parametrize("connections", [30, pytest.param(150, marks=pytest.mark.slow)])
 def test_one_device_that_sends_without_measure_leaves_the_others_their_turn(
-    tmp_path: Path, stack: ExitStack, pipeline: Pipeline
+    tmp_path: Path, stack: ExitStack, pipeline: Pipeline, connections: int
 ) -> None:
     """A greedy device on many connections; a modest one is answered between its requests."""
     with served(tmp_path, units_per_round=4096, requests_per_s=1e6) as server:
@@ -177,9 +191,9 @@ def test_one_device_that_sends_without_measure_leaves_the_others_their_turn(
                     if mine.infer(12, 1, f"{thread}-{len(order)}", sent).status_code == 200:
                         order.append("greedy")
 
-        threads = [threading.Thread(target=flood, args=(n,)) for n in range(30)]
-        for each in threads:
-            each.start()
+        threads = [threading.Thread(target=flood, args=(n,)) for n in range(connections)]
+        for thread in threads:
+            thread.start()
         try:
             wait_until(lambda: len(order) > 20)
             sent = inputs_at(pipeline, 12, image(1))
@@ -188,8 +202,8 @@ def test_one_device_that_sends_without_measure_leaves_the_others_their_turn(
                 order.append("modest")
         finally:
             ended.set()
-            for each in threads:
-                each.join()
+            for thread in threads:
+                thread.join()
         # The greedy one may have a bounded number of requests in hand, and its turn comes
         # after everybody else's.
         first, last = order.index("modest"), len(order) - 1 - order[::-1].index("modest")

@@ -369,3 +369,8 @@ def test_tensors_are_held_against_their_specs() -> None:
     for shape in ((2,), (1, 3), (1, 1, 2)):
         with pytest.raises(InputError, match="shape"):
             check_tensors({"x": np.zeros(shape, np.float16)}, free)
+
+
+def test_numbers_that_the_protocol_has_no_name_for_are_refused_before_they_are_sent() -> None:
+    with pytest.raises(InputError, match=r"tensor: x: expected numbers of a type of .*complex64"):
+        encode_request("j", {"x": np.zeros(4, np.complex64)}, {})

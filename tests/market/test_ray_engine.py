@@ -3,24 +3,43 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edgepact.errors import MarketError
 from edgepact.market.ledger import Ledger
 from edgepact.market.posted import FixedPrice
+from edgepact.market.ray_engine import RayEngine
 from edgepact.market.server import MarketServer
 from edgepact.studies.crowd import Crowd, Round, Server, enrolled
 from edgepact.studies.light import MODEL, Light
-from tests.market.echo import Echo
-from tests.market.harness import Device, parameters, served, wait_until
+from edgepact.work import Json
+from tests.market.echo import Echo, EchoServer
+from tests.market.harness import PATIENCE_S, Device, parameters, served, wait_until
 from tests.market.test_exchanges import sent
 
 pytest.importorskip("ray", reason="needs the extra ray")
 # Ray uses what its own dependencies have deprecated.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken(Echo):
+    """A job whose server's half can be made in one process alone."""
+
+    pid: int = field(default_factory=os.getpid)
+
+    def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> EchoServer:
+        """The server's half."""
+        if os.getpid() != self.pid:
+            raise ValueError("there is no model in this process")
+        return Echo.server_part(self, model, settings)
+
 
 DEVICES, UNITS = 24, 25
 RAY: dict[str, Any] = {
@@ -68,7 +87,7 @@ def test_a_replica_is_killed_under_load(
         crowd.close()
         return found
 
-    played, states = asyncio.run(course())
+    played, states = asyncio.run(asyncio.wait_for(course(), PATIENCE_S))
     # Nobody lost a piece, and the other replica went on.
     assert states == {"paid": DEVICES * UNITS}
     assert len(played.seconds) == DEVICES * UNITS
@@ -87,8 +106,10 @@ def test_a_replica_is_killed_under_load(
 
 
 def test_a_session_stays_with_its_replica_and_is_begun_again_when_that_dies(tmp_path: Path) -> None:
-    with served(tmp_path, job=Echo(), units_per_round=6, **RAY) as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(served(tmp_path, job=Echo(), units_per_round=6, **RAY))
         device = Device(server.url, "once-0", "cam-0")
+        stack.callback(device.http.close)
         device.offer()
         assert device.answer(1, item=0).status_code == 200
         assert server._engine is not None
@@ -110,3 +131,9 @@ def test_a_session_stays_with_its_replica_and_is_begun_again_when_that_dies(tmp_
         assert (told["finished"], told["units"], told["heard"]) == (True, 3, 3.0)
         jobs = server.market._ledger.jobs_by_state()
         assert sum(jobs.values()) == jobs["pending"] + jobs["paid"] == 1
+
+
+def test_a_replica_that_cannot_be_started_is_told_in_one_line() -> None:
+    with pytest.raises(MarketError, match="there is no model in this process") as raised:
+        RayEngine(Broken(), None, {}, count=1)
+    assert "\n" not in str(raised.value)

@@ -99,7 +99,7 @@ def test_round_closes_when_its_time_is_up() -> None:
 
 def test_round_does_not_wait_for_who_has_left() -> None:
     working = rounds.advance(asked(a=3, b=2), {"a", "b"}, now_s=0.0)
-    left = rounds.leave(working, "b")
+    left = rounds.leave(working, "b", now_s=0.0)
     assert rounds.unfinished(left) == {"a"}
     assert rounds.unfinished(rounds.come_back(left, "b")) == {"a", "b"}
     assert rounds.advance(delivered(left, "a"), set(), now_s=1.0).phase is Phase.CLOSED
@@ -196,6 +196,79 @@ def test_a_slow_device_holds_the_others_up_by_their_share_and_has_its_turns(
         if turns == 3:
             break
     assert turns == 3
+
+
+@pytest.mark.parametrize("brought", [0, 1])
+@pytest.mark.parametrize("slow_s", [1.0, 4.0, 30.0])
+def test_none_that_lags_uses_up_the_turn_of_another(brought: int, slow_s: float) -> None:
+    """One brings nothing, or one piece, and is never ready; nobody waits longer for that."""
+    names = {"quick", "slow", "idle"}
+    patience, waited_s, turns = rounds.Patience(), 0.0, 0
+    for number in range(1, 3001):
+        round = replace(
+            asked(quick=1, slow=1, idle=1),
+            terms=HURRIED,
+            lagging=frozenset({"slow", "idle"}),
+            patience=patience,
+        )
+        round = delivered(rounds.advance(round, names, now_s=0.0), "idle", brought, now_s=0.5)
+        round, now_s = rounds.advance(delivered(round, "quick", now_s=1.0), names, 1.0), 1.0
+        if round.phase is Phase.WORKING:
+            assert round.deadline_s is not None
+            if round.deadline_s >= 1.0 + slow_s:
+                now_s = 1.0 + slow_s
+                round = rounds.advance(delivered(round, "slow", now_s=now_s), names, now_s)
+                turns += 1
+        if round.phase is Phase.WORKING:
+            assert round.deadline_s is not None
+            now_s = max(now_s, round.deadline_s)
+            round = rounds.advance(round, names, now_s)
+        assert round.phase is Phase.CLOSED
+        waited_s += now_s - 1.0
+        assert waited_s <= HURRIED.wait_share * number + 1e-9
+        patience = rounds.patience(round, now_s)
+    # Half of what they wait is its own; less where it was waited for again in vain.
+    assert turns >= 3000 * HURRIED.wait_share / 4 / slow_s
+
+
+def test_who_only_says_late_that_it_brings_no_more_was_waited_for() -> None:
+    names = {"a", "b", "c", "d"}
+    working = rounds.advance(replace(asked(a=1, b=1, c=1, d=1), terms=HURRIED), names, now_s=0.0)
+    round = delivered(delivered(working, "a", now_s=2.0), "b", now_s=2.0)
+    done = rounds.bring_no_more(round, "c", now_s=7.0)
+    gone = rounds.leave(done, "d", now_s=7.9)
+    known = rounds.paces(gone, names, {}, now_s=7.9)
+    assert rounds.lagging(HURRIED, known) == {"c", "d"}
+    # To say so at once proves nothing, and does not count for what others take.
+    early = rounds.bring_no_more(rounds.leave(round, "d", now_s=0.1), "c", now_s=0.1)
+    after = rounds.paces(early, names, known, now_s=2.0)
+    assert after == known
+    # Who has come back is waited for as ever.
+    back = rounds.come_back(rounds.leave(round, "d", now_s=0.1), "d")
+    assert rounds.paces(back, names, {}, now_s=8.0)["d"] == rounds.PACE_MOST
+
+
+def test_the_idle_do_not_hide_by_being_many() -> None:
+    working = rounds.advance(
+        replace(asked(a=1, x=1, y=1), terms=HURRIED), {"a", "x", "y"}, now_s=0.0
+    )
+    closed = delivered(working, "a", now_s=2.0)
+    known = rounds.paces(closed, {"a", "x", "y"}, {}, now_s=60.0)
+    assert rounds.lagging(HURRIED, known) == {"x", "y"}
+
+
+def test_nobody_waits_who_has_gone_or_brings_nothing() -> None:
+    """Else a quick device that answers, and does nothing more, would end all work of the others."""
+    lags = replace(asked(a=1, b=1), terms=HURRIED, lagging=frozenset({"b"}))
+    working = rounds.advance(lags, {"a", "b"}, now_s=0.0)
+    for ended in (rounds.bring_no_more, rounds.leave):
+        still = rounds.advance(ended(working, "a", now_s=0.1), {"a", "b"}, now_s=0.2)
+        assert (still.phase, still.deadline_s) == (Phase.WORKING, 60.0)
+        assert rounds.advance(delivered(still, "b"), {"b"}, now_s=30.0).phase is Phase.CLOSED
+    # One that has brought what it has waits by the share, and is not kept.
+    some = delivered(working, "a", 1, now_s=5.0)
+    over = rounds.advance(rounds.bring_no_more(some, "a", now_s=10.0), {"a", "b"}, now_s=10.0)
+    assert over.deadline_s == 11.0
 
 
 def played(round: Round, times: dict[str, float]) -> tuple[Round, float]:

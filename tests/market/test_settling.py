@@ -280,6 +280,49 @@ def test_who_keeps_the_server_busy_cannot_put_its_audit_off_for_ever(
         wait_until(lambda: server.market._ledger.strikes() == {"cam-0": 1})
 
 
+def test_what_a_device_can_show_no_more_since_it_was_revoked_expires(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=2.0, **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        device, ledger = first.device, server.market._ledger
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        device.http.post("/market/leave")
+        ledger.revoke("cam-0")
+        wait_until(lambda: not server.market._settling.auditing)
+        assert ledger.find("cam-0", ["a"])["a"].state is PieceState.EXPIRED
+        assert ledger.strikes() == {}
+
+
+def test_to_revoke_a_device_before_its_audit_does_not_pay_what_was_not_picked(
+    tmp_path: Path, server_settings: dict[str, Any]
+) -> None:
+    draws = iter([0.9, 0.1, 0.9])
+    settings = {**server_settings, "audit_probability": 0.5}
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=2.0, **settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        rules = server.market._settling._rules
+        server.market._settling._rules = replace(rules, chance=lambda: next(draws))
+        device, ledger = first.device, server.market._ledger
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        for number, name in enumerate("abc"):
+            deliver(device, 1, name, 1.0 + number)
+        left = device.http.post("/market/leave").json()
+        assert [each["piece"] for each in left["audits"]] == ["b"]
+        ledger.revoke("cam-0")
+        wait_until(lambda: not server.market._settling.auditing)
+        found = ledger.find("cam-0", ["a", "b", "c"])
+        assert {each.state for each in found.values()} == {PieceState.EXPIRED}
+        assert ledger.strikes() == {}
+
+
 @pytest.mark.parametrize("bound_to", [b"[1.0]", b"no numbers"])
 def test_sources_of_no_use_are_a_mistake_some_times_and_then_a_cheat(
     tmp_path: Path, server_settings: dict[str, Any], bound_to: bytes

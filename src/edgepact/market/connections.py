@@ -7,6 +7,7 @@ out; only where all are at work is the new one told to come back.
 
 import asyncio
 import json
+import logging
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -182,6 +183,7 @@ class BoundedProtocol(HttpToolsProtocol):
         **uvicorn: Any,
     ) -> None:
         super().__init__(**uvicorn)
+        self.logger = _DEFECTS
         self.app_state = {**self.app_state, "connection": self}
         self._room, self._head_timeout_s, self._body_timeout_s = (
             room,
@@ -417,3 +419,8 @@ Connection = BoundedProtocol | Handshake
 """What there is a room for."""
 
 _LINGERING: set[BoundedProtocol] = set()
+
+_DEFECTS = logging.getLogger("uvicorn.error.defects")
+"""Of each request that is none uvicorn says a line; the room counts them, so that no disk fills."""
+
+_DEFECTS.setLevel(logging.ERROR)

@@ -25,6 +25,10 @@ from edgepact.mechanisms.audit_rate import audit_rate, expected_gain
 from edgepact.tensors import Codec
 from edgepact.work import Model, ServerPart
 
+AUDIT_TIMEOUT_SHORT_S = 20.0
+"""Within so many seconds a device notices that a connection is dead, and shows its source on
+another one."""
+
 Mechanism = Engagement | Callable[[Model], Engagement]
 """A mechanism, or how to make it for the model of the job that is served."""
 
@@ -144,6 +148,14 @@ def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
         print(
             f"warning: an audit of this model finds {power:.0%} of cheats, and no rate makes "
             f"cheating lose money in a round of {pieces}: let a round have more",
+            file=sys.stderr,
+            flush=True,
+        )
+    if config.audit_timeout_s < AUDIT_TIMEOUT_SHORT_S:
+        print(
+            f"warning: an audit_timeout_s of {config.audit_timeout_s:g} is short: one connection "
+            "that dies unnoticed may cost an honest device the pay of its round (below "
+            f"{AUDIT_TIMEOUT_SHORT_S:g} s)",
             file=sys.stderr,
             flush=True,
         )

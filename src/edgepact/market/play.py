@@ -286,7 +286,7 @@ class Market:
     async def done(self, device: str, number: int) -> None:
         """A device says that it has no more work to bring in a round."""
         if self._round is not None and self._round.number == number:
-            self._round = rounds.bring_no_more(self._round, device)
+            self._round = rounds.bring_no_more(self._round, device, time.monotonic())
             await self._end(device)
         self._notify()
 
@@ -295,7 +295,7 @@ class Market:
         self._present.discard(device)
         self._expected_back.discard(device)
         if self._round is not None:
-            self._round = rounds.leave(self._round, device)
+            self._round = rounds.leave(self._round, device, time.monotonic())
             await self._end(device)
         self._notify()
 
@@ -516,7 +516,7 @@ class Market:
         while self._round.phase is not Phase.CLOSED:
             shut_out = set(self._settling.shut_out)
             for device in shut_out - self._round.gone:  # it cannot say that it leaves
-                self._round = rounds.leave(self._round, device)
+                self._round = rounds.leave(self._round, device, time.monotonic())
             before = self._round
             awaited = (self._present | self._expected_back) - shut_out
             self._round = rounds.advance(before, awaited, time.monotonic())

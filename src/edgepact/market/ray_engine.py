@@ -3,21 +3,28 @@
 Every replica is a deployment of its own with one replica, so that a piece's later exchanges can be
 sent to the one that holds its session: Ray Serve's own routing knows which deployment, not which
 replica of it. Ray Serve starts a replica again that has died. The market stays one process with one
-address and the ledger: only computing goes elsewhere. `docs/adr/0017` says why so.
+address and the ledger: only computing goes elsewhere. `docs/adr/0018` says why so.
 
 Needs the extra `ray`.
 """
 
+import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgepact.errors import MissingExtraError
+from edgepact.errors import MarketError, MissingExtraError
 from edgepact.market.replicas import NoSession, ReplicaAway, Replicas, Worker
 from edgepact.tensors import Tensors
 from edgepact.work import Job
+
+START_TIMEOUT_S = 180.0
+"""How long the replicas may take to start, in all: each of them loads the model."""
+
+START_POLL_S = 0.1
 
 ANSWER_TIMEOUT_S = 10.0
 """How long a replica may take for an exchange, or to start again; then it counts as away."""
@@ -91,6 +98,7 @@ class RayEngine:
         address: of a Ray that runs; None starts one on this machine, which ends with `close`.
 
     Raises:
+        MarketError: a replica cannot be started, or Ray has no room for it.
         MissingExtraError: Ray is not installed.
     """
 
@@ -111,6 +119,9 @@ class RayEngine:
         except ImportError:
             raise MissingExtraError("serve --engine ray", "ray") from None
         self._ray, self._serve, self._own = ray, serve, address is None
+        self._names = [f"edgepact-{os.getpid()}-{at}" for at in range(count)]
+        # Its chatter about every replica goes to standard error otherwise.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         of_own: dict[str, Any] = {
             "num_cpus": max(2, count),
             "object_store_memory": OBJECT_STORE_BYTES,
@@ -123,22 +134,14 @@ class RayEngine:
             logging_level="error",
             **(of_own if address is None else {}),
         )
-        serve.start(http_options={"location": "NoServer"}, logging_config={"log_level": "ERROR"})
-        deployment = serve.deployment(
-            num_replicas=1,
-            max_ongoing_requests=ONGOING_MAX,
-            health_check_period_s=1.0,
-            health_check_timeout_s=5.0,
-            ray_actor_options={"num_cpus": CPUS_OF_REPLICA},
-        )(_Deployed)
-        self._names = [f"edgepact-{os.getpid()}-{at}" for at in range(count)]
-        replicas = []
-        for name in self._names:
-            bound = deployment.bind(job, model, dict(settings))
-            handle = serve.run(bound, name=name, route_prefix=None)
-            replicas.append(RayReplica(name, handle))
-        self.replicas = replicas
-        self.part = Replicas(job.server_part(model, settings), replicas)
+        try:
+            handles = self._started(job, model, settings)
+        except BaseException:
+            self.close()
+            raise
+        named = zip(self._names, handles, strict=True)
+        self.replicas = [RayReplica(name, handle) for name, handle in named]
+        self.part = Replicas(job.server_part(model, settings), self.replicas)
         """The server part for the market."""
 
     def __enter__(self) -> "RayEngine":
@@ -154,11 +157,52 @@ class RayEngine:
 
     def close(self) -> None:
         """Takes the replicas down, and a Ray of our own with them."""
-        for name in self._names:
-            self._serve.delete(name)
         if self._own:
-            self._serve.shutdown()  # which forgets the controller, gone with the Ray that it was in
+            self._serve.shutdown()  # with all that runs in it; a Ray that begins anew has its own
+        else:
+            for name in self._names:
+                self._serve.delete(name)
         self._ray.shutdown()
+
+    def _started(self, job: Job, model: Path | None, settings: Mapping[str, Any]) -> list[Any]:
+        """Handles of the replicas, all of which are begun at once and run when this returns.
+
+        Raises:
+            MarketError: one cannot be started, or is not in time.
+        """
+        serve = self._serve
+        serve.start(http_options={"location": "NoServer"}, logging_config={"log_level": "ERROR"})
+        deployment = serve.deployment(
+            num_replicas=1,
+            max_ongoing_requests=ONGOING_MAX,
+            health_check_period_s=1.0,
+            health_check_timeout_s=5.0,
+            ray_actor_options={"num_cpus": CPUS_OF_REPLICA},
+        )(_Deployed)
+        handles = serve.run_many(
+            [
+                serve.RunTarget(
+                    deployment.bind(job, model, dict(settings)), name=name, route_prefix=None
+                )
+                for name in self._names
+            ],
+            # Which would have no limit: without room in Ray a replica is waited for for ever.
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+        end_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            known = serve.status().applications
+            found = {name: known[name] for name in self._names if name in known}
+            if all(name in found and found[name].status == "RUNNING" for name in self._names):
+                return list(handles)
+            late = time.monotonic() >= end_s
+            for name, each in found.items():
+                if each.status == "DEPLOY_FAILED" or (late and each.status != "RUNNING"):
+                    raise MarketError(f"Ray Serve does not run {name}: {_why(each)}")
+            if late:
+                raise MarketError(f"Ray Serve does not know {set(self._names) - set(found)}")
+            time.sleep(START_POLL_S)
 
 
 class _Deployed:
@@ -175,3 +219,10 @@ class _Deployed:
 
     def facts(self) -> dict[str, Any]:
         return {**self._worker.facts(), "pid": os.getpid()}
+
+
+def _why(application: Any) -> str:
+    """What an application's message ends with: an error, behind its traceback."""
+    told = [each.message for each in application.deployments.values()]
+    lines = [line for text in (application.message, *told) for line in text.splitlines() if line]
+    return str(lines[-1]) if lines else "it has not been started in time"

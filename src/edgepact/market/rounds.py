@@ -18,9 +18,10 @@ Nobody waits long for the slow. Once half of those that are waited for have deli
 have some times as long in all. And how long each takes for a round is remembered, as a multiple of
 what half of them take: who takes longer than that by more than a small share lags, and the others
 wait for those that lag by that share of their own time and no longer, until they keep up again.
-What is too short for those that lag to deliver anything is saved up (`Patience`), so that they have
-their turn in some of many short rounds. They take part, and are paid for what they deliver, all the
-same. What is audited, and when it is paid, is no matter of the round.
+What is too short for those that lag to deliver anything is saved up (`Patience`), for each apart,
+so that they have their turn in some of many short rounds and none uses up another's. They take
+part, and are paid for what they deliver, all the same. Who says late that it brings no more, or
+goes, was waited for as well. What is audited, and when it is paid, is no matter of the round.
 """
 
 import math
@@ -85,14 +86,17 @@ class Terms:
 class Patience:
     """How long the others still wait for those that lag, over all rounds.
 
+    Each that lags has a part of its own: else one that brings nothing, or little, would use up
+    what others need for their turn.
+
     Attributes:
-        saved_s: what they may wait, and have not.
-        needed_s: how long they waited when those that lag last brought something, or longer than
+        saved_s: what they may wait for a device, and have not.
+        needed_s: how long they waited for a device when it last brought something, or longer than
             they waited in vain: to wait less would be for nothing.
     """
 
-    saved_s: float = 0.0
-    needed_s: float = 0.0
+    saved_s: Mapping[str, float] = field(default_factory=dict)
+    needed_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,7 @@ class Round:
         lagging: devices that were slow before: nobody waits for them for long.
         patience: how long the others wait for them.
         delivered_s: when devices had delivered all their units.
+        stopped_s: when others had said that they bring no more, or go.
         began_s: when the work has begun; None before.
         deadline_s: when the phase ends; None while nobody has answered.
     """
@@ -128,6 +133,7 @@ class Round:
     lagging: frozenset[str] = frozenset()
     patience: Patience = Patience()
     delivered_s: Mapping[str, float] = field(default_factory=dict)
+    stopped_s: Mapping[str, float] = field(default_factory=dict)
     began_s: float | None = None
     deadline_s: float | None = None
 
@@ -229,19 +235,31 @@ def record(round: Round, device: str, piece: str, units: int, now_s: float | Non
     return replace(after, delivered_s={**round.delivered_s, device: now_s})
 
 
-def leave(round: Round, device: str) -> Round:
+def leave(round: Round, device: str, now_s: float) -> Round:
     """The round after a device has said that it leaves."""
-    return replace(round, gone=round.gone | {device})
+    return replace(_stopped(round, device, now_s), gone=round.gone | {device})
 
 
-def bring_no_more(round: Round, device: str) -> Round:
+def bring_no_more(round: Round, device: str, now_s: float) -> Round:
     """The round after a device has said that it has no more to bring."""
-    return replace(round, done=round.done | {device})
+    return replace(_stopped(round, device, now_s), done=round.done | {device})
+
+
+def _stopped(round: Round, device: str, now_s: float) -> Round:
+    """The round in which nobody waits for a device any more."""
+    if device in round.delivered_s or device in round.stopped_s or device not in round.assigned:
+        return round
+    return replace(round, stopped_s={**round.stopped_s, device: now_s})
 
 
 def come_back(round: Round, device: str) -> Round:
     """The round after a device that had left is there again."""
-    return replace(round, gone=round.gone - {device}) if device in round.gone else round
+    if device not in round.gone:
+        return round
+    stopped_s = dict(round.stopped_s)
+    if device not in round.done:
+        stopped_s.pop(device, None)  # it is waited for again
+    return replace(round, gone=round.gone - {device}, stopped_s=stopped_s)
 
 
 def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
@@ -304,8 +322,14 @@ def paces(
     """
     known = dict(before)
     took = _times(round, now_s)
-    half = statistics.median_low(took.values()) if took else 0.0
-    found = {device: one / half for device, one in took.items()} if 0.0 < half < math.inf else {}
+    # However many bring nothing, they do not say how long it takes.
+    half = statistics.median_low([one for one in took.values() if one < math.inf] or [0.0])
+    found = {device: one / half for device, one in took.items()} if half > 0.0 else {}
+    for device, at_s in round.stopped_s.items():
+        # Whoever brings less than all shows only how long the others have waited for it.
+        if half > 0.0 and round.began_s is not None:
+            pace = (at_s - round.began_s) / half
+            found |= {device: pace} if pace > known.get(device, 1.0) else {}
     silent = set(awaited) - set(round.answers) - round.gone
     for device, pace in {**found, **dict.fromkeys(silent, PACE_MOST)}.items():
         pace = min(pace, PACE_MOST)
@@ -325,20 +349,30 @@ def patience(round: Round, now_s: float) -> Patience:
         round: one that is closed.
         now_s: when it was closed.
     """
-    before, slow = round.patience, set(round.assigned) & round.lagging - round.gone
     quick_s = _quick_until(round)
-    if not slow or quick_s is None or round.began_s is None:
-        return before
-    most_s = round.terms.round_timeout_s
-    earned_s = round.terms.wait_share * (quick_s - round.began_s)
-    waited_s = min(max(now_s - quick_s, 0.0), before.saved_s + earned_s)
-    needed_s = before.needed_s
-    if waited_s > 0.0:
-        if all(round.pieces.get(device) for device in slow):
-            needed_s = waited_s
-        else:
-            needed_s = min(2.0 * max(waited_s, needed_s), most_s)
-    return Patience(saved_s=min(before.saved_s + earned_s - waited_s, most_s), needed_s=needed_s)
+    if quick_s is None:
+        return round.patience
+    most_s, may_s = round.terms.round_timeout_s, _may_wait(round, quick_s)
+    needed_s = dict(round.patience.needed_s)
+    stayed_s = dict[str, float]()
+    for device, patient_s in may_s.items():
+        end_s = round.delivered_s.get(device, round.stopped_s.get(device, now_s))
+        if patient_s >= needed_s.get(device, 0.0) and end_s > quick_s:
+            stayed_s[device] = min(end_s - quick_s, patient_s)
+    # Who was waited for together shares what it took; nobody gives more than it had.
+    waited_s = max(stayed_s.values(), default=0.0)
+    in_all_s = sum(stayed_s.values())
+    saved_s = {**round.patience.saved_s, **may_s}
+    for device, own_s in stayed_s.items():
+        if own_s <= 0.0:
+            continue
+        saved_s[device] -= waited_s * own_s / in_all_s
+        in_vain = not round.pieces.get(device)
+        needed_s[device] = 2.0 * max(own_s, needed_s.get(device, 0.0)) if in_vain else own_s
+    return Patience(
+        saved_s={device: min(one, most_s) for device, one in saved_s.items()},
+        needed_s={device: min(one, most_s) for device, one in needed_s.items()},
+    )
 
 
 def _times(round: Round, now_s: float) -> dict[str, float]:
@@ -357,28 +391,48 @@ def _times(round: Round, now_s: float) -> dict[str, float]:
 
 def _waits_enough(round: Round, now_s: float) -> bool:
     """Whether only such are unfinished as lag, and the others have waited their share for them."""
-    left = unfinished(round)
-    quick = set(round.assigned) - round.lagging
-    if not quick or left & quick:
-        return False
-    return now_s >= _patient_until(round)
+    return _all_quick_ended(round) and now_s >= _patient_until(round)
+
+
+def _all_quick_ended(round: Round) -> bool:
+    """Whether nobody is waited for but those that lag, and somebody waits."""
+    return _quick_until(round) is not None and unfinished(round) <= round.lagging
 
 
 def _patient_until(round: Round) -> float:
     """Until when the others wait for those that lag, once all others have delivered."""
     quick_s = _quick_until(round)
-    if quick_s is None or round.began_s is None:
-        return 0.0
-    earned_s = round.terms.wait_share * (quick_s - round.began_s)
-    may_s = round.patience.saved_s + earned_s
-    return quick_s + may_s if may_s >= round.patience.needed_s else quick_s
+    assert quick_s is not None, "nobody waits"
+    needed_s, left = round.patience.needed_s, unfinished(round)
+    return quick_s + max(
+        (
+            may_s
+            for device, may_s in _may_wait(round, quick_s).items()
+            if device in left and may_s >= needed_s.get(device, 0.0)
+        ),
+        default=0.0,
+    )
+
+
+def _may_wait(round: Round, quick_s: float) -> dict[str, float]:
+    """How long the others may wait for each of those that lag."""
+    slow = set(round.assigned) & round.lagging - round.gone
+    if round.began_s is None or not slow:
+        return {}
+    earned_s = round.terms.wait_share * (quick_s - round.began_s) / len(slow)
+    return {device: round.patience.saved_s.get(device, 0.0) + earned_s for device in slow}
 
 
 def _quick_until(round: Round) -> float | None:
-    """When the last of those that do not lag had delivered; None if none has."""
-    quick = set(round.assigned) - round.lagging
+    """When the last of those that do not lag had delivered all it would; None if none has.
+
+    Who has brought nothing, or has gone, does not wait for anybody.
+    """
+    quick = set(round.assigned) - round.lagging - round.gone
+    ended_s = {**round.stopped_s, **round.delivered_s}
     return max(
-        (at_s for device, at_s in round.delivered_s.items() if device in quick), default=None
+        (at_s for device, at_s in ended_s.items() if device in quick & set(round.pieces)),
+        default=None,
     )
 
 
@@ -391,13 +445,14 @@ def _not_later(round: Round, soft_s: float) -> Round:
 
 def _hurried(round: Round, now_s: float) -> Round:
     """The round with a soft deadline, once half of those that are waited for have delivered."""
+    if round.began_s is not None and round.deadline_s is not None and _all_quick_ended(round):
+        hard_s = round.began_s + round.terms.round_timeout_s
+        return replace(round, deadline_s=min(_patient_until(round), hard_s))
     quick = set(round.assigned) - round.lagging - round.gone - round.done
     done = {device for device in quick if delivered(round, device)}
     if round.began_s is None or round.deadline_s is None or 2 * len(done) < len(quick) or not done:
         return round
     hard_s = round.began_s + round.terms.round_timeout_s
-    if done == quick:
-        return replace(round, deadline_s=min(_patient_until(round), hard_s))
     took_s = now_s - round.began_s
     soft_s = round.began_s + max(SOFT_FACTOR * took_s, took_s + SOFT_LEAST_S)
     # It is set once: later calls would only put it off.

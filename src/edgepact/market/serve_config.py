@@ -88,8 +88,8 @@ class ServeConfig:
         most=DAY_S,
     )
     wait_share: float = setting(
-        "By this share of what the others take, a round may go on for devices that lag, such as "
-        "0.05; with inf none is taken to lag.",
+        "By this share of what the others take, over all rounds, they wait for devices that lag, "
+        "such as 0.05; with inf none is taken to lag.",
         default=math.inf,
         least=0,
         infinite=True,

@@ -129,6 +129,8 @@ class MarketServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 self._switch,
+                # Whatever else is installed: Ray brings uvloop, on which nothing here is tested.
+                loop="asyncio",
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -22,7 +22,15 @@ from typing import Any
 from edgepact.engagement import Item, Question
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books
-from edgepact.market.ledger import Evidence, LedgerError, Pending, RoundRecord, Settlement, Stage
+from edgepact.market.ledger import (
+    Evidence,
+    LedgerError,
+    Pending,
+    PieceState,
+    RoundRecord,
+    Settlement,
+    Stage,
+)
 from edgepact.market.ledger.signing import ServerKey
 from edgepact.market.logs import Log
 
@@ -311,9 +319,7 @@ class Settling:
                 if audit is not None and not audit.pieces:
                     del self._open[number, device]  # all has passed
                 elif audit is not None and device in self.shut_out:
-                    # The operator has shut it out meanwhile: it could show nothing any more.
-                    for piece in sorted(audit.pieces):
-                        await self._expire(number, device, piece)
+                    await self._expire_all(number, device, audit.pieces)
                 elif audit is not None:
                     await self._failed(
                         number, device, min(audit.pieces), "its source was not shown in time"
@@ -364,6 +370,18 @@ class Settling:
                 del self._open[number, device]
         self._expired(device, piece)
         self._changed()
+
+    async def _expire_all(self, number: int, device: str, picked: Collection[str]) -> None:
+        """The operator has shut a device out that had still to show sources, and could not.
+
+        Nothing is held against it. But what was not picked is paid because what was picked passed:
+        were it paid now, to shut out somebody who cheats would pay most of the cheat.
+        """
+        found = await self._books.insist_on_reading(lambda ledger: ledger.pieces_of(device, number))
+        pending = {piece for piece, each in found.items() if each.state is PieceState.PENDING}
+        # What was picked comes last: with it the device-round is settled, also after a restart.
+        for piece in [*sorted(pending - set(picked)), *sorted(picked)]:
+            await self._expire(number, device, piece)
 
     async def _hear_of_members(self, *, insist: bool = False) -> None:
         """Who may take no part, and who has failed audits."""

@@ -155,27 +155,30 @@ async def body_of(request: Request, bytes_max: int) -> bytes:
     except InputError as error:
         raise HTTPException(415, f"{error}", {"Accept-Encoding": "gzip, deflate"}) from None
     inflating = None if encoding is None else compression.Inflating(encoding, bytes_max)
-    too_large = HTTPException(413, f"expected at most {bytes_max} bytes of body")
-    declared = request.headers.get("content-length", "0")
-    if not (declared.isascii() and declared.isdigit()) or int(declared) > bytes_max:
-        raise too_large
+    told = request.headers.get("content-length", "0")
+    declared = int(told) if told.isascii() and told.isdigit() else bytes_max + 1
+    if declared > bytes_max:
+        raise _too_large(bytes_max)
     chunks: list[bytes] = []
     size = 0
     place: Place = request.state.place
     most_s: float = request.app.state.body_timeout_s
     start_s = asyncio.get_running_loop().time()
+    late_s = start_s + min(most_s, BODY_GRACE_S)
     try:
-        async with asyncio.timeout(None) as deadline:
-            deadline.reschedule(start_s + min(most_s, BODY_GRACE_S))
+        async with asyncio.timeout_at(late_s) as deadline:
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > bytes_max:
-                    raise too_large
+                    raise _too_large(bytes_max)
                 plain = chunk if inflating is None else inflating.inflate(chunk)
                 place.take(len(plain))
                 chunks.append(plain)
                 allowed_s = BODY_GRACE_S + size / BODY_BYTES_PER_SECOND_LEAST
-                deadline.reschedule(start_s + min(most_s, allowed_s))
+                # Mostly it is whole by now, or has all the time that there is.
+                if size != declared and late_s < start_s + min(most_s, allowed_s):
+                    late_s = start_s + min(most_s, allowed_s)
+                    deadline.reschedule(late_s)
     except TimeoutError:
         rate = BODY_BYTES_PER_SECOND_LEAST
         expected = f"expected the body within {most_s:g} s, and {rate} bytes a second of it"
@@ -206,6 +209,10 @@ async def encoded(request: Request, response: Response) -> Response:
 
 
 # ---------------------------------------------------------------- private
+
+
+def _too_large(bytes_max: int) -> HTTPException:
+    return HTTPException(413, f"expected at most {bytes_max} bytes of body")
 
 
 def _token(request: Request) -> str:

@@ -75,6 +75,9 @@ def encode_request(
 
     Returns:
         The HTTP body, and the length of its JSON part for the header `HEADER_LENGTH`.
+
+    Raises:
+        InputError: a tensor's numbers are of a type that the protocol is not spoken in here.
     """
     entries, chunks = _encode_tensors(inputs)
     head = {
@@ -278,7 +281,11 @@ def _encode_tensors(
     chunks: list[bytes] = []
     for name, value in tensors.items():
         shape = [len(value)] if isinstance(value, tuple) else list(value.shape)
-        entry: dict[str, object] = {"name": name, "datatype": datatype_of(value), "shape": shape}
+        datatype = datatype_of(value)
+        if isinstance(value, np.ndarray) and datatype not in DATATYPES:
+            expected = f"numbers of a type of {', '.join(DATATYPES)}"
+            raise InputError("tensor", name, expected, str(value.dtype))
+        entry: dict[str, object] = {"name": name, "datatype": datatype, "shape": shape}
         data = None if binary is None or binary[name] else _json_data(value)
         if data is None:
             chunk = raw_bytes(value)
