@@ -133,7 +133,7 @@ def test_answers_that_no_fleet_could_give_are_priced_all_the_same() -> None:
 
 def test_what_ships_is_near_the_optimum_at_its_second_quote() -> None:
     """Floors well below what the study measures: damage shows, chance does not."""
-    for integer, second, sixth in ((False, 0.96, 0.985), (True, 0.93, 0.95)):
+    for integer, second, sixth in ((False, 0.95, 0.97), (True, 0.93, 0.92)):
         games = reference_fleets(13, 8, integer=integer)
         shares = play(SHIPPED, games, rounds=6, seed=0).mean(axis=0)
         assert shares[1] > second

@@ -69,15 +69,16 @@ spread evenly in 1/P; prices anywhere in their intervals."""
 BELIEVED = (0.8, 0.18, 0.01, 0.01)
 """What each counts before the first answer where all that is public is the reference prior's."""
 
-BELIEVED_SMOOTH = (0.75, 0.14, 0.1, 0.01)
+BELIEVED_SMOOTH = (0.8, 0.118, 0.08, 0.002)
 """The same with continuous layers, which go straight in 1/P for two families of satisfaction."""
 
 BELIEVED_ELSEWHERE = (0.5, 0.4, 0.08, 0.02)
 """And where it is not."""
 
-MISSED = {True: 0.25, False: 0.04}
-"""Standard deviation of what even a way that is right misses of a fleet's answer in whole and in
-continuous layers, as a share of how far it was thought to lie from that to the nearest price."""
+MISSED_FIRST, MISSED = 0.2, {True: 0.25, False: 0.1}
+"""Standard deviation of what even a way that is right misses of a fleet's answer: of the first one
+as a share of all layers; then, in whole and in continuous layers, as a share of how far it was
+thought to lie from that to the nearest price."""
 
 ALIKE_REFERENCE, ALIKE_BROAD = {True: 0.0, False: 0.06}, 0.2
 """Standard deviation of the positions that devices of one fleet have in common beyond what the
@@ -271,7 +272,10 @@ class InContext:
                     spreads[at] = np.var(np.mean(sold, axis=1))
                 else:
                     spreads[at] = np.sum(np.var(sold, axis=0)) / len(chosen) ** 2
-            spreads += (MISSED[known.integer] * _moved(known, fewer, price, means)) ** 2
+            missed = MISSED_FIRST
+            if len(fewer.price):
+                missed = MISSED[known.integer] * _moved(known, fewer, price, means)
+            spreads += missed**2
             if known.integer:
                 # A layer more or less is all that a few devices can differ by.
                 spreads += (0.5 / (known.layers_max * len(chosen))) ** 2
@@ -401,8 +405,6 @@ def _bolder(
 
 def _moved(known: Known, before: Seen, price: float, means: np.ndarray) -> float:
     """How far ways to draw thought that an answer would lie from that to the nearest price."""
-    if not len(before.price):
-        return 1.0
     nearest = int(np.argmin(np.abs(before.price - price)))
     some = before.there[nearest]
     if not some.any():
