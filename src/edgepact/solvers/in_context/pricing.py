@@ -320,9 +320,9 @@ class InContext:
         if way == "even":
             levels = curves.evenly(rng, at, samples)
         elif way == "anywhere":
-            alike = rng.uniform(-1.1, 1.1, (samples, 1, 1))
+            common = rng.uniform(-1.1, 1.1, (samples, 1, 1))
             own = rng.uniform(-0.3, 0.3, (samples, *at.low.shape))
-            levels = curves.placed(at, alike + own)
+            levels = curves.placed(at, common + own)
         else:
             public = (low, top, known.layers_max, known.integer, len(seen.price))
             beside = (min(devices, curves.DEVICES_LEARNED), way == "broad")
@@ -410,7 +410,7 @@ def _moved(known: Known, before: Seen, price: float, means: np.ndarray) -> float
     if not some.any():
         return 1.0
     answer = float(np.mean(before.layers[nearest][some])) / known.layers_max
-    return float(max(np.mean(np.abs(means - answer)), 1e-3))
+    return max(float(np.mean(np.abs(means - answer))), 1e-3)
 
 
 def _standing(devices: int, most: int = DEVICES_DRAWN) -> np.ndarray:
