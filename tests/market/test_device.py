@@ -173,6 +173,7 @@ def test_unknown_job_names_those_there_are(tmp_path: Path) -> None:
         ("server_url", "ftp://x"),
         ("server_url", "http://"),
         ("server_url", "http://x:y"),
+        ("server_url", "http://a:1,http://user:hunter2@b:2"),
         ("alpha", 0.0),
         ("alpha", math.nan),
         ("capacity", -1.0),
@@ -185,8 +186,9 @@ def test_unknown_job_names_those_there_are(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_setting_names_the_field(tmp_path: Path, field: str, value: object) -> None:
-    with pytest.raises(InputError, match=field):
+    with pytest.raises(InputError, match=field) as told:
         config(tmp_path, **{field: value})
+    assert "hunter2" not in str(told.value)
 
 
 def test_unusable_files_are_input_errors(tmp_path: Path) -> None:

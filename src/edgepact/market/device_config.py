@@ -106,6 +106,10 @@ class DeviceConfig:
         check(self)
         check_name(self.SOURCE, self.name)
         for address in self.addresses:
+            if "@" in address:
+                # It is not shown: what stands before the @ may be a password.
+                expected = "a URL without a user's name and password: the token says who it is"
+                raise InputError(self.SOURCE, "server_url", expected, "one with an @")
             if not _is_http_url(address):
                 expected = "a URL such as http://127.0.0.1:8080"
                 raise InputError(self.SOURCE, "server_url", expected, address)
