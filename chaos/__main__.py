@@ -91,6 +91,10 @@ def _run(name: str, seed: int, rounds: int, folder: Path, console: Console) -> d
             console.print_exception()
             broken = (f"the part itself ended with {type(error).__name__}: {error}",)
             outcome, state = Outcome(did="it did not come to its end", broken=broken), "broken"
+    # At once, so that it is known if a later part is stopped.
+    console.print(f"{name}: {state}: {outcome.did}", highlight=False, soft_wrap=True)
+    for sentence in outcome.broken[:BROKEN_SHOWN]:
+        console.print(f"BROKEN {name}: {sentence}", highlight=False, soft_wrap=True)
     return {
         "part": name,
         "about": module.ABOUT,
@@ -113,8 +117,6 @@ def _show(console: Console, found: list[dict[str, Any]]) -> None:
         table.add_row(one["part"], one["state"], did, f"{one['seconds']:.0f}", figures)
     console.print(table)
     for one in found:
-        for sentence in one["broken"][:BROKEN_SHOWN]:
-            console.print(f"BROKEN {one['part']}: {sentence}", highlight=False, soft_wrap=True)
         if len(one["broken"]) > BROKEN_SHOWN:
             console.print(f"... and {len(one['broken']) - BROKEN_SHOWN} more")
 

@@ -382,7 +382,7 @@ class TestOtherCommands:
         ("arguments", "told"),
         [
             (["study", "fig99"], ["NAME", "fig4", "fig99"]),
-            (["serve"], ["--price", "--saving", "neither"]),
+            (["serve"], ["--price", "--saving", "none of them"]),
             (["serve", "--price", "1", "--saving", "1"], ["both"]),
             (
                 ["serve", "--price", "1", "--scenario", "s.toml"],
@@ -413,7 +413,9 @@ class TestOtherCommands:
         told: list[str],
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        assert_refused(edgepact(*arguments), *told)
+        answer = edgepact(*arguments)
+        assert_refused(answer, *told)
+        assert "Errno" not in answer.err
         assert list(tmp_path.iterdir()) == [], "nothing was left behind"
 
     @pytest.mark.parametrize(
@@ -429,6 +431,11 @@ class TestOtherCommands:
             ("--server", "nowhere", "--server: "),
             ("--name", "a b", "name"),
             ("--images", "none", "none"),
+            (
+                "--ca",
+                "none.pem",
+                "none.pem: expected a file of certificates to trust, PEM, found No",
+            ),
         ],
     )
     def test_bad_devices(

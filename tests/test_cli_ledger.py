@@ -28,8 +28,9 @@ DEVICES = ("cam-1", "cam-3")
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """Of a ledger with jobs in every state."""
+    """Of a ledger with jobs in every state, whose server has its key beside it."""
     with open_ledger(tmp_path) as ledger:
+        ledger.note_server(ServerKey(key_file(ledger.file)).public)
         with_round(ledger, 1, devices=DEVICES)
         delivered(ledger, *(piece(name=name) for name in "abcd"), piece("cam-3", "z"))
         ledger.settle(1, "cam-1", draw=picking("d"))
@@ -238,6 +239,33 @@ class TestStatement:
         assert printed["excluded"] is True
         assert printed["verdicts"][0]["told"]["verdict"] == "forfeit"
 
+    def test_altered_books_are_not_signed(self, url: str, tmp_path: Path) -> None:
+        altered(url, "update transfers set microcredits = microcredits + 1 where id = 2")
+        file = tmp_path / "cam-1.json"
+        answer = edgepact("ledger", "statement", "cam-1", url, "--out", file)
+        assert answer.status == 1
+        assert "NOT whole" in answer.err
+        assert not file.exists()
+
+    def test_no_key_is_made_and_no_other_is_taken(self, url: str, tmp_path: Path) -> None:
+        own, moved = tmp_path / "ledger.db.key", tmp_path / "server.key"
+        own.rename(moved)
+        out = tmp_path / "out.json"
+        signing = (
+            ("ledger", "statement", "cam-1", url, "--out", out),
+            ("ledger", "check", url, "--save-head", out),
+        )
+        for command in signing:
+            refused(*command, says="ledger.db.key: expected the key of the ledger's server; --key")
+        assert not own.exists()
+        ran("ledger", "check", url)
+        ServerKey(own)
+        for command in signing:
+            refused(*command, says="found another")
+            assert not out.exists()
+            ran(*command, "--key", moved)
+            out.unlink()
+
     def test_who_is_not_enrolled_has_none(self, url: str) -> None:
         refused("ledger", "statement", "cam-9", url, says="cam-9")
         refused("ledger", "statement", says="--verify")
@@ -301,7 +329,9 @@ class TestToken:
     def test_issue_list_revoke(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'ledger.db'}"
         made = json.loads(ran("token", "issue", "--count", 3, "--ledger", url, "--json").out)
-        line = ran("token", "issue", "--valid", 0.5, "--ledger", url).out.split()
+        again = ran("token", "issue", "--valid", 0.5, "--ledger", url)
+        assert "new ledger" not in again.err
+        line = again.out.split()
         made.append({"token": line[0], "label": line[1]})
         with Ledger(url) as ledger:
             assert all(ledger.admits(each["token"]) for each in made)
@@ -322,8 +352,15 @@ class TestToken:
         ran("token", "readmit", "cam-3", "--ledger", url)
         with Ledger(url) as ledger:
             assert (ledger.shut_out(), ledger.strikes()) == ({}, {})
+        assert "not shut out" in ran("token", "readmit", "cam-3", "--ledger", url).out
         for command in (["revoke", "nobody"], ["readmit", "nobody"]):
             refused("token", *command, "--ledger", url, says="nobody")
+
+    def test_a_ledger_that_is_made_is_told(self, tmp_path: Path) -> None:
+        answer = ran("token", "issue", "--ledger", f"sqlite:///{tmp_path / 'typo.db'}")
+        assert "new ledger" in answer.err
+        assert "typo.db" in answer.err
+        assert len(answer.out.split()) == 2
 
     def test_a_wrong_path_is_told(self, tmp_path: Path) -> None:
         url = f"sqlite:///{tmp_path / 'none.db'}"

@@ -175,7 +175,7 @@ def test_it_earns_in_a_market_of_the_whole_edgepact(installed: Path, tmp_path: P
         finally:
             del os.environ["EDGEPACT_ENROL_TOKEN"]
     assert ended.returncode == 0, ended.stderr
-    assert "3 units in 1 rounds" in ended.stdout or "3 images in 1 rounds" in ended.stdout
+    assert "3 units in 1 round," in ended.stdout
     statement = read_statement(url)
     assert statement.balanced
     assert len(statement.payments) == 3

@@ -172,7 +172,7 @@ def drawn(draws: random.Random) -> Plan:
         units_per_round=draws.choice((1, 2, 3, 4)),
         commit_timeout_s=draws.choice((1.0, 5.0)),
         round_timeout_s=draws.choice((3.0, 15.0)),
-        audit_timeout_s=draws.choice((20.0, 40.0)),
+        audit_timeout_s=draws.choice((25.0, 40.0)),
         audit_rate=draws.choice((None, None, 0.3, 1.0)),
         strikes_max=draws.choice((1, 2)),
         repeat_rounds=repeats,

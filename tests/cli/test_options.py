@@ -237,6 +237,44 @@ class TestConfigFile:
         )
 
     @pytest.mark.parametrize(
+        ("stated", "meant"),
+        [
+            ("sqlite:///m.db", "sqlite:///{folder}/m.db"),
+            ("sqlite:///sub/m.db?timeout=3", "sqlite:///{folder}/sub/m.db?timeout=3"),
+            ("sqlite:////srv/m.db", "sqlite:////srv/m.db"),
+            ("postgresql://user@host/market", "postgresql://user@host/market"),
+        ],
+    )
+    def test_a_ledger_in_it_is_beside_it(
+        self, stated: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        file = tmp_path / "market.toml"
+        file.write_text(f'price = 1\nledger = "{stated}"\n')
+        told = made(monkeypatch, "serve", "--config", str(file))
+        assert told.ledger_url == meant.format(folder=tmp_path)
+
+    @pytest.mark.parametrize(
+        ("said", "left"),
+        [
+            (("--price", "0.2"), {"price": 0.2}),
+            (("--scenario", "s.toml"), {"scenario": Path("s.toml"), "quote_seed": 3}),
+            (("--saving", "0.5"), {"saving": 0.5, "price_min": 0.1, "quote_seed": 3}),
+            (("--rounds", "2"), {"saving": 0.4, "price_min": 0.1, "quote_seed": 3, "rounds": 2}),
+        ],
+    )
+    def test_what_an_option_asks_of_devices_replaces_what_it_asks(
+        self,
+        said: tuple[str, ...],
+        left: dict[str, Any],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        file = tmp_path / "market.toml"
+        file.write_text("saving = 0.4\nprice_min = 0.1\nquote_seed = 3\nimages = 4\n")
+        told = made(monkeypatch, "serve", "--config", str(file), *said)
+        assert told == ServeOptions(units_per_round=4, **left)
+
+    @pytest.mark.parametrize(
         ("text", "said", "told"),
         [
             ("prise = 1", (), "prise: .*did you mean `price`"),

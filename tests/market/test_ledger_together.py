@@ -164,6 +164,7 @@ WRITES: dict[str, Callable[[Ledger], Any]] = {
     "revoke": lambda ledger: ledger.revoke("cam-1"),
     "issue_token": lambda ledger: ledger.issue_token(),
     "secret": lambda ledger: ledger.secret(),
+    "note_server": lambda ledger: ledger.note_server("ab" * 32),
     "lead": lambda ledger: ledger.lead("one"),
 }
 

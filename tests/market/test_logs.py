@@ -73,6 +73,18 @@ def test_a_flood_is_counted_and_summed_up() -> None:
     assert (again["event"], again["times"], again["status"]) == ("refused again", 100_000, 401)
 
 
+def test_who_is_late_again_and_again_is_no_warning() -> None:
+    """Honest devices are, when their round ends; a flood of anything else is worth a line."""
+    for status, level in ((409, "info"), (400, "warning")):
+        log, lines = told()
+        complaints = Complaints(log, clock=lambda: 0.0)
+        for _ in range(logs.TOLD_EACH + 1):
+            complaints.note("10.0.0.1", status, "the round is over")
+        complaints.sum_up()
+        again = json.loads(lines[-1])
+        assert (again["event"], again["level"]) == ("refused again", level)
+
+
 def test_a_flood_of_many_addresses_is_bounded_too() -> None:
     now = [0.0]
     log, lines = told()

@@ -41,6 +41,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "ANSWER_LEAST_S", 0.5)
     monkeypatch.setattr(link, "POLL_HELD_S", 0.5)
     monkeypatch.setattr(play, "POLL_TIMEOUT_S", 0.5)
+    # However busy the machine is: a server that has played its last round waits for its devices.
+    monkeypatch.setattr(play, "FAREWELL_TIMEOUT_S", PATIENCE_S)
 
 
 @contextmanager

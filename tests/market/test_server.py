@@ -23,6 +23,7 @@ from edgepact.market.protocol.oip import BODY_BYTES_MAX, HEADER_LENGTH, encode_r
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.server import MarketServer, _tell
 from edgepact.tensors import Tensors
+from tests.market.echo import Echo
 from tests.market.harness import (
     LAYERS,
     PATIENCE_S,
@@ -540,6 +541,8 @@ def test_operators_own_token_and_no_words_on_standard_output(
     part.chmod(0o666)
     _tell(tmp_path / "ready.json", {}, "the-secret")
     assert (tmp_path / "ready.json").stat().st_mode & 0o077 == 0
+    _tell(tmp_path / "ready.json", {}, None)
+    assert "operator_token" not in json.loads((tmp_path / "ready.json").read_text())
 
 
 @pytest.mark.parametrize("path", ["/v2", "/v2/models/fashion-clip-cut-4", "/market/pieces?round=1"])
@@ -830,3 +833,16 @@ def test_impossible_price_ends_the_server(tmp_path_factory: pytest.TempPathFacto
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert "price of nan" in str(said[0])
+
+
+def test_a_market_whose_rounds_are_all_played_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", synchronous="OFF") as ledger:
+        for number in (1, 2):
+            ledger.open_work_round(number, model="m")
+            ledger.close_round(number)
+    mechanism = FixedPrice(price=1.0, steps_max=4)
+    with served(tmp_path, job=Echo(), rounds=2, mechanism=mechanism) as server:
+        wait_until(lambda: server.should_exit)
+    assert "the ledger has 2 rounds already" in capsys.readouterr().err

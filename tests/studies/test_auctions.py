@@ -53,3 +53,35 @@ def test_in_small(tmp_path: Path) -> None:
                 assert each["lost"] <= 1e-12
     assert (tmp_path / "auctions.png").stat().st_size > 10_000
     assert "smoke run" in (tmp_path / "page.md").read_text()
+
+
+def test_bounds_lie_above_all_that_is_known() -> None:
+    config = replace(auctions.config_for(True), cells=8, flows=20_000)
+    for setting in auctions.SETTINGS.values():
+        bound = auctions.bound_of(setting, config)
+        assert bound is not None
+        earned = [*setting.known.values(), *([setting.optimum] if setting.optimum else [])]
+        assert all(amount < bound.revenue + 2.0 * bound.error for amount in earned)
+    unknown = auctions.SETTINGS[TWO]._replace(items=3, demand="unit")
+    assert auctions.bound_of(unknown, config) is None
+
+
+def test_the_page_says_what_is_behind_and_what_draws_no_lots() -> None:
+    nothing = auctions.Measured(0.0, 1e-4, 0.0, 0.0, None, None, 0.0, 1.0, 0.0)
+    ways = {
+        auctions.MENU: nothing._replace(revenue=0.8, lots=0.04),
+        auctions.THREE_BOOSTS: nothing._replace(revenue=0.8),
+        auctions.TARIFFS: nothing._replace(revenue=0.9),
+        auctions.THREE_TARIFFS: nothing._replace(revenue=0.85),
+    }
+    config = auctions.config_for(True)
+    said = "\n".join(auctions._page_of_items({TWO: ways}, {TWO: None}, config))
+    assert "*menu, learnt* earns 0.800, **less than items sold separately" in said
+    assert "*tariffs set by rivals, learnt* earns 0.900, **less" not in said
+    assert "three numbers that draw no lots earn as much" in said
+    assert "none known" in said
+    bound = auctions.Bound(0.95, 0.0, 0.001, "linear program")
+    plain = {auctions.MENU: nothing._replace(revenue=0.9)}
+    said = "\n".join(auctions._page_of_items({TWO: plain}, {TWO: bound}, config))
+    assert "in truth a deterministic auction" in said
+    assert "94.74" in said

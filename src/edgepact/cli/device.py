@@ -16,7 +16,8 @@ def device(config: DeviceConfig) -> None:
 
     summary = run_device(config)
     credits = in_credits(summary.paid_microcredits)
-    print(f"{config.name}: {summary.units} units in {summary.rounds} rounds, {credits:.6f} credits")
+    rounds = f"{summary.rounds} round{'s' * (summary.rounds != 1)}"
+    print(f"{config.name}: {summary.units} units in {rounds}, {credits:.6f} credits")
     sent, received = summary.bytes_sent / 1e6, summary.bytes_received / 1e6
     print(
         f"{config.name}: sent {sent:.3f} MB, received {received:.3f} MB, with all heads and polls"

@@ -8,7 +8,8 @@ fields in TOML, where a command takes one; options win over it.
 
 import inspect
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,6 +85,7 @@ def _with_options(
             if each.name in given and _is_said(ctx, each.name)
         }
         of_file = {} if path is None else _of_file(cls, path)
+        of_file = {name: of_file[name] for name in of_file.keys() - _replaced(cls, said)}
 
         def spell(name: str) -> tuple[object, str]:
             by_file = name in of_file and name not in said
@@ -191,14 +193,37 @@ def _value(source: object, each: Setting, given: Any) -> Any:
 
 
 def _of_file(cls: type, path: Path) -> dict[str, Any]:
-    """What a file states, by field; its paths are relative to its folder."""
+    """What a file states, by field; its paths, those in SQLite URLs too, are relative to its
+    folder."""
     from edgepact.fields import load
 
     values = stated(cls, path, load(path))
-    return {
-        name: path.parent / value if isinstance(value, Path) else value
-        for name, value in values.items()
-    }
+    return {name: _beside(path.parent, value) for name, value in values.items()}
 
+
+def _beside(folder: Path, value: Any) -> Any:
+    """A value of a file in this folder, as it is called from the working directory."""
+    if isinstance(value, Path):
+        return folder / value
+    url = _SQLITE.fullmatch(value) if isinstance(value, str) else None
+    if url is None or url["file"] == ":memory:":
+        return value
+    return f"{url['scheme']}{folder / url['file']}{url['query']}"
+
+
+def _replaced(cls: type, said: Mapping[str, Any]) -> set[str]:
+    """Fields of a file that no longer hold, since an option says one of their alternatives."""
+    alternatives: Mapping[str, Sequence[str]] = getattr(cls, "ALTERNATIVES", {})
+    chosen = alternatives.keys() & said.keys()
+    if not chosen:
+        return set()
+    every, kept = (
+        {each for name in names for each in (name, *alternatives[name])}
+        for names in (alternatives, chosen)
+    )
+    return every - kept
+
+
+_SQLITE = re.compile(r"(?P<scheme>sqlite(\+\w+)?:///)(?P<file>[^?]+)(?P<query>(\?.*)?)", re.DOTALL)
 
 _KINDS: dict[type, str] = {str: "str", int: "int", float: "float", dict: "json"}

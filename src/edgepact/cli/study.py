@@ -26,8 +26,8 @@ def study(
     to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
     dynamics: the same where the fleet changes from round to round. ablation: what each
     part of the diffusion model is worth. speed: the time of a quote. contract: menus, by profit
-    and in federated training. selection: who should train, by money and time. auctions: revenue
-    and regret of auctions that are learnt. cheating: what cheats earn at the rate of audits.
+    and in federated training. selection: who should train, by money and time. auctions: revenue,
+    bounds and lies of auctions that are learnt. cheating: what cheats earn at the rate of audits.
     capacity: what a market process costs and carries.
     """
     from edgepact import api

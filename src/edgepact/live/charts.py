@@ -124,7 +124,7 @@ def layers_by_device(findings: Findings) -> Figure:
 
 def latency(findings: Findings) -> Figure:
     """Median time of an image: on the device, on the link, in the server."""
-    figure, axes = _figure(8.6, 1.3 + 0.42 * len(findings.devices))
+    figure, axes = _figure(8.6, 1.5 + 0.42 * len(findings.devices))
     names = [device.name for device in findings.devices]
     start = np.zeros(len(names))
     for label, colour, seconds in (
@@ -138,7 +138,7 @@ def latency(findings: Findings) -> Figure:
         start += milliseconds
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds for one image (median)")
-    _legend_above(axes)
+    _legend_above(axes, columns=2)  # four of these labels are wider than the figure
     return figure
 
 
@@ -227,7 +227,7 @@ def _clean(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend_above(axes: Axes) -> None:
+def _legend_above(axes: Axes, *, columns: int = 4) -> None:
     axes.legend(
-        frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, borderaxespad=0.2
+        frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2
     )

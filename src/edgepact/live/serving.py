@@ -25,7 +25,7 @@ from edgepact.work import Model
 PRICE_MIN_SHARE = 0.05
 """Lowest price to quote, as a share of the saving, if nothing is said."""
 
-ASKED = ("price", "saving", "scenario")
+ASKED = tuple(ServeOptions.ALTERNATIVES)
 """Fields of which one says what is asked of devices."""
 
 
@@ -59,7 +59,7 @@ def asked(options: ServeOptions) -> tuple[ServeOptions, Mechanism]:
         found = f"solver {options.solver}" if options.saving is not None else " and ".join(given)
         raise InputError(source, "policy", "a saving and the gdm beside it", found or "nothing")
     if len(given) != 1:
-        found = f"{'both ' * (len(given) == 2)}{' and '.join(given)}" if given else "neither"
+        found = f"{'both ' * (len(given) == 2)}{' and '.join(given)}" if given else "none of them"
         raise InputError(source, ", ".join(ASKED), "one of them", found)
     bounds = {"price_min": options.price_min, "price_max": options.price_max}
     stated = [name for name, value in bounds.items() if value is not None]
@@ -149,5 +149,6 @@ def _read_tokens(path: Path | None) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, "", "a file of one-time tokens, one a line", f"{error}") from None
+        found = getattr(error, "strerror", None) or f"{error}"
+        raise InputError(path, "", "a file of one-time tokens, one a line", found) from None
     return tuple(line.strip() for line in lines if line.strip())

@@ -7,11 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, MarketError
 from edgepact.market.ledger import Ledger, PieceState, account_of, pending_of
-from edgepact.market.ledger.signing import ServerKey, key_file, read_signed, signed
+from edgepact.market.ledger.seals import servers_key
+from edgepact.market.ledger.signing import read_signed, signed
 
 KIND = "statement of a device"
+
+
+class NotWhole(MarketError):
+    """The books do not bear out what a statement would say."""
 
 
 def device_statement(
@@ -26,13 +31,21 @@ def device_statement(
         now_s: the time it is told at, seconds since 1970.
 
     Raises:
-        InputError: there is no such ledger or device, or the key cannot be used.
+        InputError: there is no such ledger or device, or the key is missing or another server's.
+        NotWhole: the books are not whole; nothing is signed then.
     """
     with Ledger(url, read_only=True) as ledger, ledger.one_state():
+        signer = servers_key(ledger, key)
         with ledger.told() as told:
             member = told.member(device)
             if member is None:
                 raise InputError("ledger statement", "DEVICE", "an enrolled device", device)
+            wrong = ledger.check()
+            if wrong:
+                raise NotWhole(
+                    f"the ledger {ledger.url} is NOT whole, so nothing is signed: {wrong[0]} "
+                    "(`edgepact ledger check` tells all)"
+                )
             strikes, excluded, revoked = member
             seal = told.seal()
             rounds: dict[int, dict[str, dict[str, int]]] = {}
@@ -63,7 +76,7 @@ def device_statement(
             {"told": json.loads(text), "signature": signature}
             for text, signature in ledger.verdicts(device)
         ]
-        return signed(document, ServerKey(key_file(ledger.file, key)))
+        return signed(document, signer)
 
 
 def read_device_statement(path: Path, public: str | None = None) -> dict[str, Any]:

@@ -378,7 +378,9 @@ def _trusting(ca: Path) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(ca))
     except (OSError, ssl.SSLError) as error:
-        raise InputError(ca, "", "a file of certificates to trust, PEM", f"{error}") from None
+        # OpenSSL's own words for a file without certificates help nobody.
+        found = "none in it" if isinstance(error, ssl.SSLError) else f"{error.strerror}"
+        raise InputError(ca, "", "a file of certificates to trust, PEM", found) from None
 
 
 def _watched() -> list[tuple[int, int, int]]:

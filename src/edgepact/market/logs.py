@@ -35,6 +35,9 @@ TOLD_MAX = 100
 KINDS_MAX = 1024
 """Kinds of complaints that are told apart in a window; those beyond are counted together."""
 
+TOO_LATE = 409
+"""What every device hears whose round ended before its work did, so not worth a warning."""
+
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+\S+")
 _SECRET = re.compile(r"\b[0-9a-fA-F]{40,}\b")
@@ -152,7 +155,8 @@ class Complaints:
         for (address, status), count in self._counts.items():
             if count > TOLD_EACH and self._told < 2 * TOLD_MAX:
                 self._told += 1
-                self.log.warning("refused again", address=address, status=status, times=count)
+                tell = self.log.info if status == TOO_LATE else self.log.warning
+                tell("refused again", address=address, status=status, times=count)
             elif count > TOLD_EACH:
                 self._others += count
         if self._others:

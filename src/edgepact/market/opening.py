@@ -25,9 +25,9 @@ from edgepact.mechanisms.audit_rate import audit_rate, expected_gain
 from edgepact.tensors import Codec
 from edgepact.work import Model, ServerPart
 
-AUDIT_TIMEOUT_SHORT_S = 20.0
-"""Within so many seconds a device notices that a connection is dead, and shows its source on
-another one."""
+AUDIT_TIMEOUT_SHORT_S = 25.0
+"""Within 20 seconds a device notices at the latest that an answer is lost, and then it shows its
+source on another connection; with less than this it may be too late."""
 
 Mechanism = Engagement | Callable[[Model], Engagement]
 """A mechanism, or how to make it for the model of the job that is served."""
@@ -92,6 +92,7 @@ def market_on(
         key_path = key_file(ledger.file, config.key)
         key, seal = ServerKey(key_path), seal_file(key_path)
         expect_whole(ledger, key, seal)
+        ledger.note_server(key.public)
         books = Books(
             ledger,
             Ledger(config.ledger_url, read_only=True),

@@ -375,6 +375,11 @@ class Market:
         commit_timeout_s = self.rules.terms.commit_timeout_s
         if self._round is not None:
             await self._play_round()
+        elif self.rules.rounds is not None and self._number >= self.rules.rounds:
+            self._log.say(
+                f"nothing is left to play: the ledger has {self._number} rounds already, and "
+                f"--rounds {self.rules.rounds} counts them in"
+            )
         # After a restart the devices come back by themselves; some of them may not.
         patience_s = commit_timeout_s if self._number else self.rules.gather_timeout_s
         while self.rules.rounds is None or self._number < self.rules.rounds:

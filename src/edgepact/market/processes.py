@@ -84,7 +84,9 @@ class LiveMarket:
         """
         ready = options.ready_file or self._folder / "server-ready.json"
         ready.unlink(missing_ok=True)
-        options = replace(options, ready_file=ready)
+        # Stated here, so that one of this process's own environment does not come in between.
+        self._operator_token = options.operator_token or secrets.token_hex(20)
+        options = replace(options, ready_file=ready, operator_token=self._operator_token)
         command = ["serve", *arguments(options)]
         self._server = self._start("server", command, environment(options))
         end_s = time.monotonic() + READY_TIMEOUT_S
@@ -96,7 +98,7 @@ class LiveMarket:
             time.sleep(POLL_S)
         told = json.loads(ready.read_text())
         self.ca = None if options.tls is None else options.tls / AUTHORITY
-        self.url, self._operator_token = str(told["url"]), str(told["operator_token"])
+        self.url = str(told["url"])
 
     def start_device(self, config: DeviceConfig) -> None:
         """Starts `edgepact device` with all of its settings; its enrolment token does not show in

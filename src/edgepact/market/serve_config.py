@@ -266,6 +266,13 @@ class ServeOptions(ServeConfig):
         InputError: a value that cannot be.
     """
 
+    ALTERNATIVES: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "price": (),
+        "saving": ("price_min", "price_max", "solver", "policy", "quote_seed"),
+        "scenario": ("quote_seed",),
+    }
+    """Fields of which one says what is asked of devices, with those that go beside it."""
+
     price: float | None = setting(
         "Post this price, in credits per layer and image.", least=0, most=PRICE_CREDITS_MAX
     )

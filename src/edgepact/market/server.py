@@ -201,7 +201,8 @@ class MarketServer(uvicorn.Server):
             where["grpc_port"] = self.grpc_port
         self._life = self._loop.create_task(self._live())
         self._life.add_done_callback(self._ended)
-        _tell(self._settings.ready_file, where, self.operator_token)
+        stated = self._settings.operator_token is not None
+        _tell(self._settings.ready_file, where, None if stated else self.operator_token)
         self._log.info("started", host=self._host, port=self.port, standby=self._market is None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -482,11 +483,12 @@ def _forget(ready_file: Path | None) -> None:
         ) from None
 
 
-def _tell(ready_file: Path | None, where: Mapping[str, object], operator_token: str) -> None:
+def _tell(ready_file: Path | None, where: Mapping[str, object], operator_token: str | None) -> None:
     """Tells who started this process where it answers, in one piece.
 
-    The operator's token goes into the file, which is private to its owner, and nowhere else: what
-    is printed ends in logs.
+    An operator's token that was made here goes into the file, which is private to its owner, and
+    nowhere else: what is printed ends in logs. One that was stated (None) is known to who stated
+    it, and is written nowhere.
     """
     told = {**where, "pid": os.getpid()}
     if ready_file is None:
@@ -494,7 +496,9 @@ def _tell(ready_file: Path | None, where: Mapping[str, object], operator_token: 
         return
     part = ready_file.with_name(ready_file.name + ".part")
     part.unlink(missing_ok=True)
-    line = json.dumps({**told, "operator_token": operator_token})
+    if operator_token is not None:
+        told["operator_token"] = operator_token
+    line = json.dumps(told)
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(line + "\n")
     part.replace(ready_file)

@@ -260,16 +260,16 @@ def measure(config: Config, folder: Path) -> tuple[dict[str, Power], list[dict[s
     powers = {}
     wrong = [kind for kind, cheat in CHEATS.items() if cheat.every]
     with progress_bar("Audits of cheats") as advance:
-        for done, kind in enumerate(wrong):
-            advance(done, len(wrong))
+        for done, kind in enumerate(wrong, 1):
             found = measured_power(kind, setting, pictures[kind], others[kind], config.audits)
             powers[kind] = Power(*found)
+            advance(done, len(wrong))
     markets = []
     with progress_bar("Markets with cheats") as advance:
         for seed in range(config.market_seeds):
-            advance(seed, config.market_seeds)
             place = folder / "markets" / f"{seed}"
             markets.append(play_market(setting, pictures, others, place, seed=seed))
+            advance(seed + 1, config.market_seeds)
     return powers, markets
 
 

@@ -9,11 +9,14 @@ import pytest
 from jaxtyping import Array
 
 from edgepact.mechanisms.auction.problem import (
+    LEVELS,
     AuctionDesign,
     Priors,
     Rules,
     Selling,
+    by_score,
     expected,
+    leave_own_out,
     optimal,
     plug_in,
     sell,
@@ -115,3 +118,44 @@ def test_without_learning_past_bids_already_say_much() -> None:
     state = among(Priors.uniform(3, 0.0, 1.0), jax.random.key(2))
     known = tables(state.priors)
     assert float(expected(known, plug_in(state))) > float(expected(known, SECOND_PRICE))
+
+
+@pytest.mark.parametrize("bidder", range(3))
+def test_left_out_own_past_bids_set_neither_the_own_reserve_nor_the_own_weight(bidder: int) -> None:
+    # A way that is as sensitive to what it sees as can be.
+    def way(state: Selling) -> Rules:
+        odd = jnp.sin(1e3 * jnp.sum(state.seen)) + 2.0
+        return Rules(state.seen[:, 3] * odd, state.scale * odd * jnp.ones(3))
+
+    told = jax.jit(partial(leave_own_out, way))
+    state = reset(jax.random.key(4))
+    first = told(state)
+    for factor in (0.1, 0.999, 7.0):
+        seen = state.seen.at[bidder].multiply(factor)
+        second = told(Selling(state.priors, seen, state.number))
+        for part in ("reserve", "weight"):
+            before, after = np.asarray(getattr(first, part)), np.asarray(getattr(second, part))
+            # To the last bit; what the others meet may change.
+            assert before[bidder] == after[bidder]
+            assert np.any(np.delete(before, bidder) != np.delete(after, bidder))
+
+
+def test_alike_bidders_lose_nothing_by_leaving_own_bids_out() -> None:
+    seen = jnp.broadcast_to(jnp.linspace(0.1, 0.9, 11), (3, 11))
+    state = Selling(Priors.uniform(3, 0.0, 1.0), seen, jnp.zeros(()))
+    plain, without = plug_in(state), leave_own_out(plug_in, state)
+    assert np.allclose(plain.reserve, without.reserve, atol=1e-6)
+
+
+def test_past_bids_are_those_that_quantiles_are_of() -> None:
+    key = jax.random.key(6)
+    priors, of_past = PROBLEM.draw(key)
+    past = np.asarray(jax.jit(PROBLEM.past_bids)(priors, of_past))
+    assert past.shape == (100, 3)
+    assert np.all(np.diff(past, axis=0) >= 0.0)
+    assert np.allclose(np.quantile(past, LEVELS, axis=0).T, reset(key).seen, rtol=1e-4)
+
+
+def test_scores_that_are_virtual_values_earn_the_optimum() -> None:
+    known = tables(Priors.uniform(3, 0.0, 1.0))
+    assert float(by_score(known, known.ironed)) == pytest.approx(float(optimal(known)), rel=1e-6)

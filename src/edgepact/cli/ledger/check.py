@@ -31,18 +31,22 @@ def check(
     hashes and all: that shows only by a seal which was kept elsewhere (--save-head, --head).
     """
     from edgepact.market.ledger import Ledger
-    from edgepact.market.ledger.seals import read_seal, write_seal
-    from edgepact.market.ledger.signing import ServerKey, key_file
+    from edgepact.market.ledger.seals import read_seal, servers_key, write_seal
+    from edgepact.market.ledger.signing import key_file
 
     with Ledger(url, read_only=True) as ledger:
-        own = key_file(ledger.file, key)
-        public = ServerKey(own).public if own.exists() else None
-        kept = None if head is None else read_seal(head, public)
+        own = None
+        # Who only looks needs no key, and a head can be read without: it names its own.
+        if save_head is not None or key is not None:
+            own = servers_key(ledger, key)
+        elif head is not None and key_file(ledger.file).exists():
+            own = servers_key(ledger)
+        kept = None if head is None else read_seal(head, own.public if own else None)
         with ledger.one_state():
             wrong = ledger.check(kept)
             seal, jobs = ledger.seal(), ledger.jobs_by_state()
-        if not wrong and save_head is not None:
-            write_seal(save_head, seal, ServerKey(own))
+        if not wrong and save_head is not None and own is not None:
+            write_seal(save_head, seal, own)
     if as_json:
         print_json(
             {

@@ -30,10 +30,16 @@ def statement(
     """Tell what a device has earned, by round and state, as JSON signed with the server's key.
 
     The signature is Ed25519, over the JSON without it, keys sorted and without spaces.
+    Books that are not whole are not signed: exit status 1.
     """
+    import sys
     import time
 
-    from edgepact.market.device_statement import device_statement, read_device_statement
+    from edgepact.market.device_statement import (
+        NotWhole,
+        device_statement,
+        read_device_statement,
+    )
 
     if verify is not None:
         told = read_device_statement(verify, public)
@@ -45,7 +51,12 @@ def statement(
         return
     if device is None:
         raise InputError("ledger statement", "DEVICE", "the name of a device, or --verify", None)
-    text = json.dumps(device_statement(url, device, key=key, now_s=time.time()), indent=1)
+    try:
+        told = device_statement(url, device, key=key, now_s=time.time())
+    except NotWhole as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    text = json.dumps(told, indent=1)
     if out is None:
         print(text)
         return

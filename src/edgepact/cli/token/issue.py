@@ -25,9 +25,13 @@ def issue(
     The ledger keeps only their hashes; one that does not exist is made. The label is for `list`
     and `revoke`.
     """
+    import sys
+
     from edgepact.market.ledger import Ledger
 
     with Ledger(ledger) as books, books.together():
+        if books.is_new:
+            print(f"note: a new ledger was made, {books.url}", file=sys.stderr)
         made = [
             books.issue_token(valid_s=None if valid is None else valid * 3600.0)
             for _ in range(count)

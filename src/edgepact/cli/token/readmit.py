@@ -15,5 +15,5 @@ def readmit(
     from edgepact.market.ledger import Ledger
 
     with Ledger(ledger, create=False) as books:
-        books.readmit(name)
-    print(f"{name}: readmitted")
+        was_out = books.readmit(name)
+    print(f"{name}: {'readmitted' if was_out else 'was not shut out; its strikes are forgotten'}")

@@ -66,6 +66,7 @@ class Database:
     def __init__(self, url: str, *, synchronous: str, create: bool, read_only: bool) -> None:
         self._read_only = read_only
         self._of_thread = threading.local()
+        self.is_new = False  # whether there were no tables before
         try:
             parsed = sa.make_url(url)
             if "@" in (parsed.host or ""):
@@ -235,6 +236,7 @@ class Database:
             if not create:
                 raise InputError("ledger", "url", "a ledger", f"another database at {self.url}")
             META.create_all(books)
+            self.is_new = True
             books.execute(FACTS.insert().values(name="schema", value=migrations.EDITION))
             return
         found = None
@@ -310,6 +312,12 @@ def fact(books: sa.Connection, name: str, value: str) -> str:
         return known
     books.execute(FACTS.insert().values(name=name, value=value))
     return value
+
+
+def keep_fact(books: sa.Connection, name: str, value: str) -> None:
+    """Sets a fact of the ledger, whether there was one or not."""
+    if fact(books, name, value) != value:
+        books.execute(FACTS.update().where(FACTS.c.name == name).values(value=value))
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -40,7 +40,7 @@ from edgepact.market.ledger.accounts import (
     pending_of,
 )
 from edgepact.market.ledger.checking import check_pieces
-from edgepact.market.ledger.database import Database, fact
+from edgepact.market.ledger.database import Database, fact, keep_fact, known_fact
 from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
 from edgepact.market.ledger.records import (
     SECRET,
@@ -61,6 +61,9 @@ from edgepact.market.ledger.records import (
     Work,
 )
 from edgepact.work import Model
+
+SERVERS_KEY = "servers_key"
+"""The fact by which key the server is known."""
 
 LEASE_S = 10.0
 """How long a lease holds that is not renewed."""
@@ -120,6 +123,11 @@ class Ledger:
         """The file of an SQLite ledger."""
         return self._database.file
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there was no ledger before this one was opened."""
+        return self._database.is_new
+
     def close(self) -> None:
         """Closes all connections."""
         self._database.close()
@@ -134,6 +142,17 @@ class Ledger:
         """A secret of this ledger, the same for ever: seeds are drawn with it."""
         with self._write() as books:
             return bytes.fromhex(fact(books, SECRET, secrets.token_hex(SECRET_BYTES)))
+
+    def note_server(self, public: str) -> None:
+        """Keeps by which public key, hexadecimal, the server that leads this ledger is known."""
+        with self._write() as books:
+            keep_fact(books, SERVERS_KEY, public)
+
+    @property
+    def server(self) -> str | None:
+        """Public key of the last server that led it, hexadecimal; None if that is not known."""
+        with self._read() as books:
+            return known_fact(books, SERVERS_KEY)
 
     # ------------------------------------------------------------ one writer, few transactions
 
@@ -305,14 +324,19 @@ class Ledger:
                 for name, excluded in records.shut_out(books).items()
             }
 
-    def readmit(self, name: str) -> None:
+    def readmit(self, name: str) -> bool:
         """Lets an excluded or revoked device take part again; its strikes are forgotten.
+
+        Returns:
+            Whether it was shut out.
 
         Raises:
             MarketError: there is none of this name.
         """
         with self._write() as books:
+            was_out = name in records.shut_out(books)
             records.change_device(books, name, excluded=False, revoked=False, strikes=0)
+            return was_out
 
     # ------------------------------------------------------------ one-time tokens
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgepact.errors import InputError, MarketError
 from edgepact.market.ledger.double_entry import Seal
 from edgepact.market.ledger.ledger import Ledger
-from edgepact.market.ledger.signing import ServerKey, read_signed, signed
+from edgepact.market.ledger.signing import ServerKey, key_file, read_signed, signed
 
 KIND = "seal of a ledger"
 
@@ -58,6 +58,24 @@ def read_seal(path: Path, public: str | None = None) -> Seal:
     except (KeyError, TypeError, ValueError):
         raise InputError(path, "kind", KIND, "another document") from None
     return seal
+
+
+def servers_key(ledger: Ledger, stated: Path | None = None) -> ServerKey:
+    """The key of a ledger's server, for who only reads the ledger: none is made.
+
+    Args:
+        ledger: the ledger.
+        stated: the key's file; None for the one beside the ledger.
+
+    Raises:
+        InputError: there is no such file, or the server is known by another key.
+    """
+    path = key_file(ledger.file, stated)
+    key, known = ServerKey(path, make=False), ledger.server
+    if known not in (None, key.public):
+        expected = f"the key of the ledger's server, {known}; --key says where it is"
+        raise InputError(path, "", expected, f"another, {key.public}")
+    return key
 
 
 def seal_file(key_file: Path) -> Path:

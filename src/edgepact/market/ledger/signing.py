@@ -21,13 +21,17 @@ class ServerKey:
     """A key to sign with.
 
     Args:
-        path: its file, 32 bytes in hexadecimal; made if it does not exist.
+        path: its file, 32 bytes in hexadecimal.
+        make: whether it is made if it does not exist. Only who serves a ledger makes its key.
 
     Raises:
         InputError: the file cannot be read or made, or holds no key.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
+        if not make and not path.exists():
+            expected = "the key of the ledger's server; --key says where it is"
+            raise InputError(path, "", expected, "no such file")
         try:
             self._key = Ed25519PrivateKey.from_private_bytes(_read_or_make(path))
         except OSError as error:
@@ -78,7 +82,8 @@ def read_signed(path: Path, public: str | None = None) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(path, "", "a signed JSON document", f"{error}") from None
+        found = getattr(error, "strerror", None) or f"{error}"
+        raise InputError(path, "", "a signed JSON document", found) from None
     if not isinstance(told, dict) or not isinstance(told.get("signature"), str):
         raise InputError(path, "signature", "a signed JSON document", "none")
     own = str(told.get("public"))

@@ -16,6 +16,7 @@ Revenue over a prior is computed on a grid of quantiles: with $x_i(q)$ the chanc
 quantile $q$, it is $\sum_i \int \varphi_i(q)\, x_i(q)\, dq$.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -28,6 +29,18 @@ from edgepact.problem import Payoff, Problem
 
 LEVELS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
 """Quantiles of past bids that the seller looks at."""
+
+LOW = (0.0, 1.0)
+"""Range of the smallest value of uniform priors, drawn uniformly, credits."""
+
+WIDTH = (0.5, 1.5)
+"""Range of half the width of uniform priors, of means of exponential ones, of first pieces."""
+
+SECOND = (0.5, 2.0)
+"""Range of the width of a second piece, in widths of the first."""
+
+SHARE = (0.5, 0.9)
+"""Range of the probability of a first piece."""
 
 WEIGHT_MAX = 2.0
 """Weights lie between this and its inverse; Myerson's differ by a factor of 2."""
@@ -186,21 +199,29 @@ class AuctionDesign(Problem):
 
     def reset(self, key: PRNGKeyArray) -> Selling:
         """Draws priors, in half of the rounds the same for all, and past bids."""
+        return self.among(*self.draw(key))
+
+    def draw(self, key: PRNGKeyArray) -> tuple[Priors, PRNGKeyArray]:
+        """Draws priors, in half of the rounds the same for all; and the key of past bids."""
         of_priors, of_equal, of_past = jax.random.split(key, 3)
         priors = _draw_priors(of_priors, self.bidders)
         equal = jax.random.bernoulli(of_equal)
         priors = jax.tree.map(lambda x: jnp.where(equal, x[0], x), priors)
-        return self.among(priors, of_past)
+        return priors, of_past
 
-    def among(self, priors: Priors, key: PRNGKeyArray) -> Selling:
-        """A round with given priors, of which past bids are drawn."""
+    def past_bids(self, priors: Priors, key: PRNGKeyArray) -> Float[Array, "past bidders"]:
+        """Past bids of each bidder in rising order, credits."""
         # Sorted uniform draws are running sums of exponential gaps over their total (Rényi), so
         # past bids come in order without a sort, which would be most of the time of a round.
         gaps = jax.random.exponential(key, (self.past + 1, self.bidders))
         total = jnp.cumsum(gaps, axis=0)
+        return priors.value_at(total[:-1] / total[-1])
+
+    def among(self, priors: Priors, key: PRNGKeyArray) -> Selling:
+        """A round with given priors, of which past bids are drawn."""
+        past = self.past_bids(priors, key)
         place = (self.past - 1) * jnp.asarray(LEVELS)
         below = jnp.floor(place).astype(int)
-        past = priors.value_at(total[:-1] / total[-1])
         rest = (place - below)[:, None]
         seen = (1.0 - rest) * past[below] + rest * past[below + 1]
         return Selling(priors, seen.T, jnp.zeros(()))
@@ -278,8 +299,7 @@ def sell(
 @jax.jit
 def expected(known: Tables, rules: Rules) -> Float[Array, ""]:
     """Revenue of rules over priors, without sampling; credits an auction."""
-    chance = winning_chance(rules.score(known.value.T).T)
-    return jnp.sum(jnp.mean(known.virtual * chance, axis=1))
+    return by_score(known, rules.score(known.value.T).T)
 
 
 @jax.jit
@@ -296,6 +316,41 @@ def plug_in(state: Selling) -> Rules:
     return Rules(reserve, jnp.ones_like(reserve))
 
 
+def leave_own_out(way: Callable[[Selling], Rules], state: Selling) -> Rules:
+    """What a way to set up an auction says if it sees only others' past bids, bidder by bidder.
+
+    A bidder's reserve and weight are what the way says if the mean of the others' quantiles
+    stands where the bidder's own stood; so its own past bids set neither, whatever the way is.
+    See `learnt_reserves` for why that matters.
+
+    Args:
+        way: from what the seller saw to rules.
+        state: with at least two bidders.
+    """
+    bidders = state.seen.shape[0]
+
+    def told(bidder: Array) -> Rules:
+        own = jnp.arange(bidders)[:, None] == bidder
+        # Left out before the sum: subtracted from it, own bids would remain in its rounding.
+        others = jnp.sum(jnp.where(own, 0.0, state.seen), axis=0) / (bidders - 1)
+        seen = jnp.where(own, others, state.seen)
+        return way(eqx.tree_at(lambda each: each.seen, state, seen))
+
+    said = jax.vmap(told)(jnp.arange(bidders))
+    return Rules(jnp.diagonal(said.reserve), jnp.diagonal(said.weight))
+
+
+@jax.jit
+def by_score(known: Tables, score: Float[Array, "bidders cells"]) -> Float[Array, ""]:
+    """Revenue over priors if the highest positive score wins at its threshold, credits.
+
+    Args:
+        known: the priors.
+        score: of each cell's value, never falling.
+    """
+    return jnp.sum(jnp.mean(known.virtual * winning_chance(score), axis=1))
+
+
 def _draw_priors(key: PRNGKeyArray, bidders: int) -> Priors:
     """Uniform, exponential and two-piece priors in equal parts."""
     of_kind, of_low, of_first, of_second, of_share = jax.random.split(key, 5)
@@ -304,11 +359,11 @@ def _draw_priors(key: PRNGKeyArray, bidders: int) -> Priors:
         return jax.random.uniform(key, (bidders,), minval=low, maxval=high)
 
     kind = jax.random.randint(of_kind, (bidders,), 0, 3)
-    first = draw(of_first, 0.5, 1.5)
+    first = draw(of_first, *WIDTH)
     return Priors(
         exponential=kind == 1,
-        low=jnp.where(kind == 0, draw(of_low, 0.0, 1.0), 0.0),
+        low=jnp.where(kind == 0, draw(of_low, *LOW), 0.0),
         first=first,
-        second=jnp.where(kind == 0, first, first * draw(of_second, 0.5, 2.0)),
-        share=jnp.where(kind == 0, 0.5, draw(of_share, 0.5, 0.9)),
+        second=jnp.where(kind == 0, first, first * draw(of_second, *SECOND)),
+        share=jnp.where(kind == 0, 0.5, draw(of_share, *SHARE)),
     )

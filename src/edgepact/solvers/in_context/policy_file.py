@@ -58,7 +58,8 @@ def read_policy(
     try:
         return _read(path, path.stat().st_mtime_ns, tuple(sizes.items()), steps, numbers)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, "", what, f"{error}") from None
+        found = getattr(error, "strerror", None) or f"{error}"
+        raise InputError(path, "", what, found) from None
 
 
 def write_policy(path: Path, weights: Weights, constants: Constants, **numbers: float) -> None:
