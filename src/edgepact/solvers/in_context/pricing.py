@@ -332,7 +332,7 @@ class InContext:
             there = np.ones(devices, np.float32)
             context = generator.context(self._weights, told, there, mix, offset)
             every = np.tile(np.arange(devices), samples)
-            position = generator.sample(self._weights, context.rows(every), rng)
+            position = generator.sample(self._weights, context.rows(every), rng, curves.NOISE)
             position = position.reshape(samples, devices, LEVELS)
             alike = ALIKE_BROAD if way == "broad" else ALIKE_REFERENCE[known.integer]
             position += alike * rng.standard_normal((samples, 1, 1))
@@ -346,7 +346,7 @@ def load(path: Path) -> Weights:
     Raises:
         InputError: the file is missing, damaged or of another shape.
     """
-    sizes = generator.sizes(curves.FEATURES, LEVELS)
+    sizes = generator.sizes(curves.FEATURES, LEVELS, gap=True)
     return read_weights(path, "a trained generator of supply curves", sizes=sizes)
 
 
