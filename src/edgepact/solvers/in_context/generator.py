@@ -49,16 +49,16 @@ class Context(NamedTuple):
         return Context(self.base[at], self.mix[at], self.offset[at])
 
 
-def sizes(features: int, positions: int) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of every linear layer."""
+def sizes(features: int, positions: int, width: int = WIDTH) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of every linear layer, of a denoiser of any width."""
     return {
         "pool_in": (features, POOL),
         "pool_out": (POOL, POOL),
-        "row": (features, WIDTH),
-        "fleet": (2 * POOL, WIDTH),
-        "noisy": (2 * positions + 4, WIDTH),
-        **{f"hidden_{at}": (WIDTH, WIDTH) for at in range(LAYERS)},
-        "out": (WIDTH, positions),
+        "row": (features, width),
+        "fleet": (2 * POOL, width),
+        "noisy": (2 * positions + 4, width),
+        **{f"hidden_{at}": (width, width) for at in range(LAYERS)},
+        "out": (width, positions),
     }
 
 
