@@ -1,12 +1,12 @@
 r"""What past bids leave open of the distributions that bidders draw their values from.
 
 Of $n$ bids in rising order, the chance that the next value is below the $k$-th one is unknown, but
-not how it is spread: $F(x_{(k)})$ has the distribution Beta$(k, n + 1 - k)$ whatever $F$ is (a
-classical fact: levels of draws are uniform). So `PLACES` of the ordered bids stand for all, and what
-is generated of a distribution is, for each of these places, *how far up in its Beta distribution*
-$F$ lies: a position in [-1, 1] that is uniform for whoever knows nothing of distributions. What the
-model adds is what it has learnt of how distributions look, and what bidders of one sale have in
-common. Of a bidder that never bid the places are those of all others' bids together, and $F$ lies
+not how it is spread: $F(x_{(k)})$ has the distribution Beta$(k, n + 1 - k)$ whatever $F$ is, since
+levels of draws are uniform. So `PLACES` of the ordered bids stand for all, and what is generated
+of a distribution is, for each of these places, *how far up in its Beta distribution* $F$ lies: a
+position in [-1, 1] that is uniform for whoever knows nothing of distributions. What the model adds
+is what it has learnt of how distributions look, and what bidders of one sale have in common. Of a
+bidder that never bid the places are among all others' bids together and beyond them, and $F$ lies
 there anywhere in [0, 1].
 
 Everything is told in shares of the mean bid: bids in another currency give the same distribution.
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import betainc, betaincinv
 
-from edgepact.errors import InputError
+from edgepact.solvers.in_context.deciding import SOURCE, impossible
 
 PLACES = 12
 """Ordered bids at which a distribution is generated."""
@@ -27,14 +27,15 @@ PLACES = 12
 DENSER = 1.5
 """Power by which places gather where values are high, which is where an item is sold."""
 
+BELOW, ABOVE = (0.5,), (1.3, 1.8, 3.0)
+"""Places of a bidder that never bid beyond all others' bids: shares of the least and of the highest
+of these."""
+
 BIDS_MIN = 4
 """Fewest past bids from which a distribution can be generated."""
 
 FEATURES = 7 * PLACES + 7
 """Numbers that the generator is told of a bidder."""
-
-SOURCE = "bids"
-"""What errors of evidence name as their source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,7 +46,7 @@ class Bids:
         past: of each bidder, in any order, credits; none for one that never bid.
     """
 
-    past: tuple[Float[np.ndarray, " bids"], ...]
+    past: tuple[Float[np.ndarray, "..."], ...]
 
 
 class Row(NamedTuple):
@@ -61,56 +62,65 @@ class Row(NamedTuple):
     below: Float[np.ndarray, " places"]
 
 
-def check_bids(bids: Bids, *, names: tuple[str, ...], value_max: float) -> None:
-    """Raises `InputError` where bids are impossible: negative, no numbers, or above the range.
+def check_bids(
+    bids: Bids, *, names: tuple[str, ...], value_max: float, source: object = SOURCE
+) -> None:
+    """Raises `InputError` for bids that nobody can have made, such as below 0 or above the range.
 
     Args:
         bids: to check.
         names: of the bidders.
         value_max: the highest possible value, credits.
+        source: where the bids stand, for errors.
     """
     if len(bids.past) != len(names):
-        expected = f"past bids of {len(names)} bidders"
-        raise InputError(SOURCE, "past", expected, len(bids.past))
+        expected = f"those of {len(names)} bidders"
+        raise impossible(source, "past", expected, f"of {len(bids.past)}")
+    top = f"from 0 to {value_max:g}" if np.isfinite(value_max) else "of at least 0"
     for name, own in zip(names, bids.past, strict=True):
-        if own.ndim != 1:
-            raise InputError(SOURCE, f"past of {name}", "a row of bids", f"shape {own.shape}")
+        if np.ndim(own) != 1:
+            raise impossible(source, f"past[{name}]", "a row of bids", f"shape {np.shape(own)}")
         wrong = ~(np.isfinite(own) & (own >= 0.0) & (own <= value_max))
         if np.any(wrong):
-            top = f" to {value_max:g}" if np.isfinite(value_max) else ""
-            expected = f"numbers from 0{top}" if top else "numbers of at least 0"
-            found = f"{float(own[np.argmax(wrong)]):g}"
-            raise InputError(SOURCE, f"past of {name}", expected, found)
-        if len(own) == 0:
-            continue
-        if own.max() <= 0.0:
-            raise InputError(SOURCE, f"past of {name}", "a bid above 0", "none")
+            at = int(np.argmax(wrong))
+            field = f"past[{name}][{at + 1}]"
+            raise impossible(source, field, f"a number {top}", float(own[at]))
 
 
 def row_of(
-    own: Float[np.ndarray, " bids"], others: Float[np.ndarray, " bids"]
+    own: Float[np.ndarray, " bids"],
+    others: Float[np.ndarray, " others"],
+    *,
+    source: object = SOURCE,
 ) -> tuple[Row, Float[np.ndarray, " features"]]:
     """How the generator sees a bidder, and what it is told of it.
 
     Args:
         own: past bids of the bidder; none for one of which nothing is known.
         others: past bids of all others.
+        source: where the bids stand, for errors.
 
     Raises:
-        InputError: there are fewer than `BIDS_MIN` bids to place the distribution by.
+        InputError: there are fewer than `BIDS_MIN` bids to learn from, or none above 0.
     """
     seen = np.sort(own if len(own) else others)
-    if len(seen) < BIDS_MIN:
-        raise InputError(SOURCE, "past", f"at least {BIDS_MIN} past bids", len(seen))
-    count = len(seen)
-    rank = (count - 1.0) * (1.0 - (1.0 - np.arange(PLACES) / (PLACES - 1.0)) ** DENSER)
+    if len(seen) < BIDS_MIN or seen[-1] <= 0.0:
+        found = f"{len(seen)}" if len(seen) < BIDS_MIN else "none above 0"
+        raise impossible(source, "past", f"at least {BIDS_MIN} past bids to learn from", found)
+    count, known = len(seen), len(own) > 0
+    inside = PLACES if known else PLACES - len(BELOW) - len(ABOVE)
+    level = 1.0 - (1.0 - np.arange(inside) / (inside - 1.0)) ** DENSER
+    rank = (count - 1.0) * level
     place = np.interp(rank, np.arange(count), seen)
-    known = len(own) > 0
-    above, below = (rank + 1.0, count - rank) if known else (np.ones(PLACES), np.ones(PLACES))
-    row = Row(place, above, below)
-    everyone = np.concatenate([own, others])
-    scale = max(float(np.mean(np.sort(everyone))), 1e-300)
-    return row, _features(row, rank / (count - 1.0), seen, np.sort(others), scale, known)
+    if known:
+        row = Row(place, rank + 1.0, count - rank)
+    else:
+        beyond = seen[0] * np.array(BELOW), seen[-1] * np.array(ABOVE)
+        row = Row(np.concatenate([beyond[0], place, beyond[1]]), np.ones(PLACES), np.ones(PLACES))
+        level = np.concatenate([np.zeros(len(BELOW)), level, np.ones(len(ABOVE))])
+    everyone = np.sort(np.concatenate([own, others]))
+    scale = max(float(np.mean(everyone)), 1e-300)
+    return row, _features(row, level, seen, np.sort(others), scale, known)
 
 
 def _features(

@@ -85,7 +85,7 @@ def reference_table(rng: np.random.Generator) -> Float[np.ndarray, " steps"]:
         return rng.uniform(*LOW) + 2.0 * first * _LEVEL
     second, share = first * rng.uniform(*SECOND), rng.uniform(*SHARE)
     inner, outer = first * _LEVEL / share, first + second * (_LEVEL - share) / (1.0 - share)
-    return np.where(_LEVEL < share, inner, outer)
+    return np.where(share > _LEVEL, inner, outer)
 
 
 def broad_table(rng: np.random.Generator) -> Float[np.ndarray, " steps"]:
