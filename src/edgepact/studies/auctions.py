@@ -695,7 +695,7 @@ def _of_past_bids(
         left_out = decider.beliefs(evidence, seed, own_left_out=True)
         return decider.beliefs(evidence, seed), left_out
 
-    ways = {
+    ways: dict[str, Callable[[np.ndarray, int], Beliefs]] = {
         GENERATED: generated,
         HISTOGRAM: lambda bids, _: _by_histogram(bids),
         BAYES: lambda bids, _: _by_bayes(bids),

@@ -148,9 +148,9 @@ def _features(
     near = inner[before] + (inner[after] - inner[before]) * (x - x[before]) / apart
     told = np.full(PLACES, 0.5)
     if len(others):
-        below = np.searchsorted(others, row.place, side="left")
-        below = 0.5 * (below + np.searchsorted(others, row.place, side="right"))
-        told = (below + 0.5) / (len(others) + 1.0)
+        first = np.searchsorted(others, row.place, side="left")
+        last_one = np.searchsorted(others, row.place, side="right")
+        told = (0.5 * (first + last_one) + 0.5) / (len(others) + 1.0)
     return np.concatenate(
         [
             np.log(x + 0.03),

@@ -99,7 +99,8 @@ def broad_table(rng: np.random.Generator) -> Float[np.ndarray, " steps"]:
     elif kind == 2:
         table = gammaincinv(np.exp(rng.uniform(-0.5, 2.5)), _LEVEL)
     elif kind == 3:
-        table = betaincinv(*np.exp(rng.uniform(-0.6, 1.8, 2)), _LEVEL)
+        first, second = np.exp(rng.uniform(-0.6, 1.8, 2))
+        table = betaincinv(first, second, _LEVEL)
     elif kind == 4:
         pieces = int(rng.integers(1, 6))
         width, mass = rng.dirichlet(np.ones(pieces)), rng.dirichlet(np.full(pieces, 1.5))
@@ -171,12 +172,8 @@ def make_pool(
 ) -> Pool:
     """Draws the sales to learn on."""
     rng = np.random.default_rng(seed)
-    columns = Pool(
-        np.zeros((course.sales, BIDDERS, bids.FEATURES), np.float32),
-        np.zeros((course.sales, BIDDERS, PLACES), np.float32),
-        np.zeros((course.sales, BIDDERS), np.float32),
-        np.zeros((course.sales, BIDDERS), np.float32),
-    )
+    shapes = (bids.FEATURES,), (PLACES,), (), ()
+    columns = [np.zeros((course.sales, BIDDERS, *shape), np.float32) for shape in shapes]
     for at in range(course.sales):
         for column, part in zip(columns, tabulated(*drawn_sale(rng, course)), strict=True):
             column[at] = part

@@ -482,8 +482,9 @@ def sold_by_score(
             if other == bidder:
                 continue
             left = np.append(np.cumsum(weight[::-1])[::-1], 0.0)
-            for ties, side in enumerate(("left", "right")):
-                ahead = left[np.searchsorted(scored, own, side=side)]
+            first = np.searchsorted(scored, own, side="left")
+            for ties, ahead_of in enumerate((first, np.searchsorted(scored, own, side="right"))):
+                ahead = left[ahead_of]
                 one_less = np.concatenate([np.zeros((1, len(own))), fewer[ties, :-1]])
                 fewer[ties] = fewer[ties] * (1.0 - ahead) + one_less * ahead
         chance = np.where(np.isfinite(own), fewer.sum(axis=1).mean(axis=0), 0.0)
