@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgepact.live.run_config import RunConfig
     from edgepact.solvers.in_context.menus import MenuDecision
     from edgepact.solvers.in_context.rehearsal import Quoted
+    from edgepact.solvers.in_context.reserves import ReserveDecision
     from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import Trained
     from edgepact.written import Written
@@ -85,22 +86,26 @@ def solve(terms: Any, *, mechanism: str | None = None) -> "Solution":
     return found.solve(known[1] if known is not None and known[0] == name else terms)
 
 
-def quote(market: Any, *, rounds: int | None = None, seed: int = 0) -> "Quoted | MenuDecision":
+def quote(
+    market: Any, *, rounds: int | None = None, seed: int = 0
+) -> "Quoted | MenuDecision | ReserveDecision":
     """Decides in context: what to offer next to devices of which only answers are known.
 
     With a market, prices are posted to its fleet as if nothing were known of it, round after round.
-    With a contract, the next menu is written from the take-up of past ones that the file states.
+    With a contract, the next menu is written from the take-up of past ones that the file states;
+    with an auction, reserves are set from past bids.
 
     Args:
-        market: path of a TOML file with `mechanism = "stackelberg"` or `"contract"`, a
-            `GameFile`, or a `Game`.
-        rounds: to play with a market, 1 to 200; 8 if None. The past rounds of a contract stand in
-            its file, so for one it is None.
+        market: path of a TOML file with `mechanism = "stackelberg"`, `"contract"` or `"auction"`,
+            a `GameFile`, or a `Game`.
+        rounds: to play with a market, 1 to 200; 8 if None. The past rounds of a contract or an
+            auction stand in its file, so for one it is None.
         seed: of the noise that what is private is generated from, 0 to 2**31 - 1.
 
     Returns:
         A frozen result: of a market rounds, the exact optimum, and the share of it that each quote
-        earned; of a contract the menu, what is expected to be taken of it, and the profit.
+        earned; of a contract the menu, what is expected to be taken of it, and the profit; of an
+        auction reserves, and what is expected to be paid.
 
     Raises:
         InputError: the file cannot be used, nobody could have answered as it says, or no price
@@ -152,7 +157,20 @@ def _menu_decided(path: Path, document: "Document", seed: int) -> "MenuDecision"
     return held_against(decided, stated.private)
 
 
-DECIDED: "dict[str, Callable[[Path, Document, int], Any]]" = {"contract": _menu_decided}
+def _reserves_decided(path: Path, document: "Document", seed: int) -> "ReserveDecision":
+    """Reserves for an auction of which past bids are known."""
+    from edgepact.files.past_bids import past_bids_of
+    from edgepact.solvers.in_context.reserves import Reserves
+
+    _read_whole(path, document)
+    stated = past_bids_of(path, terms_in(document))
+    return Reserves.shipped().decide(stated.public, stated.seen, seed)
+
+
+DECIDED: "dict[str, Callable[[Path, Document, int], Any]]" = {
+    "contract": _menu_decided,
+    "auction": _reserves_decided,
+}
 """What is decided at once from evidence that a file states, by its mechanism."""
 
 

@@ -10,7 +10,7 @@ from edgepact.cli.output import Json, show
 
 def quote(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A file with a market or a contract, in TOML.")
+        Path, typer.Argument(metavar="FILE", help="A file with a market, a contract or an auction.")
     ],
     rounds: Annotated[
         int | None,
@@ -29,7 +29,9 @@ def quote(
     never sees, the devices' own alpha and capacity, gives the exact optimum that its quotes are
     held against. With a contract, FILE tells past menus and how many devices took which item; the
     diffusion model generates who they may be, and the best menu for all of them is told, with the
-    share of devices expected to take each item and the profit.
+    share of devices expected to take each item and the profit. With an auction, FILE tells past
+    bids; the diffusion model generates distributions of values, and the reserves that follow are
+    told, with the payments and the revenue to expect.
     """
     from edgepact import api
 

@@ -76,7 +76,6 @@ def check_bids(
     if len(bids.past) != len(names):
         expected = f"those of {len(names)} bidders"
         raise impossible(source, "past", expected, f"of {len(bids.past)}")
-    top = f"from 0 to {value_max:g}" if np.isfinite(value_max) else "of at least 0"
     for name, own in zip(names, bids.past, strict=True):
         if np.ndim(own) != 1:
             raise impossible(source, f"past[{name}]", "a row of bids", f"shape {np.shape(own)}")
@@ -84,7 +83,12 @@ def check_bids(
         if np.any(wrong):
             at = int(np.argmax(wrong))
             field = f"past[{name}][{at + 1}]"
-            raise impossible(source, field, f"a number {top}", float(own[at]))
+            raise impossible(source, field, f"a number {bid_range(value_max)}", float(own[at]))
+
+
+def bid_range(value_max: float) -> str:
+    """The range of bids in words, as errors tell it."""
+    return f"from 0 to {value_max:g}" if np.isfinite(value_max) else "of at least 0"
 
 
 def row_of(

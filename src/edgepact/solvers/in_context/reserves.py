@@ -55,6 +55,9 @@ SAMPLES = 64
 BIDDERS_MAX = 64
 """Most bidders of a sale: each is learnt of from all others apart."""
 
+UNITS_MAX = 64
+"""Most units of a sale: every bidder wants one."""
+
 BEYOND = 3.0
 """How far a distribution goes on beyond its outer places at most, in distances to the next one."""
 
@@ -130,8 +133,9 @@ class Selling:
             if self.returning:
                 expected += ", since what is learnt of one is learnt from the others"
             raise InputError(self.source, "bidders", expected, len(self.names))
-        if self.units < 1:
-            raise InputError(self.source, "units", "a whole number of at least 1", self.units)
+        if not 1 <= self.units <= UNITS_MAX:
+            expected = f"a whole number from 1 to {UNITS_MAX}"
+            raise InputError(self.source, "units", expected, self.units)
         if not 0.0 <= self.unit_cost < np.inf:
             expected = "a number of at least 0"
             raise InputError(self.source, "unit_cost", expected, self.unit_cost)
