@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from edgepact import pages
 from edgepact.errors import check_choice
@@ -61,7 +62,13 @@ from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context import reserves
 from edgepact.solvers.in_context.bids import Bids
-from edgepact.solvers.in_context.bids_training import Course, train_generator
+from edgepact.solvers.in_context.bids_training import (
+    Course,
+    broad_table,
+    drawn_bids,
+    train_generator,
+    values_at,
+)
 from edgepact.solvers.in_context.reserves import Predicted, Reserves, reserve, virtual_of
 from edgepact.solvers.learned_auctions import bayes, regretnet
 from edgepact.solvers.learned_auctions import menus as auction_menus
@@ -76,6 +83,9 @@ from edgepact.solvers.learners.training import train as learn
 
 BINS = 14
 """Of the histogram, each with as many past bids."""
+
+OTHER_PAST = (20, 200)
+"""Past bids of each bidder with priors of other forms."""
 
 LOT = 0.01
 """Probabilities closer to 0 and 1 than this draw no lots."""
@@ -99,6 +109,7 @@ MYERSON = "Myerson's slopes and reserves"
 GENERATED = "Myerson's auction of generated distributions"
 HISTOGRAM = "Myerson's auction of a histogram of past bids"
 BAYES = "Bayes told how priors are drawn"
+BEST_PRICE = "best price of each bidder's past bids"
 
 SMOKED = ("1 bidder, 2 items, additive on [0, 1]", "2 bidders, 2 items, additive on [0, 1]")
 """Settings of a smoke run: each costs its own compilations."""
@@ -523,7 +534,7 @@ class Proposals(NamedTuple):
         left_out: the same where own past bids set neither the own reserve nor the own weight;
             without ways to which past bids are nothing.
         lazy: the same where the highest bid alone may win, at a reserve that own past bids do
-            not set; only of ways that see every past bid.
+            not set.
         anchors: of each anchor, the optimum in credits and the shares of each way, their means.
         reserves: exact, and from generated distributions, over the scale of the context, for
             every bidder.
@@ -589,7 +600,7 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
     earned = jax.jit(jax.vmap(auction_design.expected))
 
     ways = _trained(problem, config, of_training, of_acting)
-    ways["best price of each bidder's past bids"] = [plug_in]
+    ways[BEST_PRICE] = [plug_in]
     ways[SECOND_PRICE] = [_second_price]
     ways[MYERSON] = [lambda state: problem.rules(state, problem.best_action(state))]
     rules = {name: [jax.jit(jax.vmap(way))(states) for way in same] for name, same in ways.items()}
@@ -597,20 +608,20 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
         name: np.stack([np.asarray(earned(theory, each)) / best for each in same])
         for name, same in rules.items()
     }
-    left_out = {
-        name: np.stack(
-            [
-                np.asarray(earned(theory, jax.jit(jax.vmap(partial(leave_own_out, way)))(states)))
-                / best
-                for way in ways[name]
-            ]
-        )[:, : config.contexts]
-        for name in ways
-        if name not in (MYERSON, SECOND_PRICE)
-    }
+    left_out, sold_lazily = {}, {}
+    earned_lazily = jax.jit(jax.vmap(lazily))
+    for name in ways:
+        if name in (MYERSON, SECOND_PRICE):
+            continue
+        without = [jax.jit(jax.vmap(partial(leave_own_out, way)))(states) for way in ways[name]]
+        left_out[name] = np.stack([np.asarray(earned(theory, each)) / best for each in without])
+        sold_lazily[name] = np.stack(
+            [np.asarray(earned_lazily(theory, each.reserve)) / best for each in without]
+        )
     told = _of_past_bids(past, theory, best, config, weights)
     shares |= {name: each.told for name, each in told.items()}
-    left_out |= {name: each.left_out[:, : config.contexts] for name, each in told.items()}
+    left_out |= {name: each.left_out for name, each in told.items()}
+    sold_lazily |= {name: each.lazy for name, each in told.items()}
     anchors = {}
     for number, name in enumerate(ANCHORS):
         first = config.contexts + number * copies
@@ -625,8 +636,8 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
     last = {MYERSON: measured.pop(MYERSON)}
     return Proposals(
         measured | last,
-        left_out,
-        {name: each.lazy[:, : config.contexts] for name, each in told.items()},
+        {name: each[:, : config.contexts] for name, each in left_out.items()},
+        {name: each[:, : config.contexts] for name, each in sold_lazily.items()},
         anchors,
         (found / scale[..., None]).reshape(-1, 2),
     )
@@ -728,6 +739,71 @@ def _of_past_bids(
     }
 
 
+class OtherForms(NamedTuple):
+    """Shares of Myerson's optimum on priors of other forms than `AuctionDesign` draws.
+
+    Attributes:
+        past: past bids of each bidder.
+        shares: of each way, of every prior.
+    """
+
+    past: int
+    shares: dict[str, np.ndarray]
+
+
+def on_other_forms(config: Config, weights: Path = reserves.SHIPPED) -> list[OtherForms]:
+    """Ways that need no learner of `AuctionDesign`, on distributions of many forms and none.
+
+    Args:
+        config: settings.
+        weights: of the generator of distributions.
+    """
+    decider, found = Reserves(reserves.load(weights)), []
+    for past in OTHER_PAST:
+        rng = np.random.default_rng([config.seed, 6, past])
+        known: list[np.ndarray] = []
+        score: dict[str, list[np.ndarray]] = {
+            name: [] for name in (GENERATED, HISTOGRAM, BEST_PRICE)
+        }
+        with progress_bar(f"priors of other forms, {past} past bids") as advance:
+            for at in range(config.contexts):
+                priors = [broad_table(rng) for _ in range(3)]
+                priors = [priors[0]] * 3 if rng.uniform() < 0.5 else priors
+                bids = [drawn_bids(rng, each, past) for each in priors]
+                theory = _tabulated(priors)
+                value = theory[0]
+                told = {
+                    GENERATED: decider.beliefs(Bids(past=tuple(bids)), config.seed + at),
+                    HISTOGRAM: _by_histogram(np.array(bids).T)[0],
+                }
+                for name, beliefs in told.items():
+                    each = [virtual_of(b).at(v) for b, v in zip(beliefs, value, strict=True)]
+                    score[name].append(np.array(each))
+                price = learnt_reserves.best_price(np.array(bids))
+                score[BEST_PRICE].append(value - price[:, None])
+                known.append(theory)
+                advance(at + 1, config.contexts)
+        stacked = Tables(*jnp.asarray(np.stack(known, axis=1), jnp.float32))
+        best = np.asarray(jax.vmap(auction_design.optimal)(stacked))
+        earned = jax.jit(jax.vmap(by_score))
+        shares = {
+            name: np.asarray(earned(stacked, jnp.asarray(np.array(each), jnp.float32))) / best
+            for name, each in score.items()
+        }
+        found.append(OtherForms(past, shares))
+    return found
+
+
+def _tabulated(priors: list[np.ndarray], cells: int = 256) -> np.ndarray:
+    """Parts of `Tables` of distributions given by tables, 3 x bidders x cells."""
+    edges = np.linspace(0.0, 1.0, cells + 1)
+    value = np.array([values_at(each, 0.5 * (edges[:-1] + edges[1:])) for each in priors])
+    ends = np.array([values_at(each, np.minimum(edges, 1.0 - 1e-7)) for each in priors])
+    posted = np.where(edges < 1.0, (1.0 - edges) * ends, 0.0)
+    virtual = cells * (posted[:, :-1] - posted[:, 1:])
+    return np.stack([value, virtual, [isotonic_regression(each).x for each in virtual]])
+
+
 def _by_bayes(past: np.ndarray) -> Beliefs:
     tails = bayes.tails(past)
     told, left_out = (
@@ -769,6 +845,7 @@ def measures(
     sold: dict[str, dict[str, Measured]],
     bounds: dict[str, Bound | None],
     proposals: Proposals,
+    others: list[OtherForms],
     lies: dict[str, dict[str, BestLie]],
 ) -> dict[str, Any]:
     """The figures of `metrics.json`."""
@@ -801,6 +878,13 @@ def measures(
     return {
         "several_items": several,
         "unseen_priors": unseen,
+        "gap_closed": dict(zip(("share", "error"), closed(proposals), strict=True))
+        if "PPO" in proposals.unseen
+        else None,
+        "other_forms": {
+            str(each.past): {name: float(s.mean()) for name, s in each.shares.items()}
+            for each in others
+        },
         "anchors": proposals.anchors,
         "lies_over_rounds": over_rounds,
     }
@@ -931,6 +1015,7 @@ def page(
     sold: dict[str, dict[str, Measured]],
     bounds: dict[str, Bound | None],
     proposals: Proposals,
+    others: list[OtherForms],
     lies: dict[str, dict[str, BestLie]],
     config: Config,
 ) -> list[str]:
@@ -939,6 +1024,7 @@ def page(
         "![Revenue and bounds; shares of the optimum; reserves; lies over rounds](auctions.png)",
         *_page_of_items(sold, bounds, config),
         *_page_of_proposals(proposals, config),
+        *_page_of_other_forms(others, config),
         *_page_of_lies(lies, config),
     ]
 
@@ -1117,13 +1203,35 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
         "(ways that see every past bid: if they see the others' bids alone). There a bidder "
         "that comes again has no reason to bid low. Its price is high here, since in half of the "
         "rounds bidders have priors of their own, of which others' bids say nothing; Bayes shows "
-        "how much of that no rule can avoid. *And sold lazily*, the highest bid alone may win, at "
-        "its own reserve at least: that no lie pays over rounds is then a theorem, and this is how "
+        "how much of that no rule can avoid. Scores that are learnt from others alone then "
+        "compare bidders badly: who drives others' bids up is thought to value little itself. So "
+        "*and sold lazily*, the highest bid alone may win, at that reserve at least, which leaves "
+        "nothing to compare. That no lie pays over rounds is then a theorem, and this is how "
         "`edgepact quote` sells to bidders that come again.",
         "Priors of the literature, shares in % of the optimum (in credits); two of them Bayes "
         "would hold impossible:",
         pages.table(["prior", "optimum", *names], anchors),
     ]
+
+
+def _page_of_other_forms(others: list[OtherForms], config: Config) -> list[str]:
+    names = list(others[0].shares)
+    rows = [
+        [name, *(percent(float(s.mean()), _error(s)) for s in (o.shares[name] for o in others))]
+        for name in names
+    ]
+    head = ["way", *(f"{each.past} past bids, %" for each in others)]
+    return [
+        "Priors of other forms, half of them shared by the bidders: Weibull, lognormal, gamma and "
+        "beta distributions, steps, and densities that rise and fall at random "
+        f"(`bids_training.broad_table`, {config.contexts} fresh draws); shares of Myerson's "
+        "optimum after few past bids of each bidder, and many:",
+        pages.table(head, rows),
+    ]
+
+
+def _error(each: np.ndarray) -> float:
+    return float(each.std(ddof=1)) / math.sqrt(len(each))
 
 
 def _gaps(proposals: Proposals) -> list[str]:
@@ -1144,7 +1252,7 @@ def _gaps(proposals: Proposals) -> list[str]:
         )
         said.append(
             f"Points ahead of PPO, prior by prior: {listed}. The last is as far as any way can "
-            f"get; *{GENERATED}* closes {closed(proposals)} of the gap."
+            f"get; *{GENERATED}* closes {percent(*closed(proposals))} % of the gap."
         )
     wins = [
         f"{name} on {anchor}"
@@ -1152,20 +1260,27 @@ def _gaps(proposals: Proposals) -> list[str]:
         for name in older
         if found[name] > found[GENERATED]
     ]
-    behind = [
-        name for name in older if proposals.unseen[name].mean() > proposals.unseen[GENERATED].mean()
+    columns = {
+        "unseen priors": proposals.unseen,
+        "unseen priors, own past bids left out": proposals.left_out,
+        "unseen priors, own past bids left out, sold lazily": proposals.lazy,
+    }
+    wins += [
+        f"{name} on {of_what}"
+        for of_what, column in columns.items()
+        for name in older
+        if column[name].mean() > column[GENERATED].mean()
     ]
-    wins = [f"{name} on unseen priors" for name in behind] + wins
     listed = "; ".join(wins) if wins else "nowhere"
     said.append(
         f"Learners that set weights and reserves themselves ({', '.join(older)}) stand here as "
-        f"rivals alone. They earn more than generated distributions: {listed}."
+        f"rivals alone. Where they earn more than generated distributions: {listed}."
     )
     return said
 
 
-def closed(proposals: Proposals) -> str:
-    """The share of the gap between PPO and Bayes that generated distributions close, in words.
+def closed(proposals: Proposals) -> tuple[float, float]:
+    """The share of the gap from PPO to Bayes that generated distributions close, and its error.
 
     The standard error is that of a ratio of means over the same priors.
     """
@@ -1173,8 +1288,7 @@ def closed(proposals: Proposals) -> str:
     gained = proposals.unseen[GENERATED].mean(axis=0) - base
     gap = proposals.unseen[BAYES].mean(axis=0) - base
     ratio = float(gained.mean() / gap.mean())
-    error = float((gained - ratio * gap).std(ddof=1)) / math.sqrt(len(gap)) / float(gap.mean())
-    return f"{100.0 * ratio:.1f} ± {100.0 * abs(error):.1f} %"
+    return ratio, _error(gained - ratio * gap) / abs(float(gap.mean()))
 
 
 def _share(each: np.ndarray) -> str:
@@ -1230,11 +1344,13 @@ def run(folder: Path, smoke: bool) -> None:
     write_auctions(folder, sold)
     bounds = {name: bound_of(SETTINGS[name], config) for name in sold}
     trained = folder / TRAINED
-    proposals = propose(config, trained if trained.is_file() else reserves.SHIPPED)
+    weights = trained if trained.is_file() else reserves.SHIPPED
+    proposals = propose(config, weights)
     write_shares(folder, proposals)
+    others = on_other_forms(config, weights)
     lies = lies_over_rounds(config)
     draw(sold, bounds, proposals, lies).savefig(folder / "auctions.png", dpi=120)
-    write_metrics(folder, config, measures(sold, bounds, proposals, lies))
+    write_metrics(folder, config, measures(sold, bounds, proposals, others, lies))
     title = "Auctions that are learnt and cannot be gamed"
-    parts = page(sold, bounds, proposals, lies, config)
+    parts = page(sold, bounds, proposals, others, lies, config)
     write_page(folder, "auctions", title, parts, smoke=smoke)

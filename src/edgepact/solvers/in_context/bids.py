@@ -27,9 +27,9 @@ PLACES = 12
 DENSER = 1.5
 """Power by which places gather where values are high, which is where an item is sold."""
 
-BELOW, ABOVE = (0.5,), (1.3, 1.8, 3.0)
-"""Places of a bidder that never bid beyond all others' bids: shares of the least and of the highest
-of these."""
+BELOW, UP_TO, ABOVE = (0.5,), 0.985, (1.35, 2.2)
+"""Places of a bidder that never bid: shares of the least of all others' bids, these up to a level,
+and multiples of the bid there."""
 
 BIDS_MIN = 4
 """Fewest past bids from which a distribution can be generated."""
@@ -114,12 +114,13 @@ def row_of(
     count, known = len(seen), len(own) > 0
     inside = PLACES if known else PLACES - len(BELOW) - len(ABOVE)
     level = 1.0 - (1.0 - np.arange(inside) / (inside - 1.0)) ** DENSER
+    level *= 1.0 if known else UP_TO
     rank = (count - 1.0) * level
     place = np.interp(rank, np.arange(count), seen)
     if known:
         row = Row(place, rank + 1.0, count - rank)
     else:
-        beyond = seen[0] * np.array(BELOW), seen[-1] * np.array(ABOVE)
+        beyond = place[0] * np.array(BELOW), place[-1] * np.array(ABOVE)
         row = Row(np.concatenate([beyond[0], place, beyond[1]]), np.ones(PLACES), np.ones(PLACES))
         level = np.concatenate([np.zeros(len(BELOW)), level, np.ones(len(ABOVE))])
     everyone = np.sort(np.concatenate([own, others]))

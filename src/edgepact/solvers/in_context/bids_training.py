@@ -139,16 +139,22 @@ def drawn_sale(
     else:
         counts = np.exp(rng.uniform(np.log(4.0), np.log(800.0), bidders)).astype(int)
         counts = counts if rng.uniform() < 0.5 else np.full(bidders, counts[0])
-    past = [_bids(rng, each, count) for each, count in zip(tables, counts, strict=True)]
+    past = [drawn_bids(rng, each, count) for each, count in zip(tables, counts, strict=True)]
     none = int(rng.integers(bidders)) if rng.uniform() < course.unseen_share else -1
     return tables, past, none if bidders > 1 else -1
 
 
-def _bids(rng: np.random.Generator, table: np.ndarray, count: int) -> np.ndarray:
-    at = STEPS * (0.5 - np.sin(np.arcsin(1.0 - 2.0 * rng.random(count)) / 3.0))
+def drawn_bids(rng: np.random.Generator, table: np.ndarray, count: int) -> np.ndarray:
+    """Bids of a distribution given by a table."""
+    return values_at(table, rng.random(count))
+
+
+def values_at(table: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Values at levels of a table; their places invert those of `_LEVEL`."""
+    at = STEPS * (0.5 - np.sin(np.arcsin(1.0 - 2.0 * level) / 3.0))
     below = np.minimum(at.astype(int), STEPS - 1)
     rest = at - below
-    return (1.0 - rest) * table[below] + rest * table[below + 1]
+    return np.asarray((1.0 - rest) * table[below] + rest * table[below + 1])
 
 
 def tabulated(tables: list[np.ndarray], past: list[np.ndarray], none: int) -> tuple[Any, ...]:
