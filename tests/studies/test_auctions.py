@@ -116,7 +116,7 @@ def test_the_page_says_how_much_of_the_gap_is_closed_and_where_learners_win() ->
 
 
 def test_generated_distributions_earn_more_than_a_histogram_on_other_forms() -> None:
-    config = replace(auctions.config_for(True), contexts=24)
+    config = replace(auctions.config_for(True), contexts=16)
     for found in auctions.on_other_forms(config):
         ahead = found.shares[auctions.GENERATED] - found.shares[auctions.HISTOGRAM]
         assert np.all(found.shares[auctions.GENERATED] <= 1.0 + 1e-5)

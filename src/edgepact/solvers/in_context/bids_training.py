@@ -139,7 +139,7 @@ def drawn_sale(
     else:
         counts = np.exp(rng.uniform(np.log(4.0), np.log(800.0), bidders)).astype(int)
         counts = counts if rng.uniform() < 0.5 else np.full(bidders, counts[0])
-    past = [drawn_bids(rng, each, count) for each, count in zip(tables, counts, strict=True)]
+    past = [drawn_bids(rng, t, int(n)) for t, n in zip(tables, counts, strict=True)]
     none = int(rng.integers(bidders)) if rng.uniform() < course.unseen_share else -1
     return tables, past, none if bidders > 1 else -1
 
