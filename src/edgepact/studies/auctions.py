@@ -609,14 +609,13 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
         for name, same in rules.items()
     }
     left_out, sold_lazily = {}, {}
-    earned_lazily = jax.jit(jax.vmap(lazily))
     for name in ways:
         if name in (MYERSON, SECOND_PRICE):
             continue
         without = [jax.jit(jax.vmap(partial(leave_own_out, way)))(states) for way in ways[name]]
         left_out[name] = np.stack([np.asarray(earned(theory, each)) / best for each in without])
         sold_lazily[name] = np.stack(
-            [np.asarray(earned_lazily(theory, each.reserve)) / best for each in without]
+            [np.asarray(_all_lazily(theory, each.reserve)) / best for each in without]
         )
     told = _of_past_bids(past, theory, best, config, weights)
     shares |= {name: each.told for name, each in told.items()}
@@ -676,6 +675,9 @@ def _trained(
     return ways
 
 
+_by_scores, _all_lazily = jax.jit(jax.vmap(by_score)), jax.jit(jax.vmap(lazily))
+
+
 class Told(NamedTuple):
     """A way that sees every past bid, in all contexts.
 
@@ -722,17 +724,15 @@ def _of_past_bids(
                         score[name][at] = virtual_of(belief).at(values[context, bidder])
                         least[name][at] = reserve(belief)
             advance(context + 1, len(past))
-    earned = jax.jit(jax.vmap(by_score))
-    earned_lazily = jax.jit(jax.vmap(lazily))
 
     def share(way: Any, each: np.ndarray) -> np.ndarray:
         return np.asarray(way(known, jnp.asarray(each, jnp.float32)) / best)[None]
 
     return {
         name: Told(
-            share(earned, score[name][0]),
-            share(earned, score[name][1]),
-            share(earned_lazily, least[name][1]),
+            share(_by_scores, score[name][0]),
+            share(_by_scores, score[name][1]),
+            share(_all_lazily, least[name][1]),
             least[name][0],
         )
         for name in ways
@@ -785,9 +785,8 @@ def on_other_forms(config: Config, weights: Path = reserves.SHIPPED) -> list[Oth
                 advance(at + 1, config.contexts)
         stacked = Tables(*jnp.asarray(np.stack(known, axis=1), jnp.float32))
         best = np.asarray(jax.vmap(auction_design.optimal)(stacked))
-        earned = jax.jit(jax.vmap(by_score))
         shares = {
-            name: np.asarray(earned(stacked, jnp.asarray(np.array(each), jnp.float32))) / best
+            name: np.asarray(_by_scores(stacked, jnp.asarray(np.array(each), jnp.float32))) / best
             for name, each in score.items()
         }
         found.append(OtherForms(past, shares))

@@ -224,6 +224,14 @@ def test_impossible_sales_are_refused(terms: dict[str, object], field: str) -> N
     assert told.value.field == field
 
 
+def test_from_own_bids_alone_nothing_is_learnt_of_a_bidder_that_comes_again() -> None:
+    evidence = Bids(past=(RNG.random(50), np.zeros(0)))
+    with pytest.raises(InputError, match="at least 4 past bids of other bidders to learn from"):
+        DECIDER.decide(of(evidence), evidence, 0)
+    found = DECIDER.decide(of(evidence, returning=False), evidence, 0)
+    assert np.all(found.reserves > 0.0)
+
+
 def test_a_decision_can_be_shown_and_written() -> None:
     evidence = Bids(past=tuple(RNG.random((2, 50))))
     for returning in (True, False):

@@ -110,7 +110,9 @@ def row_of(
     seen = np.sort(own if len(own) else others)
     if len(seen) < BIDS_MIN or seen[-1] <= 0.0:
         found = f"{len(seen)}" if len(seen) < BIDS_MIN else "none above 0"
-        raise impossible(source, "past", f"at least {BIDS_MIN} past bids to learn from", found)
+        whose = "" if len(own) else " of other bidders"
+        expected = f"at least {BIDS_MIN} past bids{whose} to learn from"
+        raise impossible(source, "past", expected, found)
     count, known = len(seen), len(own) > 0
     inside = PLACES if known else PLACES - len(BELOW) - len(ABOVE)
     level = 1.0 - (1.0 - np.arange(inside) / (inside - 1.0)) ** DENSER
