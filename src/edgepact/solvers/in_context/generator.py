@@ -50,23 +50,26 @@ class Context(NamedTuple):
         return Context(self.base[at], self.mix[at], self.offset[at])
 
 
-def sizes(features: int, positions: int, *, gap: bool = False) -> dict[str, tuple[int, int]]:
+def sizes(
+    features: int, positions: int, width: int = WIDTH, *, gap: bool = False
+) -> dict[str, tuple[int, int]]:
     """Inputs and outputs of every linear layer.
 
     Args:
         features: numbers told of a row.
         positions: numbers generated in a row.
+        width: of the denoiser.
         gap: whether the denoiser is also told how far, in units of the noise, the linear guess
             lies from the noisy positions: worth it where that guess can be exact.
     """
     return {
         "pool_in": (features, POOL),
         "pool_out": (POOL, POOL),
-        "row": (features, WIDTH),
-        "fleet": (2 * POOL, WIDTH),
-        "noisy": ((2 + gap) * positions + 4, WIDTH),
-        **{f"hidden_{at}": (WIDTH, WIDTH) for at in range(LAYERS)},
-        "out": (WIDTH, positions),
+        "row": (features, width),
+        "fleet": (2 * POOL, width),
+        "noisy": ((2 + gap) * positions + 4, width),
+        **{f"hidden_{at}": (width, width) for at in range(LAYERS)},
+        "out": (width, positions),
     }
 
 

@@ -1,0 +1,370 @@
+r"""What take-up of past menus leaves open: how frequent costs are, as rows for the generator.
+
+A *row* is one cost that devices may have: a type whose cost is public, or, where only the range of
+costs is, a stretch of it so short that what is within hardly matters. Rows stand in order of
+falling cost. A menu divides them: who takes an item has a cost between two bounds, where the lines
+$R_j - \psi c_j$ of neighbouring items cross. So a round of answers is a number of devices for each
+of some runs of neighbouring rows, and nothing else about a menu matters.
+
+Two numbers of a row are private: the logarithm of its frequency, and where in its stretch its costs
+lie. For each there is an interval that what was seen leaves: the stretch, and the frequencies that
+do not make what was counted a marvel. The generator draws places in these intervals; frequencies
+are then made to sum to 1, as gamma variables are to become a Dirichlet one.
+
+Leading axes of arrays are batch axes, of training; NumPy alone is needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from edgepact.errors import InputError
+from edgepact.mechanisms.contract.quality import cost_of
+from edgepact.mechanisms.contract.take_up import TakeUp as Counts
+from edgepact.mechanisms.contract.take_up import frequencies
+from edgepact.mechanisms.contract.terms import Contract
+from edgepact.solvers.in_context.deciding import SOURCE, impossible
+
+POSITIONS = 2
+"""Private numbers of a row: its frequency, and where its costs lie."""
+
+FEATURES = 20
+
+ROWS_MAX = 512
+"""Most rows: types, or stretches of the range of costs."""
+
+STRETCH = 0.25
+"""Longest stretch of costs that is one row, in logarithms, where there is room for as many rows."""
+
+STRETCHES = 48
+"""Rows that a range of costs is divided into at least where stretches would be longer."""
+
+USUAL_TYPES, USUAL_SPREAD = 16, 2.5
+"""Most types of the reference prior, and how far its costs lie apart at most, in logarithms."""
+
+SPLIT = 1e-6
+"""Bounds of stretches that lie closer together, in logarithms, are one."""
+
+LEAST = 3e-4
+"""Least frequency of a row that is told from none."""
+
+MARVEL = 4.0
+"""Standard deviations of a count beyond which nothing is looked for."""
+
+TIE = 1e-4
+"""A cost within this share of a bound is on it: menus are written down with few digits. Who is
+indifferent takes the item of higher quality."""
+
+COUNT_MAX = 10**9
+"""Most devices that take an item."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PastMenu:
+    """A menu that was offered, and how many devices took what.
+
+    Attributes:
+        quality, reward: of its items, in any order.
+        taken: devices that took each.
+        declined: devices that took none.
+    """
+
+    quality: Float[np.ndarray, " items"]
+    reward: Float[np.ndarray, " items"]
+    taken: Float[np.ndarray, " items"]
+    declined: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TakeUp:
+    """All that was offered and taken so far.
+
+    Attributes:
+        menus: in any order, for it is the same devices or ones of the same kind that choose.
+        source: where it stands, for errors.
+    """
+
+    menus: Sequence[PastMenu] = ()
+    source: object = SOURCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Public:
+    """What a principal knows of a contract before anybody has answered.
+
+    Attributes:
+        contract: its value, form of cost, bounds and money; its `psi` are the costs of the types,
+            or, if those are not told, the two ends of the range they lie in. Its probabilities
+            are private: they are replaced by equal ones as soon as this is made.
+        types_told: whether devices have these costs and no others.
+    """
+
+    contract: Contract
+    types_told: bool = True
+
+    def __post_init__(self) -> None:
+        size = len(self.contract.psi)
+        equal = replace(self.contract, probability=np.full(size, 1.0 / size))
+        object.__setattr__(self, "contract", equal)
+        if self.types_told:
+            if size > ROWS_MAX:
+                raise InputError(SOURCE, "psi", f"at most {ROWS_MAX} types", size)
+            return
+        ends = np.unique(self.contract.psi)
+        if size != 2 or len(ends) != 2:
+            found = f"{size} costs, {len(ends)} of them different"
+            raise InputError(SOURCE, "psi", "two ends of a range of costs", found)
+        if self.contract.value_scale is not None and np.ptp(self.contract.value_scale) > 0:
+            raise InputError(SOURCE, "value_scale", "one, where types are not told", "several")
+
+
+class Rows(NamedTuple):
+    """Costs that devices may have, in order of falling cost, and what was counted of them.
+
+    Attributes:
+        low, high: logarithms of the ends of each row's stretch, the same if its cost is told.
+        exists: 1 for rows that there are, 0 for padding, which stands last.
+        counts: rounds of answers; padding stands in nobody's run and takes nothing.
+        reference: 1 where the generator is to take the population for one of the reference prior.
+    """
+
+    low: Float[np.ndarray, "*batch rows"]
+    high: Float[np.ndarray, "*batch rows"]
+    exists: Float[np.ndarray, "*batch rows"]
+    counts: Counts
+    reference: Float[np.ndarray, "*batch"]
+
+
+def read(public: Public, seen: TakeUp) -> Rows:
+    """What was offered and taken, as rows.
+
+    Of types, in the order `np.lexsort((value_scale, -psi))`; see `order_of`.
+
+    Raises:
+        InputError: a menu or a count is impossible, or nobody would have answered so.
+    """
+    contract = public.contract
+    checked = [_checked(contract, at, menu, seen.source) for at, menu in enumerate(seen.menus, 1)]
+    bounds = [_bounds(contract, menu) for menu in checked]
+    if public.types_told:
+        cost = np.log(contract.psi[order_of(contract)])
+        low, high = cost, cost
+    else:
+        low, high = _stretches(np.log(np.sort(contract.psi)), [cut for cut, _ in bounds])
+    middle = 0.5 * (low + high)
+    rounds = []
+    for at, (menu, (cuts, items)) in enumerate(zip(checked, bounds, strict=True), 1):
+        # The run of a row: 0 for those too dear for any item, then by rising quality.
+        run = np.sum(middle[:, None] <= cuts + TIE * public.types_told, axis=1)
+        number = np.zeros(len(items) + 1)
+        number[0] = menu.declined
+        for item, devices in enumerate(menu.taken):
+            if devices == 0:
+                continue
+            # Types that share an item may have it listed once each.
+            alike = (menu.quality == menu.quality[item]) & (menu.reward == menu.reward[item])
+            runs = np.flatnonzero(alike[items]) + 1
+            if menu.quality[item] == 0.0 and menu.reward[item] == 0.0:
+                runs = np.zeros(1, int)
+            if len(runs) == 0 or not np.any(run == runs[0]):
+                expected = "0 devices, for some other item suits every cost better"
+                raise impossible(seen.source, f"round[{at}].taken[{item + 1}]", expected, devices)
+            number[runs[0]] += devices
+        if menu.declined > 0 and not np.any(run == 0):
+            expected = "0 devices, for some item suits every cost better than none"
+            raise impossible(seen.source, f"round[{at}].declined", expected, menu.declined)
+        first = np.concatenate([[1.0], (np.diff(run) != 0) * 1.0])
+        rounds.append((np.where(first > 0, number[run], 0.0), first))
+    # In an order that answers alone decide, so that sums are the same.
+    rounds.sort(key=lambda each: (each[0].tolist(), each[1].tolist()))
+    taken = np.array([each[0] for each in rounds]).reshape(len(rounds), len(low))
+    begins = np.array([each[1] for each in rounds]).reshape(len(rounds), len(low))
+    counts = Counts(taken, begins)
+    usual = public.types_told and len(low) <= USUAL_TYPES and low[0] - low[-1] <= USUAL_SPREAD
+    return Rows(low, high, np.ones(len(low)), counts, np.array(1.0 * usual))
+
+
+def order_of(contract: Contract) -> np.ndarray:
+    """Places of types in order of falling cost, however they are listed."""
+    scale = contract.value_scale
+    scale = np.ones(len(contract.psi)) if scale is None else np.asarray(scale)
+    return np.lexsort((scale, -np.asarray(contract.psi)))
+
+
+def _checked(contract: Contract, at: int, menu: PastMenu, source: object) -> PastMenu:
+    columns = {}
+    for name in ("quality", "reward", "taken"):
+        column = np.asarray(getattr(menu, name), float)
+        if column.ndim != 1 or column.shape != np.shape(menu.quality):
+            expected = f"{np.size(menu.quality)} numbers, one for each item"
+            raise InputError(source, f"round[{at}].{name}", expected, f"{column.size}")
+        columns[name] = column
+    most = {"quality": contract.quality_max, "reward": np.inf, "taken": COUNT_MAX}
+    for name, column in columns.items():
+        bad = ~(np.isfinite(column) & (column >= 0.0) & (column <= most[name]))
+        if name == "taken":
+            bad |= column != np.floor(column)
+        for item in np.flatnonzero(bad)[:1]:
+            kind = "a whole number" if name == "taken" else "a number"
+            expected = f"{kind} of at least 0"
+            expected += "" if most[name] == np.inf else f" and at most {most[name]:g}"
+            field = f"round[{at}].{name}[{item + 1}]"
+            raise InputError(source, field, expected, column[item].item())
+    none = float(menu.declined)
+    if not (0.0 <= none <= COUNT_MAX and none == np.floor(none)):
+        expected = f"a whole number of at least 0 and at most {COUNT_MAX}"
+        raise InputError(source, f"round[{at}].declined", expected, none)
+    return PastMenu(**columns, declined=none)
+
+
+def _bounds(contract: Contract, menu: PastMenu) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the costs up to which somebody takes anything, then each better item.
+
+    Returns:
+        Bounds, falling, and the item that is taken from each to the next.
+    """
+    level = np.asarray(cost_of(contract.cost, menu.quality))
+    net = menu.reward - contract.participation_cost
+    # The upper hull of rewards over levels of c, from taking nothing on.
+    hull, cuts = [(0.0, 0.0, -1)], [np.inf]
+    for item in np.lexsort((-net, level)):
+        x, y = float(level[item]), float(net[item])
+        if x == hull[-1][0]:
+            if y > hull[-1][1]:  # paid for nothing: even the dearest takes it
+                hull = [(x, y, int(item))]
+            continue
+        slope = (y - hull[-1][1]) / (x - hull[-1][0])
+        while slope >= cuts[-1]:
+            hull.pop()
+            cuts.pop()
+            slope = (y - hull[-1][1]) / (x - hull[-1][0])
+        if slope > 0.0:
+            hull.append((x, y, int(item)))
+            cuts.append(slope)
+    kept = [(np.log(cut), item) for cut, (_, _, item) in zip(cuts, hull, strict=True) if item >= 0]
+    found = np.array([cut for cut, _ in kept]), np.array([item for _, item in kept], int)
+    return found
+
+
+def _stretches(ends: np.ndarray, cuts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """A range of costs divided at all bounds of all menus, and evenly between them."""
+    within = [cut[(cut > ends[0] + SPLIT) & (cut < ends[1] - SPLIT)] for cut in cuts]
+    edges = np.sort(np.concatenate([ends, *within]))
+    edges = edges[np.concatenate([[True], np.diff(edges) > SPLIT])]
+    longest = max(STRETCH, (ends[1] - ends[0]) / STRETCHES)
+    pieces = [
+        np.linspace(a, b, int(np.ceil((b - a) / longest - 1e-9)) + 1)[:-1]
+        for a, b in pairwise(edges)
+    ]
+    edges = np.append(np.concatenate(pieces), ends[1])
+    if len(edges) > ROWS_MAX + 1:
+        expected = f"menus that divide costs into at most {ROWS_MAX}"
+        raise InputError(SOURCE, "round", expected, len(edges) - 1)
+    return edges[:-1][::-1], edges[1:][::-1]
+
+
+class Intervals(NamedTuple):
+    """Where the private numbers of rows may lie, `(*batch, rows)`, and what is told of each row.
+
+    Attributes:
+        low, high: ends of the logarithm of the frequency.
+        guess: logarithm of the frequency that counts suggest, one device added to each row.
+        features: `(*batch, rows, FEATURES)`.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    guess: np.ndarray
+    features: np.ndarray
+
+
+def intervals(rows: Rows) -> Intervals:
+    """What was seen, as the generator takes it."""
+    exists, (taken, first) = rows.exists, rows.counts
+    there = exists[..., None, :]
+    run = np.cumsum(first * there, axis=-1) * there - (1.0 - there)
+    same = (run[..., :, None] == run[..., None, :]) * there[..., None, :] * there[..., :, None]
+    members = np.sum(same, axis=-1)
+    together = np.sum(same * taken[..., None, :], axis=-1)
+    devices = np.sum(taken, axis=-1)[..., None]
+    total = np.sum(devices, axis=(-1, -2))[..., None]
+    alone = (members == 1.0) * 1.0
+    own = np.sum(alone * together, axis=-2)
+    asked = np.sum(alone * devices, axis=-2)
+    most = np.where(members > 0, _most(together, devices), 0.0)
+    most = np.minimum(np.min(most, axis=-2, initial=0.0), _most(own, asked))
+    floor = np.log(LEAST)
+    high = np.clip(most, floor + 1.0, 0.0)
+    low = np.minimum(np.clip(_least(own, asked), floor, None), high - 0.02)
+    guess = np.log(np.maximum(frequencies(rows.counts, exists, pseudo=1.0), 1e-12))
+    guess = np.asarray(np.where(exists > 0, guess, floor))
+    likely = frequencies(rows.counts, exists)
+
+    middle = 0.5 * (rows.low + rows.high)
+    width = rows.high - rows.low
+    least = np.min(np.where(exists > 0, middle, np.inf), axis=-1, keepdims=True)
+    number = np.sum(exists, axis=-1, keepdims=True)
+    gap = -np.diff(middle, axis=-1) * exists[..., 1:]
+    nothing = np.zeros_like(middle[..., :1])
+    smallest = np.min(
+        np.where(devices > 0, members, number[..., None, :]), axis=-2, initial=ROWS_MAX
+    )
+    smallest = np.minimum(smallest, number)
+    fewest = np.min(np.where(devices > 0, together, np.inf), axis=-2, initial=np.inf)
+    fewest = np.where(np.isfinite(fewest), fewest, 0.0)
+    wide = exists * 0.0
+    columns = [
+        (middle - least) / 3.0,
+        np.concatenate([nothing, gap], axis=-1),
+        np.concatenate([gap, nothing], axis=-1),
+        4.0 * width,
+        (width > 0) * 1.0,
+        wide + np.log(number) / 3.0,
+        wide + 1.0 / number,
+        wide + np.log1p(total) / 8.0,
+        guess / 4.0 + 1.0,
+        np.sqrt(np.maximum(likely, 0.0)),
+        low / 4.0 + 1.0,
+        high / 4.0 + 1.0,
+        np.log1p(asked) / 8.0,
+        np.log1p(own) / 8.0,
+        np.log1p(fewest) / 8.0,
+        1.0 / np.maximum(smallest, 1.0),
+        np.log1p(likely * total) / 8.0,
+        wide + rows.reference[..., None],
+        (np.arange(middle.shape[-1]) + 1.0) / number,
+        np.sum(devices > 0, axis=-2) / 4.0,
+    ]
+    told = np.stack([exists * column for column in columns], axis=-1)
+    return Intervals(low, high, guess, told.astype(np.float32))
+
+
+def _most(count: np.ndarray, devices: np.ndarray) -> np.ndarray:
+    """Logarithm of the largest frequency that so few counted would not make a marvel."""
+    more = count + 3.0
+    share = np.minimum(more / (devices + 3.0), 1.0)
+    return np.log(share) + MARVEL * np.sqrt((1.0 - share) / more)
+
+
+def _least(count: np.ndarray, devices: np.ndarray) -> np.ndarray:
+    """The same of the smallest for so many; minus infinity where none were asked."""
+    less = count + 0.2
+    share = less / (devices + 0.4)
+    found = np.log(share) - MARVEL * np.sqrt(np.maximum(1.0 - share, 0.0) / less)
+    return np.where(devices > 0, found, -np.inf)
+
+
+def position(low: np.ndarray, high: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """A place in an interval as a number in [-1, 1]; 0 in one that is a point."""
+    wide = high - low
+    found = 2.0 * (value - low) / np.where(wide > 0, wide, 1.0) - 1.0
+    return np.where(wide > 0, np.clip(found, -1.0, 1.0), 0.0)
+
+
+def place(low: np.ndarray, high: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The inverse of `position`."""
+    return low + 0.5 * (at + 1.0) * (high - low)
