@@ -56,11 +56,11 @@ def test_several_ways_to_draw_count_as_they_are_believed() -> None:
     cheap = Sample(np.full((2, 1, 4), np.log(0.2)), 4, True, None)
     dear = Sample(np.full((2, 1, 4), np.log(0.6)), 4, True, None)
     none = np.zeros(0)
-    for share, expected in ((0.9, 0.2), (0.1, 0.6)):
+    for share, price_of_more in ((0.9, 0.2), (0.1, 0.6)):
         pair = [(cheap, share), (dear, 1.0 - share)]
         price, again = best_price(pair, none, low=LOW, top=TOP, horizon=0.0)
         assert not again
-        assert np.isclose(np.exp(price), expected)
+        assert np.isclose(np.exp(price), price_of_more)
 
 
 def test_with_caution_only_what_is_certain_is_posted() -> None:

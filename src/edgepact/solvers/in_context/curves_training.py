@@ -3,7 +3,8 @@
 The prior is broad: the reference prior of `solvers.quoting`, fleets of every family of
 satisfaction with any relation of costs, and smooth rising curves of no family. A fleet is shown as
 some past prices leave it, which lie anywhere or, at all scales, around the best of those before, as
-they do when it is quoted to. The model learns by the denoising loss alone; nothing is decided in training.
+they do when it is quoted to. The model learns by the denoising loss alone; nothing is decided in
+training.
 """
 
 from collections.abc import Callable, Sequence
