@@ -278,10 +278,14 @@ def shown(key: PRNGKeyArray, fleet: Pool) -> tuple[Terms, Intervals, Array]:
     sold = LEVELS * jax.vmap(partial(_supply, price))(fleet.curve)
     told = curves.pinned(jnp.exp(-price), sold, there, low, high)
     answers = jnp.sum(there, axis=-1) * 1.0
+    line, sure, under, over = (jnp.where(fleet.integer == 0, each, 0.0) for each in told)
     at = Intervals(
-        low,
-        high,
-        *(jnp.where(fleet.integer == 0, each, 0.0) for each in told),
+        low=low,
+        high=high,
+        line=line,
+        sure=sure,
+        under=under,
+        over=over,
         answers=answers,
         age=jnp.where(answers > 0, 0.0, 50.0),
     )
