@@ -832,10 +832,10 @@ def _own_page(own: Shares, config: Config) -> list[str]:
     parts = [
         "### Menus of their own writing",
         f"{config.own_populations} populations of each prior, {config.own_devices} devices a "
-        "round; the first menu is written with nothing seen. What a menu earns best is soon known "
-        "of the types that it tells apart; of those that share an item it is never. A rule that "
-        f"tells types apart gives up at most {100.0 * LEARNING:g} % of the profit it expects for "
-        "small steps between neighbours.",
+        "round; the first menu is written with nothing seen. How frequent types are that share an "
+        "item is never learned from it. A rule that tells types apart gives up at most "
+        f"{100.0 * LEARNING:g} % of the profit it expects for small steps between neighbours; "
+        "exact Bayes that does so is the ceiling of Bayes that chooses its menus to learn.",
     ]
     for name, rules_of in own.items():
         rows = [

@@ -141,3 +141,40 @@ def test_only_a_fleet_that_contradicts_itself_forgets() -> None:
     long, short = (curves.evidence(terms, each, LOW, TOP) for each in (seen, early))
     assert np.array_equal(long.low, short.low)
     assert np.array_equal(long.high, short.high)
+
+
+@given(seeds, st.integers(2, 5))
+def test_two_continuous_answers_tell_a_curve_that_is_straight_in_the_inverse_price(
+    seed: int, rounds: int
+) -> None:
+    """As with log satisfaction: whatever has been drawn, the line is the truth."""
+    rng = np.random.default_rng(seed)
+    start, slope = rng.uniform(2.0, 4.0, 3), rng.uniform(5.0, 9.0, 3)
+    place = (np.arange(LEVELS) + 1.0) / LEVELS
+    true = -np.log(np.maximum(slope[:, None] - start[:, None] * (2.0 * place), 1e-3))
+    prices = np.sort(rng.uniform(1.05 / slope.min(), 0.95, rounds))
+    sold = (slope - 1.0 / prices[:, None]) / (2.0 * start) * LEVELS
+    sold = np.clip(sold, 0.0, LEVELS)
+    terms = known(3, integer=False)
+    seen = curves.read(terms, prices, sold, np.ones(sold.shape, dtype=bool))
+    at = curves.evidence(terms, seen, LOW, TOP)
+    line = at.low + (at.line + 1.0) / 2.0 * (at.high - at.low)
+    inside = (at.sure > 0) & (true > at.low) & (true < at.high)
+    assert np.allclose(line[inside], true[inside], atol=1e-6)
+    two = np.sum((sold > 0) & (sold < LEVELS), axis=0) > 1
+    assert np.array_equal(at.sure[:, 0] > 0, two)
+    away = np.abs(sold.T[:, None] - LEVELS * place[:, None])
+    less = (sold.T[:, None] < LEVELS * place[:, None]) & (sold.T[:, None] > 0)
+    nearest = np.min(np.where(less, away, np.inf), axis=-1)
+    assert np.allclose(at.under, 1.0 / (1.0 + nearest))
+
+
+def test_equal_answers_are_where_a_device_ends_and_no_points_of_its_curve() -> None:
+    terms = known(1, integer=False)
+    prices, sold = np.array([0.2, 0.5, 0.8]), np.array([[3.0], [7.0], [7.0]])
+    seen = curves.read(terms, prices, sold, np.ones(sold.shape, dtype=bool))
+    at = curves.evidence(terms, seen, LOW, TOP)
+    assert not at.sure.any()
+    # Of the fifth level the one point is two levels below, and there is none above.
+    assert at.under[0, 4] == pytest.approx(1.0 / 3.0)
+    assert not at.over[0, 4:].any()

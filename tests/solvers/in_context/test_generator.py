@@ -16,7 +16,7 @@ def told(devices: int) -> tuple[Terms, Intervals]:
     low, high = (np.maximum.accumulate(each, axis=-1) for each in ends)
     terms = Terms(*(np.float32(each) for each in (-3.0, 0.0, 12, 1, 3, devices, 0)))
     none = np.zeros_like(low)
-    parts = (low, high, none, none, np.full(devices, 3.0), np.zeros(devices))
+    parts = (low, high, none, none, none, none, np.full(devices, 3.0), np.zeros(devices))
     return terms, Intervals(*(np.asarray(each, np.float32) for each in parts))
 
 

@@ -134,7 +134,8 @@ def test_padding_changes_nothing() -> None:
     more = Rows(
         padded(rows.low, 0.0),
         padded(rows.high, 0.0),
-        padded(rows.exists),
+        padded(rows.types),
+        rows.told,
         type(rows.counts)(*(padded(part) for part in rows.counts)),
         rows.reference,
     )
@@ -233,10 +234,35 @@ def test_menus_written_for_types_are_read_as_they_were_meant() -> None:
         taken = np.round(1000.0 * np.asarray(contract.probability))
         past = PastMenu(quality=menu.quality, reward=menu.reward, taken=taken)
         rows = takeup.read(Public(contract=contract), TakeUp(menus=[past]))
-        apart = np.concatenate([[True], np.diff(menu.quality) != 0])
-        assert np.array_equal(rows.counts.first[0] > 0, apart)
-        sums = np.add.reduceat(taken, np.flatnonzero(apart))
-        assert rows.counts.taken[0][apart] == pytest.approx(sums)
+        starts = np.flatnonzero(np.concatenate([[True], np.diff(menu.quality) != 0]))
+        # Types that shared an item are one row.
+        assert rows.counts.first[0].tolist() == [1.0] * len(starts)
+        assert rows.types.tolist() == np.diff(np.append(starts, len(taken))).tolist()
+        assert rows.counts.taken[0] == pytest.approx(np.add.reduceat(taken, starts))
+
+
+def test_what_types_take_of_a_menu_that_tells_them_apart_is_read_as_meant() -> None:
+    for contract in [*populations(20), three(psi=np.array([2.0, 2.0, 1.99999]))]:
+        menu = menus.best_menu(contract, 1e-3)
+        taken = np.arange(10.0, 10.0 + len(menu.quality))
+        past = PastMenu(quality=menu.quality, reward=menu.reward, taken=taken)
+        rows = takeup.read(Public(contract=contract), TakeUp(menus=[past]))
+        assert np.sum(rows.counts.taken) == np.sum(taken)
+        assert len(rows.types) == len(np.unique(menu.quality))
+
+
+def test_bounds_follow_from_runs_that_overlap() -> None:
+    contract = three(psi=np.array([5.0, 3.0, 1.0]))
+    # The first menu tells the dearest from the others, the second the cheapest.
+    menus_seen = [
+        offered([1.0, 2.0], [5.5, 9.5], [4000.0, 6000.0]),
+        offered([1.0, 2.0], [5.5, 7.5], [7000.0, 3000.0]),
+    ]
+    rows = takeup.read(Public(contract=contract), TakeUp(menus=menus_seen))
+    seen = takeup.intervals(rows)
+    assert rows.types.tolist() == [1.0, 1.0, 1.0]
+    for truth, low, high in zip((0.4, 0.3, 0.3), np.exp(seen.low), np.exp(seen.high), strict=True):
+        assert truth - 0.06 < low < truth < high < truth + 0.06
 
 
 def test_whatever_prices_are_no_promise_is_broken() -> None:

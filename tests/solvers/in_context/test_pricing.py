@@ -12,7 +12,7 @@ from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.solvers.in_context import pricing
-from edgepact.solvers.in_context.pricing import CAREFUL_AFTER, WAYS, InContext
+from edgepact.solvers.in_context.pricing import CAREFUL_AFTER, WAYS, Answers, InContext, Prices
 from edgepact.solvers.quoter import Known
 from edgepact.solvers.quoting import REFERENCE, meet, play, reference_fleets
 
@@ -34,6 +34,16 @@ def some_rounds(rng: np.random.Generator, rounds: int, devices: int) -> tuple[np
     prices = rng.uniform(0.1, 0.9, rounds)
     layers = np.clip(rng.uniform(0, 12, devices) + 6 * (prices[:, None] - 0.5), 0.0, 12.0)
     return prices, layers
+
+
+def test_the_decider_of_prices_posts_what_the_quoter_would() -> None:
+    prices, layers = some_rounds(np.random.default_rng(8), 3, 3)
+    decided = Prices(SHIPPED).decide(known(), Answers(prices=prices, layers=layers), 5)
+    assert decided.price == SHIPPED.quote(5, known(), prices, layers)
+    assert decided.to_dict() == {"price": decided.price, "rounds_seen": 3}
+    wrong = Answers(prices=prices, layers=layers + 20.0)
+    with pytest.raises(InputError, match="layers"):
+        Prices(SHIPPED).decide(known(), wrong, 5)
 
 
 @pytest.mark.parametrize("integer", [False, True])

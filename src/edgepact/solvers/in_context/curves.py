@@ -37,7 +37,17 @@ DOUBT = 0.75
 DEVICES_LEARNED = 16
 """Most devices of a fleet that is learned on."""
 
-FEATURES = 8 * LEVELS + 2 + 7
+BESIDE = 0.5
+"""Levels from a continuous answer within which a level is not drawn by itself."""
+
+NOISE = (2.5, 1.2, 0.6, 0.3, 0.15, 0.08, 0.04, 0.02)
+"""Standard deviations of the noise at the steps of sampling: layers of a device move together, and
+narrow intervals show whether they do in the samples."""
+
+FAR = 1e3
+"""Levels further away than any answer."""
+
+FEATURES = 10 * LEVELS + 2 + 7
 """Numbers that the generator is told of a device."""
 
 
@@ -67,17 +77,21 @@ class Intervals(NamedTuple):
 
     Attributes:
         low, high: ends, `low <= high`, neither falling from one level to the next.
-        between: where the answers at both ends put the price if layers go with 1/P between
-            them, in [-1, 1]; 0 where nothing is known.
-        sure: 1 where `between` is known, less where it starts from no layers at all.
+        line: where a straight line in 1/P through the two nearest continuous answers puts the
+            price, in [-1, 1]; 0 where there are no two.
+        sure: 1 where `line` is known.
+        under, over: how near the nearest continuous answers with fewer and with more layers are,
+            1 / (1 + levels between); 0 where there is none.
         answers: number of answers of the device, `(*batch, devices)`.
         age: rounds since the last one.
     """
 
     low: Array
     high: Array
-    between: Array
+    line: Array
     sure: Array
+    under: Array
+    over: Array
     answers: Array
     age: Array
 
@@ -176,19 +190,56 @@ def evidence(known: Known, seen: Seen, low: float, top: float) -> Intervals:
     """What is known of the levels of every device."""
     places = known.layers_max * (np.arange(LEVELS) + 1.0) / LEVELS
     least, most = intervals(seen, places, low, top, integer=known.integer)
-    between, sure = np.zeros_like(least), np.zeros_like(least)
-    if not known.integer and seen.steady and len(seen.price) > 1:
-        below = np.searchsorted(seen.price, least)
-        above = np.searchsorted(seen.price, most)
-        pinned = (least > low - MARGIN) & (most < top + MARGIN) & (below < above)
-        below, above = (np.minimum(each, len(seen.price) - 1) for each in (below, above))
-        column = np.arange(least.shape[0])[:, None]
-        start, end = seen.layers[below, column], seen.layers[above, column]
-        share = (places - start) / np.where(end > start, end - start, 1.0)
-        between = np.where(pinned, 2.0 * np.clip(share, 0.0, 1.0) - 1.0, 0.0)
-        sure = np.where(pinned, np.where(start > 0, 1.0, 0.5), 0.0)
+    nothing = (np.zeros_like(least),) * 4
+    told = nothing
+    if not known.integer and seen.steady and len(seen.price):
+        sold = seen.layers.T * LEVELS / known.layers_max
+        told = pinned(np.exp(-seen.price), sold, seen.there.T, least, most)
     age = np.min(np.where(seen.there, seen.age, 50.0), axis=0, initial=50.0)
-    return Intervals(least, most, between, sure, seen.there.sum(axis=0) * 1.0, age)
+    return Intervals(least, most, *told, seen.there.sum(axis=0) * 1.0, age)
+
+
+def pinned(
+    inverse: Array, sold: Array, there: Array, low: Array, high: Array
+) -> tuple[Array, Array, Array, Array]:
+    """What continuous answers say of the levels beyond the intervals.
+
+    An answer is a point of the curve, unless it is one of several equal ones: then a device has
+    come to its end. Nothing sold is no point either.
+
+    Args:
+        inverse: 1/P of the answers, shares of b, `(answers,)`.
+        sold: layers in levels, `(devices, answers)`.
+        there: whether there is an answer.
+        low, high: of the intervals, `(devices, levels)`.
+
+    Returns:
+        `line`, `sure`, `under` and `over` of `Intervals`.
+    """
+    xp = low.__array_namespace__()
+    other = xp.abs(inverse[:, None] - inverse) > 1e-9
+    same = there[:, None, :] & other & (xp.abs(sold[:, :, None] - sold[:, None, :]) < 1e-6)
+    point = there & (sold > 0) & (sold < LEVELS) & ~xp.any(same, axis=-1)
+    place = xp.arange(LEVELS, dtype=low.dtype) + 1.0
+    apart = sold[:, None, :] - place[:, None]
+    away = xp.where(point[:, None, :], xp.abs(apart), FAR)
+
+    def nearest(away: Array) -> tuple[Array, Array, Array]:
+        which = xp.argmin(away, axis=-1)
+        layers = xp.take_along_axis(sold, which, axis=-1)
+        return layers, inverse[which], xp.min(away, axis=-1) < FAR
+
+    layers, first, _ = nearest(away)
+    others = xp.where(xp.abs(sold[:, None, :] - layers[..., None]) < 1e-6, FAR, away)
+    more, second, two = nearest(others)
+    slope = (second - first) / xp.where(two, more - layers, 1.0)
+    price = -xp.log(xp.clip(first + (place - layers) * slope, 1e-6, 1e6))
+    line = 2.0 * (price - low) / xp.maximum(high - low, 1e-6) - 1.0
+    near = (
+        1.0 / (1.0 + xp.min(xp.where(side, away, FAR), axis=-1)) for side in (apart < 0, apart >= 0)
+    )
+    under, over = (xp.where(each > 2.0 / FAR, each, 0.0) for each in near)
+    return xp.where(two, xp.clip(line, -1.0, 1.0), 0.0), two * 1.0, under, over
 
 
 def features(terms: Terms, at: Intervals) -> tuple[Array, Array, Array]:
@@ -202,6 +253,8 @@ def features(terms: Terms, at: Intervals) -> tuple[Array, Array, Array]:
     """
     xp = at.low.__array_namespace__()
     mix, offset, spread = _guess(at)
+    mix = mix * (1.0 - at.sure[..., None])
+    offset = xp.where(at.sure > 0, at.line, offset)
     width = xp.maximum(at.high - at.low, 1e-6)
 
     def column(x: Array) -> Array:
@@ -224,8 +277,10 @@ def features(terms: Terms, at: Intervals) -> tuple[Array, Array, Array]:
         (xp.exp(-at.low) + xp.exp(-at.high)) / 20.0,
         xp.clip(offset, -4.0, 4.0),
         spread,
-        at.between,
+        at.line,
         at.sure,
+        at.under,
+        at.over,
         xp.stack(of_device + of_fleet, axis=-1),
     ]
     return xp.concat(parts, axis=-1), mix, offset
@@ -255,8 +310,23 @@ def _guess(at: Intervals) -> tuple[Array, Array, Array]:
 def placed(
     at: Intervals, position: Float[np.ndarray, "samples devices levels"]
 ) -> Float[np.ndarray, "samples devices levels"]:
-    """Prices of levels at positions in [-1, 1] within their intervals, made rising."""
+    """Prices of levels at positions in [-1, 1] within their intervals, made rising.
+
+    A level right beside a single continuous answer lies on the way from there to the next level:
+    what its price is drawn wrong by would be steep or flat there.
+    """
     price = at.low + (position + 1.0) / 2.0 * (at.high - at.low)
+    price = np.clip(price, at.low, at.high)
+    alone = at.sure == 0
+    beside = 1.0 / (1.0 + BESIDE)
+    for near, pin, step in ((at.under, at.low, -1), (at.over, at.high, 1)):
+        close = alone & (near > beside)
+        close[:, -1 if step < 0 else 0] = False
+        if close.any():
+            apart = 1.0 / np.where(close, near, 1.0) - 1.0
+            start, end = np.exp(-pin), np.exp(-np.roll(price, step, axis=-1))
+            between = -np.log(start + (end - start) * apart / (apart + 1.0))
+            price = np.where(close, between, price)
     rising: np.ndarray = np.maximum.accumulate(np.clip(price, at.low, at.high), axis=-1)
     return rising
 
@@ -270,9 +340,10 @@ def evenly(
     """
     first, last = np.exp(-at.low), np.exp(-at.high)
     middle, half = (first + last) / 2.0, np.maximum((first - last) / 2.0, 1e-6)
-    told = at.sure > 0.75
+    told = at.sure > 0
     anywhere = rng.uniform(-1.0, 1.0, (samples, *middle.shape))
-    inverse = middle - half * np.where(told, at.between, anywhere)
+    straight = np.exp(-(at.low + (at.line + 1.0) / 2.0 * (at.high - at.low)))
+    inverse = np.where(told, straight, middle - half * anywhere)
     weight = half**-2.0
     weight /= weight.sum(axis=-1, keepdims=True)
     level = np.arange(LEVELS)

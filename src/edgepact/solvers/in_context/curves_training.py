@@ -2,13 +2,14 @@
 
 The prior is broad: the reference prior of `solvers.quoting`, fleets of every family of
 satisfaction with any relation of costs, and smooth rising curves of no family. A fleet is shown as
-some past prices leave it, which lie anywhere or, at all scales, around its best one, as they do
-when it is quoted to. The model learns by the denoising loss alone; nothing is decided in training.
+some past prices leave it, which lie anywhere or, at all scales, around the best of those before, as
+they do when it is quoted to. The model learns by the denoising loss alone; nothing is decided in
+training.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +61,7 @@ class Course:
     families: Sequence[str] = EVERY_FAMILY
     batch: int = 48
     noises: int = 2
-    updates: int = 24_000
+    updates: int = 30_000
     rate: float = 2e-3
     memory: float = 0.999
 
@@ -74,7 +75,6 @@ class Pool(NamedTuple):
         level, before, after: prices of the levels, and of the whole layers around them.
         present: 1 for devices that exist.
         low, top, layers_max, integer, wide: as in `curves.Terms`.
-        best: price that earns most.
     """
 
     curve: Array
@@ -87,7 +87,6 @@ class Pool(NamedTuple):
     layers_max: Array
     integer: Array
     wide: Array
-    best: Array
 
 
 class Drawn(NamedTuple):
@@ -256,19 +255,14 @@ def tabulated(drawn: Drawn, *, integer: bool, wide: bool) -> tuple[Any, ...] | N
         *(padded(each) for each in (curve, level, before, after)),
         present,
         *(low, top, K, float(integer), float(wide)),
-        grid[int(np.argmax(gain))],
     )
 
 
 def shown(key: PRNGKeyArray, fleet: Pool) -> tuple[Terms, Intervals, Array]:
     """One fleet of the pool as some past prices leave it, and the positions of its levels."""
-    of_number, of_near, of_scale, of_any, of_where, of_there = jax.random.split(key, 6)
+    of_number, of_prices, of_there = jax.random.split(key, 3)
     number = jnp.floor(ROUNDS * jax.random.uniform(of_number) ** 1.3 + 0.3)
-    scale = jnp.power(10.0, jax.random.uniform(of_scale, (ROUNDS,), minval=-2.7, maxval=-0.2))
-    near = fleet.best + scale * jax.random.normal(of_near, (ROUNDS,))
-    anywhere = jax.random.uniform(of_any, (ROUNDS,), minval=fleet.low, maxval=fleet.top)
-    price = jnp.where(jax.random.uniform(of_where, (ROUNDS,)) < 0.2, anywhere, near)
-    price = jnp.clip(price, fleet.low, fleet.top)
+    price = _posted(of_prices, fleet)
     away = jax.random.uniform(of_there, (DEVICES, ROUNDS + 1))
     often = jnp.where(away[0, -1] < 0.1, 0.5, 0.0)
     there = (jnp.arange(ROUNDS) < number) & (away[:, :ROUNDS] >= often)
@@ -280,18 +274,14 @@ def shown(key: PRNGKeyArray, fleet: Pool) -> tuple[Terms, Intervals, Array]:
     low = jnp.max(jnp.where(under, each, floor), axis=-1)
     high = jnp.min(jnp.where(over, each, ceiling), axis=-1)
 
-    sold = jax.vmap(partial(_supply, price))(fleet.curve)
-    start = _at(sold, jnp.argmax(jnp.where(under, each, -jnp.inf), axis=-1))
-    end = _at(sold, jnp.argmin(jnp.where(over, each, jnp.inf), axis=-1))
-    place = (jnp.arange(LEVELS) + 1.0) / LEVELS
-    share = jnp.clip((place - start) / jnp.where(end > start, end - start, 1.0), 0.0, 1.0)
-    pinned = jnp.any(under, axis=-1) & jnp.any(over, axis=-1) & (fleet.integer == 0)
+    high = jnp.maximum(high, low)
+    sold = LEVELS * jax.vmap(partial(_supply, price))(fleet.curve)
+    told = curves.pinned(jnp.exp(-price), sold, there, low, high)
     answers = jnp.sum(there, axis=-1) * 1.0
     at = Intervals(
-        low=low,
-        high=jnp.maximum(high, low),
-        between=jnp.where(pinned, 2.0 * share - 1.0, 0.0),
-        sure=jnp.where(pinned, jnp.where(start > 0, 1.0, 0.5), 0.0),
+        low,
+        high,
+        *(jnp.where(fleet.integer == 0, each, 0.0) for each in told),
         answers=answers,
         age=jnp.where(answers > 0, 0.0, 50.0),
     )
@@ -309,8 +299,33 @@ def shown(key: PRNGKeyArray, fleet: Pool) -> tuple[Terms, Intervals, Array]:
     return terms, at, position
 
 
-def _at(sold: Array, which: Array) -> Array:
-    return jnp.take_along_axis(sold, which, axis=-1)
+def _posted(key: PRNGKeyArray, fleet: Pool) -> Array:
+    """Prices that are posted to a fleet by somebody who sees no more than its answers.
+
+    Each lies anywhere or, at all scales, around the one that earned most so far. Were they put
+    around the best price itself, the generator would learn that the best lies where prices are.
+    """
+    of_first, of_scale, of_near, of_any, of_where = jax.random.split(key, 5)
+    drawn = (
+        jnp.power(10.0, jax.random.uniform(of_scale, (ROUNDS,), minval=-2.7, maxval=-0.1)),
+        jax.random.normal(of_near, (ROUNDS,)),
+        jax.random.uniform(of_any, (ROUNDS,), minval=fleet.low, maxval=fleet.top),
+        jax.random.uniform(of_where, (ROUNDS,)) < 0.15,
+    )
+
+    def post(best: tuple[Array, Array], now: Any) -> tuple[tuple[Array, Array], Array]:
+        scale, near, anywhere, free = now
+        price = jnp.where(free | (best[1] <= 0), anywhere, best[0] + scale * near)
+        price = jnp.clip(price, fleet.low, fleet.top)
+        whole = jnp.mean(fleet.after <= price, axis=-1)
+        sold = jax.vmap(partial(_supply, price[None]))(fleet.curve)[:, 0]
+        layers = jnp.sum(jnp.where(fleet.integer == 0, sold, whole) * fleet.present)
+        earned = (1.0 - jnp.exp(price)) * layers
+        more = earned > best[1]
+        return (jnp.where(more, price, best[0]), jnp.maximum(earned, best[1])), price
+
+    first = jax.random.uniform(of_first, minval=fleet.low, maxval=fleet.top)
+    return jax.lax.scan(post, (first, jnp.zeros(())), drawn)[1]
 
 
 def _supply(price: Array, curve: Array) -> Array:
@@ -332,7 +347,7 @@ def loss(weights: Weights, key: PRNGKeyArray, fleets: Pool, noises: int) -> Arra
     seen = generator.context(weights, told, fleets.present, mix, offset)
     seen = generator.Context(*(part[:, None] for part in seen))
     shape = (batch, noises, DEVICES, 1)
-    least, most = np.log(0.03), np.log(generator.NOISE[0] * 1.1)
+    least, most = np.log(curves.NOISE[-1] * 0.75), np.log(curves.NOISE[0] * 1.1)
     noise = jnp.exp(jax.random.uniform(of_level, shape, minval=least, maxval=most))
     clean = position[:, None]
     noisy = clean + noise * jax.random.normal(of_noise, (*shape[:-1], LEVELS))
@@ -347,7 +362,7 @@ def initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
     """Random weights."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, (inputs, outputs) in generator.sizes(curves.FEATURES, LEVELS).items():
+    for name, (inputs, outputs) in generator.sizes(curves.FEATURES, LEVELS, gap=True).items():
         scale = 0.1 if name == "out" else 1.0
         weight = scale / np.sqrt(inputs) * rng.normal(size=(inputs, outputs))
         weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
@@ -370,14 +385,28 @@ def train_generator(
         chunk: gradient steps between two calls of it, which `course.updates` is a multiple of.
     """
     pool = make_pool(seed, course)
+    optimizer, steps = _compiled(course, chunk)
+    weights = initial_weights(seed)
+    carry = (weights, weights, optimizer.init(weights))
+    key = jax.random.key(seed)
+    for done in range(0, course.updates, chunk):
+        key, now = jax.random.split(key)
+        carry = steps(carry, now, pool)
+        on_progress(done + chunk, course.updates)
+    kept: Weights = jax.tree.map(np.asarray, carry[1])
+    return kept
+
+
+@cache
+def _compiled(course: Course, chunk: int) -> tuple[optax.GradientTransformation, Any]:
+    """The optimizer, and so many gradient steps as one program; compiled once."""
     schedule = optax.cosine_decay_schedule(course.rate, course.updates, 0.01)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
-    number = pool.low.shape[0]
 
-    def step(carry: Any, key: PRNGKeyArray) -> tuple[Any, None]:
+    def step(pool: Pool, carry: Any, key: PRNGKeyArray) -> tuple[Any, None]:
         weights, kept, state = carry
         of_rows, of_loss = jax.random.split(key)
-        rows = jax.random.randint(of_rows, (course.batch,), 0, number)
+        rows = jax.random.randint(of_rows, (course.batch,), 0, pool.low.shape[0])
         fleets = jax.tree.map(lambda column: column[rows], pool)
         slope = jax.grad(loss)(weights, of_loss, fleets, course.noises)
         change, state = optimizer.update(slope, state, weights)
@@ -385,16 +414,7 @@ def train_generator(
         kept = optax.incremental_update(weights, kept, 1.0 - course.memory)
         return (weights, kept, state), None
 
-    @jax.jit
-    def steps(carry: Any, key: PRNGKeyArray) -> Any:
-        return jax.lax.scan(step, carry, jax.random.split(key, chunk))[0]
+    def steps(carry: Any, key: PRNGKeyArray, pool: Pool) -> Any:
+        return jax.lax.scan(partial(step, pool), carry, jax.random.split(key, chunk))[0]
 
-    weights = initial_weights(seed)
-    carry = (weights, weights, optimizer.init(weights))
-    key = jax.random.key(seed)
-    for done in range(0, course.updates, chunk):
-        key, now = jax.random.split(key)
-        carry = steps(carry, now)
-        on_progress(done + chunk, course.updates)
-    kept: Weights = jax.tree.map(np.asarray, carry[1])
-    return kept
+    return optimizer, jax.jit(steps)

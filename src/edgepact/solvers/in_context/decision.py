@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from edgepact.solvers.in_context.supply import Sample, total_supply
+from edgepact.solvers.in_context.supply import Sample, moments, total_supply
+
+MANY = 6
+"""Devices from which on the layers of all together are taken to be normal."""
 
 SEARCHED = 200
 """Prices looked at first, of whole layers."""
@@ -55,9 +58,8 @@ def best_price(
     def worth(prices: np.ndarray) -> np.ndarray:
         total = np.zeros(len(prices))
         for sample, much in samples:
-            earned = gain(sample, prices)
-            better = np.maximum(earned - best_gain, 0.0)
-            total += much * (earned.mean(axis=0) + horizon * better.mean(axis=0))
+            mean, better = expected(sample, prices, best_gain)
+            total += much * (mean + horizon * better)
         if certain is not None and len(seen):
             layers, most = certain
             below = np.searchsorted(seen, prices, side="right") - 1
@@ -91,6 +93,36 @@ def best_price(
     if len(inside) and not found[at] > best_gain + PROMISED:
         return best, True
     return float(min(max(prices[at], low), top)), False
+
+
+def expected(
+    sample: Sample, prices: Float[np.ndarray, " prices"], best: float
+) -> tuple[Float[np.ndarray, " prices"], Float[np.ndarray, " prices"]]:
+    """What prices earn, and how far they better what is known to be earned, on average.
+
+    Many devices, drawn independently, sell what is close to normal (see `moments`); of few, the
+    samples themselves are looked at.
+    """
+    if sample.price.shape[1] < MANY:
+        earned = gain(sample, prices)
+        return earned.mean(axis=0), np.maximum(earned - best, 0.0).mean(axis=0)
+    most = sample.price.shape[1] * sample.layers
+    each = (1.0 - np.exp(prices)) / most
+    layers, variance = moments(sample, prices)
+    mean, spread = each * layers, np.maximum(each * np.sqrt(variance), 1e-12)
+    ahead = (mean - best) / spread
+    density = np.exp(-0.5 * np.minimum(np.abs(ahead), 30.0) ** 2) / np.sqrt(2.0 * np.pi)
+    return mean, np.maximum(spread * (ahead * normal_share(ahead) + density), 0.0)
+
+
+def normal_share(x: np.ndarray) -> np.ndarray:
+    """The standard normal distribution function, to 7.5e-8 (Abramowitz and Stegun, 26.2.17)."""
+    t = 1.0 / (1.0 + 0.2316419 * np.abs(x))
+    series = 0.0
+    for factor in (1.330274429, -1.821255978, 1.781477937, -0.356563782, 0.319381530):
+        series = t * (factor + series)
+    tail = series * np.exp(-0.5 * np.minimum(np.abs(x), 30.0) ** 2) / np.sqrt(2.0 * np.pi)
+    return np.asarray(np.where(x > 0, 1.0 - tail, tail))
 
 
 def gain(

@@ -12,6 +12,7 @@ network over its rows: any number of rows, in any order. It knows nothing of pri
 arithmetic of the array API is used: training compiles it with JAX, a server samples with NumPy.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,14 +50,24 @@ class Context(NamedTuple):
         return Context(self.base[at], self.mix[at], self.offset[at])
 
 
-def sizes(features: int, positions: int, width: int = WIDTH) -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of every linear layer, of a denoiser of any width."""
+def sizes(
+    features: int, positions: int, width: int = WIDTH, *, gap: bool = False
+) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of every linear layer.
+
+    Args:
+        features: numbers told of a row.
+        positions: numbers generated in a row.
+        width: of the denoiser.
+        gap: whether the denoiser is also told how far, in units of the noise, the linear guess
+            lies from the noisy positions: worth it where that guess can be exact.
+    """
     return {
         "pool_in": (features, POOL),
         "pool_out": (POOL, POOL),
         "row": (features, width),
         "fleet": (2 * POOL, width),
-        "noisy": (2 * positions + 4, width),
+        "noisy": ((2 + gap) * positions + 4, width),
         **{f"hidden_{at}": (width, width) for at in range(LAYERS)},
         "out": (width, positions),
     }
@@ -95,14 +106,10 @@ def denoise(weights: Weights, seen: Context, noisy: Array, noise: Array) -> Arra
     total = xp.sqrt(noise**2 + DATA_SPREAD**2)
     guess = (seen.mix @ noisy[..., None])[..., 0] + seen.offset
     level = xp.log(noise) / 4.0
-    inputs = [
-        noisy / total,
-        xp.clip(guess, -4.0, 4.0),
-        level,
-        level**2,
-        xp.cos(3 * level),
-        xp.sin(3 * level),
-    ]
+    inputs = [noisy / total, xp.clip(guess, -4.0, 4.0)]
+    if weights["noisy"][0].shape[0] > 2 * noisy.shape[-1] + 4:
+        inputs.append(xp.clip((guess - noisy) / noise, -4.0, 4.0))
+    inputs += [level, level**2, xp.cos(3 * level), xp.sin(3 * level)]
     hidden = silu(seen.base + dense(weights["noisy"], xp.concat(inputs, axis=-1)))
     for at in range(LAYERS):
         hidden = hidden + silu(dense(weights[f"hidden_{at}"], hidden))
@@ -110,17 +117,22 @@ def denoise(weights: Weights, seen: Context, noisy: Array, noise: Array) -> Arra
     return keep * noisy + noise * DATA_SPREAD / total * dense(weights["out"], hidden)
 
 
-def sample(weights: Weights, seen: Context, rng: np.random.Generator) -> np.ndarray:
-    """Draws positions of every row of `seen`, in [-1, 1]."""
+def sample(
+    weights: Weights,
+    seen: Context,
+    rng: np.random.Generator,
+    noises: Sequence[float] = NOISE,
+) -> np.ndarray:
+    """Draws positions of every row of `seen`, in [-1, 1], in steps of falling noise."""
     shape = seen.offset.shape
-    noisy = NOISE[0] * rng.standard_normal(shape, dtype=np.float32)
+    noisy = noises[0] * rng.standard_normal(shape, dtype=np.float32)
     clean = noisy
-    for at, noise in enumerate(NOISE):
+    for at, noise in enumerate(noises):
         level = np.full((*shape[:-1], 1), noise, np.float32)
         clean = np.clip(denoise(weights, seen, noisy, level), -1.0, 1.0)
-        if at + 1 < len(NOISE):
-            kept = np.float32((NOISE[at + 1] / noise) ** 2)
-            fresh = np.float32(NOISE[at + 1]) * np.sqrt(1 - kept)
+        if at + 1 < len(noises):
+            kept = np.float32((noises[at + 1] / noise) ** 2)
+            fresh = np.float32(noises[at + 1]) * np.sqrt(1 - kept)
             noisy = clean + kept * (noisy - clean)
             noisy += fresh * rng.standard_normal(shape, dtype=np.float32)
     return clean

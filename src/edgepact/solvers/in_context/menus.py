@@ -59,15 +59,15 @@ SHOWN_MAX = 24
 
 
 class Population(NamedTuple):
-    """Generated samples of a population; rows in order of falling cost.
+    """Generated samples of a population, in order of falling cost.
 
     Attributes:
-        cost: credits per unit of c(q).
+        cost: credits per unit of c(q) of each type, or in each stretch of the range of costs.
         frequency: of each; sums to 1 in each sample.
     """
 
-    cost: Float[np.ndarray, "samples rows"]
-    frequency: Float[np.ndarray, "samples rows"]
+    cost: Float[np.ndarray, "samples costs"]
+    frequency: Float[np.ndarray, "samples costs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,21 +200,32 @@ class Menus:
         return np.asarray(believed_contract(known, drawn).probability)
 
     def population(self, known: Public, evidence: TakeUp, seed: int) -> Population:
-        """Generated samples of who there is, rows in the order of `takeup.read`."""
-        return generate(self._weights, takeup.read(known, evidence), seed)
+        """Generated samples of who there is; types in the order of `takeup.order_of`."""
+        drawn = generate(self._weights, takeup.read(known, evidence), seed)
+        if not known.types_told:
+            return drawn
+        cost = known.contract.psi[takeup.order_of(known.contract)]
+        return drawn._replace(cost=np.broadcast_to(cost, drawn.frequency.shape))
 
 
 def generate(weights: Weights, rows: Rows, seed: int) -> Population:
-    """Draws populations that agree with what was seen; rows without a batch axis."""
+    """Draws populations that agree with what was seen; rows without a batch axis.
+
+    Types of one row share its frequency evenly: nothing that was seen tells them apart.
+    """
     seen, size = takeup.intervals(rows), len(rows.low)
     samples = int(np.clip(DRAWN // max(size, 1), *SAMPLES))
     told = grounds(weights, rows, seen)
     each = told.rows(np.tile(np.arange(size), samples))
     at = generator.sample(weights, each, np.random.default_rng(seed))
     at = at.reshape(samples, size, POSITIONS).astype(float)
-    frequency = np.exp(takeup.place(seen.low, seen.high, at[..., 0])) * rows.exists
+    frequency = np.exp(takeup.place(seen.low, seen.high, at[..., 0]))
+    frequency /= np.sum(frequency, axis=-1, keepdims=True)
     cost = np.exp(takeup.place(rows.low, rows.high, at[..., 1]))
-    return Population(cost, frequency / np.sum(frequency, axis=-1, keepdims=True))
+    types = rows.types.astype(int)
+    return Population(
+        np.repeat(cost, types, axis=-1), np.repeat(frequency / rows.types, types, axis=-1)
+    )
 
 
 def grounds(weights: Weights, rows: Rows, seen: Intervals) -> Context:
@@ -269,7 +280,10 @@ def best_menu(contract: Contract, learning: float = 0.0) -> Menu:
         return best
     earned, top = profit(contract, best), float(types.cost(np.array(contract.quality_max)))
     for step in STEPS:
-        menu = types.rewarded(Plan(np.ones(len(level)), apart(level, step * top, top)))
+        told_apart = apart(level, step * top, top)
+        # Nothing tells types of equal cost apart.
+        last = np.searchsorted(-types.psi, -types.psi, side="right") - 1
+        menu = types.rewarded(Plan(np.ones(len(level)), told_apart[last]))
         if profit(contract, menu) >= earned * (1.0 - learning):
             return menu
     return best

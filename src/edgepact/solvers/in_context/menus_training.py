@@ -30,6 +30,9 @@ from edgepact.solvers.in_context.takeup import POSITIONS, Rows
 ROWS = 24
 """Rows of a population in training; a server may have more."""
 
+CHUNK = 5000
+"""Populations that are drawn at once."""
+
 ROUNDS = 4
 """Most rounds of take-up."""
 
@@ -57,7 +60,7 @@ class Course:
     reference_share: float = 0.4
     spread_share: float = 0.35
     spread: tuple[float, float] = (0.1, 4.0)
-    concentration: tuple[float, float] = (0.07, 10.0)
+    concentration: tuple[float, float] = (0.05, 8.0)
     devices: tuple[float, float] = (3.0, 6000.0)
     batch: int = 64
     noises: int = 2
@@ -87,6 +90,12 @@ def make_pool(seed: int, course: Course, number: int | None = None) -> Pool:
     """Draws populations and what they took."""
     rng = np.random.default_rng(seed)
     size = course.populations if number is None else number
+    parts = [_shown(rng, course, min(CHUNK, size - at)) for at in range(0, size, CHUNK)]
+    return Pool(*(jnp.asarray(np.concatenate(column)) for column in zip(*parts, strict=True)))
+
+
+def _shown(rng: np.random.Generator, course: Course, size: int) -> tuple[np.ndarray, ...]:
+    """Columns of a pool."""
     rows, log_frequency, log_cost = _drawn(rng, course, size)
     seen = takeup.intervals(rows)
     position = np.stack(
@@ -101,9 +110,10 @@ def make_pool(seed: int, course: Course, number: int | None = None) -> Pool:
     )
     # Where next to nobody is, nothing says where costs lie.
     somebody = log_frequency > np.log(2.0 * takeup.LEAST)
-    matters = np.stack([rows.exists, rows.exists * (rows.high > rows.low) * somebody], axis=-1)
+    open_cost = rows.exists * (1.0 - rows.told[:, None]) * somebody
+    matters = np.stack([rows.exists, open_cost], axis=-1)
     columns = (seen.features, rows.exists, guess, position, matters)
-    return Pool(*(jnp.asarray(column, jnp.float32) for column in columns))
+    return tuple(column.astype(np.float32) for column in columns)
 
 
 def _drawn(
@@ -152,7 +162,11 @@ def _drawn(
     middle = np.where(told_rows, cost, middle)
 
     counts = _answers(rng, course, p, exists)
-    rows = Rows(low, high, exists, counts, usual * 1.0)
+    rows = Rows(low, high, exists, told * 1.0, counts, usual * 1.0)
+    # Frequencies are merged as counts are.
+    whole = takeup.merged(rows._replace(counts=Counts(p[:, None], counts.first.max(1)[:, None])))
+    rows, p = takeup.merged(rows), whole.counts.taken[:, 0]
+    middle = np.where(told_rows, 0.5 * (rows.low + rows.high), middle)
     return rows, np.log(np.maximum(p, 0.1 * takeup.LEAST)), middle
 
 

@@ -26,6 +26,7 @@ at a higher one, too.
 A server quotes with NumPy alone.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,12 +34,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from edgepact.errors import InputError
+from edgepact.framework import Json, Sheet
 from edgepact.solvers.in_context import curves, decision, generator
 from edgepact.solvers.in_context.curves import LEVELS, Intervals, Seen, Terms
 from edgepact.solvers.in_context.policy_file import Weights, read_weights, write_weights
 from edgepact.solvers.in_context.supply import Sample, each_supply, sample_of, total_supply
 from edgepact.solvers.quoter import SOURCE, Known, profits
 from edgepact.solvers.quoting import REFERENCE
+from edgepact.tables import Shown
 
 SHIPPED = Path(__file__).parent / "weights" / "quoting.npz"
 """The generator that comes with the package; its model card stands beside it."""
@@ -332,12 +335,76 @@ class InContext:
             there = np.ones(devices, np.float32)
             context = generator.context(self._weights, told, there, mix, offset)
             every = np.tile(np.arange(devices), samples)
-            position = generator.sample(self._weights, context.rows(every), rng)
+            position = generator.sample(self._weights, context.rows(every), rng, curves.NOISE)
             position = position.reshape(samples, devices, LEVELS)
             alike = ALIKE_BROAD if way == "broad" else ALIKE_REFERENCE[known.integer]
             position += alike * rng.standard_normal((samples, 1, 1))
             levels = curves.placed(at, position)
         return sample_of(known, seen, levels, low, top)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Prices posted so far and what was answered to them, the first round first.
+
+    Attributes:
+        prices: credits per layer.
+        layers: run by each device.
+        present: whether a device was here then; all were if None.
+    """
+
+    prices: Float[np.ndarray, " rounds"]
+    layers: Float[np.ndarray, "rounds devices"]
+    present: Bool[np.ndarray, "rounds devices"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceDecision(Shown):
+    """A price to post.
+
+    Attributes:
+        price: credits per layer.
+        rounds: that were seen.
+    """
+
+    price: float
+    rounds: int
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        return {"price": self.price, "rounds_seen": self.rounds}
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The price, and what was known."""
+        rows = (("price, credits per layer", f"{self.price:.6g}"),)
+        note = f"Supply curves were generated given {self.rounds:,} rounds of answers."
+        return (Sheet(title="Price to post next", head=("", ""), rows=rows, notes=(note,)),)
+
+
+class Prices:
+    """Posts prices with a trained generator; a `deciding.Decider`.
+
+    Args:
+        quoter: that is asked; the one with the weights that ship if None.
+    """
+
+    def __init__(self, quoter: InContext | None = None) -> None:
+        self._quoter = quoter or InContext.shipped()
+
+    def decide(self, known: Known, evidence: Answers, seed: int) -> PriceDecision:
+        """The price to post next.
+
+        Args:
+            known: what is public.
+            evidence: past prices and answers; none is fine.
+            seed: of the noise that supply curves are generated from.
+
+        Raises:
+            InputError: nobody could have answered so.
+        """
+        seen = evidence.prices, evidence.layers, evidence.present
+        return PriceDecision(price=self._quoter.quote(seed, known, *seen), rounds=len(seen[0]))
 
 
 def load(path: Path) -> Weights:
@@ -346,7 +413,7 @@ def load(path: Path) -> Weights:
     Raises:
         InputError: the file is missing, damaged or of another shape.
     """
-    sizes = generator.sizes(curves.FEATURES, LEVELS)
+    sizes = generator.sizes(curves.FEATURES, LEVELS, gap=True)
     return read_weights(path, "a trained generator of supply curves", sizes=sizes)
 
 

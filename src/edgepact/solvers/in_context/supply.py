@@ -77,6 +77,36 @@ def total_supply(
     return total
 
 
+def moments(
+    sample: Sample, prices: Float[np.ndarray, " prices"]
+) -> tuple[Float[np.ndarray, " prices"], Float[np.ndarray, " prices"]]:
+    """Mean and variance of the layers of all devices together, who are drawn independently.
+
+    As many totals as there are ways to choose a sample for every device are thereby looked at,
+    not only as many as there are samples.
+    """
+    samples, devices = sample.price.shape[:2]
+    if sample.integer:
+        mean, second = np.zeros((2, devices, len(prices)))
+        flat = sample.price.transpose(1, 0, 2).reshape(devices, -1)
+        # L layers are the sum of 1 over the layers reached, and L^2 that of 2 k - 1.
+        odd = np.tile(2.0 * np.arange(sample.price.shape[2]) + 1.0, samples)
+        order = np.argsort(flat, axis=-1)
+        rising = np.take_along_axis(flat, order, axis=-1)
+        squares = np.concatenate([np.zeros((devices, 1)), np.cumsum(odd[order], axis=-1)], axis=-1)
+        for device in range(devices):
+            reached = np.searchsorted(rising[device], prices, side="right")
+            mean[device] = reached / samples
+            second[device] = squares[device][reached] / samples
+        spread = second - mean**2
+    else:
+        each = _smooth(sample, prices)
+        mean, spread = each.mean(axis=0), each.var(axis=0)
+    scale = 1.0 if sample.correction is None else np.interp(prices, *sample.correction)
+    total = np.sum(spread, axis=0) * samples / max(samples - 1, 1)
+    return np.sum(mean, axis=0) * scale, np.maximum(total, 0.0) * scale**2
+
+
 def _smooth(sample: Sample, prices: np.ndarray) -> np.ndarray:
     """Layers of every device, straight in 1/P between what is known of its curve.
 

@@ -1,15 +1,17 @@
 r"""What take-up of past menus leaves open: how frequent costs are, as rows for the generator.
 
-A *row* is one cost that devices may have: a type whose cost is public, or, where only the range of
-costs is, a stretch of it so short that what is within hardly matters. Rows stand in order of
-falling cost. A menu divides them: who takes an item has a cost between two bounds, where the lines
-$R_j - \psi c_j$ of neighbouring items cross. So a round of answers is a number of devices for each
-of some runs of neighbouring rows, and nothing else about a menu matters.
+A *row* is what devices of some cost are counted as: neighbouring types that no menu has told apart,
+for nothing was learned of each by itself; or, where only the range of costs is public, a stretch of
+it so short that what is within hardly matters. Rows stand in order of falling cost. A menu divides
+them: who takes an item has a cost between two bounds, where the lines $R_j - \psi c_j$ of
+neighbouring items cross. So a round of answers is a number of devices for each of some runs of
+neighbouring rows, and nothing else about a menu matters.
 
 Two numbers of a row are private: the logarithm of its frequency, and where in its stretch its costs
 lie. For each there is an interval that what was seen leaves: the stretch, and the frequencies that
-do not make what was counted a marvel. The generator draws places in these intervals; frequencies
-are then made to sum to 1, as gamma variables are to become a Dirichlet one.
+do not make what was counted a marvel, of the row or of runs it is part of. The generator draws
+places in these intervals; frequencies are then made to sum to 1, as gamma variables are to become a
+Dirichlet one.
 
 Leading axes of arrays are batch axes, of training; NumPy alone is needed.
 """
@@ -32,7 +34,7 @@ from edgepact.solvers.in_context.deciding import SOURCE, impossible
 POSITIONS = 2
 """Private numbers of a row: its frequency, and where its costs lie."""
 
-FEATURES = 20
+FEATURES = 21
 
 ROWS_MAX = 512
 """Most rows: types, or stretches of the range of costs."""
@@ -52,12 +54,15 @@ SPLIT = 1e-6
 LEAST = 3e-4
 """Least frequency of a row that is told from none."""
 
+PASSES = 2
+"""Times that bounds of rows are drawn from those of runs."""
+
 MARVEL = 4.0
 """Standard deviations of a count beyond which nothing is looked for."""
 
 TIE = 1e-4
-"""A cost within this share of a bound is on it: menus are written down with few digits. Who is
-indifferent takes the item of higher quality."""
+"""A bound within this share of a type's cost is on it, of the nearest: menus are written down with
+few digits. Who is indifferent takes the item of higher quality."""
 
 COUNT_MAX = 10**9
 """Most devices that take an item."""
@@ -126,23 +131,30 @@ class Rows(NamedTuple):
     """Costs that devices may have, in order of falling cost, and what was counted of them.
 
     Attributes:
-        low, high: logarithms of the ends of each row's stretch, the same if its cost is told.
-        exists: 1 for rows that there are, 0 for padding, which stands last.
+        low, high: logarithms of the ends of each row's stretch, or of its types' costs.
+        types: number of types of each row, 0 for padding, which stands last; 1 of stretches.
+        told: 1 where the types' costs are told.
         counts: rounds of answers; padding stands in nobody's run and takes nothing.
         reference: 1 where the generator is to take the population for one of the reference prior.
     """
 
     low: Float[np.ndarray, "*batch rows"]
     high: Float[np.ndarray, "*batch rows"]
-    exists: Float[np.ndarray, "*batch rows"]
+    types: Float[np.ndarray, "*batch rows"]
+    told: Float[np.ndarray, "*batch"]
     counts: Counts
     reference: Float[np.ndarray, "*batch"]
+
+    @property
+    def exists(self) -> Float[np.ndarray, "*batch rows"]:
+        """1 for rows that there are."""
+        return (self.types > 0) * 1.0
 
 
 def read(public: Public, seen: TakeUp) -> Rows:
     """What was offered and taken, as rows.
 
-    Of types, in the order `np.lexsort((value_scale, -psi))`; see `order_of`.
+    Types stand in the order of `order_of`.
 
     Raises:
         InputError: a menu or a count is impossible, or nobody would have answered so.
@@ -159,7 +171,10 @@ def read(public: Public, seen: TakeUp) -> Rows:
     rounds = []
     for at, (menu, (cuts, items)) in enumerate(zip(checked, bounds, strict=True), 1):
         # The run of a row: 0 for those too dear for any item, then by rising quality.
-        run = np.sum(middle[:, None] <= cuts + TIE * public.types_told, axis=1)
+        if public.types_told and len(cuts):
+            nearest = middle[np.argmin(np.abs(middle[:, None] - cuts), axis=0)]
+            cuts = np.where(np.abs(nearest - cuts) <= TIE, nearest, cuts)
+        run = np.sum(middle[:, None] <= cuts, axis=1)
         number = np.zeros(len(items) + 1)
         number[0] = menu.declined
         for item, devices in enumerate(menu.taken):
@@ -185,7 +200,33 @@ def read(public: Public, seen: TakeUp) -> Rows:
     begins = np.array([each[1] for each in rounds]).reshape(len(rounds), len(low))
     counts = Counts(taken, begins)
     usual = public.types_told and len(low) <= USUAL_TYPES and low[0] - low[-1] <= USUAL_SPREAD
-    return Rows(low, high, np.ones(len(low)), counts, np.array(1.0 * usual))
+    told = np.array(1.0 * public.types_told)
+    found = merged(Rows(low, high, np.ones(len(low)), told, counts, np.array(1.0 * usual)))
+    size = int(np.sum(found.types > 0))
+    parts = Counts(found.counts.taken[:, :size], found.counts.first[:, :size])
+    low, high, types = (part[:size] for part in (found.low, found.high, found.types))
+    return Rows(low, high, types, told, parts, found.reference)
+
+
+def merged(rows: Rows) -> Rows:
+    """Types that no menu told apart as one row each, where types are told; padded as before."""
+    exists, (taken, first) = rows.exists, rows.counts
+    starts = np.max(first, axis=-2, initial=0.0)
+    starts = exists * np.maximum(starts, 1.0 - rows.told[..., None])
+    starts[..., :1] = exists[..., :1]
+    after = np.concatenate([exists[..., 1:], np.zeros_like(exists[..., :1])], axis=-1)
+    following = np.concatenate([starts[..., 1:], np.zeros_like(starts[..., :1])], axis=-1)
+    ends = exists * np.where(after > 0, following, 1.0)
+    number = np.cumsum(starts, axis=-1) - 1.0
+    member = (number[..., :, None] == np.arange(exists.shape[-1])) * exists[..., None]
+
+    def gathered(column: np.ndarray) -> np.ndarray:
+        total: np.ndarray = (column[..., None, :] @ member)[..., 0, :]
+        return total
+
+    counts = Counts(taken @ member, (first * starts[..., None, :]) @ member)
+    low, high = gathered(rows.low * ends), gathered(rows.high * starts)
+    return Rows(low, high, gathered(rows.types), rows.told, counts, rows.reference)
 
 
 def order_of(contract: Contract) -> np.ndarray:
@@ -295,25 +336,31 @@ def intervals(rows: Rows) -> Intervals:
     alone = (members == 1.0) * 1.0
     own = np.sum(alone * together, axis=-2)
     asked = np.sum(alone * devices, axis=-2)
-    most = np.where(members > 0, _most(together, devices), 0.0)
-    most = np.minimum(np.min(most, axis=-2, initial=0.0), _most(own, asked))
-    floor = np.log(LEAST)
-    high = np.clip(most, floor + 1.0, 0.0)
-    low = np.minimum(np.clip(_least(own, asked), floor, None), high - 0.02)
-    guess = np.log(np.maximum(frequencies(rows.counts, exists, pseudo=1.0), 1e-12))
+    floor, at_least = np.log(LEAST), np.exp(_least(own, asked))
+    at_most = np.exp(np.minimum(_most(own, asked), 0.0))
+    run_most = np.exp(np.minimum(_most(together, devices), 0.0))
+    run_least = np.exp(_least(together, devices))
+    for _ in range(PASSES):
+        # A run's frequency less what the others of it must have, or may have at most.
+        others = (same @ at_least[..., None, :, None])[..., 0] - at_least[..., None, :]
+        may = np.where(members > 0, run_most - others, 1.0)
+        at_most = np.minimum(at_most, np.min(may, axis=-2, initial=1.0))
+        others = (same @ at_most[..., None, :, None])[..., 0] - at_most[..., None, :]
+        must = np.where(members > 0, run_least - others, 0.0)
+        at_least = np.maximum(at_least, np.max(must, axis=-2, initial=0.0))
+    high = np.clip(np.log(np.maximum(at_most, LEAST)), floor + 1.0, 0.0)
+    low = np.minimum(np.log(np.maximum(at_least, LEAST)), high - 0.02)
+    guess = np.log(np.maximum(frequencies(rows.counts, rows.types, pseudo=1.0), 1e-12))
     guess = np.asarray(np.where(exists > 0, guess, floor))
-    likely = frequencies(rows.counts, exists)
+    likely = frequencies(rows.counts, rows.types)
 
     middle = 0.5 * (rows.low + rows.high)
     width = rows.high - rows.low
     least = np.min(np.where(exists > 0, middle, np.inf), axis=-1, keepdims=True)
-    number = np.sum(exists, axis=-1, keepdims=True)
+    number = np.sum(rows.types, axis=-1, keepdims=True)
     gap = -np.diff(middle, axis=-1) * exists[..., 1:]
     nothing = np.zeros_like(middle[..., :1])
-    smallest = np.min(
-        np.where(devices > 0, members, number[..., None, :]), axis=-2, initial=ROWS_MAX
-    )
-    smallest = np.minimum(smallest, number)
+    smallest = np.min(np.where(devices > 0, members, ROWS_MAX), axis=-2, initial=ROWS_MAX)
     fewest = np.min(np.where(devices > 0, together, np.inf), axis=-2, initial=np.inf)
     fewest = np.where(np.isfinite(fewest), fewest, 0.0)
     wide = exists * 0.0
@@ -321,8 +368,9 @@ def intervals(rows: Rows) -> Intervals:
         (middle - least) / 3.0,
         np.concatenate([nothing, gap], axis=-1),
         np.concatenate([gap, nothing], axis=-1),
-        4.0 * width,
-        (width > 0) * 1.0,
+        np.minimum(4.0 * width, 3.0),
+        wide + 1.0 - rows.told[..., None],
+        np.log(np.maximum(rows.types, 1.0)) / 3.0,
         wide + np.log(number) / 3.0,
         wide + 1.0 / number,
         wide + np.log1p(total) / 8.0,
@@ -336,7 +384,7 @@ def intervals(rows: Rows) -> Intervals:
         1.0 / np.maximum(smallest, 1.0),
         np.log1p(likely * total) / 8.0,
         wide + rows.reference[..., None],
-        (np.arange(middle.shape[-1]) + 1.0) / number,
+        np.cumsum(rows.types, axis=-1) / number,
         np.sum(devices > 0, axis=-2) / 4.0,
     ]
     told = np.stack([exists * column for column in columns], axis=-1)
