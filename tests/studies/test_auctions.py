@@ -111,8 +111,8 @@ def test_the_page_says_how_much_of_the_gap_is_closed_and_where_learners_win() ->
     assert error == pytest.approx(0.0, abs=1e-12)
     said = "\n".join(auctions._page_of_proposals(found, auctions.config_for(True)))
     assert "closes 75.00 ± 0.00 % of the gap" in said
-    assert "GDM on unseen priors, own past bids left out, sold lazily." in said
-    assert "PPO on" not in said
+    assert "GDM on unseen priors, own past bids left out, sold lazily. Where not less" in said
+    assert "by two standard errors: nowhere." in said
 
 
 def test_generated_distributions_earn_more_than_a_histogram_on_other_forms() -> None:

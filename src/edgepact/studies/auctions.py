@@ -1264,18 +1264,24 @@ def _gaps(proposals: Proposals) -> list[str]:
         "unseen priors, own past bids left out": proposals.left_out,
         "unseen priors, own past bids left out, sold lazily": proposals.lazy,
     }
-    wins += [
-        f"{name} on {of_what}"
-        for of_what, column in columns.items()
-        for name in older
-        if column[name].mean() > column[GENERATED].mean()
-    ]
-    listed = "; ".join(wins) if wins else "nowhere"
+    level = []
+    for of_what, column in columns.items():
+        for name in older:
+            ahead = column[name].mean(axis=0) - column[GENERATED].mean(axis=0)
+            if ahead.mean() > 0.0:
+                wins.append(f"{name} on {of_what}")
+            elif ahead.mean() > -2.0 * _error(ahead):
+                level.append(f"{name} on {of_what}")
     said.append(
         f"Learners that set weights and reserves themselves ({', '.join(older)}) stand here as "
-        f"rivals alone. Where they earn more than generated distributions: {listed}."
+        f"rivals alone. Where they earn more than generated distributions: {_listed(wins)}. "
+        f"Where not less by two standard errors: {_listed(level)}."
     )
     return said
+
+
+def _listed(words: list[str]) -> str:
+    return "; ".join(words) if words else "nowhere"
 
 
 def closed(proposals: Proposals) -> tuple[float, float]:

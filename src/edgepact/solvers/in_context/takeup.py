@@ -48,6 +48,12 @@ STRETCHES = 48
 USUAL_TYPES, USUAL_SPREAD = 16, 2.5
 """Most types of the reference prior, and how far its costs lie apart at most, in logarithms."""
 
+DIVISIONS_MAX = 32
+"""Most ways in which past menus divided rows that are looked at."""
+
+BOUNDS_MAX = 256
+"""Most bounds of past menus that a range of costs is divided at."""
+
 SPLIT = 1e-6
 """Bounds of stretches that lie closer together, in logarithms, are one."""
 
@@ -166,7 +172,7 @@ def read(public: Public, seen: TakeUp) -> Rows:
         cost = np.log(contract.psi[order_of(contract)])
         low, high = cost, cost
     else:
-        low, high = _stretches(np.log(np.sort(contract.psi)), [cut for cut, _ in bounds])
+        low, high = _stretches(np.log(np.sort(contract.psi)), _telling(checked, bounds))
     middle = 0.5 * (low + high)
     rounds = []
     for at, (menu, (cuts, items)) in enumerate(zip(checked, bounds, strict=True), 1):
@@ -176,22 +182,20 @@ def read(public: Public, seen: TakeUp) -> Rows:
             cuts = np.where(np.abs(nearest - cuts) <= TIE, nearest, cuts)
         run = np.sum(middle[:, None] <= cuts, axis=1)
         number = np.zeros(len(items) + 1)
-        number[0] = menu.declined
-        for item, devices in enumerate(menu.taken):
+        for item, devices in enumerate([*menu.taken, menu.declined]):
             if devices == 0:
                 continue
-            # Types that share an item may have it listed once each.
-            alike = (menu.quality == menu.quality[item]) & (menu.reward == menu.reward[item])
-            runs = np.flatnonzero(alike[items]) + 1
-            if menu.quality[item] == 0.0 and menu.reward[item] == 0.0:
-                runs = np.zeros(1, int)
-            if len(runs) == 0 or not np.any(run == runs[0]):
-                expected = "0 devices, for some other item suits every cost better"
-                raise impossible(seen.source, f"round[{at}].taken[{item + 1}]", expected, devices)
-            number[runs[0]] += devices
-        if menu.declined > 0 and not np.any(run == 0):
-            expected = "0 devices, for some item suits every cost better than none"
-            raise impossible(seen.source, f"round[{at}].declined", expected, menu.declined)
+            none = item == len(menu.taken)
+            place = 0 if none else _run_of(menu, items, item)
+            if place is not None and not public.types_told:
+                place = _among(low, high, run, cuts, place)
+            if place is None or not np.any(run == place):
+                field = "declined" if none else f"taken[{item + 1}]"
+                other = "some item suits every cost better than none"
+                other = other if none else "some other item suits every cost better"
+                expected = f"0 devices, for {other}"
+                raise impossible(seen.source, f"round[{at}].{field}", expected, devices)
+            number[place] += devices
         first = np.concatenate([[1.0], (np.diff(run) != 0) * 1.0])
         rounds.append((np.where(first > 0, number[run], 0.0), first))
     # In an order that answers alone decide, so that sums are the same.
@@ -201,11 +205,21 @@ def read(public: Public, seen: TakeUp) -> Rows:
     counts = Counts(taken, begins)
     usual = public.types_told and len(low) <= USUAL_TYPES and low[0] - low[-1] <= USUAL_SPREAD
     told = np.array(1.0 * public.types_told)
+    counts = _pooled(counts)
     found = merged(Rows(low, high, np.ones(len(low)), told, counts, np.array(1.0 * usual)))
     size = int(np.sum(found.types > 0))
     parts = Counts(found.counts.taken[:, :size], found.counts.first[:, :size])
     low, high, types = (part[:size] for part in (found.low, found.high, found.types))
     return Rows(low, high, types, told, parts, found.reference)
+
+
+def _pooled(counts: Counts) -> Counts:
+    """Rounds that divided rows alike as one; of many divisions those that most devices met."""
+    divisions, which = np.unique(counts.first, axis=0, return_inverse=True)
+    taken = np.zeros((len(divisions), counts.taken.shape[-1]))
+    np.add.at(taken, which.ravel(), counts.taken)
+    most = np.sort(np.argsort(-taken.sum(axis=-1), kind="stable")[:DIVISIONS_MAX])
+    return Counts(taken[most], divisions[most])
 
 
 def merged(rows: Rows) -> Rows:
@@ -291,10 +305,47 @@ def _bounds(contract: Contract, menu: PastMenu) -> tuple[np.ndarray, np.ndarray]
     return found
 
 
-def _stretches(ends: np.ndarray, cuts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _run_of(menu: PastMenu, items: np.ndarray, item: int) -> int | None:
+    """Which run of costs takes an item, 0 for those that take none; None if nobody takes it."""
+    if menu.quality[item] == 0.0 and menu.reward[item] == 0.0:
+        return 0
+    # Types that share an item may have it listed once each.
+    alike = (menu.quality == menu.quality[item]) & (menu.reward == menu.reward[item])
+    found = np.flatnonzero(alike[items])
+    return int(found[0]) + 1 if len(found) else None
+
+
+def _among(
+    low: np.ndarray, high: np.ndarray, run: np.ndarray, cuts: np.ndarray, place: int
+) -> int | None:
+    """The run of rows that a run of costs counts to; None if none of the range is in it."""
+    least = cuts[place] if place < len(cuts) else -np.inf
+    most = cuts[place - 1] if place > 0 else np.inf
+    least, most = max(least, low[-1]), min(most, high[0])
+    if not most - least > SPLIT:
+        return None
+    middle = 0.5 * (least + most)
+    return int(run[np.argmax(low <= middle)])
+
+
+def _telling(
+    menus: Sequence[PastMenu], bounds: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    """Bounds of past menus, if there are many those between items that most devices took."""
+    cuts, devices = [np.zeros(0)], [np.zeros(0)]
+    for menu, (cut, items) in zip(menus, bounds, strict=True):
+        number = np.append(menu.declined, menu.taken[items])
+        cuts.append(cut)
+        devices.append(number[:-1] + number[1:])
+    order = np.argsort(-np.concatenate(devices), kind="stable")[:BOUNDS_MAX]
+    found: np.ndarray = np.sort(np.concatenate(cuts)[order])
+    return found
+
+
+def _stretches(ends: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A range of costs divided at all bounds of all menus, and evenly between them."""
-    within = [cut[(cut > ends[0] + SPLIT) & (cut < ends[1] - SPLIT)] for cut in cuts]
-    edges = np.sort(np.concatenate([ends, *within]))
+    within = cuts[(cuts > ends[0] + SPLIT) & (cuts < ends[1] - SPLIT)]
+    edges = np.sort(np.concatenate([ends, within]))
     edges = edges[np.concatenate([[True], np.diff(edges) > SPLIT])]
     longest = max(STRETCH, (ends[1] - ends[0]) / STRETCHES)
     pieces = [
@@ -302,9 +353,6 @@ def _stretches(ends: np.ndarray, cuts: Sequence[np.ndarray]) -> tuple[np.ndarray
         for a, b in pairwise(edges)
     ]
     edges = np.append(np.concatenate(pieces), ends[1])
-    if len(edges) > ROWS_MAX + 1:
-        expected = f"menus that divide costs into at most {ROWS_MAX}"
-        raise InputError(SOURCE, "round", expected, len(edges) - 1)
     return edges[:-1][::-1], edges[1:][::-1]
 
 
@@ -348,6 +396,8 @@ def intervals(rows: Rows) -> Intervals:
         others = (same @ at_most[..., None, :, None])[..., 0] - at_most[..., None, :]
         must = np.where(members > 0, run_least - others, 0.0)
         at_least = np.maximum(at_least, np.max(must, axis=-2, initial=0.0))
+    # Where rounds contradict each other, whatever lies between what they say.
+    at_least, at_most = np.minimum(at_least, at_most), np.maximum(at_least, at_most)
     high = np.clip(np.log(np.maximum(at_most, LEAST)), floor + 1.0, 0.0)
     low = np.minimum(np.log(np.maximum(at_least, LEAST)), high - 0.02)
     guess = np.log(np.maximum(frequencies(rows.counts, rows.types, pseudo=1.0), 1e-12))
