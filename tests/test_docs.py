@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -102,6 +103,19 @@ for at, block in enumerate(sys.stdin.read().split("\\0"), start=1):
 
 
 CODE_PAGES = [page for page in PAGES if blocks(page, "python") and page != NEEDS_A_SERVER]
+
+
+def test_clean_removes_all_that_git_ignores_and_nothing_else(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text().split()}
+    made = [tmp_path / each.replace("*", "federated") for each in ignored]
+    made += [tmp_path / "src" / "part" / "__pycache__", tmp_path / ".venv-ray"]
+    kept = [tmp_path / name for name in ("src/part/a", "docs/a", "edgepact-ledger", "a.jsonl")]
+    for folder in (*made, *kept):
+        (folder / "some").mkdir(parents=True)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert [folder for folder in made if folder.exists()] == []
+    assert [folder for folder in kept if not folder.exists()] == []
 
 
 @pytest.mark.parametrize("page", CODE_PAGES, ids=named)

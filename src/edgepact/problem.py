@@ -78,6 +78,13 @@ class Problem(eqx.Module):
         """
         return None
 
+    def no_trade(self, state: State) -> Float[Array, ""] | None:
+        """The leader's utility if it trades with nobody in this round: the zero of its gain.
+
+        None, unless a problem says what that is.
+        """
+        return None
+
     @abstractmethod
     def finished(self, state: State) -> Bool[Array, ""]:
         """Whether the episode is over and the next round needs a `reset`."""
@@ -123,6 +130,7 @@ def check(problem: Problem) -> None:
             "optimum": problem.optimum(state),
             "best_action": problem.best_action(state),
             "guess": problem.guess(state),
+            "no_trade": problem.no_trade(state),
             "finished": problem.finished(after),
         }
 
@@ -130,8 +138,9 @@ def check(problem: Problem) -> None:
     _check_observation(name, found["observe"])
     _check_payoffs(name, found["step"], found["optimum"])
     _check_number(name, "best_action()", found["best_action"], (size,))
-    if found["guess"] is not None:
-        _check_number(name, "guess()", found["guess"], ())
+    for method in ("guess", "no_trade"):
+        if found[method] is not None:
+            _check_number(name, f"{method}()", found[method], ())
     over = found["finished"]
     if _shape(over) != () or over.dtype != jnp.bool_:
         raise InputError(name, "finished()", "one truth value, bool ()", _told(over))

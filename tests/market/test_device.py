@@ -20,9 +20,10 @@ from edgepact.inference.digests import state_weights
 from edgepact.inference.models import embedded, samples
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.device_token import held_alone
 from edgepact.market.own_cost import computing_cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from tests.market.harness import DEVICE, served
+from tests.market.harness import DEVICE, PATIENCE_S, served
 
 SATISFACTION: dict[str, Callable[[float], float]] = {
     "log1p": math.log1p,
@@ -201,9 +202,71 @@ def test_unusable_files_are_input_errors(tmp_path: Path) -> None:
         run_device(config(tmp_path, token_file=tmp_path / "token"))
 
 
+def test_a_token_that_nobody_can_write_beside_is_used_by_one_process_too(tmp_path: Path) -> None:
+    def use() -> str:
+        code = "import sys, pathlib, edgepact.market.device_token as t; "
+        code += "t.held_alone(pathlib.Path(sys.argv[1])).__enter__()"
+        told = subprocess.run(
+            [sys.executable, "-c", code, path], capture_output=True, text=True, check=False
+        )
+        return told.stderr
+
+    path = tmp_path / "token"
+    path.write_text("kept")
+    (tmp_path / "token.lock").mkdir()  # whoever runs this, nobody writes to it
+    with held_alone(path):
+        assert f"{path}: expected a token file that no other process uses" in use()
+    assert use() == ""
+    with held_alone(None), held_alone(tmp_path / "none" / "token"):
+        pass  # there is nothing to use
+
+
 def test_server_that_does_not_answer_is_a_market_error(tmp_path: Path) -> None:
     with pytest.raises(MarketError, match=r"has not answered for 0\.2 s"):
         run_device(config(tmp_path))
+
+
+def test_a_device_is_told_whose_token_it_comes_with(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = {
+        "token_file": tmp_path / "kept.token",
+        "enrol_token": "once-0",
+        "away_timeout_s": PATIENCE_S,
+    }
+
+    def said(name: str) -> list[str]:
+        with served(tmp_path, rounds=said_of[name], units_per_round=1) as server:
+            own = {"name": name, "results": tmp_path / f"{name}.jsonl", "server_url": server.url}
+            run_device(config(tmp_path, **kept, **own))
+            assert set(server.market._ledger.devices()) == {"cam-1"}
+        return [line for line in capfd.readouterr().err.splitlines() if line.startswith(name)]
+
+    said_of = {"cam-1": 1, "cam-2": 3}  # rounds in all after each
+    assert said("cam-1") == []
+    (line,) = said("cam-2")  # once, though it polls in two rounds
+    assert line.startswith("cam-2: the server knows this device as cam-1")
+    assert "kept.token" in line
+
+
+@pytest.mark.parametrize("of", ["round", "the market"])
+def test_a_budget_that_is_used_up_is_told_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], of: str
+) -> None:
+    field = "budget" if of == "the market" else "round_budget"
+    with served(tmp_path, rounds=3, units_per_round=4, **{field: 24.5}) as server:
+        own = {"server_url": server.url, "enrol_token": "once-0", "away_timeout_s": PATIENCE_S}
+        done = run_device(config(tmp_path, **own))
+        assert server.market._ledger.check() == []
+    paid = 2 if of == "the market" else 6  # images of 12 layers
+    assert (done.rounds, done.paid_microcredits) == (3, paid * 12_000_000)
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("cam-1: ")]
+    again = [f"round {number}" for number in (1, 2, 3)] if of == "round" else [of]
+    assert said == [
+        f"cam-1: gets no more work for now: the budget of {name} is used up: "
+        "24.000000 of 24.500000 credits"
+        for name in again
+    ]
 
 
 # ---------------------------------------------------------------- what both sides must hold

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from edgepact.engagement import NOTHING, Answer, Engagement, Item, Question, taken
 from edgepact.market.ledger import Ledger
+from edgepact.market.rounds import Round
 from edgepact.market.server import MarketServer
 from tests.market.echo import Echo
 from tests.market.harness import DEVICE, Device, Processes, finish, served, wait_until
@@ -226,3 +228,41 @@ def test_a_server_process_stops_while_bids_wait(processes: Processes) -> None:
         _, err = finish(waiting)
         keeper.http.close()
     assert (waiting.returncode, err) == (0, "")
+
+
+def test_who_lets_a_call_for_bids_pass_is_not_awaited_as_long_again(tmp_path: Path) -> None:
+    """It polls, lets the others wait, leaves in time, and is back for the next call."""
+    with (
+        served(
+            tmp_path, job=Echo(), mechanism=SecondPrice(), devices_min=1, commit_timeout_s=1000.0
+        ) as server,
+        ExitStack() as stack,
+    ):
+        evader, honest = (Device(server.url, f"once-{name}", name) for name in ("0", "1"))
+        for device in (evader, honest):
+            stack.callback(device.http.close)
+
+        def left_s(number: int) -> float:
+            """What the others still wait at most, once the honest one has bid."""
+            assert evader.offer(number - 1)["round"] == number
+            assert honest.offer(number - 1)["round"] == number
+            bid = honest.answer(number, bids_microcredits=[5])
+            assert bid.json()["standing"] == "waiting"
+            # The market looks at its round again beside the answer.
+            wait_until(lambda: current().deadline_s)
+            return (current().deadline_s or 0.0) - time.monotonic()
+
+        def current() -> Round:
+            assert server.market._round is not None
+            return server.market._round
+
+        def go() -> None:
+            assert evader.http.post("/market/leave").status_code == 200
+            number = honest.offer()["round"]
+            assert honest.http.post(f"/market/done?round={number}").status_code == 200
+
+        assert left_s(1) > 500.0
+        go()
+        wait_until(lambda: left_s(2) < 201.0)
+        go()
+        wait_until(lambda: left_s(3) < 41.0)

@@ -34,7 +34,8 @@ from edgepact.market.ledger import (
     account_of,
     pending_of,
 )
-from edgepact.market.ledger.double_entry import move
+from edgepact.market.ledger.double_entry import beside, move
+from edgepact.market.ledger.records import bought_in
 from tests.market.harness import place
 from tests.market.ledger_cases import (
     DEVICES,
@@ -539,6 +540,9 @@ PASSWORDS = (
     "sqlite://u:hunter2@/x",
     "user:hunter2@host/db",
     "nodriver://host/db?password=hunter2",
+    "sqlite:///no-such.db?passphrase=hunter2",
+    "sqlite:///no-such.db?timeout=5&key=hunter2&key=hunter2",
+    "postgresql://u@127.0.0.1:1/d?passphrase=hunter2",
 )
 
 
@@ -548,6 +552,20 @@ def test_a_password_in_a_url_is_not_repeated(url: str, read_only: bool) -> None:
     with pytest.raises(InputError) as error:
         Ledger(url, read_only=read_only)
     assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("option", ["passphrase", "key", "mode", "uri", "cipher"])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_an_option_that_sqlite_does_not_have_is_an_input_error(
+    tmp_path: Path, option: str, read_only: bool
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with pytest.raises(InputError, match=f'no options but .* found the option "{option}"'):
+        Ledger(f"{url}?timeout=5&{option}=hunter2", read_only=read_only)
+    assert not (tmp_path / "ledger.db").exists()
+    with Ledger(f"{url}?timeout=5") as ledger:
+        assert ledger.check() == []
 
 
 @pytest.mark.parametrize(
@@ -638,6 +656,7 @@ def test_books_balance_whatever_happens(steps: list[tuple[str, Any]]) -> None:
                 assert ledger.check() == []
                 kept = ledger.balances()
                 assert sum(kept.values()) == 0
+                bought = 0
                 for device in DEVICES:
                     now = ledger.find(device, "abcdefgh")
                     for piece, before in acknowledged.items():
@@ -648,6 +667,14 @@ def test_books_balance_whatever_happens(steps: list[tuple[str, Any]]) -> None:
                             acknowledged[piece] = found
                     paid = sum(found.paid_microcredits for found in now.values())
                     assert kept[account_of(device)] == paid
+                    bought += sum(
+                        found.microcredits
+                        for found in now.values()
+                        if found.state in (PieceState.PENDING, PieceState.PAID)
+                    )
+                # What a budget is held against: all pieces are of round 1.
+                with ledger._read() as books:
+                    assert bought_in(books, 1, beside) == bought
         finally:
             ledger.close()
 

@@ -109,7 +109,8 @@ def test_what_is_lost_is_sent_again_on_another_connection(lost: bytes | None) ->
         answer = way.send("POST", "/", b"12345", {}, traffic=traffic)
         assert answer.content == b'{"a": 12}'
         assert (traffic.attempts, traffic.body_bytes_sent, server.requests) == (3, 15, 3)
-        assert len(server._open) == 3
+        # Of a server that only breaks off is looked once whether it speaks TLS.
+        assert len(server._open) == 3 + (lost == b"")
 
 
 def test_what_was_never_answered_is_counted_too() -> None:

@@ -164,17 +164,36 @@ def test_server_killed_in_mid_round(processes: Processes) -> None:
 
 
 def test_device_restarted_in_mid_round_goes_on(processes: Processes) -> None:
-    server, url = processes.server(rounds=1, units_per_round=60)
+    server, url = processes.server(rounds=1, units_per_round=24, audit_probability=1.0)
     device = processes.device(url, 0)
     wait_until(lambda: len(processes.lines(0)) > 10)
     device.kill()
     device.wait()
-    # It shows the token it has kept: the one-time token is used up.
-    again = processes.device(url, 0, enrol_token=None)
+    # It shows the token it has kept: the one-time token is used up. Its inputs come in another
+    # order, and what an audit asks for is found all the same.
+    again = processes.device(url, 0, enrol_token=None, seed=7)
     assert_clean_end(again)
     assert_clean_end(server)
     (record,) = assert_books_agree(processes, (0,))
-    assert len(record.pieces["cam-0"]) == 60
+    assert len(record.pieces["cam-0"]) == 24
+    assert {(line["state"], line["audited"]) for line in processes.pieces(0)} == {("paid", True)}
+
+
+def test_a_token_is_used_by_one_process_at_a_time(processes: Processes) -> None:
+    _, url = processes.server(units_per_round=500)
+    device = processes.device(url, 0)
+    wait_until(lambda: processes.lines(0))
+    own = {"enrol_token": None, "results": str(processes.folder / "other.jsonl")}
+    other = processes.device(url, 0, **own)
+    _, said = finish(other)
+    assert other.returncode != 0
+    assert "cam-0.token: expected a token file that no other process uses" in said
+    assert not (processes.folder / "other.jsonl").exists()
+    device.kill()
+    device.wait()
+    third = processes.device(url, 0, **own)
+    wait_until(lambda: (processes.folder / "other.jsonl").exists() or third.poll() is not None)
+    assert third.poll() is None
 
 
 def test_server_that_stays_away(processes: Processes) -> None:

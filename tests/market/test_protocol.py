@@ -17,6 +17,7 @@ from edgepact.market.protocol.messages import (
     EnrolRequest,
     NoOffer,
     Offer,
+    read_device,
     read_object,
     read_offer,
 )
@@ -88,6 +89,11 @@ def test_messages_survive_json() -> None:
     assert read_offer(json.loads(json.dumps(OFFER.as_json()))) == OFFER
     for state in ("wait", "over"):
         assert read_offer({"state": state}) == NoOffer(state=state)
+    # A server of before did not say whom it takes a device for.
+    assert read_device("offer", {"state": "wait"}) is None
+    assert read_device("offer", {"state": "wait", "device": "cam-1"}) == "cam-1"
+    with pytest.raises(InputError, match="offer: name"):
+        read_device("offer", {"device": "cam 1\n"})
     enrol = EnrolRequest(token="t", name="cam-1")
     assert EnrolRequest.from_json(enrol.as_json()) == enrol
     for answer in (

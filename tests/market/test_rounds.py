@@ -1,9 +1,10 @@
 """The rules of a round, without a clock."""
 
+import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgepact.engagement import NOTHING, Answer, Item, Question, posted
@@ -141,6 +142,71 @@ def test_bids_of_those_that_were_silent_are_not_awaited_for_long() -> None:
     again = rounds.advance(one, {"a", "b"}, now_s=2.0)
     assert again.deadline_s == one.deadline_s
     assert rounds.advance(again, {"a", "b"}, now_s=3.0).phase is Phase.ENGAGING
+
+
+Evasion = st.sampled_from(["answers", "is silent", "leaves"])
+
+
+def held_s(round: Round, evasion: str, others: set[str]) -> tuple[Round, float]:
+    """A round in which one device evades, and how long those who have answered wait for it."""
+    bids = Answer(bids_microcredits=(1, None))
+    assigned = None if round.question == CALL else item(1)
+    if round.question != CALL:
+        bids = Answer(item=place(1))
+    for device in others:
+        round = rounds.answered(round, device, bids, assigned, 0.0)
+    awaited, now_s = others | {"evader"}, 0.0
+    round = rounds.advance(round, awaited, now_s)
+    while round.phase is Phase.ASKING:
+        end_s = round.deadline_s
+        assert end_s is not None
+        if evasion == "answers":
+            round = rounds.answered(round, "evader", bids, assigned, now_s)
+        else:
+            now_s = end_s
+            if evasion == "leaves":
+                now_s -= 1e-3  # just in time
+                round = rounds.leave(round, "evader", now_s)
+        round = rounds.advance(round, awaited, now_s)
+    return round, now_s
+
+
+@given(
+    evasions=st.lists(Evasion, min_size=1, max_size=60),
+    question=st.sampled_from([CALL, posted(1, 12)]),
+    share=st.sampled_from([math.inf, 0.1]),
+)
+@example(evasions=["leaves"] * 40, question=CALL, share=math.inf)
+@example(evasions=["is silent", "answers"] * 20, question=CALL, share=math.inf)
+def test_who_lets_questions_pass_does_not_hold_answers_up_again_and_again(
+    evasions: list[str], question: Question, share: float
+) -> None:
+    terms = replace(TERMS, wait_share=share)
+    known: dict[str, float] = {}
+    whole, waited_s = 0, 0.0
+    for number, evasion in enumerate(evasions, 1):
+        asked = Round(number=number, question=question, terms=terms, passed=known)
+        closed, took_s = held_s(asked, evasion, {"a", "b"})
+        if took_s > rounds.ANSWER_SHARE * terms.commit_timeout_s:
+            whole += 1
+        waited_s += took_s
+        known = rounds.passed(closed)
+        assert set(known) <= {"evader"}
+    # The whole time once in eight rounds; else a fifth of it, then what a bad link takes.
+    assert whole <= 1 + len(evasions) // 8
+    assert waited_s <= terms.commit_timeout_s * (whole + rounds.ANSWER_SHARE * len(evasions))
+    if evasions == ["leaves"] * 40:
+        assert waited_s <= terms.commit_timeout_s + 2.0 + rounds.ANSWER_LEAST_S * 38
+
+
+def test_who_leaves_before_anybody_waits_is_waited_for_as_ever() -> None:
+    calling = Round(number=1, question=CALL, terms=TERMS)
+    early = rounds.leave(calling, "b", now_s=0.0)
+    bids = Answer(bids_microcredits=(1, None))
+    one = rounds.answered(early, "a", bids, None, 1.0)
+    assert rounds.passed(rounds.advance(one, {"a", "b"}, now_s=1.0)) == {}
+    back = rounds.answered(rounds.come_back(one, "b"), "b", bids, None, 2.0)
+    assert rounds.passed(rounds.advance(back, {"a", "b"}, now_s=2.0)) == {}
 
 
 def test_who_takes_longer_than_half_of_the_devices_lags_until_it_keeps_up() -> None:

@@ -3,12 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from edgepact.studies.crowd import Crowd, Round, enrolled, served
 
 DEVICES, UNITS = 12, 4
 
 
-def test_a_crowd_is_served_and_paid(tmp_path: Path) -> None:
+def test_a_crowd_is_served_and_paid(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tokens = enrolled(tmp_path / "ledger.db", DEVICES)
 
     async def played() -> tuple[list[Round], dict[str, int]]:
@@ -27,3 +29,15 @@ def test_a_crowd_is_served_and_paid(tmp_path: Path) -> None:
         assert each.asked - each.refused == DEVICES * UNITS
         # The window ends after nine pieces in ten.
         assert each.in_window == sum(each.served.values()) == 9 * DEVICES * UNITS // 10
+    assert capfd.readouterr() == ("", "")  # what the server says is for its operator
+
+
+def test_what_a_server_says_that_fails_is_shown(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        pytest.raises(RuntimeError, match="did not start"),
+        served(tmp_path, units_per_round=0),
+    ):
+        raise AssertionError("it serves")
+    assert "units_per_round: expected a whole number" in capfd.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgepact.studies import STUDIES
-from edgepact.studies.fig4 import SOLVERS, stays_above
+from edgepact.studies.fig4 import FAR_APART, HARD_SOLVERS, SMOKED, SOLVERS, stays_above
 
 
 def test_after_which_epoch_a_seed_stays_above_the_mark() -> None:
@@ -27,13 +27,21 @@ def test_both_figures_in_small(tmp_path: Path) -> None:
     for name in ("fig4", "fig5"):
         STUDIES[name](tmp_path / name, True)
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
-        assert set(metrics["solvers"]) == set(SOLVERS)
+        assert set(metrics["solvers"]) == set(SMOKED)
         assert metrics["rounds_per_epoch"] == 64
         assert (tmp_path / name / f"{name}.png").stat().st_size > 10_000
         rows = list(csv.DictReader((tmp_path / name / "curves.csv").read_text().splitlines()))
-        assert len(rows) == len(SOLVERS) * 2 * 20
+        assert len(rows) == len(SMOKED) * 2 * 20
         best = metrics["optimum"]
         assert all(float(row["utility"]) <= best + 1e-3 for row in rows)
+    hard = json.loads((tmp_path / "fig4" / "metrics.json").read_text())["hard_games"]
+    assert set(hard) == {FAR_APART}
+    assert all(set(learners) == set(HARD_SOLVERS) for learners in hard.values())
+    rows = list(csv.DictReader((tmp_path / "fig4" / "curves-hard.csv").read_text().splitlines()))
+    assert len(rows) == len(HARD_SOLVERS) * 2 * 2 * 20
+    assert all(float(row["gain_share"]) <= 1.0 + 1e-3 for row in rows)
+    page = (tmp_path / "fig4" / "page.md").read_text()
+    assert f"| {FAR_APART} | GDM |" in page
 
 
 def test_an_epoch_is_as_many_rounds_for_everyone() -> None:

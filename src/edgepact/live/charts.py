@@ -87,7 +87,7 @@ def price_trajectory(findings: Findings) -> Figure:
     below.axhline(100.0, color=SERVER, linestyle=":")
     below.axhline(100.0 * findings.blind_share, color=QUIET, linestyle="--")
     below.set_ylim(min(70.0, 100.0 * findings.blind_share, *shares) - 3.0, 104.0)
-    below.set_ylabel("share of the\nattainable gain, %")
+    below.set_ylabel("share of\nthe range, %")
     below.set_xlabel("round")
     below.xaxis.get_major_locator().set_params(integer=True)
     _clean(above)

@@ -154,7 +154,7 @@ def print_summary(findings: Findings) -> None:
     table.add_column(justify="right")
     for name, value, _ in _headline(findings):
         table.add_row(name, value)
-        if "attainable" in name:
+        if "of the range" in name:
             table.add_row("  by the best price that never looks", f"{findings.blind_share:.1%}")
     for device in findings.devices:
         if device.lost is not None:
@@ -187,7 +187,7 @@ def _headline(findings: Findings) -> list[tuple[str, str, str]]:
             "above 1 the split costs bandwidth",
         ),
         (
-            "of the attainable gain, mean of the quotes",
+            "share of the range, mean of the quotes",
             f"{findings.mean_share:.1%}",
             f"{first.share:.1%} at the first, {last.share:.1%} at the last; the best price that "
             f"never looks at an answer: {findings.blind_share:.1%}",

@@ -17,6 +17,7 @@ restart of either side, is the same piece and is paid once. If the server stays 
 finishes the pieces at hand by itself where it has the capacity for the whole model, and ends.
 """
 
+import hashlib
 import math
 import random
 import signal
@@ -36,7 +37,7 @@ from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
-from edgepact.market.device_token import store_token, stored_token
+from edgepact.market.device_token import held_alone, store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
 from edgepact.market.link import Link, Refused, Traffic
 from edgepact.market.link_cost import sent_bytes, with_link
@@ -49,7 +50,7 @@ from edgepact.market.protocol.messages import (
     NoOffer,
     Offer,
 )
-from edgepact.market.results import SETTLED, PieceResult, Results
+from edgepact.market.results import SETTLED, Bound, PieceResult, Results
 from edgepact.market.tracing import HEADER as TRACE_HEADER
 from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
@@ -117,7 +118,8 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
         job: what is done; None for the installed one that `config` names.
 
     Raises:
-        InputError: the inputs, the model or the results file cannot be used.
+        InputError: the inputs, the model or the results file cannot be used, or another process
+            uses the token file.
         MarketError: the server refused the device, or stayed away too long.
     """
     job = job or registry.part("jobs", config.job, source="device", field="job")
@@ -128,7 +130,7 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
     codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
     path = config.results or Path(f"{config.name}.jsonl")
     link = Link(config.addresses, config.away_timeout_s, config.name, config.ca)
-    with Results(path) as results, link, _Stop(link) as stop:
+    with held_alone(config.token_file), Results(path) as results, link, _Stop(link) as stop:
         worker = _Worker(config, job.name, part, pieces, codec, results, stop, link)
         try:
             worker.take_part()
@@ -235,6 +237,8 @@ class _Worker:
         self._told: set[int] = set()  # rounds of which the server has told all there is
         self._sizes: dict[int, float] = {}  # bytes that a piece sends, by amount
         self._enrolled = self._gone = False
+        self._known_as: str | None = None  # to the server
+        self._unpayable = ""  # why no work was to be had, when that was said last
         self._rounds = self._units = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
         self._pending: dict[str, int] = {}
@@ -355,6 +359,7 @@ class _Worker:
             if not isinstance(value, str):
                 raise MarketError("the server answered the enrolment without a token")
             token = value
+            self._note_name(messages.read_device("enrol", answer))
             store_token(config.token_file, token)
         self._link.show(token)
         self._enrolled = True
@@ -363,7 +368,20 @@ class _Worker:
         with self._stop.waiting():
             told = self._link.ask("GET", f"/market/offer?after={after}", held=True)
         self._note_due(told.get("audits"))
+        self._note_name(messages.read_device("offer", told))
         return messages.read_offer(told)
+
+    def _note_name(self, known_as: str | None) -> None:
+        """Says whom the server takes the device for, if that is another than it is called."""
+        if known_as is None or known_as == self._known_as:
+            return
+        self._known_as = known_as
+        if known_as != self._config.name:
+            self._say(
+                f"the server knows this device as {known_as}, with whose token it comes "
+                f"({self._config.token_file}); for another name it has to enrol anew, "
+                "with a token file of its own"
+            )
 
     def _expect_the_same(self, offer: Offer) -> None:
         """Before any work: both sides have to mean the same job, model and codec.
@@ -459,20 +477,33 @@ class _Worker:
 
     def _show(self, piece: str) -> None:
         bound = self._results.bound(piece)
-        try:
-            if bound is None or bound.place >= len(self._pieces):
-                raise InputError(self._config.name, piece, "the source of this piece", "none")
-            with self._computing:
-                source = self._part.source(self._pieces[bound.place])
-        except InputError as error:
+        _, source = (None, None) if bound is None else self._found(bound)
+        if bound is None or source is None:
             self._hopeless.add(piece)
-            self._say(f"cannot show {piece}, which loses its pay: {error}")
+            missing = "its salt is not in the journal beside the results file"
+            if bound is not None:
+                missing = "its source is no more among the inputs"
+            self._say(f"cannot show {piece}, which loses its pay: {missing}")
             return
         headers = {"Content-Type": oip.BINARY_TYPE}
         path = f"/market/audit?piece={piece}"
         answer = self._link.send("POST", path, bound.salt + source, headers, held_s=0.0)
         told = messages.read_object("server", answer.content, messages.ANSWER_BYTES_MAX)
         self._note_due(told.get("audits"))
+
+    def _found(self, bound: Bound) -> tuple[int, bytes] | tuple[None, None]:
+        """Place and source of the input to which the device has bound itself, if it is there.
+
+        Under another seed or name, or beside new inputs, it stands in another place than before.
+        """
+        others = (at for at in range(len(self._pieces)) if at != bound.place)
+        for at in (bound.place, *others):
+            if at < len(self._pieces):
+                with suppress(InputError), self._computing:
+                    source = self._part.source(self._pieces[at])
+                    if hashlib.sha256(source).hexdigest() == bound.source_digest:
+                        return at, source
+        return None, None
 
     def _hear_of_pay(self, before: int | None = None) -> None:
         """Asks how pieces stand whose line in the results file is open.
@@ -542,7 +573,9 @@ class _Worker:
                         name = flying.pop(future)
                         try:
                             units = future.result()
-                        except Refused:
+                        except Refused as error:
+                            if error.reason == messages.NO_BUDGET and not refused:
+                                self._say_unpayable(str(error))
                             refused = True  # the round has ended without us
                             continue
                         done += 0 if name in offer.pieces_done else units
@@ -560,6 +593,12 @@ class _Worker:
             self._note_due(told.get("audits"))
             self._show_due()
 
+    def _say_unpayable(self, why: str) -> None:
+        """Says why nobody gives it work; of a budget that is used up for good, once."""
+        if why != self._unpayable:
+            self._unpayable = why
+            self._say(f"gets no more work for now: {why}")
+
     def _wants(self, offer: Offer, done: int, flying: Mapping[Future[int], str]) -> bool:
         """Whether another piece is to be begun, as far as is known of those under way."""
         fresh = sum(name not in offer.pieces_done for name in flying.values())
@@ -576,7 +615,10 @@ class _Worker:
             at = ((number - 1) * offer.units_per_round + index) % inputs
             if name in again:
                 again.discard(name)
-                yield name, at
+                bound = self._results.bound(name)
+                place = at if bound is None else self._found(bound)[0]
+                if place is not None:
+                    yield name, place
             elif name not in offer.pieces_done:
                 lately = self._used.get(at, -offer.repeat_rounds) + offer.repeat_rounds > number
                 if at not in self._useless and not (offer.repeat_rounds and lately):

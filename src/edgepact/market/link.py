@@ -5,6 +5,10 @@ have taken before; it gives up only when the server has not answered for `away_t
 other end is gone, though its server only takes its time, is noticed sooner: by the kernel, which
 misses its acknowledgements. Of several addresses the next is tried whenever one does not answer, so
 that a server that has moved is found. Requests may be sent from several threads at once.
+
+What time does not mend at an address is not waited for: TLS where there is none, or the other way
+round, and a certificate that is not trusted. Where it is so at all addresses, and none has ever
+answered, there is nothing to wait for.
 """
 
 import errno
@@ -59,6 +63,15 @@ LEAVE_TIMEOUT_S = 3.0
 SAID_AFTER_S = 3.0
 """Once it has waited for so long, a device says for what."""
 
+# Of a certificate that holds not yet, or no more: the clock of a device that has just been started
+# may be wrong, and a server may have its certificate renewed.
+_OF_ITS_TIME = frozenset({9, 10})
+_OTHER_NAME = frozenset({62, 64})
+"""Numbers that OpenSSL has for what is wrong with a certificate (`man verify`)."""
+
+# What OpenSSL says of an answer that is none of TLS; which, hangs on its version.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+
 # Answers after which the same request may succeed.
 TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -80,6 +93,10 @@ class Refused(Exception):
     def lost(self) -> bool:
         """Whether the piece has to be begun again."""
         return self.reason == messages.SESSION_LOST
+
+
+class _Misfit(str):
+    """Why there is no answer, where waiting does not help: what is to be done instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +168,9 @@ class Link:
         self._lately_s: deque[float] = deque(maxlen=ANSWERS_KEPT)
         self._said_s: float | None = None  # since when is waited for what was said
         self._traffic = Traffic()
+        self._misfits = dict[str, str]()  # by address, until anybody has answered
+        self._answered = False
+        self._looked = set[str]()  # addresses at which was looked whether they speak TLS
         self.speed = LinkSpeed()
         self.stopping = threading.Event()
         """Set to end waits for the next try."""
@@ -238,6 +258,7 @@ class Link:
             traffic: where to count it, beside the link's own.
 
         Raises:
+            MarketError: no address can be used as it is given.
             Refused: the server does not want it.
             ServerAway: no answer within `away_timeout_s`, or the device is to stop.
         """
@@ -246,10 +267,12 @@ class Link:
         counted = (self._traffic,) if traffic is None else (self._traffic, traffic)
         while True:
             attempts += 1
-            sent_s, at = time.monotonic(), self._at
+            sent_s, at, address = time.monotonic(), self._at, self.address
             wait_s = (held_s or 0.0) + self._patience_s(attempts)
-            why = self._once(method, path, body, headers, attempts > 1, wait_s, counted)
+            fresh = attempts > 1
+            why = self._once(method, address, path, body, headers, fresh, wait_s, counted)
             now_s = time.monotonic()
+            self._expect_usable(address, why)
             if isinstance(why, httpx.Response):
                 if why.is_success:
                     self._heard(now_s)
@@ -298,6 +321,28 @@ class Link:
             if self._at == at:
                 self._at += 1
 
+    def _expect_usable(self, address: str, why: httpx.Response | str) -> None:
+        """Notes at which addresses it makes no sense to wait.
+
+        Raises:
+            MarketError: at none, and no server has ever answered.
+        """
+        if not isinstance(why, str):
+            self._answered = True
+        if self._answered:
+            return
+        with self._lock:
+            known = address in self._misfits
+            self._misfits.pop(address, None)
+            if isinstance(why, _Misfit):
+                self._misfits[address] = why
+            hopeless = len(self._misfits) == len(set(self._addresses))
+            words = "; ".join(f"{each}: {told}" for each, told in self._misfits.items())
+        if hopeless:
+            raise MarketError(words)
+        if isinstance(why, _Misfit) and not known:
+            self._say(f"goes on without {address}: {why}")
+
     def _say_waiting(self, why: str, since_s: float) -> None:
         """Says once what is waited for, whichever thread comes first."""
         with self._lock:
@@ -335,6 +380,7 @@ class Link:
     def _once(
         self,
         method: str,
+        address: str,
         path: str,
         body: bytes,
         headers: Mapping[str, str],
@@ -347,7 +393,7 @@ class Link:
         try:
             request = client.build_request(
                 method,
-                self.address + path,
+                address + path,
                 content=body,
                 headers={**self._headers, **headers},
                 timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S)),
@@ -369,9 +415,32 @@ class Link:
         except httpx.TransportError as error:
             if _caused_by(error, errno.ETIMEDOUT):
                 return f"no sign of the other end for {SILENCE_S:g} s: the link is dead"
+            if self._wants_tls(address, min(timeout_s, CONNECT_TIMEOUT_S)):
+                return _Misfit(
+                    "the server there speaks TLS: give the address with https://, and --ca FILE "
+                    "with the certificates to trust, such as the authority.pem of `serve --tls`"
+                )
             return f"the connection broke ({type(error).__name__})"
         except (httpx.InvalidURL, httpx.HTTPError) as error:
-            raise MarketError(f"{self.address}: {error}") from None
+            raise MarketError(f"{address}: {error}") from None
+
+    def _wants_tls(self, address: str, timeout_s: float) -> bool:
+        """Whether a server that takes no plain HTTP speaks TLS; looks once at each address."""
+        with self._lock:
+            if self._answered or not address.startswith("http://") or address in self._looked:
+                return False
+            self._looked.add(address)
+        url = httpx.URL(address)
+        nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # nothing is told to it
+        nobody.check_hostname, nobody.verify_mode = False, ssl.CERT_NONE
+        try:
+            with (
+                socket.create_connection((url.host, url.port or 80), timeout_s) as connection,
+                nobody.wrap_socket(connection, server_hostname=url.host),
+            ):
+                return True
+        except (OSError, ValueError):
+            return False
 
 
 def _trusting(ca: Path) -> ssl.SSLContext:
@@ -411,7 +480,9 @@ def _unreachable(error: httpx.ConnectError) -> str:
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused: no server listens there"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted ({cause.verify_message})"
+            return _mistrusted(cause)
+        if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+            return _Misfit("the server there speaks no TLS: give the address with http://")
         if isinstance(cause, socket.gaierror):
             return "no host of this name is known"
         if isinstance(cause, OSError) and cause.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
@@ -419,6 +490,18 @@ def _unreachable(error: httpx.ConnectError) -> str:
         if isinstance(cause, OSError) and cause.errno == errno.ETIMEDOUT:
             return f"no sign of the other end for {SILENCE_S:g} s: the link is dead"
     return str(error) or "no connection"
+
+
+def _mistrusted(error: ssl.SSLCertVerificationError) -> str:
+    words = f"its certificate is not trusted ({error.verify_message})"
+    if error.verify_code in _OF_ITS_TIME:
+        return f"{words}: is this device's clock right?"
+    if error.verify_code in _OTHER_NAME:
+        return _Misfit(f"{words}: call it by a name in its certificate, see `serve --allow-host`")
+    return _Misfit(
+        f"{words}: give --ca FILE with the certificates to trust, such as the authority.pem that "
+        "`serve --tls` has made"
+    )
 
 
 def _fields_bytes(fields: Sequence[tuple[bytes, bytes]]) -> int:

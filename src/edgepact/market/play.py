@@ -148,6 +148,7 @@ class Market:
         )
         self._paces: dict[str, float] = {}  # how long devices take for a round
         self._patience = rounds.Patience()
+        self._passed: dict[str, float] = {}  # questions that devices let pass lately
         self._enrol_hashes = frozenset(token_hash(token) for token in rules.enrol_tokens)
         self._names: dict[str, str] = {}  # by token hash
         self._enrolled: set[str] = set()  # token hashes that nobody has shown yet
@@ -468,6 +469,7 @@ class Market:
             terms=terms,
             lagging=rounds.lagging(terms, self._paces),
             patience=self._patience,
+            passed=self._passed,
         )
 
     async def _engaged(self, round: Round, answers: Mapping[str, Answer]) -> dict[str, Item]:
@@ -539,6 +541,7 @@ class Market:
         now_s = time.monotonic()
         self._paces = rounds.paces(closed, self._present, self._paces, now_s)
         self._patience = rounds.patience(closed, now_s)
+        self._passed = rounds.passed(closed)
         self._drop(rounds.unfinished(closed))
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.

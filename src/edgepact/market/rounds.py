@@ -21,7 +21,9 @@ wait for those that lag by that share of their own time and no longer, until the
 What is too short for those that lag to deliver anything is saved up (`Patience`), for each apart,
 so that they have their turn in some of many short rounds and none uses up another's. They take
 part, and are paid for what they deliver, all the same. Who says late that it brings no more, or
-goes, was waited for as well. What is audited, and when it is paid, is no matter of the round.
+goes, was waited for as well. So was who does not answer until the time is up, or goes before: for
+who let questions pass lately nobody waits the whole time to answer again. What is audited, and when
+it is paid, is no matter of the round.
 """
 
 import math
@@ -40,9 +42,19 @@ SOFT_FACTOR = 4.0
 SOFT_LEAST_S = 2.0
 """What the slower half has after the faster half at least, seconds."""
 
-
 ANSWER_SHARE = 0.2
-"""Share of the time to answer that those have who let a question pass before."""
+"""Share of the time to answer that those have who lag, or let a question pass; of this the same
+share for each further one."""
+
+ANSWER_LEAST_S = 1.0
+"""What is left of it at least, seconds, if there was as much: enough on a bad link."""
+
+PASSED_MEMORY = 0.9
+"""How much of the questions that a device let pass is remembered when it has answered another: it
+answers seven in a row until it has the whole time again."""
+
+PASSED_MOST = 5.0
+"""Most that is remembered: it would answer 22 in a row."""
 
 PACE_MEMORY = 0.5
 """How much of a pace is what it was before the last round."""
@@ -115,6 +127,8 @@ class Round:
         done: devices that said they have no more to bring in this round.
         lagging: devices that were slow before: nobody waits for them for long.
         patience: how long the others wait for them.
+        passed: questions that devices let pass lately, see `passed`.
+        silent: devices that were waited for in vain: time was up, or they have left unanswered.
         delivered_s: when devices had delivered all their units.
         stopped_s: when others had said that they bring no more, or go.
         began_s: when the work has begun; None before.
@@ -132,6 +146,8 @@ class Round:
     done: frozenset[str] = frozenset()
     lagging: frozenset[str] = frozenset()
     patience: Patience = Patience()
+    passed: Mapping[str, float] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
     delivered_s: Mapping[str, float] = field(default_factory=dict)
     stopped_s: Mapping[str, float] = field(default_factory=dict)
     began_s: float | None = None
@@ -237,7 +253,11 @@ def record(round: Round, device: str, piece: str, units: int, now_s: float | Non
 
 def leave(round: Round, device: str, now_s: float) -> Round:
     """The round after a device has said that it leaves."""
-    return replace(_stopped(round, device, now_s), gone=round.gone | {device})
+    after = replace(_stopped(round, device, now_s), gone=round.gone | {device})
+    # Before anybody has answered nobody waits.
+    if round.phase is Phase.ASKING and round.answers and device not in round.answers:
+        return replace(after, silent=round.silent | {device})
+    return after
 
 
 def bring_no_more(round: Round, device: str, now_s: float) -> Round:
@@ -274,8 +294,9 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
     if round.phase is Phase.ASKING and round.answers:
         missing = set(awaited) - set(round.answers) - round.gone
         # To a question that settles each by itself the slow may answer later: work goes on.
-        slow = missing & round.lagging
+        slow = {device for device in missing if _patience_to_answer_s(round, device) is not None}
         if late or missing <= (slow if round.question.immediate else set()):
+            round = replace(round, silent=round.silent | missing) if late else round
             if not round.question.immediate:
                 return replace(round, phase=Phase.ENGAGING, deadline_s=None)
             working = replace(
@@ -286,8 +307,8 @@ def advance(round: Round, awaited: Set[str], now_s: float) -> Round:
             )
             return advance(working, awaited, now_s)
         if missing == slow:
-            soft_s = now_s + ANSWER_SHARE * round.terms.commit_timeout_s
-            return _not_later(round, soft_s)
+            waits_s = [_patience_to_answer_s(round, device) or 0.0 for device in slow]
+            return _not_later(round, now_s + max(waits_s))
     if round.phase is Phase.WORKING:
         if late or not unfinished(round) or _waits_enough(round, now_s):
             return replace(round, phase=Phase.CLOSED, deadline_s=None)
@@ -337,6 +358,24 @@ def paces(
     return known
 
 
+def passed(round: Round) -> dict[str, float]:
+    """How many questions devices let pass lately, by device; the older ones count less.
+
+    A device that lets questions pass, whether it is silent or leaves in time, so holds the others
+    up for the whole time to answer at most in one round of eight.
+
+    Args:
+        round: one that is closed.
+    """
+    known = {
+        device: count * (PASSED_MEMORY if device in round.answers else 1.0)
+        for device, count in round.passed.items()
+    }
+    for device in round.silent - set(round.answers):
+        known[device] = min(PASSED_MOST, known.get(device, 0.0) + 1.0)
+    return {device: count for device, count in known.items() if count > 0.01}
+
+
 def lagging(terms: Terms, paces: Mapping[str, float]) -> frozenset[str]:
     """Devices for which the others do not wait for long."""
     return frozenset(device for device, pace in paces.items() if pace > 1.0 + terms.wait_share)
@@ -373,6 +412,14 @@ def patience(round: Round, now_s: float) -> Patience:
         saved_s={device: min(one, most_s) for device, one in saved_s.items()},
         needed_s={device: min(one, most_s) for device, one in needed_s.items()},
     )
+
+
+def _patience_to_answer_s(round: Round, device: str) -> float | None:
+    """How long the others wait for an answer once only such as this device are missing; None for
+    the whole time."""
+    times = max(math.floor(round.passed.get(device, 0.0) + 0.5), int(device in round.lagging))
+    whole_s = round.terms.commit_timeout_s
+    return None if times == 0 else max(min(ANSWER_LEAST_S, whole_s), whole_s * ANSWER_SHARE**times)
 
 
 def _times(round: Round, now_s: float) -> dict[str, float]:

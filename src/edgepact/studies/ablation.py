@@ -30,7 +30,8 @@ from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import STEPS_MAX, Diffusion
 from edgepact.solvers.learners.training import train
-from edgepact.studies.fig4 import exact_game, stays_above
+from edgepact.studies.false_peaks import exact_game
+from edgepact.studies.fig4 import stays_above
 
 BASE = "as in figure 4"
 COLOURS = {

@@ -380,6 +380,8 @@ def measure(config: Config) -> tuple[Costs, list[Waiting], list[tuple[int, float
                 group=group_size(rate, fixed_s, each_s),
             )
         )
+    # What is offered and what is carried differ near the capacity, which itself wavers.
+    found.sort(key=lambda each: each.rate / each.capacity)
     return costs, found, writes
 
 
@@ -402,7 +404,8 @@ def draw(costs: Costs, waits: list[Waiting], writes: list[tuple[int, float]]) ->
     right.set_xlabel("pieces of a durable write")
     right.set_ylabel("milliseconds")
     right.set_xscale("log", base=2)
-    right.set_yscale("log")
+    right.set_ylim(bottom=0.0)
+    right.xaxis.set_major_formatter("{x:g}")
     right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

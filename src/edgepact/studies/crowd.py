@@ -447,6 +447,8 @@ def served(
         folder: of the ledger.
         module: that serves, run as `python -m`.
         settings: of `ServeConfig`, beside those of a measurement.
+
+    What it says is for operators, so it is shown only where the server has failed.
     """
     ready = folder / "ready.json"
     told = {
@@ -460,9 +462,11 @@ def served(
     }
     ready.unlink(missing_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, json.dumps(told)], text=True, env=environment
-    )
+    said = folder / "server.log"
+    with said.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(told)], stderr=file, env=environment
+        )
     try:
         end_s = time.monotonic() + START_S
         while not ready.exists():
@@ -477,3 +481,5 @@ def served(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.returncode != 0:
+            sys.stderr.write(said.read_text(encoding="utf-8", errors="replace"))

@@ -6,12 +6,17 @@ round in 16 games without exploring; the figure shows that utility. The dotted
 line is the exact optimum under complete information, which no learner can
 beat. PPO is shown twice: with the settings common in the literature, and with
 settings chosen on this very game, in its favour.
+
+Three more games show whether a learner finds the best price where that is hard (`false_peaks`): a
+fleet whose profit has two peaks, the same fleet where ten times what a layer saves may be posted,
+and fleets whose devices enter at prices far apart. There utilities are told as shares of the gain
+over no trade (`mechanisms.stackelberg.score`).
 """
 
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +28,16 @@ from scipy import stats
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
-from edgepact.mechanisms.stackelberg.score import Range, range_of
-from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.mechanisms.stackelberg.score import Gain, Range, gain_of, range_of
+from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver, train
+from edgepact.studies import false_peaks
+from edgepact.studies.false_peaks import Learned, exact_game
 
 SOLVERS: dict[str, Solver] = {
     "GDM": Diffusion(),
@@ -44,8 +51,18 @@ COLOURS = {
     "PPO, usual settings": "#edae49",
     "random": "#6c757d",
 }
+HARD_SOLVERS = ("GDM", "PPO, tuned on this game")
+"""Who plays the hard games: the diffusion model and the better of its rivals."""
+SMOKED = ("GDM", "PPO, tuned on this game", "random")
+"""Learners of a smoke run."""
+
 BOUND = 0.99
 """An action beyond this, of [-1, 1], counts as sitting at a price bound."""
+
+
+TWO_PEAKS = "two peaks"
+WIDE = "two peaks, prices to ten times b"
+FAR_APART = "fleets that enter far apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +75,26 @@ class Config:
         seeds: independent learners.
         epochs: of 64 rounds each.
         settled_from: epoch from which the mean of figure 5 is taken.
-        mark: share of the attainable range a learner should reach and keep.
+        mark: share of the range a learner should reach and keep, and of the gain over no trade
+            in which it should end.
+        hard_epochs: of the hard games. Rates of learning fall over as many.
+        fleets: whose devices enter at prices far apart.
+        seeds_of_fleets: learners on each of them.
+        hard: names of the hard games that are played.
+        solvers: names of the learners on figure 4's fleet.
     """
 
     fleet_seed: int = 0
     seed: int = 1
-    seeds: int = 10
+    seeds: int = 16
     epochs: int = 500
     settled_from: int = 200
     mark: float = 0.99
+    hard_epochs: int = 160
+    fleets: int = 20
+    seeds_of_fleets: int = 2
+    hard: tuple[str, ...] = (TWO_PEAKS, WIDE, FAR_APART)
+    solvers: tuple[str, ...] = tuple(SOLVERS)
 
 
 class Learning(NamedTuple):
@@ -84,6 +112,7 @@ class Curves(NamedTuple):
     optimum: float
     optimal_price: float
     range: Range
+    gain: Gain
     learning: dict[str, Learning]
 
     @property
@@ -95,25 +124,86 @@ class Curves(NamedTuple):
         """Share of the range between random pricing and the optimum."""
         return np.asarray(self.range.share(utility))
 
+    def gain_share(self, utility: np.ndarray) -> np.ndarray:
+        """Share of the gain over no trade."""
+        return np.asarray(self.gain.share(utility))
+
+
+class HardGame(NamedTuple):
+    """Fleets of one size that are learned side by side, and the highest price, credits."""
+
+    fleets: list[Fleet]
+    high: float
+    seeds: int
+
 
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
-    return Config(seeds=2, epochs=20, settled_from=10) if smoke else Config()
+    if not smoke:
+        return Config()
+    # Each learner of each game costs its own compilation.
+    return Config(
+        seeds=2,
+        epochs=20,
+        settled_from=10,
+        hard_epochs=20,
+        fleets=2,
+        hard=(FAR_APART,),
+        solvers=SMOKED,
+    )
 
 
-def exact_game(problem: RepeatedPricing, fleet: Fleet) -> Game:
-    """The game in NumPy arrays, so that its optimum and its range are exact."""
-    return problem.game(jax.tree.map(lambda column: np.asarray(column, float), fleet))
+def hard_games(config: Config) -> dict[str, HardGame]:
+    """Games in which the best price is hard to find, by the name of their panel."""
+    fleet, wide = [false_peaks.two_peaks()], 10.0 * false_peaks.BETA
+    every = {
+        TWO_PEAKS: HardGame(fleet, false_peaks.BETA, config.seeds),
+        WIDE: HardGame(fleet, wide, config.seeds),
+        FAR_APART: HardGame(
+            false_peaks.far_apart(config.fleets), false_peaks.BETA, config.seeds_of_fleets
+        ),
+    }
+    return {name: every[name] for name in config.hard}
+
+
+def over_epochs(solver: Solver, epochs: int) -> Solver:
+    """The solver, its rate of learning falling over so many epochs."""
+    if isinstance(solver, Diffusion):
+        return replace(solver, learning_updates=solver.updates * epochs)
+    return replace(solver, learning_epochs=epochs) if isinstance(solver, PPO) else solver
+
+
+def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
+    """Trains the diffusion model and its best rival on the hard games: game, solver, shares."""
+    found: dict[str, dict[str, Learned]] = {}
+    for game, (fleets, high, seeds) in hard_games(config).items():
+        found[game] = {}
+        for name in HARD_SOLVERS:
+            with progress_bar(f"{name}: {game}") as advance:
+
+                def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
+                    show(done, config.hard_epochs)
+
+                found[game][name] = false_peaks.learn(
+                    over_epochs(SOLVERS[name], config.hard_epochs),
+                    fleets,
+                    high,
+                    seed=config.seed,
+                    seeds=seeds,
+                    epochs=config.hard_epochs,
+                    on_epochs=on_epochs,
+                )
+    return found
 
 
 def learn(config: Config) -> Curves:
-    """Trains every solver on the same fleet."""
+    """Trains every solver on the fleet of figure 4."""
     fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
     problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
     game = exact_game(problem, fleet)
     best = equilibrium(game)
     learning = {}
-    for name, solver in SOLVERS.items():
+    for name in config.solvers:
         with progress_bar(name) as advance:
 
             def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
@@ -121,7 +211,7 @@ def learn(config: Config) -> Curves:
 
             started = time.process_time()
             training = train(
-                solver,
+                SOLVERS[name],
                 problem,
                 jax.random.key(config.seed),
                 seeds=config.seeds,
@@ -135,6 +225,7 @@ def learn(config: Config) -> Curves:
         optimum=float(best.server_utility),
         optimal_price=float(best.price),
         range=range_of(game),
+        gain=gain_of(game),
         learning=learning,
     )
 
@@ -143,13 +234,16 @@ def measures(curves: Curves, config: Config) -> dict[str, Any]:
     """The figures in numbers, solver by solver."""
     table: dict[str, Any] = {}
     for name, run in curves.learning.items():
-        share = curves.share(run.utility)
+        share, gain = curves.share(run.utility), curves.gain_share(run.utility)
         settled = run.utility[:, config.settled_from - 1 :]
         table[name] = {
             "final_utility": interval(run.utility[:, -1]),
             "mean_utility_settled": interval(settled.mean(axis=1)),
             "final_share": [round(float(x), 5) for x in share[:, -1]],
             "worst_final_share": float(share[:, -1].min()),
+            "final_gain_share": [round(float(x), 5) for x in gain[:, -1]],
+            "worst_final_gain_share": float(gain[:, -1].min()),
+            "seeds_at_the_global_optimum": int(np.sum(gain[:, -1] >= config.mark)),
             "epochs_until_it_stays_above_mark": stays_above(share, config.mark),
             "seeds_at_a_price_bound": int(np.sum(np.abs(run.action[:, -1]) > BOUND)),
             "cpu_seconds_with_compilation": round(run.cpu_seconds, 2),
@@ -159,6 +253,7 @@ def measures(curves: Curves, config: Config) -> dict[str, Any]:
         "optimum": curves.optimum,
         "optimal_price": curves.optimal_price,
         "mean_utility_of_a_random_price": curves.random_mean,
+        "utility_of_no_trade": float(curves.gain.alone),
         "solvers": table,
     }
 
@@ -177,10 +272,15 @@ def interval(values: np.ndarray) -> dict[str, float]:
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def draw(curves: Curves, config: Config) -> Figure:
-    """Utility against epochs, whole and close to the ceiling."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    whole, close = figure.subplots(1, 2)
+def draw(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) -> Figure:
+    """Utility against epochs, whole and close to the ceiling; below, the hard games."""
+    figure = Figure(figsize=(12, 8.0), layout="constrained")
+    places = figure.add_gridspec(2, 6)
+    whole, close = (figure.add_subplot(places[0, at : at + 3]) for at in (0, 3))
+    below = [figure.add_subplot(places[1, at : at + 2]) for at in range(0, 2 * len(hard), 2)]
+    for axes, (name, learned) in zip(below, hard.items(), strict=True):
+        _draw_gain(axes, name, learned, config)
+    below[0].set_ylabel("share of the gain over no trade, %\nmean, and all learners as a band")
     epochs = np.arange(1, config.epochs + 1)
     for axes in (whole, close):
         for name, run in curves.learning.items():
@@ -207,23 +307,118 @@ def draw(curves: Curves, config: Config) -> Figure:
     return figure
 
 
+def _draw_gain(axes: Any, title: str, learned: dict[str, Learned], config: Config) -> None:
+    """Share of the gain over no trade: the mean over learners, and all of them as a band."""
+    epochs = np.arange(1, config.hard_epochs + 1)
+    for name, shares in learned.items():
+        gain = 100.0 * shares.gain
+        axes.plot(epochs, gain.mean(axis=0), color=COLOURS[name], linewidth=1.6)
+        axes.fill_between(
+            epochs, gain.min(axis=0), gain.max(axis=0), color=COLOURS[name], alpha=0.15, linewidth=0
+        )
+    axes.axhline(100.0, color="black", linestyle=":")
+    axes.axhline(100.0 * config.mark, color="grey", linewidth=0.8, linestyle="--")
+    axes.set(title=title, xlabel="epoch (64 rounds each)", ylim=(40.0, 102.0))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def final_shares(learned: Learned, config: Config) -> dict[str, Any]:
+    """How learners of a hard game ended."""
+    gain, share = learned.gain[:, -1], learned.range[:, -1]
+    return {
+        "final_gain_share": [round(float(x), 5) for x in gain],
+        "final_gain_share_mean": float(gain.mean()),
+        "final_gain_share_standard_error": float(stats.sem(gain)),
+        "worst_final_gain_share": float(gain.min()),
+        "final_share": [round(float(x), 5) for x in share],
+        "learners_at_the_global_optimum": int(np.sum(gain >= config.mark)),
+        "epochs_until_it_stays_above_mark": stays_above(learned.gain, config.mark),
+    }
+
+
+def page(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) -> list[str]:
+    """The findings in words and tables."""
+    first = {
+        name: Learned(curves.gain_share(run.utility), curves.share(run.utility))
+        for name, run in curves.learning.items()
+    }
+    rows = []
+    for game, learners in {"figure 4's fleet": first, **hard}.items():
+        for name, learned in learners.items():
+            gain, share = learned.gain[:, -1], learned.range[:, -1]
+            rows.append(
+                [
+                    game,
+                    name,
+                    percent(float(share.mean())),
+                    f"{100 * gain.mean():.3f} ± {100 * stats.sem(gain):.3f}",
+                    percent(float(gain.min())),
+                    f"{int(np.sum(gain >= config.mark))} of {len(gain)}",
+                ]
+            )
+    head = [
+        "game",
+        "learner",
+        "share of the range, %",
+        "share of the gain over no trade, %",
+        "its worst learner, %",
+        f"learners at {100 * config.mark:g} % of the gain",
+    ]
+    return [
+        f"Figure 4's fleet after {config.epochs} epochs of 64 rounds, the hard games after "
+        f"{config.hard_epochs}; {config.seeds} seeds of each, and {config.seeds_of_fleets} on each "
+        f"of {config.fleets} fleets that enter far apart. The two shares are those of "
+        "{doc}`../theory/scores`: random pricing has 0 by the first and, where prices may be "
+        "posted that are far too high, far less than 0 by the second. After ± stands the standard "
+        "error over learners.",
+        "![Utility, and shares of the gain, against epochs](fig4.png)",
+        table(head, rows),
+    ]
+
+
+def write_hard_curves(folder: Path, hard: dict[str, dict[str, Learned]]) -> None:
+    """Writes every point of the hard games: game, solver, learner, epoch, both shares."""
+    with (folder / "curves-hard.csv").open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["game", "solver", "learner", "epoch", "share", "gain_share"])
+        for game, learners in hard.items():
+            for name, learned in learners.items():
+                for at, epoch in np.ndindex(learned.gain.shape):
+                    row = (f"{part[at, epoch]:.6g}" for part in (learned.range, learned.gain))
+                    lines.writerow([game, name, at, epoch + 1, *row])
+
+
 def write_curves(folder: Path, curves: Curves) -> None:
-    """Writes every point: solver, seed, epoch, utility, share of the range, action."""
+    """Writes every point: solver, seed, epoch, utility, both shares, action."""
     with (folder / "curves.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["solver", "seed", "epoch", "utility", "share", "action"])
+        lines = csv.writer(file)
+        lines.writerow(["solver", "seed", "epoch", "utility", "share", "gain_share", "action"])
         for name, run in curves.learning.items():
-            share = curves.share(run.utility)
+            columns = (
+                run.utility,
+                curves.share(run.utility),
+                curves.gain_share(run.utility),
+                run.action,
+            )
             for seed, epoch in np.ndindex(run.utility.shape):
-                row = (run.utility[seed, epoch], share[seed, epoch], run.action[seed, epoch])
-                table.writerow([name, seed, epoch + 1, *(f"{x:.6g}" for x in row)])
+                row = (f"{column[seed, epoch]:.6g}" for column in columns)
+                lines.writerow([name, seed, epoch + 1, *row])
 
 
 def run(folder: Path, smoke: bool) -> None:
-    """Writes curves.csv, fig4.png and metrics.json."""
+    """Writes curves.csv, curves-hard.csv, fig4.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
+    hard = learn_hard(config)
+    write_hard_curves(folder, hard)
     curves = learn(config)
     write_curves(folder, curves)
-    draw(curves, config).savefig(folder / "fig4.png", dpi=150)
-    write_metrics(folder, config, measures(curves, config))
+    draw(curves, hard, config).savefig(folder / "fig4.png", dpi=150)
+    found = measures(curves, config)
+    found["hard_games"] = {
+        game: {name: final_shares(each, config) for name, each in learners.items()}
+        for game, learners in hard.items()
+    }
+    write_metrics(folder, config, found)
+    title = "Learning one fleet: figure 4 and hard games"
+    write_page(folder, "fig4", title, page(curves, hard, config), smoke=smoke)

@@ -15,6 +15,7 @@ from edgepact.mechanisms.stackelberg.score import (
     LEAST_SHARE,
     RANDOM_PRICES,
     Range,
+    gain_of,
     least_price,
     random_prices,
     range_of,
@@ -69,6 +70,32 @@ def test_where_there_is_nothing_to_gain_nothing_is_missed() -> None:
     flat = range_of(a_game(price_min=2.0, price_max=2.0))
     assert flat.share(flat.zero) == 1.0
     assert Range(np.float64(3.0), np.float64(3.0)).share(np.array([1.0, 3.0])).tolist() == [1, 1]
+
+
+@given(games())
+def test_no_trade_gains_nothing_and_no_price_more_than_what_is_attainable(game: Game) -> None:
+    gain = gain_of(game)
+    alone = game.revenue - float(np.sum(game.saving)) * game.layers_max
+    assert float(gain.alone) == pytest.approx(alone)
+    if gain.attainable > 1e-6:
+        assert float(gain.share(gain.alone)) == pytest.approx(0.0, abs=1e-9)
+        assert float(gain.share(gain.best)) == pytest.approx(1.0)
+    prices = np.linspace(float(game.price_min), float(game.price_max), 50)
+    utility = outcome(game, prices).server_utility
+    assert np.all(utility - gain.alone <= gain.attainable + 1e-9 * abs(float(gain.best)))
+
+
+def test_what_is_far_too_dear_flatters_one_share_and_not_the_other() -> None:
+    near, wide = a_game(price_max=1.0), a_game(price_max=10.0)
+    utility = outcome(near, np.array([0.2])).server_utility
+    assert range_of(wide).share(utility) > range_of(near).share(utility) + 0.1
+    np.testing.assert_allclose(gain_of(wide).share(utility), gain_of(near).share(utility))
+
+
+def test_where_nothing_can_be_gained_nothing_is_missed() -> None:
+    nothing = gain_of(a_game(beta=0.0, price_min=0.0))
+    assert nothing.attainable == 0.0
+    assert nothing.share(nothing.alone) == 1.0
 
 
 def test_compiled_it_is_the_same() -> None:

@@ -147,6 +147,7 @@ class TestNeverFrozen:
         assert np.all(np.isfinite(gradient))
         assert float(gradient[0]) > 0.0
 
+    @pytest.mark.slow
     def test_training_leaves_both_bounds(self) -> None:
         problem, solver = RepeatedPricing(a_fleet()), Diffusion(hidden=32)
         fresh = _fresh(problem, solver)

@@ -2,7 +2,8 @@
 
 =======================================  ====================================================
 `POST /market/enrol`                     a one-time token for a token of one's own
-`GET /market/offer?after=R`              the next offer after round R, held open for a while
+`GET /market/offer?after=R`              the next offer after round R, held open for a while;
+                                         `device` names whose token is shown
 `POST /market/commit`                    an answer to the question of a round
 `POST /market/audit?piece=P`             salt (32 bytes) and source of a piece that is audited
 `POST /market/done?round=R`              a device has no more to bring in a round
@@ -26,8 +27,8 @@ health, and whether the market is up are answered. Errors are `{"error": "..."}`
 400 for a message that is malformed, 401 for a wrong token, 403 for a browser page of another
 origin, 404, 421 for a name that the server is not called by, 409 for what the market refuses
 (with the `reason` "session lost" where a piece has to be begun again, "repeated" where the same
-work was delivered before), 413 for too large, 503
-with `Retry-After` for too busy.
+work was delivered before, "no budget" where no more can be promised for any), 413 for too large,
+503 with `Retry-After` for too busy.
 
 A handler decodes, asks the market, and encodes; the market itself is in `play`.
 """
@@ -50,7 +51,7 @@ from edgepact.market.http.market_routes import market_routes
 from edgepact.market.http.oip_routes import oip_routes
 from edgepact.market.http.requests import address_of
 from edgepact.market.inference import Inference, NoSuchModel
-from edgepact.market.ledger import LedByAnother, LedgerError, RepeatedWork
+from edgepact.market.ledger import LedByAnother, LedgerError, NoBudget, RepeatedWork
 from edgepact.market.logs import Complaints, Log
 from edgepact.market.metrics import Metrics
 from edgepact.market.play import Market
@@ -89,6 +90,7 @@ def application(
         NoSuchModel: _unknown,
         TooLarge: _too_large,
         RepeatedWork: _repeated,
+        NoBudget: _unpayable,
         LedByAnother: _deposed,
         Busy: _busy,
         LedgerError: _unwritten,
@@ -155,6 +157,10 @@ async def _lost(request: Request, error: Exception) -> Response:
 
 async def _repeated(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error), "reason": messages.REPEATED}, 409)
+
+
+async def _unpayable(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error), "reason": messages.NO_BUDGET}, 409)
 
 
 async def _deposed(request: Request, error: Exception) -> Response:

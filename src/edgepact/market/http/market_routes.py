@@ -44,7 +44,7 @@ async def _enrol(request: Request) -> Response:
     token = await market_of(request).enrol(asked.token, asked.name)
     if token is None:
         raise wrong_token(request, "this one-time token is not known here")
-    return JSONResponse({"device_token": token})
+    return JSONResponse({"device_token": token, "device": asked.name})
 
 
 @for_devices
@@ -53,7 +53,8 @@ async def _offer(request: Request, device: str) -> Response:
     if not (after.isascii() and after.isdigit() and len(after) <= 15):
         raise InputError("offer", "after", "the number of a round", after)
     offer = await market_of(request).offer(device, int(after))
-    return JSONResponse({**offer.as_json(), "audits": market_of(request).due(device)})
+    told = {"audits": market_of(request).due(device), "device": device}
+    return JSONResponse({**offer.as_json(), **told})
 
 
 @for_devices

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import InputError, MarketError, shown
 from edgepact.market.ledger import migrations
 
 BUSY_TIMEOUT_S = 10
@@ -39,6 +39,12 @@ FACTS = sa.Table(
 )
 """What holds for a ledger as a whole: the edition of its tables, its secret."""
 
+
+SQLITE_OPTIONS = frozenset(
+    {"cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout"}
+)
+"""Which the driver takes in a URL. What else stands there it would pass over, and a passphrase that
+is passed over protects nothing."""
 
 STILL_S = 10
 """A writer that stands still for so long amid a transaction loses it, on PostgreSQL: what it has
@@ -78,6 +84,7 @@ class Database:
             self.url = parsed.set(query={}).render_as_string(hide_password=True)
             if any(secret in str(parsed.database) for secret in self._secrets):
                 self.url = parsed.set(query={}, database="***").render_as_string()
+            _expect_known_options(parsed)
             self.engine = sa.create_engine(parsed)
             self._reads = self.engine.execution_options(**_reading(self.engine))
         except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError) as error:
@@ -289,6 +296,18 @@ def _secrets_of(url: sa.URL) -> list[str]:
         if "pass" in name:
             said += [value] if isinstance(value, str) else value
     return [each for each in said if each]
+
+
+def _expect_known_options(url: sa.URL) -> None:
+    """Of other databases the driver itself refuses what it does not know.
+
+    Raises:
+        InputError: an SQLite URL has an option that there is not; its value is not repeated.
+    """
+    unknown = sorted(set(url.query) - SQLITE_OPTIONS)
+    if url.get_backend_name() == "sqlite" and unknown:
+        expected = f"an SQLite URL with no options but {', '.join(sorted(SQLITE_OPTIONS))}"
+        raise InputError("ledger", "url", expected, f"the option {shown(unknown[0])}")
 
 
 def without_password(url: str) -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from edgepact.credits import in_credits
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError, check_choice
 from edgepact.market.ledger import double_entry, records
@@ -953,7 +954,9 @@ class _Delivery:
             self._promised = -double_entry.balance(books, SERVER)
             self._promised -= double_entry.balance(books, FORFEITED)
         if fresh and self._limits.round_microcredits is not None:
-            self._promised_in = {n: records.bought_in(books, n) for n in _rounds_of(fresh)}
+            self._promised_in = {
+                n: records.bought_in(books, n, double_entry.beside) for n in _rounds_of(fresh)
+            }
         rows: list[dict[str, Any]] = []
         transfers: list[Transfer] = []
         found: list[Settlement | MarketError] = []
@@ -1039,12 +1042,13 @@ class _Delivery:
         limits = self._limits
         total, in_round = self._promised, self._promised_in.get(number, 0)
         for limit, promised, of in (
-            (limits.total_microcredits, total, "all"),
+            (limits.total_microcredits, total, "the market"),
             (limits.round_microcredits, in_round, f"round {number}"),
         ):
             if limit is not None and promised + microcredits > limit:
                 raise NoBudget(
-                    f"the budget of {of} is used up: {promised} of {limit} micro-credits"
+                    f"the budget of {of} is used up: {in_credits(promised):.6f} of "
+                    f"{in_credits(limit):.6f} credits"
                 )
         self._promised = total + microcredits
         self._promised_in[number] = in_round + microcredits

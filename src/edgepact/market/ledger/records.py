@@ -698,13 +698,31 @@ def unsettled(books: sa.Connection, device: str | None = None) -> list[tuple[int
     return [(row.round, row.device, Stage(row.state)) for row in books.execute(ordered)]
 
 
-def bought_in(books: sa.Connection, number: int) -> int:
+def bought_in(
+    books: sa.Connection,
+    number: int,
+    beside: Callable[[sa.Select[Any], sa.ColumnElement[str]], sa.Select[Any]],
+) -> int:
     """What is owed or paid for the work of a round, micro-credits: neither what is forfeit nor
-    what has expired."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(_PIECES.c.microcredits), 0)).where(
-        _PIECES.c.round == number, _PIECES.c.state.in_(_PENDING_OR_PAID)
+    what has expired.
+
+    Asked with each group of pieces, so it goes through the round's devices and not its pieces:
+    what is pending of each is kept, and what was paid is one transfer.
+
+    Args:
+        books: of the ledger.
+        number: of the round.
+        beside: joins what a reference stands for, see `double_entry.beside`.
+    """
+    of_round = _ASSIGNMENTS.c.round == number
+    reference = f"round:{number}/" + _ASSIGNMENTS.c.device + "/paid"  # as `accounts.paid_of` has it
+    settled = sa.select(_ASSIGNMENTS.c.device).where(
+        of_round, _ASSIGNMENTS.c.state == Stage.SETTLED, _ASSIGNMENTS.c.units > 0
     )
-    return int(books.execute(query).scalar_one())
+    paid = sa.func.sum(beside(settled, reference).subquery().c.moved)
+    pending = sa.func.sum(_ASSIGNMENTS.c.pending_microcredits)
+    queries = sa.select(paid), sa.select(pending).where(of_round)
+    return sum(int(books.execute(query).scalar_one() or 0) for query in queries)
 
 
 def open_audits(books: sa.Connection) -> list[OpenAudit]:

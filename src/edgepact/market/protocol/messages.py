@@ -45,8 +45,13 @@ SESSION_LOST = "session lost"
 """The `reason` in a refusal that tells a device to begin a piece again."""
 
 REPEATED = "repeated"
-STANDBY = "standby"
 """The `reason` in a refusal that tells a device that the same work was delivered before."""
+
+NO_BUDGET = "no budget"
+"""The `reason` in a refusal that tells a device that nobody can be promised more just now."""
+
+STANDBY = "standby"
+"""The `reason` in a refusal of a server that stands by: another one serves the market."""
 
 AUDITS_MAX = 100_000
 COMMITMENT_BYTES = 32
@@ -394,6 +399,15 @@ def check_name(source: str, value: object) -> str:
     if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
         raise InputError(source, "name", "letters, digits, '.', '_' and '-' only", shown(name))
     return name
+
+
+def read_device(source: str, body: Mapping[str, object]) -> str | None:
+    """The name by which the server knows who asks; None where it does not say.
+
+    Raises:
+        InputError: it is no name.
+    """
+    return check_name(source, body["device"]) if "device" in body else None
 
 
 def check_piece(source: str, value: object) -> str:

@@ -379,26 +379,31 @@ def _schemas() -> Table:
     )
     assigned = {"oneOf": [{"type": "null"}, _ref("Item")]}
     due = _object({"audits": {"type": "array", "items": _ref("Audit")}})
+    name: Table = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": NAME_CHARS_MAX,
+        "pattern": "^[A-Za-z0-9._-]+$",
+    }
     tensor = _object({"name": _TEXT, "datatype": _DATATYPE, "shape": _NUMBERS})
     return {
         "Error": _object({"error": {"type": "string"}}, {"reason": {"type": "string"}}),
         "Enrol": _object(
             {
                 "token": {**token, "pattern": _PRINTABLE},
-                "name": {
-                    "type": "string",
-                    "minLength": 1,
-                    "maxLength": NAME_CHARS_MAX,
-                    "pattern": "^[A-Za-z0-9._-]+$",
-                },
+                "name": name,
             }
         ),
-        "Enrolled": _object({"device_token": token}),
+        "Enrolled": _object({"device_token": token, "device": name}),
         "Item": item,
         "Audit": _object({"piece": _PIECE, "seconds": {"type": "number", "minimum": 0}}),
         "Due": due,
         "NoOffer": _object(
-            {"state": {"enum": ["wait", "over"]}, "audits": due["properties"]["audits"]}
+            {
+                "state": {"enum": ["wait", "over"]},
+                "audits": due["properties"]["audits"],
+                "device": name,
+            }
         ),
         "Offer": _object(
             {
@@ -417,6 +422,7 @@ def _schemas() -> Table:
                 "assigned": assigned,
                 "pieces_done": {"type": "object", "additionalProperties": {"type": "integer"}},
                 "audits": due["properties"]["audits"],
+                "device": name,
             }
         ),
         "Commit": _object(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from edgepact.errors import InputError
 from edgepact.fields import check_flag
 from edgepact.fleet import Fleet, FleetPrior, Interval
+from edgepact.mechanisms.stackelberg.price_scale import on_a_log_scale
 from edgepact.mechanisms.stackelberg.problem import (
     History,
     RepeatedPricing,
@@ -36,7 +37,8 @@ class ClassPricing(Problem):
         classes: for each class a prior to draw its devices from at each reset, or its
             fixed fleet; phones, cameras and gateways unless others are given.
         devices: number of devices drawn of each class; of a fixed fleet, its own.
-        price: what the server may post to a class, credits per layer.
+        price: what the server may post to a class, credits per layer; on a logarithmic scale,
+            as in `RepeatedPricing`.
         beta: credits per GMAC that is left to the server.
         revenue: F, credits a round, for all classes together.
         layers_max, integer, satisfaction: as in `Game`.
@@ -60,6 +62,10 @@ class ClassPricing(Problem):
     satisfaction: Satisfaction = eqx.field(static=True, default=FAMILIES["log1p"])
     window: int = eqx.field(static=True, default=1)
     rounds: int | None = eqx.field(static=True, default=None)
+
+    def __post_init__(self) -> None:
+        # One scale for all classes, so that an action means the same price in each.
+        self.price = on_a_log_scale(self.price, self.beta, self.classes)
 
     def __check_init__(self) -> None:
         if not self.classes:
@@ -144,6 +150,13 @@ class ClassPricing(Problem):
         """The mean utility of a random price to each class, drawn by itself."""
         each = [
             market.guess(of_class) for market, of_class in zip(self.markets, state, strict=True)
+        ]
+        return self.revenue + jnp.sum(jnp.stack(each))
+
+    def no_trade(self, state: tuple[Round, ...]) -> Float[Array, ""]:
+        """The utility of a server that runs every layer itself: the zero of the gain."""
+        each = [
+            market.no_trade(of_class) for market, of_class in zip(self.markets, state, strict=True)
         ]
         return self.revenue + jnp.sum(jnp.stack(each))
 

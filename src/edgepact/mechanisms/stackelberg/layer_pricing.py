@@ -33,7 +33,7 @@ from edgepact.fleet import Array, Fleet, FleetPrior, Interval, Layers, namespace
 from edgepact.mechanisms.stackelberg.problem import History, check_sizes
 from edgepact.mechanisms.stackelberg.responses import Outcome, layer_prices, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
-from edgepact.mechanisms.stackelberg.score import random_utility
+from edgepact.mechanisms.stackelberg.score import alone_utility, random_utility
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.problem import Payoff, Problem
 
@@ -265,6 +265,10 @@ class LayerPricing(Problem):
     def guess(self, state: Negotiation) -> Float[Array, ""]:
         """The mean utility of a random price, the same for all layers."""
         return random_utility(self.game(state.fleet))
+
+    def no_trade(self, state: Negotiation) -> Float[Array, ""]:
+        """The utility of a server that runs every layer itself: the zero of the gain."""
+        return alone_utility(self.game(state.fleet))
 
     def best_action(self, state: Negotiation) -> Float[Array, " action"]:
         """The best schedule, and the margin, as an action.

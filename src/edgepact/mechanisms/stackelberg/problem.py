@@ -14,9 +14,10 @@ from edgepact.fields import check_flag, check_kind
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.dynamics import Conditions, Dynamics
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
+from edgepact.mechanisms.stackelberg.price_scale import on_a_log_scale
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
-from edgepact.mechanisms.stackelberg.score import random_utility
+from edgepact.mechanisms.stackelberg.score import alone_utility, random_utility
 from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, Game
 from edgepact.problem import Payoff, Problem
 
@@ -124,7 +125,8 @@ class RepeatedPricing(Problem):
     Attributes:
         fleets: a prior to draw a fleet from at each reset, or one fixed fleet.
         devices: number of devices a prior draws.
-        price: what the server may post, credits per layer.
+        price: what the server may post, credits per layer. An action stands for a price on a
+            logarithmic scale (`price_scale`); an interval with a scale of its own keeps it.
         beta: credits per GMAC that is left to the server.
         revenue: F, credits a round.
         layers_max, integer, satisfaction: as in `Game`.
@@ -152,6 +154,9 @@ class RepeatedPricing(Problem):
     rounds: int | None = eqx.field(static=True, default=None)
     reward: RewardMode = eqx.field(static=True, default="utility")
     dynamics: Dynamics | None = None
+
+    def __post_init__(self) -> None:
+        self.price = on_a_log_scale(self.price, self.beta, (self.fleets,))
 
     def __check_init__(self) -> None:
         devices = len(self.fleets) if isinstance(self.fleets, Fleet) else self.devices
@@ -226,9 +231,14 @@ class RepeatedPricing(Problem):
         """The mean utility of a random price: the zero of the score."""
         return random_utility(self.game_now(state))
 
+    def no_trade(self, state: Round) -> Float[Array, ""]:
+        """The utility of a server that runs every layer itself: the zero of the gain."""
+        return alone_utility(self.game_now(state))
+
     def best_action(self, state: Round) -> Float[Array, " action"]:
         """The equilibrium price as an action."""
-        return self.price.to_unit(equilibrium(self.game_now(state)).price)[None]
+        best = equilibrium(self.game_now(state)).price
+        return jnp.clip(self.price.to_unit(best), -1.0, 1.0)[None]
 
     def finished(self, state: Round) -> Bool[Array, ""]:
         """After `rounds` rounds."""

@@ -7,16 +7,21 @@ al. 2020, arXiv 2006.11239; for network optimisation Du et al. 2023, arXiv
 hard clamp of the published code has gradient exactly zero outside of the range,
 and learning freezes at a price bound.
 
-Two ways to train. *Value-guided*: two critics learn the reward of an action from
-the rounds played, and the whole chain is moved up the gradient of their
-minimum. No expert is needed, so this is what plays against other learners. The
-critics look one round ahead (gamma = 0): a posted price changes what the server
-knows but not the game. *Expert*: in simulation the oracle's decision is known,
-and the denoiser learns to restore it from noise; what it draws then follows the
-decision's distribution given what the leader has seen. *Paper*: value-guided on the
-article's own reward, 1 if the utility rose and 0 if it fell. That reward depends on the
-round before and is earned over a horizon by going down and up again, so it makes sense
-at gamma = 0 only, which is how it is learned here.
+Three ways to train. *Value-guided*: two critics learn the reward of an action from
+the rounds played, half of those they replay explored ones from all over the range, and
+the chain is taught by them in two ways. It learns to restore the best of what it drew
+and of proposals from anywhere in the range, so that it leaves a false peak for a higher
+one however deep the valley between (targets weighed by value, as in QVPO, Ding et al.
+2024, arXiv 2405.16173); and what it draws on the highest hill is moved up the gradient
+of the critics' minimum. At first proposals are chosen nearly evenly, so the distribution
+starts wide, and it narrows as evidence comes in. No expert is needed, so this is what
+plays against other learners. The critics look one round ahead (gamma = 0): a posted
+price changes what the server knows but not the game. *Expert*: in simulation the
+oracle's decision is known, and the denoiser learns to restore it from noise; what it
+draws then follows the decision's distribution given what the leader has seen.
+*Paper*: value-guided on the article's own reward, 1 if the utility rose and 0 if it
+fell. That reward depends on the round before and is earned over a horizon by going down
+and up again, so it makes sense at gamma = 0 only, which is how it is learned here.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -44,8 +49,18 @@ CHOICES = {
 }
 """Settings with a closed set of values, and what they may be."""
 
+COUNTS = ("hidden", "games", "updates", "batch", "memory", "proposals", "learning_updates")
+
 STEPS_MAX = 20
 """Most steps of the reverse diffusion; decisions of few components need five or six."""
+
+
+SHORT = 0.1
+"""What misses this much of the best, of what the best is above the median, is still near it."""
+
+
+CLEARLY_LOWER = 0.1
+"""Difference of graded values from which one hill is clearly lower than another."""
 
 
 class Chain(NamedTuple):
@@ -117,11 +132,15 @@ class Denoiser(eqx.Module):
 
 
 _FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
+_FINER = (*_FREQUENCIES, 8.0)
+"""Of critics, who have to see how close to a kink the best price lies."""
 
 
-def _waves(x: Float[Array, " size"]) -> Float[Array, " waves"]:
+def _waves(
+    x: Float[Array, " size"], frequencies: tuple[float, ...] = _FREQUENCIES
+) -> Float[Array, " waves"]:
     """Sines and cosines of x at a few frequencies: a small network sees kinks with them."""
-    phase = jnp.pi * jnp.outer(jnp.asarray(_FREQUENCIES), x).ravel()
+    phase = jnp.pi * jnp.outer(jnp.asarray(frequencies), x).ravel()
     return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
 
 
@@ -203,7 +222,7 @@ class Memory(NamedTuple):
 
 
 class DiffusionLearner(NamedTuple):
-    """All that changes while the GDM learns."""
+    """All that changes while the GDM learns; `explored` are rounds with a uniform component."""
 
     denoiser: Denoiser
     smooth: Denoiser
@@ -211,6 +230,7 @@ class DiffusionLearner(NamedTuple):
     denoiser_steps: PyTree
     critic_steps: PyTree
     memory: Memory
+    explored: Memory
     states: State
 
 
@@ -226,7 +246,9 @@ class Diffusion(Solver):
         games: games played side by side.
         updates: gradient steps in an epoch; each follows one round in every game.
         batch: rounds replayed in a gradient step.
-        memory: rounds remembered.
+        memory: rounds remembered. Of explored ones an eighth as many are kept beside them,
+            so that the critics do not forget the range once the price is found.
+        proposals: actions from elsewhere that each drawn one is compared with.
         learning_rate: of the denoiser at the start; falls along a cosine.
         critic_rate: of the critics, likewise. Larger, since a denoiser that outruns
             its critics is drawn to prices that they have not understood yet.
@@ -234,7 +256,8 @@ class Diffusion(Solver):
         exploration_rounds: rounds over which uniform exploration fades.
         exploration_floor: share of actions that stay uniform for ever, of several
             components in one of them at least.
-        jitter: standard deviation of the noise on the other actions played.
+        jitter: standard deviation of the noise on the other actions played; falls with the
+            learning rate, to a tenth.
         smoothing: rate of the moving average of weights that decides.
 
     Raises:
@@ -250,6 +273,7 @@ class Diffusion(Solver):
     updates: int = eqx.field(static=True, default=8)
     batch: int = eqx.field(static=True, default=64)
     memory: int = eqx.field(static=True, default=8192)
+    proposals: int = eqx.field(static=True, default=4)
     learning_rate: float = eqx.field(static=True, default=1e-3)
     critic_rate: float = eqx.field(static=True, default=5e-3)
     learning_updates: int = eqx.field(static=True, default=4000)
@@ -263,7 +287,7 @@ class Diffusion(Solver):
         check_count("Diffusion", "steps", self.steps, most=STEPS_MAX)
         for name, choices in CHOICES.items():
             check_choice("Diffusion", name, getattr(self, name), choices)
-        for name in ("hidden", "games", "updates", "batch", "memory", "learning_updates"):
+        for name in COUNTS:
             check_count("Diffusion", name, getattr(self, name), most=COUNT_MAX)
         for name in ("learning_rate", "critic_rate", "exploration_rounds"):
             check_number("Diffusion", name, getattr(self, name), above=0.0)
@@ -273,6 +297,10 @@ class Diffusion(Solver):
         if self.memory < self.games:
             expected = f"room for a round of each of {self.games} games"
             raise InputError("Diffusion", "memory", expected, self.memory)
+
+    @property
+    def _explored_kept(self) -> int:
+        return max(self.memory // 8, self.games)
 
     @property
     def rounds_per_epoch(self) -> int:
@@ -292,7 +320,7 @@ class Diffusion(Solver):
         features, actions = observation_size(problem), problem.action_size
         denoiser = Denoiser(actions, features, self.hidden, of_denoiser)
 
-        sizes = (features + actions * (1 + 2 * len(_FREQUENCIES)), self.hidden, self.hidden, 1)
+        sizes = (features + actions * (1 + 2 * len(_FINER)), self.hidden, self.hidden, 1)
         critics = jax.vmap(lambda key: Network(sizes, key))(jax.random.split(of_critics, 2))
         return DiffusionLearner(
             denoiser=denoiser,
@@ -300,13 +328,8 @@ class Diffusion(Solver):
             critics=critics,
             denoiser_steps=self._optimiser(self.learning_rate).init(denoiser),
             critic_steps=self._optimiser(self.critic_rate).init(critics),
-            memory=Memory(
-                jnp.zeros((self.memory, features)),
-                jnp.zeros((self.memory, actions)),
-                jnp.zeros(self.memory),
-                jnp.zeros((self.memory, actions)),
-                jnp.zeros(()),
-            ),
+            memory=_empty(self.memory, features, actions),
+            explored=_empty(self._explored_kept, features, actions),
             states=jax.vmap(problem.reset)(jax.random.split(of_games, self.games)),
         )
 
@@ -342,43 +365,40 @@ class Diffusion(Solver):
         # Components are explored each by itself: once the decision is good, an action that is
         # random in all of them is far from it and tells little of what is around it.
         floor = 1.0 - (1.0 - self.exploration_floor) ** (1.0 / problem.action_size)
-        fading = jnp.exp(-memory.rounds / self.exploration_rounds)
-        uniform_share = floor + (1.0 - floor) * fading
+        uniform_share = floor + (1.0 - floor) * self._fading(memory.rounds)
+        learned = jnp.minimum(memory.rounds / (self.games * self.learning_updates), 1.0)
+        jitter = self.jitter * (0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * learned)))
 
-        def one(key: PRNGKeyArray, state: State) -> tuple[State, Array, Array, Array, Array]:
+        def one(key: PRNGKeyArray, state: State) -> tuple[State, Memory, Array]:
             of_draw, of_jitter, of_uniform, of_choice, of_step = jax.random.split(key, 5)
             observation = flat_observation(problem, state)
             size = problem.action_size
             drawn = sample(learner.denoiser, constants, of_draw, observation, size, self.sampling)
-            drawn = jnp.clip(drawn + self.jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
+            drawn = jnp.clip(drawn + jitter * jax.random.normal(of_jitter, (size,)), -1, 1)
             uniform = jax.random.uniform(of_uniform, (size,), minval=-1.0, maxval=1.0)
             explored = jax.random.bernoulli(of_choice, uniform_share, (size,))
             action = jnp.where(explored, uniform, drawn)
             after, payoff = play(problem, of_step, state, action)
             shown = problem.best_action(state) if self.mode == "expert" else jnp.zeros_like(action)
-            return after, observation, action, payoff.reward, shown
+            played = Memory(observation, action, payoff.reward, shown, jnp.ones(()))
+            return after, played, jnp.any(explored)
 
         keys = jax.random.split(key, self.games)
-        states, observation, action, reward, shown = jax.vmap(one)(keys, learner.states)
-        slots = (memory.rounds.astype(int) + jnp.arange(self.games)) % self.memory
-        memory = Memory(
-            memory.observation.at[slots].set(observation),
-            memory.action.at[slots].set(action),
-            memory.reward.at[slots].set(reward),
-            memory.expert.at[slots].set(shown),
-            memory.rounds + self.games,
+        states, played, explored = jax.vmap(one)(keys, learner.states)
+        return learner._replace(
+            memory=_stored(memory, played, jnp.ones(self.games, bool)),
+            explored=_stored(learner.explored, played, explored),
+            states=states,
         )
-        return learner._replace(memory=memory, states=states)
 
     def _learn(self, learner: DiffusionLearner, key: PRNGKeyArray) -> DiffusionLearner:
-        of_batch, of_draws = jax.random.split(key)
-        filled = jnp.minimum(learner.memory.rounds, self.memory)
-        rows = jax.random.randint(of_batch, (self.batch,), 0, filled.astype(int))
+        of_batch, of_explored, of_draws = jax.random.split(key, 3)
+        rows = _rows(of_batch, learner.memory, self.batch)
         if self.mode != "expert":
-            learner = self._learn_values(learner, rows, filled)
+            learner = self._learn_values(learner, rows, of_explored)
             gradient = jax.grad(self._regret)(learner.denoiser, learner, rows, of_draws)
         else:
-            gradient = jax.grad(self._denoising_error)(learner.denoiser, learner, rows, of_draws)
+            gradient = jax.grad(self._expert_error)(learner.denoiser, learner, rows, of_draws)
         optimiser = self._optimiser(self.learning_rate)
         step, denoiser_steps = optimiser.update(gradient, learner.denoiser_steps)
         denoiser = eqx.apply_updates(learner.denoiser, step)
@@ -388,20 +408,20 @@ class Diffusion(Solver):
         return learner._replace(denoiser=denoiser, smooth=smooth, denoiser_steps=denoiser_steps)
 
     def _learn_values(
-        self, learner: DiffusionLearner, rows: Array, filled: Array
+        self, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
     ) -> DiffusionLearner:
-        """One step of both critics towards the rewards in memory."""
-        memory = learner.memory
-        # Rewards are standardised by what the memory holds, so that one learning
-        # rate serves games of any scale.
-        mask = jnp.arange(self.memory) < filled
-        mean = jnp.sum(memory.reward * mask) / filled
-        spread = jnp.sqrt(jnp.sum((memory.reward - mean) ** 2 * mask) / filled) + 1e-6
-        reward = (memory.reward[rows] - mean) / spread
+        """One step of the critics towards the rewards in memory, half of them explored ones."""
+        memory, explored = learner.memory, learner.explored
+        wide = _rows(key, explored, self.batch)
+        some = explored.rounds > 0
+        observation, action, reward = (
+            jnp.concatenate([latest[rows], jnp.where(some, far[wide], latest[rows])])
+            for latest, far in zip(memory[:3], explored[:3], strict=True)
+        )
+        reward = _graded(reward, explored, memory)
 
         def error(critics: Network) -> Float[Array, ""]:
-            values = _values(critics, memory.observation[rows], memory.action[rows])
-            return jnp.mean((values - reward) ** 2)
+            return jnp.mean((_values(critics, observation, action) - reward) ** 2)
 
         gradient = jax.grad(error)(learner.critics)
         optimiser = self._optimiser(self.critic_rate)
@@ -414,27 +434,144 @@ class Diffusion(Solver):
     ) -> Float[Array, ""]:
         """Value-guided: what the critics say of drawn actions, negated."""
         constants = chain(self.schedule, self.steps)
+        of_draws, of_targets, of_noise = jax.random.split(key, 3)
         observation = learner.memory.observation[rows]
         size = learner.memory.action.shape[1]
         drawn, saturation = jax.vmap(
             lambda key, seen: _reverse(denoiser, constants, key, seen, size, self.sampling)
-        )(jax.random.split(key, self.batch), observation)
+        )(jax.random.split(of_draws, self.batch), observation)
         value = jnp.min(_values(learner.critics, observation, drawn), axis=0)
-        return jnp.mean(saturation - value)
+        target, short = self._targets(
+            learner, observation, jax.lax.stop_gradient(drawn), of_targets
+        )
+        restored = self._denoising_error(denoiser, observation, target, of_noise)
+        # Uphill leads to the top of the hill one stands on. What is drawn on a hill that is
+        # clearly lower than another is not led up: it is drawn anew, on the other one.
+        uphill = jnp.exp(-short / CLEARLY_LOWER) * (1.0 - self._fading(learner.memory.rounds))
+        return jnp.mean(saturation - uphill * value) + restored
 
-    def _denoising_error(
+    def _targets(
+        self,
+        learner: DiffusionLearner,
+        observation: Float[Array, "batch features"],
+        drawn: Float[Array, "batch action"],
+        key: PRNGKeyArray,
+    ) -> tuple[Float[Array, "batch action"], Float[Array, " batch"]]:
+        """What is to be drawn instead of each drawn action, and how much worse that one is.
+
+        Beside each drawn action others are proposed that differ in one component, which may be
+        anywhere in its range, and beside these the best proposal of the whole batch. The better
+        an action is by a critic the likelier it is chosen: at first by little, so that what is
+        drawn spreads over the range, in the end the best one always. One half of the batch
+        believes one critic and the other half the other, so what is drawn stays apart for as
+        long as they disagree.
+        """
+        of_where, of_what, of_chance = jax.random.split(key, 3)
+        batch, size = drawn.shape
+        shape = (self.proposals, batch, size)
+        component = jax.random.randint(of_where, shape[:2], 0, size)
+        anywhere = jax.random.uniform(of_what, shape, minval=-1.0, maxval=1.0)
+        moved = jnp.where(jnp.arange(size) == component[..., None], anywhere, drawn)
+        action = jnp.concatenate([drawn[None], moved])
+        at = jnp.arange(batch)
+        worth = _believed(learner.critics, observation, action)
+        champion = action.reshape(-1, size)[jnp.argmax(worth)]
+        champion = jnp.broadcast_to(champion, drawn.shape)
+        of_champion = _believed(learner.critics, observation, champion[None])
+        action = jnp.concatenate([action, champion[None]])
+        worth = jnp.concatenate([worth, of_champion])
+        chance = self._fading(learner.memory.rounds) * jax.random.gumbel(of_chance, worth.shape)
+        best = jnp.argmax(worth + chance, axis=0)
+        return action[best, at], jax.nn.relu(jnp.max(worth, axis=0) - worth[0])
+
+    def _fading(self, rounds: Float[Array, ""]) -> Float[Array, ""]:
+        """How much of the first, wide exploration is left: 1 at first, 0 in the end."""
+        return jnp.exp(-rounds / self.exploration_rounds)
+
+    def _expert_error(
         self, denoiser: Denoiser, learner: DiffusionLearner, rows: Array, key: PRNGKeyArray
     ) -> Float[Array, ""]:
-        """Expert: squared error of the restored decision at a random step."""
+        """Expert: how well the oracle's decisions are restored."""
+        memory = learner.memory
+        return self._denoising_error(denoiser, memory.observation[rows], memory.expert[rows], key)
+
+    def _denoising_error(
+        self,
+        denoiser: Denoiser,
+        observation: Float[Array, "batch features"],
+        clean: Float[Array, "batch action"],
+        key: PRNGKeyArray,
+    ) -> Float[Array, ""]:
+        """Squared error of actions restored at a random step."""
         constants = chain(self.schedule, self.steps)
         of_step, of_noise = jax.random.split(key)
-        expert = learner.memory.expert[rows]
         t = jax.random.randint(of_step, (self.batch,), 0, self.steps)
         signal = constants.signal[t][:, None]
-        noise = jax.random.normal(of_noise, expert.shape)
-        noisy = signal * expert + jnp.sqrt(1.0 - signal**2) * noise
-        raw = jax.vmap(denoiser)(noisy, (t + 1) / self.steps, learner.memory.observation[rows])
-        return jnp.mean((jnp.tanh(raw) - expert) ** 2)
+        noise = jax.random.normal(of_noise, clean.shape)
+        noisy = signal * clean + jnp.sqrt(1.0 - signal**2) * noise
+        raw = jax.vmap(denoiser)(noisy, (t + 1) / self.steps, observation)
+        return jnp.mean((jnp.tanh(raw) - clean) ** 2)
+
+
+def _empty(rounds: int, features: int, actions: int) -> Memory:
+    return Memory(
+        jnp.zeros((rounds, features)),
+        jnp.zeros((rounds, actions)),
+        jnp.zeros(rounds),
+        jnp.zeros((rounds, actions)),
+        jnp.zeros(()),
+    )
+
+
+def _stored(memory: Memory, played: Memory, kept: Array) -> Memory:
+    """The memory with those of the played rounds that are kept; the oldest drop out."""
+    size = memory.reward.shape[0]
+    count = jnp.cumsum(kept)
+    slots = (memory.rounds.astype(int) + count - 1) % size
+    slots = jnp.where(kept, slots, size)
+
+    def held(old: Array, new: Array) -> Array:
+        return old.at[slots].set(new, mode="drop")
+
+    return Memory(
+        observation=held(memory.observation, played.observation),
+        action=held(memory.action, played.action),
+        reward=held(memory.reward, played.reward),
+        expert=held(memory.expert, played.expert),
+        rounds=memory.rounds + count[-1],
+    )
+
+
+def _rows(key: PRNGKeyArray, memory: Memory, batch: int) -> Array:
+    """Rounds drawn from what the memory holds."""
+    filled = jnp.clip(memory.rounds, 1, memory.reward.shape[0]).astype(int)
+    return jax.random.randint(key, (batch,), 0, filled)
+
+
+def _graded(reward: Array, explored: Memory, latest: Memory) -> Array:
+    """Rewards on a scale of their own: 0 is the median of what was explored.
+
+    What is missed is measured by the best that is remembered less the median, and counts by its
+    logarithm. So a range most of which loses money, and much of it, does not leave critics that
+    tell only losses from gains; and close to the best, where decisions are made in the end,
+    they see differences ten times larger.
+    """
+    size = explored.reward.shape[0]
+    there = jnp.arange(size) < explored.rounds
+    count = jnp.clip(explored.rounds, 1, size)
+    ordered = jnp.sort(jnp.where(there, explored.reward, jnp.inf))
+    middle = ordered[((count - 1) // 2).astype(int)]
+    middle = jnp.where(explored.rounds > 0, middle, 0.0)
+    played = jnp.arange(latest.reward.shape[0]) < latest.rounds
+    best = jnp.maximum(
+        jnp.max(jnp.where(there, explored.reward, middle)),
+        jnp.max(jnp.where(played, latest.reward, middle)),
+    )
+    spread = jnp.sqrt(jnp.sum(jnp.where(there, explored.reward - middle, 0.0) ** 2) / count)
+    unit = jnp.where(best > middle, best - middle, spread) + 1e-6
+    grade = (reward - middle) / unit
+    missed = jnp.maximum(1.0 - grade, 0.0)
+    return -jnp.log((SHORT + missed) / (SHORT + 1.0))
 
 
 def _values(
@@ -442,5 +579,26 @@ def _values(
     observation: Float[Array, "batch features"],
     action: Float[Array, "batch action"],
 ) -> Float[Array, "critics batch"]:
-    together = jnp.concatenate([observation, action, jax.vmap(_waves)(action)], axis=1)
+    waves = jax.vmap(lambda each: _waves(each, _FINER))(action)
+    together = jnp.concatenate([observation, action, waves], axis=1)
     return jax.vmap(lambda critic: jax.vmap(critic)(together)[:, 0])(critics)
+
+
+def _believed(
+    critics: Network,
+    observation: Float[Array, "batch features"],
+    action: Float[Array, "proposals batch action"],
+) -> Float[Array, "proposals batch"]:
+    """What actions are worth, in turns by one critic and by the other."""
+    batch = observation.shape[0]
+    half = batch // 2
+    first, second = (jax.tree.map(lambda part, at=at: part[at], critics) for at in (0, 1))
+    parts = []
+    for critic, rows in ((first, slice(half)), (second, slice(half, batch))):
+        chosen = action[:, rows]
+        seen = jnp.broadcast_to(observation[rows], (*chosen.shape[:2], observation.shape[1]))
+        flat = chosen.reshape(-1, action.shape[-1])
+        waves = jax.vmap(lambda each: _waves(each, _FINER))(flat)
+        together = jnp.concatenate([seen.reshape(len(flat), -1), flat, waves], axis=1)
+        parts.append(jax.vmap(critic)(together)[:, 0].reshape(chosen.shape[:2]))
+    return jnp.concatenate(parts, axis=1)

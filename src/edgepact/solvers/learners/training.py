@@ -85,22 +85,32 @@ class Evaluation(NamedTuple):
         utility: what the leader earned.
         optimum: what the oracle would have earned in the same round.
         guess: what guessing earns in it on average; None where the problem does not say.
+        no_trade: what a leader has that trades with nobody; None likewise.
     """
 
     utility: Float[np.ndarray, "*shape games"]
     optimum: Float[np.ndarray, "*shape games"]
     guess: Float[np.ndarray, "*shape games"] | None
+    no_trade: Float[np.ndarray, "*shape games"] | None = None
 
     @property
     def share(self) -> Share:
         """Shares of the optimum, over the games of the last axis."""
-        zero = 0.0 if self.guess is None else self.guess
+        return self._share_above(self.guess)
+
+    @property
+    def gain_share(self) -> Share | None:
+        """Shares of the gain over no trade; None where a problem knows no such thing."""
+        return None if self.no_trade is None else self._share_above(self.no_trade)
+
+    def _share_above(self, stated: Float[np.ndarray, "*shape games"] | None) -> Share:
+        zero = 0.0 if stated is None else stated
         gained, best = self.utility - zero, self.optimum - zero
         reach, games = best.mean(axis=-1), best.shape[-1]
         some = reach > 0
         reach = np.where(some, reach, 1.0)
-        # Where guessing is as good as the best there is nothing to miss.
-        mean = np.where(some, gained.mean(axis=-1) / reach, np.nan if self.guess is None else 1.0)
+        # Where guessing, or no trade, is as good as the best there is nothing to miss.
+        mean = np.where(some, gained.mean(axis=-1) / reach, np.nan if stated is None else 1.0)
         if games == 1:
             return Share(mean, np.full_like(mean, -np.inf), np.full_like(mean, np.inf))
         off = np.where(some[..., None], gained - mean[..., None] * best, 0.0)
@@ -119,6 +129,8 @@ class Training(NamedTuple):
         action: the mean action after each epoch.
         share: of the optimum that `utility` is, of every seed after each epoch, shape
             `seeds epochs`, each with its interval.
+        gain_share: the same of the gain over no trade; None where a problem knows no such
+            thing. It is the stricter one where guessing loses money.
         evaluation: the single games behind them, shape `seeds epochs games`.
     """
 
@@ -127,6 +139,7 @@ class Training(NamedTuple):
     optimum: Float[Array, "seeds epochs"]
     action: Float[Array, "seeds epochs"]
     share: Share
+    gain_share: Share | None
     evaluation: Evaluation
 
     def share_of_last(self, epochs: int) -> Share:
@@ -152,6 +165,7 @@ class _Judged(NamedTuple):
     utility: Array
     optimum: Array
     guess: Array | None
+    no_trade: Array | None
     action: Array
     reward: Array
     seen: Array
@@ -217,6 +231,7 @@ def train(
                 utility=payoff.leader,
                 optimum=problem.optimum(state).leader,
                 guess=problem.guess(state),
+                no_trade=problem.no_trade(state),
                 action=jnp.mean(action),
                 reward=payoff.reward,
                 seen=jnp.all(jnp.isfinite(seen)),
@@ -243,13 +258,15 @@ def train(
             _expect_finite(problem, judged, epoch)
         on_epochs(len(curves))
     every = jax.tree.map(lambda *parts: np.stack(parts, axis=1), *curves)
-    evaluation = Evaluation(*(_exact(part) for part in (every.utility, every.optimum, every.guess)))
+    judged = (every.utility, every.optimum, every.guess, every.no_trade)
+    evaluation = Evaluation(*(_exact(part) for part in judged))
     return Training(
         learner=carry[0],
         utility=jnp.mean(jnp.asarray(every.utility), axis=-1),
         optimum=jnp.mean(jnp.asarray(every.optimum), axis=-1),
         action=jnp.mean(jnp.asarray(every.action), axis=-1),
         share=evaluation.share,
+        gain_share=evaluation.gain_share,
         evaluation=evaluation,
     )
 
@@ -287,6 +304,7 @@ def _expect_finite(problem: Problem, judged: _Judged, epoch: int) -> None:
         ("step().leader", judged.utility, "the logarithms, roots and divisions of step()"),
         ("optimum().leader", judged.optimum, "the oracle"),
         ("guess()", judged.guess, "what guessing earns"),
+        ("no_trade()", judged.no_trade, "what the leader has alone"),
     )
     if not np.isfinite(action).all():
         where = "look at rewards in training, and at learning rates that are too high"
