@@ -47,8 +47,10 @@ from edgepact.solvers.in_context import takeup
 from edgepact.solvers.in_context.menus import (
     LEARNING,
     SHIPPED,
+    MenuDecision,
     Menus,
     best_menu,
+    decision_of,
     gdm_menu,
     load,
     offered_to,
@@ -447,6 +449,7 @@ Shares = dict[str, dict[str, np.ndarray]]
 """Shares of the optimum by prior and rule, `(populations, conditions)`."""
 
 UNTOLD, UNTOLD_PLUG_IN = "GDM in context", "counts spread evenly, one device added to each stretch"
+UNTOLD_OWN = (UNTOLD, UNTOLD_PLUG_IN)
 
 RANGE = 1.2
 """The range of costs that is told ends a factor of it beyond those there are, at either end."""
@@ -466,18 +469,15 @@ def score_untold(config: Config, weights: Path) -> Shares:
             for at in range(config.populations):
                 contract = prior.draw(rng)
                 best = profit(contract, optimal_menu(contract))
-                ends = np.array([contract.psi[0] * RANGE, contract.psi[-1] / RANGE])
-                two = replace(contract, psi=ends, probability=np.array([0.5, 0.5]))
-                public = Public(contract=two, types_told=False)
+                public = _only_range(contract)
                 rows: dict[str, list[float]] = {rule: [] for rule in shares}
                 for devices in config.devices:
-                    seen = _untold_take_up(rng, contract, two, config.rounds, devices)
+                    seen = _untold_take_up(rng, contract, public, config.rounds, devices)
                     decided = gdm.decide(public, seen, 0)
-                    offered = offered_to(contract, decided)
-                    rows[UNTOLD].append(profit(contract, offered) / best)
                     spread = _spread_evenly(public, seen)
-                    offered = _taken_of(contract, spread)
-                    rows[UNTOLD_PLUG_IN].append(profit(contract, offered) / best)
+                    for rule, menu in ((UNTOLD, decided), (UNTOLD_PLUG_IN, spread)):
+                        earned = profit(contract, offered_to(contract, menu))
+                        rows[rule].append(earned / best)
                 for rule, each in rows.items():
                     shares[rule].append(each)
                 advance(at + 1, config.populations)
@@ -485,12 +485,64 @@ def score_untold(config: Config, weights: Path) -> Shares:
     return found
 
 
+def play_untold(config: Config, weights: Path) -> Shares:
+    """Shares of menus written one after another where only the range of costs is known."""
+    gdm = Menus(load(weights))
+    found: Shares = {}
+    for name, prior in priors(config).items():
+        rng = np.random.default_rng([config.seed, 9, len(found)])
+        shares = {
+            rule: np.zeros((config.own_populations, config.own_rounds)) for rule in UNTOLD_OWN
+        }
+        with progress_bar(f"{name}, own menus, costs not told") as advance:
+            for at in range(config.own_populations):
+                contract = prior.draw(rng)
+                best = profit(contract, optimal_menu(contract))
+                public = _only_range(contract)
+                drawn = rng.multinomial(config.own_devices, contract.probability, config.own_rounds)
+                for rule in UNTOLD_OWN:
+                    past: list[PastMenu] = []
+                    for number, devices in enumerate(drawn):
+                        seen = takeup.TakeUp(menus=past)
+                        decided = (
+                            gdm.decide(public, seen, 0)
+                            if rule == UNTOLD
+                            else _spread_evenly(public, seen)
+                        )
+                        taken = offered_to(contract, decided)
+                        shares[rule][at, number] = profit(contract, taken) / best
+                        past.append(_taken_by(contract, decided, devices))
+                advance(at + 1, config.own_populations)
+        found[name] = shares
+    return found
+
+
+def _only_range(contract: Contract) -> Public:
+    """What is public where only the range of costs is."""
+    ends = np.array([contract.psi[0] * RANGE, contract.psi[-1] / RANGE])
+    two = replace(contract, psi=ends, probability=np.array([0.5, 0.5]))
+    return Public(contract=two, types_told=False)
+
+
+def _taken_by(contract: Contract, decided: MenuDecision, devices: np.ndarray) -> PastMenu:
+    """What so many devices of each type take of a menu."""
+    quality = offered_to(contract, decided).quality
+    takes = quality[:, None] == decided.quality
+    taken = devices @ takes
+    return PastMenu(
+        quality=decided.quality,
+        reward=decided.reward,
+        taken=taken.astype(float),
+        declined=float(np.sum(devices) - np.sum(taken)),
+    )
+
+
 def _untold_take_up(
-    rng: np.random.Generator, contract: Contract, ends: Contract, rounds: int, devices: int
+    rng: np.random.Generator, contract: Contract, public: Public, rounds: int, devices: int
 ) -> takeup.TakeUp:
     """What was taken of menus that were best for types that somebody made up."""
     past = []
-    low, high = np.log(ends.psi[1]), np.log(ends.psi[0])
+    high, low = np.log(public.contract.psi)
     for _ in range(rounds):
         believed = replace(
             contract,
@@ -508,23 +560,13 @@ def _untold_take_up(
     return takeup.TakeUp(menus=past)
 
 
-def _spread_evenly(public: Public, seen: takeup.TakeUp) -> Menu:
+def _spread_evenly(public: Public, seen: takeup.TakeUp) -> MenuDecision:
     """The optimal menu were devices spread over stretches as counted, in the middle of each."""
     rows = takeup.read(public, seen)
     share = _positive(frequencies(rows.counts, rows.exists, pseudo=1.0))
     cost = np.exp(0.5 * (rows.low + rows.high))
-    return optimal_menu(replace(public.contract, psi=cost, probability=share))
-
-
-def _taken_of(contract: Contract, menu: Menu) -> Menu:
-    """What types take of a menu that was written for others, as a menu for these."""
-    item = choose(contract, menu, np.asarray(contract.psi))
-    some, at = item != NONE, np.where(item != NONE, item, 0)
-    return Menu(
-        quality=np.where(some, menu.quality[at], 0.0),
-        reward=np.where(some, menu.reward[at], 0.0),
-        served=some,
-    )
+    believed = replace(public.contract, psi=cost, probability=share)
+    return decision_of(believed, optimal_menu(believed), devices=0)
 
 
 OWN = {
@@ -748,7 +790,7 @@ def profit_page(
     scores: list[Score],
     first_best: dict[str, float],
     learned: dict[str, Learned],
-    untold: Shares,
+    untold: tuple[Shares, Shares],
     own: Shares,
     config: Config,
 ) -> list[str]:
@@ -846,20 +888,26 @@ def _own_page(own: Shares, config: Config) -> list[str]:
     return parts
 
 
-def _untold_page(untold: Shares, config: Config) -> list[str]:
+def _untold_page(untold: tuple[Shares, Shares], config: Config) -> list[str]:
     """Types whose costs are not told."""
-    conditions = [f"{config.rounds} x {devices} devices" for devices in config.devices]
+    rounds = [f"own menu {at + 1}" for at in range(config.own_rounds)]
+    conditions = [f"{config.rounds} x {devices} devices" for devices in config.devices] + rounds
     parts = [
         "### Costs not told",
         f"Only the range of costs is known, a factor of {RANGE:g} wider at either end than the "
-        f"costs there are. Past menus were best for {BELIEVED_TYPES} types that somebody made up. "
-        "Shares are of the optimal menu for the true costs and frequencies.",
+        f"costs there are. Past menus were best for {BELIEVED_TYPES} types that somebody made up "
+        f"({config.populations} populations), or of the rule's own writing ({config.own_devices} "
+        f"devices a round, {config.own_populations} populations). Shares are of the optimal menu "
+        "for the true costs and frequencies. Where a type lies in its stretch is found round by "
+        "round, and until then the dearest are left out now and then.",
     ]
-    for name, rules_of in untold.items():
-        rows = [
-            [rule, *(_mean(each[:, at]) for at in range(each.shape[1]))]
-            for rule, each in rules_of.items()
-        ]
+    for name, rules_of in untold[0].items():
+        rows = []
+        for rule, each in rules_of.items():
+            own = untold[1][name][rule]
+            cells = [each[:, at] for at in range(each.shape[1])]
+            cells += [own[:, at] for at in range(own.shape[1])]
+            rows.append([rule, *(_mean(cell) for cell in cells)])
         parts += [f"{name[0].upper()}{name[1:]}:", table(["rule", *conditions], rows)]
     return parts
 
@@ -883,16 +931,24 @@ def run(folder: Path, smoke: bool) -> None:
     weights = trained if trained.is_file() else SHIPPED
     scores, first_best = score_all(config, rules(weights))
     own, untold = play_own(config, weights), score_untold(config, weights)
+    untold_own = play_untold(config, weights)
     learned = learn(config, smoke)
     write_tables(folder, scores, learned)
     draw(scores, learned, config).savefig(folder / "contract.png", dpi=120)
     training, of_training = contract_training.write(folder, smoke)
     found = {
         "profit": measures(scores, first_best, learned)
-        | {"own_menus": _told(own), "costs_not_told": _told(untold)},
+        | {
+            "own_menus": _told(own),
+            "costs_not_told": _told(untold),
+            "costs_not_told_own_menus": _told(untold_own),
+        },
         "training": training,
     }
-    parts = [*profit_page(scores, first_best, learned, untold, own, config), *of_training]
+    parts = [
+        *profit_page(scores, first_best, learned, (untold, untold_own), own, config),
+        *of_training,
+    ]
     write_metrics(folder, config, found)
     title = "Menus for private types"
     write_page(folder, "contract", title, parts, smoke=smoke)

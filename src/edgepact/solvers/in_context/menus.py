@@ -45,8 +45,9 @@ DRAWN = 1024
 SAMPLES = (8, 128)
 """Fewest and most samples."""
 
-ATOMS = 3
-"""Costs that stand for all that samples have in one stretch."""
+ATOMS, ATOMS_MAX = 3, 96
+"""Most costs that stand for all that samples have in one stretch, and in all stretches together
+where there are fewer stretches."""
 
 LEARNING = 1e-4
 """Share of the expected profit that is given up to tell types apart."""
@@ -250,7 +251,8 @@ def believed_contract(known: Public, drawn: Population) -> Contract:
     order = np.argsort(-drawn.cost, axis=0)
     cost = np.take_along_axis(drawn.cost, order, axis=0)
     weight = np.take_along_axis(drawn.frequency, order, axis=0)
-    parts = np.array_split(np.arange(len(cost)), min(ATOMS, len(cost)))
+    atoms = int(np.clip(ATOMS_MAX // max(cost.shape[1], 1), 1, ATOMS))
+    parts = np.array_split(np.arange(len(cost)), atoms)
     mass = np.stack([weight[part].sum(axis=0) for part in parts], axis=1)
     moment = np.stack([(weight * cost)[part].sum(axis=0) for part in parts], axis=1)
     psi, probability = (moment / mass).ravel(), (mass / len(cost)).ravel()

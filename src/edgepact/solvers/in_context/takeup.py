@@ -42,7 +42,7 @@ ROWS_MAX = 512
 STRETCH = 0.25
 """Longest stretch of costs that is one row, in logarithms, where there is room for as many rows."""
 
-STRETCHES = 48
+STRETCHES = 16
 """Rows that a range of costs is divided into at least where stretches would be longer."""
 
 USUAL_TYPES, USUAL_SPREAD = 16, 2.5
@@ -51,8 +51,8 @@ USUAL_TYPES, USUAL_SPREAD = 16, 2.5
 DIVISIONS_MAX = 32
 """Most ways in which past menus divided rows that are looked at."""
 
-BOUNDS_MAX = 256
-"""Most bounds of past menus that a range of costs is divided at."""
+BOUNDS_MAX, BOUNDS_KEPT = 256, 24
+"""Most bounds of past menus that are looked at, and that a range of costs is divided at."""
 
 SPLIT = 1e-6
 """Bounds of stretches that lie closer together, in logarithms, are one."""
@@ -88,6 +88,10 @@ class PastMenu:
     reward: Float[np.ndarray, " items"]
     taken: Float[np.ndarray, " items"]
     declined: float = 0.0
+
+
+Past = tuple[PastMenu, tuple[np.ndarray, np.ndarray]]
+"""A past menu, with the bounds between its items and these items; see `_bounds`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -168,18 +172,36 @@ def read(public: Public, seen: TakeUp) -> Rows:
     contract = public.contract
     checked = [_checked(contract, at, menu, seen.source) for at, menu in enumerate(seen.menus, 1)]
     bounds = [_bounds(contract, menu) for menu in checked]
+    past = list(zip(checked, bounds, strict=True))
     if public.types_told:
         cost = np.log(contract.psi[order_of(contract)])
         low, high = cost, cost
     else:
-        low, high = _stretches(np.log(np.sort(contract.psi)), _telling(checked, bounds))
-    middle = 0.5 * (low + high)
-    rounds = []
-    for at, (menu, (cuts, items)) in enumerate(zip(checked, bounds, strict=True), 1):
-        # The run of a row: 0 for those too dear for any item, then by rising quality.
-        if public.types_told and len(cuts):
+        low, high = _range_divided(np.log(np.sort(contract.psi)), past, seen.source)
+    counts = _counted(low, high, public.types_told, past, seen.source)
+    usual = public.types_told and len(low) <= USUAL_TYPES and low[0] - low[-1] <= USUAL_SPREAD
+    told = np.array(1.0 * public.types_told)
+    found = merged(Rows(low, high, np.ones(len(low)), told, counts, np.array(1.0 * usual)))
+    size = int(np.sum(found.types > 0))
+    parts = Counts(found.counts.taken[:, :size], found.counts.first[:, :size])
+    low, high, types = (part[:size] for part in (found.low, found.high, found.types))
+    return Rows(low, high, types, told, parts, found.reference)
+
+
+def _counted(
+    low: np.ndarray, high: np.ndarray, told: bool, past: Sequence[Past], source: object
+) -> Counts:
+    """Rounds of answers by row, in an order that answers alone decide, so that sums are the same.
+
+    Raises:
+        InputError: nobody would have answered so.
+    """
+    middle, rounds = 0.5 * (low + high), []
+    for at, (menu, (cuts, items)) in enumerate(past, 1):
+        if told and len(cuts):
             nearest = middle[np.argmin(np.abs(middle[:, None] - cuts), axis=0)]
             cuts = np.where(np.abs(nearest - cuts) <= TIE, nearest, cuts)
+        # The run of a row: 0 for those too dear for any item, then by rising quality.
         run = np.sum(middle[:, None] <= cuts, axis=1)
         number = np.zeros(len(items) + 1)
         for item, devices in enumerate([*menu.taken, menu.declined]):
@@ -187,30 +209,21 @@ def read(public: Public, seen: TakeUp) -> Rows:
                 continue
             none = item == len(menu.taken)
             place = 0 if none else _run_of(menu, items, item)
-            if place is not None and not public.types_told:
+            if place is not None and not told:
                 place = _among(low, high, run, cuts, place)
             if place is None or not np.any(run == place):
                 field = "declined" if none else f"taken[{item + 1}]"
                 other = "some item suits every cost better than none"
                 other = other if none else "some other item suits every cost better"
                 expected = f"0 devices, for {other}"
-                raise impossible(seen.source, f"round[{at}].{field}", expected, devices)
+                raise impossible(source, f"round[{at}].{field}", expected, devices)
             number[place] += devices
         first = np.concatenate([[1.0], (np.diff(run) != 0) * 1.0])
         rounds.append((np.where(first > 0, number[run], 0.0), first))
-    # In an order that answers alone decide, so that sums are the same.
     rounds.sort(key=lambda each: (each[0].tolist(), each[1].tolist()))
     taken = np.array([each[0] for each in rounds]).reshape(len(rounds), len(low))
     begins = np.array([each[1] for each in rounds]).reshape(len(rounds), len(low))
-    counts = Counts(taken, begins)
-    usual = public.types_told and len(low) <= USUAL_TYPES and low[0] - low[-1] <= USUAL_SPREAD
-    told = np.array(1.0 * public.types_told)
-    counts = _pooled(counts)
-    found = merged(Rows(low, high, np.ones(len(low)), told, counts, np.array(1.0 * usual)))
-    size = int(np.sum(found.types > 0))
-    parts = Counts(found.counts.taken[:, :size], found.counts.first[:, :size])
-    low, high, types = (part[:size] for part in (found.low, found.high, found.types))
-    return Rows(low, high, types, told, parts, found.reference)
+    return _pooled(Counts(taken, begins))
 
 
 def _pooled(counts: Counts) -> Counts:
@@ -328,12 +341,10 @@ def _among(
     return int(run[np.argmax(low <= middle)])
 
 
-def _telling(
-    menus: Sequence[PastMenu], bounds: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
+def _telling(past: Sequence[Past]) -> np.ndarray:
     """Bounds of past menus, if there are many those between items that most devices took."""
     cuts, devices = [np.zeros(0)], [np.zeros(0)]
-    for menu, (cut, items) in zip(menus, bounds, strict=True):
+    for menu, (cut, items) in past:
         number = np.append(menu.declined, menu.taken[items])
         cuts.append(cut)
         devices.append(number[:-1] + number[1:])
@@ -342,14 +353,31 @@ def _telling(
     return found
 
 
-def _stretches(ends: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A range of costs divided at all bounds of all menus, and evenly between them."""
+def _range_divided(
+    ends: np.ndarray, past: Sequence[Past], source: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """A range of costs as stretches, finer where devices are.
+
+    Past menus of many items divide it into more stretches than are of use, most of them empty:
+    bounds are kept where next to them most devices seem to be.
+    """
+    low, high = _stretches(ends, _telling(past), np.inf)
+    if len(low) > BOUNDS_KEPT + 1:
+        counts = _counted(low, high, False, past, source)
+        share = frequencies(counts, high - low)
+        beside = np.maximum(share[:-1], share[1:])
+        kept = np.sort(np.argsort(-beside, kind="stable")[:BOUNDS_KEPT])
+        low, high = _stretches(ends, low[kept], np.inf)
+    return _stretches(ends, low[:-1], max(STRETCH, (ends[1] - ends[0]) / STRETCHES))
+
+
+def _stretches(ends: np.ndarray, cuts: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
+    """A range of costs divided at bounds, and evenly between them; falling."""
     within = cuts[(cuts > ends[0] + SPLIT) & (cuts < ends[1] - SPLIT)]
     edges = np.sort(np.concatenate([ends, within]))
     edges = edges[np.concatenate([[True], np.diff(edges) > SPLIT])]
-    longest = max(STRETCH, (ends[1] - ends[0]) / STRETCHES)
     pieces = [
-        np.linspace(a, b, int(np.ceil((b - a) / longest - 1e-9)) + 1)[:-1]
+        np.linspace(a, b, max(1, int(np.ceil((b - a) / longest - 1e-9))) + 1)[:-1]
         for a, b in pairwise(edges)
     ]
     edges = np.append(np.concatenate(pieces), ends[1])
