@@ -156,6 +156,18 @@ def test_quotes_say_themselves() -> None:
         edgepact.quote(EXAMPLES / "five-cameras.toml", rounds=0)
 
 
+def test_a_menu_is_quoted_from_past_take_up() -> None:
+    answer = command("quote", EXAMPLES / "past-menus.toml", "--json")
+    assert (answer.status, answer.err) == (0, "")
+    told = json.loads(answer.out)
+    assert len(told["menu"]) == len(told["taken"])
+    assert told["profit"] > 0.0
+    assert "expected to take it" in command("quote", EXAMPLES / "past-menus.toml").out
+    answer = command("quote", EXAMPLES / "past-menus.toml", "--rounds", "2")
+    assert answer.status == 2
+    assert "past rounds stand in the file" in answer.err
+
+
 class TestList:
     @pytest.mark.parametrize("kind", KINDS)
     def test_each_kind_as_objects(self, kind: str) -> None:

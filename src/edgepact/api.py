@@ -18,6 +18,7 @@ from edgepact.fields import (
     check_path,
     check_whole,
     load,
+    terms_in,
 )
 from edgepact.registry import installed, part
 
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
     from edgepact.files.scenario import Scenario
     from edgepact.framework import Document, Mechanism, Solution
     from edgepact.live.run_config import RunConfig
+    from edgepact.solvers.in_context.menus import MenuDecision
     from edgepact.solvers.in_context.rehearsal import Quoted
+    from edgepact.solvers.in_context.reserves import ReserveDecision
     from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import Trained
     from edgepact.written import Written
 
 QUOTES_MAX = 200
 """Most rounds of quotes."""
+
+QUOTES_USUAL = 8
+"""Rounds of quotes where no number is asked for."""
 
 SEED_MAX = 2**31 - 1
 """Largest seed."""
@@ -80,19 +86,30 @@ def solve(terms: Any, *, mechanism: str | None = None) -> "Solution":
     return found.solve(known[1] if known is not None and known[0] == name else terms)
 
 
-def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
-    """Quotes prices to a fleet as if nothing were known of it, round after round.
+def quote(
+    market: Any, *, rounds: int | None = None, seed: int = 0
+) -> "Quoted | MenuDecision | ReserveDecision":
+    """Decides in context: what to offer next to devices of which only answers are known.
+
+    With a market, prices are posted to its fleet as if nothing were known of it, round after round.
+    With a contract, the next menu is written from the take-up of past ones that the file states;
+    with an auction, reserves are set from past bids.
 
     Args:
-        market: path of a TOML file with `mechanism = "stackelberg"`, a `GameFile`, or a `Game`.
-        rounds: to play, 1 to 200.
-        seed: of the noise that prices are drawn from, 0 to 2**31 - 1.
+        market: path of a TOML file with `mechanism = "stackelberg"`, `"contract"` or `"auction"`,
+            a `GameFile`, or a `Game`.
+        rounds: to play with a market, 1 to 200; 8 if None. The past rounds of a contract or an
+            auction stand in its file, so for one it is None.
+        seed: of the noise that what is private is generated from, 0 to 2**31 - 1.
 
     Returns:
-        A frozen result: rounds, the exact optimum, and the share of it that each quote earned.
+        A frozen result: of a market rounds, the exact optimum, and the share of it that each quote
+        earned; of a contract the menu, what is expected to be taken of it, and the profit; of an
+        auction reserves, and what is expected to be paid.
 
     Raises:
-        InputError: the market cannot be used, or no price above 0 is worth posting.
+        InputError: the file cannot be used, nobody could have answered as it says, or no price
+            above 0 is worth posting.
 
     Example:
         >>> import numpy as np
@@ -108,13 +125,53 @@ def quote(market: Any, *, rounds: int = 8, seed: int = 0) -> "Quoted":
         >>> len(quotes.shares), float(quotes.shares.max()) <= 1.0
         (3, True)
     """
+    if rounds is not None:
+        check_whole("quote", "rounds", rounds, least=1, most=QUOTES_MAX)
+    check_whole("quote", "seed", seed, least=0, most=SEED_MAX)
+    if isinstance(market, str | Path):
+        path = check_path("quote", "market", market)
+        document = load(path)
+        decided = DECIDED.get(str(document.get("mechanism")))
+        if decided is not None:
+            if rounds is not None:
+                expected = "nothing: past rounds stand in the file"
+                raise InputError("quote", "rounds", expected, rounds)
+            return decided(path, document, seed)
     from edgepact.solvers.in_context.rehearsal import quoted
 
-    check_whole("quote", "rounds", rounds, least=1, most=QUOTES_MAX)
-    check_whole("quote", "seed", seed, least=0, most=SEED_MAX)
     stated = _market(market)
     source = market if isinstance(market, str | Path) else stated.source
-    return quoted(stated.game, rounds=rounds, seed=seed, source=source, names=stated.names)
+    return quoted(
+        stated.game, rounds=rounds or QUOTES_USUAL, seed=seed, source=source, names=stated.names
+    )
+
+
+def _menu_decided(path: Path, document: "Document", seed: int) -> "MenuDecision":
+    """The next menu for a contract of which take-up is known."""
+    from edgepact.files.take_up import held_against, take_up_of
+    from edgepact.solvers.in_context.menus import Menus
+
+    _read_whole(path, document)
+    stated = take_up_of(path, terms_in(document))
+    decided = Menus.shipped().decide(stated.public, stated.seen, seed)
+    return held_against(decided, stated.private)
+
+
+def _reserves_decided(path: Path, document: "Document", seed: int) -> "ReserveDecision":
+    """Reserves for an auction of which past bids are known."""
+    from edgepact.files.past_bids import past_bids_of
+    from edgepact.solvers.in_context.reserves import Reserves
+
+    _read_whole(path, document)
+    stated = past_bids_of(path, terms_in(document))
+    return Reserves.shipped().decide(stated.public, stated.seen, seed)
+
+
+DECIDED: "dict[str, Callable[[Path, Document, int], Any]]" = {
+    "contract": _menu_decided,
+    "auction": _reserves_decided,
+}
+"""What is decided at once from evidence that a file states, by its mechanism."""
 
 
 def run(

@@ -47,7 +47,16 @@ SOLVED = (
     "train-contract",
     "train-price",
 )
-QUOTED = ("crowd", "five-cameras", "live", "may-decline", "scenario-partition", "two-peaks")
+QUOTED = (
+    "crowd",
+    "five-cameras",
+    "live",
+    "may-decline",
+    "past-bids",
+    "past-menus",
+    "scenario-partition",
+    "two-peaks",
+)
 
 
 _TRAINING = {

@@ -15,7 +15,7 @@ def study(
     train: Annotated[
         bool,
         typer.Option(
-            help="Train the policies of quoting, robustness or contract first, into the folder."
+            help="Train the models of quoting, robustness, contract or auctions, in the folder."
         ),
     ] = False,
 ) -> None:

@@ -45,6 +45,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 
 TRAININGS: dict[str, Callable[[Path, bool], None]] = {
-    name: _study(name, function="train") for name in ("quoting", "robustness", "contract")
+    name: _study(name, function="train")
+    for name in ("quoting", "robustness", "contract", "auctions")
 }
 """What `edgepact study NAME --train` does first: policies, into the folder."""

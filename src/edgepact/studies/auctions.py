@@ -5,10 +5,12 @@ all that can go wrong is revenue, which is measured on fresh values beside what 
 three numbers earn, a bound on what any auction could, and RegretNet, whose regret is searched for
 as strongly as theirs.
 
-Second, the diffusion model as proposer. It sees quantiles of past bids and sets the weights and
-reserves of a truthful auction of one item, for priors it has never met; the share of Myerson's
-optimum that it earns is exact, up to a grid of quantiles. The ceiling is exact Bayes told how
-priors are drawn. Both are shown also where own past bids set no own reserve.
+Second, one item sold after past bids. The diffusion model generates distributions of values, and
+Myerson's theory does the rest (`solvers.in_context.reserves`); its rivals are learners that see
+quantiles of past bids and set weights and reserves themselves. The share of Myerson's optimum that
+each earns, for priors it has never met, is exact up to a grid of quantiles. The ceiling is exact
+Bayes told how priors are drawn. All are shown also where own past bids set no own reserve, and
+where that is truthful over rounds.
 
 Third, why they must not: the best lie over a horizon, for ways to learn reserves.
 """
@@ -16,7 +18,7 @@ Third, why they must not: the best lie over a horizon, for ways to learn reserve
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from edgepact import pages
 from edgepact.errors import check_choice
@@ -37,7 +40,7 @@ from edgepact.mechanisms.auction import (
 )
 from edgepact.mechanisms.auction import problem as auction_design
 from edgepact.mechanisms.auction.affine_maximiser import AffineMaximiser, Demand
-from edgepact.mechanisms.auction.learnt_reserves import Reserves
+from edgepact.mechanisms.auction.learnt_reserves import Reserves as Setter
 from edgepact.mechanisms.auction.lies_over_rounds import BestLie, Lie, best_lie
 from edgepact.mechanisms.auction.misreport import Auction, search
 from edgepact.mechanisms.auction.problem import (
@@ -47,6 +50,7 @@ from edgepact.mechanisms.auction.problem import (
     Selling,
     Tables,
     by_score,
+    lazily,
     leave_own_out,
     plug_in,
     tables,
@@ -56,6 +60,16 @@ from edgepact.pages import percent, write_page
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
+from edgepact.solvers.in_context import reserves
+from edgepact.solvers.in_context.bids import Bids
+from edgepact.solvers.in_context.bids_training import (
+    Course,
+    broad_table,
+    drawn_bids,
+    train_generator,
+    values_at,
+)
+from edgepact.solvers.in_context.reserves import Predicted, Reserves, reserve, virtual_of
 from edgepact.solvers.learned_auctions import bayes, regretnet
 from edgepact.solvers.learned_auctions import menus as auction_menus
 from edgepact.solvers.learned_auctions import tariffs as tariff_learning
@@ -64,13 +78,23 @@ from edgepact.solvers.learned_auctions.menus import Draw
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
-from edgepact.solvers.learners.training import Solver, train
+from edgepact.solvers.learners.training import Solver
+from edgepact.solvers.learners.training import train as learn
 
 BINS = 14
 """Of the histogram, each with as many past bids."""
 
+OTHER_PAST = (20, 200)
+"""Past bids of each bidder with priors of other forms."""
+
 LOT = 0.01
 """Probabilities closer to 0 and 1 than this draw no lots."""
+
+TRAINED = "reserves.npz"
+"""Weights that `--train` leaves in the folder."""
+
+TRAINING_SEED = 0
+"""Of the weights that ship."""
 
 COLOURS = {"learnt": "#0b6e4f", "RegretNet": "#d1495b", "theory": "#6c757d", "PPO": "#edae49"}
 
@@ -82,8 +106,10 @@ THREE_TARIFFS = "tariffs of three numbers"
 REGRETNET = "RegretNet, small"
 SECOND_PRICE = "second price, no reserve"
 MYERSON = "Myerson's slopes and reserves"
+GENERATED = "Myerson's auction of generated distributions"
 HISTOGRAM = "Myerson's auction of a histogram of past bids"
 BAYES = "Bayes told how priors are drawn"
+BEST_PRICE = "best price of each bidder's past bids"
 
 SMOKED = ("1 bidder, 2 items, additive on [0, 1]", "2 bidders, 2 items, additive on [0, 1]")
 """Settings of a smoke run: each costs its own compilations."""
@@ -476,7 +502,7 @@ ANCHORS: dict[str, Priors] = {
 UNLIKE = "uniform on [0, 1], [0, 2] and [0, 3]"
 """Bidders with priors of their own, in the search for lies."""
 
-SETTERS: dict[str, tuple[Reserves, bool]] = {
+SETTERS: dict[str, tuple[Setter, bool]] = {
     "own past bids": (learnt_reserves.own, False),
     "past bids of all, pooled": (learnt_reserves.pooled, False),
     "past bids of all others": (learnt_reserves.leave_own_out, False),
@@ -507,12 +533,16 @@ class Proposals(NamedTuple):
         unseen: of each way, the share for every unseen prior, seeds x contexts.
         left_out: the same where own past bids set neither the own reserve nor the own weight;
             without ways to which past bids are nothing.
+        lazy: the same where the highest bid alone may win, at a reserve that own past bids do
+            not set.
         anchors: of each anchor, the optimum in credits and the shares of each way, their means.
-        reserves: learnt by the GDM and exact, over the scale of the context, for every bidder.
+        reserves: exact, and from generated distributions, over the scale of the context, for
+            every bidder.
     """
 
     unseen: dict[str, np.ndarray]
     left_out: dict[str, np.ndarray]
+    lazy: dict[str, np.ndarray]
     anchors: dict[str, dict[str, float]]
     reserves: np.ndarray
 
@@ -542,27 +572,35 @@ def solvers(config: Config) -> dict[str, Solver]:
     }
 
 
-def propose(config: Config) -> Proposals:
-    """Trains every solver on priors drawn anew each round, and compares them on others."""
+def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
+    """Trains every learner on priors drawn anew each round, and compares all ways on others.
+
+    Args:
+        config: settings.
+        weights: of the generator of distributions.
+    """
     problem = AuctionDesign()
     of_states, of_training, of_acting, of_anchors = jax.random.split(
         jax.random.key(config.seed + 1), 4
     )
     keys = jax.random.split(of_states, config.contexts)
-    unseen = jax.vmap(problem.reset)(keys)
     copies = max(1, config.contexts // 10)
-    batches = [unseen]
-    for priors in ANCHORS.values():
-        among = partial(problem.among, priors)
-        batches.append(jax.vmap(among)(jax.random.split(of_anchors, copies)))
+    priors, of_past = jax.vmap(problem.draw)(keys)
+    parts, keys_of_past = [priors], [of_past]
+    for anchor in ANCHORS.values():
+        parts.append(jax.tree.map(lambda part: jnp.repeat(part[None], copies, axis=0), anchor))
+        keys_of_past.append(jax.random.split(of_anchors, copies))
     # All in one batch: what costs most is to compile.
-    states = jax.tree.map(lambda *parts: jnp.concatenate(parts), *batches)
+    priors = jax.tree.map(lambda *each: jnp.concatenate(each), *parts)
+    of_past = jnp.concatenate(keys_of_past)
+    states = jax.vmap(problem.among)(priors, of_past)
+    past = np.asarray(jax.jit(jax.vmap(problem.past_bids))(priors, of_past), float)
     theory = jax.jit(lambda states: jax.lax.map(lambda s: tables(s.priors), states))(states)
     best = np.asarray(jax.jit(jax.vmap(auction_design.optimal))(theory))
     earned = jax.jit(jax.vmap(auction_design.expected))
 
     ways = _trained(problem, config, of_training, of_acting)
-    ways["best price of each bidder's past bids"] = [plug_in]
+    ways[BEST_PRICE] = [plug_in]
     ways[SECOND_PRICE] = [_second_price]
     ways[MYERSON] = [lambda state: problem.rules(state, problem.best_action(state))]
     rules = {name: [jax.jit(jax.vmap(way))(states) for way in same] for name, same in ways.items()}
@@ -570,43 +608,37 @@ def propose(config: Config) -> Proposals:
         name: np.stack([np.asarray(earned(theory, each)) / best for each in same])
         for name, same in rules.items()
     }
-    left_out = {
-        name: np.stack(
-            [
-                np.asarray(earned(theory, jax.jit(jax.vmap(partial(leave_own_out, way)))(states)))
-                / best
-                for way in ways[name]
-            ]
-        )[:, : config.contexts]
-        for name in ways
-        if name not in (MYERSON, SECOND_PRICE)
-    }
+    left_out, sold_lazily = {}, {}
+    for name in ways:
+        if name in (MYERSON, SECOND_PRICE):
+            continue
+        without = [jax.jit(jax.vmap(partial(leave_own_out, way)))(states) for way in ways[name]]
+        left_out[name] = np.stack([np.asarray(earned(theory, each)) / best for each in without])
+        sold_lazily[name] = np.stack(
+            [np.asarray(_all_lazily(theory, each.reserve)) / best for each in without]
+        )
+    told = _of_past_bids(past, theory, best, config, weights)
+    shares |= {name: each.told for name, each in told.items()}
+    left_out |= {name: each.left_out for name, each in told.items()}
+    sold_lazily |= {name: each.lazy for name, each in told.items()}
     anchors = {}
     for number, name in enumerate(ANCHORS):
         first = config.contexts + number * copies
         anchors[name] = {"optimum": float(best[first])} | {
             way: float(each[:, first : first + copies].mean()) for way, each in shares.items()
         }
-    exact, learnt = (
-        np.ravel(
-            (rules[way][0].reserve / jax.vmap(lambda s: s.scale)(states)[:, None])[
-                : config.contexts
-            ]
-        )
-        for way in (MYERSON, "GDM")
-    )
-    known = jax.tree.map(lambda part: part[: config.contexts], theory)
-    others = _of_past_bids(problem, keys, known, best[: config.contexts])
+    scale = np.asarray(jax.vmap(lambda s: s.scale)(states))[: config.contexts, None]
+    exact = np.asarray(rules[MYERSON][0].reserve)[: config.contexts]
+    found = np.stack([exact, told[GENERATED].reserves[: config.contexts]], axis=-1)
     measured = {name: each[:, : config.contexts] for name, each in shares.items()}
-    told = {name: both[0] for name, both in others.items()}
-    without = {name: both[1] for name, both in others.items()}
     # The ceiling stands before what knows the priors.
     last = {MYERSON: measured.pop(MYERSON)}
     return Proposals(
-        measured | told | last,
-        left_out | without,
+        measured | last,
+        {name: each[:, : config.contexts] for name, each in left_out.items()},
+        {name: each[:, : config.contexts] for name, each in sold_lazily.items()},
         anchors,
-        np.stack([exact, learnt], axis=1),
+        (found / scale[..., None]).reshape(-1, 2),
     )
 
 
@@ -629,7 +661,7 @@ def _trained(
                 def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
                     show(done, config.epochs)
 
-                training = train(
+                training = learn(
                     solver,
                     problem,
                     jax.random.fold_in(of_training, seed),
@@ -643,51 +675,151 @@ def _trained(
     return ways
 
 
-Score = Callable[[np.ndarray], np.ndarray]
-"""The score of a bidder's values."""
+_by_scores, _all_lazily = jax.jit(jax.vmap(by_score)), jax.jit(jax.vmap(lazily))
+
+
+class Told(NamedTuple):
+    """A way that sees every past bid, in all contexts.
+
+    Attributes:
+        told, left_out, lazy: shares of Myerson's optimum, as in `Proposals`; 1 x contexts.
+        reserves: with own past bids, credits, contexts x bidders.
+    """
+
+    told: np.ndarray
+    left_out: np.ndarray
+    lazy: np.ndarray
+    reserves: np.ndarray
+
+
+Beliefs = tuple[list[Predicted], list[Predicted]]
+"""What is thought of each bidder's next value, after all past bids and after all others'."""
 
 
 def _of_past_bids(
-    problem: AuctionDesign, keys: Any, known: Tables, best: np.ndarray
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Shares of ways that see every past bid, with own ones and without; 1 x contexts each."""
-    priors, of_past = jax.vmap(problem.draw)(keys)
-    past = np.asarray(jax.jit(jax.vmap(problem.past_bids))(priors, of_past), float)
+    past: np.ndarray, known: Tables, best: np.ndarray, config: Config, weights: Path
+) -> dict[str, Told]:
+    """Shares of the ways that see every past bid."""
     values = np.asarray(known.value, float)
-    ways = {HISTOGRAM: _by_histogram, BAYES: _by_bayes}
+    decider = Reserves(reserves.load(weights))
+
+    def generated(bids: np.ndarray, context: int) -> Beliefs:
+        evidence, seed = Bids(past=tuple(bids.T)), config.seed + context
+        left_out = decider.beliefs(evidence, seed, own_left_out=True)
+        return decider.beliefs(evidence, seed), left_out
+
+    ways: dict[str, Callable[[np.ndarray, int], Beliefs]] = {
+        GENERATED: generated,
+        HISTOGRAM: lambda bids, _: _by_histogram(bids),
+        BAYES: lambda bids, _: _by_bayes(bids),
+    }
     score = {name: np.empty((2, *values.shape)) for name in ways}
-    with progress_bar("histograms and Bayes, auction design") as advance:
+    least = {name: np.empty((2, *values.shape[:2])) for name in ways}
+    with progress_bar("ways that see every past bid") as advance:
         for context, bids in enumerate(past):
             for name, way in ways.items():
-                for number, scores in enumerate(way(bids)):
-                    for bidder, each in enumerate(scores):
-                        score[name][number, context, bidder] = each(values[context, bidder])
+                for number, beliefs in enumerate(way(bids, context)):
+                    for bidder, belief in enumerate(beliefs):
+                        at = number, context, bidder
+                        score[name][at] = virtual_of(belief).at(values[context, bidder])
+                        least[name][at] = reserve(belief)
             advance(context + 1, len(past))
-    earned = jax.jit(jax.vmap(by_score))
 
-    def shares(each: np.ndarray) -> np.ndarray:
-        return np.asarray(earned(known, jnp.asarray(each, jnp.float32)) / best)[None]
+    def share(way: Any, each: np.ndarray) -> np.ndarray:
+        return np.asarray(way(known, jnp.asarray(each, jnp.float32)) / best)[None]
 
-    return {name: (shares(both[0]), shares(both[1])) for name, both in score.items()}
+    return {
+        name: Told(
+            share(_by_scores, score[name][0]),
+            share(_by_scores, score[name][1]),
+            share(_all_lazily, least[name][1]),
+            least[name][0],
+        )
+        for name in ways
+    }
 
 
-def _by_bayes(past: np.ndarray) -> tuple[list[Score], list[Score]]:
-    def of(tail: np.ndarray) -> Score:
-        return lambda values: bayes.scores(tail, values)
+class OtherForms(NamedTuple):
+    """Shares of Myerson's optimum on priors of other forms than `AuctionDesign` draws.
 
+    Attributes:
+        past: past bids of each bidder.
+        shares: of each way, of every prior.
+    """
+
+    past: int
+    shares: dict[str, np.ndarray]
+
+
+def on_other_forms(config: Config, weights: Path = reserves.SHIPPED) -> list[OtherForms]:
+    """Ways that need no learner of `AuctionDesign`, on distributions of many forms and none.
+
+    Args:
+        config: settings.
+        weights: of the generator of distributions.
+    """
+    decider, found = Reserves(reserves.load(weights)), []
+    for past in OTHER_PAST:
+        rng = np.random.default_rng([config.seed, 6, past])
+        known: list[np.ndarray] = []
+        score: dict[str, list[np.ndarray]] = {
+            name: [] for name in (GENERATED, HISTOGRAM, BEST_PRICE)
+        }
+        with progress_bar(f"priors of other forms, {past} past bids") as advance:
+            for at in range(config.contexts):
+                priors = [broad_table(rng) for _ in range(3)]
+                priors = [priors[0]] * 3 if rng.uniform() < 0.5 else priors
+                bids = [drawn_bids(rng, each, past) for each in priors]
+                theory = _tabulated(priors)
+                value = theory[0]
+                told = {
+                    GENERATED: decider.beliefs(Bids(past=tuple(bids)), config.seed + at),
+                    HISTOGRAM: _by_histogram(np.array(bids).T)[0],
+                }
+                for name, beliefs in told.items():
+                    each = [virtual_of(b).at(v) for b, v in zip(beliefs, value, strict=True)]
+                    score[name].append(np.array(each))
+                price = learnt_reserves.best_price(np.array(bids))
+                score[BEST_PRICE].append(value - price[:, None])
+                known.append(theory)
+                advance(at + 1, config.contexts)
+        stacked = Tables(*jnp.asarray(np.stack(known, axis=1), jnp.float32))
+        best = np.asarray(jax.vmap(auction_design.optimal)(stacked))
+        shares = {
+            name: np.asarray(_by_scores(stacked, jnp.asarray(np.array(each), jnp.float32))) / best
+            for name, each in score.items()
+        }
+        found.append(OtherForms(past, shares))
+    return found
+
+
+def _tabulated(priors: list[np.ndarray], cells: int = 256) -> np.ndarray:
+    """Parts of `Tables` of distributions given by tables, 3 x bidders x cells."""
+    edges = np.linspace(0.0, 1.0, cells + 1)
+    value = np.array([values_at(each, 0.5 * (edges[:-1] + edges[1:])) for each in priors])
+    ends = np.array([values_at(each, np.minimum(edges, 1.0 - 1e-7)) for each in priors])
+    posted = np.where(edges < 1.0, (1.0 - edges) * ends, 0.0)
+    virtual = cells * (posted[:, :-1] - posted[:, 1:])
+    return np.stack([value, virtual, [isotonic_regression(each).x for each in virtual]])
+
+
+def _by_bayes(past: np.ndarray) -> Beliefs:
     tails = bayes.tails(past)
-    return [of(tail) for tail in tails.told], [of(tail) for tail in tails.left_out]
+    told, left_out = (
+        [Predicted(bayes.GRID, tail) for tail in each] for each in (tails.told, tails.left_out)
+    )
+    return told, left_out
 
 
-def _by_histogram(past: np.ndarray) -> tuple[list[Score], list[Score]]:
-    def of(bids: np.ndarray) -> Score:
+def _by_histogram(past: np.ndarray) -> Beliefs:
+    def of(bids: np.ndarray) -> Predicted:
         level = np.linspace(0.0, 1.0, BINS + 1)
         ends = np.quantile(bids, level)
         # Values go on a little below the least bid and above the highest.
         second = np.partition(bids, -2)[-2]
         ends[0] = max(ends[0] - (ends[-1] - ends[0]) / len(bids), 0.0)
         ends[-1] += ends[-1] - second
-        return lambda values: bayes.scores(1.0 - level, values, at=ends)
+        return Predicted(ends, 1.0 - level)
 
     others = [np.delete(past, bidder, axis=1).ravel() for bidder in range(past.shape[1])]
     return [of(bids) for bids in past.T], [of(bids) for bids in others]
@@ -712,6 +844,7 @@ def measures(
     sold: dict[str, dict[str, Measured]],
     bounds: dict[str, Bound | None],
     proposals: Proposals,
+    others: list[OtherForms],
     lies: dict[str, dict[str, BestLie]],
 ) -> dict[str, Any]:
     """The figures of `metrics.json`."""
@@ -733,6 +866,7 @@ def measures(
             "share_left_out": float(proposals.left_out[name].mean())
             if name in proposals.left_out
             else None,
+            "share_lazy": float(proposals.lazy[name].mean()) if name in proposals.lazy else None,
         }
         for name, each in proposals.unseen.items()
     }
@@ -743,6 +877,13 @@ def measures(
     return {
         "several_items": several,
         "unseen_priors": unseen,
+        "gap_closed": dict(zip(("share", "error"), closed(proposals), strict=True))
+        if "PPO" in proposals.unseen
+        else None,
+        "other_forms": {
+            str(each.past): {name: float(s.mean()) for name, s in each.shares.items()}
+            for each in others
+        },
         "anchors": proposals.anchors,
         "lies_over_rounds": over_rounds,
     }
@@ -762,12 +903,12 @@ def write_shares(folder: Path, proposals: Proposals) -> None:
     """Writes `shares.csv`, a line for every way, seed and unseen prior."""
     with (folder / "shares.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["way", "seed", "context", "share", "share_left_out"])
+        rows.writerow(["way", "seed", "context", "share", "share_left_out", "share_lazy"])
         for way, shares in proposals.unseen.items():
-            without = proposals.left_out.get(way)
+            others = proposals.left_out.get(way), proposals.lazy.get(way)
             for at in np.ndindex(shares.shape):
-                left_out = "" if without is None else f"{without[at]:.6g}"
-                rows.writerow([way, *at, f"{shares[at]:.6g}", left_out])
+                cells = ["" if each is None else f"{each[at]:.6g}" for each in others]
+                rows.writerow([way, *at, f"{shares[at]:.6g}", *cells])
 
 
 def draw(
@@ -778,14 +919,14 @@ def draw(
 ) -> Figure:
     """Revenue up to its bound, learnt reserves and exact ones, shares, and the best lies."""
     figure = Figure(figsize=(15, 8.4), layout="constrained")
-    (revenue, shares), (reserves, lied) = figure.subplots(2, 2)
+    (revenue, shares), (learned, lied) = figure.subplots(2, 2)
     _draw_revenue(revenue, sold, bounds)
     exact, learnt = proposals.reserves.T
-    reserves.plot(exact, learnt, ".", color=COLOURS["learnt"], alpha=0.25, markersize=4)
+    learned.plot(exact, learnt, ".", color=COLOURS["learnt"], alpha=0.25, markersize=4)
     ends = [0.0, float(max(exact.max(), learnt.max()))]
-    reserves.plot(ends, ends, color=COLOURS["theory"], linestyle=":")
-    reserves.set_xlabel("Myerson's reserve over the mean past bid")
-    reserves.set_ylabel("reserve that the GDM sets")
+    learned.plot(ends, ends, color=COLOURS["theory"], linestyle=":")
+    learned.set_xlabel("Myerson's reserve over the mean past bid")
+    learned.set_ylabel("reserve from generated distributions")
     labels, boxes = [], []
     for name, each in proposals.unseen.items():
         labels.append(name)
@@ -821,7 +962,7 @@ def draw(
     lied.axvline(0.0, color=COLOURS["theory"], linewidth=1.0)
     lied.set_xlabel("gain of the best lie over the horizon, % of what truth earns")
     lied.legend(fontsize=8, frameon=False)
-    for axes in (revenue, reserves, shares, lied):
+    for axes in (revenue, learned, shares, lied):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -873,6 +1014,7 @@ def page(
     sold: dict[str, dict[str, Measured]],
     bounds: dict[str, Bound | None],
     proposals: Proposals,
+    others: list[OtherForms],
     lies: dict[str, dict[str, BestLie]],
     config: Config,
 ) -> list[str]:
@@ -881,6 +1023,7 @@ def page(
         "![Revenue and bounds; shares of the optimum; reserves; lies over rounds](auctions.png)",
         *_page_of_items(sold, bounds, config),
         *_page_of_proposals(proposals, config),
+        *_page_of_other_forms(others, config),
         *_page_of_lies(lies, config),
     ]
 
@@ -1025,18 +1168,20 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
             name,
             _share(each),
             _share(proposals.left_out[name]) if name in proposals.left_out else "",
+            _share(proposals.lazy[name]) if name in proposals.lazy else "",
             ", ".join(percent(float(x)) for x in each.mean(axis=1)),
             percent(float(np.quantile(each, 0.05))),
             percent(float(each.min())),
         ]
         for name, each in proposals.unseen.items()
     ]
-    names = [name for name in proposals.unseen if name not in (BAYES, HISTOGRAM)]
+    names = [name for name in proposals.unseen if name != BAYES]
     anchors = [
         [name, f"{found['optimum']:.4f}", *(percent(found[way]) for way in names)]
         for name, found in proposals.anchors.items()
     ]
-    head = ["way", "share, %", "own past bids left out, %", "of each seed", "5 % quantile", "worst"]
+    head = ["way", "share, %", "own past bids left out, %", "and sold lazily, %"]
+    head += ["of each seed", "5 % quantile", "worst"]
     return [
         "## One item, set up from past bids",
         f"Three bidders, {config.contexts} priors that no learner met, "
@@ -1047,30 +1192,108 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
         "ceiling: it is told the distribution that priors are drawn from, sees every past bid "
         "and not quantiles alone, and is not bound to affine scores, which the last row is. "
         f"*{HISTOGRAM}* sees every past bid, too, and knows nothing else: each bidder's in {BINS} "
-        "bins of as many bids, virtual values ironed.",
+        f"bins of as many bids, virtual values ironed. *{GENERATED}* draws {reserves.SAMPLES} "
+        "distributions of each bidder's values with the diffusion model, trained by the "
+        "denoising loss alone on half such priors, half many others, and irons their mean.",
         pages.table(head, unseen),
         *_gaps(proposals),
         "In the column *own past bids left out* a bidder's reserve and weight are what the same "
         "way says if the mean of the others' quantiles stands where the bidder's own stood "
-        "(Bayes: if it sees the others' bids alone). That is the only column in which a bidder "
+        "(ways that see every past bid: if they see the others' bids alone). There a bidder "
         "that comes again has no reason to bid low. Its price is high here, since in half of the "
         "rounds bidders have priors of their own, of which others' bids say nothing; Bayes shows "
-        "how much of that no rule can avoid.",
+        "how much of that no rule can avoid. Scores that are learnt from others alone then "
+        "compare bidders badly: who drives others' bids up is thought to value little itself. So "
+        "*and sold lazily*, the highest bid alone may win, at that reserve at least, which leaves "
+        "nothing to compare. That no lie pays over rounds is then a theorem, and this is how "
+        "`edgepact quote` sells to bidders that come again.",
         "Priors of the literature, shares in % of the optimum (in credits); two of them Bayes "
         "would hold impossible:",
         pages.table(["prior", "optimum", *names], anchors),
     ]
 
 
+def _page_of_other_forms(others: list[OtherForms], config: Config) -> list[str]:
+    names = list(others[0].shares)
+    rows = [
+        [name, *(percent(float(s.mean()), _error(s)) for s in (o.shares[name] for o in others))]
+        for name in names
+    ]
+    head = ["way", *(f"{each.past} past bids, %" for each in others)]
+    return [
+        "Priors of other forms, half of them shared by the bidders: Weibull, lognormal, gamma and "
+        "beta distributions, steps, and densities that rise and fall at random "
+        f"(`bids_training.broad_table`, {config.contexts} fresh draws); shares of Myerson's "
+        "optimum after few past bids of each bidder, and many:",
+        pages.table(head, rows),
+    ]
+
+
+def _error(each: np.ndarray) -> float:
+    return float(each.std(ddof=1)) / math.sqrt(len(each))
+
+
 def _gaps(proposals: Proposals) -> list[str]:
-    """Who is how far ahead of PPO, up to the ceiling."""
-    if "PPO" not in proposals.unseen:
-        return []
-    mean = {name: float(each.mean()) for name, each in proposals.unseen.items()}
-    others = ", ".join(
-        f"{name} {pages.points(mean[name] - mean['PPO'])}" for name in ("GDM", HISTOGRAM, BAYES)
+    """Who is how far ahead of PPO, up to the ceiling, and where older learners still win."""
+    older = [name for name in ("GDM", "PPO") if name in proposals.unseen]
+    said = []
+    if "PPO" in proposals.unseen:
+        base = proposals.unseen["PPO"].mean(axis=0)
+        ahead = {
+            name: proposals.unseen[name].mean(axis=0) - base
+            for name in ("GDM", HISTOGRAM, GENERATED, BAYES)
+            if name in proposals.unseen
+        }
+        listed = ", ".join(
+            f"{name} {pages.points(float(each.mean()))} ± "
+            f"{100.0 * float(each.std(ddof=1)) / math.sqrt(len(each)):.3f}"
+            for name, each in ahead.items()
+        )
+        said.append(
+            f"Points ahead of PPO, prior by prior: {listed}. The last is as far as any way can "
+            f"get; *{GENERATED}* closes {percent(*closed(proposals))} % of the gap."
+        )
+    wins = [
+        f"{name} on {anchor}"
+        for anchor, found in proposals.anchors.items()
+        for name in older
+        if found[name] > found[GENERATED]
+    ]
+    columns = {
+        "unseen priors": proposals.unseen,
+        "unseen priors, own past bids left out": proposals.left_out,
+        "unseen priors, own past bids left out, sold lazily": proposals.lazy,
+    }
+    level = []
+    for of_what, column in columns.items():
+        for name in older:
+            ahead = column[name].mean(axis=0) - column[GENERATED].mean(axis=0)
+            if ahead.mean() > 0.0:
+                wins.append(f"{name} on {of_what}")
+            elif ahead.mean() > -2.0 * _error(ahead):
+                level.append(f"{name} on {of_what}")
+    said.append(
+        f"Learners that set weights and reserves themselves ({', '.join(older)}) stand here as "
+        f"rivals alone. Where they earn more than generated distributions: {_listed(wins)}. "
+        f"Where not less by two standard errors: {_listed(level)}."
     )
-    return [f"Points ahead of PPO: {others}. The last is as far as any way can get."]
+    return said
+
+
+def _listed(words: list[str]) -> str:
+    return "; ".join(words) if words else "nowhere"
+
+
+def closed(proposals: Proposals) -> tuple[float, float]:
+    """The share of the gap from PPO to Bayes that generated distributions close, and its error.
+
+    The standard error is that of a ratio of means over the same priors.
+    """
+    base = proposals.unseen["PPO"].mean(axis=0)
+    gained = proposals.unseen[GENERATED].mean(axis=0) - base
+    gap = proposals.unseen[BAYES].mean(axis=0) - base
+    ratio = float(gained.mean() / gap.mean())
+    return ratio, _error(gained - ratio * gap) / abs(float(gap.mean()))
 
 
 def _share(each: np.ndarray) -> str:
@@ -1106,18 +1329,33 @@ def _page_of_lies(lies: dict[str, dict[str, BestLie]], config: Config) -> list[s
     ]
 
 
+def train(folder: Path, smoke: bool) -> None:
+    """Trains the generator of distributions that ships from nothing, into the folder."""
+    course = Course()
+    if smoke:
+        course = replace(course, sales=200, updates=100, batch=16)
+    with progress_bar("Train the generator of distributions") as advance:
+        reserves.save(folder / TRAINED, train_generator(TRAINING_SEED, course, advance))
+
+
 def run(folder: Path, smoke: bool) -> None:
-    """Writes auctions.csv, shares.csv, auctions.png, metrics.json and page.md."""
+    """Writes auctions.csv, shares.csv, auctions.png, metrics.json and page.md.
+
+    The weights of the generator are those in the folder, if it was trained to, or those that ship.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = config_for(smoke)
     sold = sell_several_items(config)
     write_auctions(folder, sold)
     bounds = {name: bound_of(SETTINGS[name], config) for name in sold}
-    proposals = propose(config)
+    trained = folder / TRAINED
+    weights = trained if trained.is_file() else reserves.SHIPPED
+    proposals = propose(config, weights)
     write_shares(folder, proposals)
+    others = on_other_forms(config, weights)
     lies = lies_over_rounds(config)
     draw(sold, bounds, proposals, lies).savefig(folder / "auctions.png", dpi=120)
-    write_metrics(folder, config, measures(sold, bounds, proposals, lies))
+    write_metrics(folder, config, measures(sold, bounds, proposals, others, lies))
     title = "Auctions that are learnt and cannot be gamed"
-    parts = page(sold, bounds, proposals, lies, config)
+    parts = page(sold, bounds, proposals, others, lies, config)
     write_page(folder, "auctions", title, parts, smoke=smoke)

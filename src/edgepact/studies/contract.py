@@ -5,7 +5,9 @@ of the optimal menu for the true frequencies; and by the promises it breaks. Two
 
 * *Populations never seen.* A rule sees costs, the value function and either the frequencies or the
   take-up of a few past menus, and proposes a menu. The GDM in context was trained once; its
-  honest rival is the *plug-in* rule, the optimal menu for the frequencies that take-up suggests.
+  honest rival is the *plug-in* rule, the optimal menu for the frequencies that take-up suggests,
+  and its ceiling exact Bayes told the prior. Also without being told the costs of types, and with
+  past menus of its own writing.
 * *One contract.* Learners that know nothing play one contract over and over, as in the literature.
 
 Part B, accuracy against bytes and money in federated training, is `contract_training`.
@@ -34,15 +36,30 @@ from edgepact.mechanisms.contract.problem import (
     broken_promises,
 )
 from edgepact.mechanisms.contract.quality import Log1p, Saturating, Value, cost_of
-from edgepact.mechanisms.contract.responses import profit, rents
+from edgepact.mechanisms.contract.responses import NONE, choose, profit, rents
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table, write_page
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
-from edgepact.solvers.in_context.menus import SHIPPED, InContextMenus, load, save
-from edgepact.solvers.in_context.menus_training import Course, train_policy
+from edgepact.solvers.in_context import takeup
+from edgepact.solvers.in_context.menus import (
+    LEARNING,
+    SHIPPED,
+    MenuDecision,
+    Menus,
+    best_menu,
+    decision_of,
+    gdm_menu,
+    load,
+    offered_to,
+    save,
+)
+from edgepact.solvers.in_context.menus_training import Course
+from edgepact.solvers.in_context.menus_training import train as train_generator
+from edgepact.solvers.in_context.takeup import PastMenu, Public
+from edgepact.solvers.known_form.frequencies import expected_frequencies
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
@@ -58,11 +75,15 @@ TRAINING_SEED = 0
 GDM = "GDM in context"
 PLUG_IN = "plug-in"
 SMOOTHED = "plug-in, one device added to each type"
+BAYES = "exact Bayes, told the prior"
+BAYES_APART = "exact Bayes, told the prior and every device's type"
 
 COLOURS = {
     GDM: "#0b6e4f",
     PLUG_IN: "#d1495b",
     SMOOTHED: "#edae49",
+    BAYES: "#1b1b1b",
+    BAYES_APART: "#6a6a6a",
     "equal frequencies": "#2f6690",
     "one item for all": "#8f6bb3",
     "qualities pooled, unweighted": "#c77d3a",
@@ -90,6 +111,10 @@ class Config:
         populations: never seen, of each prior.
         rounds: past menus whose take-up is known.
         devices: in each of those rounds; one comparison for each number.
+        sweeps: of Gibbs sampling, for exact Bayes.
+        own_rounds, own_devices: rounds played with menus of a rule's own writing, and devices in
+            each.
+        own_populations: that they are played with.
         contracts: for learners that play one.
         seeds: independent learners of each contract.
         types: of those contracts.
@@ -101,6 +126,10 @@ class Config:
     populations: int = 500
     rounds: int = 3
     devices: tuple[int, ...] = (10, 100, 1000)
+    sweeps: int = 120
+    own_rounds: int = 4
+    own_devices: int = 100
+    own_populations: int = 300
     contracts: int = 8
     seeds: int = 2
     types: int = 8
@@ -109,11 +138,23 @@ class Config:
 
 
 class Known(NamedTuple):
-    """What a rule is given of the types' frequencies."""
+    """What a rule is given of the types' frequencies.
+
+    Attributes:
+        label: of the condition.
+        take_up: counts by type, in order of falling cost; None if frequencies are told.
+        seen: the same as it was seen, menus and what was taken of them.
+        told: frequencies, if they are.
+        bayes, apart: frequencies that exact Bayes expects, which is told the prior, from what was
+            seen and from every device's type.
+    """
 
     label: str
     take_up: TakeUp | None
+    seen: takeup.TakeUp | None
     told: np.ndarray | None
+    bayes: np.ndarray | None = None
+    apart: np.ndarray | None = None
 
     def estimate(self, pseudo: float) -> np.ndarray:
         """Frequencies in order of falling cost; positive, as a `Contract` wants them."""
@@ -121,8 +162,19 @@ class Known(NamedTuple):
             assert self.told is not None
             return self.told
         exists = np.ones(self.take_up.first.shape[-1])
-        found = np.maximum(frequencies(self.take_up, exists, pseudo), 1e-9)
-        return found / found.sum()
+        return _positive(frequencies(self.take_up, exists, pseudo))
+
+    def expected(self, apart: bool) -> np.ndarray:
+        """Frequencies that exact Bayes expects."""
+        found = self.told if self.take_up is None else self.apart if apart else self.bayes
+        assert found is not None
+        return found
+
+
+def _positive(found: np.ndarray) -> np.ndarray:
+    found = np.maximum(found, 1e-9)
+    whole: np.ndarray = found / found.sum()
+    return whole
 
 
 Rule = Callable[[Contract, Known], Menu]
@@ -158,17 +210,26 @@ def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
     if not smoke:
         return Config()
-    return Config(populations=8, devices=(10, 1000), contracts=2, seeds=1, epochs=2, lanes=2)
+    small = Config(populations=8, devices=(10, 1000), contracts=2, seeds=1, epochs=2, lanes=2)
+    return replace(small, sweeps=20, own_rounds=2, own_populations=4)
 
 
 def rules(weights: Path) -> dict[str, Rule]:
     """All that propose menus to populations never seen."""
-    gdm = InContextMenus(load(weights))
+    gdm = Menus(load(weights))
 
     def in_context(contract: Contract, known: Known) -> Menu:
-        given = known.told if known.take_up is None else known.take_up
-        assert given is not None
-        return menu_at(contract, gdm.prices(0, contract.psi, given))
+        if known.seen is None:
+            assert known.told is not None
+            return gdm_menu(replace(contract, probability=known.told))
+        found = gdm.frequencies(Public(contract=contract), known.seen, 0)
+        return best_menu(replace(contract, probability=found), LEARNING)
+
+    def bayes(contract: Contract, known: Known) -> Menu:
+        return optimal_menu(replace(contract, probability=known.expected(False)))
+
+    def bayes_apart(contract: Contract, known: Known) -> Menu:
+        return optimal_menu(replace(contract, probability=known.expected(True)))
 
     def plug_in(contract: Contract, known: Known) -> Menu:
         return optimal_menu(replace(contract, probability=known.estimate(0.0)))
@@ -201,6 +262,8 @@ def rules(weights: Path) -> dict[str, Rule]:
         GDM: in_context,
         PLUG_IN: plug_in,
         SMOOTHED: smoothed,
+        BAYES: bayes,
+        BAYES_APART: bayes_apart,
         "equal frequencies": equal,
         "one item for all": _one_item,
         "qualities pooled, unweighted": pooled,
@@ -224,17 +287,29 @@ def _one_item(contract: Contract, known: Known) -> Menu:
     )
 
 
-def priors(config: Config) -> dict[str, Callable[[np.random.Generator], Contract]]:
-    """Where populations come from; each draws one, types in order of falling cost."""
+class Prior(NamedTuple):
+    """Where populations come from.
+
+    Attributes:
+        draw: one, types in order of falling cost.
+        concentration: range of the Dirichlet parameter, which exact Bayes is told.
+    """
+
+    draw: Callable[[np.random.Generator], Contract]
+    concentration: tuple[float, float]
+
+
+def priors(config: Config) -> dict[str, Prior]:
+    """Where populations come from."""
     broad = InstancePrior()
     uneven = InstancePrior(spread=(2.5, 3.5), concentration=(0.1, 0.3))
 
-    def drawn(prior: InstancePrior, types: tuple[int, int]) -> Callable[..., Contract]:
+    def drawn(prior: InstancePrior, types: tuple[int, int]) -> Prior:
         def draw(rng: np.random.Generator) -> Contract:
             size = int(rng.integers(types[0], types[1] + 1))
             return _drawn(rng, prior, size)
 
-        return draw
+        return Prior(draw, prior.concentration)
 
     def literature(rng: np.random.Generator) -> Contract:
         contract = _drawn(rng, broad, len(TYPES_OF_LITERATURE))
@@ -244,7 +319,7 @@ def priors(config: Config) -> dict[str, Callable[[np.random.Generator], Contract
 
     return {
         "as trained on": drawn(broad, (2, 16)),
-        "types of the literature": literature,
+        "types of the literature": Prior(literature, (1.0, 1.0)),
         "wider costs, rarer types": drawn(uneven, (4, 12)),
     }
 
@@ -272,44 +347,278 @@ def _drawn(rng: np.random.Generator, prior: InstancePrior, types: int) -> Contra
     )
 
 
-def past_take_up(rng: np.random.Generator, contract: Contract, rounds: int, devices: int) -> TakeUp:
-    """What devices drawn anew took of menus that were best for what somebody believed."""
+def past_take_up(
+    rng: np.random.Generator, contract: Contract, rounds: int, devices: int
+) -> tuple[TakeUp, takeup.TakeUp]:
+    """What devices drawn anew took of menus that were best for what somebody believed.
+
+    Returns:
+        Counts by type, and the menus with counts by item.
+    """
     size = len(contract.psi)
     menus, taken = [], []
     for _ in range(rounds):
         believed = 0.99 * rng.dirichlet(np.ones(size)) + 0.01 / size
         menus.append(optimal_menu(replace(contract, probability=believed)))
         taken.append(rng.multinomial(devices, contract.probability))
-    return take_up_of(contract, menus, taken)
+    return take_up_of(contract, menus, taken), seen_of(menus, taken)
+
+
+def seen_of(menus: list[Menu], taken: list[np.ndarray]) -> takeup.TakeUp:
+    """Menus with an item for each type as they were offered."""
+    return takeup.TakeUp(
+        menus=[
+            PastMenu(quality=menu.quality, reward=menu.reward, taken=np.asarray(count, float))
+            for menu, count in zip(menus, taken, strict=True)
+        ]
+    )
+
+
+def expected_of(
+    contracts: list[Contract], seen: list[TakeUp], prior: Prior, config: Config, *, apart: bool
+) -> list[np.ndarray]:
+    """Frequencies that exact Bayes expects, of many populations at once.
+
+    Args:
+        contracts: types in order of falling cost.
+        seen: take-up of each, as many rounds of all.
+        prior: that it is told.
+        config: settings.
+        apart: whether it is told every device's type.
+    """
+    most = max(len(contract.psi) for contract in contracts)
+    exists = np.array([np.arange(most) < len(each.psi) for each in contracts]) * 1.0
+
+    def padded(column: np.ndarray) -> np.ndarray:
+        return np.pad(column, ((0, 0), (0, most - column.shape[1])))
+
+    taken = np.array([padded(each.taken) for each in seen])
+    first = np.array([padded(np.ones_like(e.first) if apart else e.first) for e in seen])
+    found = expected_frequencies(
+        TakeUp(taken, first),
+        exists,
+        concentration=prior.concentration,
+        least=InstancePrior().least,
+        seed=config.seed,
+        sweeps=config.sweeps,
+    )
+    return [row[: len(each.psi)] for row, each in zip(found, contracts, strict=True)]
 
 
 def score_all(config: Config, compared: dict[str, Rule]) -> tuple[list[Score], dict[str, float]]:
     """Every rule on every population under every condition; and first best over the optimum."""
     scores: list[Score] = []
     first_best: dict[str, float] = {}
-    for prior, draw in priors(config).items():
+    for name, prior in priors(config).items():
         rng = np.random.default_rng([config.seed, len(first_best)])
-        over = []
-        with progress_bar(prior) as advance:
-            for at in range(config.populations):
-                contract = draw(rng)
-                best = profit(contract, optimal_menu(contract))
-                over.append(profit(contract, complete_information(contract)) / best)
-                given = [Known(TOLD, None, np.asarray(contract.probability))]
-                for devices in config.devices:
-                    label = f"{config.rounds} x {devices} devices"
-                    seen = past_take_up(rng, contract, config.rounds, devices)
-                    given.append(Known(label, seen, None))
-                for known in given:
-                    for name, rule in compared.items():
+        contracts = [prior.draw(rng) for _ in range(config.populations)]
+        best = [profit(contract, optimal_menu(contract)) for contract in contracts]
+        over = [
+            profit(c, complete_information(c)) / b for c, b in zip(contracts, best, strict=True)
+        ]
+        first_best[name] = float(np.mean(over))
+        given = [[Known(TOLD, None, None, np.asarray(c.probability)) for c in contracts]]
+        for devices in config.devices:
+            label = f"{config.rounds} x {devices} devices"
+            past = [past_take_up(rng, c, config.rounds, devices) for c in contracts]
+            counts = [each[0] for each in past]
+            expected = [
+                expected_of(contracts, counts, prior, config, apart=apart)
+                for apart in (False, True)
+            ]
+            given.append(
+                [
+                    Known(label, each[0], each[1], None, bayes, apart)
+                    for each, bayes, apart in zip(past, *expected, strict=True)
+                ]
+            )
+        with progress_bar(name) as advance:
+            for at, contract in enumerate(contracts):
+                for known in (each[at] for each in given):
+                    for rule_name, rule in compared.items():
                         menu = rule(contract, known)
-                        share = profit(contract, menu) / best
+                        share = profit(contract, menu) / best[at]
                         lie = largest_gain_from_lying(contract, menu)
                         loss = max(0.0, -float(np.min(rents(contract, menu))))
-                        scores.append(Score(prior, known.label, at, name, share, lie, loss))
-                advance(at + 1, config.populations)
-        first_best[prior] = float(np.mean(over))
+                        scores.append(Score(name, known.label, at, rule_name, share, lie, loss))
+                advance(at + 1, len(contracts))
     return scores, first_best
+
+
+Shares = dict[str, dict[str, np.ndarray]]
+"""Shares of the optimum by prior and rule, `(populations, conditions)`."""
+
+UNTOLD, UNTOLD_PLUG_IN = "GDM in context", "counts spread evenly, one device added to each stretch"
+UNTOLD_OWN = (UNTOLD, UNTOLD_PLUG_IN)
+
+RANGE = 1.2
+"""The range of costs that is told ends a factor of it beyond those there are, at either end."""
+
+BELIEVED_TYPES = 6
+"""Types of the beliefs that past menus were best for, where nobody was told any."""
+
+
+def score_untold(config: Config, weights: Path) -> Shares:
+    """Menus for types whose costs are not told, only the range they lie in, by devices seen."""
+    gdm = Menus(load(weights))
+    found: Shares = {}
+    for name, prior in priors(config).items():
+        rng = np.random.default_rng([config.seed, 7, len(found)])
+        shares: dict[str, list[list[float]]] = {UNTOLD: [], UNTOLD_PLUG_IN: []}
+        with progress_bar(f"{name}, costs not told") as advance:
+            for at in range(config.populations):
+                contract = prior.draw(rng)
+                best = profit(contract, optimal_menu(contract))
+                public = _only_range(contract)
+                rows: dict[str, list[float]] = {rule: [] for rule in shares}
+                for devices in config.devices:
+                    seen = _untold_take_up(rng, contract, public, config.rounds, devices)
+                    decided = gdm.decide(public, seen, 0)
+                    spread = _spread_evenly(public, seen)
+                    for rule, menu in ((UNTOLD, decided), (UNTOLD_PLUG_IN, spread)):
+                        earned = profit(contract, offered_to(contract, menu))
+                        rows[rule].append(earned / best)
+                for rule, each in rows.items():
+                    shares[rule].append(each)
+                advance(at + 1, config.populations)
+        found[name] = {rule: np.array(each) for rule, each in shares.items()}
+    return found
+
+
+def play_untold(config: Config, weights: Path) -> Shares:
+    """Shares of menus written one after another where only the range of costs is known."""
+    gdm = Menus(load(weights))
+    found: Shares = {}
+    for name, prior in priors(config).items():
+        rng = np.random.default_rng([config.seed, 9, len(found)])
+        shares = {
+            rule: np.zeros((config.own_populations, config.own_rounds)) for rule in UNTOLD_OWN
+        }
+        with progress_bar(f"{name}, own menus, costs not told") as advance:
+            for at in range(config.own_populations):
+                contract = prior.draw(rng)
+                best = profit(contract, optimal_menu(contract))
+                public = _only_range(contract)
+                drawn = rng.multinomial(config.own_devices, contract.probability, config.own_rounds)
+                for rule in UNTOLD_OWN:
+                    past: list[PastMenu] = []
+                    for number, devices in enumerate(drawn):
+                        seen = takeup.TakeUp(menus=past)
+                        decided = (
+                            gdm.decide(public, seen, 0)
+                            if rule == UNTOLD
+                            else _spread_evenly(public, seen)
+                        )
+                        taken = offered_to(contract, decided)
+                        shares[rule][at, number] = profit(contract, taken) / best
+                        past.append(_taken_by(contract, decided, devices))
+                advance(at + 1, config.own_populations)
+        found[name] = shares
+    return found
+
+
+def _only_range(contract: Contract) -> Public:
+    """What is public where only the range of costs is."""
+    ends = np.array([contract.psi[0] * RANGE, contract.psi[-1] / RANGE])
+    two = replace(contract, psi=ends, probability=np.array([0.5, 0.5]))
+    return Public(contract=two, types_told=False)
+
+
+def _taken_by(contract: Contract, decided: MenuDecision, devices: np.ndarray) -> PastMenu:
+    """What so many devices of each type take of a menu."""
+    quality = offered_to(contract, decided).quality
+    takes = quality[:, None] == decided.quality
+    taken = devices @ takes
+    return PastMenu(
+        quality=decided.quality,
+        reward=decided.reward,
+        taken=taken.astype(float),
+        declined=float(np.sum(devices) - np.sum(taken)),
+    )
+
+
+def _untold_take_up(
+    rng: np.random.Generator, contract: Contract, public: Public, rounds: int, devices: int
+) -> takeup.TakeUp:
+    """What was taken of menus that were best for types that somebody made up."""
+    past = []
+    high, low = np.log(public.contract.psi)
+    for _ in range(rounds):
+        believed = replace(
+            contract,
+            psi=np.exp(rng.uniform(low, high, BELIEVED_TYPES)),
+            probability=_positive(rng.dirichlet(np.ones(BELIEVED_TYPES))),
+        )
+        menu = optimal_menu(believed)
+        drawn = rng.multinomial(devices, contract.probability)
+        item = choose(contract, menu, np.asarray(contract.psi))
+        taken = np.bincount(item[item != NONE], drawn[item != NONE], BELIEVED_TYPES)
+        declined = float(np.sum(drawn[item == NONE]))
+        past.append(
+            PastMenu(quality=menu.quality, reward=menu.reward, taken=taken, declined=declined)
+        )
+    return takeup.TakeUp(menus=past)
+
+
+def _spread_evenly(public: Public, seen: takeup.TakeUp) -> MenuDecision:
+    """The optimal menu were devices spread over stretches as counted, in the middle of each."""
+    rows = takeup.read(public, seen)
+    share = _positive(frequencies(rows.counts, rows.exists, pseudo=1.0))
+    cost = np.exp(0.5 * (rows.low + rows.high))
+    believed = replace(public.contract, psi=cost, probability=share)
+    return decision_of(believed, optimal_menu(believed), devices=0)
+
+
+OWN = {
+    "GDM in context": ("gdm", True),
+    "GDM in context, types not told apart": ("gdm", False),
+    SMOOTHED: ("smoothed", False),
+    BAYES: ("bayes", False),
+    "exact Bayes, its menus tell types apart": ("bayes", True),
+}
+"""Rules that write their own menus: what they expect, and whether they pay to tell types apart."""
+
+
+def play_own(config: Config, weights: Path) -> Shares:
+    """Shares of menus that rules write one after another, from the take-up of their own."""
+    gdm = Menus(load(weights))
+    found: Shares = {}
+    for name, prior in priors(config).items():
+        rng = np.random.default_rng([config.seed, 8, len(found)])
+        contracts = [prior.draw(rng) for _ in range(config.own_populations)]
+        best = [profit(contract, optimal_menu(contract)) for contract in contracts]
+        drawn = [
+            rng.multinomial(config.own_devices, c.probability, config.own_rounds) for c in contracts
+        ]
+        found[name] = {}
+        with progress_bar(f"{name}, own menus") as advance:
+            for done, (rule, (expects, learns)) in enumerate(OWN.items(), start=1):
+                menus: list[list[Menu]] = [[] for _ in contracts]
+                shares = np.zeros((len(contracts), config.own_rounds))
+                for at in range(config.own_rounds):
+                    past = [list(each[:at]) for each in drawn]
+                    counts = [
+                        take_up_of(c, m, p) for c, m, p in zip(contracts, menus, past, strict=True)
+                    ]
+                    if expects == "bayes":
+                        expected = expected_of(contracts, counts, prior, config, apart=False)
+                    elif expects == "gdm":
+                        expected = [
+                            gdm.frequencies(Public(contract=c), seen_of(m, p), 0)
+                            for c, m, p in zip(contracts, menus, past, strict=True)
+                        ]
+                    else:
+                        expected = [frequencies(c, np.ones(c.first.shape[-1]), 1.0) for c in counts]
+                    for number, (contract, each) in enumerate(
+                        zip(contracts, expected, strict=True)
+                    ):
+                        believed = replace(contract, probability=_positive(each))
+                        menu = best_menu(believed, LEARNING if learns else 0.0)
+                        menus[number].append(menu)
+                        shares[number, at] = profit(contract, menu) / best[number]
+                found[name][rule] = shares
+                advance(done, len(OWN))
+    return found
 
 
 def solvers() -> dict[str, tuple[Solver, MenuDesign]]:
@@ -399,6 +708,7 @@ def measures(
     for (prior, known, rule), each in grouped(scores).items():
         shares.setdefault(prior, {}).setdefault(known, {})[rule] = {
             "share_mean": float(each.mean()),
+            "share_error": float(each.std() / len(each) ** 0.5),
             "share_low": float(np.percentile(each, LOW)),
             "share_worst": float(each.min()),
         }
@@ -480,6 +790,8 @@ def profit_page(
     scores: list[Score],
     first_best: dict[str, float],
     learned: dict[str, Learned],
+    untold: tuple[Shares, Shares],
+    own: Shares,
     config: Config,
 ) -> list[str]:
     """Part A in words and tables."""
@@ -487,36 +799,43 @@ def profit_page(
     conditions = list(dict.fromkeys(each.known for each in scores))
     compared = list(dict.fromkeys(each.rule for each in scores))
     parts = [
-        "Shares are profit over that of the optimal menu for the true frequencies, in percent; "
-        "the 5th percentile in brackets. A menu's profit is what it earns when every "
-        "device takes what suits it best.",
+        "Shares are profit over that of the optimal menu for the true frequencies, in percent, "
+        "with the standard error of the mean, and the 5th percentile in brackets. A menu's profit "
+        "is what it earns when every device takes what suits it best.",
         "![What rules miss, and what learners reach](contract.png)",
         "## Part A: profit with populations never seen",
         f"{config.populations} populations of each prior. Take-up is that of {config.rounds} past "
         "menus, each best for frequencies that somebody believed in, so some types shared an item "
         "and cannot be told apart. The plug-in rule is the optimal menu for the most likely "
         "frequencies; no rule can beat, on average, the optimal menu for the *expected* ones, "
-        "which takes knowing the prior.",
+        "which takes knowing the prior: exact Bayes. Told every device's type as well, it is what "
+        "menus would reach that had told all types apart. The generator is told no prior.",
     ]
     for prior, over in first_best.items():
         rows = []
         for rule in compared:
             each = [shares[prior, known, rule] for known in conditions]
-            rows.append(
-                [rule, *(f"{percent(x.mean())} ({percent(np.percentile(x, LOW))})" for x in each)]
-            )
+            cells = (f"{_mean(x)} ({percent(np.percentile(x, LOW))})" for x in each)
+            rows.append([rule, *cells])
+        for rival, words in ((BAYES, "exact Bayes"), (SMOOTHED, "the smoothed plug-in rule")):
+            over_it = [
+                _mean(shares[prior, known, GDM] - shares[prior, known, rival])
+                for known in conditions
+            ]
+            rows.append([f"GDM in context less {words}, points", *over_it])
         sentence = f"If costs were public, profit would be {percent(over)} % of the optimum."
         parts += [
             f"### {prior[0].upper()}{prior[1:]}",
             table(["rule", *conditions], rows),
             sentence,
         ]
-    own = [each for each in scores if each.rule == GDM]
-    lie = max(each.gain_from_lying for each in own)
-    loss = max(each.loss_from_taking_part for each in own)
+    parts += _own_page(own, config) + _untold_page(untold, config)
+    written = [each for each in scores if each.rule == GDM]
+    lie = max(each.gain_from_lying for each in written)
+    loss = max(each.loss_from_taking_part for each in written)
     parts += [
-        f"Promises: over {len(own)} menus of the GDM no type gained more than {lie:.1e} credits by "
-        f"another's item, and none lost more than {loss:.1e} by its own.",
+        f"Promises: over {len(written)} menus of the GDM no type gained more than {lie:.1e} "
+        f"credits by another's item, and none lost more than {loss:.1e} by its own.",
         "## Part A: learners of one contract",
         f"{config.contracts} contracts of {config.types} types, {config.seeds} seeds each, "
         f"{config.epochs} epochs of 64 rounds. Learners speak in steps of quality, which cannot "
@@ -543,13 +862,63 @@ def profit_page(
     return [*parts, table(head, rows)]
 
 
+def _mean(shares: np.ndarray) -> str:
+    """Mean and its standard error, percent."""
+    error = float(np.std(shares)) / max(len(shares), 1) ** 0.5
+    return f"{percent(float(np.mean(shares)))} ± {percent(error)}"
+
+
+def _own_page(own: Shares, config: Config) -> list[str]:
+    """Menus of a rule's own writing."""
+    rounds = [f"menu {at + 1}" for at in range(config.own_rounds)]
+    parts = [
+        "### Menus of their own writing",
+        f"{config.own_populations} populations of each prior, {config.own_devices} devices a "
+        "round; the first menu is written with nothing seen. How frequent types are that share an "
+        "item is never learned from it. A rule that tells types apart gives up at most "
+        f"{100.0 * LEARNING:g} % of the profit it expects for small steps between neighbours; "
+        "exact Bayes that does so is the ceiling of Bayes that chooses its menus to learn.",
+    ]
+    for name, rules_of in own.items():
+        rows = [
+            [rule, *(_mean(each[:, at]) for at in range(each.shape[1]))]
+            for rule, each in rules_of.items()
+        ]
+        parts += [f"{name[0].upper()}{name[1:]}:", table(["rule", *rounds], rows)]
+    return parts
+
+
+def _untold_page(untold: tuple[Shares, Shares], config: Config) -> list[str]:
+    """Types whose costs are not told."""
+    rounds = [f"own menu {at + 1}" for at in range(config.own_rounds)]
+    conditions = [f"{config.rounds} x {devices} devices" for devices in config.devices] + rounds
+    parts = [
+        "### Costs not told",
+        f"Only the range of costs is known, a factor of {RANGE:g} wider at either end than the "
+        f"costs there are. Past menus were best for {BELIEVED_TYPES} types that somebody made up "
+        f"({config.populations} populations), or of the rule's own writing ({config.own_devices} "
+        f"devices a round, {config.own_populations} populations). Shares are of the optimal menu "
+        "for the true costs and frequencies. Where a type lies in its stretch is found round by "
+        "round, and until then the dearest are left out now and then.",
+    ]
+    for name, rules_of in untold[0].items():
+        rows = []
+        for rule, each in rules_of.items():
+            own = untold[1][name][rule]
+            cells = [each[:, at] for at in range(each.shape[1])]
+            cells += [own[:, at] for at in range(own.shape[1])]
+            rows.append([rule, *(_mean(cell) for cell in cells)])
+        parts += [f"{name[0].upper()}{name[1:]}:", table(["rule", *conditions], rows)]
+    return parts
+
+
 def train(folder: Path, smoke: bool) -> None:
-    """Trains the policy that ships from nothing, into the folder."""
+    """Trains the generator that ships from nothing, into the folder."""
     course = Course()
     if smoke:
-        course = replace(course, populations=500, pools=1, updates=20, batch=32)
+        course = replace(course, populations=500, updates=20, batch=32)
     with progress_bar("Train menus") as advance:
-        save(folder / TRAINED, train_policy(TRAINING_SEED, course, advance))
+        save(folder / TRAINED, train_generator(TRAINING_SEED, course, advance))
 
 
 def run(folder: Path, smoke: bool) -> None:
@@ -559,14 +928,41 @@ def run(folder: Path, smoke: bool) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     config, trained = config_for(smoke), folder / TRAINED
-    compared = rules(trained if trained.is_file() else SHIPPED)
-    scores, first_best = score_all(config, compared)
+    weights = trained if trained.is_file() else SHIPPED
+    scores, first_best = score_all(config, rules(weights))
+    own, untold = play_own(config, weights), score_untold(config, weights)
+    untold_own = play_untold(config, weights)
     learned = learn(config, smoke)
     write_tables(folder, scores, learned)
     draw(scores, learned, config).savefig(folder / "contract.png", dpi=120)
     training, of_training = contract_training.write(folder, smoke)
-    found = {"profit": measures(scores, first_best, learned), "training": training}
-    parts = [*profit_page(scores, first_best, learned, config), *of_training]
+    found = {
+        "profit": measures(scores, first_best, learned)
+        | {
+            "own_menus": _told(own),
+            "costs_not_told": _told(untold),
+            "costs_not_told_own_menus": _told(untold_own),
+        },
+        "training": training,
+    }
+    parts = [
+        *profit_page(scores, first_best, learned, (untold, untold_own), own, config),
+        *of_training,
+    ]
     write_metrics(folder, config, found)
     title = "Menus for private types"
     write_page(folder, "contract", title, parts, smoke=smoke)
+
+
+def _told(shares: Shares) -> dict[str, Any]:
+    """Means and standard errors for `metrics.json`."""
+    return {
+        prior: {
+            rule: {
+                "share_mean": each.mean(axis=0).tolist(),
+                "share_error": (each.std(axis=0) / len(each) ** 0.5).tolist(),
+            }
+            for rule, each in rules_of.items()
+        }
+        for prior, rules_of in shares.items()
+    }

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepact.progress import progress_bar
+from edgepact.solvers.in_context.curves_training import Course, train_generator
 from edgepact.solvers.in_context.pricing import SHIPPED, InContext, load, save
-from edgepact.solvers.in_context.pricing_training import Course, train_policy
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quoter import Quoter
@@ -38,15 +38,16 @@ COLOURS = {
 
 
 def train_to(path: Path, *, smoke: bool, course: Course = SHIPPING) -> None:
-    """Trains a policy with a progress bar and writes it; some ten minutes on two cores."""
+    """Trains a generator with a progress bar and writes it; minutes on two cores."""
     if smoke:
-        course = replace(course, fleets=100, updates=20, games=16)
+        course = replace(course, fleets=100, updates=20, batch=8)
+    chunk = 20 if smoke else 100
     with progress_bar(f"Train {path.stem}") as advance:
-        save(path, train_policy(TRAINING_SEED, course, advance))
+        save(path, train_generator(TRAINING_SEED, course, advance, chunk=chunk))
 
 
 def in_context(weights: Path = SHIPPED) -> Quoter:
-    """The policy with the weights that ship, or others."""
+    """The quoter with the weights that ship, or others."""
     return InContext(load(weights))
 
 

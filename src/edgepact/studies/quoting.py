@@ -69,12 +69,15 @@ class Mark(NamedTuple):
 
 MARKS = (
     Mark("continuous", (2, 2), "mean", 0.995),
-    Mark("continuous", (4, 20), "mean", 0.998),
-    Mark("continuous", (3, 3), "low", 0.985),
-    Mark("integer", (2, 2), "mean", 0.977),
-    Mark("integer", (8, 20), "mean", 0.99),
-    Mark("integer", (3, 3), "low", 0.94),
+    Mark("continuous", (4, 20), "mean", 0.9998),
+    Mark("integer", (2, 2), "mean", 0.970),
+    Mark("integer", (5, 5), "mean", 0.983),
+    Mark("integer", (8, 8), "mean", 0.990),
+    Mark("integer", (20, 20), "mean", 0.995),
 )
+REGRETS = {"continuous": 0.055, "integer": 0.29}
+"""Most that may be missed over all quotes, in rounds of the full range."""
+
 FIRST_QUOTE_BELOW_BEST = 0.005
 """By how much the first quote may stay behind the best that any first quote can do."""
 
@@ -195,6 +198,10 @@ def marks(plays: Plays) -> list[Verdict]:
         what = "mean" if mark.measure == "mean" else f"{LOW:.0f}th percentile"
         what += f" at quote {first}" if first == last else f" at quotes {first} to {last}"
         found.append(Verdict(mark.kind, what, mark.least, float(by_quote[first - 1 : last].min())))
+    for kind, most in REGRETS.items():
+        shares = plays[kind][GDM].shares
+        what = f"mean of all quotes, which is a regret of {most:g}"
+        found.append(Verdict(kind, what, 1.0 - most / shares.shape[1], float(shares.mean())))
     return found
 
 

@@ -30,7 +30,7 @@ from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
-from edgepact.solvers.in_context.pricing_training import EVERY_FAMILY, Course
+from edgepact.solvers.in_context.curves_training import EVERY_FAMILY, Course
 from edgepact.solvers.known_form.bayes import BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quoter import Form, Known, Quoter, profits

@@ -23,16 +23,16 @@ from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.pages import table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
-from edgepact.solvers.in_context.pricing_training import train_policy
+from edgepact.solvers.in_context.curves_training import train_generator
 from edgepact.solvers.quoter import Known, Quoter
 from edgepact.solvers.quoting import REFERENCE
 from edgepact.studies import THREADS
 from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
 
-CROWD, CROWD_MS = 1000, 5.0
-"""Devices to which a quote of the GDM should take no longer, in milliseconds."""
+ASKED_MS = {10: 40.0, 1000: 100.0, 10_000: 400.0}
+"""Milliseconds that a quote of the GDM to so many devices should take at most."""
 
-TRAINING_MINUTES = 15.0
+TRAINING_MINUTES = 10.0
 """In which the policy should be taught."""
 
 BLOCK = 100
@@ -178,7 +178,7 @@ def time_training(config: Config) -> Training:
             seconds.append(time.perf_counter())
             advance(done, of)
 
-        train_policy(TRAINING_SEED, begun, on_block, chunk=BLOCK)
+        train_generator(TRAINING_SEED, begun, on_block, chunk=BLOCK)
     first, *others = np.diff(seconds).tolist()
     return Training(first, float(np.median(others)) / BLOCK, SHIPPING.updates)
 
@@ -279,18 +279,20 @@ def page(found: list[Timing], config: Config, pinned: bool, training: Training) 
 
 
 def _verdict(found: list[Timing]) -> list[str]:
-    """The asked time beside the slowest that was measured."""
-    slowest = max(
-        (each.high_ms for each in found if (each.method, each.devices) == (GDM, CROWD)),
-        default=None,
-    )
-    if slowest is None:
+    """The asked times beside the slowest that were measured."""
+    rows = []
+    for devices, most in ASKED_MS.items():
+        slowest = max(
+            (each.high_ms for each in found if (each.method, each.devices) == (GDM, devices)),
+            default=None,
+        )
+        if slowest is not None:
+            reached = "yes" if slowest < most else "**no**"
+            rows.append([f"{devices:,}", _plain(most), _plain(slowest), reached])
+    if not rows:
         return []
-    reached = "reached" if slowest < CROWD_MS else "**missed**"
-    return [
-        f"Asked of the GDM: a quote for {CROWD:,} devices in under {CROWD_MS:g} ms. The slowest "
-        f"upper quartile is {_plain(slowest)} ms: {reached}."
-    ]
+    head = ["devices", "asked of the GDM, at most ms", "slowest upper quartile, ms", "reached"]
+    return [table(head, rows)]
 
 
 def _plain(number: float) -> str:

@@ -16,6 +16,7 @@ from edgepact.mechanisms.auction.problem import (
     Selling,
     by_score,
     expected,
+    lazily,
     leave_own_out,
     optimal,
     plug_in,
@@ -54,6 +55,21 @@ def test_anchors_of_theory(priors: Priors, best: float, second: float) -> None:
     known = tables(priors)
     assert float(optimal(known)) == pytest.approx(best, rel=2e-3)
     assert float(expected(known, SECOND_PRICE)) == pytest.approx(second, rel=1e-3)
+
+
+def test_sold_lazily_a_bidder_below_its_reserve_still_stands_before_others() -> None:
+    known = tables(Priors.uniform(3, 0.0, 1.0))
+    # Of equal regular bidders the lazy sale is the best one.
+    assert float(lazily(known, jnp.full(3, 0.5))) == pytest.approx(17 / 32, rel=2e-3)
+    assert float(lazily(known, jnp.zeros(3))) == pytest.approx(0.5, rel=2e-3)
+    # One that never buys keeps the item where its value is highest.
+    rng = np.random.default_rng(0)
+    values = rng.random((200_000, 3))
+    least = np.array([2.0, 0.5, 0.5])
+    ranked = np.sort(values, axis=1)
+    won = (values == ranked[:, [2]]) & (values >= least)
+    paid = np.where(won, np.maximum(least, ranked[:, [1]]), 0.0).sum(axis=1).mean()
+    assert float(lazily(known, jnp.asarray(least))) == pytest.approx(paid, abs=3e-3)
 
 
 def test_ironing_gives_the_slopes_of_the_upper_hull() -> None:

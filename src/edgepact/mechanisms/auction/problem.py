@@ -351,6 +351,18 @@ def by_score(known: Tables, score: Float[Array, "bidders cells"]) -> Float[Array
     return jnp.sum(jnp.mean(known.virtual * winning_chance(score), axis=1))
 
 
+@jax.jit
+def lazily(known: Tables, reserve: Float[Array, " bidders"]) -> Float[Array, ""]:
+    """Revenue over priors if the highest value wins where it reaches its own reserve, credits.
+
+    Args:
+        known: the priors.
+        reserve: of each bidder, credits.
+    """
+    chance = jnp.where(known.value >= reserve[:, None], winning_chance(known.value), 0.0)
+    return jnp.sum(jnp.mean(known.virtual * chance, axis=1))
+
+
 def _draw_priors(key: PRNGKeyArray, bidders: int) -> Priors:
     """Uniform, exponential and two-piece priors in equal parts."""
     of_kind, of_low, of_first, of_second, of_share = jax.random.split(key, 5)

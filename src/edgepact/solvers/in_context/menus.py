@@ -1,289 +1,390 @@
-r"""The GDM in context: a menu for a population of types never seen before.
+r"""The next menu for devices of which only past take-up is known, from generated frequencies.
 
-Trained once, in simulation, over many populations; what it learns of a new one it reads from
-the take-up of past menus, or from frequencies if it is told them.
+What a principal does not know of a population is how frequent each cost is, and, where the types
+themselves are not told, which costs there are. The generator draws populations, all of which agree
+with what was taken so far (`takeup`, `generator`), and the rest is exact:
 
-*What it decides.* Not qualities but a price of $c$ for every type, falling from the dearest
-type to the cheapest; the menu buys from each type what is best at its price. The theory
-(docs/theory/contract.md) says that nothing is lost by it: the best prices, the ironed virtual
-costs, depend on costs and frequencies alone, whatever the value function and the form of $c$
-are. So one policy serves them all, measured value functions included. And since qualities bought
-at falling prices rise, the recursion pays for them so that nobody gains by a lie or loses.
+*The decision.* Whatever devices there are, what a menu earns is a sum over them. So the mean of
+what it earns over many populations is what it earns with the mean one, cost of taking part and
+expected budget included, and the exact optimal menu for the mean population
+(`mechanisms.contract.optimum`) is the best decision over all samples. Costs that are not told make
+many types of it; a device then takes of the menu what suits it best.
 
-*How.* The reverse diffusion draws $\psi_k/\text{price}_k$, a number between 0 and 1, for all
-types at once; a running minimum makes prices fall. Its denoiser starts from the prices of the
-plug-in rule, the optimal menu for estimated frequencies, and learns by how much to depart from
-them: estimates of few devices are not to be trusted, least so of rare types.
+*What it is worth to know.* Types that share an item cannot be told apart by what they take. Told
+apart they can be for next to nothing: a small step of quality between neighbours, paid for as the
+theory wants it. The steps are as large as `LEARNING` of the expected profit pays for.
 
-*Units.* Costs enter by their ratios: money has no scale.
-
-Only arithmetic of the array API is used: training compiles it with JAX, and NumPy is enough to
-write a menu.
+*Units.* Costs enter by their ratios, money has no scale. A server needs NumPy and SciPy.
 """
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from edgepact.errors import InputError
-from edgepact.mechanisms.contract.ironing import better, ironed, virtual_cost
-from edgepact.mechanisms.contract.optimum import menu_at
-from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, told_apart
+from edgepact.framework import Json, Sheet
+from edgepact.mechanisms.contract.optimum import optimal_menu
+from edgepact.mechanisms.contract.ordered import Plan, in_order
+from edgepact.mechanisms.contract.responses import NONE, choose, profit
+from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.solvers.in_context.policy_file import Constants, Weights, read_policy, write_policy
-from edgepact.solvers.in_context.pricing import dense, silu
-
-Array = Any
-"""NumPy or JAX array."""
+from edgepact.solvers.in_context import generator, takeup
+from edgepact.solvers.in_context.generator import Context
+from edgepact.solvers.in_context.policy_file import Weights, read_weights, write_weights
+from edgepact.solvers.in_context.takeup import POSITIONS, Intervals, Public, Rows, TakeUp
+from edgepact.tables import Shown, figure
 
 SHIPPED = Path(__file__).parent / "weights" / "menus.npz"
-"""The policy that comes with the package; its model card stands beside it."""
+"""The generator that comes with the package; its model card stands beside it."""
 
-TYPES = 16
-"""Most types of a menu."""
+DRAWN = 1024
+"""Rows generated for one decision, of all samples together."""
 
-STEPS = 5
-"""Steps of the reverse diffusion."""
+SAMPLES = (8, 128)
+"""Fewest and most samples."""
 
-DRAWS = 8
-"""Draws that a menu is the mean of."""
+ATOMS, ATOMS_MAX = 3, 96
+"""Most costs that stand for all that samples have in one stretch, and in all stretches together
+where there are fewer stretches."""
 
-LEAST = 1e-3
-"""Least share of a cost in its price: above a thousand times the cost nobody buys."""
+LEARNING = 1e-4
+"""Share of the expected profit that is given up to tell types apart."""
 
-SURE = 0.9999
-"""Largest action the denoiser starts from: tanh reaches no end."""
+STEPS = (1e-2, 3e-3, 1e-3)
+"""Steps between types that would share an item, as shares of the largest level of c."""
 
-FEATURES, WHOLE = 8, 3
-CONTEXT, HEAD = 160, 128
-
-
-class Policy(NamedTuple):
-    """A trained policy.
-
-    Attributes:
-        weights: of all layers.
-        constants: of the reverse diffusion.
-    """
-
-    weights: Weights
-    constants: Constants
+SHOWN_MAX = 24
+"""Most items that have a row in a sheet; the JSON has all."""
 
 
-class Scene(NamedTuple):
-    """What the policy may see; types in order of falling cost, padded in front.
+class Population(NamedTuple):
+    """Generated samples of a population, in order of falling cost.
 
     Attributes:
-        psi: costs; of padding, that of the first type.
-        exists: 1 for types, 0 for padding.
-        estimate: of frequencies, with one device added to each type.
-        apart: devices that chose while the type's item was not that of the type before.
-        devices: that chose; infinite if frequencies were told.
+        cost: credits per unit of c(q) of each type, or in each stretch of the range of costs.
+        frequency: of each; sums to 1 in each sample.
     """
 
-    psi: Float[Array, "*batch types"]
-    exists: Float[Array, "*batch types"]
-    estimate: Float[Array, "*batch types"]
-    apart: Float[Array, "*batch types"]
-    devices: Float[Array, "*batch"]
+    cost: Float[np.ndarray, "samples costs"]
+    frequency: Float[np.ndarray, "samples costs"]
 
 
-class InContextMenus:
-    """Prices for types with a trained policy; `contract.menu_at` makes a menu of them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MenuDecision(Shown):
+    """A menu to offer; items by rising quality.
+
+    Attributes:
+        quality, reward: of the items.
+        chance: with which a device that takes the item is engaged; 1 nearly always.
+        taken: share of devices expected to take each.
+        declined: share expected to take none.
+        profit: expected, of all devices, credits.
+        cost, probability: of the types as they are believed to be, falling costs.
+        devices: that were seen to choose.
+        optimum: the best menu's profit and this menu's share of it, in credits and as a number up
+            to 1, if the true frequencies are known to whoever asks; the decision is not told them.
+    """
+
+    quality: Float[np.ndarray, " items"]
+    reward: Float[np.ndarray, " items"]
+    chance: Float[np.ndarray, " items"]
+    taken: Float[np.ndarray, " items"]
+    declined: float
+    profit: float
+    cost: Float[np.ndarray, " types"]
+    probability: Float[np.ndarray, " types"]
+    devices: int
+    optimum: tuple[float, float] | None = None
+
+    def to_dict(self) -> dict[str, Json]:
+        """For `edgepact quote --json`; `taken` in the order of `menu`."""
+        items = zip(self.quality, self.reward, self.chance, strict=True)
+        answer: dict[str, Json] = {
+            "menu": [
+                {"quality": float(quality), "reward": float(reward)}
+                | ({"probability": float(chance)} if chance < 1.0 else {})
+                for quality, reward, chance in items
+            ],
+            "taken": self.taken.tolist(),
+            "declined": self.declined,
+            "profit": self.profit,
+            "cost": self.cost.tolist(),
+            "probability": self.probability.tolist(),
+            "devices_seen": self.devices,
+        }
+        if self.optimum is not None:
+            answer["optimum"] = {"profit": self.optimum[0], "share": self.optimum[1]}
+        return answer
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The items, and a sentence on what was known."""
+        beside = float(np.max(self.reward, initial=0.0))
+        drawn = bool(np.any(self.chance < 1.0))
+        rows = [
+            (
+                str(at + 1),
+                figure(self.quality[at], beside),
+                figure(self.reward[at], beside),
+                *((f"{self.chance[at]:.4f}",) if drawn else ()),
+                f"{100.0 * self.taken[at]:.2f} %",
+            )
+            for at in range(len(self.quality))[:SHOWN_MAX]
+        ]
+        rows.append(("none", "", "", *(("",) if drawn else ()), f"{100.0 * self.declined:.2f} %"))
+        notes = [
+            f"Frequencies were generated given what {self.devices:,} devices took of past menus; "
+            "nothing private was read."
+        ]
+        if len(self.quality) > SHOWN_MAX:
+            notes.append(f"{len(self.quality) - SHOWN_MAX} more items stand in the JSON.")
+        if self.optimum is not None:
+            best, share = self.optimum
+            notes.append(
+                f"With the frequencies that the file states, which the decision did not see, this "
+                f"menu earns {100.0 * share:.2f} % of the exact optimum, {best:.6g} credits."
+            )
+        return (
+            Sheet(
+                title=f"Menu to offer next; expected profit {self.profit:.6g} credits",
+                head=(
+                    *("item", "quality", "reward"),
+                    *(("chance",) if drawn else ()),
+                    "expected to take it",
+                ),
+                rows=tuple(rows),
+                notes=tuple(notes),
+            ),
+        )
+
+
+class Menus:
+    """Writes menus with a trained generator; a `deciding.Decider`.
 
     Args:
-        policy: weights, from `load` or `InContextMenus.shipped`.
+        weights: of the generator, from `load` or `Menus.shipped`.
+        learning: share of the expected profit that may be given up to tell types apart.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, weights: Weights, *, learning: float = LEARNING) -> None:
+        self._weights = weights
+        self._learning = learning
 
     @staticmethod
-    def shipped() -> "InContextMenus":
+    def shipped() -> "Menus":
         """With the weights that come with the package."""
-        return InContextMenus(load(SHIPPED))
+        return Menus(load(SHIPPED))
 
-    def prices(
-        self,
-        seed: int,
-        psi: Float[np.ndarray, " types"],
-        known: TakeUp | Float[np.ndarray, " types"],
-    ) -> Float[np.ndarray, " types"]:
-        """Credits per unit of c to buy from each type at; the dearer type's is never lower.
+    def decide(self, known: Public, evidence: TakeUp, seed: int) -> MenuDecision:
+        """The next menu, what is expected to be taken of it and what it is expected to earn.
 
         Args:
-            seed: of the noise that prices are drawn from.
-            psi: costs, in any order.
-            known: take-up of past menus, or the frequencies of types in the order of `psi`.
+            known: what is public.
+            evidence: past menus and what was taken of them; none is fine.
+            seed: of the noise that populations are generated from.
 
         Raises:
-            InputError: more than `TYPES` types, or costs that are not above 0.
+            InputError: nobody could have answered so.
         """
-        psi = np.asarray(psi, float)
-        if psi.ndim != 1 or not 1 <= len(psi) <= TYPES:
-            raise InputError("menu", "psi", f"1 to {TYPES} types", f"shape {psi.shape}")
-        if not (np.isfinite(psi).all() and (psi > 0).all()):
-            raise InputError("menu", "psi", "costs above 0", "others")
-        order = np.argsort(-psi, kind="stable")
-        told = known if isinstance(known, TakeUp) else np.asarray(known, float)[order]
-        scene = seen(psi[order][None], told)
-        noise = np.random.default_rng(seed).normal(size=(1, STEPS, DRAWS, TYPES))
-        share = draw(self._policy, scene, noise.astype(np.float32))
-        price = np.empty(len(psi))
-        price[order] = prices_of(scene, np.mean(share, axis=-2))[0, TYPES - len(psi) :]
-        return price
+        drawn = self.population(known, evidence, seed)
+        believed = believed_contract(known, drawn)
+        menu = best_menu(believed, self._learning)
+        return decision_of(believed, menu, devices=_devices(evidence))
+
+    def frequencies(
+        self, known: Public, evidence: TakeUp, seed: int
+    ) -> Float[np.ndarray, " types"]:
+        """Expected frequencies of types whose costs are told, in the contract's order."""
+        drawn = self.population(known, evidence, seed)
+        return np.asarray(believed_contract(known, drawn).probability)
+
+    def population(self, known: Public, evidence: TakeUp, seed: int) -> Population:
+        """Generated samples of who there is; types in the order of `takeup.order_of`."""
+        drawn = generate(self._weights, takeup.read(known, evidence), seed)
+        if not known.types_told:
+            return drawn
+        cost = known.contract.psi[takeup.order_of(known.contract)]
+        return drawn._replace(cost=np.broadcast_to(cost, drawn.frequency.shape))
 
 
-def gdm_menu(contract: Contract, seed: int = 0) -> Menu:
-    """The menu of the policy that ships, for a contract whose frequencies are known.
+def generate(weights: Weights, rows: Rows, seed: int) -> Population:
+    """Draws populations that agree with what was seen; rows without a batch axis.
 
-    Raises:
-        InputError: more than `TYPES` types.
+    Types of one row share its frequency evenly: nothing that was seen tells them apart.
     """
-    prices = InContextMenus.shipped().prices(seed, contract.psi, contract.probability)
-    return menu_at(contract, prices)
-
-
-def seen(psi: Float[np.ndarray, "batch types"], known: TakeUp | np.ndarray) -> Scene:
-    """A scene of NumPy arrays, padded; costs and what is known in order of falling cost."""
-    missing = TYPES - psi.shape[-1]
-    exists = np.pad(np.ones(psi.shape), ((0, 0), (missing, 0)))
-    costs = np.concatenate([np.repeat(psi[:, :1], missing, axis=1), psi], axis=1)
-
-    def padded(column: np.ndarray) -> np.ndarray:
-        column = column.reshape(psi.shape)
-        return np.pad(column, ((0, 0), (missing, 0)))
-
-    if isinstance(known, TakeUp):
-        estimate = padded(frequencies(known, np.ones(psi.shape), pseudo=1.0))
-        apart = padded(told_apart(known))
-        devices = np.sum(known.taken, axis=(-1, -2)).reshape(-1)
-    else:
-        estimate, apart = padded(known), padded(np.full(psi.shape, np.inf))
-        devices = np.full(len(psi), np.inf)
-    return Scene(costs, exists, estimate, apart, devices)
-
-
-def context(weights: Weights, scene: Scene) -> Float[Array, "*batch context"]:
-    """All that is seen, as one vector."""
-    xp = scene.psi.__array_namespace__()
-    psi, exists = scene.psi, scene.exists
-    after = xp.concat([psi[..., 1:], psi[..., -1:]], axis=-1)
-    drop = exists * (psi - after) / psi
-    share = xp.maximum(scene.estimate, 1e-6)
-    rarer = better(scene.estimate)
-    rows = xp.concat(
-        [
-            exists,
-            drop,
-            xp.log(psi / psi[..., -1:]) / 3.0,
-            exists * xp.sqrt(share),
-            rarer,
-            exists * _hint(scene),
-            exists * xp.log(drop * rarer / share + 0.01) / 5.0,
-            exists / xp.sqrt(1.0 + scene.apart),
-        ],
-        axis=-1,
+    seen, size = takeup.intervals(rows), len(rows.low)
+    samples = int(np.clip(DRAWN // max(size, 1), *SAMPLES))
+    told = grounds(weights, rows, seen)
+    each = told.rows(np.tile(np.arange(size), samples))
+    at = generator.sample(weights, each, np.random.default_rng(seed))
+    at = at.reshape(samples, size, POSITIONS).astype(float)
+    frequency = np.exp(takeup.place(seen.low, seen.high, at[..., 0]))
+    frequency /= np.sum(frequency, axis=-1, keepdims=True)
+    cost = np.exp(takeup.place(rows.low, rows.high, at[..., 1]))
+    types = rows.types.astype(int)
+    return Population(
+        np.repeat(cost, types, axis=-1), np.repeat(frequency / rows.types, types, axis=-1)
     )
-    number = xp.sum(exists, axis=-1)
-    whole = xp.stack([number / TYPES, 1.0 / number, 1.0 / xp.sqrt(1.0 + scene.devices)], axis=-1)
-    x = xp.concat([rows, whole], axis=-1).astype(weights["context_in"][1].dtype)
-    x = silu(dense(weights["context_in"], x))
-    return x + silu(dense(weights["context_out"], x))
 
 
-def _hint(scene: Scene) -> Array:
-    """Shares of costs in the prices of the optimal menu, were the estimate exact."""
-    xp = scene.psi.__array_namespace__()
-    # Padding costs what the first type does and is next to never there: it changes nothing.
-    weight = xp.where(scene.exists > 0, xp.maximum(scene.estimate, 1e-6), 1e-9)
-    return scene.psi / ironed(virtual_cost(scene.psi, weight), weight)
+def grounds(weights: Weights, rows: Rows, seen: Intervals) -> Context:
+    """What the denoiser is told of every row; its guess is the frequencies that counts suggest."""
+    offset = np.stack(
+        [takeup.position(seen.low, seen.high, seen.guess), np.zeros_like(seen.low)], axis=-1
+    )
+    mix = np.zeros((*offset.shape, POSITIONS), np.float32)
+    exists = rows.exists.astype(np.float32)
+    return generator.context(weights, seen.features, exists, mix, offset.astype(np.float32))
 
 
-class Grounds(NamedTuple):
-    """What does not change from step to step of the diffusion; axes batch, draws, ...
+def believed_contract(known: Public, drawn: Population) -> Contract:
+    """The contract with the mean population: of told types in their order, else by falling cost."""
+    contract = known.contract
+    mean = np.mean(drawn.frequency, axis=0)
+    if known.types_told:
+        probability = np.empty_like(mean)
+        probability[takeup.order_of(contract)] = mean
+        return replace(contract, probability=_positive(probability))
+    # Samples in order of falling cost in each stretch; a few costs of each stand for all.
+    order = np.argsort(-drawn.cost, axis=0)
+    cost = np.take_along_axis(drawn.cost, order, axis=0)
+    weight = np.take_along_axis(drawn.frequency, order, axis=0)
+    atoms = int(np.clip(ATOMS_MAX // max(cost.shape[1], 1), 1, ATOMS))
+    parts = np.array_split(np.arange(len(cost)), atoms)
+    mass = np.stack([weight[part].sum(axis=0) for part in parts], axis=1)
+    moment = np.stack([(weight * cost)[part].sum(axis=0) for part in parts], axis=1)
+    psi, probability = (moment / mass).ravel(), (mass / len(cost)).ravel()
+    scale = None if contract.value_scale is None else np.full(len(psi), contract.value_scale[0])
+    return replace(contract, psi=psi, probability=_positive(probability), value_scale=scale)
 
-    Attributes:
-        base: the context's part of the denoiser's first layer.
-        start: the plug-in rule's action, before tanh.
+
+def _positive(probability: np.ndarray) -> np.ndarray:
+    least = np.maximum(probability, 1e-9)
+    found: np.ndarray = least / np.sum(least)
+    return found
+
+
+def best_menu(contract: Contract, learning: float = 0.0) -> Menu:
+    """The exact optimal menu, or one that tells all types apart and earns next to the same.
+
+    Args:
+        contract: with the frequencies that are believed in.
+        learning: share of the profit that may be given up.
     """
-
-    base: Array
-    start: Array
-
-
-def grounds(weights: Weights, scene: Scene) -> Grounds:
-    """What is seen, as the denoiser takes it."""
-    xp = scene.psi.__array_namespace__()
-    base = dense(weights["denoiser_context"], context(weights, scene))[..., None, :]
-    plug_in = xp.clip(2.0 * _hint(scene) - 1.0, -SURE, SURE)
-    return Grounds(base, xp.atanh(plug_in).astype(base.dtype)[..., None, :])
-
-
-def draw(policy: Policy, scene: Scene, noise: Float[Array, "*batch steps draws types"]) -> Array:
-    """Draws in (-1, 1), `(*batch, draws, types)`, by reverse diffusion from Gaussian noise."""
-    constants, steps = policy.constants, noise.shape[-3]
-    seen = grounds(policy.weights, scene)
-    noisy = noise[..., -1, :, :]
-    for t in range(steps, 0, -1):
-        clean = denoise(policy.weights, seen, noisy, constants.signal[t - 1])
-        if t > 1:
-            mean = constants.from_clean[t - 1] * clean + constants.from_noisy[t - 1] * noisy
-            noisy = mean + constants.spread[t - 1] * noise[..., t - 2, :, :]
-    return clean
+    best = optimal_menu(contract)
+    types = in_order(contract)
+    if learning <= 0.0 or len(types.psi) < 2 or types.may_leave_out or contract.budget is not None:
+        return best
+    level = types.cost(best.quality[types.order])
+    if np.all(np.diff(level) > 0.0) and level[0] > 0.0:
+        return best
+    earned, top = profit(contract, best), float(types.cost(np.array(contract.quality_max)))
+    for step in STEPS:
+        told_apart = apart(level, step * top, top)
+        # Nothing tells types of equal cost apart.
+        last = np.searchsorted(-types.psi, -types.psi, side="right") - 1
+        menu = types.rewarded(Plan(np.ones(len(level)), told_apart[last]))
+        if profit(contract, menu) >= earned * (1.0 - learning):
+            return menu
+    return best
 
 
-def denoise(weights: Weights, seen: Grounds, noisy: Array, signal: Array) -> Array:
-    """The clean action that a noisy one stands for."""
-    xp = noisy.__array_namespace__()
-    level = signal + xp.zeros_like(noisy[..., :1])
-    x = silu(dense(weights["denoiser_in"], xp.concat([noisy, level], axis=-1)) + seen.base)
-    x = x + silu(dense(weights["denoiser_mid"], x))
-    return xp.tanh(seen.start + dense(weights["denoiser_out"], x))
+def apart(
+    level: Float[np.ndarray, " types"], step: float, top: float
+) -> Float[np.ndarray, " types"]:
+    """Rising levels near those given, no two of them closer than a step, within (0, top]."""
+    step = min(step, top / len(level))
+    _, begins, block, count = np.unique(
+        level, return_index=True, return_inverse=True, return_counts=True
+    )
+    # Around the level that types share, in steps; then whatever lies too close is moved up.
+    at = np.arange(len(level))
+    wanted = level + step * (at - begins[block] - 0.5 * (count[block] - 1))
+    rising = np.maximum.accumulate(np.maximum(wanted, step) - step * at) + step * at
+    found: np.ndarray = np.minimum(rising, top - step * at[::-1])
+    return found
 
 
-def prices_of(scene: Scene, action: Float[Array, "*batch types"]) -> Array:
-    """Falling prices that actions in [-1, 1] stand for; of padding, no one buys anything."""
-    xp = action.__array_namespace__()
-    share = xp.maximum((action + 1.0) / 2.0, LEAST)
-    price = xp.where(scene.exists > 0, scene.psi / share, scene.psi[..., :1] / LEAST)
-    # A running minimum, by hand: its name differs between namespaces.
-    falling = [price[..., 0]]
-    for at in range(1, price.shape[-1]):
-        falling.append(xp.minimum(falling[-1], price[..., at]))
-    return xp.stack(falling, axis=-1)
+def decision_of(contract: Contract, menu: Menu, *, devices: int) -> MenuDecision:
+    """A menu with what is expected of it when devices take what suits them best."""
+    quality, reward, chance = (
+        np.asarray(c, float) for c in (menu.quality, menu.reward, menu.engaged)
+    )
+    items, member = np.unique(np.stack([quality, reward, chance]), axis=1, return_inverse=True)
+    p = np.asarray(contract.probability)
+    share = np.bincount(member.ravel(), weights=p * (chance > 0.0), minlength=items.shape[1])
+    offered = items[2] > 0.0
+    offered &= items[0] + items[1] > 0.0
+    order = np.argsort(-np.asarray(contract.psi), kind="stable")
+    taken = share[offered]
+    return MenuDecision(
+        quality=items[0][offered],
+        reward=items[1][offered],
+        chance=items[2][offered],
+        taken=taken,
+        declined=max(0.0, 1.0 - float(np.sum(taken))),
+        profit=profit(contract, menu),
+        cost=np.asarray(contract.psi)[order],
+        probability=p[order],
+        devices=devices,
+    )
 
 
-def action_of(scene: Scene, price: Float[Array, "*batch types"]) -> Array:
-    """The inverse of `prices_of`, for falling prices."""
-    xp = price.__array_namespace__()
-    return 2.0 * xp.clip(scene.psi / price, LEAST, 1.0) - 1.0
+def offered_to(contract: Contract, decision: MenuDecision) -> Menu:
+    """What each type of a contract takes of a decided menu, as a menu for these types."""
+    size = len(decision.quality)
+    drawn = bool(np.any(decision.chance < 1.0))
+    menu = Menu(
+        quality=decision.quality,
+        reward=decision.reward,
+        served=np.ones(size, bool),
+        chance=decision.chance if drawn else None,
+    )
+    psi = np.asarray(contract.psi, float)
+    item = choose(contract, menu, psi) if size else np.full(len(psi), NONE)
+    some = item != NONE
+    at = np.where(some, item, 0)
+
+    def taken(column: np.ndarray) -> np.ndarray:
+        return np.where(some, column[at], 0.0) if size else np.zeros(len(psi))
+
+    return Menu(
+        quality=taken(decision.quality),
+        reward=taken(decision.reward),
+        served=some,
+        chance=taken(decision.chance) if drawn else None,
+    )
 
 
-def sizes() -> dict[str, tuple[int, int]]:
-    """Inputs and outputs of every linear layer."""
-    return {
-        "context_in": (FEATURES * TYPES + WHOLE, CONTEXT),
-        "context_out": (CONTEXT, CONTEXT),
-        "denoiser_context": (CONTEXT, HEAD),
-        "denoiser_in": (TYPES + 1, HEAD),
-        "denoiser_mid": (HEAD, HEAD),
-        "denoiser_out": (HEAD, TYPES),
-    }
+def gdm_menu(contract: Contract) -> Menu:
+    """The menu for a contract whose frequencies are told: one sample, known, and solved exactly.
+
+    Nothing is left to generate, so it is the mechanism's own best menu without a draw.
+    """
+    return sure_menu(contract)
 
 
-def load(path: Path) -> Policy:
-    """Reads a policy.
+def _devices(evidence: TakeUp) -> int:
+    return int(sum(float(np.sum(menu.taken)) + menu.declined for menu in evidence.menus))
+
+
+def load(path: Path) -> Weights:
+    """Reads a generator.
 
     Raises:
         InputError: the file is missing, damaged or of another shape.
     """
-    read = read_policy(path, "a trained policy for menus", sizes=sizes(), steps=STEPS)
-    return Policy(read.weights, read.constants)
+    sizes = generator.sizes(takeup.FEATURES, POSITIONS)
+    half = read_weights(path, "a trained generator of take-up", sizes=sizes)
+    # Half precision is kept, single is computed with.
+    return {
+        name: (np.asarray(weight, np.float32), np.asarray(bias, np.float32))
+        for name, (weight, bias) in half.items()
+    }
 
 
-def save(path: Path, policy: Policy) -> None:
-    """Writes a policy."""
-    write_policy(path, policy.weights, policy.constants)
+def save(path: Path, weights: Weights) -> None:
+    """Writes a generator, in half precision."""
+    write_weights(path, weights, half=True)

@@ -1,40 +1,40 @@
-"""Teaching the in-context policy of `menus`: populations to learn on, and one compiled loop.
+"""Teaching the generator who takes what: populations to learn on, one compiled loop.
 
-Every population carries its true frequencies, so the optimal prices and the profit of any menu
-are known exactly. Two lessons follow one another:
+The prior is broad: the contracts of `InstancePrior` with their costs told, populations with costs
+further apart and frequencies more unequal, and populations whose types are not told, of a few
+costs or of many that spread around some. A population is shown as the take-up of a few menus with a
+few or many devices leaves it, some rows sharing an item. The model learns by the denoising loss
+alone; nothing is decided in training.
 
-* *expert*: the denoiser learns to restore the optimal prices from noise. Given what the policy
-  sees, several populations are possible, and it learns to draw from their best prices;
-* *value*: what a drawn menu earns, as a share of the optimum, is raised by moving the whole
-  chain up its gradient. Profit is what matters and not the distance of prices: where little is
-  known, the menu that earns most on average is nobody's best one.
-
-The pools are drawn with NumPy, all at once: counts of many devices are quick there.
+Pools are drawn with NumPy, all at once: counts of many devices are quick there.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from edgepact.mechanisms.contract.ironing import ironed, virtual_cost
-from edgepact.mechanisms.contract.problem import Instance, InstancePrior, Worth
-from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, told_apart
-from edgepact.solvers.in_context import menus
-from edgepact.solvers.in_context.menus import STEPS, TYPES, Policy, Scene
-from edgepact.solvers.in_context.policy_file import Constants
-from edgepact.solvers.learners.diffusion import chain
+from edgepact.mechanisms.contract.problem import InstancePrior
+from edgepact.mechanisms.contract.take_up import TakeUp as Counts
+from edgepact.solvers.in_context import generator, menus, takeup
+from edgepact.solvers.in_context.generator import Context
+from edgepact.solvers.in_context.policy_file import Weights
+from edgepact.solvers.in_context.takeup import POSITIONS, Rows
 
-ROUNDS = 3
-"""Most rounds of take-up that are learned on."""
+ROWS = 24
+"""Rows of a population in training; a server may have more."""
 
-ABSENT = 1e-9
-"""Frequency of padding: next to nothing, and what is divided by it stays finite."""
+CHUNK = 5000
+"""Populations that are drawn at once."""
+
+ROUNDS = 4
+"""Most rounds of take-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,123 +42,197 @@ class Course:
     """Settings of a training.
 
     Attributes:
-        populations: in a pool.
-        pools: drawn one after another.
-        batch: populations in a gradient step.
-        updates: gradient steps in all.
-        expert_share: share of them that follow the expert.
+        populations: in the pool.
+        reference_share: share of them from the reference prior.
+        spread_share: share of the others whose types are not told.
+        spread: range of the logarithm of the dearest cost over the cheapest, of all but the
+            reference prior.
+        concentration: range of their Dirichlet parameter, log-uniform.
+        devices: range of the number that answers in a round, log-uniform.
+        batch: populations in one gradient step.
+        noises: noise levels at which each of their rows is restored.
+        updates: gradient steps.
         rate: learning rate at its highest; falls along a cosine.
-        draws: of the chain for one population in a step of the second lesson.
-        told: share of populations whose frequencies are told.
-        devices: range of the number that answered in a round, log-uniform.
+        memory: of the running mean of the weights that is kept.
     """
 
-    populations: int = 20_000
-    pools: int = 8
-    batch: int = 256
-    updates: int = 10_000
-    expert_share: float = 0.25
-    rate: float = 1e-3
-    draws: int = 2
-    told: float = 0.3
-    devices: tuple[float, float] = (4.0, 4000.0)
+    populations: int = 30_000
+    reference_share: float = 0.4
+    spread_share: float = 0.35
+    spread: tuple[float, float] = (0.1, 4.0)
+    concentration: tuple[float, float] = (0.05, 8.0)
+    devices: tuple[float, float] = (3.0, 6000.0)
+    batch: int = 64
+    noises: int = 2
+    updates: int = 5_000
+    rate: float = 2e-3
+    memory: float = 0.999
 
 
 class Pool(NamedTuple):
-    """Populations; leading axis populations, types padded in front to `TYPES`.
+    """Populations as the generator is shown them, with the truth as positions.
 
     Attributes:
-        scene: what is seen of them.
-        probability: true frequencies; `ABSENT` of padding.
-        saturates, scale, quadratic, quality_max: of value and cost, as in `Instance`.
+        features: `(populations, rows, FEATURES)`.
+        exists: `(populations, rows)`.
+        guess, position: `(populations, rows, POSITIONS)`.
+        matters: 1 for positions that are to be restored.
     """
 
-    scene: Scene
-    probability: Array
-    saturates: Array
-    scale: Array
-    quadratic: Array
-    quality_max: Array
-
-
-class _Lesson(NamedTuple):
-    weights: Any
-    smooth: Any
-    optimiser: Any
-    steps: Array
+    features: Array
+    exists: Array
+    guess: Array
+    position: Array
+    matters: Array
 
 
 def make_pool(seed: int, course: Course, number: int | None = None) -> Pool:
-    """Draws populations of 1 to `TYPES` types of the broad prior, and take-up of past menus."""
+    """Draws populations and what they took."""
     rng = np.random.default_rng(seed)
     size = course.populations if number is None else number
-    prior = InstancePrior()
+    parts = [_shown(rng, course, min(CHUNK, size - at)) for at in range(0, size, CHUNK)]
+    return Pool(*(jnp.asarray(np.concatenate(column)) for column in zip(*parts, strict=True)))
 
-    def uniform(span: tuple[float, float]) -> np.ndarray:
-        return rng.uniform(*span, size)
 
-    def log_uniform(span: tuple[float, float]) -> np.ndarray:
-        return np.exp(rng.uniform(np.log(span[0]), np.log(span[1]), size))
+def _shown(rng: np.random.Generator, course: Course, size: int) -> tuple[np.ndarray, ...]:
+    """Columns of a pool."""
+    rows, log_frequency, log_cost = _drawn(rng, course, size)
+    seen = takeup.intervals(rows)
+    position = np.stack(
+        [
+            takeup.position(seen.low, seen.high, log_frequency),
+            takeup.position(rows.low, rows.high, log_cost),
+        ],
+        axis=-1,
+    )
+    guess = np.stack(
+        [takeup.position(seen.low, seen.high, seen.guess), np.zeros_like(seen.low)], axis=-1
+    )
+    # Where next to nobody is, nothing says where costs lie.
+    somebody = log_frequency > np.log(2.0 * takeup.LEAST)
+    open_cost = rows.exists * (1.0 - rows.told[:, None]) * somebody
+    matters = np.stack([rows.exists, open_cost], axis=-1)
+    columns = (seen.features, rows.exists, guess, position, matters)
+    return tuple(column.astype(np.float32) for column in columns)
 
-    types = rng.integers(1, TYPES + 1, size)
-    exists = (np.arange(TYPES) >= TYPES - types[:, None]).astype(float)
-    places = np.where(exists > 0, rng.uniform(size=(size, TYPES)), 2.0)
+
+def _drawn(
+    rng: np.random.Generator, course: Course, size: int
+) -> tuple[Rows, np.ndarray, np.ndarray]:
+    """Populations of all kinds, their frequencies and where costs lie, in logarithms."""
+    prior, at = InstancePrior(), np.arange(ROWS)
+    usual = rng.uniform(size=size) < course.reference_share
+    told = usual | (rng.uniform(size=size) > course.spread_share)
+
+    number = np.where(told, rng.integers(1, takeup.USUAL_TYPES + 1, size), 0)
+    number = np.where(told & ~usual, rng.integers(1, ROWS + 1, size), number)
+    number = np.where(told, number, rng.integers(2, ROWS + 1, size))
+    exists = (at < number[:, None]) * 1.0
+
+    def within(usual_span: tuple[float, float], other: tuple[float, float]) -> np.ndarray:
+        low, high = np.where(usual[:, None], usual_span, other).T
+        return rng.uniform(low, high)
+
+    spread = within(prior.spread, course.spread)[:, None]
+    level = np.exp(within(tuple(np.log(prior.concentration)), tuple(np.log(course.concentration))))
+    places = np.where(exists > 0, rng.uniform(size=(size, ROWS)), -1.0)
     places = -np.sort(-places, axis=1)
-    dearest = np.take_along_axis(places, (TYPES - types)[:, None], axis=1)
-    places = np.minimum(places, dearest)
-    psi = np.exp(uniform(prior.spread)[:, None] * (places - places[:, -1:]))
+    least = np.min(np.where(exists > 0, places, 2.0), axis=1, keepdims=True)
+    cost = spread * np.maximum(places - least, 0.0)
+    weights = np.where(
+        exists > 0, rng.standard_gamma(np.maximum(level, 1e-3)[:, None], places.shape), 0
+    )
+    weights = np.where(exists > 0, np.maximum(weights, 1e-30), 0.0)
+    p = weights / weights.sum(axis=1, keepdims=True)
+    p = exists * ((1.0 - prior.least) * p + prior.least / number[:, None])
 
-    shape = np.repeat(log_uniform(prior.concentration)[:, None], TYPES, axis=1)
-    weight = np.log(rng.gamma(shape + 1.0)) + np.log(rng.uniform(size=shape.shape)) / shape
-    # Half of the populations have a hump: types of middling or of any other cost prevail.
-    hump = np.arange(TYPES) - rng.uniform(-2.0, TYPES + 2.0, (size, 1))
-    hump = -0.5 * (hump / np.exp(rng.uniform(0.0, 2.0, (size, 1)))) ** 2
-    weight = weight + np.where(rng.uniform(size=(size, 1)) < 0.5, hump, 0.0)
-    p = exists * np.exp(weight - np.max(np.where(exists > 0, weight, -np.inf), axis=1)[:, None])
-    p = (1.0 - prior.least) * p / p.sum(axis=1)[:, None] + prior.least * exists / types[:, None]
+    # Of populations whose types are not told, rows are stretches of the range of costs.
+    edges = rng.uniform(size=(size, ROWS + 1))
+    edges[:, 0] = 2.0
+    edges = np.where(at < number[:, None] - 1, edges[:, 1:], -1.0)
+    edges = -np.sort(-edges, axis=1)
+    high = np.concatenate([np.ones((size, 1)), edges[:, :-1]], axis=1)
+    high = np.where(exists > 0, np.maximum(high, 0.0), 0.0)
+    low = np.where(exists > 0, np.maximum(edges, 0.0), 0.0)
+    q, middle = _spread_out(rng, low, high, exists, level)
+    high, low, middle = spread * high, spread * low, spread * middle
+    told_rows = told[:, None]
+    p = np.where(told_rows, p, q)
+    low, high = np.where(told_rows, cost, low), np.where(told_rows, cost, high)
+    middle = np.where(told_rows, cost, middle)
 
-    saturates, quadratic = (rng.uniform(size=(2, size)) < 0.5).astype(float)
-    bounds = (log_uniform(prior.saturating_max), log_uniform(prior.quality_max))
-    quality_max = np.where(saturates > 0, *bounds)
-    wanted = uniform(prior.top) * quality_max
-    slope = np.where(saturates > 0, np.exp(-wanted), 1.0 / (1.0 + wanted))
-    scale = np.where(quadratic > 0, 2.0 * wanted, 1.0) / slope
-
-    scene = _seen(rng, psi, exists, p, course)
-    present = np.where(exists > 0, p, ABSENT)
-    columns = [jnp.asarray(c) for c in (present, saturates, scale, quadratic, quality_max)]
-    pool = Pool(scene, *columns)
-    return jax.tree.map(lambda column: jnp.asarray(column, jnp.float32), pool)
+    counts = _answers(rng, course, p, exists)
+    rows = Rows(low, high, exists, told * 1.0, counts, usual * 1.0)
+    # Frequencies are merged as counts are.
+    whole = takeup.merged(rows._replace(counts=Counts(p[:, None], counts.first.max(1)[:, None])))
+    rows, p = takeup.merged(rows), whole.counts.taken[:, 0]
+    middle = np.where(told_rows, 0.5 * (rows.low + rows.high), middle)
+    return rows, np.log(np.maximum(p, 0.1 * takeup.LEAST)), middle
 
 
-def _seen(
-    rng: np.random.Generator, psi: np.ndarray, exists: np.ndarray, p: np.ndarray, course: Course
-) -> Scene:
-    """Take-up of one to `ROUNDS` menus, of which some types could not be told apart."""
-    size = len(psi)
+def _spread_out(
+    rng: np.random.Generator,
+    low: np.ndarray,
+    high: np.ndarray,
+    exists: np.ndarray,
+    level: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies of stretches of [0, 1] and the mean place in each, of costs of all kinds.
+
+    Half of the populations have a few costs, the others costs that spread around a few.
+    """
+    size, few, many = len(low), 16, 20
+    sharp = rng.uniform(size=size) < 0.5
+    number = rng.integers(1, few + 1, size)
+    centre = rng.uniform(size=(size, few))
+    shares = rng.standard_gamma(np.maximum(level, 1e-2)[:, None], (size, few))
+    shares = np.where(np.arange(few) < number[:, None], np.maximum(shares, 1e-30), 0.0)
+    shares /= shares.sum(axis=1, keepdims=True)
+    width = np.where(sharp, 0.0, np.exp(rng.uniform(np.log(0.02), np.log(0.5), size)))
+    quantile = np.linspace(-2.0, 2.0, many) if many > 1 else np.zeros(1)
+    bell = np.exp(-0.5 * quantile**2)
+    atom = centre[:, :, None] + width[:, None, None] * quantile
+    atom += (width[:, None, None] * 4.0 / many) * rng.uniform(-0.5, 0.5, (size, few, 1))
+    atom = np.abs(np.where(atom > 1.0, 2.0 - atom, atom))
+    atom = np.clip(atom, 0.0, 1.0).reshape(size, -1)
+    mass = (shares[:, :, None] * bell / bell.sum()).reshape(size, -1)
+    frequency, middle = np.zeros_like(low), 0.5 * (low + high)
+    for row in range(low.shape[1]):
+        inside = (
+            (atom >= low[:, row, None]) & (atom < high[:, row, None]) & (exists[:, row, None] > 0)
+        )
+        frequency[:, row] = np.sum(mass * inside, axis=1)
+        moment = np.sum(mass * inside * atom, axis=1)
+        some = frequency[:, row] > 1e-12
+        middle[:, row] = np.where(
+            some, moment / np.where(some, frequency[:, row], 1), middle[:, row]
+        )
+    total = frequency.sum(axis=1, keepdims=True)
+    return frequency / np.where(total > 0, total, 1.0), middle
+
+
+def _answers(rng: np.random.Generator, course: Course, p: np.ndarray, exists: np.ndarray) -> Counts:
+    """Take-up of up to `ROUNDS` menus, of which some rows could not be told apart."""
+    size = len(p)
     low, high = np.log(course.devices)
-    played = np.arange(ROUNDS) < rng.integers(1, ROUNDS + 1, (size, 1))
-    number = np.exp(rng.uniform(low, high, (size, 1))).astype(int) * played
-    drawn = rng.multinomial(number, p[:, None])
-    often = rng.uniform(0.4, 1.0, (size, 1, 1))
-    first = (rng.uniform(size=drawn.shape) < often).astype(float)
-    begins = exists - np.pad(exists, ((0, 0), (1, 0)))[:, :-1]
-    first = np.maximum(first * exists[:, None], begins[:, None])
-    take_up = TakeUp(drawn.astype(float), first)
-    told = rng.uniform(size=size) < course.told
-    estimate = np.where(told[:, None], p, frequencies(take_up, exists, pseudo=1.0))
-    apart = np.where(told[:, None], np.inf, told_apart(take_up))
-    apart = np.where(exists > 0, apart, 0.0)
-    return Scene(psi, exists, estimate, apart, np.where(told, np.inf, number.sum(axis=1)))
+    played = np.arange(ROUNDS) < rng.integers(0, ROUNDS + 1, (size, 1))
+    devices = np.exp(rng.uniform(low, high, (size, 1)) + rng.normal(0.0, 0.2, (size, ROUNDS)))
+    devices = np.maximum(devices, 1.0).astype(int) * played
+    drawn = rng.multinomial(devices, (p / p.sum(axis=1, keepdims=True))[:, None]) * 1.0
+    often = rng.uniform(0.3, 1.0, (size, 1, 1)) * np.ones((size, ROUNDS, 1))
+    often = np.where(rng.uniform(size=(size, 1, 1)) < 0.25, 1.0, often)
+    first = (rng.uniform(size=drawn.shape) < often) * 1.0
+    first[..., 0] = 1.0
+    return Counts(drawn * exists[:, None], first * exists[:, None])
 
 
-def train_policy(
+def train(
     seed: int,
     course: Course,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
     chunk: int = 500,
-) -> Policy:
-    """Trains a policy from nothing.
+) -> Weights:
+    """Trains a generator from nothing.
 
     Args:
         seed: of everything.
@@ -166,108 +240,72 @@ def train_policy(
         on_progress: told after each chunk how many gradient steps are done, and of how many.
         chunk: gradient steps in one call of the compiled program.
     """
-    constants = chain("vp", STEPS)
+    pool = make_pool(seed, course)
     falling = optax.warmup_cosine_decay_schedule(
-        0.0, course.rate, min(100, course.updates), course.updates + 1, course.rate / 50.0
+        0.0, course.rate, min(200, course.updates), course.updates + 1, course.rate / 50.0
     )
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling, b2=0.99))
+    weights: Any = initial_weights(seed)
+    state = optimiser.init(weights)
+    smooth, keys = weights, jax.random.split(jax.random.key(seed), course.updates)
 
-    def update(expert: bool) -> Callable[..., _Lesson]:
-        lesson_of = _restored if expert else _earned
+    def step(carried: Any, key: PRNGKeyArray) -> tuple[Any, None]:
+        weights, smooth, state, done = carried
+        of_rows, of_noise = jax.random.split(key)
+        at = jax.random.randint(of_rows, (course.batch,), 0, pool.exists.shape[0])
+        shown = jax.tree.map(lambda column: column[at], pool)
+        gradient = jax.grad(partial(loss, shown=shown, key=of_noise, noises=course.noises))(weights)
+        change, state = optimiser.update(gradient, state, weights)
+        weights = optax.apply_updates(weights, change)
+        kept = jnp.minimum(course.memory, (done + 1.0) / (done + 10.0))
+        smooth = jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, smooth, weights)
+        return (weights, smooth, state, done + 1.0), None
 
-        def step(pool: Pool, lesson: _Lesson, key: PRNGKeyArray) -> tuple[_Lesson, None]:
-            of_rows, of_noise = jax.random.split(key)
-            rows = jax.random.randint(of_rows, (course.batch,), 0, pool.probability.shape[0])
-            part = jax.tree.map(lambda column: column[rows], pool)
-            policy = Policy(lesson.weights, Constants(*constants))
-            gradient = jax.grad(
-                lambda weights: lesson_of(
-                    policy._replace(weights=weights), part, of_noise, course.draws
-                )
-            )(lesson.weights)
-            change, state = optimiser.update(gradient, lesson.optimiser, lesson.weights)
-            weights = optax.apply_updates(lesson.weights, change)
-            rate = jnp.maximum(0.002, 1.0 / (lesson.steps + 1.0))
-            smooth = jax.tree.map(lambda old, new: old + rate * (new - old), lesson.smooth, weights)
-            return _Lesson(weights, smooth, state, lesson.steps + 1.0), None
-
-        def run(pool: Pool, lesson: _Lesson, keys: Array) -> _Lesson:
-            return jax.lax.scan(lambda now, key: step(pool, now, key), lesson, keys)[0]
-
-        return jax.jit(run)
-
-    lessons = {expert: update(expert) for expert in (True, False)}
-    weights = _initial_weights(seed)
-    lesson = _Lesson(weights, weights, optimiser.init(weights), jnp.zeros(()))
-    keys = jax.random.split(jax.random.key(seed), course.updates)
-    turn = int(course.updates * course.expert_share)
-    done, pool, drawn = 0, None, -1
-    while done < course.updates:
-        wanted = done * course.pools // course.updates
-        if wanted != drawn:
-            pool, drawn = make_pool(seed * 1000 + wanted, course), wanted
-        expert = done < turn
-        end = min(done + chunk, turn if expert else course.updates)
-        lesson = lessons[expert](pool, lesson, keys[done:end])
-        lesson.steps.block_until_ready()
-        done = end
-        on_progress(done, course.updates)
-    kept = {name: jax.tree.map(np.asarray, lesson.smooth[name]) for name in menus.sizes()}
-    return Policy(kept, Constants(*(np.asarray(part) for part in constants)))
+    run = jax.jit(lambda carried, keys: jax.lax.scan(step, carried, keys)[0])
+    carried = (weights, smooth, state, jnp.zeros(()))
+    for done in range(0, course.updates, chunk):
+        carried = run(carried, keys[done : done + chunk])
+        carried[3].block_until_ready()
+        on_progress(min(done + chunk, course.updates), course.updates)
+    kept: Weights = jax.tree.map(np.asarray, carried[1])
+    return kept
 
 
-def best_prices(pool: Pool) -> Float[Array, "populations types"]:
-    """Ironed virtual costs for the true frequencies."""
-    return ironed(virtual_cost(pool.scene.psi, pool.probability), pool.probability)
+def loss(weights: Any, shown: Pool, key: PRNGKeyArray, noises: int) -> Array:
+    """Squared error of the restored positions, at random noise levels, as the source weighs it."""
+    of_level, of_noise = jax.random.split(key)
+    shape = (noises, *shown.position.shape)
+    log_noise = jax.random.normal(of_level, (*shape[:-1], 1)) * 1.2 - 0.8
+    noise = jnp.exp(jnp.clip(log_noise, np.log(0.03), np.log(4.0)))
+    noisy = shown.position + noise * jax.random.normal(of_noise, shape)
+    mix = jnp.zeros((POSITIONS, POSITIONS))
+    told = generator.context(weights, shown.features, shown.exists, mix, shown.guess)
+    # Rows of all noise levels flat: matrix products of two axes are quicker.
+    flat = Context(
+        jnp.broadcast_to(told.base, (noises, *told.base.shape)).reshape(-1, generator.WIDTH),
+        mix,
+        jnp.broadcast_to(shown.guess, shape).reshape(-1, POSITIONS),
+    )
+    restored = generator.denoise(
+        weights, flat, noisy.reshape(-1, POSITIONS), noise.reshape(-1, 1)
+    ).reshape(shape)
+    spread = generator.DATA_SPREAD
+    weight = (noise**2 + spread**2) / (noise * spread) ** 2
+    matters = shown.matters / jnp.maximum(jnp.sum(shown.matters), 1.0)
+    return jnp.sum(matters * jnp.mean(weight * (restored - shown.position) ** 2, axis=0))
 
 
-def share_earned(
-    pool: Pool, price: Float[Array, "populations types"]
-) -> Float[Array, " populations"]:
-    """What menus at falling prices earn, as a share of the optimum."""
-
-    def one(row: Pool, price: Array, best: Array) -> Array:
-        worth = Worth(row.saturates, row.scale, jnp.ones(()), jnp.zeros(()))
-        instance = Instance(row.scene.psi, row.probability, worth, row.quadratic, row.quality_max)
-        earned = instance.profit(instance.bought_at(price))
-        return earned / instance.profit(instance.bought_at(best))
-
-    return jax.vmap(one)(pool, price, best_prices(pool))
-
-
-def _restored(policy: Policy, pool: Pool, key: PRNGKeyArray, draws: int) -> Array:
-    """Squared error of the best prices restored from noise, at four random steps."""
-    of_step, of_noise = jax.random.split(key)
-    best = menus.action_of(pool.scene, best_prices(pool))[:, None]
-    size = best.shape[0]
-    shape = (size, 4, TYPES)
-    signal = policy.constants.signal[jax.random.randint(of_step, (size, 4, 1), 0, STEPS)]
-    noisy = signal * best + jnp.sqrt(1.0 - signal**2) * jax.random.normal(of_noise, shape)
-    seen = menus.grounds(policy.weights, pool.scene)
-    missed = (menus.denoise(policy.weights, seen, noisy, signal) - best) ** 2
-    # Rare types matter less, and padding not at all.
-    weight = pool.scene.exists * (pool.probability + 0.02)
-    return jnp.mean(jnp.sum(missed * weight[:, None], axis=-1))
-
-
-def _earned(policy: Policy, pool: Pool, key: PRNGKeyArray, draws: int) -> Array:
-    """Mean share of the optimum that drawn menus miss."""
-    size = pool.probability.shape[0]
-    noise = jax.random.normal(key, (size, STEPS, draws, TYPES))
-    drawn = menus.draw(policy, pool.scene, noise)
-
-    def missed(action: Array) -> Array:
-        return 1.0 - share_earned(pool, menus.prices_of(pool.scene, action))
-
-    lost = jax.vmap(missed, in_axes=1)(drawn)
-    return jnp.mean(lost)
-
-
-def _initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
+def initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
+    """Small random weights; the last layer's are nearly 0."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, (inputs, outputs) in menus.sizes().items():
-        scale = (0.02 if name == "denoiser_out" else 1.0) / np.sqrt(inputs)
+    for name, (inputs, outputs) in generator.sizes(takeup.FEATURES, POSITIONS).items():
+        scale = (0.02 if name == "out" else 1.0) / np.sqrt(inputs)
         weight = scale * rng.normal(size=(inputs, outputs))
         weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
     return weights
+
+
+def save(path: Any, weights: Weights) -> None:
+    """Writes what was trained; see `menus.save`."""
+    menus.save(path, weights)

@@ -62,10 +62,12 @@ def read_policy(
         raise InputError(path, "", what, found) from None
 
 
-def write_policy(path: Path, weights: Weights, constants: Constants, **numbers: float) -> None:
-    """Writes a policy in float32, its folder too if there is none."""
+def write_policy(
+    path: Path, weights: Weights, constants: Constants, *, half: bool = False, **numbers: float
+) -> None:
+    """Writes a policy in float32, or its weights in float16; its folder too if there is none."""
     arrays = {
-        f"{name}.{part}": np.asarray(layer[at], np.float32)
+        f"{name}.{part}": np.asarray(layer[at], np.float16 if half else np.float32)
         for name, layer in weights.items()
         for at, part in enumerate(("weight", "bias"))
     }
@@ -75,6 +77,17 @@ def write_policy(path: Path, weights: Weights, constants: Constants, **numbers: 
     beside = {name: np.float64(number) for name, number in numbers.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, allow_pickle=False, **beside, **arrays, **chain)
+
+
+def read_weights(path: Path, what: str, *, sizes: Mapping[str, tuple[int, int]]) -> Weights:
+    """Reads linear layers that no chain stands beside; see `read_policy`."""
+    return read_policy(path, what, sizes=sizes, steps=0).weights
+
+
+def write_weights(path: Path, weights: Weights, *, half: bool = False) -> None:
+    """Writes linear layers that no chain stands beside; see `write_policy`."""
+    none = np.zeros(0, np.float32)
+    write_policy(path, weights, Constants(none, none, none, none), half=half)
 
 
 @cache

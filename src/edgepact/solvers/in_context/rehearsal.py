@@ -74,8 +74,10 @@ class Quoted(Shown):
             "optimum": {
                 "price": float(self.best.price),
                 "server_utility": float(self.best.server_utility),
+                "share": 1.0,
                 "layers": self.best.layers.astype(whole).tolist(),
             },
+            "best_round": int(np.argmax(self.shares)) + 1,
             "names": list(self.names),
             "notes": list(self.notes),
         }

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import isotonic_regression
 from scipy.special import logsumexp
 
 from edgepact.mechanisms.auction.problem import LOW, SECOND, SHARE, WIDTH
+from edgepact.solvers.in_context.reserves import Predicted, virtual_of
 
 GRID: Float[np.ndarray, " grid"] = np.concatenate(
     [np.linspace(0.0, 4.5, 451), np.geomspace(4.5, 20.0, 60)[1:]]
@@ -112,21 +112,12 @@ def scores(
 ) -> Float[np.ndarray, " values"]:
     """Ironed virtual values of a belief at some values, credits.
 
-    Between two points of the grid the virtual value is the slope of what posted prices earn;
-    that is ironed, and interpolated between the points' middles.
-
     Args:
         tail: chances that a value is above each point of the grid.
         values: where, credits.
         at: the grid, credits.
     """
-    sold = tail[:-1] - tail[1:]
-    some = sold > 1e-9
-    posted = at * tail
-    slope = (posted[:-1] - posted[1:])[some] / sold[some]
-    ironed = isotonic_regression(slope, weights=sold[some]).x
-    middle = 0.5 * (at[:-1] + at[1:])[some]
-    return np.asarray(np.interp(values, middle, ironed))
+    return virtual_of(Predicted(at, tail)).at(values)
 
 
 def _shared(together: Belief, apart: list[Belief]) -> float:
