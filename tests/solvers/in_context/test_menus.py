@@ -254,6 +254,8 @@ def test_what_cannot_have_been_answered_is_refused() -> None:
     for message, menu in impossible.items():
         with pytest.raises(InputError, match=message):
             decider.decide(public, TakeUp(menus=[menu]), 0)
+    with pytest.raises(InputError, match="sizes lie closer together"):
+        decider.decide(Public(contract=three(value=Log1p(scale=1e308))), TakeUp(), 0)
     with pytest.raises(InputError, match="two ends of a range"):
         Public(contract=three(), types_told=False)
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from edgepact.errors import InputError
 from edgepact.framework import Json, Sheet
 from edgepact.mechanisms.contract.optimum import optimal_menu
 from edgepact.mechanisms.contract.ordered import Plan, in_order
@@ -134,8 +135,9 @@ class MenuDecision(Shown):
             for at in range(len(self.quality))[:SHOWN_MAX]
         ]
         rows.append(("none", "", "", *(("",) if drawn else ()), f"{100.0 * self.declined:.2f} %"))
+        seen = f"given what {self.devices:,} devices took of past menus"
         notes = [
-            f"Frequencies were generated given what {self.devices:,} devices took of past menus; "
+            f"Frequencies were generated {seen if self.devices else 'with nothing seen yet'}; "
             "nothing private was read."
         ]
         if len(self.quality) > SHOWN_MAX:
@@ -186,12 +188,20 @@ class Menus:
             seed: of the noise that populations are generated from.
 
         Raises:
-            InputError: nobody could have answered so.
+            InputError: nobody could have answered so, or the contract has no finite solution in
+                float64.
         """
         drawn = self.population(known, evidence, seed)
-        believed = believed_contract(known, drawn)
-        menu = best_menu(believed, self._learning)
-        return decision_of(believed, menu, devices=_devices(evidence))
+        with np.errstate(all="ignore"):  # what is not finite is refused below, in words
+            believed = believed_contract(known, drawn)
+            menu = best_menu(believed, self._learning)
+            decided = decision_of(believed, menu, devices=_devices(evidence))
+        results = (decided.quality, decided.reward, decided.taken, decided.profit)
+        if not all(np.isfinite(each).all() for each in results):
+            expected = "numbers whose sizes lie closer together"
+            found = "a contract without a finite solution in float64"
+            raise InputError(evidence.source, "", expected, found)
+        return decided
 
     def frequencies(
         self, known: Public, evidence: TakeUp, seed: int
