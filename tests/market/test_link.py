@@ -1,5 +1,6 @@
 """A device's connection to its server: patient, bounded, and clear about what it waits for."""
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -178,7 +179,8 @@ def test_it_says_once_what_it_waits_for_and_that_it_is_over(
         way.send("GET", "/", b"", {})
     waits, again = capfd.readouterr().err.splitlines()
     assert waits.startswith(f"cam-7: waits for {server.url} for ever: the connection broke")
-    assert again == f"cam-7: {server.url} answers again after 0 s"
+    # However busy the machine is.
+    assert re.fullmatch(f"cam-7: {server.url} answers again after [0-9]+ s", again)
 
 
 def test_a_device_that_is_to_stop_does_not_wait_for_ever() -> None:
