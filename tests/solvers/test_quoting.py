@@ -22,6 +22,7 @@ from edgepact.solvers.search.cma_es import CMAES
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.grid import GridSearch
+from edgepact.solvers.search.monotone_process import MonotoneProcess
 from edgepact.solvers.search.random_quotes import RandomQuotes
 
 QUOTERS: list[Quoter] = [
@@ -30,6 +31,7 @@ QUOTERS: list[Quoter] = [
     GoldenSection(),
     CMAES(),
     GaussianProcess(),
+    MonotoneProcess(),
     IdentifyThenSolve(),
     BayesianPostedPrice(),
     BayesianPosterior(),

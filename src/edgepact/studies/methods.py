@@ -13,6 +13,7 @@ from edgepact.solvers.search.cma_es import CMAES
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.grid import GridSearch
+from edgepact.solvers.search.monotone_process import MonotoneProcess
 from edgepact.solvers.search.random_quotes import RandomQuotes
 
 GDM = "GDM in context"
@@ -30,6 +31,7 @@ COLOURS = {
     "grid": "#c77d3a",
     "CMA-ES": "#8f6bb3",
     "Gaussian process": "#2f6690",
+    "GP-TS-M": "#7fb7be",
     "random": "#9aa5b1",
     "identify, then solve": "#d1495b",
     POSTED: "#1f2933",
@@ -59,6 +61,7 @@ def methods(weights: Path = SHIPPED) -> dict[str, Quoter]:
         "grid": GridSearch(),
         "CMA-ES": CMAES(),
         "Gaussian process": GaussianProcess(),
+        "GP-TS-M": MonotoneProcess(),
         "random": RandomQuotes(),
         "identify, then solve": IdentifyThenSolve(),
         POSTED: BayesianPostedPrice(),

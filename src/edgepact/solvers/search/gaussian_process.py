@@ -64,13 +64,13 @@ class GaussianProcess:
         """Mean and standard deviation; the signal's variance is the most likely one."""
         best = (-math.inf, grid, grid)
         for length in self.lengths:
-            among = _kernel(x, x, length) + self.noise**2 * np.eye(len(x))
+            among = squared_exponential(x, x, length) + self.noise**2 * np.eye(len(x))
             root = cholesky(among, lower=True)
             solved = cho_solve((root, True), y)
             variance = max(float(y @ solved) / len(x), 1e-12)
             likelihood = -0.5 * len(x) * math.log(variance) - float(np.sum(np.log(np.diag(root))))
             if likelihood > best[0]:
-                across = _kernel(grid, x, length)
+                across = squared_exponential(grid, x, length)
                 left = 1.0 - np.sum(across * cho_solve((root, True), across.T).T, axis=1)
                 best = (
                     likelihood,
@@ -80,7 +80,8 @@ class GaussianProcess:
         return best[1], best[2]
 
 
-def _kernel(
+def squared_exponential(
     x: Float[np.ndarray, " rows"], y: Float[np.ndarray, " columns"], length: float
 ) -> Float[np.ndarray, "rows columns"]:
+    """The kernel of a length scale; 1 where a place meets itself."""
     return np.exp(-0.5 * ((x[:, None] - y[None, :]) / length) ** 2)
