@@ -70,7 +70,8 @@ class TestDiffusionModel:
 def test_ppo_learns() -> None:
     share = trained(PPO(learning_rate=3e-3), seeds=2, epochs=75)
     assert np.all(share[:, -10:] >= 0.9)
-    assert np.mean(share[:, 0]) < 0.8
+    # It begins in the middle of a logarithmic range, which is no bad guess here.
+    assert np.mean(share[:, 0]) < 0.85
 
 
 @pytest.mark.slow
