@@ -21,6 +21,7 @@ from scipy.special import betaincinv, gammaincinv, ndtri
 from edgepact.mechanisms.auction.problem import LOW, SECOND, SHARE, WIDTH
 from edgepact.solvers.in_context import bids, generator, reserves
 from edgepact.solvers.in_context.bids import PLACES
+from edgepact.solvers.in_context.generator_training import denoising_loss, random_weights
 from edgepact.solvers.in_context.policy_file import Weights
 
 BIDDERS = 4
@@ -195,28 +196,16 @@ def loss(weights: Weights, key: PRNGKeyArray, sales: Pool, noises: int) -> Array
     nothing = jnp.zeros((batch, BIDDERS, PLACES))
     mix = jnp.broadcast_to(jnp.asarray(reserves.SMOOTH), (batch, BIDDERS, PLACES, PLACES))
     seen = generator.context(weights, sales.told, sales.seen, mix, nothing)
-    seen = generator.Context(*(part[:, None] for part in seen))
-    shape = (batch, noises, BIDDERS, 1)
-    least, most = np.log(0.03), np.log(generator.NOISE[0] * 1.1)
-    noise = jnp.exp(jax.random.uniform(of_level, shape, minval=least, maxval=most))
-    clean = sales.position[:, None]
-    noisy = clean + noise * jax.random.normal(of_noise, (*shape[:-1], PLACES))
-    restored = generator.denoise(weights, seen, noisy, noise)
-    weight = (noise**2 + generator.DATA_SPREAD**2) / (noise * generator.DATA_SPREAD) ** 2
-    error = jnp.mean(weight * (restored - clean) ** 2, axis=-1)
-    there = jnp.broadcast_to(sales.present[:, None], error.shape)
-    return jnp.sum(error * there) / jnp.sum(there)
+    ends = 0.03, generator.NOISE[0] * 1.1
+    keys = of_level, of_noise
+    return denoising_loss(
+        weights, seen, sales.position, sales.present, keys, noises=noises, ends=ends
+    )
 
 
 def initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
     """Random weights."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for name, (inputs, outputs) in reserves.layer_sizes().items():
-        scale = 0.1 if name == "out" else 1.0
-        weight = scale / np.sqrt(inputs) * rng.normal(size=(inputs, outputs))
-        weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
-    return weights
+    return random_weights(seed, reserves.layer_sizes())
 
 
 def train_generator(

@@ -22,6 +22,7 @@ from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.solvers.in_context import curves, generator
 from edgepact.solvers.in_context.curves import DEVICES_LEARNED as DEVICES
 from edgepact.solvers.in_context.curves import LEVELS, MARGIN, Intervals, Terms
+from edgepact.solvers.in_context.generator_training import denoising_loss, random_weights
 from edgepact.solvers.in_context.policy_file import Weights
 from edgepact.solvers.quoting import REFERENCE
 
@@ -349,28 +350,14 @@ def loss(weights: Weights, key: PRNGKeyArray, fleets: Pool, noises: int) -> Arra
     terms, at, position = jax.vmap(shown)(jax.random.split(of_shown, batch), fleets)
     told, mix, offset = curves.features(terms, at)
     seen = generator.context(weights, told, fleets.present, mix, offset)
-    seen = generator.Context(*(part[:, None] for part in seen))
-    shape = (batch, noises, DEVICES, 1)
-    least, most = np.log(curves.NOISE[-1] * 0.75), np.log(curves.NOISE[0] * 1.1)
-    noise = jnp.exp(jax.random.uniform(of_level, shape, minval=least, maxval=most))
-    clean = position[:, None]
-    noisy = clean + noise * jax.random.normal(of_noise, (*shape[:-1], LEVELS))
-    restored = generator.denoise(weights, seen, noisy, noise)
-    weight = (noise**2 + generator.DATA_SPREAD**2) / (noise * generator.DATA_SPREAD) ** 2
-    error = jnp.mean(weight * (restored - clean) ** 2, axis=-1)
-    there = jnp.broadcast_to(fleets.present[:, None], error.shape)
-    return jnp.sum(error * there) / jnp.sum(there)
+    ends = curves.NOISE[-1] * 0.75, curves.NOISE[0] * 1.1
+    keys = of_level, of_noise
+    return denoising_loss(weights, seen, position, fleets.present, keys, noises=noises, ends=ends)
 
 
 def initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
     """Random weights."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for name, (inputs, outputs) in generator.sizes(curves.FEATURES, LEVELS, gap=True).items():
-        scale = 0.1 if name == "out" else 1.0
-        weight = scale / np.sqrt(inputs) * rng.normal(size=(inputs, outputs))
-        weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
-    return weights
+    return random_weights(seed, generator.sizes(curves.FEATURES, LEVELS, gap=True))
 
 
 def train_generator(

@@ -24,6 +24,7 @@ from edgepact.mechanisms.contract.problem import InstancePrior
 from edgepact.mechanisms.contract.take_up import TakeUp as Counts
 from edgepact.solvers.in_context import generator, menus, takeup
 from edgepact.solvers.in_context.generator import Context
+from edgepact.solvers.in_context.generator_training import random_weights
 from edgepact.solvers.in_context.policy_file import Weights
 from edgepact.solvers.in_context.takeup import POSITIONS, Rows
 
@@ -297,13 +298,7 @@ def loss(weights: Any, shown: Pool, key: PRNGKeyArray, noises: int) -> Array:
 
 def initial_weights(seed: int) -> dict[str, tuple[Array, Array]]:
     """Small random weights; the last layer's are nearly 0."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for name, (inputs, outputs) in generator.sizes(takeup.FEATURES, POSITIONS).items():
-        scale = (0.02 if name == "out" else 1.0) / np.sqrt(inputs)
-        weight = scale * rng.normal(size=(inputs, outputs))
-        weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
-    return weights
+    return random_weights(seed, generator.sizes(takeup.FEATURES, POSITIONS), last=0.02)
 
 
 def save(path: Any, weights: Weights) -> None:

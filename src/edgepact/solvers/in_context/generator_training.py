@@ -1,0 +1,62 @@
+"""What the trainings of all generators share: weights to begin with, and the denoising loss."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from edgepact.solvers.in_context import generator
+from edgepact.solvers.in_context.generator import Context
+from edgepact.solvers.in_context.policy_file import Weights
+
+
+def random_weights(
+    seed: int, sizes: Mapping[str, tuple[int, int]], last: float = 0.1
+) -> dict[str, tuple[Array, Array]]:
+    """Random weights of the layers of `generator.sizes`; those of the last one `last` times as
+    large."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, (inputs, outputs) in sizes.items():
+        scale = last if name == "out" else 1.0
+        weight = scale / np.sqrt(inputs) * rng.normal(size=(inputs, outputs))
+        weights[name] = (jnp.asarray(weight, jnp.float32), jnp.zeros(outputs))
+    return weights
+
+
+def denoising_loss(
+    weights: Weights,
+    seen: Context,
+    position: Array,
+    present: Array,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    *,
+    noises: int,
+    ends: tuple[float, float],
+) -> Array:
+    """Error of positions restored from noise, as a share of what nobody could know less of.
+
+    Args:
+        weights: to be judged.
+        seen: what the denoiser is told of every row, `(batch, rows)`.
+        position: the truth, `(batch, rows, positions)`.
+        present: 1 for rows that exist, else 0, `(batch, rows)`.
+        keys: of the noise's level, and of the noise.
+        noises: levels at which each row is restored.
+        ends: least and highest standard deviation of the noise.
+    """
+    of_level, of_noise = keys
+    seen = Context(*(part[:, None] for part in seen))
+    batch, rows, positions = position.shape
+    shape = (batch, noises, rows, 1)
+    least, most = np.log(ends[0]), np.log(ends[1])
+    noise = jnp.exp(jax.random.uniform(of_level, shape, minval=least, maxval=most))
+    clean = position[:, None]
+    noisy = clean + noise * jax.random.normal(of_noise, (*shape[:-1], positions))
+    restored = generator.denoise(weights, seen, noisy, noise)
+    weight = (noise**2 + generator.DATA_SPREAD**2) / (noise * generator.DATA_SPREAD) ** 2
+    error = jnp.mean(weight * (restored - clean) ** 2, axis=-1)
+    there = jnp.broadcast_to(present[:, None], error.shape)
+    return jnp.sum(error * there) / jnp.sum(there)
