@@ -3,14 +3,14 @@
 One walk over the nodes with numbers in place of symbols: ONNX's own rules tell the shape of each
 output, and what follows from sizes and small constants is computed on the way, so that a
 `Reshape` or `Tile` whose target is made in the graph has a known result. Sizes that only running
-the model can tell, such as the frames of a spoken sentence, are taken from the names that the
-model declares for them; each such name has a number too, and is told (`Sizes.assumed`).
+the model can tell, such as the frames of a spoken sentence, begin at a few operators; there they
+are taken for a number by name, and that is told (`Sizes.assumed`).
 
 Walks with different numbers say which sizes go together (`Relations`), without any algebra.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ SIZE_MAX = 2**31 - 1
 
 PICTURE_SIZE = 224
 LENGTH = 128
+LENGTHS = (LENGTH, 64, 32, 16, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +110,25 @@ def free_sizes(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(names)
 
 
-def usual_sizes(model: onnx.ModelProto, inputs: Inputs) -> dict[str, int]:
+def usual_sizes(
+    model: onnx.ModelProto,
+    inputs: Inputs,
+    *,
+    length: int = LENGTH,
+    told: Mapping[str, int] | None = None,
+) -> dict[str, int]:
     """A number for each free size: one item, pictures of 224 pixels, sequences of 128.
 
-    Of a model with state it is one step after 128 others.
+    Of a model with state it is one step after 128 others, and a mask is as long as both.
+
+    Args:
+        model: in its normal form.
+        inputs: what its inputs are.
+        length: of sequences.
+        told: sizes that are wanted otherwise.
     """
     sizes: dict[str, int] = {}
+    masks = []
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         for axis, dim in enumerate(dims):
@@ -124,28 +138,80 @@ def usual_sizes(model: onnx.ModelProto, inputs: Inputs) -> dict[str, int]:
                 usual = 1
             elif len(dims) == 4 and value.name in inputs.data and axis >= 2:
                 usual = PICTURE_SIZE
-            elif inputs.state and value.name in inputs.data:
+            elif inputs.state and value.name not in inputs.state:
                 usual = 1
+                if value.name in inputs.control and "mask" in value.name.lower():
+                    masks.append(dim.dim_param)
             else:
-                usual = LENGTH
-            # The mask of a model with state is as long as past and present together.
-            if inputs.state and value.name in inputs.control and axis > 0:
-                usual = LENGTH + 1 if "mask" in value.name else 1
+                usual = length
             sizes.setdefault(dim.dim_param, usual)
+    sizes |= {name: size for name, size in (told or {}).items() if name in sizes}
+    past, step = _axis_names(model, inputs.state), _axis_names(model, inputs.data)
+    for name in masks:
+        if name not in (told or {}) and past and name not in (*past, *step):
+            sizes[name] = sizes[past[0]] + (sizes[step[0]] if step else 1)
     return sizes
 
 
-def other_sizes(sizes: Mapping[str, int], turn: int) -> dict[str, int]:
+def _axis_names(model: onnx.ModelProto, names: Iterable[str]) -> list[str]:
+    """Free sizes of these inputs that are not their first one."""
+    return [
+        dim.dim_param
+        for value in model.graph.input
+        if value.name in names
+        for dim in list(value.type.tensor_type.shape.dim)[1:]
+        if dim.dim_param
+    ]
+
+
+def fitting_sizes(
+    model: onnx.ModelProto, inputs: Inputs, path: Path, told: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """The usual sizes, with shorter sequences where the model takes none of 128.
+
+    Raises:
+        InputError: the shapes do not fit each other at any of these lengths, or a size that is
+            told is none of the model's.
+    """
+    refused: InputError | None = None
+    for length in LENGTHS:
+        sizes = usual_sizes(model, inputs, length=length, told=told)
+        try:
+            walked = Sizes.of(model, sizes | dict(told or {}), path)
+        except InputError as error:
+            refused = refused or error
+            continue
+        unknown = sorted({*(told or {})} - {*sizes} - {*walked.assumed})
+        if unknown:
+            known = ", ".join((*sizes, *walked.assumed)) or "none: all sizes are fixed"
+            raise InputError(path, "size", f"one of its free sizes ({known})", unknown[0])
+        return sizes | dict(told or {})
+    assert refused is not None
+    raise refused
+
+
+def other_sizes(
+    model: onnx.ModelProto, inputs: Inputs, sizes: Mapping[str, int], turn: int, coarse: bool
+) -> dict[str, int]:
     """Numbers that differ from each other and from turn to turn, for `Relations`."""
     changed = {}
+    step = 16 if coarse else 1
     for at, (name, size) in enumerate(sizes.items()):
         if size == PICTURE_SIZE:
-            changed[name] = 32 * (7 + turn + 3 * at)
-        elif size == 1:
-            changed[name] = 1 + turn + 5 * at
+            changed[name] = max(32, size - 32 * turn * (1 + at % 3))
+        elif size <= 2:
+            changed[name] = size + turn + 5 * at
         else:
-            changed[name] = size + 7 * turn + 16 * (at + 1)
-    return changed
+            changed[name] = max(1, size - step * turn * (1 + at))
+    masks = usual_sizes(model, inputs, told=changed)
+    return {name: masks[name] if _is_sum(model, inputs, name) else changed[name] for name in sizes}
+
+
+def _is_sum(model: onnx.ModelProto, inputs: Inputs, name: str) -> bool:
+    """Whether a free size is that of past and present together: only masks have it."""
+    with_state = bool(inputs.state)
+    elsewhere = (*_axis_names(model, inputs.state), *_axis_names(model, inputs.data))
+    return with_state and name in _axis_names(model, inputs.control) and name not in elsewhere
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,15 +233,24 @@ class Relations:
         Raises:
             InputError: as `Sizes.of`.
         """
-        usual = usual_sizes(model, inputs)
+        usual = fitting_sizes(model, inputs, path)
         first = Sizes.of(model, usual, path)
         if not usual and not first.assumed:
             return cls(walks=(first,), free=(usual,))
-        choices = [usual, *(other_sizes(usual, turn) for turn in (1, 2))]
-        walks = [first]
-        for turn, choice in enumerate(choices[1:], 1):
-            walks.append(Sizes.of(model, choice, path, apart=3 * turn))
-        return cls(walks=tuple(walks), free=tuple(choices))
+        refused: InputError | None = None
+        for coarse in (False, True):
+            choices = [other_sizes(model, inputs, usual, turn, coarse) for turn in (1, 2)]
+            try:
+                walks = [
+                    Sizes.of(model, choice, path, apart=turn)
+                    for turn, choice in enumerate(choices, 1)
+                ]
+            except InputError as error:
+                refused = error
+                continue
+            return cls(walks=(first, *walks), free=(usual, *choices))
+        assert refused is not None
+        raise refused
 
     def traces(self, name: str) -> tuple[tuple[int | None, ...], ...] | None:
         """For each dimension of a value, its size in every walk; None if their number is unknown."""
@@ -210,6 +285,12 @@ _FOLDED = frozenset(
 )
 """Operators of which sizes are made; they are computed where all that they read is known."""
 
+_REARRANGED = frozenset({"Identity", "Reshape", "Squeeze", "Unsqueeze"})
+"""Operators that leave the numbers and their order; `onnx.reference` fails at old versions."""
+
+_RULED_BY_NUMBERS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Range", "Unique"})
+"""Operators whose result is as long as the numbers say that they read."""
+
 _SAME_AS_FIRST = frozenset(
     "BiasAdd BiasGelu DequantizeLinear EmbedLayerNormalization FastGelu Gelu LayerNormalization "
     "QLinearAdd QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear QuickGelu "
@@ -236,16 +317,10 @@ class _Walk:
         self._numbers: dict[str, np.ndarray] = {}
         self._inner: dict[int, Sizes] = {}
         self._assumed: dict[str, int] = {}
+        self._meant: dict[str, int | None] = dict(self._free)
 
     def done(self) -> Sizes:
         graph = self._model.graph
-        # Sizes that only running tells have names that the outputs show.
-        self._told = {
-            dim.dim_param
-            for value in graph.output
-            for dim in value.type.tensor_type.shape.dim
-            if dim.dim_param and dim.dim_param != "?"
-        }
         for value in graph.input:
             self._values[value.name] = self._input(value)
         self._graph(graph)
@@ -291,29 +366,51 @@ class _Walk:
                 self._bounded(f"node {called(node)}", known)
                 self._values[name] = known
             self._fold(node)
+            if node.op_type in _RULED_BY_NUMBERS:
+                self._ruled(node, declared)
 
     def _declared(self, value: Value, told: onnx.ValueInfoProto | None) -> Value:
-        """Fill in what no rule gave from what the file declares: numbers, and named sizes."""
-        if told is None or value.known():
+        """Fill in what no rule gave from what the file declares: numbers, and named sizes.
+
+        A name means what it meant where a rule did give its size.
+        """
+        tensor = None if told is None else told.type.tensor_type
+        if tensor is None or not tensor.HasField("shape"):
             return value
-        tensor = told.type.tensor_type
-        elem_type = value.elem_type or tensor.elem_type
-        if not tensor.HasField("shape"):
-            return Value(elem_type=elem_type, dims=value.dims)
         dims = value.dims or (None,) * len(tensor.shape.dim)
         if len(dims) != len(tensor.shape.dim):
             return value
         filled = []
         for size, dim in zip(dims, tensor.shape.dim, strict=True):
-            if size is None and dim.dim_param in self._told | set(self._free):
-                if dim.dim_param not in self._free:
-                    self._free[dim.dim_param] = LENGTH + self._apart * (1 + len(self._assumed))
-                size = self._free[dim.dim_param]
-                self._assumed[dim.dim_param] = size
+            name = "" if dim.dim_param == "?" else dim.dim_param
+            if name and size is not None and self._meant.setdefault(name, size) != size:
+                self._meant[name] = None  # not the name of one size
+            if size is None and name:
+                size = self._meant.get(name)
             elif size is None and dim.dim_value > 0:
                 size = dim.dim_value
             filled.append(size)
-        return Value(elem_type=elem_type, dims=tuple(filled))
+        return Value(elem_type=value.elem_type or tensor.elem_type, dims=tuple(filled))
+
+    def _ruled(self, node: onnx.NodeProto, declared: Mapping[str, onnx.ValueInfoProto]) -> None:
+        """Sizes that hang on the numbers themselves: those told, else assumed and named."""
+        for name in filter(None, node.output):
+            value = self._values[name]
+            if value.dims is None or value.known():
+                continue
+            told = declared.get(name)
+            params = [dim.dim_param for dim in told.type.tensor_type.shape.dim] if told else []
+            sizes = []
+            for axis, size in enumerate(value.dims):
+                if size is None:
+                    called_so = params[axis] if axis < len(params) and params[axis] else name
+                    size = self._free.get(called_so)
+                    if size is None:
+                        size = LENGTH - self._apart * (1 + len(self._assumed))
+                    self._assumed[called_so] = self._free[called_so] = size
+                    self._meant.setdefault(called_so, size)
+                sizes.append(size)
+            self._values[name] = Value(elem_type=value.elem_type, dims=tuple(sizes))
 
     def _bounded(self, place: str, value: Value) -> None:
         sizes = [size for size in value.dims or () if size is not None]
@@ -381,12 +478,12 @@ class _Walk:
     def _within(self, graph: onnx.GraphProto, inputs: Mapping[str, Value]) -> Sizes:
         """Sizes inside a subgraph, which sees all that stands outside it."""
         walk = _Walk(self._model, self._free, self._path, self._apart)
-        walk._told = self._told
+        walk._meant = self._meant
+        walk._assumed = self._assumed
         walk._values, walk._numbers = dict(self._values) | dict(inputs), dict(self._numbers)
         for name in inputs:
             walk._numbers.pop(name, None)
         walk._graph(graph)
-        self._assumed |= walk._assumed
         self._inner[id(graph)] = found = walk._sizes()
         return found
 
@@ -465,6 +562,10 @@ class _Walk:
         if not all(name in self._numbers for name in node.input if name):
             return
         given = {name: self._numbers[name] for name in node.input if name}
+        if node.op_type in _REARRANGED:
+            (value,) = values
+            self._numbers[node.output[0]] = given[node.input[0]].reshape(value.dims or ())  # type: ignore[arg-type]
+            return
         try:
             with np.errstate(all="ignore"):
                 made = ReferenceEvaluator(node, opsets=self._opsets).run(None, given)
