@@ -13,7 +13,7 @@ the model is loaded. Of an `If` whose branch does not follow from the sizes the 
 
 import math
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,44 +21,16 @@ import onnx
 
 from edgepact.inference.onnx_files import called, constant_names
 from edgepact.inference.sizes import Sizes
+from edgepact.inference.wiring import Wiring
 
 NOTHING = frozenset(
-    """
-    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
-    BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
-    BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Concat
-    ConcatFromSequence Constant ConstantOfShape Cos Cosh CumProd CumSum DepthToSpace
-    DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten
-    Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalLpPool GlobalMaxPool Greater
-    GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish
-    Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization LeakyRelu Less
-    LessOrEqual Log LogSoftmax LpNormalization LpPool Max MaxPool MaxRoiPool MaxUnpool Mean
-    MeanVarianceNormalization Min Mish Mod Mul Multinomial Neg NonMaxSuppression NonZero Not
-    OneHot Optional OptionalGetElement OptionalHasElement Or PRelu Pad Pow QuantizeLinear
-    RMSNormalization RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range
-    Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
-    ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign
-    RotaryEmbedding Round Scatter ScatterElements ScatterND Selu SequenceAt SequenceConstruct
-    SequenceEmpty SequenceErase SequenceInsert SequenceLength Shape Shrink Sigmoid Sign Sin Sinh
-    Size Slice Softmax Softplus Softsign SpaceToDepth Split SplitToSequence Sqrt Squeeze
-    StringConcat StringNormalizer StringSplit Sub Sum SwiGLU Swish Tan Tanh TensorScatter
-    ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
-    SimplifiedLayerNormalization
-    """.split()
+    ["Abs", "Acos", "Acosh", "Add", "AffineGrid", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool", "BatchNormalization", "Bernoulli", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat", "ConcatFromSequence", "Constant", "ConstantOfShape", "Cos", "Cosh", "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization", "HammingWindow", "HannWindow", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", "MaxPool", "MaxRoiPool", "MaxUnpool", "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Multinomial", "Neg", "NonMaxSuppression", "NonZero", "Not", "OneHot", "Optional", "OptionalGetElement", "OptionalHasElement", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "RMSNormalization", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "Round", "Scatter", "ScatterElements", "ScatterND", "Selu", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "SplitToSequence", "Sqrt", "Squeeze", "StringConcat", "StringNormalizer", "StringSplit", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample", "Where", "Xor", "SimplifiedLayerNormalization"]
 )
 """Operators of ONNX that sum no products."""
 
 NOTHING_OF_RUNTIME = frozenset(
-    """
-    BiasAdd BiasGelu BiasSplitGelu BiasSoftmax BiasDropout CropAndResize DequantizeBFP
-    DequantizeLinear DynamicTimeWarping EmbedLayerNormalization ExpandDims FastGelu
-    GatherBlockQuantized GatherND Gelu GroupNorm Inverse NGramRepeatBlock NhwcMaxPool Pad
-    QLinearAdd QLinearAveragePool QLinearConcat QLinearGlobalAveragePool QLinearLeakyRelu
-    QLinearMul QLinearReduceMean QLinearSigmoid QLinearSoftmax QLinearWhere QuantizeLinear
-    QuickGelu RemovePadding RestorePadding RotaryEmbedding Sampling SimplifiedLayerNormalization
-    SkipGroupNorm SkipLayerNormalization SkipSimplifiedLayerNormalization Trilu Unique
-    """.split()
-) - {"Inverse", "DynamicTimeWarping", "Sampling"}
+    ["BiasAdd", "BiasGelu", "BiasSplitGelu", "BiasSoftmax", "BiasDropout", "CropAndResize", "DequantizeBFP", "DequantizeLinear", "EmbedLayerNormalization", "ExpandDims", "FastGelu", "GatherBlockQuantized", "GatherND", "Gelu", "GroupNorm", "NGramRepeatBlock", "NhwcMaxPool", "Pad", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "RemovePadding", "RestorePadding", "RotaryEmbedding", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Trilu", "Unique"]
+)
 """Operators of ONNX Runtime's own (domain com.microsoft) that sum no products."""
 
 
@@ -118,6 +90,26 @@ def count(node: onnx.NodeProto, sizes: Sizes, constants: frozenset[str] = frozen
             node=called(node), operator=f"{domain}{node.op_type}", reason=str(unknown)
         )
         return Count(macs=0, uncounted=(missing,))
+
+
+def node_counts(wiring: Wiring, sizes: Sizes) -> tuple[Count, ...]:
+    """Operations of each node of a graph; nothing of what follows from constants alone."""
+    counts = []
+    for at, node in enumerate(wiring.nodes):
+        constant = wiring.reads[at] and all(
+            wiring.kinds[name] == "constant" for name in node.output if name
+        )
+        counts.append(Count(macs=0) if constant else count(node, sizes))
+    return tuple(counts)
+
+
+def summed(counts: Sequence[Count], nodes: Iterable[int]) -> Count:
+    """Operations of some of the nodes together."""
+    chosen = [counts[at] for at in nodes]
+    return Count(
+        macs=sum(each.macs for each in chosen),
+        uncounted=tuple(missing for each in chosen for missing in each.uncounted),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +181,6 @@ def _matmul(at: _At) -> int:
     return at.rows() * _last(at.read(0))
 
 
-def _qlinear_matmul(at: _At) -> int:
-    return at.rows() * _last(at.read(0))
-
-
 def _last(dims: tuple[int, ...]) -> int:
     if not dims:
         raise _Unknown("it multiplies a single number")
@@ -249,7 +237,7 @@ def _einsum(at: _At) -> int:
     equation = at.text("equation").replace(" ", "")
     terms, _, result = equation.partition("->")
     named = terms.split(",")
-    if len(named) != len(at.node.input) or len(named) > 2 and not result:
+    if len(named) != len(at.node.input) or (len(named) > 2 and not result):
         raise _Unknown("its equation is of another form")
     if len(named) == 1:
         return 0
@@ -352,7 +340,7 @@ _ONNX: Mapping[str, _Formula] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "QLinearConv": _conv(3),
-    "QLinearMatMul": _qlinear_matmul,
+    "QLinearMatMul": _matmul,
     "RNN": _recurrent(1),
 }
 

@@ -9,20 +9,28 @@ stages that lie beside it.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 from onnx import helper
 
 from edgepact.errors import InputError, shown
-from edgepact.inference.counting import count
+from edgepact.inference.counting import node_counts, summed
 from edgepact.inference.cuts import Cut, chosen_cuts, find_cuts
-from edgepact.inference.onnx_files import check_external_data, load, normal_form, read_model, write
-from edgepact.inference.pipeline import IMAGE_GRAPH, stage_path
+from edgepact.inference.onnx_files import (
+    bring_external_data,
+    check_external_data,
+    load,
+    normal_form,
+    read_model,
+    write,
+)
+from edgepact.inference.pipeline import IMAGE_GRAPH, LAYERS_MAX, stage_path
 from edgepact.inference.sizes import Relations, Sizes, free_sizes, usual_sizes
 from edgepact.inference.stages import (
     STAGE_KEY,
+    Stage,
     check_chain,
     make_stages,
     probe,
@@ -37,6 +45,7 @@ __all__ = [
     "boundaries",
     "choose_boundaries",
     "cut",
+    "cut_file",
     "macs_per_stage",
     "single_tensor_cuts",
 ]
@@ -126,15 +135,68 @@ def cut(model_dir: Path) -> tuple[Path, ...]:
     for tensors in cuts:
         _check_batch_first(relations, tensors.tensors[0], batch, path)
 
-    finished = [stage_path(model_dir, stage) for stage in range(len(stages))]
+    usual = usual_sizes(model, wiring.inputs)
+    if isinstance(batch, str):
+        usual[batch] = 2
+    return _written(model, wiring, stages, path, model_dir, usual)
+
+
+def cut_file(
+    path: Path,
+    at: Sequence[Sequence[str]],
+    folder: Path,
+    *,
+    control: Sequence[str] | None = None,
+    state: Mapping[str, str] | None = None,
+) -> tuple[Path, ...]:
+    """Write the stages of a model of any kind: `stage_00.onnx`, ... in a folder.
+
+    Each stage says in its metadata, under `edgepact.roles`, what it takes, which control it
+    reads, which state it keeps, and what it gives; `stages.Chain` runs them. Whole and stages are
+    run and compared before any file gets its name.
+
+    Args:
+        path: an ONNX file.
+        at: tensors of each cut, in the order of computation.
+        folder: for the stages; weight files are linked or copied there if it is another one.
+        control: names of inputs that every stage gets; by default as `Inputs.of` finds them.
+        state: the present of each past; likewise.
+
+    Returns:
+        Paths of the stage files in order.
+
+    Raises:
+        InputError: the file cannot be read, or cannot be cut there.
+    """
+    model = read_model(path)
+    check_external_data(model, path)
+    inputs = Inputs.of(model, path, control=control, state=state)
+    wiring = Wiring.of(model.graph, inputs, path)
+    cuts = chosen_cuts(wiring, at, path, "--at")
+    if len(cuts) > LAYERS_MAX:
+        raise InputError(path, "--at", f"at most {LAYERS_MAX} cuts", len(cuts))
+    relations = Relations.of(model, inputs, path)
+    stages = make_stages(model, wiring, relations, cuts, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    bring_external_data(model, path, folder)
+    return _written(model, wiring, stages, path, folder, relations.free[0])
+
+
+def _written(
+    model: onnx.ModelProto,
+    wiring: Wiring,
+    stages: Sequence[Stage],
+    path: Path,
+    folder: Path,
+    free: Mapping[str, int],
+) -> tuple[Path, ...]:
+    """Stage files that have been run and compared with the whole model."""
+    finished = [stage_path(folder, stage) for stage in range(len(stages))]
     drafts = [target.with_name(f".{target.name}.{os.getpid()}") for target in finished]
     try:
         for stage, draft in zip(stages, drafts, strict=True):
             draft.write_bytes(stage.model.SerializeToString(deterministic=True))
-        usual = usual_sizes(model, wiring.inputs)
-        if isinstance(batch, str):
-            usual[batch] = 2
-        sizes = Sizes.of(model, usual, path)
+        sizes = Sizes.of(model, free, path)
         feeds = probe(model, sizes, wiring, path)
         check_chain(path, drafts, feeds, wiring, uses_half(wiring, sizes))
         for draft, target in zip(drafts, finished, strict=True):
@@ -142,7 +204,7 @@ def cut(model_dir: Path) -> tuple[Path, ...]:
     finally:
         for draft in drafts:
             draft.unlink(missing_ok=True)
-    for left_over in sorted(set(model_dir.glob("stage_[0-9][0-9].onnx")) - set(finished)):
+    for left_over in sorted(set(folder.glob("stage_[0-9][0-9].onnx")) - set(finished)):
         left_over.unlink()
     return tuple(finished)
 
@@ -160,19 +222,14 @@ def macs_per_stage(model_dir: Path) -> tuple[int, ...]:
     wiring, cuts = _chosen(model, path)
     _batch(model, path)
     sizes = Sizes.of(model, usual_sizes(model, wiring.inputs), path)
+    counts = node_counts(wiring, sizes)
     totals = []
     for nodes in stage_nodes(wiring, cuts):
-        total = 0
-        for at in nodes:
-            node = wiring.nodes[at]
-            if all(wiring.kinds[name] == "constant" for name in node.output if name):
-                continue
-            found = count(node, sizes)
-            for missing in found.uncounted[:1]:
-                expected = f"operations of {missing.operator} that can be counted"
-                raise InputError(path, f"node {missing.node}", expected, f"none: {missing.reason}")
-            total += found.macs
-        totals.append(total)
+        total = summed(counts, nodes)
+        for missing in total.uncounted[:1]:
+            expected = f"operations of {missing.operator} that can be counted"
+            raise InputError(path, f"node {missing.node}", expected, f"none: {missing.reason}")
+        totals.append(total.macs)
     return tuple(totals)
 
 

@@ -10,8 +10,10 @@ have names, and what exporters note down for themselves, such as stack traces wi
 their machine, is gone.
 """
 
+import filecmp
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -86,9 +88,9 @@ def normal_form(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         try:
             made = inliner.inline_local_functions(made)
         except Exception as error:  # the inliner's exceptions share no base of their own
-            raise InputError(path, "functions", "calls that can be followed", first_line(error)) from (
-                error
-            )
+            raise InputError(
+                path, "functions", "calls that can be followed", first_line(error)
+            ) from (error)
         del made.functions[:]
         _Checked(path).model(made)
     graph = made.graph
@@ -152,6 +154,33 @@ def check_external_data(model: onnx.ModelProto, path: Path) -> None:
     for tensor in _initialisers(model.graph):
         if uses_external_data(tensor):
             _external(tensor, path)
+
+
+def bring_external_data(model: onnx.ModelProto, path: Path, folder: Path) -> None:
+    """Put the weight files of a model into another folder, as links where the disk has them.
+
+    Raises:
+        InputError: a file of that name is there, and is another one.
+    """
+    if folder.resolve() == path.parent.resolve():
+        return
+    locations = {
+        pair.value
+        for tensor in _initialisers(model.graph)
+        if uses_external_data(tensor)
+        for pair in tensor.external_data
+        if pair.key == "location"
+    }
+    for location in sorted(locations):
+        source, target = path.with_name(location).resolve(), folder / location
+        if target.exists():
+            if not target.samefile(source) and not filecmp.cmp(source, target, shallow=False):
+                raise InputError(target, "", "no file, or these weights", "another file")
+            continue
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
 
 
 def small_value(tensor: onnx.TensorProto, path: Path) -> np.ndarray | None:
@@ -450,9 +479,7 @@ def _check_calls(model: onnx.ModelProto, path: Path) -> None:
     size(model.graph.node, ())
 
 
-def _constant(
-    node: onnx.NodeProto, path: Path
-) -> onnx.TensorProto | onnx.SparseTensorProto | None:
+def _constant(node: onnx.NodeProto, path: Path) -> onnx.TensorProto | onnx.SparseTensorProto | None:
     """What a `Constant` node says, as an initialiser; None of other nodes, and of texts."""
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute:
         return None

@@ -11,7 +11,7 @@ Walks with different numbers say which sizes go together (`Relations`), without 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -278,10 +278,7 @@ class Relations:
 
 
 _FOLDED = frozenset(
-    "Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater "
-    "GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Range ReduceMax "
-    "ReduceMin ReduceProd ReduceSum Reshape Round Shape Size Slice Split Sqrt Squeeze Sub Tile "
-    "Transpose Unsqueeze Where".split()
+    ["Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"]
 )
 """Operators of which sizes are made; they are computed where all that they read is known."""
 
@@ -292,10 +289,7 @@ _RULED_BY_NUMBERS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Rang
 """Operators whose result is as long as the numbers say that they read."""
 
 _SAME_AS_FIRST = frozenset(
-    "BiasAdd BiasGelu DequantizeLinear EmbedLayerNormalization FastGelu Gelu LayerNormalization "
-    "QLinearAdd QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear QuickGelu "
-    "RotaryEmbedding SimplifiedLayerNormalization SkipLayerNormalization "
-    "SkipSimplifiedLayerNormalization".split()
+    ["BiasAdd", "BiasGelu", "DequantizeLinear", "EmbedLayerNormalization", "FastGelu", "Gelu", "LayerNormalization", "QLinearAdd", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuantizeLinear", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"]
 )
 """Operators of ONNX Runtime's own whose result is as large as what they read first."""
 

@@ -271,8 +271,10 @@ class _Maker:
             yield _literal(f"{piece}/axis", [axis])
             yield helper.make_node("Gather", [shape, f"{piece}/axis"], [piece], axis=0)
         if node.op_type == "Shape":
-            yield helper.make_node("Concat", pieces, [result], axis=0) if pieces else _literal(
-                result, []
+            yield (
+                helper.make_node("Concat", pieces, [result], axis=0)
+                if pieces
+                else _literal(result, [])
             )
             return
         yield helper.make_node("Concat", pieces, [f"{result}/sizes"], axis=0)
@@ -412,7 +414,9 @@ def check_chain(
     whole = plain_session(path, optimised=False)
     chain = Chain(stages, optimised=False)
     handed = {
-        name: number.astype(np.float32) if _is_half(number) and name in wiring.inputs.data else number
+        name: number.astype(np.float32)
+        if _is_half(number) and name in wiring.inputs.data
+        else number
         for name, number in feeds.items()
     }
     try:

@@ -225,7 +225,9 @@ def _told_pairs(model: onnx.ModelProto, path: Path) -> dict[str, str] | None:
         for pair in found
     ):
         field = f"metadata_props[{STATE_KEY}]"
-        raise InputError(path, field, "a JSON list of pairs of an input and an output", shown(found))
+        raise InputError(
+            path, field, "a JSON list of pairs of an input and an output", shown(found)
+        )
     return {past: present for past, present in found}
 
 
