@@ -24,12 +24,41 @@ from edgepact.inference.sizes import Sizes
 from edgepact.inference.wiring import Wiring
 
 NOTHING = frozenset(
-    ["Abs", "Acos", "Acosh", "Add", "AffineGrid", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "AveragePool", "BatchNormalization", "Bernoulli", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "BlackmanWindow", "Cast", "CastLike", "Ceil", "Celu", "CenterCropPad", "Clip", "Col2Im", "Compress", "Concat", "ConcatFromSequence", "Constant", "ConstantOfShape", "Cos", "Cosh", "CumProd", "CumSum", "DepthToSpace", "DequantizeLinear", "Div", "Dropout", "DynamicQuantizeLinear", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization", "HammingWindow", "HannWindow", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", "MaxPool", "MaxRoiPool", "MaxUnpool", "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Multinomial", "Neg", "NonMaxSuppression", "NonZero", "Not", "OneHot", "Optional", "OptionalGetElement", "OptionalHasElement", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear", "RMSNormalization", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "RotaryEmbedding", "Round", "Scatter", "ScatterElements", "ScatterND", "Selu", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert", "SequenceLength", "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus", "Softsign", "SpaceToDepth", "Split", "SplitToSequence", "Sqrt", "Squeeze", "StringConcat", "StringNormalizer", "StringSplit", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "TensorScatter", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample", "Where", "Xor", "SimplifiedLayerNormalization"]
+    """
+    Abs Acos Acosh Add AffineGrid And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
+    BatchNormalization Bernoulli BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
+    BlackmanWindow Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Concat
+    ConcatFromSequence Constant ConstantOfShape Cos Cosh CumProd CumSum DepthToSpace
+    DequantizeLinear Div Dropout DynamicQuantizeLinear Elu Equal Erf Exp Expand EyeLike Flatten
+    Floor Gather GatherElements GatherND Gelu GlobalAveragePool GlobalLpPool GlobalMaxPool
+    Greater GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow HardSigmoid
+    HardSwish Hardmax Identity InstanceNormalization IsInf IsNaN LRN LayerNormalization
+    LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool Max MaxPool MaxRoiPool
+    MaxUnpool Mean MeanVarianceNormalization Min Mish Mod Mul Multinomial Neg NonMaxSuppression
+    NonZero Not OneHot Optional OptionalGetElement OptionalHasElement Or PRelu Pad Pow
+    QuantizeLinear RMSNormalization RandomNormal RandomNormalLike RandomUniform
+    RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize
+    ReverseSequence RoiAlign RotaryEmbedding Round Scatter ScatterElements ScatterND Selu
+    SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength Shape
+    Shrink Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split
+    SplitToSequence Sqrt Squeeze StringConcat StringNormalizer StringSplit Sub Sum SwiGLU Swish
+    Tan Tanh TensorScatter ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample
+    Where Xor SimplifiedLayerNormalization
+    """.split()  # noqa: SIM905
 )
 """Operators of ONNX that sum no products."""
 
 NOTHING_OF_RUNTIME = frozenset(
-    ["BiasAdd", "BiasGelu", "BiasSplitGelu", "BiasSoftmax", "BiasDropout", "CropAndResize", "DequantizeBFP", "DequantizeLinear", "EmbedLayerNormalization", "ExpandDims", "FastGelu", "GatherBlockQuantized", "GatherND", "Gelu", "GroupNorm", "NGramRepeatBlock", "NhwcMaxPool", "Pad", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QuantizeLinear", "QuickGelu", "RemovePadding", "RestorePadding", "RotaryEmbedding", "SimplifiedLayerNormalization", "SkipGroupNorm", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Trilu", "Unique"]
+    """
+    BiasAdd BiasGelu BiasSplitGelu BiasSoftmax BiasDropout CropAndResize DequantizeBFP
+    DequantizeLinear EmbedLayerNormalization ExpandDims FastGelu GatherBlockQuantized GatherND
+    Gelu GroupNorm NGramRepeatBlock NhwcMaxPool Pad QLinearAdd QLinearAveragePool QLinearConcat
+    QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearReduceMean QLinearSigmoid
+    QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu RemovePadding RestorePadding
+    RotaryEmbedding SimplifiedLayerNormalization SkipGroupNorm SkipLayerNormalization
+    SkipSimplifiedLayerNormalization Trilu Unique
+    """.split()  # noqa: SIM905
 )
 """Operators of ONNX Runtime's own (domain com.microsoft) that sum no products."""
 
@@ -364,31 +393,30 @@ _RUNTIME: Mapping[str, _Formula] = {
 }
 
 
-def _body(graph: onnx.GraphProto, sizes: Sizes, constants: frozenset[str]) -> Count:
-    inner = sizes.inner.get(id(graph))
+def _body(node: onnx.NodeProto, name: str, sizes: Sizes, constants: frozenset[str]) -> Count:
+    (graph,) = (attribute.g for attribute in node.attribute if attribute.name == name)
+    inner = sizes.inner.get((node.output[0], name))
     if inner is None:
         raise _Unknown("the sizes inside it are not known")
     fixed = set(constants) | constant_names(graph)
     total, uncounted = 0, list[Uncounted]()
-    for node in graph.node:
-        if all(name in fixed for name in node.input if name) and node.input:
-            fixed.update(node.output)
+    for each in graph.node:
+        if each.input and all(given in fixed for given in each.input if given):
+            fixed.update(each.output)
             continue
-        found = count(node, inner, frozenset(fixed))
+        found = count(each, inner, frozenset(fixed))
         total += found.macs
         uncounted += found.uncounted
     return Count(macs=total, uncounted=tuple(uncounted))
 
 
 def _if(node: onnx.NodeProto, sizes: Sizes, constants: frozenset[str]) -> Count:
-    branches = {
-        attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")
-    }
+    branches = [attribute.name for attribute in node.attribute if attribute.HasField("g")]
     choice = sizes.numbers.get(node.input[0])
-    taken = list(branches)
+    taken = branches
     if choice is not None and choice.size == 1:
         taken = ["then_branch" if bool(choice.reshape(())) else "else_branch"]
-    counts = [_body(branches[name], sizes, constants) for name in taken]
+    counts = [_body(node, name, sizes, constants) for name in taken]
     return Count(
         macs=max(each.macs for each in counts),
         uncounted=tuple(missing for each in counts for missing in each.uncounted),
@@ -396,10 +424,9 @@ def _if(node: onnx.NodeProto, sizes: Sizes, constants: frozenset[str]) -> Count:
 
 
 def _repeated(node: onnx.NodeProto, sizes: Sizes, constants: frozenset[str]) -> Count:
-    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    if len(bodies) != 1:
+    if "body" not in {attribute.name for attribute in node.attribute}:
         raise _Unknown("it has no body")
-    once = _body(bodies[0], sizes, constants)
+    once = _body(node, "body", sizes, constants)
     if not once.macs and not once.uncounted:
         return once
     at = _At(node, sizes)

@@ -8,6 +8,7 @@ between the first and the last node that need the same past.
 A cut of one tensor is a dominator of the output.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def chosen_cuts(
             raise InputError(path, field, expected, f"{word}, {found}")
         cuts.append(cut)
     places = [cut.after for cut in cuts]
-    if any(later <= earlier for earlier, later in zip(places, places[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(places)):
         told = [",".join(tensors) for tensors in names]
         raise InputError(path, field, "tensors in the order of computation", told)
     return tuple(cuts)

@@ -63,14 +63,14 @@ class Sizes:
     Attributes:
         values: every value by its name.
         numbers: small values that follow from sizes and constants.
-        inner: sizes inside the subgraphs of nodes, by the identity of the subgraph.
+        inner: sizes inside the subgraphs of nodes, by the first output and the attribute.
         assumed: names of sizes that only running tells, and what they were taken for.
         path: of the model, for errors.
     """
 
     values: Mapping[str, Value]
     numbers: Mapping[str, np.ndarray]
-    inner: Mapping[int, "Sizes"]
+    inner: Mapping[tuple[str, str], "Sizes"]
     assumed: Mapping[str, int]
     path: Path
 
@@ -253,7 +253,7 @@ class Relations:
         raise refused
 
     def traces(self, name: str) -> tuple[tuple[int | None, ...], ...] | None:
-        """For each dimension of a value, its size in every walk; None if their number is unknown."""
+        """For each dimension of a value its size in every walk; None if their number is unknown."""
         found = [walk.dims(name) for walk in self.walks]
         ranks = {None if dims is None else len(dims) for dims in found}
         if None in ranks or len(ranks) != 1:
@@ -278,7 +278,12 @@ class Relations:
 
 
 _FOLDED = frozenset(
-    ["Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "Shape", "Size", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where"]
+    """
+    Abs Add And Cast Ceil Concat ConstantOfShape Div Equal Expand Floor Gather Greater
+    GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Range ReduceMax
+    ReduceMin ReduceProd ReduceSum Reshape Round Shape Size Slice Split Sqrt Squeeze Sub Tile
+    Transpose Unsqueeze Where
+    """.split()  # noqa: SIM905
 )
 """Operators of which sizes are made; they are computed where all that they read is known."""
 
@@ -289,7 +294,12 @@ _RULED_BY_NUMBERS = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Rang
 """Operators whose result is as long as the numbers say that they read."""
 
 _SAME_AS_FIRST = frozenset(
-    ["BiasAdd", "BiasGelu", "DequantizeLinear", "EmbedLayerNormalization", "FastGelu", "Gelu", "LayerNormalization", "QLinearAdd", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QuantizeLinear", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"]
+    """
+    BiasAdd BiasGelu DequantizeLinear EmbedLayerNormalization FastGelu Gelu LayerNormalization
+    QLinearAdd QLinearLeakyRelu QLinearMul QLinearSigmoid QLinearSoftmax QuantizeLinear
+    QuickGelu RotaryEmbedding SimplifiedLayerNormalization SkipLayerNormalization
+    SkipSimplifiedLayerNormalization
+    """.split()  # noqa: SIM905
 )
 """Operators of ONNX Runtime's own whose result is as large as what they read first."""
 
@@ -309,7 +319,7 @@ class _Walk:
         ]
         self._values: dict[str, Value] = {}
         self._numbers: dict[str, np.ndarray] = {}
-        self._inner: dict[int, Sizes] = {}
+        self._inner: dict[tuple[str, str], Sizes] = {}
         self._assumed: dict[str, int] = {}
         self._meant: dict[str, int | None] = dict(self._free)
 
@@ -469,7 +479,9 @@ class _Walk:
             raise InputError(self._path, f"node {called(node)}", "a step that is not 0", step)
         return {made: Value(elem_type=elem_type, dims=(max(0, math.ceil((limit - start) / step)),))}
 
-    def _within(self, graph: onnx.GraphProto, inputs: Mapping[str, Value]) -> Sizes:
+    def _within(
+        self, graph: onnx.GraphProto, inputs: Mapping[str, Value], key: tuple[str, str]
+    ) -> Sizes:
         """Sizes inside a subgraph, which sees all that stands outside it."""
         walk = _Walk(self._model, self._free, self._path, self._apart)
         walk._meant = self._meant
@@ -478,7 +490,7 @@ class _Walk:
         for name in inputs:
             walk._numbers.pop(name, None)
         walk._graph(graph)
-        self._inner[id(graph)] = found = walk._sizes()
+        self._inner[key] = found = walk._sizes()
         return found
 
     def _if(self, node: onnx.NodeProto) -> dict[str, Value]:
@@ -488,7 +500,10 @@ class _Walk:
         if set(branches) != {"then_branch", "else_branch"}:
             expected = "a then_branch and an else_branch"
             raise InputError(self._path, f"node {called(node)}", expected, sorted(branches))
-        found = {name: self._within(graph, {}) for name, graph in branches.items()}
+        found = {
+            name: self._within(graph, {}, (node.output[0], name))
+            for name, graph in branches.items()
+        }
         choice = self._numbers.get(node.input[0])
         taken = tuple(branches)
         if choice is not None and choice.size == 1:
@@ -531,7 +546,7 @@ class _Walk:
                 else:
                     known = self._input(value)
                 carried[value.name] = known
-            self._within(body, carried)
+            self._within(body, carried, (node.output[0], attribute.name))
         return {name: Value(elem_type=0, dims=None) for name in node.output if name}
 
     def _fold(self, node: onnx.NodeProto) -> None:
@@ -631,8 +646,7 @@ def _attention_rule(node: onnx.NodeProto, walk: _Walk, first: Value) -> dict[str
     elif len(node.input) > 2 and node.input[2]:
         values = walk.value(node.input[2]).dims
         if values is not None and len(values) == 4:
-            heads, each = values[1], values[3]
-            width = None if heads is None or each is None else heads * each
+            width = None if None in values else math.prod(values[1::2])  # type: ignore[arg-type]
         elif values is not None and len(values) == 3:
             width = values[2]
     made[node.output[0]] = Value(elem_type=first.elem_type, dims=(batch, rows, width))

@@ -183,7 +183,8 @@ class Wiring:
 def _kind(node: onnx.NodeProto, read: Iterable[str], kinds: Mapping[str, Kind]) -> Kind:
     if node.op_type in RANDOM and not node.domain:
         return "data"
-    strongest = max((kinds[name] for name in read), key=_STRENGTH.index, default="constant")
+    of_inputs = {kinds[name] for name in read}
+    strongest = next((kind for kind in reversed(_STRENGTH) if kind in of_inputs), "constant")
     if node.op_type in ("Shape", "Size") and not node.domain and strongest != "constant":
         return "shape"
     return strongest

@@ -7,6 +7,7 @@ import typer
 
 from edgepact.cli.output import Json, print_json, print_sheets
 from edgepact.errors import InputError
+from edgepact.framework import Sheet
 
 
 def inspect(
@@ -51,7 +52,7 @@ def inspect(
     folder = model or embedded()
     path = model_file(folder)
     table: dict[str, Any] = {}
-    sheets = []
+    sheets: list[Sheet] = []
     if folder.is_dir() and stage_path(folder, 0).is_file():
         counted = footprint(folder)
         table |= counted.to_dict()
