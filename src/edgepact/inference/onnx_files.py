@@ -94,19 +94,7 @@ def normal_form(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         del made.functions[:]
         _Checked(path).model(made)
     graph = made.graph
-    nodes = []
-    for node in graph.node:
-        constant = _constant(node, path)
-        if constant is None:
-            nodes.append(node)
-        elif isinstance(constant, onnx.SparseTensorProto):
-            graph.sparse_initializer.append(constant)
-        else:
-            graph.initializer.append(constant)
-    if len(nodes) < len(graph.node):
-        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(kept)
+    _constants_as_initialisers(graph)
     constants = constant_names(graph)
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) < len(graph.input):
@@ -479,7 +467,25 @@ def _check_calls(model: onnx.ModelProto, path: Path) -> None:
     size(model.graph.node, ())
 
 
-def _constant(node: onnx.NodeProto, path: Path) -> onnx.TensorProto | onnx.SparseTensorProto | None:
+def _constants_as_initialisers(graph: onnx.GraphProto) -> None:
+    nodes = []
+    for node in graph.node:
+        for inner in subgraphs(node):
+            _constants_as_initialisers(inner)
+        constant = _constant(node)
+        if constant is None:
+            nodes.append(node)
+        elif isinstance(constant, onnx.SparseTensorProto):
+            graph.sparse_initializer.append(constant)
+        else:
+            graph.initializer.append(constant)
+    if len(nodes) < len(graph.node):
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | onnx.SparseTensorProto | None:
     """What a `Constant` node says, as an initialiser; None of other nodes, and of texts."""
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute:
         return None

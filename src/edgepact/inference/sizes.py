@@ -203,8 +203,8 @@ def other_sizes(
             changed[name] = size + turn + 5 * at
         else:
             changed[name] = max(1, size - step * turn * (1 + at))
-    masks = usual_sizes(model, inputs, told=changed)
-    return {name: masks[name] if _is_sum(model, inputs, name) else changed[name] for name in sizes}
+    free = {name: size for name, size in changed.items() if not _is_sum(model, inputs, name)}
+    return usual_sizes(model, inputs, told=free)
 
 
 def _is_sum(model: onnx.ModelProto, inputs: Inputs, name: str) -> bool:
