@@ -36,6 +36,10 @@ def some_rounds(rng: np.random.Generator, rounds: int, devices: int) -> tuple[np
     return prices, layers
 
 
+def test_the_reference_prior_is_known_by_its_layers() -> None:
+    assert REFERENCE.layers_max == pricing.REFERENCE_LAYERS
+
+
 def test_the_decider_of_prices_posts_what_the_quoter_would() -> None:
     prices, layers = some_rounds(np.random.default_rng(8), 3, 3)
     decided = Prices(SHIPPED).decide(known(), Answers(prices=prices, layers=layers), 5)
