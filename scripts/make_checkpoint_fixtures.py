@@ -87,7 +87,9 @@ def _write(folder: Path, model: Any, processor: Any) -> None:
             "texts": model.get_text_features(input_ids=torch.tensor(rows)),
         }
     vectors = {name: getattr(one, "pooler_output", one) for name, one in found.items()}
-    answers = {name: (one / one.norm(dim=-1, keepdim=True)).numpy() for name, one in vectors.items()}
+    answers = {
+        name: (one / one.norm(dim=-1, keepdim=True)).numpy() for name, one in vectors.items()
+    }
     answers |= {"pixels": pixels.numpy(), "ids": np.array(rows)}
     answers |= {f"picture_{at}": picture for at, picture in enumerate(pictures)}
     np.savez_compressed(folder / "answers.npz", **answers)

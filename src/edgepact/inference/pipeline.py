@@ -211,7 +211,7 @@ def preprocess(
 
 
 def _kept(sides: tuple[int, int], info: ModelInfo) -> tuple[float, float, float, float]:
-    """What of a picture of this width and height fills the model's input: left, top, right, lower."""
+    """What of a picture of these sides fills the model's input: left, top, right, lower."""
     width, height = sides
     if info.fit == "squash":
         return (0.0, 0.0, float(width), float(height))

@@ -221,7 +221,7 @@ def changed(source: Path, file: str, **fields: Any) -> None:
 
 def test_a_long_prompt_is_refused(tmp_path: Path) -> None:
     words = Words(labels=("a cat of many colours",))
-    with pytest.raises(InputError, match="1 to 16 tokens, found 3. tokens"):
+    with pytest.raises(InputError, match=r"1 to 16 tokens, found 3. tokens"):
         import_checkpoint(FOLDERS / "clip", tmp_path / "out", words, name="x")
     assert list(tmp_path.iterdir()) == []
 

@@ -93,9 +93,7 @@ def text_vectors(
         InputError: a prompt is longer than the tower reads, or there is no tokenizer.
     """
     tower = checkpoint.text
-    tokens = Tokens(
-        folder, checkpoint.family, length=tower.length, vocabulary=tower.vocabulary
-    )
+    tokens = Tokens(folder, checkpoint.family, length=tower.length, vocabulary=tower.vocabulary)
     place = Path(tempfile.mkdtemp(dir=scratch))
     try:
         with WeightFile(place / WEIGHTS) as weights:

@@ -134,9 +134,7 @@ def _heads(config: Said, name: str, width: int, heads: int) -> int:
 def _blocks(config: Said, tensors: Tensors, tower: str, width: int) -> tuple[Block, ...]:
     layers = config.whole("layers", LAYERS_MAX, 12)
     hidden = round(width * config.number("mlp_ratio", 4.0))
-    return tuple(
-        _block(tensors, f"{tower}.resblocks.{at}", width, hidden) for at in range(layers)
-    )
+    return tuple(_block(tensors, f"{tower}.resblocks.{at}", width, hidden) for at in range(layers))
 
 
 def _block(tensors: Tensors, at: str, width: int, hidden: int) -> Block:

@@ -78,9 +78,7 @@ def image_graph(tower: ImageTower, weights: WeightFile) -> onnx.ModelProto:
     kernel = [graph.weight("patches", tower.kernel)]
     if tower.kernel_shift is not None:
         kernel.append(graph.weight("patches.shift", tower.kernel_shift))
-    x = graph.node(
-        "Conv", ["pixels", *kernel], "embed.grid", strides=[tower.patch, tower.patch]
-    )
+    x = graph.node("Conv", ["pixels", *kernel], "embed.grid", strides=[tower.patch, tower.patch])
     patches = (size // tower.patch) ** 2
     x = graph.reshape(x, (0, width, patches), "embed.columns")
     x = graph.node("Transpose", [x], "embed.patches", perm=[0, 2, 1])
@@ -194,13 +192,22 @@ class _Graph:
         first = self.node(
             "Slice", [x, self.integers(0), self.integers(1), self.integers(1)], "embed.first"
         )
-        none = self.node("Mul", [first, self.constant("zero", 0.0, TensorProto.FLOAT)], "embed.none")
+        none = self.node(
+            "Mul", [first, self.constant("zero", 0.0, TensorProto.FLOAT)], "embed.none"
+        )
         token_ = self.reshape(self.weight("class", token), (1, 1, width), "embed.class_row")
         each = self.node("Add", [none, token_], "embed.class")
         return self.node("Concat", [each, x], "embed.joined", axis=1)
 
     def block(
-        self, x: str, layer: Block, shape: Shape, name: str, *, tokens: int, added: str | None = None
+        self,
+        x: str,
+        layer: Block,
+        shape: Shape,
+        name: str,
+        *,
+        tokens: int,
+        added: str | None = None,
     ) -> str:
         normal = self.norm(x, layer.attention_norm, shape, f"{name}.attention_norm")
         size = shape.width // shape.heads
@@ -271,7 +278,9 @@ class _Graph:
         query = self.reshape(self.weight("head.query", head.query), (1, 1, width), "head.query.row")
         query = self.dense(query, part, "head.query.in")
         query = self.reshape(query, (1, shape.heads, 1, size), "head.query.heads")
-        part = Dense(weights=(_rows(weights, width, 3 * width),), shifts=(_rows(shifts, width, 3 * width),))
+        part = Dense(
+            weights=(_rows(weights, width, 3 * width),), shifts=(_rows(shifts, width, 3 * width),)
+        )
         both = self.dense(x, part, "head.key_value")
         both = self.reshape(both, (0, tokens, 2, shape.heads, size), "head.parts")
         both = self.node("Transpose", [both], "head.by_kind", perm=[2, 0, 3, 1, 4])

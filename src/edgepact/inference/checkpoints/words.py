@@ -18,7 +18,7 @@ from edgepact.inference.zero_shot import (
     checked_templates,
 )
 
-TEMPLATES = ("a photo of a {}",)
+TEMPLATES: tuple[str, ...] = ("a photo of a {}",)
 """What CLIP was shown to classify with, where a file names none."""
 
 
@@ -54,5 +54,7 @@ def read_words(path: Path) -> Words:
 
 
 def _texts(table: Table, path: Path, name: str, most: int) -> tuple[str, ...]:
-    found = check_list(path, name, table.raw(name, "a list of texts"), of="texts", least=1, most=most)
+    found = check_list(
+        path, name, table.raw(name, "a list of texts"), of="texts", least=1, most=most
+    )
     return tuple(check_text(path, f"{name}[{at}]", text) for at, text in enumerate(found))
