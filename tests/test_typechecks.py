@@ -63,7 +63,7 @@ class Pair:
     @property
     @checks
     def first(self) -> str:
-        return self.one[0]  # type: ignore[no-any-return]
+        return self.one[0]
 
     @checks
     def times(self, factor: int) -> "str":
@@ -78,7 +78,7 @@ class Pair:
         def as_long(one: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
             return one[:size]
 
-        return checks(as_long)(self.one)  # type: ignore[no-any-return]
+        return checks(as_long)(self.one)
 
 
 @checks
