@@ -13,7 +13,7 @@ probability of all answers, summed exactly over alpha and on a grid over
 capacity. From that, particles (alpha, capacity) of every device are drawn, and
 the exact equilibrium of the crowd of particles is the price. Nothing degenerates
 as rounds go by, since particles are drawn afresh from the bounds rather than
-filtered. Both are myopic: they never quote in order to learn.
+filtered. Both are myopic: they never quote in order to learn (`told_posterior` does).
 
 Where answers contradict the prior, samples of (a, b, c) that misfit the fewest
 devices remain, and a misfit is spread over what its own answers leave open.
@@ -66,7 +66,7 @@ class BayesianPostedPrice:
     ) -> float:
         """The same in all rounds."""
         profits(known, prices, layers)
-        return _posted(self.prior, known, SAMPLE)
+        return posted_price(self.prior, known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,18 +98,32 @@ class BayesianPosterior:
     ) -> float:
         """The posted price at first, then what the posterior says."""
         profits(known, prices, layers)
-        form, prior = form_of(known), self.prior
         if len(prices) == 0:
-            return _posted(prior, known, SAMPLE)
+            return posted_price(self.prior, known)
+        rng = np.random.default_rng([seed, len(prices)])
+        alpha, kappa = self.draw(rng, known, prices, in_order(layers))
+        return price_for(known, fleet_of(form_of(known), alpha.ravel(), kappa.ravel()))
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        known: Known,
+        prices: Float[np.ndarray, " rounds"],
+        layers: Float[np.ndarray, "rounds devices"],
+    ) -> tuple[Float[np.ndarray, "draws devices"], Float[np.ndarray, "draws devices"]]:
+        """Fleets drawn from the posterior: alphas and kappas of their devices.
+
+        Raises:
+            InputError: the form is not told or not logarithmic.
+        """
+        form, prior = form_of(known), self.prior
         span = prior.capacity_shift + prior.capacity_width
         across = (np.arange(self.points) + 0.5) / self.points
         # The shift of kappa against capacity is what `fleet_of` undoes.
         offset = float(fleet_of(form, np.ones(1), np.zeros(1)).capacity[0])
         kappas = (prior.capacity_low + span * across - offset) / form.A
-        left = what_is_open(known, prices, in_order(layers), kappas)
-        rng = np.random.default_rng([seed, len(prices)])
-        alpha, kappa = self._particles(rng, left, self._rectangles(form, offset))
-        return price_for(known, fleet_of(form, alpha.ravel(), kappa.ravel()))
+        left = what_is_open(known, prices, layers, kappas)
+        return self._particles(rng, left, self._rectangles(form, offset))
 
     def _rectangles(self, form: Form, offset: float) -> "_Rectangles":
         """Where devices may lie in samples of fleets."""
@@ -192,14 +206,17 @@ class _Rectangles(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _posted(prior: ReferencePrior, known: Known, sample: int) -> float:
-    """Fleets of one device each stand for the distribution of a device of any fleet."""
+def posted_price(prior: ReferencePrior, known: Known) -> float:
+    """The best price for a device of which only the prior is known.
+
+    Fleets of one device each stand for the distribution of a device of any fleet.
+    """
     rng = np.random.default_rng(0)
-    a, b, c, u, v = rng.uniform(size=(5, sample))
+    a, b, c, u, v = rng.uniform(size=(5, SAMPLE))
     form = form_of(known)
     alpha = prior.alpha_low + prior.alpha_shift * a + prior.alpha_width * b * u
     capacity = prior.capacity_low + prior.capacity_shift * c + prior.capacity_width * v
-    common = np.ones(sample)
+    common = np.ones(SAMPLE)
     return price_for(
         known, Fleet(alpha=alpha, capacity=capacity, A=form.A * common, B=form.B * common)
     )
