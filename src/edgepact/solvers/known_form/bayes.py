@@ -24,11 +24,11 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from edgepact.fleet import Fleet
 from edgepact.solvers.known_form.identify import Open, fleet_of, form_of, price_for, what_is_open
-from edgepact.solvers.quoter import Form, Known, profits
+from edgepact.solvers.quoter import Form, Known, Rival, Rounds
 from edgepact.solvers.quoting import REFERENCE, ReferencePrior, in_order
 
 SAMPLE = 40_000
@@ -45,7 +45,7 @@ MISFIT = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BayesianPostedPrice:
+class BayesianPostedPrice(Rival):
     """One price for every fleet, the best for the prior.
 
     Args:
@@ -53,24 +53,15 @@ class BayesianPostedPrice:
     """
 
     knows_form: ClassVar[bool] = True
-    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The same in all rounds."""
-        profits(known, prices, layers)
-        return posted_price(self.prior, known)
+        return posted_price(self.prior, seen.known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BayesianPosterior:
+class BayesianPosterior(Rival):
     """The price of largest posterior mean profit, in every round.
 
     Args:
@@ -81,27 +72,19 @@ class BayesianPosterior:
     """
 
     knows_form: ClassVar[bool] = True
-    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
     fleets: int = 256
     points: int = 128
     particles: int = 2048
     particles_min: int = 64
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The posted price at first, then what the posterior says."""
-        profits(known, prices, layers)
-        if len(prices) == 0:
+        known = seen.known
+        if len(seen) == 0:
             return posted_price(self.prior, known)
-        rng = np.random.default_rng([seed, len(prices)])
-        alpha, kappa = self.draw(rng, known, prices, in_order(layers))
+        rng = np.random.default_rng([seen.seed, len(seen)])
+        alpha, kappa = self.draw(rng, known, seen.prices, in_order(seen.layers))
         return price_for(known, fleet_of(form_of(known), alpha.ravel(), kappa.ravel()))
 
     def draw(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from edgepact.errors import InputError
 from edgepact.solvers.in_context import curves, decision
@@ -24,12 +24,12 @@ from edgepact.solvers.in_context.pricing import EAGER, HORIZON
 from edgepact.solvers.in_context.supply import Sample
 from edgepact.solvers.known_form.bayes import BayesianPosterior, posted_price
 from edgepact.solvers.known_form.identify import FORMS, form_of
-from edgepact.solvers.quoter import Known, profits
+from edgepact.solvers.quoter import Known, Rival, Rounds
 from edgepact.solvers.quoting import REFERENCE, ReferencePrior, in_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToldPosterior:
+class ToldPosterior(Rival):
     """The decision of the GDM in context over curves drawn from the exact posterior.
 
     Args:
@@ -40,43 +40,33 @@ class ToldPosterior:
     """
 
     knows_form: ClassVar[bool] = True
-    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
     horizon: float = HORIZON
     draws: int = 256
     draws_smooth: int = 64
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The posted price at first, then what the rule says.
 
         Raises:
             InputError: an observation is not a possible one, or the fleet none of the prior.
         """
-        profits(known, prices, layers)
+        known, prices = seen.known, seen.prices
         self._expect_of_the_prior(known)
-        if len(prices) == 0:
+        if len(seen) == 0:
             return posted_price(self.prior, known)
-        sample = self.sample(seed, known, prices, in_order(layers))
+        sample = self.sample(seen.seed, known, prices, in_order(seen.layers))
         if known.integer:
             whole = sample.price.reshape(len(sample.price), 1, -1)
             sample = sample._replace(price=whole, layers=known.layers_max * known.devices)
         distinct = np.unique(prices)
-        seen = np.log(distinct / known.saving)
+        posted = np.log(distinct / known.saving)
         low, top = _ends(known)
-        horizon = min(self.horizon, EAGER * len(seen))
-        log, again = decision.best_price(
-            [(sample, 1.0)], seen, low=low, top=top, horizon=horizon
-        )
+        horizon = min(self.horizon, EAGER * len(posted))
+        log, again = decision.best_price([(sample, 1.0)], posted, low=low, top=top, horizon=horizon)
         if again:
             # The same price to the last bit.
-            return float(distinct[np.argmin(np.abs(seen - log))])
+            return float(distinct[np.argmin(np.abs(posted - log))])
         return min(max(float(np.exp(log)) * known.saving, known.price_min), known.price_top)
 
     def sample(

@@ -12,8 +12,8 @@ sold for it, the mean over devices and their standard deviation. Attention looks
 only and knows no places, so a history of any length can be read; the latest `ROUNDS` are.
 
 *What it says.* A distribution over `GRID` prices, evenly spaced on a logarithmic scale of those
-worth posting: how likely each is to be the best of the fleet. Posted is the likeliest (`greedy`), or
-a draw, which is what the theory of DPT is about: sampling from the posterior.
+worth posting: how likely each is to be the best of the fleet. Posted is the likeliest (`greedy`),
+or a draw, which is what the theory of DPT is about: sampling from the posterior.
 
 The arithmetic is that of the array API, so that training compiles the same code with JAX.
 """
@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
 
 from edgepact.solvers.in_context.policy_file import Weights, read_weights, write_weights
-from edgepact.solvers.quoter import Known, profits
+from edgepact.solvers.quoter import Rival, Rounds
 
 Array = Any
 """NumPy or JAX array."""
@@ -82,7 +81,7 @@ class History(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Transformer:
+class Transformer(Rival):
     """Posts what a transformer pretrained to decide takes for the best price.
 
     Args:
@@ -90,7 +89,6 @@ class Transformer:
         greedy: posts the likeliest price; if not, a draw.
     """
 
-    knows_form: ClassVar[bool] = False
     knows_absence: ClassVar[bool] = True
     weights: Weights
     greedy: bool = True
@@ -100,25 +98,16 @@ class Transformer:
         """With the weights that come with the package."""
         return Transformer(weights=load(SHIPPED))
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The likeliest price, or a draw that depends on the seed and the number of rounds."""
-        profits(known, prices, layers)
+        known = seen.known
         if known.price_top <= known.price_min or known.devices == 0:
             return known.price_min
-        there = np.ones(layers.shape, dtype=bool) if present is None else present
-        history = _history(known, prices[-ROUNDS:], layers[-ROUNDS:], there[-ROUNDS:])
         ends = np.log(np.array([known.price_min, known.price_top]) / known.saving)
-        terms = Terms(*ends, *(np.float64(x) for x in (known.layers_max, known.integer)), np.float64(known.devices))
-        found = scores(self.weights, terms, history)[-1]
+        beside = np.array([known.layers_max, known.integer, known.devices], float)
+        found = scores(self.weights, Terms(*ends, *beside), _history(seen))[-1]
         if not self.greedy:
-            rng = np.random.default_rng([seed, len(prices)])
+            rng = np.random.default_rng([seen.seed, len(seen)])
             found = found + rng.gumbel(size=GRID)
         return known.price_at(int(np.argmax(found)) / (GRID - 1))
 
@@ -179,7 +168,10 @@ def load(path: Path) -> Weights:
         InputError: the file is missing, damaged or of another shape.
     """
     found = read_weights(path, "a transformer pretrained to decide", sizes=sizes())
-    return {name: tuple(np.asarray(x, np.float64) for x in each) for name, each in found.items()}
+    return {
+        name: (np.asarray(weight, np.float64), np.asarray(bias, np.float64))
+        for name, (weight, bias) in found.items()
+    }
 
 
 def save(path: Path, weights: Weights) -> None:
@@ -187,13 +179,16 @@ def save(path: Path, weights: Weights) -> None:
     write_weights(path, weights, half=True)
 
 
-def _history(known: Known, prices: np.ndarray, layers: np.ndarray, there: np.ndarray) -> History:
+def _history(seen: Rounds) -> History:
+    latest = slice(max(len(seen) - ROUNDS, 0), None)
+    rows = zip(seen.layers[latest], seen.present[latest], strict=True)
     # In order, so that sums are the same whoever enrolled first.
-    sold = [np.sort(row[here]) / known.layers_max for row, here in zip(layers, there, strict=True)]
+    sold = [np.sort(row[here]) / seen.known.layers_max for row, here in rows]
     mean, spread = (
         np.array([of(each) if len(each) else 0.0 for each in sold]) for of in (np.mean, np.std)
     )
-    return History(np.clip(known.position_of(prices), 0.0, 1.0), mean, spread)
+    position = seen.known.position_of(seen.prices[latest])
+    return History(np.clip(position, 0.0, 1.0), mean, spread)
 
 
 def _public(xp: Any, terms: Terms) -> Array:

@@ -90,8 +90,12 @@ def make_pool(seed: int, prior: Course) -> Pool:
             rows.append(row)
     sold, spread, terms, best = zip(*rows, strict=True)
     public = (np.array(column, np.float32) for column in zip(*terms, strict=True))
-    half = (jnp.asarray(np.array(each)) for each in (sold, spread))
-    return Pool(*half, Terms(*map(jnp.asarray, public)), jnp.asarray(np.array(best)))
+    return Pool(
+        jnp.asarray(np.array(sold)),
+        jnp.asarray(np.array(spread)),
+        Terms(*map(jnp.asarray, public)),
+        jnp.asarray(np.array(best)),
+    )
 
 
 def tabulated(drawn: Drawn, *, integer: bool) -> tuple[Any, ...] | None:
