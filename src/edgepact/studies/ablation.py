@@ -9,7 +9,8 @@ from knowing nothing to being told everything but the costs:
 - layers spread evenly in 1/P with a random phase for each device;
 - the trained generator alone;
 - the trained generator with the wide ways beside it, weighed by how well each foretold the answers;
-- the exact posterior, told how devices decide and the prior: the ceiling on the reference prior.
+- the exact posterior, told how devices decide and the prior, with the same rule to decide: the
+  ceiling on the reference prior.
 
 The shorter trainings are made by `--train`, into the folder; a run without finds them if they stand
 there, and leaves them out if not.
@@ -33,7 +34,7 @@ from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context import curves, pricing
 from edgepact.solvers.in_context.curves_training import Course
 from edgepact.solvers.in_context.pricing import INDEPENDENT, SHIPPED, InContext, load
-from edgepact.solvers.known_form.bayes import BayesianPosterior
+from edgepact.solvers.known_form.told_posterior import ToldPosterior
 from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.quoting import play, reference_fleets, regret
 from edgepact.studies.marks import standard_error
@@ -142,7 +143,7 @@ def variants(folder: Path) -> dict[str, Variant]:
     }
     for name, ways in drawn.items():
         found[name] = Variant("drawn from", InContext(weights, ways=ways))
-    found[CEILING] = Variant("drawn from", BayesianPosterior())
+    found[CEILING] = Variant("drawn from", ToldPosterior())
     for horizon in HORIZONS:
         found[f"H = {horizon:g}"] = Variant("H", InContext(weights, horizon=horizon))
     for rows in ROWS:
@@ -292,7 +293,9 @@ def page(found: Found, chosen: dict[str, Variant], config: Config, made: str) ->
         "12 or 24 layers), none of them seen in training. Shares of the range as posted, in "
         f"percent; regret is what was missed over all {config.rounds} quotes, in rounds of the "
         "full range, and what is more than as shipped is over the same fleets. After ± stands the "
-        "standard error over fleets. A quote's CPU time includes the devices' answers.",
+        "standard error over fleets. A quote's CPU time includes the devices' answers. "
+        f"`{CEILING}` knows how devices decide and the prior of their costs, decides by the same "
+        "rule, and is the ceiling; it is not asked about odd fleets, which are not of that prior.",
         made,
         "![Regret of every variant](ablation.png)",
     ]

@@ -378,7 +378,8 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
     panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [1.5, 1.0]})
     names = list(found)
     for axes, layers in zip(panels[0], KINDS, strict=True):
-        for method, look in LOOKS.items():
+        drawn = {name: look for name, look in LOOKS.items() if name in figures[names[0]][layers]}
+        for method, look in drawn.items():
             late = [figures[kind][layers][method]["quoted_late"] for kind in names]
             missed = np.array([max(1.0 - each["mean"], 1e-5) for each in late])
             error = np.array([each["standard_error"] for each in late])

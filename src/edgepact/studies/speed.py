@@ -231,7 +231,10 @@ def draw(found: list[Timing], config: Config) -> Figure:
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     panels = figure.subplots(1, len(config.history), sharey=True, squeeze=False)[0]
     for axes, history in zip(panels, config.history, strict=True):
+        timed = {each.method for each in found}
         for name, look in LOOKS.items():
+            if name not in timed:
+                continue
             here = [each for each in found if (each.method, each.history) == (name, history)]
             devices = [each.devices for each in here]
             low, high = [each.low_ms for each in here], [each.high_ms for each in here]
