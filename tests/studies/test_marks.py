@@ -15,5 +15,7 @@ def test_the_table_tells_what_was_missed() -> None:
     assert text.startswith("1 of 2 marks are reached.")
     assert "| one | at least 97.00 | 98.00 | reached |" in text
     assert "| two | at least 97.00 | 96.00 | **missed** |" in text
+    text = verdict_table([Verdict("one", 0.97, 0.98, error=0.0012)])
+    assert "| 98.00 ± 0.12 | reached |" in text
     text = verdict_table([Verdict("time", 40.0, 50.0, most=True)], "{:g}".format)
     assert "| time | at most 40 | 50 | **missed** |" in text

@@ -17,12 +17,14 @@ class Verdict(NamedTuple):
         asked: the mark.
         measured: what it is held against.
         most: whether the mark is an upper bound.
+        error: standard error of what was measured, where there is one.
     """
 
     what: str
     asked: float
     measured: float
     most: bool = False
+    error: float | None = None
 
     @property
     def reached(self) -> bool:
@@ -40,7 +42,7 @@ def verdict_table(found: Sequence[Verdict], shown: Callable[[float], str] = perc
         [
             each.what,
             f"at {'most' if each.most else 'least'} {shown(each.asked)}",
-            shown(each.measured),
+            shown(each.measured) + ("" if each.error is None else f" ± {shown(each.error)}"),
             "reached" if each.reached else "**missed**",
         ]
         for each in found

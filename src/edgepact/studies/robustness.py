@@ -36,7 +36,7 @@ from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quoter import Form, Known, Quoter, profits
 from edgepact.solvers.quoting import REFERENCE, Answer, meet, reference_fleets, seed_of
 from edgepact.solvers.search.golden_section import GoldenSection
-from edgepact.studies.marks import Verdict, verdict_table
+from edgepact.studies.marks import Verdict, standard_error, verdict_table
 from edgepact.studies.methods import GDM, SHIPPING, in_context, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
 from edgepact.studies.quoting import KINDS, error_of
@@ -265,27 +265,35 @@ def verdicts(found: Found, named: dict[str, Case]) -> list[Verdict]:
         case = named[name]
         for kind, of_kind in of_case.items():
             if case.family is not None and UNSEEN in of_kind:
-                mean = of_kind[UNSEEN].posted.mean(axis=0)
+                posted = of_kind[UNSEEN].posted
                 for quote, least in UNSEEN_MARKS[case.family].items():
-                    if quote <= len(mean):
+                    if quote <= posted.shape[1]:
                         what = f"`{case.family}` left out of training, {kind}: quote {quote}"
-                        held.append(Verdict(what, least, float(mean[quote - 1])))
+                        held.append(_at_least(what, least, posted, quote - 1))
             if case.layers is not None:
-                held += _of_odd(f"{name}, {kind}", of_kind[GDM].posted.mean(axis=0))
+                held += _of_odd(f"{name}, {kind}", of_kind[GDM].posted)
     return held
 
 
-def _of_odd(where: str, mean: np.ndarray) -> list[Verdict]:
+def _at_least(what: str, least: float, posted: np.ndarray, at: int) -> Verdict:
+    """The mean over fleets at one quote, counted from 0, beside a mark."""
+    shares = posted[:, at]
+    return Verdict(what, least, float(shares.mean()), error=standard_error(shares))
+
+
+def _of_odd(where: str, posted: np.ndarray) -> list[Verdict]:
     held = []
     second, later = ODD_MARKS
+    mean = posted.mean(axis=0)
     if len(mean) >= second:
-        what = f"{where}: quote {second}"
-        held.append(Verdict(what, ODD_MARKS[second], float(mean[second - 1])))
-        what = f"{where}: least quote after the first, beside the first"
-        held.append(Verdict(what, float(mean[0]) - ODD_FALL, float(mean[1:].min())))
+        held.append(_at_least(f"{where}: quote {second}", ODD_MARKS[second], posted, second - 1))
+        what = f"{where}: least quote after the first, beside the first less a point"
+        at = 1 + int(np.argmin(mean[1:]))
+        held.append(_at_least(what, float(mean[0]) - ODD_FALL, posted, at))
     if len(mean) >= later:
         what = f"{where}: least of quotes {later} to {len(mean)}"
-        held.append(Verdict(what, ODD_MARKS[later], float(mean[later - 1 :].min())))
+        at = later - 1 + int(np.argmin(mean[later - 1 :]))
+        held.append(_at_least(what, ODD_MARKS[later], posted, at))
     return held
 
 
