@@ -86,8 +86,8 @@ class Config:
         rounds: quotes to each fleet.
     """
 
-    fleets: int = 80
-    odd: int = 40
+    fleets: int = 64
+    odd: int = 32
     fleets_seed: int = 20_319
     seed: int = 1
     rounds: int = 10

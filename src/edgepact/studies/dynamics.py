@@ -87,8 +87,8 @@ class Config:
         still_rounds: in which fleets that do not change are watched.
     """
 
-    episodes: int = 40
-    rounds: int = 30
+    episodes: int = 30
+    rounds: int = 25
     early: int = 5
     window: int = 20
     slots: int = 24

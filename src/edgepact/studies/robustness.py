@@ -89,7 +89,8 @@ class Config:
     """Settings of the study.
 
     Attributes:
-        fleets: of every case, for each kind of layers.
+        fleets: of every family of satisfaction, for each kind of layers.
+        others: fleets of the cases of heavy tails and of noise, for each kind.
         odd: odd fleets of each number of layers, for each kind.
         fleets_seed: draws them; no training uses it.
         seed: of the methods' own randomness and of noisy answers.
@@ -100,6 +101,7 @@ class Config:
     """
 
     fleets: int = 100
+    others: int = 40
     odd: int = 50
     fleets_seed: int = 20_313
     seed: int = 1
@@ -140,17 +142,19 @@ Found = dict[str, dict[str, dict[str, Met]]]
 
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
-    return Config(fleets=2, odd=1, rounds=3) if smoke else Config()
+    return Config(fleets=2, others=1, odd=1, rounds=3) if smoke else Config()
 
 
 def cases(config: Config) -> dict[str, Case]:
     """All of them, by name."""
 
-    def reference(**changes: Any) -> Callable[[bool], list[Game]]:
+    def reference(fleets: int, **changes: Any) -> Callable[[bool], list[Game]]:
         prior = replace(REFERENCE, **changes)
         return lambda integer: reference_fleets(
-            config.fleets_seed, config.fleets, integer=integer, prior=prior
+            config.fleets_seed, fleets, integer=integer, prior=prior
         )
+
+    others = reference(config.others)
 
     found = {}
     for family in EVERY_FAMILY:
@@ -158,7 +162,7 @@ def cases(config: Config) -> dict[str, Case]:
         what = f"devices value what they keep by `{family}`"
         found[f"satisfaction {family}"] = Case(
             f"nothing: the reference prior, where {what}" if usual else what,
-            reference(satisfaction=FAMILIES[family]),
+            reference(config.fleets, satisfaction=FAMILIES[family]),
             family=family,
         )
     for layers in LAYERS:
@@ -172,12 +176,12 @@ def cases(config: Config) -> dict[str, Case]:
         )
     found["heavy tails"] = Case(
         f"each alpha times a lognormal, sigma {config.tail:g}",
-        lambda integer: [_heavy(game, config, at) for at, game in enumerate(reference()(integer))],
+        lambda integer: [_heavy(game, config, at) for at, game in enumerate(others(integer))],
     )
     found["noise"] = Case(
         f"answers of whole layers are one off with chance {config.wrong:g}, continuous ones "
         f"have a standard deviation of {100 * config.noise:g} % of the model",
-        reference(),
+        others,
         lambda game, price, rng: _noisy(game, price, rng, config),
     )
     return found
