@@ -29,7 +29,7 @@ from edgepact.solvers.quoter import Quoter
 from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.live_quotes import live_example, play_live, run_market
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
-from edgepact.studies.methods import GDM, methods
+from edgepact.studies.methods import COLOURS, GDM, methods
 from edgepact.studies.quoting import KINDS
 
 LEFT_OUT = ("CMA-ES",)
@@ -44,16 +44,21 @@ EXAMPLE_MARK, EXAMPLE_AFTER = 0.90, 2
 STILL_FALL, STILL_AFTER = 0.01, 10
 """Most that a quote to a fleet that does not change is worse than its best, after this many."""
 
-LOOKS: dict[str, dict[str, Any]] = {
-    GDM: {"color": "#0072b2", "marker": "o", "markersize": 10},
-    "golden section": {"color": "#e69f00", "marker": "s"},
-    "Gaussian process": {"color": "#009e73", "marker": "^"},
-    "GP-TS-M": {"color": "#56b4e9", "marker": "v"},
-    "identify, then solve": {"color": "#56646f", "marker": "D", "fillstyle": "none"},
-    "Bayesian posterior": {"color": "#1f2933", "marker": "P", "fillstyle": "none"},
+MARKERS: dict[str, dict[str, Any]] = {
+    GDM: {"marker": "o", "markersize": 10},
+    "pretrained transformer": {"marker": "X"},
+    "golden section": {"marker": "s"},
+    "Gaussian process": {"marker": "^"},
+    "GP-TS-M": {"marker": "v"},
+    "identify, then solve": {"marker": "D", "fillstyle": "none"},
+    "Bayesian posterior": {"marker": "P", "fillstyle": "none"},
 }
-"""Methods in the picture, with colours of Okabe and Ito's palette; hollow ones are told how devices
-decide. Others miss so much that the scale would have to be another."""
+"""Methods in the picture; hollow ones are told how devices decide. Others miss so much that the
+scale would have to be another."""
+
+RUN_LOOK = {"color": COLOURS[GDM], "linestyle": "-"}
+EXAMPLE_LOOK = {"color": "#56646f", "linestyle": "--"}
+"""Of quotes to the fleets that `edgepact run` draws, and to that of `examples/live.toml`."""
 
 EVERYTHING = Dynamics(
     channel=Channel(),
@@ -378,19 +383,20 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
     panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [1.5, 1.0]})
     names = list(found)
     for axes, layers in zip(panels[0], KINDS, strict=True):
-        drawn = {name: look for name, look in LOOKS.items() if name in figures[names[0]][layers]}
-        for method, look in drawn.items():
+        drawn = [name for name in MARKERS if name in figures[names[0]][layers]]
+        for place, method in enumerate(drawn):
             late = [figures[kind][layers][method]["quoted_late"] for kind in names]
             missed = np.array([max(1.0 - each["mean"], 1e-5) for each in late])
             error = np.array([each["standard_error"] for each in late])
             below = np.minimum(error, 0.9 * missed)
-            at = np.arange(len(names)) + 0.11 * (list(LOOKS).index(method) - 2.5)
+            at = np.arange(len(names)) + 0.11 * (place - (len(drawn) - 1) / 2.0)
             bars = [100.0 * below, 100.0 * error]
             usual = {"linestyle": "none", "capsize": 2, "markersize": 7, "label": method}
+            look = {"color": COLOURS[method]} | MARKERS[method]
             axes.errorbar(100.0 * missed, at, xerr=bars, **(usual | look))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_yticks(range(len(names)), names if layers == next(iter(KINDS)) else [""] * 8)
+        axes.set_yticks(range(len(names)), names if layers == next(iter(KINDS)) else [])
         axes.invert_yaxis()
         axes.set_xlabel(f"missed share of the range from round {config.early + 1} on, %")
         axes.set_title(f"{layers} layers")
@@ -409,17 +415,14 @@ def _draw_runs(axes: Any, live: Live, config: Config) -> None:
     """The first quotes of live markets: the range over seeds, and the mean."""
     shown = min(config.run_rounds, live.runs.shape[1])
     rounds = np.arange(1, shown + 1)
-    looks = (
-        ("`edgepact run`", live.runs[:, :shown], "#0072b2", "-"),
-        ("`examples/live.toml`", live.example[:, :shown], "#d55e00", "--"),
-    )
-    for name, shares, colour, dashes in looks:
-        share = 100.0 * shares
-        axes.fill_between(
-            rounds, share.min(axis=0), share.max(axis=0), color=colour, alpha=0.18, linewidth=0
-        )
-        label = name.replace("`", "") + ": mean and range"
-        axes.plot(rounds, share.mean(axis=0), color=colour, linestyle=dashes, label=label)
+    looks = {
+        "edgepact run": (live.runs[:, :shown], RUN_LOOK),
+        "examples/live.toml": (live.example[:, :shown], EXAMPLE_LOOK),
+    }
+    for name, (shares, look) in looks.items():
+        low, high = 100.0 * shares.min(axis=0), 100.0 * shares.max(axis=0)
+        axes.fill_between(rounds, low, high, color=look["color"], alpha=0.2, linewidth=0)
+        axes.plot(rounds, 100.0 * shares.mean(axis=0), label=f"{name}: mean and range", **look)
     axes.axhline(100.0 * EXAMPLE_MARK, color="grey", linewidth=0.8, linestyle=":")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("round of a live market")
@@ -429,11 +432,10 @@ def _draw_runs(axes: Any, live: Live, config: Config) -> None:
 
 def _draw_still(axes: Any, live: Live) -> None:
     """How far quotes to fleets that do not change lie below the best of all, the worst of them."""
-    looks = ((live.runs, "#0072b2", "-"), (live.example[:1], "#d55e00", "--"))
-    for shares, colour, dashes in looks:
+    for shares, look in ((live.runs, RUN_LOOK), (live.example[:1], EXAMPLE_LOOK)):
         below = 100.0 * (shares.max(axis=1, keepdims=True) - shares)
         rounds = np.arange(1, below.shape[1] + 1)
-        axes.plot(rounds, below.max(axis=0), color=colour, linestyle=dashes)
+        axes.plot(rounds, below.max(axis=0), **look)
     axes.axhline(100.0 * STILL_FALL, color="grey", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")

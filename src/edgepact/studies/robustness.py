@@ -37,7 +37,7 @@ from edgepact.solvers.quoter import Form, Known, Quoter, profits
 from edgepact.solvers.quoting import REFERENCE, Answer, meet, reference_fleets, seed_of
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
-from edgepact.studies.methods import GDM, SHIPPING, in_context, train_to
+from edgepact.studies.methods import COLOURS, GDM, SHIPPING, in_context, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
 from edgepact.studies.quoting import KINDS, error_of
 
@@ -75,13 +75,13 @@ ODD_FALL = 0.01
 """Most that a later quote may earn less than the first on odd fleets."""
 
 LOOKS: dict[str, dict[str, Any]] = {
-    GDM: {"color": "#0072b2", "linestyle": "-", "linewidth": 2.6},
-    UNSEEN: {"color": "#d55e00", "linestyle": "-", "linewidth": 2.0, "marker": "o"},
-    "golden section": {"color": "#e69f00", "linestyle": ":", "linewidth": 2.0},
-    "identify, then solve": {"color": "#56646f", "linestyle": "--", "linewidth": 1.6},
-    "Bayesian posterior": {"color": "#1f2933", "linestyle": "-.", "linewidth": 1.6},
+    GDM: {"color": COLOURS[GDM], "linestyle": "-", "linewidth": 2.6},
+    UNSEEN: {"color": "#0072b2", "linestyle": "-", "linewidth": 2.0, "marker": "o"},
+    "golden section": {"color": COLOURS["golden section"], "linestyle": ":", "linewidth": 2.0},
+    "identify, then solve": {"color": COLOURS["identify, then solve"], "linestyle": "-."},
+    "Bayesian posterior": {"color": COLOURS["Bayesian posterior"], "linestyle": "--"},
 }
-"""Colours of Okabe and Ito's palette, and dashes, so that lines are told apart without colour."""
+"""Colours, and dashes and markers so that lines are told apart without colour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from edgepact.solvers.quoter import Known, Quoter
 from edgepact.solvers.quoting import REFERENCE
 from edgepact.studies import THREADS
 from edgepact.studies.marks import Verdict, verdict_table
-from edgepact.studies.methods import GDM, SHIPPING, TRAINING_SEED, methods
+from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
 
 ASKED_MS = {16: 40.0, 1000: 100.0, 10_000: 400.0}
 """CPU milliseconds that a quote of the GDM to so many devices should take at most."""
@@ -38,14 +38,15 @@ ASKED_MS = {16: 40.0, 1000: 100.0, 10_000: 400.0}
 TRAINING_MINUTES, TRAINING_CORES = 10.0, 2
 """In which the generator should be taught, and on how many cores."""
 
-LOOKS: dict[str, dict[str, Any]] = {
-    GDM: {"color": "#0072b2", "linestyle": "-", "marker": "o", "linewidth": 2.6},
-    "golden section": {"color": "#e69f00", "linestyle": ":", "marker": "s"},
-    "GP-TS-M": {"color": "#009e73", "linestyle": "--", "marker": "v"},
-    "identify, then solve": {"color": "#56646f", "linestyle": "-.", "marker": "D"},
-    "Bayesian posterior": {"color": "#1f2933", "linestyle": (0, (5, 1)), "marker": "P"},
+LINES: dict[str, dict[str, Any]] = {
+    GDM: {"linestyle": "-", "marker": "o", "linewidth": 2.6},
+    "pretrained transformer": {"linestyle": (0, (7, 1.5)), "marker": "X"},
+    "golden section": {"linestyle": ":", "marker": "s"},
+    "GP-TS-M": {"linestyle": "--", "marker": "v"},
+    "identify, then solve": {"linestyle": "-.", "marker": "D"},
+    "Bayesian posterior": {"linestyle": (0, (5, 1)), "marker": "P"},
 }
-"""Methods in the picture, with colours of Okabe and Ito's palette and dashes."""
+"""Methods in the picture, with dashes and markers so that they are told apart without colour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,9 +233,10 @@ def draw(found: list[Timing], config: Config) -> Figure:
     panels = figure.subplots(1, len(config.history), sharey=True, squeeze=False)[0]
     for axes, history in zip(panels, config.history, strict=True):
         timed = {each.method for each in found}
-        for name, look in LOOKS.items():
+        for name, line in LINES.items():
             if name not in timed:
                 continue
+            look = {"color": COLOURS[name]} | line
             here = [each for each in found if (each.method, each.history) == (name, history)]
             devices = [each.devices for each in here]
             low, high = [each.low_ms for each in here], [each.high_ms for each in here]
@@ -243,7 +245,7 @@ def draw(found: list[Timing], config: Config) -> Figure:
             axes.plot(devices, [each.median_ms for each in here], **(usual | look))
         asked = {"linestyle": "none", "marker": "_", "markersize": 18, "markeredgewidth": 2.5}
         label = "asked of the GDM, at most"
-        axes.plot(list(ASKED_MS), list(ASKED_MS.values()), color="#d55e00", label=label, **asked)
+        axes.plot(list(ASKED_MS), list(ASKED_MS.values()), color="#cc79a7", label=label, **asked)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
