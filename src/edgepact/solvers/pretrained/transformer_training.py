@@ -153,7 +153,7 @@ def own_histories(weights: Weights, key: PRNGKeyArray, fleets: Pool) -> Array:
     count = fleets.best.shape[0]
     draws = jnp.where(jnp.arange(count) % 2 == 0, 0.0, 1.0)[:, None]
 
-    def step(at: int, posted: Array) -> Array:
+    def step(at: Array, posted: Array) -> Array:
         found = scores(weights, fleets.terms, jax.vmap(seen)(fleets, posted))[:, at]
         noise = jax.random.gumbel(jax.random.fold_in(key, at), found.shape)
         return posted.at[:, at].set(jnp.argmax(found + draws * noise, axis=-1))
