@@ -10,7 +10,8 @@ import pytest
 from edgepact.solvers.in_context import curves
 from edgepact.solvers.in_context.pricing import SHIPPED, InContext
 from edgepact.studies import STUDIES, ablation
-from edgepact.studies.ablation import BASE, CEILING, Result, Variant, draw, lost, noises, page
+from edgepact.studies.ablation import BASE, Result, Variant, draw, lost, noises, page
+from edgepact.studies.methods import CEILING
 
 KINDS = ("reference, whole", "reference, continuous", "odd, whole")
 

@@ -29,7 +29,7 @@ from edgepact.solvers.quoter import Quoter
 from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.live_quotes import live_example, play_live, run_market
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
-from edgepact.studies.methods import COLOURS, GDM, methods
+from edgepact.studies.methods import COLOURS, GDM, TRANSFORMER, methods
 from edgepact.studies.quoting import KINDS
 
 LEFT_OUT = ("CMA-ES",)
@@ -46,7 +46,7 @@ STILL_FALL, STILL_AFTER = 0.01, 10
 
 MARKERS: dict[str, dict[str, Any]] = {
     GDM: {"marker": "o", "markersize": 10},
-    "pretrained transformer": {"marker": "X"},
+    TRANSFORMER: {"marker": "X"},
     "golden section": {"marker": "s"},
     "Gaussian process": {"marker": "^"},
     "GP-TS-M": {"marker": "v"},

@@ -30,7 +30,14 @@ from edgepact.solvers.quoter import Known, Quoter
 from edgepact.solvers.quoting import REFERENCE
 from edgepact.studies import THREADS
 from edgepact.studies.marks import Verdict, verdict_table
-from edgepact.studies.methods import COLOURS, GDM, SHIPPING, TRAINING_SEED, methods
+from edgepact.studies.methods import (
+    COLOURS,
+    GDM,
+    SHIPPING,
+    TRAINING_SEED,
+    TRANSFORMER,
+    methods,
+)
 
 ASKED_MS = {16: 40.0, 1000: 100.0, 10_000: 400.0}
 """CPU milliseconds that a quote of the GDM to so many devices should take at most."""
@@ -40,7 +47,7 @@ TRAINING_MINUTES, TRAINING_CORES = 10.0, 2
 
 LINES: dict[str, dict[str, Any]] = {
     GDM: {"linestyle": "-", "marker": "o", "linewidth": 2.6},
-    "pretrained transformer": {"linestyle": (0, (7, 1.5)), "marker": "X"},
+    TRANSFORMER: {"linestyle": (0, (7, 1.5)), "marker": "X"},
     "golden section": {"linestyle": ":", "marker": "s"},
     "GP-TS-M": {"linestyle": "--", "marker": "v"},
     "identify, then solve": {"linestyle": "-.", "marker": "D"},
