@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table, write_page
@@ -260,6 +261,7 @@ def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
             below = min(each.error, 0.9 * each.mean)
             axes.errorbar([each.mean], [row], xerr=[[below], [each.error]], **look)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         axes.set_title(kind, fontsize=11)
