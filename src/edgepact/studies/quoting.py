@@ -48,6 +48,12 @@ SHOWN = (1, 2, 3, 4, 5, 8, 12, 20)
 """Quotes that the page shows; the CSV has all."""
 LOW = 5.0
 """Percentile shown beside the mean."""
+TAUGHT = (
+    f"*{TRANSFORMER}* learnt on fleets of the GDM's prior, for no longer, to name the best price "
+    "of a fleet from prices and what the fleet sold for them (DPT, OMGPT). It posts the price that "
+    "it takes for the likeliest."
+)
+"""Words of the page where there are weights of it."""
 LEAST_SHOWN = 1e-3
 """Percent of the range; what is less is drawn as this."""
 
@@ -358,9 +364,8 @@ def page(plays: Plays, config: Config) -> list[str]:
         "After ± stands the standard error over fleets.",
         f"*{CEILING}* is the ceiling: it is told how devices decide and the prior of their costs, "
         "draws supply curves from the exact posterior where the GDM generates them, and decides by "
-        f"the same rule. *{TRANSFORMER}* learnt on fleets of the GDM's prior, for no longer, to "
-        "name the best price of a fleet from prices and what the fleet sold for them (DPT, OMGPT); "
-        "it posts the price that it takes for the likeliest.",
+        "the same rule.",
+        *([TAUGHT] if all(TRANSFORMER in each for each in plays.values()) else []),
         "![What is missed at each quote](quoting.png)",
         "## What was asked for",
         table(
