@@ -175,20 +175,21 @@ class LearntBlock:
     ) -> dict[str, Item]:
         """Winners that ask no more than their ceiling."""
         engaged = self._block.engage(round, question, answers)
-        bids = self._heard(answers)
+        bids = self.heard(answers)
         return capped(engaged, bids, self._buying.ceilings(sorted(engaged)).most)
 
     def believed(self, answers: Mapping[str, Answer]) -> Ceilings:
         """The ceilings of all that answered, from the rounds so far."""
-        return self._buying.ceilings(sorted(self._heard(answers)))
+        return self._buying.ceilings(sorted(self.heard(answers)))
 
     def observe(self, finished: Finished) -> None:
         """Remembers what was bid."""
-        heard = self._heard(finished.answers)
+        heard = self.heard(finished.answers)
         self._buying.hear({name: in_credits(bid) for name, bid in heard.items()})
 
     @staticmethod
-    def _heard(answers: Mapping[str, Answer]) -> dict[str, int]:
+    def heard(answers: Mapping[str, Answer]) -> dict[str, int]:
+        """What each bidder asks for the block, micro-credits, in the order of names."""
         first = {name: answers[name].bids_microcredits[0] for name in _bidding(answers)}
         return {name: bid for name, bid in first.items() if bid is not None}
 
