@@ -117,7 +117,8 @@ def _groups(made: Mapping[str, int]) -> list[list[str]]:
         found[-1].append(name)
         bids += made[name]
     if bids < BIDS_MIN and len(found) > 1:
-        found[-2] += found.pop()
+        last = found.pop()
+        found[-1] += last
     return found
 
 
