@@ -163,7 +163,7 @@ class States:
             InputError: the model has no such blocks.
         """
         most = self._model.sizes.blocks
-        if len(blocks) and not (1 <= blocks.start and blocks.stop <= most + 1 and blocks.step == 1):
+        if len(blocks) and not (blocks.start >= 1 and blocks.stop <= most + 1 and blocks.step == 1):
             raise InputError("text", "blocks", f"blocks from 1 to {most}", f"{blocks}")
         return State(self._model, blocks, self)
 

@@ -97,7 +97,7 @@ def _environment() -> "ImmutableSandboxedEnvironment":
         raise MissingExtraError("the job text", "text") from None
 
     class Generator(CodeGenerator):
-        def visit_Concat(self, node: nodes.Concat, frame: Any) -> None:  # noqa: N802
+        def visit_Concat(self, node: nodes.Concat, frame: Any) -> None:
             """`a ~ b` goes through a method that can refuse."""
             self.write("environment.concat(str(each) for each in (")
             for each in node.nodes:

@@ -117,7 +117,7 @@ def _typed(path: Path, table: dict[str, Any], field: Any) -> Any:
     value, kind = table.get(field.name), field.type
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise InputError(path, field.name, f"a value of type {kind.__name__}", shown(value))
-    if kind in (int, float) and not (0 < value and math.isfinite(value)):
+    if kind in (int, float) and not (value > 0 and math.isfinite(value)):
         raise InputError(path, field.name, "a number above 0", shown(value))
     return value
 

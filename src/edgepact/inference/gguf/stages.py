@@ -24,8 +24,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from edgepact.errors import InputError
 from edgepact.inference.gguf.blocks import BLOCK, Packed, numbers, packed
-from edgepact.inference.gguf.file import GgufFile, read_gguf
+from edgepact.inference.gguf.file import GgufFile, GgufTensor, read_gguf
 from edgepact.inference.gguf.folder import (
     FORMAT,
     MODEL_JSON,
@@ -68,7 +69,6 @@ def write_stages(file: GgufFile, folder: Path, *, source_sha256: str = "") -> No
         writer = _Writer(file, sizes, weights, folder)
         writer.write()
     (folder / TOKENIZER_JSON).write_text(tokenizer, encoding="utf-8")
-    digest = hashlib.sha256()
     with (folder / WEIGHTS).open("rb") as written:
         digest = hashlib.file_digest(written, "sha256")
     facts: dict[str, Any] = {
@@ -94,8 +94,6 @@ def kept_stages(path: Path, cache: Path) -> Path:
     Raises:
         InputError: the file holds no such model, or the cache cannot be written.
     """
-    from edgepact.errors import InputError
-
     file = read_gguf(path)
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -154,9 +152,7 @@ class _Graph:
 
 
 class _Writer:
-    def __init__(
-        self, file: GgufFile, sizes: LlamaSizes, weights: BinaryIO, folder: Path
-    ) -> None:
+    def __init__(self, file: GgufFile, sizes: LlamaSizes, weights: BinaryIO, folder: Path) -> None:
         self._file, self._sizes, self._weights, self._folder = file, sizes, weights, folder
         self._places: dict[str, tuple[int, np.ndarray]] = {}
         self.rows = min(sizes.context, ROWS_MAX)
@@ -218,10 +214,8 @@ class _Writer:
         tensors = [self._file.tensor(name, (rows, columns)) for name, rows in named]
         matrices = [packed(tensor) for tensor in tensors]
         if None in matrices or len({(m.bits, m.rest is None) for m in matrices if m}) > 1:
-            return [
-                self._one(graph, x, tensor.name, matrix, numbers(tensor) if matrix is None else None)
-                for tensor, matrix in zip(tensors, matrices, strict=True)
-            ]
+            pairs = zip(tensors, matrices, strict=True)
+            return [self._one(graph, x, tensor.name, matrix, tensor) for tensor, matrix in pairs]
         found = [matrix for matrix in matrices if matrix is not None]
         rests = [matrix.rest for matrix in found if matrix.rest is not None]
         joined = Packed(
@@ -230,18 +224,18 @@ class _Writer:
             scales=np.concatenate([matrix.scales for matrix in found]),
             rest=np.concatenate(rests, axis=1) if rests else None,
         )
-        product = self._one(graph, x, "+".join(name for name, _ in named), joined, None)
+        product = self._one(graph, x, "+".join(name for name, _ in named), joined, tensors[0])
         if len(named) == 1:
             return [product]
         lengths = graph.small([rows for _, rows in named])
         return list(graph.add("Split", [product, lengths], len(named), axis=-1))
 
     def _one(
-        self, graph: _Graph, x: str, name: str, matrix: Packed | None, values: np.ndarray | None
+        self, graph: _Graph, x: str, name: str, matrix: Packed | None, tensor: GgufTensor
     ) -> str:
         if matrix is None:
-            assert values is not None
-            return str(graph.add("MatMul", [x, self._put(graph, f"{name}.T", values.T)]))
+            values = numbers(tensor).T
+            return str(graph.add("MatMul", [x, self._put(graph, f"{name}.T", values)]))
         rows, blocks = matrix.scales.shape
         codes = self._put(graph, f"{name}.codes", matrix.codes)
         scales = self._put(graph, f"{name}.scales", matrix.scales, [rows * blocks])

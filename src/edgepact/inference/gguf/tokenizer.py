@@ -25,8 +25,8 @@ PATTERNS = {
     ),
     "llama-bpe": (
         False,
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     ),
 }
 """By the name in `tokenizer.ggml.pre`: whether digits stand alone first, and a pattern instead of
@@ -34,6 +34,7 @@ GPT-2's."""
 
 CONTROL, USER_DEFINED = 3, 4
 """Types of tokens that a text holds as they are."""
+
 
 def tokenizer_json(file: GgufFile) -> str:
     """The tokenizer of a file, in the format of the `tokenizers` package.
@@ -51,9 +52,7 @@ def tokenizer_json(file: GgufFile) -> str:
         raise InputError(file.path, "tokenizer.ggml.model", "'gpt2', byte-level BPE", kind)
     pre = file.text("tokenizer.ggml.pre", "default")
     if pre not in PATTERNS:
-        raise InputError(
-            file.path, "tokenizer.ggml.pre", f"one of {', '.join(PATTERNS)}", f"{pre}"
-        )
+        raise InputError(file.path, "tokenizer.ggml.pre", f"one of {', '.join(PATTERNS)}", f"{pre}")
     tokens = file.items("tokenizer.ggml.tokens", str)
     merges = file.items("tokenizer.ggml.merges", str)
     vocabulary = {token: at for at, token in enumerate(tokens)}
