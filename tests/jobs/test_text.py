@@ -193,9 +193,11 @@ def test_skipped_blocks_wrong_weights_and_canned_texts_fail(
 
     # One block is left out, whichever.
     for skipped in range(1, amount + 1):
-        blocks = device._decoder.blocks
+        device_blocks = device._decoder.blocks
 
-        def without(state: Any, hidden: np.ndarray, leave: int = skipped) -> np.ndarray:
+        def without(
+            state: Any, hidden: np.ndarray, leave: int = skipped, blocks: Any = device_blocks
+        ) -> np.ndarray:
             for block in state.blocks:
                 if block != leave:
                     part = parts.setdefault(
@@ -225,13 +227,12 @@ def test_skipped_blocks_wrong_weights_and_canned_texts_fail(
         def canned(exchange: int, sent: Tensors, start: int = start) -> Tensors:
             return {**sent, "hidden": seen[exchange % len(seen)]} if exchange >= start else sent
 
-        asked = {"prompt_tokens": seen[0].shape[1]}
 
         def lied(exchange: int, sent: Tensors, start: int = start) -> Tensors:
             found = dict(canned(exchange, sent, start))
             if exchange == 0 and start == 0:
                 (content,) = sent["asked"]
-                told = replace(Asked.read(bytes(content)), **asked)
+                told = replace(Asked.read(bytes(content)), prompt_tokens=seen[0].shape[1])
                 found["asked"] = (told.as_bytes(),)
             return found
 

@@ -427,3 +427,6 @@ def _awarded_as_ruled(terms: AuctionTerms, record: RoundRecord, costs: Mapping[s
 
 
 PACT = PartitionAuction()
+
+TEXT = PartitionAuction(name="partition-auction-text", job="text")
+"""The same of a language model."""
