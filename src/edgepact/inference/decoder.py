@@ -260,8 +260,8 @@ class Decoder:
         fits = hidden.dtype == np.float32 and hidden.ndim == 3
         if not fits or hidden.shape[::2] != (1, width) or not 1 <= hidden.shape[1] <= CHUNK_MAX:
             expected = f"float32 of shape [1, 1 to {CHUNK_MAX}, {width}]"
-            found = f"{hidden.dtype} of shape {list(hidden.shape)}"
-            raise InputError("text", "hidden", expected, found)
+            came = f"{hidden.dtype} of shape {list(hidden.shape)}"
+            raise InputError("text", "hidden", expected, came)
         chunk = hidden.shape[1]
         if not len(state.blocks):
             return hidden.copy()
@@ -276,7 +276,7 @@ class Decoder:
                 if step is None:
                     step = state._steps[at] = self._tied(state, at, self._pair_values)
                 step()
-            found = self._pair[len(state.blocks) % 2].copy()
+            found: np.ndarray = self._pair[len(state.blocks) % 2].copy()
         else:
             arrays = (np.array(hidden), np.empty_like(hidden))
             values = tuple(ort.OrtValue.ortvalue_from_numpy(each) for each in arrays)

@@ -116,8 +116,8 @@ class LayersBought:
                 ),
                 rows=tuple(rows),
                 notes=(
-                    f"Credits for one {self.work.unit} of each device; profit is what the server keeps of what "
-                    "it saves. A share of 0 is a server that does all by itself.",
+                    f"Credits for one {self.work.unit} of each device; profit is what the server "
+                    "keeps of what it saves. A share of 0 is a server that does all by itself.",
                 ),
             ),
         )
@@ -232,7 +232,7 @@ def measured_layers(terms: BoughtTerms, run: Run) -> LayersMeasured:
     devices = terms.private
     profile = layers_profiled(terms, run.out)
     tell_other_sizes(profile, devices)
-    return LayersMeasured(profile=profile, devices=devices)
+    return LayersMeasured(profile=profile, devices=devices, unit=terms.split.unit)
 
 
 def bought(

@@ -48,12 +48,12 @@ class SplitImages:
         info = ModelInfo.read(folder)
         return Model(name=info.name, amount_max=info.layers_max)
 
-    def read_units(self, job: Table) -> int:
-        """The field `images`."""
+    def read_units(self, job: Table, *, smoke: bool) -> int:
+        """The field `images`; as many in small, since they take little."""
         found: int = fields_in(PlaySettings, job, "images").get("images", PlaySettings().images)
         return found
 
-    def read_settings(self, job: Table) -> Mapping[str, Any]:
+    def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """None."""
         return {}
 

@@ -144,15 +144,15 @@ class SplitJob(Protocol):
         """
         ...
 
-    def read_units(self, job: Table) -> int:
-        """Units of each device in a round, as `[job]` states them.
+    def read_units(self, job: Table, *, smoke: bool) -> int:
+        """Units of each device in a round, as `[job]` states them; few of them in small.
 
         Raises:
             InputError: they cannot be.
         """
         ...
 
-    def read_settings(self, job: Table) -> Mapping[str, Any]:
+    def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """Settings of the job's own that `[job]` states, for both its halves.
 
         Raises:

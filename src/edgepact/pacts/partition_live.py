@@ -48,10 +48,12 @@ class LayersMeasured:
     Attributes:
         profile: what layers cost.
         devices: with what only they know.
+        unit: what is counted and paid.
     """
 
     profile: Profile
     devices: PrivateDevices
+    unit: str = "image"
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -63,7 +65,10 @@ class LayersMeasured:
             ("B, GMAC before the first", f"{costs.B:.4g}"),
             ("milliseconds of a layer", f"{1e3 * profile.fit.A_s:.4g}"),
             ("R2 of milliseconds as A L + B", f"{profile.fit.r_squared:.4f}"),
-            ("milliseconds of an image, unsplit", f"{1e3 * sum(profile.seconds_per_stage):.4g}"),
+            (
+                f"milliseconds of {_one(self.unit)}, unsplit",
+                f"{1e3 * sum(profile.seconds_per_stage):.4g}",
+            ),
         )
         return (
             Sheet(
@@ -267,6 +272,10 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         on_status(_last_status(statement))
         lost = live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
+
+
+def _one(unit: str) -> str:
+    return f"{'an' if unit[0] in 'aeiou' else 'a'} {unit}"
 
 
 def _link(links: Links | None, at: int) -> dict[str, Any]:

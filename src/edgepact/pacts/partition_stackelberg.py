@@ -235,7 +235,9 @@ class PartitionStackelberg:
         (run.out / "market.toml").write_text(text, encoding="utf-8")
         devices = _devices(market)
         tell_other_sizes(profile, devices)
-        return MarketMeasured(profile=profile, devices=devices, market=market)
+        return MarketMeasured(
+            profile=profile, devices=devices, unit=terms.split.unit, market=market
+        )
 
     def optimum(self, terms: PartitionTerms, measured: MarketMeasured | None) -> BestPrice:
         """The equilibrium with everybody's costs known."""

@@ -6,7 +6,6 @@ computing that each side did, but nobody is paid for them: their number is the d
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,6 +47,8 @@ UNITS = 24
 UNITS_MAX = 100_000
 TOKENS_MAX = 24
 """Most tokens of a text, if nothing is said."""
+
+SMOKE_TOKENS = 6
 
 TEXTS_CHECKED = 8
 """Texts that the unsplit model is asked of."""
@@ -259,20 +260,22 @@ class SplitTexts:
         """As its folder says."""
         return job_model(read_text_model(folder))
 
-    def read_units(self, job: Table) -> int:
+    def read_units(self, job: Table, *, smoke: bool) -> int:
         """The field `tokens`: of each device in a round."""
-        return job.whole("tokens", UNITS, least=1, most=UNITS_MAX)
+        found = job.whole("tokens", UNITS, least=1, most=UNITS_MAX)
+        return min(found, SMOKE_TOKENS) if smoke else found
 
-    def read_settings(self, job: Table) -> Mapping[str, Any]:
+    def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """How texts are written."""
-        stated = {name: job.raw(name, "a value") for name in OPTIONS if name in job}
-        found = {"tokens_max": TOKENS_MAX, **stated}
+        found = {name: job.raw(name, "a value") for name in OPTIONS if name in job}
+        found = {"tokens_max": TOKENS_MAX, **found}
         try:
             TextSettings.of(found)
         except InputError as error:
-            raise InputError(
-                job.source, f"job.{error.field}", error.expected, error.found
-            ) from None
+            source, place = job.place(error.field)
+            raise InputError(source, place, error.expected, error.found) from None
+        if smoke:
+            found["tokens_max"] = min(found["tokens_max"], SMOKE_TOKENS)
         return found
 
     def make_ready(self, model: Path, inputs: Path) -> None:
@@ -310,14 +313,8 @@ class SplitTexts:
         """A file of prompts of its own for each device, where there are enough."""
         prompts = read_prompts(inputs)
         share = len(prompts) // len(names)
-        # A text has at least one token, so that a round takes at most as many prompts.
+        # How many prompts a round takes shows as texts end; a text has at least one token.
         repeat_rounds = min(REPEAT_ROUNDS, rounds, share // per_round)
-        if share == 0 or repeat_rounds == 0:
-            print(
-                f"note: {len(prompts)} prompts may be too few for {len(names)} devices to bring "
-                f"{per_round} tokens of new texts in each round: repeats are paid",
-                file=sys.stderr,
-            )
         order = np.random.default_rng(seed).permutation(len(prompts))
         with tempfile.TemporaryDirectory(prefix="edgepact-prompts-") as place:
             files = {}

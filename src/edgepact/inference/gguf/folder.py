@@ -81,8 +81,10 @@ def read_text_model(folder: Path) -> TextModel:
             raise InputError(path, name, expected, shown(table.get(name)))
     if sizes.blocks > BLOCKS_MAX:
         raise InputError(path, "blocks", f"at most {BLOCKS_MAX}", sizes.blocks)
-    begins, ends = table.get("begins"), table.get("ends")
-    rows, template = table.get("rows_max"), table.get("template")
+    begins: Any = table.get("begins")
+    ends: Any = table.get("ends")
+    rows: Any = table.get("rows_max")
+    template: Any = table.get("template")
     for field, fits, expected, value in (
         ("rows_max", type(rows) is int and rows > 0, "a whole number above 0", rows),
         ("begins", begins is None or _is_token(begins, sizes), "a token or null", begins),
@@ -114,7 +116,8 @@ def read_text_model(folder: Path) -> TextModel:
 
 
 def _typed(path: Path, table: dict[str, Any], field: Any) -> Any:
-    value, kind = table.get(field.name), field.type
+    value: Any = table.get(field.name)
+    kind = field.type
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise InputError(path, field.name, f"a value of type {kind.__name__}", shown(value))
     if kind in (int, float) and not (value > 0 and math.isfinite(value)):

