@@ -14,6 +14,7 @@ that neighbours fall on all alike; ratios are medians over prompts.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,11 +55,11 @@ class Whole:
 
     Args:
         model: whose stages.
-        place: folder to write the graph into, with a link to the weights.
+        place: folder to write the graph into, with a copy of the weights.
     """
 
     def __init__(self, model: TextModel, place: Path) -> None:
-        (place / WEIGHTS).symlink_to((model.folder / WEIGHTS).resolve())
+        shutil.copyfile(model.folder / WEIGHTS, place / WEIGHTS)  # links out of it are refused
         onnx.save(_joined(model), place / "whole.onnx")
         self._session = open_session(place / "whole.onnx")
         sizes = model.sizes
