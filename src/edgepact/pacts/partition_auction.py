@@ -529,3 +529,6 @@ def _ceilings_set(terms: AuctionTerms) -> Callable[[Sequence[RoundRecord]], Lear
 
 
 PACT = PartitionAuction()
+
+TEXT = PartitionAuction(name="partition-auction-text", job="text")
+"""The same of a language model."""

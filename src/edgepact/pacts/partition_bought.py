@@ -14,7 +14,7 @@ from edgepact.files.written import written_toml
 from edgepact.framework import Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
 from edgepact.market.own_cost import computing_cost
-from edgepact.pacts.partition_findings import WorkDone, work_dict, work_done, work_rows
+from edgepact.pacts.partition_jobs import Work
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
@@ -79,7 +79,7 @@ class LayersBought:
         learnt: what was believed and decided in each round; None where rounds do not learn.
     """
 
-    work: WorkDone
+    work: Work
     rounds: tuple[BoughtRound, ...]
     kept: dict[str, float]
     best_profit: float
@@ -122,8 +122,8 @@ class LayersBought:
                 ),
                 rows=tuple(rows),
                 notes=(
-                    "Credits for an image of each device; profit is what the server keeps of what "
-                    "it saves. A share of 0 is a server that does all by itself.",
+                    f"Credits for one {self.work.unit} of each device; profit is what the server "
+                    "keeps of what it saves. A share of 0 is a server that does all by itself.",
                 ),
             ),
             *(() if self.learnt is None else (self.learnt.sheet,)),
@@ -145,7 +145,7 @@ class LayersBought:
         rows = tuple(
             (
                 device.name,
-                f"{device.images}",
+                f"{device.units}",
                 f"{last.layers.get(device.name, 0)}",
                 decimals(device.paid_credits),
                 decimals(self.kept[device.name]),
@@ -157,13 +157,13 @@ class LayersBought:
             Sheet(
                 title="Split inference by real processes",
                 head=("figure", "value"),
-                rows=(*work_rows(work, "as assigned"), (self.ruled, yes(self.as_ruled))),
+                rows=(*work.rows("as assigned"), (self.ruled, yes(self.as_ruled))),
             ),
             Sheet(
                 title="What devices were paid, and what it leaves them",
                 head=(
                     "device",
-                    "images",
+                    f"{work.unit}s",
                     "layers, last round",
                     "paid, credits",
                     "over staying away",
@@ -176,7 +176,7 @@ class LayersBought:
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
         return {
-            **work_dict(self.work),
+            **self.work.as_json(),
             "as_ruled": self.as_ruled,
             "optimal_profit": self.best_profit,
             "over_staying_away": self.kept,
@@ -255,7 +255,7 @@ def measured_layers(terms: BoughtTerms, run: Run) -> LayersMeasured:
     devices = terms.private
     profile = layers_profiled(terms, run.out)
     tell_other_sizes(profile, devices)
-    return LayersMeasured(profile=profile, devices=devices)
+    return LayersMeasured(profile=profile, devices=devices, unit=terms.split.unit)
 
 
 def bought(
@@ -273,7 +273,7 @@ def bought(
     if yardstick.learnt is not None:
         asked["quote_seed"] = terms.seed  # of what is generated alone: see `partition_live.play`
     played = play(terms, devices, asked, run)
-    work = work_done(
+    work = terms.split.done(
         terms=terms, folder=run.out, profile=measured.profile, names=devices.names, played=played
     )
     costs = own_costs(devices)
@@ -331,8 +331,8 @@ def gain(item: Item, cost: Cost) -> float:
     return float((item.reward_microcredits - cost(item.amount)) / MICRO)
 
 
-def _kept(work: WorkDone, costs: Mapping[str, Cost]) -> dict[str, float]:
+def _kept(work: Work, costs: Mapping[str, Cost]) -> dict[str, float]:
     kept = dict.fromkeys(costs, 0.0)
-    for name, result in work.images:
-        kept[name] += (result.paid_microcredits - costs[name](result.layers)) / MICRO
+    for name, layers, units, paid_microcredits in work.paid_pieces:
+        kept[name] += (paid_microcredits - units * costs[name](layers)) / MICRO
     return kept

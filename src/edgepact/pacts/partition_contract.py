@@ -513,3 +513,6 @@ def _best_items_taken(record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
 
 
 PACT = PartitionContract()
+
+TEXT = PartitionContract(name="partition-contract-text", job="text")
+"""The same of a language model."""
