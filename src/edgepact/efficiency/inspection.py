@@ -21,8 +21,10 @@ from edgepact.framework import Sheet
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.counting import Count, Uncounted, node_counts, summed
 from edgepact.inference.cuts import Cut, find_cuts
+from edgepact.inference.gguf.file import read_gguf
+from edgepact.inference.gguf.llama import llama_sizes
 from edgepact.inference.onnx_files import read_model
-from edgepact.inference.sizes import Sizes, Value, fitting_sizes
+from edgepact.inference.sizes import LENGTH, Sizes, Value, fitting_sizes
 from edgepact.inference.stages import stage_nodes
 from edgepact.inference.wiring import Inputs, Wiring
 from edgepact.tables import Shown
@@ -186,10 +188,10 @@ def inspection(
     state: Mapping[str, str] | None = None,
     tensors_max: int | None = None,
 ) -> Inspection:
-    """Look into an ONNX file.
+    """Look into an ONNX or GGUF file.
 
     Args:
-        path: of the file.
+        path: of the file; one that ends in `.gguf` is read as such.
         sizes: numbers for free sizes, by their names; the others get usual ones.
         control: names of the inputs that every stage gets; by default as the model says, else
             those that are usually called so.
@@ -200,6 +202,8 @@ def inspection(
         InputError: the file cannot be read, a name is none of its, or its shapes do not fit
             each other.
     """
+    if path.suffix.lower() == ".gguf":
+        return _of_gguf(path, sizes or {})
     model = read_model(path)
     inputs = Inputs.of(model, path, control=control, state=state)
     wiring = Wiring.of(model.graph, inputs, path)
@@ -222,6 +226,49 @@ def inspection(
         cuts=tuple(
             _inspected(cut, wiring, counts, tensors, held) for cut in find_cuts(wiring, tensors_max)
         ),
+    )
+
+
+def _of_gguf(path: Path, told: Mapping[str, int]) -> Inspection:
+    """A llama model: cut after embed and after each block, one token after `past` others."""
+    file = read_gguf(path)
+    model = llama_sizes(file)
+    unknown = sorted({*told} - {"length", "past"})
+    if unknown:
+        raise InputError(path, "size", "one of its free sizes (length, past)", unknown[0])
+    length, past = told.get("length", 1), told.get("past", LENGTH)
+    # A token sees all before it and itself: of several, on average, half of the others too.
+    macs = [length * each for each in model.macs_per_stage(0)]
+    seen = length * past + length * (length + 1) // 2
+    macs[1:-1] = [each + 2 * seen * model.width for each in macs[1:-1]]
+    kept = 2 * (past + length) * model.width_kv * DATATYPES["FP32"].itemsize
+    pasts = [f"block_{block}" for block in range(1, model.blocks + 1)]
+    cuts = []
+    for block in range(model.blocks + 1):
+        name = f"block_{block}" if block else "embed"
+        handed = (Tensor(name=name, datatype="float32", shape=(1, length, model.width)),)
+        cuts.append(
+            InspectedCut(
+                tensors=handed,
+                device_gmac=sum(macs[: block + 1]) / MACS_PER_GMAC,
+                server_gmac=sum(macs[block + 1 :]) / MACS_PER_GMAC,
+                bytes={codec.name: _bytes(handed, codec.name) for codec in BUILT_IN},
+                device_state_bytes=block * kept,
+                server_state_bytes=(model.blocks - block) * kept,
+            )
+        )
+    pair = (2, past, model.width_kv)
+    return Inspection(
+        model=path.name,
+        data=(Tensor(name="token_ids", datatype="int64", shape=(1, length)),),
+        control=(),
+        state=tuple((Tensor(name=name, datatype="float32", shape=pair), name) for name in pasts),
+        sizes={"length": length, "past": past},
+        assumed={},
+        gmac=sum(macs) / MACS_PER_GMAC,
+        uncounted=(),
+        control_bytes=0,
+        cuts=tuple(cuts),
     )
 
 

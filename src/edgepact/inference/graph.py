@@ -222,6 +222,9 @@ def macs_per_stage(model_dir: Path) -> tuple[int, ...]:
     wiring, cuts = _chosen(model, path)
     _batch(model, path)
     sizes = Sizes.of(model, usual_sizes(model, wiring.inputs), path)
+    for name in sizes.assumed:
+        expected = "sizes that follow from those of its input"
+        raise InputError(path, f"size {name}", expected, "one that only running tells")
     counts = node_counts(wiring, sizes)
     totals = []
     for nodes in stage_nodes(wiring, cuts):
