@@ -400,7 +400,7 @@ def _sizes(tensor: Tensor) -> str:
 
 
 def _number(gmac: float | None) -> str:
-    return "unknown" if gmac is None else f"{gmac:.6f}"
+    return "unknown" if gmac is None else f"{gmac:.4g}"
 
 
 def _whole(count: int | None) -> str:

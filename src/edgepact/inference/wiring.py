@@ -184,7 +184,9 @@ def _kind(node: onnx.NodeProto, read: Iterable[str], kinds: Mapping[str, Kind]) 
     if node.op_type in RANDOM and not node.domain:
         return "data"
     of_inputs = {kinds[name] for name in read}
-    strongest = next((kind for kind in reversed(_STRENGTH) if kind in of_inputs), "constant")
+    strongest: Kind = "constant"
+    for kind in _STRENGTH:
+        strongest = kind if kind in of_inputs else strongest
     if node.op_type in ("Shape", "Size") and not node.domain and strongest != "constant":
         return "shape"
     return strongest
