@@ -139,7 +139,7 @@ def test_the_file_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "stage_00.onnx").write_bytes(b"")
     assert model_file(tmp_path) == model_file(path) == path
     (tmp_path / "other.onnx").write_bytes(b"")
-    with pytest.raises(InputError, match="several: m.onnx, other.onnx"):
+    with pytest.raises(InputError, match=r"several: m\.onnx, other\.onnx"):
         model_file(tmp_path)
 
 
@@ -161,3 +161,17 @@ def test_the_commands(tmp_path: Path) -> None:
         assert isinstance(
             runner.invoke(app, ["model", "inspect", str(path), *wrong]).exception, InputError
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "gmac"), [("resnet50", 4.09), ("vgg19", 19.63), ("squeezenet", 0.35)]
+)
+def test_published_counts(name: str, gmac: float) -> None:
+    """Against torchvision's table of pre-trained weights; the graphs come with `onnx`."""
+    data = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    path = data / f"light_{name}.onnx"
+    if not path.is_file():
+        pytest.skip("this onnx brings no models")
+    found = inspection(path)
+    assert found.gmac == pytest.approx(gmac, abs=0.006)
+    assert found.cuts

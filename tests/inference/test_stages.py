@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.random_vit import VitShape, write_vit
 from edgepact.errors import InputError
 from edgepact.inference.cuts import find_cuts
 from edgepact.inference.graph import cut_file
@@ -206,3 +207,17 @@ def test_every_cut_of_a_drawn_graph_can_be_made(
     wiring = wired(path)
     for cut in find_cuts(wiring, 3)[:3]:
         cut_file(path, [cut.tensors], folder / "stages")  # which holds them against the whole
+
+
+def test_weights_beside_the_graph_go_along_into_another_folder(tmp_path: Path) -> None:
+    folder = write_vit(tmp_path / "vit", VitShape(layers=2, shape_paths=True))
+    stages = cut_file(folder / "image.onnx", [["embed/out"], ["block1/out"]], tmp_path / "stages")
+    assert (tmp_path / "stages" / "weights.bin").samefile(stages[0].with_name("weights.bin"))
+    assert sum(path.stat().st_size for path in stages) < (folder / "weights.bin").stat().st_size
+    pixels = np.random.default_rng(0).standard_normal((2, 1, 28, 28)).astype(np.float32)
+    whole = ort.InferenceSession(folder / "image.onnx", providers=["CPUExecutionProvider"])
+    (right,) = whole.run(None, {"pixels": pixels})
+    np.testing.assert_allclose(Chain(stages).run({"pixels": pixels})["vector"], right, atol=1e-5)
+    (stages[0].with_name("weights.bin")).write_bytes(b"of another model")
+    with pytest.raises(InputError, match="expected no file, or these weights, found another"):
+        cut_file(folder / "image.onnx", [["embed/out"]], tmp_path / "stages")

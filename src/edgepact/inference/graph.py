@@ -158,7 +158,7 @@ def cut_file(
     Args:
         path: an ONNX file.
         at: tensors of each cut, in the order of computation.
-        folder: for the stages; weight files are linked or copied there if it is another one.
+        folder: for the stages; weight files are copied there if it is another one.
         control: names of inputs that every stage gets; by default as `Inputs.of` finds them.
         state: the present of each past; likewise.
 
