@@ -20,10 +20,8 @@ A device runs this: NumPy and the standard library, nothing else.
 """
 
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -241,7 +239,7 @@ def read_flow(folder: Path) -> Flow:
     return flow
 
 
-def _arrays(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
+def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
