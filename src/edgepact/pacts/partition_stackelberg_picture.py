@@ -22,7 +22,7 @@ from edgepact.market.device_config import DeviceConfig
 from edgepact.market.processes import played
 from edgepact.market.serve_config import ServeConfig, ServeOptions
 from edgepact.mechanisms.stackelberg.audit import audit_price
-from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS
+from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.pacts.partition_settings import DEVICES, DEVICES_MAX, PlaySettings
 from edgepact.pacts.partition_stackelberg import BestPrice, PartitionTerms, Quoting, drawn_market
@@ -44,7 +44,7 @@ class PictureTerms:
 
     Attributes:
         source: the file.
-        generator: folder of the generator; None for that of garments.
+        model: folder of the generator; None for that of garments.
         prompts_from: file of prompts; None for the generator's own.
         play: rounds, pictures of each device in a round (its `images`), seed.
         devices: to draw; 0 where the file lists them.
@@ -58,7 +58,7 @@ class PictureTerms:
     """
 
     source: Path
-    generator: Path | None
+    model: Path | None
     prompts_from: Path | None
     play: PlaySettings
     devices: int
@@ -78,7 +78,7 @@ class PictureTerms:
             InputError: it, or a setting of the job, cannot be used.
         """
         try:
-            return read_generator(self.generator or garments(), self.job)
+            return read_generator(self.model or garments(), self.job)
         except InputError as error:
             field = error.field.removeprefix("settings.")
             if field not in JOB_SETTINGS:
@@ -168,7 +168,7 @@ class PartitionStackelbergPicture:
         stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
         return PictureTerms(
             source=source,
-            generator=generator,
+            model=generator,
             prompts_from=prompts,
             play=PlaySettings(**play),
             devices=0 if listed else play.get("devices") or DEVICES,
@@ -186,7 +186,7 @@ class PartitionStackelbergPicture:
         """Refuses a market that processes here cannot play, and prompts that cannot be read."""
         held = terms.held()
         try:
-            PICTURE.device_part(terms.generator, terms.prompts_from, terms.job)
+            PICTURE.device_part(terms.model, terms.prompts_from, terms.job)
         except InputError as error:
             if terms.prompts_from is None or error.source != str(terms.prompts_from):
                 raise
@@ -228,7 +228,7 @@ class PartitionStackelbergPicture:
         server = ServeOptions(
             **decision.asked,
             **alike,
-            model=terms.generator,
+            model=terms.model,
             ledger_url=url,
             port=0,
             rounds=play.rounds,
@@ -243,7 +243,7 @@ class PartitionStackelbergPicture:
                 **alike,
                 server_url="http://filled-in",
                 name=name,
-                model=terms.generator,
+                model=terms.model,
                 inputs=terms.prompts_from,
                 results=run.out / f"{name}.jsonl",
                 alpha=float(fleet.alpha[at]),
@@ -251,11 +251,7 @@ class PartitionStackelbergPicture:
                 A=float(fleet.A[at]),
                 B=float(fleet.B[at]),
                 satisfaction=market.game.satisfaction.name,
-                **(
-                    {}
-                    if links is None
-                    else {each: float(getattr(links, each)[at]) for each in LINK_COLUMNS}
-                ),
+                **_link(links, at),
                 codec=terms.codec,
                 away_timeout_s=terms.away_timeout_s,
                 seed=play.seed + at,
@@ -314,6 +310,13 @@ def _expect_playable(terms: PictureTerms, market: GameFile, held: Generator) -> 
     ):
         if not fits:
             raise InputError(terms.source, field, expected, found)
+
+
+def _link(links: Links | None, at: int) -> dict[str, Any]:
+    """What a device is told of its own link."""
+    if links is None:
+        return {}
+    return {name: float(getattr(links, name)[at]) for name in LINK_COLUMNS}
 
 
 def _path(source: Path, table: Table, name: str) -> Path | None:
