@@ -77,7 +77,9 @@ def test_it_is_the_network_that_is_trained(flow: Flow) -> None:
         field.name: jnp.asarray(getattr(flow.network, field.name)) for field in fields(Network)
     }
     spread = (1 - t[:, None]) ** 2 + t[:, None] ** 2 * flow.variance
-    trained = residual(weights, jnp.asarray(x / np.sqrt(spread)), jnp.asarray(t[:, None]), jnp.asarray(text))
+    trained = residual(
+        weights, jnp.asarray(x / np.sqrt(spread)), jnp.asarray(t[:, None]), jnp.asarray(text)
+    )
     known = flow.variance * t[:, None] * x / spread
     own = (flow.estimate(x, t, text) - known) / (np.sqrt(flow.variance / spread) * (1 - t[:, None]))
     np.testing.assert_allclose(own, np.asarray(trained), rtol=1e-3, atol=1e-4)
@@ -123,8 +125,15 @@ def changed(folder: Path, flow: Flow, **arrays: np.ndarray) -> Path:
 
 
 def test_arrays_that_do_not_fit_are_named(flow: Flow, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="embed: expected shape"):
-        read_flow(changed(tmp_path, flow, embed=np.zeros((5, 16), np.int8)))
+    with pytest.raises(InputError, match="blend: expected shape"):
+        read_flow(
+            changed(
+                tmp_path,
+                flow,
+                blend=np.zeros((16, 3), np.int8),
+                blend_scale=np.ones((1, 3), np.float32),
+            )
+        )
     with pytest.raises(InputError, match=r"mean: expected finite numbers"):
         read_flow(changed(tmp_path, flow, mean=np.full(784, np.nan, np.float16)))
     with pytest.raises(InputError, match=r"variance: expected numbers above 0"):

@@ -54,7 +54,7 @@ class Config:
     """
 
     pictures: int = 2000
-    guidances: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 3.0)
+    guidances: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     steps: tuple[int, ...] = (4, 8, 16)
     shared: tuple[int, ...] = (0, 1, 2, 4, 8)
     shown: int = 8
@@ -432,8 +432,9 @@ def parts_of(found: Found) -> list[str]:
         "[judge](../../src/edgepact/inference/models/garment_judge/MODEL_CARD.md).",
         "## What was asked",
         told,
-        f"![Pictures by class, as shipped; below, real ones]({NAME}.png)",
-        "Upper rows: drawn, one row for each class. Right: real pictures of the same classes.",
+        f"![Drawn pictures of each class, and real ones]({NAME}.png)",
+        "A row for each class. Left: drawn, the first of the setting that ships, not chosen. "
+        "Right: real pictures.",
         "## Guidance and steps",
         "More guidance makes a picture more typical of its text, which the judge rewards, and all "
         "pictures of a class more alike, which spread and recall show. A judge's accuracy above "

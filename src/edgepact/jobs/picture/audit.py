@@ -6,7 +6,7 @@ another processor makes of the same sums, now and then a level at a pixel. How m
 how much a device differs that saves computing, is measured with the weights in use, for each
 amount: chains computed in double precision stand for other processors, and these for cheats:
 
-- a step is skipped: the first two of the device's are done as one;
+- a step is skipped: the first two of the device's are done as one, or the last two;
 - the guidance is left out, which halves the computing of every step;
 - a cheaper model, its weights rounded to 4 bits;
 - a picture of the same text from another chain, made once and sent for ever;
@@ -31,8 +31,8 @@ from edgepact.jobs.picture.chain import Generator
 PIXELS_KEPT = 256
 """Pixels of a picture that are kept until it is settled."""
 
-HONEST_LEAST = 0.25
-"""Grey levels, root mean square, that are granted to any processor: a level at one pixel of 16."""
+HONEST_LEAST = 0.125
+"""Grey levels, root mean square, that are granted to any processor: a level at one pixel of 64."""
 
 CHAINS = 12
 """Chains of each amount that are measured."""
@@ -48,7 +48,7 @@ class Margin:
         tolerance: differences above it are cheats.
         cheat: least difference of the cheat that differs least.
         cheat_name: what it does.
-        power: share of that cheat's pictures that differ by more than the tolerance.
+        power: least share, over all cheats, of pictures that an audit finds.
     """
 
     amount: int
@@ -100,12 +100,15 @@ def margins(
         x = chain[begin]
         honest = flow.decoded(double.passed(x.astype(np.float64), begin, steps, text))
         cheats = {
-            "a skipped step": flow.decoded(_skipping(generator, x, begin, text)),
             "no guidance": flow.decoded(plain.passed(x, begin, steps, text)),
             "weights of 4 bits": flow.decoded(rounded.passed(x, begin, steps, text)),
             "another picture": other,
             "no step": flow.decoded(x),
         }
+        if amount > 1:
+            for name, at in (("the first", begin), ("the last", steps - 2)):
+                skipped = _two_as_one(generator, x, begin, at, text)
+                cheats[f"{name} two steps as one"] = flow.decoded(skipped)
         if generator.recipe.guidance == 1.0:
             del cheats["no guidance"]
         found.append(_margin(amount, finished, honest, cheats))
@@ -123,7 +126,15 @@ def _margin(
     name = min(by_cheat, key=lambda each: float(by_cheat[each].min()))
     least = float(by_cheat[name].min())
     tolerance = max(apart, math.sqrt(apart * least))
-    power = min(float(np.mean(each > tolerance)) for each in by_cheat.values())
+    # As an audit sees them, which has only the pixels that were kept.
+    evidence = {
+        name: [
+            difference(kept_pixels(picture.tobytes(), bytes([row])), own, bytes([row]))
+            for row, (picture, own) in enumerate(zip(pictures, finished, strict=True))
+        ]
+        for name, pictures in cheats.items()
+    }
+    power = min(float(np.mean(np.array(each) > tolerance)) for each in evidence.values())
     return Margin(
         amount=amount,
         honest=apart,
@@ -142,21 +153,19 @@ def _apart(
     return found
 
 
-def _skipping(
+def _two_as_one(
     generator: Generator,
     x: Float[np.ndarray, "rows components"],
     begin: int,
+    at: int,
     text: Float[np.ndarray, "rows dim"],
 ) -> Float[np.ndarray, "rows components"]:
-    """A device's steps with the first two as one; its only step with an estimate of no guidance
-    and half the network, since there is nothing to skip."""
-    recipe, flow = generator.recipe, generator.flow
-    if begin == recipe.steps - 1:
-        return x
-    now = recipe.time(np.full(len(x), begin))
-    then = recipe.time(np.full(len(x), begin + 2))
-    x = moved(x, flow.meant(x, now, text, recipe.guidance), now, then)
-    return generator.passed(x, begin + 2, recipe.steps, text)
+    """A device's steps from `begin`, those at `at` and after it done as one."""
+    recipe, rows = generator.recipe, len(x)
+    x = generator.passed(x, begin, at, text)
+    now, then = recipe.time(np.full(rows, at)), recipe.time(np.full(rows, at + 2))
+    x = moved(x, generator.flow.meant(x, now, text, recipe.guidance), now, then)
+    return generator.passed(x, at + 2, recipe.steps, text)
 
 
 def _double(flow: Flow) -> Flow:
