@@ -134,7 +134,7 @@ class Play(NamedTuple):
     Attributes:
         shares: of the range, fleets x rounds.
         knows_form: whether the method was told how devices decide.
-        seconds: spent, devices' answers included.
+        seconds: of the processor, devices' answers included.
     """
 
     shares: np.ndarray
@@ -158,11 +158,11 @@ def play_all(config: Config, quoters: dict[str, Quoter]) -> Plays:
         games = reference_fleets(config.fleets_seed, config.fleets, integer=integer)
         for name, quoter in quoters.items():
             with progress_bar(f"{name}, {kind}") as advance:
-                started = time.perf_counter()
+                started = time.process_time()
                 shares = play(
                     quoter, games, rounds=config.rounds, seed=config.seed, on_fleet=advance
                 )
-                spent = time.perf_counter() - started
+                spent = time.process_time() - started
             plays[kind][name] = Play(shares, quoter.knows_form, spent)
     return plays
 
@@ -361,7 +361,8 @@ def page(plays: Plays, config: Config) -> list[str]:
         "reference prior that nobody has seen, once with continuous and once with whole layers. "
         "A share of 100 is the exact optimum of that fleet, 0 the mean of random prices. All are "
         "shown by the quotes they post, and by their best so far, as if they went back to it. "
-        "After ± stands the standard error over fleets.",
+        "After ± stands the standard error over fleets; bands are two of them wide on either side, "
+        f"and what is below {LEAST_SHOWN:g} % is drawn there.",
         f"*{CEILING}* is the ceiling: it is told how devices decide and the prior of their costs, "
         "draws supply curves from the exact posterior where the GDM generates them, and decides by "
         "the same rule.",
@@ -407,8 +408,8 @@ def _comparison(plays: dict[str, Play], counted: str) -> list[str]:
     ]
     head = ["quote", "GDM", "best rival not told", "GDM ahead", "best rival told", "GDM ahead"]
     sentence = (
-        f"All {COUNTED_AS[counted]}: {_where_ahead('not told how devices decide', blind)} "
-        f"{_where_ahead('told it', told)}"
+        f"All {COUNTED_AS[counted]}: {_where_ahead('not told how devices decide', blind)}; "
+        f"{_where_ahead('told it', told)}."
     )
     return [sentence, table(head, rows)]
 
@@ -426,7 +427,7 @@ def _where_ahead(sort: str, found: list[Lead]) -> str:
             f" and ahead at quotes {spans(behind)}, by {points(-most.ahead, most.error)[1:]} "
             f"points at most ({most.rival})"
         )
-    return sentence + "."
+    return sentence
 
 
 def _tables(plays: dict[str, Play]) -> list[str]:
@@ -454,7 +455,7 @@ def _tables(plays: dict[str, Play]) -> list[str]:
     return [
         *parts,
         f"Regret: what was missed over all {rounds} quotes as posted, in rounds of the full range; "
-        "and seconds that 100 fleets took:",
+        "and seconds of the processor that 100 fleets took:",
         table(["method", "told", "regret", "seconds"], losses),
     ]
 
