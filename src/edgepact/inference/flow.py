@@ -20,6 +20,7 @@ A device runs this: NumPy and the standard library, nothing else.
 """
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -225,18 +226,15 @@ def read_flow(folder: Path) -> Flow:
         values = arrays[name].astype(np.float32)
         return values * arrays[name + "_scale"] if name in MATRICES else values
 
+    own = ("mean", "basis", "variance")
+    layers = [field.name for field in fields(Network)]
     try:
-        network = Network(**{field.name: single(field.name) for field in fields(Network)})
-        flow = Flow(
-            mean=single("mean"),
-            basis=single("basis"),
-            variance=single("variance"),
-            network=network,
-        )
+        found = {name: single(name) for name in (*own, *layers)}
     except (KeyError, ValueError) as error:
         raise InputError(path, "", "the arrays of a generator", str(error)) from None
-    _expect_fitting(path, flow)
-    return flow
+    _expect_fitting(path, found)
+    network = Network(**{name: found[name] for name in layers})
+    return Flow(**{name: found[name] for name in own}, network=network)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -253,17 +251,19 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(path, "", "the weights of a generator", str(error)) from None
 
 
-def _expect_fitting(path: Path, flow: Flow) -> None:
+def _expect_fitting(path: Path, found: Mapping[str, np.ndarray]) -> None:
     """Refuses shapes that do not fit together, and numbers that are none."""
-    net = flow.network
-    components, width = flow.components, net.embed.shape[-1]
-    blocks, cond = len(net.up), net.condition.shape[-1]
+    for name, axes in (("embed", 2), ("condition", 2), ("up", 3)):
+        if found[name].ndim != axes:
+            raise InputError(path, name, f"{axes} axes", f"shape {found[name].shape}")
+    components, width = found["embed"].shape
+    inputs, cond = found["condition"].shape
+    blocks = len(found["up"])
     shapes = {
         "mean": (PIXELS,),
         "basis": (components, PIXELS),
         "variance": (components,),
-        "embed": (components, width),
-        "condition": (net.condition.shape[0], cond),
+        "condition": (inputs, cond),
         "condition_bias": (cond,),
         "blend": (cond, cond),
         "blend_bias": (cond,),
@@ -274,14 +274,15 @@ def _expect_fitting(path: Path, flow: Flow) -> None:
         "down": (blocks, width, width),
         "out": (width, components),
     }
-    for name, shape in shapes.items():
-        values = getattr(flow if name in ("mean", "basis", "variance") else net, name)
+    for name, values in found.items():
+        shape = shapes.get(name, values.shape)
         if values.shape != shape:
             raise InputError(path, name, f"shape {shape}", f"{values.shape}")
         if not np.isfinite(values).all():
             raise InputError(path, name, "finite numbers", "NaN or infinity")
-    if not (flow.variance > 0).all():
-        raise InputError(path, "variance", "numbers above 0", float(flow.variance.min()))
+    if not (found["variance"] > 0).all():
+        least = float(found["variance"].min())
+        raise InputError(path, "variance", "numbers above 0", least)
 
 
 def _waves(time: Float[np.ndarray, "rows 1"]) -> Float[np.ndarray, "rows waves"]:
