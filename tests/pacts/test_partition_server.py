@@ -34,7 +34,7 @@ def test_what_is_said_arrives(tmp_path: Path, pact: Pact) -> None:
     )
     terms = read(tmp_path, pact, stated(pact.mechanism, job=job))
     assert isinstance(pact, Pact)
-    assert (terms.rounds, terms.images, terms.seed, terms.codec) == (3, 4, 7, "fp16")
+    assert (terms.rounds, terms.units, terms.seed, terms.codec) == (3, 4, 7, "fp16")
     assert (terms.away_timeout_s, terms.round_timeout_s, terms.audit_probability) == (5.0, 9.0, 0.5)
     assert (terms.devices, terms.solver) == (0, pact.solvers[0])
     assert terms.private.names == ["one", "two"]
