@@ -225,18 +225,18 @@ def read_flow(folder: Path) -> Flow:
         values = arrays[name].astype(np.float32)
         return values * arrays[name + "_scale"] if name in MATRICES else values
 
+    names = [field.name for field in fields(Network)]
     try:
-        network = Network(**{field.name: single(field.name) for field in fields(Network)})
-        flow = Flow(
-            mean=single("mean"),
-            basis=single("basis"),
-            variance=single("variance"),
-            network=network,
-        )
-    except (KeyError, ValueError) as error:
+        values = {name: single(name) for name in ("mean", "basis", "variance", *names)}
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(path, "", "the arrays of a generator", str(error)) from None
-    _expect_fitting(path, flow)
-    return flow
+    _expect_fitting(path, values)
+    return Flow(
+        mean=values["mean"],
+        basis=values["basis"],
+        variance=values["variance"],
+        network=Network(**{name: values[name] for name in names}),
+    )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -253,17 +253,19 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(path, "", "the weights of a generator", str(error)) from None
 
 
-def _expect_fitting(path: Path, flow: Flow) -> None:
+def _expect_fitting(path: Path, values: dict[str, np.ndarray]) -> None:
     """Refuses shapes that do not fit together, and numbers that are none."""
-    net = flow.network
-    components, width = flow.components, net.embed.shape[-1]
-    blocks, cond = len(net.up), net.condition.shape[-1]
+    for name in ("embed", "up", "condition"):
+        if values[name].ndim < 2 or not values[name].size:
+            raise InputError(path, name, "a matrix", f"shape {values[name].shape}")
+    components, width = values["embed"].shape[0], values["embed"].shape[-1]
+    blocks, cond = len(values["up"]), values["condition"].shape[-1]
     shapes = {
         "mean": (PIXELS,),
         "basis": (components, PIXELS),
         "variance": (components,),
         "embed": (components, width),
-        "condition": (net.condition.shape[0], cond),
+        "condition": (max(len(values["condition"]), 2 * FREQUENCIES + 1), cond),
         "condition_bias": (cond,),
         "blend": (cond, cond),
         "blend_bias": (cond,),
@@ -275,13 +277,12 @@ def _expect_fitting(path: Path, flow: Flow) -> None:
         "out": (width, components),
     }
     for name, shape in shapes.items():
-        values = getattr(flow if name in ("mean", "basis", "variance") else net, name)
-        if values.shape != shape:
-            raise InputError(path, name, f"shape {shape}", f"{values.shape}")
-        if not np.isfinite(values).all():
+        if values[name].shape != shape:
+            raise InputError(path, name, f"shape {shape}", f"{values[name].shape}")
+        if not np.isfinite(values[name]).all():
             raise InputError(path, name, "finite numbers", "NaN or infinity")
-    if not (flow.variance > 0).all():
-        raise InputError(path, "variance", "numbers above 0", float(flow.variance.min()))
+    if not (values["variance"] > 0).all():
+        raise InputError(path, "variance", "numbers above 0", float(values["variance"].min()))
 
 
 def _waves(time: Float[np.ndarray, "rows 1"]) -> Float[np.ndarray, "rows waves"]:
