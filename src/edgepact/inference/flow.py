@@ -20,6 +20,7 @@ A device runs this: NumPy and the standard library, nothing else.
 """
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -225,18 +226,15 @@ def read_flow(folder: Path) -> Flow:
         values = arrays[name].astype(np.float32)
         return values * arrays[name + "_scale"] if name in MATRICES else values
 
-    names = [field.name for field in fields(Network)]
+    own = ("mean", "basis", "variance")
+    layers = [field.name for field in fields(Network)]
     try:
-        values = {name: single(name) for name in ("mean", "basis", "variance", *names)}
-    except (KeyError, ValueError, TypeError) as error:
+        found = {name: single(name) for name in (*own, *layers)}
+    except (KeyError, ValueError) as error:
         raise InputError(path, "", "the arrays of a generator", str(error)) from None
-    _expect_fitting(path, values)
-    return Flow(
-        mean=values["mean"],
-        basis=values["basis"],
-        variance=values["variance"],
-        network=Network(**{name: values[name] for name in names}),
-    )
+    _expect_fitting(path, found)
+    network = Network(**{name: found[name] for name in layers})
+    return Flow(**{name: found[name] for name in own}, network=network)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -253,19 +251,19 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise InputError(path, "", "the weights of a generator", str(error)) from None
 
 
-def _expect_fitting(path: Path, values: dict[str, np.ndarray]) -> None:
+def _expect_fitting(path: Path, found: Mapping[str, np.ndarray]) -> None:
     """Refuses shapes that do not fit together, and numbers that are none."""
-    for name in ("embed", "up", "condition"):
-        if values[name].ndim < 2 or not values[name].size:
-            raise InputError(path, name, "a matrix", f"shape {values[name].shape}")
-    components, width = values["embed"].shape[0], values["embed"].shape[-1]
-    blocks, cond = len(values["up"]), values["condition"].shape[-1]
+    for name, axes in (("embed", 2), ("condition", 2), ("up", 3)):
+        if found[name].ndim != axes:
+            raise InputError(path, name, f"{axes} axes", f"shape {found[name].shape}")
+    components, width = found["embed"].shape
+    inputs, cond = found["condition"].shape
+    blocks = len(found["up"])
     shapes = {
         "mean": (PIXELS,),
         "basis": (components, PIXELS),
         "variance": (components,),
-        "embed": (components, width),
-        "condition": (max(len(values["condition"]), 2 * FREQUENCIES + 1), cond),
+        "condition": (inputs, cond),
         "condition_bias": (cond,),
         "blend": (cond, cond),
         "blend_bias": (cond,),
@@ -276,13 +274,15 @@ def _expect_fitting(path: Path, values: dict[str, np.ndarray]) -> None:
         "down": (blocks, width, width),
         "out": (width, components),
     }
-    for name, shape in shapes.items():
-        if values[name].shape != shape:
-            raise InputError(path, name, f"shape {shape}", f"{values[name].shape}")
-        if not np.isfinite(values[name]).all():
+    for name, values in found.items():
+        shape = shapes.get(name, values.shape)
+        if values.shape != shape:
+            raise InputError(path, name, f"shape {shape}", f"{values.shape}")
+        if not np.isfinite(values).all():
             raise InputError(path, name, "finite numbers", "NaN or infinity")
-    if not (values["variance"] > 0).all():
-        raise InputError(path, "variance", "numbers above 0", float(values["variance"].min()))
+    if not (found["variance"] > 0).all():
+        least = float(found["variance"].min())
+        raise InputError(path, "variance", "numbers above 0", least)
 
 
 def _waves(time: Float[np.ndarray, "rows 1"]) -> Float[np.ndarray, "rows waves"]:

@@ -36,6 +36,13 @@ BATCH_MAX = 1024
 LAYERS_MAX = 97
 """Stage files carry two digits, and there are two stages more than layers."""
 
+FITS = ("square", "shortest_edge", "squash")
+"""What becomes of a picture: the largest square in its middle is scaled; it is scaled until its
+shorter side fits, by whole pixels, and the middle of that is cut out, as CLIP's libraries do it; or
+all of it is scaled to a square."""
+
+RESAMPLES = tuple(filter_.name.lower() for filter_ in Image.Resampling)
+
 TensorKind = tuple[np.dtype[Any], tuple[int, ...]]
 """Element type of a batch, and shape of one item in it."""
 
@@ -104,6 +111,8 @@ class ModelInfo:
         templates: prompts with `{}` where the label goes.
         tokens: length of the sequence between two blocks.
         width: numbers in each token of it.
+        fit: how a picture is brought to the model's size: one of `FITS`.
+        resample: Pillow's name of the filter that scales it, in small letters.
     """
 
     name: str
@@ -118,6 +127,8 @@ class ModelInfo:
     templates: tuple[str, ...]
     tokens: int
     width: int
+    fit: str = "square"
+    resample: str = "bicubic"
 
     @classmethod
     def read(cls, model_dir: Path) -> "ModelInfo":
@@ -161,6 +172,8 @@ class ModelInfo:
             templates=templates,
             tokens=fields.whole("tokens", 65536),
             width=fields.whole("width", 65536),
+            fit=fields.word("fit", FITS, "square"),
+            resample=fields.word("resample", RESAMPLES, "bicubic"),
         )
 
 
@@ -169,9 +182,8 @@ def preprocess(
 ) -> Float[np.ndarray, "1 channels size size"]:
     """Make the model's input from the bytes of an image file.
 
-    As CLIP does: the largest square in the middle, as a viewer shows it, is
-    scaled to the model's size (bicubic). An image of the right size is not
-    resampled.
+    The picture as a viewer shows it is brought to the model's size as the model
+    says (`FITS`). One of the right size is not resampled.
 
     Args:
         image_bytes: a PNG, JPEG, WebP or BMP file.
@@ -189,14 +201,31 @@ def preprocess(
     image = image.convert("L" if info.channels == 1 else "RGB")
     size = info.image_size
     if image.size != (size, size):
-        # Cut first: scaling a strip of one pixel by a million would fill the memory.
-        side = min(image.size)
-        left, top = ((length - side) / 2 for length in image.size)
-        middle = (left, top, left + side, top + side)
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=middle)
+        # Never the whole picture first: scaling a strip of one pixel by a million would fill the
+        # memory.
+        kept = _kept(image.size, info)
+        image = image.resize((size, size), Image.Resampling[info.resample.upper()], box=kept)
     scaled = np.asarray(image, np.float32).reshape(size, size, info.channels) / np.float32(255)
     pixels: np.ndarray = (scaled - np.array(info.mean, np.float32)) / np.array(info.std, np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+
+
+def _kept(sides: tuple[int, int], info: ModelInfo) -> tuple[float, float, float, float]:
+    """What of a picture of these sides fills the model's input: left, top, right, lower."""
+    width, height = sides
+    if info.fit == "squash":
+        return (0.0, 0.0, float(width), float(height))
+    side = min(sides)
+    if info.fit == "square":
+        left, top = (width - side) / 2, (height - side) / 2
+        return (left, top, left + side, top + side)
+    ends = []
+    for length in sides:  # the pixels of the scaled picture, whole ones, and where they come from
+        scaled = info.image_size if length == side else int(info.image_size * length / side)
+        first = (scaled - info.image_size) // 2
+        ends.append((first * length / scaled, (first + info.image_size) * length / scaled))
+    (left, right), (top, lower) = ends
+    return (left, top, right, lower)
 
 
 class Pipeline:
@@ -559,6 +588,12 @@ class _Fields:
         if not isinstance(value, str) or not value:
             raise InputError(self.path, name, "a text", shown(value))
         return value
+
+    def word(self, name: str, words: tuple[str, ...], usual: str) -> str:
+        value = self.table.get(name, usual)
+        if value not in words:
+            raise InputError(self.path, name, f"one of {', '.join(words)}", shown(value))
+        return str(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         expected = "a list of texts"

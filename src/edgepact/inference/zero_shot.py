@@ -17,6 +17,10 @@ from edgepact.errors import InputError, shown
 from edgepact.inference.pipeline import ModelInfo, open_session
 
 TEXT_GRAPH = "text.onnx"
+TEXT_VECTORS = "texts.npy"
+"""The finished vectors of the model's own labels, shape `classes dim`: all that an imported model
+has of its texts."""
+
 LABELS_MAX = 10_000
 TEMPLATES_MAX = 1_000
 
@@ -45,20 +49,26 @@ class KnowledgeBase:
         labels: Sequence[str] | None = None,
         templates: Sequence[str] | None = None,
     ) -> "KnowledgeBase":
-        """Encode every label in every template.
+        """Encode every label in every template, or read what was encoded when it was imported.
 
         Args:
-            model_dir: a model directory with a `text.onnx`.
+            model_dir: a model directory with a `text.onnx` or a `texts.npy`.
             labels: any words; the model's own by default.
             templates: texts with one `{}`; the model's own by default.
 
         Raises:
             InputError: there are no labels or templates, a label comes twice, a
-                template has no `{}`, or a prompt is longer than the encoder reads.
+                template has no `{}`, or a prompt is longer than the encoder reads;
+                or other words are asked for where there is no encoder.
         """
         info = ModelInfo.read(model_dir)
-        labels = _checked_labels(info.labels if labels is None else labels)
-        templates = _checked_templates(info.templates if templates is None else templates)
+        if (model_dir / TEXT_VECTORS).is_file():
+            if labels is not None or templates is not None:
+                expected = "the labels of the import: `edgepact model import` takes other ones"
+                raise InputError(model_dir, "labels", expected, shown(labels))
+            return cls._read(model_dir / TEXT_VECTORS, info)
+        labels = checked_labels(info.labels if labels is None else labels)
+        templates = checked_templates(info.templates if templates is None else templates)
         session = open_session(model_dir / TEXT_GRAPH)
         bytes_max = int(session.get_inputs()[0].shape[1])
         vectors = []
@@ -74,6 +84,19 @@ class KnowledgeBase:
             vectors=(stacked / lengths).astype(np.float32),
             logit_scale=info.logit_scale,
         )
+
+    @classmethod
+    def _read(cls, path: Path, info: ModelInfo) -> "KnowledgeBase":
+        expected = f"a vector of {info.dim} numbers and length 1 for each of the labels"
+        try:
+            vectors = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(path, "", expected, str(error)) from None
+        fits = vectors.shape == (len(info.labels), info.dim) and vectors.dtype == np.float32
+        lengths = np.linalg.norm(vectors, axis=1) if fits else np.zeros(1)
+        if not np.abs(lengths - 1).max() <= _LENGTH_TOLERANCE:
+            raise InputError(path, "", expected, f"{vectors.dtype} of shape {list(vectors.shape)}")
+        return cls(labels=info.labels, vectors=vectors, logit_scale=info.logit_scale)
 
     def classify(
         self, vectors: Float[np.ndarray, "images dim"]
@@ -129,7 +152,12 @@ def prompt_bytes(prompts: Sequence[str], bytes_max: int) -> Int32[np.ndarray, "p
     return rows
 
 
-def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+def checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes, each once.
+
+    Raises:
+        InputError: there are none or too many, one is blank, or one comes twice.
+    """
     # A string is a sequence too, of letters: nobody means that.
     if isinstance(labels, str):
         raise InputError("knowledge base", "labels", "a list of labels", shown(labels))
@@ -145,7 +173,12 @@ def _checked_labels(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
+def checked_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Prompts with one `{}` each.
+
+    Raises:
+        InputError: there are none or too many, or one has no `{}`, or several.
+    """
     if isinstance(templates, str):
         raise InputError("knowledge base", "templates", "a list of prompts", shown(templates))
     if not 1 <= len(templates) <= TEMPLATES_MAX:

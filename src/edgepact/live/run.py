@@ -18,6 +18,7 @@ from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig
+from edgepact.pacts.partition_priced import MarketPlayed
 from edgepact.pacts.partition_settings import DEVICES
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
 
@@ -28,10 +29,10 @@ def config_of(terms: PartitionTerms, out: Path) -> RunConfig:
         fleet=None if terms.market is None else terms.source,
         devices=terms.devices or None,
         rounds=terms.rounds,
-        images=terms.images,
+        images=terms.units,
         seed=terms.seed,
         model=terms.model,
-        samples=terms.images_from,
+        samples=terms.inputs_from,
         out=out,
         solver=terms.solver,
         smoke=terms.smoke,
@@ -47,9 +48,9 @@ def terms_of(config: RunConfig) -> PartitionTerms:
     return PartitionTerms(
         source=config.fleet or Path("run"),
         model=config.model,
-        images_from=config.samples,
+        inputs_from=config.samples,
         rounds=config.rounds,
-        images=config.images,
+        units=config.images,
         devices=config.devices or DEVICES,
         seed=config.seed,
         solver=config.solver,
@@ -76,6 +77,7 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
+    assert isinstance(played, MarketPlayed)  # as images are classified
     print_summary(played.findings)
     return write_report(out, config, played)
 

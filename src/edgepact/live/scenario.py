@@ -23,7 +23,8 @@ from edgepact.files.scenario import Scenario
 from edgepact.framework import Outcome, Run, Sheet
 from edgepact.live.report import write_report
 from edgepact.live.run import config_of
-from edgepact.pacts.partition_priced import MarketPlayed
+from edgepact.pacts.partition_bought import LayersBought
+from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
 from edgepact.progress import progress_bar
 from edgepact.tables import markdown, rich_table
 
@@ -127,6 +128,11 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
     told.add(4, outcome.sheets)
     if isinstance(outcome, MarketPlayed):
         write_report(run.out, config_of(terms, run.out), outcome)
+    elif isinstance(outcome, WorkPriced | LayersBought) and outcome.work.unit == "token":
+        # Here, so that scenarios of images load no tokenizer.
+        from edgepact.live.text_report import write_text_report
+
+        write_text_report(run.out, terms, outcome)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)

@@ -4,8 +4,9 @@ The amounts and rewards are those of the ledger. What they earned is reckoned fr
 true figures, which nobody saw who took part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgepact.credits import MICRO, in_credits
 from edgepact.engagement import Cost, Item
@@ -13,7 +14,7 @@ from edgepact.files.written import written_toml
 from edgepact.framework import Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
 from edgepact.market.own_cost import computing_cost
-from edgepact.pacts.partition_findings import WorkDone, work_dict, work_done, work_rows
+from edgepact.pacts.partition_jobs import Work
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
@@ -26,6 +27,9 @@ from edgepact.pacts.partition_live import (
 from edgepact.pacts.partition_server import BoughtTerms
 from edgepact.pacts.partition_terms import PrivateDevices
 from edgepact.tables import decimals, yes
+
+LEARNT = "gdm"
+"""The solver that decides each round anew, from the rounds before."""
 
 PUBLIC_FILE = "public.toml"
 """The scenario's public part in the folder of a run: all that the server process is told."""
@@ -72,9 +76,10 @@ class LayersBought:
         best_layers: layers of all devices then.
         title: of the table of rounds.
         ruled: what `BoughtRound.as_ruled` says, in words.
+        learnt: what was believed and decided in each round; None where rounds do not learn.
     """
 
-    work: WorkDone
+    work: Work
     rounds: tuple[BoughtRound, ...]
     kept: dict[str, float]
     best_profit: float
@@ -83,6 +88,7 @@ class LayersBought:
     best_layers: int
     title: str
     ruled: str
+    learnt: "Learnt | None" = None
 
     @property
     def decided(self) -> tuple[Sheet, ...]:
@@ -116,10 +122,11 @@ class LayersBought:
                 ),
                 rows=tuple(rows),
                 notes=(
-                    "Credits for an image of each device; profit is what the server keeps of what "
-                    "it saves. A share of 0 is a server that does all by itself.",
+                    f"Credits for one {self.work.unit} of each device; profit is what the server "
+                    "keeps of what it saves. A share of 0 is a server that does all by itself.",
                 ),
             ),
+            *(() if self.learnt is None else (self.learnt.sheet,)),
         )
 
     @property
@@ -138,7 +145,7 @@ class LayersBought:
         rows = tuple(
             (
                 device.name,
-                f"{device.images}",
+                f"{device.units}",
                 f"{last.layers.get(device.name, 0)}",
                 decimals(device.paid_credits),
                 decimals(self.kept[device.name]),
@@ -150,13 +157,13 @@ class LayersBought:
             Sheet(
                 title="Split inference by real processes",
                 head=("figure", "value"),
-                rows=(*work_rows(work, "as assigned"), (self.ruled, yes(self.as_ruled))),
+                rows=(*work.rows("as assigned"), (self.ruled, yes(self.as_ruled))),
             ),
             Sheet(
                 title="What devices were paid, and what it leaves them",
                 head=(
                     "device",
-                    "images",
+                    f"{work.unit}s",
                     "layers, last round",
                     "paid, credits",
                     "over staying away",
@@ -169,7 +176,7 @@ class LayersBought:
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
         return {
-            **work_dict(self.work),
+            **self.work.as_json(),
             "as_ruled": self.as_ruled,
             "optimal_profit": self.best_profit,
             "over_staying_away": self.kept,
@@ -182,10 +189,24 @@ class LayersBought:
                     "profit": each.profit,
                     "server_utility": each.utility,
                     "share": each.share,
+                    **({} if self.learnt is None else {"learnt": self.learnt.rounds[at]}),
                 }
-                for each in self.rounds
+                for at, each in enumerate(self.rounds)
             ],
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learnt:
+    """What was believed, offered and heard in each round of a market that learns.
+
+    Attributes:
+        sheet: a row a round.
+        rounds: the same as JSON.
+    """
+
+    sheet: Sheet
+    rounds: tuple[dict[str, Json], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,6 +223,7 @@ class Yardstick:
         asked: what a round asked, in words.
         title: of the table of rounds.
         words: what `ruled` says.
+        learnt: decides all rounds again, as they were then; None where rounds do not learn.
     """
 
     profit: float
@@ -213,6 +235,7 @@ class Yardstick:
     asked: Callable[[RoundRecord], str]
     title: str
     words: str
+    learnt: Callable[[Sequence[RoundRecord]], Learnt] | None = None
 
 
 def expect_runnable(terms: BoughtTerms) -> None:
@@ -232,7 +255,7 @@ def measured_layers(terms: BoughtTerms, run: Run) -> LayersMeasured:
     devices = terms.private
     profile = layers_profiled(terms, run.out)
     tell_other_sizes(profile, devices)
-    return LayersMeasured(profile=profile, devices=devices)
+    return LayersMeasured(profile=profile, devices=devices, unit=terms.split.unit)
 
 
 def bought(
@@ -246,8 +269,11 @@ def bought(
     public = run.out / PUBLIC_FILE
     public.write_text(written_toml(terms.public), encoding="utf-8")
     devices = measured.devices
-    played = play(terms, devices, {"scenario": public}, run)
-    work = work_done(
+    asked: dict[str, Any] = {"scenario": public}
+    if yardstick.learnt is not None:
+        asked["quote_seed"] = terms.seed  # of what is generated alone: see `partition_live.play`
+    played = play(terms, devices, asked, run)
+    work = terms.split.done(
         terms=terms, folder=run.out, profile=measured.profile, names=devices.names, played=played
     )
     costs = own_costs(devices)
@@ -262,6 +288,7 @@ def bought(
         best_layers=yardstick.layers,
         title=yardstick.title,
         ruled=yardstick.words,
+        learnt=None if yardstick.learnt is None else yardstick.learnt(played.statement.rounds),
     )
 
 
@@ -304,8 +331,8 @@ def gain(item: Item, cost: Cost) -> float:
     return float((item.reward_microcredits - cost(item.amount)) / MICRO)
 
 
-def _kept(work: WorkDone, costs: Mapping[str, Cost]) -> dict[str, float]:
+def _kept(work: Work, costs: Mapping[str, Cost]) -> dict[str, float]:
     kept = dict.fromkeys(costs, 0.0)
-    for name, result in work.images:
-        kept[name] += (result.paid_microcredits - costs[name](result.layers)) / MICRO
+    for name, layers, units, paid_microcredits in work.paid_pieces:
+        kept[name] += (paid_microcredits - units * costs[name](layers)) / MICRO
     return kept

@@ -98,6 +98,11 @@ class DeviceFindings:
     server_gmac: float
     lost: str | None
 
+    @property
+    def units(self) -> int:
+        """Images."""
+        return self.images
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkDone:
@@ -132,6 +137,24 @@ class WorkDone:
     live_seconds: float
 
     @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "image"
+
+    @property
+    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
+        """See `partition_jobs.Work`."""
+        return tuple((name, each.layers, 1, each.paid_microcredits) for name, each in self.images)
+
+    def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
+        """See `partition_jobs.Work`."""
+        return work_rows(self, promised)
+
+    def as_json(self) -> dict[str, Json]:
+        """See `partition_jobs.Work`."""
+        return work_dict(self)
+
+    @property
     def server_saved(self) -> float:
         """Share of the server's computing that devices took over."""
         return 1.0 - self.server_gmac / self.whole_gmac
@@ -155,7 +178,7 @@ def work_done(
     if not results:
         raise MarketError(f"no image was finished; see the logs in {folder}")
     files = {result.file for _, result in results}
-    whole = _whole_predictions(terms.model_folder, terms.images_folder, files)
+    whole = _whole_predictions(terms.model_folder, terms.inputs_place, files)
     labelled = [result for _, result in results if result.label_true is not None]
     costs, statement = profile.costs, played.statement
     return WorkDone(
@@ -168,7 +191,7 @@ def work_done(
         server_gmac=sum(costs.server(result.layers) for _, result in results),
         whole_gmac=costs.total * len(results),
         statement=statement,
-        paid_as_earned=_paid_as_promised(statement),
+        paid_as_earned=paid_as_promised(statement),
         audited=sum(result.audited for _, result in results),
         live_seconds=played.live_seconds,
     )
@@ -258,7 +281,7 @@ def _whole_predictions(model: Path, images: Path, files: set[str]) -> dict[str, 
     return said
 
 
-def _paid_as_promised(statement: Statement) -> bool:
+def paid_as_promised(statement: Statement) -> bool:
     """Whether each payment is the reward its round assigned its device, for each unit."""
     assigned = {each.number: each.assigned for each in statement.rounds}
     return statement.balanced and all(

@@ -16,13 +16,9 @@ from typing import Any
 import numpy as np
 
 from edgepact.compiled import keep_compiled
-from edgepact.efficiency.profile import Profile, profile
+from edgepact.efficiency.profile import Profile
 from edgepact.errors import InputError, shown
 from edgepact.framework import Json, Run, Sheet
-from edgepact.inference import graph
-from edgepact.inference.pictures import check_picture, read_picture
-from edgepact.inference.pipeline import ModelInfo, stage_path
-from edgepact.jobs.classification import find_images
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.play import round_status
 from edgepact.market.processes import LiveMarket
@@ -31,13 +27,9 @@ from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
 from edgepact.pacts.partition_settings import DEVICES_MAX
-from edgepact.pacts.partition_shares import shared_out
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
-
-IMAGES_CHECKED = 2000
-"""Images opened before anything is started."""
 
 COMMIT_TIMEOUT_S = 20.0
 """Time to answer after the first answer. Bids wait for each other, and one that is late has no
@@ -56,10 +48,12 @@ class LayersMeasured:
     Attributes:
         profile: what layers cost.
         devices: with what only they know.
+        unit: what is counted and paid.
     """
 
     profile: Profile
     devices: PrivateDevices
+    unit: str = "image"
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -71,7 +65,10 @@ class LayersMeasured:
             ("B, GMAC before the first", f"{costs.B:.4g}"),
             ("milliseconds of a layer", f"{1e3 * profile.fit.A_s:.4g}"),
             ("R2 of milliseconds as A L + B", f"{profile.fit.r_squared:.4f}"),
-            ("milliseconds of an image, unsplit", f"{1e3 * sum(profile.seconds_per_stage):.4g}"),
+            (
+                f"milliseconds of {_one(self.unit)}, unsplit",
+                f"{1e3 * sum(profile.seconds_per_stage):.4g}",
+            ),
         )
         return (
             Sheet(
@@ -114,9 +111,7 @@ def expect_ready(terms: SplitTerms, out: Path) -> None:
         if any(out.iterdir()):
             raise InputError("run", "out", "a new or empty folder", f"{out}, with files in it")
     expect_folders(terms)
-    _check_images(terms.images_folder, ModelInfo.read(terms.model_folder).image_size)
-    if not stage_path(terms.model_folder, 0).is_file():
-        graph.cut(terms.model_folder)
+    terms.split.make_ready(terms.model_folder, terms.inputs_place)
 
 
 def expect_folders(terms: SplitTerms) -> None:
@@ -125,12 +120,15 @@ def expect_folders(terms: SplitTerms) -> None:
     Raises:
         InputError: one is not there.
     """
-    for field, folder, expected in (
-        ("job.images_from", terms.images_folder, "a folder of images"),
-        ("efficiency.model", terms.model_folder, "a model directory"),
-    ):
-        if not folder.is_dir():
-            raise InputError(terms.source, field, expected, "no such folder")
+    split = terms.split
+    place = terms.inputs_place
+    if not (place.is_dir() if split.inputs_are_folder else place.is_file()):
+        found = f"no such {'folder' if split.inputs_are_folder else 'file'}"
+        raise InputError(terms.source, f"job.{split.inputs_field}", split.inputs_words, found)
+    if terms.model is not None and not terms.model.exists():
+        raise InputError(terms.source, "efficiency.model", "a model directory", "no such folder")
+    if not terms.model_folder.is_dir():
+        raise InputError(terms.source, "efficiency.model", "a model directory", "no such folder")
 
 
 def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) -> None:
@@ -139,12 +137,12 @@ def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) 
     Raises:
         InputError: names the field.
     """
-    info = ModelInfo.read(terms.model_folder)
+    model = terms.split.model(terms.model_folder)
     for field, fits, expected, found in (
         (
             "server.layers_max",
-            layers_max == info.layers_max,
-            f"{info.layers_max}, the layers of {info.name}",
+            layers_max == model.amount_max,
+            f"{model.amount_max}, the layers of {model.name}",
             layers_max,
         ),
         (
@@ -176,7 +174,7 @@ def layers_profiled(terms: SplitTerms, out: Path) -> Profile:
     signal.signal(signal.SIGTERM, _end)
     repeats = SMOKE_REPEATS if terms.smoke else PROFILE_REPEATS
     with progress_bar("Measure the model's layers") as advance:
-        return profile(terms.model_folder, repeats=repeats, progress=advance)
+        return terms.split.profile(terms.model_folder, repeats, advance)
 
 
 def tell_other_sizes(measured: Profile, devices: PrivateDevices) -> None:
@@ -208,13 +206,15 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     url = f"sqlite:///{out.resolve() / 'ledger.db'}"
     tokens = [secrets.token_hex(20) for _ in names]
     rounds = terms.rounds_played
-    images = shared_out(
-        terms.images_folder, names, per_round=terms.images, rounds=rounds, seed=terms.seed
+    inputs = terms.split.shared_out(
+        terms.inputs_place, names, per_round=terms.units, rounds=rounds, seed=terms.seed
     )
+    # Beside a scenario, which names its own job, a server is told none.
+    job = None if "scenario" in asked else terms.job
     with (
-        images as shares,
+        inputs as shares,
         LiveMarket(out) as live,
-        watching(names, rounds, terms.images) as on_status,
+        watching(names, rounds, terms.units, terms.split.unit) as on_status,
     ):
         # The server is not told the seed of the run. Audits would be drawn from it, and devices
         # know it, since it orders their images: one that works out which pieces are audited can
@@ -225,13 +225,15 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         live.start_server(
             ServeOptions(
                 **asked,
+                job=job,
+                job_settings=terms.settings,
                 model=terms.model_folder,
                 ledger_url=url,
                 port=0,
                 enrol_tokens=tuple(tokens),
                 rounds=rounds,
                 devices_min=len(names),
-                units_per_round=terms.images,
+                units_per_round=terms.units,
                 commit_timeout_s=COMMIT_TIMEOUT_S,
                 round_timeout_s=terms.round_timeout_s,
                 gather_timeout_s=GATHER_TIMEOUT_S,
@@ -244,6 +246,8 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 DeviceConfig(
                     server_url=live.url,
                     name=name,
+                    job=terms.job,
+                    job_settings=terms.settings,
                     model=terms.model_folder,
                     inputs=shares.folders[name],
                     results=out / f"{name}.jsonl",
@@ -270,17 +274,15 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
 
 
+def _one(unit: str) -> str:
+    return f"{'an' if unit[0] in 'aeiou' else 'a'} {unit}"
+
+
 def _link(links: Links | None, at: int) -> dict[str, Any]:
     """What a device is told of its own link."""
     if links is None:
         return {}
     return {name: float(getattr(links, name)[at]) for name in LINK_COLUMNS}
-
-
-def _check_images(folder: Path, image_size: int) -> None:
-    """Opens the images that will be used first: a broken one should not end a device later."""
-    for picture in find_images(folder)[:IMAGES_CHECKED]:
-        check_picture(read_picture(picture.path), image_size=image_size, source=picture.path)
 
 
 def _end(signum: int, frame: object) -> None:

@@ -1,5 +1,6 @@
 """What a live market that was played for a price per layer showed: steps 3 and 4 of its pact."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
 from edgepact.pacts.partition_findings import WorkDone, work_dict, work_rows
+from edgepact.pacts.partition_jobs import Work
+from edgepact.tables import yes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ class Findings(WorkDone):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MarketPlayed:
-    """What came of a live market.
+    """What came of a live market in which images were classified.
 
     Attributes:
         findings: all of it.
@@ -95,35 +98,7 @@ class MarketPlayed:
     @property
     def decided(self) -> tuple[Sheet, ...]:
         """The prices of all rounds."""
-        findings = self.findings
-        rows = [
-            (
-                f"{each.number}",
-                f"{each.price:.5g}",
-                f"{sum(each.layers.values())}",
-                f"{each.utility:.5g}",
-                f"{each.share:.2%}",
-            )
-            for each in findings.rounds
-        ]
-        best = findings.best
-        layers = f"{int(np.sum(best.layers))}"
-        utility = f"{float(best.server_utility):.5g}"
-        rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
-        return (
-            Sheet(
-                title=f"Prices posted in live rounds by {self.solver}",
-                head=(
-                    "round",
-                    "price",
-                    "layers of all",
-                    "server's utility",
-                    "share of the optimum",
-                ),
-                rows=tuple(rows),
-                notes=("A share of 0 is the mean of random prices.",),
-            ),
-        )
+        return (_prices_sheet(self.findings.rounds, self.findings.best, self.solver),)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -140,16 +115,58 @@ class MarketPlayed:
         """As JSON."""
         return {
             **work_dict(self.findings),
-            "rounds": [
-                {
-                    "price": each.price,
-                    "layers": each.layers,
-                    "server_utility": each.utility,
-                    "share": each.share,
-                }
-                for each in self.findings.rounds
-            ],
+            "rounds": [_round_dict(each) for each in self.findings.rounds],
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorkPriced:
+    """What came of a live market with posted prices, whatever the job.
+
+    Attributes:
+        work: that was done.
+        solver: whose prices were posted.
+        best: the exact equilibrium.
+        rounds: as played.
+        paid_by_price: whether each payment was price times amount times units.
+    """
+
+    work: Work
+    solver: str
+    best: Outcome
+    rounds: tuple[PlayedRound, ...]
+    paid_by_price: bool
+
+    @property
+    def decided(self) -> tuple[Sheet, ...]:
+        """The prices of all rounds."""
+        return (_prices_sheet(self.rounds, self.best, self.solver),)
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """One table."""
+        rows = self.work.rows("price times layers")
+        paid = ("each payment is the posted price's", yes(self.paid_by_price))
+        head = ("figure", "value")
+        return (Sheet(title="Split inference by real processes", head=head, rows=(*rows, paid)),)
+
+    def to_dict(self) -> dict[str, Json]:
+        """As JSON."""
+        rounds = [_round_dict(each) for each in self.rounds]
+        return {**self.work.as_json(), "paid_by_price": self.paid_by_price, "rounds": rounds}
+
+
+def priced(work: Work, market: GameFile, solver: str) -> WorkPriced:
+    """Holds what was played against the game's exact answers, whatever the job."""
+    game = market.game
+    rounds = _rounds(market, work.statement, range_of(game))
+    return WorkPriced(
+        work=work,
+        solver=solver,
+        best=equilibrium(game),
+        rounds=rounds,
+        paid_by_price=_paid_by_price(rounds, work.statement),
+    )
 
 
 def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
@@ -176,6 +193,37 @@ def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
         rounds=rounds,
         audit=audit_price(game, best),
     )
+
+
+def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str) -> Sheet:
+    rows = [
+        (
+            f"{each.number}",
+            f"{each.price:.5g}",
+            f"{sum(each.layers.values())}",
+            f"{each.utility:.5g}",
+            f"{each.share:.2%}",
+        )
+        for each in rounds
+    ]
+    layers = f"{int(np.sum(best.layers))}"
+    utility = f"{float(best.server_utility):.5g}"
+    rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
+    return Sheet(
+        title=f"Prices posted in live rounds by {solver}",
+        head=("round", "price", "layers of all", "server's utility", "share of the optimum"),
+        rows=tuple(rows),
+        notes=("A share of 0 is the mean of random prices.",),
+    )
+
+
+def _round_dict(each: PlayedRound) -> dict[str, Json]:
+    return {
+        "price": each.price,
+        "layers": each.layers,
+        "server_utility": each.utility,
+        "share": each.share,
+    }
 
 
 def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[PlayedRound, ...]:

@@ -24,7 +24,6 @@ from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.link_cost import sent_bytes
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
-from edgepact.market.serve_config import DEFAULT_JOB
 from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Traffic
@@ -32,7 +31,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pacts.partition_findings import work_done
+from edgepact.pacts.partition_findings import WorkDone
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
@@ -42,7 +41,7 @@ from edgepact.pacts.partition_live import (
     play,
     tell_other_sizes,
 )
-from edgepact.pacts.partition_priced import MarketPlayed, find
+from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, find, priced
 from edgepact.pacts.partition_terms import (
     PrivateDevices,
     SplitTerms,
@@ -236,7 +235,9 @@ class PartitionStackelberg:
         (run.out / "market.toml").write_text(text, encoding="utf-8")
         devices = _devices(market)
         tell_other_sizes(profile, devices)
-        return MarketMeasured(profile=profile, devices=devices, market=market)
+        return MarketMeasured(
+            profile=profile, devices=devices, unit=terms.split.unit, market=market
+        )
 
     def optimum(self, terms: PartitionTerms, measured: MarketMeasured | None) -> BestPrice:
         """The equilibrium with everybody's costs known."""
@@ -251,19 +252,21 @@ class PartitionStackelberg:
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
-    ) -> MarketPlayed:
+    ) -> MarketPlayed | WorkPriced:
         """Plays the market with real processes."""
         played = play(terms, measured.devices, decision.asked, run)
-        work = work_done(
+        work = terms.split.done(
             terms=terms,
             folder=run.out,
             profile=measured.profile,
             names=measured.devices.names,
             played=played,
         )
+        if not isinstance(work, WorkDone):
+            return priced(work, measured.market, terms.solver)
         findings = find(work, measured.market, _prior_price(terms, measured.market.game))
         return MarketPlayed(
-            findings=findings, solver=terms.solver, images_folder=terms.images_folder
+            findings=findings, solver=terms.solver, images_folder=terms.inputs_place
         )
 
 
@@ -305,10 +308,10 @@ def _devices(market: GameFile) -> PrivateDevices:
 
 def _traffic(terms: SplitTerms) -> Traffic:
     """What the model's cuts send with the codec of the run, as its devices reckon it."""
-    job = part("jobs", DEFAULT_JOB, source=terms.source, field="job.name")
+    job = part("jobs", terms.job, source=terms.source, field="job.name")
     name = terms.codec or job.codecs[0]
     codec = part("codecs", name, source=terms.source, field="job.codec")
-    held = job.device_part(terms.model_folder, terms.images_folder, {})
+    held = job.device_part(terms.model_folder, terms.inputs_place, terms.settings)
     return Traffic(sent_bytes=list(sent_bytes(held, codec).values()))
 
 
@@ -387,3 +390,6 @@ def _document(market: GameFile) -> Document:
 
 PACT = PartitionStackelberg()
 """The main job."""
+
+TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
+"""The same of a language model."""

@@ -4,7 +4,8 @@ Three pacts share it. What a device or the server can be told is stated once for
 `[job]`; what is private to one device has no place there.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,13 @@ from edgepact.errors import InputError
 from edgepact.fields import Table
 from edgepact.fleet import Fleet
 from edgepact.framework import Document, Pact
-from edgepact.inference.models import embedded, samples
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.mechanisms.stackelberg.link import Links
+from edgepact.pacts.partition_jobs import SplitJob, split_job
 from edgepact.pacts.partition_settings import DEVICES, PlaySettings
+from edgepact.registry import JOBS_SPELT
 from edgepact.settings import fields_in
-
-JOBS = ("classification", "inference")
-"""Spellings of the job; the second is the older one."""
 
 DEVICE_NAMES = ("camera", "phone", "drone", "kiosk", "robot", "watch", "car", "glasses")
 """Names of devices that are drawn; further ones are numbered."""
@@ -40,8 +39,11 @@ class SplitTerms:
 
     Attributes:
         source: the file.
-        model, images_from: folders; None for the embedded CLIP and its sample images.
-        rounds, images: to play, and images of each device in a round.
+        job: name of the job.
+        model: folder or file of the model; None for the job's own.
+        inputs_from: what devices work on, such as a folder of images; None for the job's own.
+        rounds, units: to play, and units of work, such as images, of each device in a round.
+        settings: of the job.
         devices: to draw; 0 where the file lists them.
         seed: of the devices that are drawn, of the solver and of the order of images.
         codec: how activations are sent; None for the job's favourite.
@@ -54,10 +56,12 @@ class SplitTerms:
     """
 
     source: Path
+    job: str = "classification"
     model: Path | None = None
-    images_from: Path | None = None
+    inputs_from: Path | None = None
     rounds: int = USUAL.rounds
-    images: int = USUAL.images
+    units: int = USUAL.images
+    settings: Mapping[str, Any] = field(default_factory=dict)
     devices: int = DEVICES
     seed: int = USUAL.seed
     codec: str | None = None
@@ -75,13 +79,18 @@ class SplitTerms:
 
     @property
     def model_folder(self) -> Path:
-        """Where the model is."""
-        return self.model or embedded()
+        """Where the model is, cut into stages."""
+        return self.split.model_folder(self.model)
 
     @property
-    def images_folder(self) -> Path:
-        """Where the images are."""
-        return self.images_from or samples()
+    def inputs_place(self) -> Path:
+        """Where there is what devices work on."""
+        return self.inputs_from or self.split.own_inputs()
+
+    @property
+    def split(self) -> SplitJob:
+        """What a partition asks of the job."""
+        return split_job(self.job)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +124,8 @@ def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> 
     model = _folder(source, efficiency, "model")
     efficiency.close()
     job = Table(source, "job", document["job"])
-    job.choice("name", JOBS)
+    job.choice("name", (pact.job, *(old for old, new in JOBS_SPELT.items() if new == pact.job)))
+    split = split_job(pact.job)
     listed = "device" in document or "devices" in document
     if listed and "devices" in job:
         found: Any = document["job"]["devices"]
@@ -123,11 +133,14 @@ def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> 
     fields: dict[str, Any] = {
         "source": source,
         "model": model,
-        "images_from": _folder(source, job, "images_from"),
+        "job": pact.job,
+        "inputs_from": _folder(source, job, split.inputs_field),
+        "settings": split.read_settings(job, smoke=smoke),
+        "units": split.read_units(job, smoke=smoke),
         "devices": 0 if listed else DEVICES,
         "solver": solver,
         "smoke": smoke,
-        **fields_in(PlaySettings, job, "rounds", "images", "devices", "seed"),
+        **fields_in(PlaySettings, job, "rounds", "devices", "seed"),
         **fields_in(DeviceConfig, job, "codec", "away_timeout_s"),
         **fields_in(ServeConfig, job, "round_timeout_s", "audit_probability"),
     }
@@ -141,10 +154,10 @@ def costs_of(terms: SplitTerms) -> LayerCosts:
     Raises:
         InputError: the model cannot be read.
     """
-    if not terms.model_folder.is_dir():
+    if terms.model is not None and not terms.model.exists():
         expected = "a model directory"
-        raise InputError(terms.source, "efficiency.model", expected, f"{terms.model_folder}")
-    return LayerCosts.of_model(terms.model_folder)
+        raise InputError(terms.source, "efficiency.model", expected, f"{terms.model}")
+    return terms.split.costs(terms.model_folder)
 
 
 def drawn_names(count: int) -> list[str]:

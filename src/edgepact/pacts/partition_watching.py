@@ -16,7 +16,7 @@ ROUNDS_SHOWN = 16
 
 @contextmanager
 def watching(
-    names: Sequence[str], rounds: int, units: int
+    names: Sequence[str], rounds: int, units: int, unit: str = "image"
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Shows the rounds while the block runs.
 
@@ -24,6 +24,7 @@ def watching(
         names: the devices.
         rounds: rounds that will be played.
         units: units of work, such as images, of each device in a round.
+        unit: what one is called.
 
     Yields:
         A function that is told each status of the market.
@@ -41,16 +42,18 @@ def watching(
         def on_status(status: dict[str, Any]) -> None:
             done = sum(sum(each["units"].values()) for each in status["rounds"])
             here = len(status["devices_present"])
-            what = "Play rounds on real images" if done else f"{here} of {len(names)} devices here"
+            what = (
+                f"Play rounds on real {unit}s" if done else f"{here} of {len(names)} devices here"
+            )
             progress.update(task, completed=done, description=what)
-            live.update(Group(_table(names, status["rounds"]), progress))
+            live.update(Group(_table(names, status["rounds"], unit), progress))
 
         yield on_status
     if not console.is_terminal:
         console.print()  # what follows must not start on the last line of the bar
 
 
-def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
+def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str) -> Table:
     table = Table(title="Layers each device runs", title_justify="left")
     table.add_column("round", justify="right")
     priced = any(each["price"] is not None for each in rounds)
@@ -58,7 +61,7 @@ def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]]) -> Table:
         table.add_column("price", justify="right", no_wrap=True, min_width=6)
     for name in names:
         table.add_column(name, justify="right")
-    table.add_column("images", justify="right")
+    table.add_column(f"{unit}s", justify="right")
     table.add_column("paid, credits", justify="right", min_width=8)
     for each in rounds[-ROUNDS_SHOWN:]:
         layers = (str(each["amounts"].get(name, "")) for name in names)

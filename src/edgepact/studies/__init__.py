@@ -34,7 +34,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "quoting": _study("quoting", one_thread=True),
     "robustness": _study("robustness", one_thread=True),
     "dynamics": _study("dynamics", one_thread=True),
-    "ablation": _study("ablation", times_compiling=True),
+    "ablation": _study("ablation", one_thread=True),
     "contract": _study("contract", one_thread=True),
     "speed": _study("speed", one_thread=True),
     "selection": _study("selection"),
@@ -47,6 +47,6 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
 
 TRAININGS: dict[str, Callable[[Path, bool], None]] = {
     name: _study(name, function="train")
-    for name in ("quoting", "robustness", "contract", "auctions")
+    for name in ("quoting", "robustness", "ablation", "contract", "auctions")
 }
 """What `edgepact study NAME --train` does first: policies, into the folder."""

@@ -1,15 +1,18 @@
-"""`edgepact model`: look into a model folder, cut a model, make it smaller."""
+"""`edgepact model`: import a model, look into its folder, cut it, make it smaller."""
 
 import typer
 
-from edgepact.cli.model import compress, cut, inspect
+from edgepact.cli.model import compress, cut, import_, inspect
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Look into a model folder, cut a model, make it smaller.",
+    help="Import a model, look into its folder, cut it, make it smaller.",
 )
 app.command(short_help="Count a model's stages: parameters, bytes, operations.")(inspect.inspect)
 app.command(short_help="Cut a model into stages.")(cut.cut)
 app.command(short_help="Make a model smaller, and measure what that does.")(compress.compress)
+app.command("import", short_help="Make a model folder of a CLIP or SigLIP on disk.")(
+    import_.import_
+)

@@ -20,7 +20,7 @@ from edgepact.errors import InputError
 from edgepact.inference.digests import state_weights
 from edgepact.inference.graph import BOUNDARIES_KEY, boundaries, cut
 from edgepact.inference.pipeline import IMAGE_GRAPH, MODEL_JSON, ModelInfo
-from edgepact.inference.zero_shot import TEXT_GRAPH
+from edgepact.inference.zero_shot import TEXT_GRAPH, TEXT_VECTORS
 
 WEIGHTS = "weights.bin"
 
@@ -146,6 +146,8 @@ def write_model(
                     _move_out(tensor, file)
         for name, graph in graphs.items():
             (draft / name).write_bytes(graph.SerializeToString(deterministic=True))
+        if (source / TEXT_VECTORS).is_file():
+            shutil.copyfile(source / TEXT_VECTORS, draft / TEXT_VECTORS)
         (draft / MODEL_JSON).write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
         state_weights(draft)
         cut(draft)

@@ -18,7 +18,7 @@ from edgepact.efficiency.footprint import Footprint, footprint
 from edgepact.errors import InputError
 from edgepact.framework import Sheet
 from edgepact.inference.pipeline import Pipeline
-from edgepact.inference.zero_shot import TEXT_GRAPH, KnowledgeBase
+from edgepact.inference.zero_shot import TEXT_GRAPH, TEXT_VECTORS, KnowledgeBase
 from edgepact.tables import Shown
 
 REPEATS = 100
@@ -136,7 +136,7 @@ def report(
     seconds = _seconds(pipelines, images.pixels, repeats)
     vectors = [_vectors(pipeline, images.pixels) for pipeline in pipelines]
     answers: list[np.ndarray] | None = None
-    if (original_dir / TEXT_GRAPH).is_file():
+    if any((original_dir / name).is_file() for name in (TEXT_GRAPH, TEXT_VECTORS)):
         texts = KnowledgeBase.from_texts(original_dir)
         answers = [texts.classify(each).argmax(axis=1) for each in vectors]
     measured = [

@@ -1,0 +1,285 @@
+"""The server's half of a text: the blocks that are left, the head, and the drawing of tokens.
+
+A session keeps what came of its text, which is small, and a state of keys and values, which is
+not: where memory gets short the state is taken away and computed again from what came, in the same
+chunks, so that the device notices nothing but a pause.
+
+Pieces are worked one by one; `inference.decoder` says why not in batches.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgepact.errors import InputError
+from edgepact.inference.decoder import Decoder, State, States
+from edgepact.inference.gguf.known import text_model
+from edgepact.inference.sampling import drawn
+from edgepact.jobs.text.evidence import (
+    Kept,
+    Tolerances,
+    deviation,
+    kept,
+    known_tolerances,
+    probe,
+    read_kept,
+)
+from edgepact.jobs.text.exchange import (
+    PROBE_BYTES,
+    Asked,
+    chunk_in,
+    expected_of,
+    job_model,
+    returned,
+)
+from edgepact.jobs.text.prompts import TextSettings
+from edgepact.tensors import Codec, Tensors, TensorSpec
+from edgepact.work import Json, Model, Reply
+
+SOURCE_BYTES_MAX = 1 << 20
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TextSession:
+    """A text under way.
+
+    Attributes:
+        amount: blocks that the device does.
+        seed: of the tokens that are drawn.
+        state: keys and values of the server's blocks.
+        asked: by the device; None before its first exchange.
+        chunks: all that came, as it came.
+        position: tokens that came.
+        token: that was drawn last; -1 for none.
+        written: how many were drawn.
+    """
+
+    amount: int
+    seed: int
+    state: State
+    asked: Asked | None = None
+    chunks: list[np.ndarray] = field(default_factory=list)
+    position: int = 0
+    token: int = -1
+    written: int = 0
+
+
+class TextServer:
+    """The model, cut everywhere. Used by one thread.
+
+    Args:
+        model: a GGUF file, a folder with one, or a folder of stages; None for SmolLM2.
+        settings: the most that devices may ask for.
+
+    Raises:
+        InputError: the model cannot be used.
+        MissingExtraError: the extra `text` is not installed.
+    """
+
+    def __init__(self, model: Path | None, settings: TextSettings) -> None:
+        self.text_model = text_model(model)
+        self._settings = settings
+        self._decoder = Decoder(self.text_model)
+        self.states = States(self.text_model)
+        self._known: Tolerances | None = None
+        self._probes: dict[int, str] = {}
+
+    @property
+    def model(self) -> Model:
+        """The model it holds."""
+        return job_model(self.text_model)
+
+    @property
+    def about(self) -> Mapping[str, Json]:
+        """How long texts may be."""
+        return {"rows_max": self.text_model.rows_max, "tokens_max": self._settings.tokens_max}
+
+    @property
+    def audit_power(self) -> float:
+        """Share of the least noticeable cheats that were found when tolerances were measured."""
+        return self._tolerances().power
+
+    def warm(self) -> None:
+        """Opens every stage, and measures tolerances unless the model's folder has them."""
+        self._decoder.load(range(self.text_model.stages))
+        self._tolerances()
+
+    def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
+        """What an exchange brings."""
+        return expected_of(self.text_model, amount, exchange)
+
+    def returns(self, amount: int) -> tuple[TensorSpec, ...]:
+        """The token that was drawn."""
+        return returned()
+
+    def begin(self, amount: int, seed: int) -> TextSession:
+        """A session; it takes no memory worth speaking of before its first exchange."""
+        rest = range(amount + 1, self.text_model.sizes.blocks + 1)
+        return TextSession(amount=amount, seed=seed, state=self.states.new(rest))
+
+    def answer(self, batch: Sequence[tuple[TextSession, Tensors]]) -> list[Reply | InputError]:
+        """The next token of each text, or nothing yet where its prompt is not whole."""
+        return [self._answered(session, sent) for session, sent in batch]
+
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
+        """About 100 bytes a token, 1 KB of a longer chunk; nothing where tokens themselves came."""
+        if amount == 0:
+            return b""
+        token = reply.outputs.get("token")
+        found = kept(
+            np.asarray(sent["hidden"]),
+            token=-1 if token is None else int(np.asarray(token).reshape(-1)[0]),
+            key=key,
+            exchange=exchange,
+        )
+        if exchange > 0:
+            return found
+        # How the device computes, as it says: 16 bytes before what is kept of its first chunk.
+        (asked,) = sent["asked"]
+        return bytes.fromhex(Asked.read(bytes(asked)).probe) + found
+
+    def passes_audit(
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        codec: Codec,
+        key: bytes,
+    ) -> bool:
+        """Whether what came is what the device's blocks make of the prompt, and of the tokens that
+        were drawn, in the chunks in which it came."""
+        tokens = list(self._prompt_in(source))
+        if amount == 0:
+            return True
+        if not evidence or len(evidence[0]) < PROBE_BYTES:
+            return False
+        told, *others = evidence
+        found = [read_kept(each) for each in (told[PROBE_BYTES:], *others)]
+        came = sum(each.chunk for each in found if each is not None)
+        if None in found or came < len(tokens):
+            return False
+        exact = told[:PROBE_BYTES].hex() == self._probe(amount)
+        specs = self.expects(amount, 1)
+        limit = self._tolerances().of(amount, exact=exact)
+        state = self.states.new(range(1, amount + 1))
+        start = 0
+        try:
+            for exchange, each in enumerate(found):
+                assert isinstance(each, Kept)
+                chunk = tokens[start : start + each.chunk]
+                start += each.chunk
+                if len(chunk) < each.chunk:
+                    return False
+                own = self._decoder.blocks(state, self._decoder.embed(np.array(chunk)))
+                seen = codec.unpack(codec.pack({"hidden": own}, specs), specs)["hidden"]
+                scale = self._tolerances().scale[amount - 1]
+                apart = deviation(each, np.asarray(seen), scale, key=key, exchange=exchange)
+                if not apart <= limit:
+                    return False
+                if each.token >= 0:
+                    tokens.append(each.token)
+        finally:
+            self.states.release(state)
+        return True
+
+    # ------------------------------------------------------------ private
+
+    def _answered(self, session: TextSession, sent: Tensors) -> Reply | InputError:
+        try:
+            return self._answer(session, sent)
+        except InputError as error:
+            return error
+
+    def _answer(self, session: TextSession, sent: Tensors) -> Reply:
+        asked = session.asked or self._asked(sent)
+        chunk = chunk_in(sent, session.amount)
+        count, left = chunk.shape[1], asked.prompt_tokens - session.position
+        if count > max(left, 1):
+            raise InputError("infer request", "text", f"{max(left, 1)} tokens at most", count)
+        if session.amount == 0 and left <= 0 and int(chunk[0, 0]) != session.token:
+            expected = f"{session.token}, the token that was drawn"
+            raise InputError("infer request", "tokens", expected, int(chunk[0, 0]))
+        if session.state.evicted:
+            for before in session.chunks:
+                self._through(session, before)
+        last = self._through(session, chunk)[:, -1:]
+        session.asked = asked
+        session.chunks.append(chunk)
+        session.position += count
+        if session.position < asked.prompt_tokens:
+            return Reply(outputs={}, finished=False)
+        settings = asked.settings
+        found = drawn(
+            self._decoder.logits(last)[0],
+            settings.sampling,
+            seed=session.seed,
+            place=session.position,
+            alternatives=settings.alternatives,
+        )
+        session.token, session.written = found.token, session.written + 1
+        ended = found.token in self.text_model.ends
+        full = (
+            session.written >= settings.tokens_max
+            or session.position + 1 >= self.text_model.rows_max
+        )
+        told: dict[str, Json] = {"logprob": found.logprob}
+        if found.likeliest:
+            told["likeliest"] = json.dumps(found.likeliest)
+        if ended or full:
+            told["reason"] = "stop" if ended else "length"
+            self.states.release(session.state)
+        return Reply(
+            outputs={"token": np.array([[found.token]], np.int32)},
+            finished=ended or full,
+            units=session.written,
+            told=told,
+        )
+
+    def _through(self, session: TextSession, chunk: np.ndarray) -> np.ndarray:
+        hidden = self._decoder.embed(chunk[0]) if session.amount == 0 else chunk
+        return self._decoder.blocks(session.state, np.ascontiguousarray(hidden, np.float32))
+
+    def _asked(self, sent: Tensors) -> Asked:
+        (content,) = sent["asked"]
+        asked = Asked.read(bytes(content))
+        most = self.text_model.rows_max - 1
+        for name, found, limit in (
+            ("prompt_tokens", asked.prompt_tokens, most),
+            ("tokens_max", asked.settings.tokens_max, self._settings.tokens_max),
+        ):
+            if found > limit:
+                raise InputError("infer request", f"asked.{name}", f"at most {limit}", found)
+        return asked
+
+    def _prompt_in(self, source: bytes) -> list[int]:
+        expected = "JSON with the tokens of the prompt"
+        known = self.text_model.sizes.vocabulary
+        try:
+            if len(source) > SOURCE_BYTES_MAX:
+                raise ValueError
+            found = json.loads(source)["prompt"]
+            fits = isinstance(found, list) and all(
+                type(each) is int and 0 <= each < known for each in found
+            )
+            if not fits or not 1 <= len(found) < self.text_model.rows_max:
+                raise ValueError
+        except (ValueError, RecursionError, KeyError, TypeError):
+            raise InputError("source", "prompt", expected, "something else") from None
+        return list(found)
+
+    def _probe(self, amount: int) -> str:
+        if amount not in self._probes:
+            self._probes[amount] = probe(self._decoder, self.states, amount)
+        return self._probes[amount]
+
+    def _tolerances(self) -> Tolerances:
+        if self._known is None:
+            self._known = known_tolerances(self._decoder, self.states)
+        return self._known

@@ -1,0 +1,213 @@
+"""What a partition asks of a job whose pieces are done in blocks, whichever it is.
+
+A pact of a partition prices blocks, plays the market, and holds it against the optimum; all of that
+is the same for images and for texts. What is not, stands behind this protocol: what the model's
+blocks cost, what a scenario states of the job, what each device is given to work on, and what came
+of it. A further job is a further implementation, named in `SPLIT_JOBS`, and an entry point for each
+mechanism's pact.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from edgepact.efficiency.partition import LayerCosts
+from edgepact.efficiency.profile import Profile, Progress
+from edgepact.errors import InputError
+from edgepact.fields import Table
+from edgepact.framework import Json
+from edgepact.market.statement import Statement
+from edgepact.work import Model
+
+if TYPE_CHECKING:
+    from edgepact.pacts.partition_live import Played
+    from edgepact.pacts.partition_shares import Shares
+    from edgepact.pacts.partition_terms import SplitTerms
+
+SPLIT_JOBS = {
+    "classification": "edgepact.pacts.partition_images:IMAGES",
+    "text": "edgepact.pacts.partition_texts:TEXTS",
+}
+"""Where each job's implementation is; loaded when it is asked for."""
+
+
+@runtime_checkable
+class DeviceDone(Protocol):
+    """What one device did."""
+
+    @property
+    def name(self) -> str:
+        """Of the device."""
+        ...
+
+    @property
+    def units(self) -> int:
+        """That it finished."""
+        ...
+
+    @property
+    def paid_credits(self) -> float:
+        """In all rounds."""
+        ...
+
+    @property
+    def lost(self) -> str | None:
+        """Its last words, if it ended with an error."""
+        ...
+
+
+@runtime_checkable
+class Work(Protocol):
+    """What came of the job."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted: `image`."""
+        ...
+
+    @property
+    def statement(self) -> Statement:
+        """Of the ledger."""
+        ...
+
+    @property
+    def devices(self) -> Sequence[DeviceDone]:
+        """In the order of the market."""
+        ...
+
+    @property
+    def paid_as_earned(self) -> bool:
+        """Whether the ledger paid just what had been promised."""
+        ...
+
+    @property
+    def paid_pieces(self) -> Sequence[tuple[str, int, int, int]]:
+        """Of each piece its device, amount, units, and what it was paid, micro-credits."""
+        ...
+
+    def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
+        """As rows of figure and value.
+
+        Args:
+            promised: what is paid for each unit, in words.
+        """
+        ...
+
+    def as_json(self) -> dict[str, Json]:
+        """The same as JSON."""
+        ...
+
+
+@runtime_checkable
+class SplitJob(Protocol):
+    """A job in the eyes of a partition."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted and paid: `image`."""
+        ...
+
+    @property
+    def inputs_field(self) -> str:
+        """Field of `[job]` that says what devices work on: `images_from`."""
+        ...
+
+    @property
+    def inputs_words(self) -> str:
+        """What it names, in words: `a folder of images`."""
+        ...
+
+    @property
+    def inputs_are_folder(self) -> bool:
+        """Whether it names a folder, or a file."""
+        ...
+
+    def own_inputs(self) -> Path:
+        """What is worked on if nothing is said."""
+        ...
+
+    def model_folder(self, model: Path | None) -> Path:
+        """The folder of stages of a model that a scenario names; None for the job's own.
+
+        Raises:
+            InputError, MissingExtraError: there is none.
+        """
+        ...
+
+    def model(self, folder: Path) -> Model:
+        """Its name and its blocks.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        ...
+
+    def read_units(self, job: Table, *, smoke: bool) -> int:
+        """Units of each device in a round, as `[job]` states them; few of them in small.
+
+        Raises:
+            InputError: they cannot be.
+        """
+        ...
+
+    def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
+        """Settings of the job's own that `[job]` states, for both its halves.
+
+        Raises:
+            InputError: one cannot be.
+        """
+        ...
+
+    def make_ready(self, model: Path, inputs: Path) -> None:
+        """Refuses what cannot work before anything is written, and cuts the model.
+
+        Raises:
+            InputError: something cannot be used.
+        """
+        ...
+
+    def costs(self, model: Path) -> LayerCosts:
+        """GMAC of a unit, stage by stage."""
+        ...
+
+    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+        """What stages cost on this machine."""
+        ...
+
+    def shared_out(
+        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+    ) -> "AbstractContextManager[Shares]":
+        """Gives each device what it works on, its own as far as there is enough."""
+        ...
+
+    def done(
+        self,
+        *,
+        terms: "SplitTerms",
+        folder: Path,
+        profile: Profile,
+        names: list[str],
+        played: "Played",
+    ) -> Work:
+        """Reads what the processes wrote into a folder, and measures it.
+
+        Raises:
+            MarketError: nothing was finished, so there is nothing to report.
+        """
+        ...
+
+
+def split_job(name: str) -> SplitJob:
+    """A job in the eyes of a partition.
+
+    Raises:
+        InputError: partitions know no such job.
+    """
+    if name not in SPLIT_JOBS:
+        expected = f"one that a partition knows: {', '.join(SPLIT_JOBS)}"
+        raise InputError("partition", "job", expected, name)
+    module, _, attribute = SPLIT_JOBS[name].partition(":")
+    found: SplitJob = getattr(importlib.import_module(module), attribute)
+    return found

@@ -1,0 +1,466 @@
+"""Generation of text in the eyes of a partition: blocks of a language model, tokens that are paid.
+
+What a token costs is counted by the model's sizes, attention at `ATTENDED` tokens; the unit of all
+figures is a token that was generated. The tokens of prompts are computed as well, and told with the
+computing that each side did, but nobody is paid for them: their number is the device's to choose.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepact.credits import in_credits
+from edgepact.efficiency.partition import MACS_PER_GMAC, LayerCosts
+from edgepact.efficiency.profile import Profile, Progress, fit_line
+from edgepact.errors import InputError, MarketError
+from edgepact.fields import Table
+from edgepact.framework import Json
+from edgepact.inference.decoder import CHUNK_MAX, Decoder, States
+from edgepact.inference.gguf.folder import TextModel, read_text_model
+from edgepact.inference.gguf.known import text_model
+from edgepact.inference.gguf.tokenizer import TextTokenizer
+from edgepact.jobs.text.exchange import job_model
+from edgepact.jobs.text.prompts import TextSettings, own_prompts, read_prompts
+from edgepact.market.statement import Statement
+from edgepact.pacts.partition_findings import paid_as_promised
+from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
+from edgepact.pacts.partition_terms import SplitTerms
+from edgepact.tables import yes
+from edgepact.work import Model
+
+ATTENDED = 128
+"""Tokens that a token looks at, in counts: about the middle of what chats are long."""
+
+PROFILE_ROWS = 32
+"""Tokens before the one that is timed."""
+
+UNITS = 24
+UNITS_MAX = 100_000
+TOKENS_MAX = 24
+"""Most tokens of a text, if nothing is said."""
+
+SMOKE_TOKENS = 6
+
+TEXTS_CHECKED = 8
+"""Texts that the unsplit model is asked of."""
+
+OPTIONS = ("tokens_max", "temperature", "top_k", "top_p", "chat")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextResult:
+    """One text, as a line of a device's results file tells it; the last line of a piece counts.
+
+    Attributes:
+        round, piece: of it.
+        prompt, text: as they are read.
+        prompt_tokens, tokens: of each.
+        reason: why it ended: `stop` or `length`.
+        amount: blocks of the device.
+        units: tokens that the server has counted.
+        codec: how activations were sent; None where tokens were.
+        replays: how often its session was lost.
+        tokens_alone: that the device wrote without the server.
+        exchanges: that were answered.
+        device_seconds: in the device's blocks.
+        encode_seconds: codec and request.
+        roundtrip_seconds: from sending to the answer; None if none came.
+        server_seconds: in the server.
+        compute_seconds: of these, computing.
+        first_token_seconds, text_seconds: from its start to the first and the last token.
+        bytes_sent, bytes_received: HTTP bodies.
+        state, audited, paid_microcredits: what became of its pay.
+    """
+
+    round: int
+    piece: str
+    prompt: str
+    text: str
+    prompt_tokens: int
+    tokens: int
+    reason: str
+    amount: int
+    units: int
+    codec: str | None
+    replays: int
+    tokens_alone: int
+    exchanges: int
+    device_seconds: float
+    encode_seconds: float
+    roundtrip_seconds: float | None
+    server_seconds: float | None
+    compute_seconds: float | None
+    first_token_seconds: float
+    text_seconds: float
+    bytes_sent: int
+    bytes_received: int
+    state: str
+    audited: bool
+    paid_microcredits: int
+
+    @staticmethod
+    def from_line(line: str) -> "TextResult | None":
+        """Reads a line; None for one of a text that was not finished."""
+        row = json.loads(line)
+        names = [each.name for each in fields(TextResult)]
+        if not all(name in row for name in names):
+            return None
+        return TextResult(**{name: row[name] for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTexts:
+    """What one device did in all rounds; times are seconds a token, over all its texts.
+
+    Attributes:
+        name: of the device.
+        texts, tokens: that it wrote.
+        units: tokens that were counted.
+        paid_credits: for them.
+        device_s, link_s, compute_s, wait_s: in its blocks and codec; on the way; in the server's
+            blocks; waiting there and for the books.
+        tokens_per_s: of a text, from its start to its end.
+        bytes_sent, bytes_received: a token, HTTP bodies.
+        device_gmac, server_gmac: computed on each side, prompts included.
+        lost: its last words, if it ended with an error.
+    """
+
+    name: str
+    texts: int
+    tokens: int
+    units: int
+    paid_credits: float
+    device_s: float
+    link_s: float
+    compute_s: float
+    wait_s: float
+    tokens_per_s: float
+    bytes_sent: float
+    bytes_received: float
+    device_gmac: float
+    server_gmac: float
+    lost: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextsDone:
+    """Texts written, and how they were paid.
+
+    Attributes:
+        profile: of the model on this machine.
+        texts: with the device that each belongs to.
+        devices: in the order of the market.
+        agreement: share of the tokens of some texts that the unsplit model finds likeliest too;
+            None where tokens were drawn by chance.
+        statement: of the ledger.
+        paid_as_earned: whether the books balance, and each token was paid as promised.
+        live_seconds: from the start of the server to the end of the last round.
+        unit: what is counted.
+    """
+
+    profile: Profile
+    texts: tuple[tuple[str, TextResult], ...]
+    devices: tuple[DeviceTexts, ...]
+    agreement: float | None
+    statement: Statement
+    paid_as_earned: bool
+    live_seconds: float
+    unit: str = "token"
+
+    @property
+    def tokens(self) -> int:
+        """All that were generated."""
+        return sum(each.tokens for _, each in self.texts)
+
+    @property
+    def audited(self) -> int:
+        """Texts that the server computed again before it paid."""
+        return sum(each.audited for _, each in self.texts)
+
+    @property
+    def forfeit(self) -> int:
+        """Texts that lost their pay."""
+        return sum(each.state == "forfeit" for _, each in self.texts)
+
+    @property
+    def server_saved(self) -> float:
+        """Share of the server's computing that devices took over."""
+        server = sum(each.server_gmac for each in self.devices)
+        whole = server + sum(each.device_gmac for each in self.devices)
+        return 1.0 - server / whole if whole else 0.0
+
+    @property
+    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
+        """See `partition_jobs.Work`."""
+        return tuple(
+            (name, each.amount, each.units, each.paid_microcredits) for name, each in self.texts
+        )
+
+    def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
+        """See `partition_jobs.Work`."""
+        sent = sum(each.bytes_sent for _, each in self.texts) / max(self.tokens, 1)
+        speed = float(np.median([each.tokens_per_s for each in self.devices if each.tokens]))
+        agreed = () if self.agreement is None else ((AGREEMENT, f"{self.agreement:.2%}"),)
+        return (
+            ("texts written", f"{len(self.texts)}"),
+            ("tokens generated", f"{self.tokens}"),
+            *agreed,
+            ("tokens a second of a text, median device", f"{speed:.3g}"),
+            ("bytes sent a token, prompts included", f"{sent:.0f}"),
+            ("the server's computing saved", f"{self.server_saved:.2%}"),
+            ("texts audited before payment", f"{self.audited}"),
+            ("texts that lost their pay", f"{self.forfeit}"),
+            (f"paid {promised} for each token", yes(self.paid_as_earned)),
+            ("the books balance", yes(self.statement.balanced)),
+        )
+
+    def as_json(self) -> dict[str, Json]:
+        """See `partition_jobs.Work`."""
+        return {
+            "texts": [{"device": name, **asdict(each)} for name, each in self.texts],
+            "tokens": self.tokens,
+            "agreement": self.agreement,
+            "server_saved": self.server_saved,
+            "audited": self.audited,
+            "paid_as_earned": self.paid_as_earned,
+            "books_balance": self.statement.balanced,
+        }
+
+
+AGREEMENT = "tokens that the unsplit model finds likeliest too"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitTexts:
+    """See `partition_jobs.SplitJob`."""
+
+    unit: str = "token"
+    inputs_field: str = "prompts_from"
+    inputs_words: str = "a file of prompts, a line each"
+    inputs_are_folder: bool = False
+
+    def own_inputs(self) -> Path:
+        """Prompts that come with the job."""
+        return own_prompts()
+
+    def model_folder(self, model: Path | None) -> Path:
+        """The stages of a GGUF file, written the first time; SmolLM2 if none is named."""
+        return _stages_of(model)
+
+    def model(self, folder: Path) -> Model:
+        """As its folder says."""
+        return job_model(read_text_model(folder))
+
+    def read_units(self, job: Table, *, smoke: bool) -> int:
+        """The field `tokens`: of each device in a round."""
+        found = job.whole("tokens", UNITS, least=1, most=UNITS_MAX)
+        return min(found, SMOKE_TOKENS) if smoke else found
+
+    def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
+        """How texts are written."""
+        found = {name: job.raw(name, "a value") for name in OPTIONS if name in job}
+        found = {"tokens_max": TOKENS_MAX, **found}
+        try:
+            TextSettings.of(found)
+        except InputError as error:
+            source, place = job.place(error.field)
+            raise InputError(source, place, error.expected, error.found) from None
+        if smoke:
+            found["tokens_max"] = min(found["tokens_max"], SMOKE_TOKENS)
+        return found
+
+    def make_ready(self, model: Path, inputs: Path) -> None:
+        """Reads both."""
+        TextTokenizer(read_text_model(model))
+        read_prompts(inputs)
+
+    def costs(self, model: Path) -> LayerCosts:
+        """Counted by the model's sizes."""
+        macs = read_text_model(model).sizes.macs_per_stage(ATTENDED)
+        return LayerCosts(per_stage=tuple(count / MACS_PER_GMAC for count in macs))
+
+    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+        """One token behind `PROFILE_ROWS` others; a cut's time is the sum of its stages'."""
+        found = read_text_model(model)
+        seconds = _stage_seconds(found, repeats, progress)
+        cuts = np.cumsum(seconds[:-1])
+        return Profile(
+            model=found.sizes.name,
+            threads=1,
+            repeats=repeats,
+            seconds_per_stage=tuple(seconds),
+            seconds_per_cut=tuple(cuts.tolist()),
+            gmac_per_stage=self.costs(model).per_stage,
+            fit=fit_line(cuts.tolist()),
+            codecs=(),
+            pixel_bytes=0,
+            vector_bytes=4 * found.sizes.width,
+        )
+
+    @contextmanager
+    def shared_out(
+        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+    ) -> Iterator[Shares]:
+        """A file of prompts of its own for each device, where there are enough."""
+        prompts = read_prompts(inputs)
+        share = len(prompts) // len(names)
+        # How many prompts a round takes shows as texts end; a text has at least one token.
+        repeat_rounds = min(REPEAT_ROUNDS, rounds, share // per_round)
+        order = np.random.default_rng(seed).permutation(len(prompts))
+        with tempfile.TemporaryDirectory(prefix="edgepact-prompts-") as place:
+            files = {}
+            for at, name in enumerate(names):
+                own = [prompts[index] for index in order[at :: len(names)]] if share else prompts
+                files[name] = Path(place) / f"{name}.txt"
+                files[name].write_text("\n".join(own) + "\n", encoding="utf-8")
+            yield Shares(folders=files, repeat_rounds=repeat_rounds)
+
+    def done(
+        self,
+        *,
+        terms: SplitTerms,
+        folder: Path,
+        profile: Profile,
+        names: list[str],
+        played: Played,
+    ) -> TextsDone:
+        """What was written."""
+        results = _results(folder, names)
+        if not results:
+            raise MarketError(f"no text was finished; see the logs in {folder}")
+        statement = played.statement
+        model = read_text_model(terms.model_folder)
+        return TextsDone(
+            profile=profile,
+            texts=tuple(results),
+            devices=tuple(_device(name, results, profile, played.lost) for name in names),
+            agreement=_agreement(model, TextSettings.of(terms.settings), results),
+            statement=statement,
+            paid_as_earned=paid_as_promised(statement),
+            live_seconds=played.live_seconds,
+        )
+
+
+TEXTS = SplitTexts()
+
+
+# ---------------------------------------------------------------- private
+
+
+@lru_cache(maxsize=8)
+def _stages_of(model: Path | None) -> Path:
+    return text_model(model).folder
+
+
+def _stage_seconds(model: TextModel, repeats: int, progress: Progress) -> list[float]:
+    decoder, states = Decoder(model), States(model)
+    decoder.load(range(model.stages))
+    blocks = [states.new(range(at, at + 1)) for at in range(1, model.sizes.blocks + 1)]
+    tokens = np.arange(PROFILE_ROWS) % model.sizes.vocabulary
+    hidden = decoder.embed(tokens)
+    for state in blocks:
+        hidden = decoder.blocks(state, hidden)
+    fastest = np.full(model.stages, np.inf)
+    for repeat in range(repeats):
+        start_s = time.perf_counter()
+        hidden = decoder.embed(tokens[:1])
+        times = [time.perf_counter() - start_s]
+        for state in blocks:
+            start_s = time.perf_counter()
+            hidden = decoder.blocks(state, hidden)
+            times.append(time.perf_counter() - start_s)
+            state.back_to(PROFILE_ROWS)
+        start_s = time.perf_counter()
+        decoder.logits(hidden)
+        times.append(time.perf_counter() - start_s)
+        fastest = np.minimum(fastest, times)
+        progress(repeat + 1, repeats)
+    return [float(each) for each in fastest]
+
+
+def _results(folder: Path, names: Sequence[str]) -> list[tuple[str, TextResult]]:
+    results: dict[tuple[str, str], TextResult] = {}
+    for name in names:
+        path = folder / f"{name}.jsonl"
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                found = TextResult.from_line(line)
+                if found is not None:
+                    results[name, found.piece] = found
+    return [(name, result) for (name, _), result in results.items()]
+
+
+def _device(
+    name: str, results: list[tuple[str, TextResult]], profile: Profile, lost: dict[str, str]
+) -> DeviceTexts:
+    own = [result for device, result in results if device == name]
+    tokens = sum(each.tokens for each in own)
+    per_stage = profile.costs.per_stage
+
+    def each_token(seconds: float) -> float:
+        return seconds / max(tokens, 1)
+
+    def gmac(result: TextResult) -> tuple[float, float]:
+        # The last token is told, and goes through no block.
+        through = result.prompt_tokens + result.tokens - 1
+        device = sum(per_stage[: result.amount + 1])
+        rest = sum(per_stage[result.amount + 1 : -1])
+        return through * device, through * rest + result.tokens * per_stage[-1]
+
+    return DeviceTexts(
+        name=name,
+        texts=len(own),
+        tokens=tokens,
+        units=sum(each.units for each in own),
+        paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
+        device_s=each_token(sum(each.device_seconds + each.encode_seconds for each in own)),
+        link_s=each_token(
+            sum((each.roundtrip_seconds or 0.0) - (each.server_seconds or 0.0) for each in own)
+        ),
+        compute_s=each_token(sum(each.compute_seconds or 0.0 for each in own)),
+        wait_s=each_token(
+            sum((each.server_seconds or 0.0) - (each.compute_seconds or 0.0) for each in own)
+        ),
+        tokens_per_s=tokens / max(sum(each.text_seconds for each in own), 1e-9),
+        bytes_sent=each_token(sum(each.bytes_sent for each in own)),
+        bytes_received=each_token(sum(each.bytes_received for each in own)),
+        device_gmac=sum(gmac(each)[0] for each in own),
+        server_gmac=sum(gmac(each)[1] for each in own),
+        lost=lost.get(name),
+    )
+
+
+def _agreement(
+    model: TextModel, settings: TextSettings, results: list[tuple[str, TextResult]]
+) -> float | None:
+    """Share of the tokens of some texts that the unsplit model would have chosen at their place."""
+    if settings.temperature > 0.0:
+        return None
+    tokenizer, decoder, states = TextTokenizer(model), Decoder(model), States(model)
+    hits: list[bool] = []
+    step = max(1, len(results) // TEXTS_CHECKED)
+    for _, result in results[::step][:TEXTS_CHECKED]:
+        if settings.chat:
+            prompt = tokenizer.chat([{"role": "user", "content": result.prompt}])
+        else:
+            prompt = tokenizer.tokens(result.prompt)
+        # Tokens of the text alone may part otherwise than they were generated.
+        text = tokenizer.tokens(result.text)
+        whole = (prompt + text)[:CHUNK_MAX]
+        if len(text) == 0 or len(whole) < len(prompt) + len(text):
+            continue
+        state = states.new(range(1, model.sizes.blocks + 1))
+        hidden = decoder.blocks(state, decoder.embed(np.array(whole[:-1])))
+        said = np.argmax(decoder.logits(hidden[:, len(prompt) - 1 :]), axis=-1)
+        states.release(state)
+        hits += (said == np.array(text)).tolist()
+    return float(np.mean(hits)) if hits else None

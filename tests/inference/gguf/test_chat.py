@@ -1,0 +1,73 @@
+"""Chats by a model's own template, which is a stranger's program; and its tokenizer."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from edgepact.errors import InputError
+from edgepact.inference.gguf.chat import chat_text
+from edgepact.inference.gguf.file import read_gguf
+from edgepact.inference.gguf.folder import read_text_model
+from edgepact.inference.gguf.stages import write_stages
+from edgepact.inference.gguf.tokenizer import TextTokenizer
+from tests.tiny_llama import write_tiny_llama
+
+SAID = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages.__class__.__mro__ }}",
+        "{{ ''.__class__.__base__.__subclasses__() }}",
+        "{{ messages.append({}) }}{{ messages }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ raise_exception.__globals__ }}",
+        "{{ raise_exception('no roles but user') }}",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{{ messages[1]['content'] * 99999 }}{% endfor %}",
+        "{% set x = 'aaaaaaaaaaaaaaaa' %}" + "{% set x = x + x %}" * 40,
+        "{% set x = 'aaaaaaaaaaaaaaaa' %}" + "{% set x = x ~ x %}" * 40,
+        "{% set x = 'aaaaaaaaaaaaaaaa' %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 40,
+        "{{ '%999999999d' % 1 }}",
+        "{{ '{:>999999999}'.format(1) }}",
+        "{{ 'a'.ljust(999999999) }}",
+        "{{ 'a'|center(999999999) }}",
+        "{{ 9 ** 9 ** 9 }}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% include 'other' %}",
+        "{{ unclosed",
+    ],
+)
+def test_a_template_can_do_no_harm(template: str) -> None:
+    text = ""
+    with suppress(InputError):
+        text = chat_text(template, SAID, source="model")
+    assert len(text) < 100  # refused attributes are undefined, which prints nothing
+
+
+def test_chats_are_bounded() -> None:
+    for template, said in (
+        ("", SAID),
+        ("x" * 70_000, SAID),
+        ("x", []),
+        ("x", [{"role": "user", "content": "y" * (1 << 21)}]),
+        ("x", SAID * 1000),
+    ):
+        with pytest.raises(InputError):
+            chat_text(template, said)
+
+
+def test_the_tokenizer_is_the_files_own(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "x.gguf", blocks=1)
+    write_stages(read_gguf(path), tmp_path / "stages")
+    tokenizer = TextTokenizer(read_text_model(tmp_path / "stages"))
+    for text in ("hello the 42", "Ünïcode ☃ and\n\ttabs  ", "'s 'll"):
+        assert tokenizer.text(tokenizer.tokens(text)) == text
+    assert len(tokenizer.tokens("hello")) == 2  # hell + o
+    assert tokenizer.tokens("<|im_end|>") == [2]
+    chat = tokenizer.chat(SAID)
+    assert chat[0] == 1
+    assert chat.count(2) == 2
+    assert tokenizer.text(chat) == "system\nBe brief.\nuser\nHello\nassistant\n"
