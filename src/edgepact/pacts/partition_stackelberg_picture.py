@@ -19,6 +19,7 @@ from edgepact.inference.models import garments
 from edgepact.jobs.picture.chain import Generator, read_generator
 from edgepact.jobs.picture.job import PICTURE
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.play import round_status
 from edgepact.market.processes import played
 from edgepact.market.serve_config import ServeConfig, ServeOptions
 from edgepact.mechanisms.stackelberg.audit import audit_price
@@ -237,6 +238,7 @@ class PartitionStackelbergPicture:
             round_timeout_s=terms.round_timeout_s,
             gather_timeout_s=GATHER_TIMEOUT_S,
             audit_probability=terms.audit_probability,
+            repeat_rounds=0,  # a prompt may come again: every picture begins with noise of its own
         )
         devices = [
             DeviceConfig(
@@ -260,6 +262,9 @@ class PartitionStackelbergPicture:
         ]
         with watching(market.names, play.rounds, play.images) as on_status:
             live = played(run.out, server, devices, on_status)
+            # The market may have ended between two looks at it.
+            rounds = [round_status(each) for each in live.statement.rounds]
+            on_status({"devices_present": [], "rounds": rounds})
         drawn = pictures_drawn(
             folder=run.out,
             generator=measured.generator,

@@ -297,8 +297,7 @@ def _of_devices(drawn: PicturesDrawn) -> Sheet:
 def _table(sheet: Sheet) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in sheet.head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in sheet.rows
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in sheet.rows
     )
     return (
         f"<section><h2>{escape(sheet.title)}</h2><table><thead><tr>{head}</tr></thead>"
