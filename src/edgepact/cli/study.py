@@ -28,7 +28,8 @@ def study(
     part of quoting in context is worth. speed: the time of a quote. contract: menus, by profit
     and in federated training. selection: who should train, by money and time. auctions: revenue,
     bounds and lies of auctions that are learnt. cheating: what cheats earn at the rate of audits.
-    capacity: what a market process costs and carries.
+    capacity: what a market process costs and carries. pictures: what sharing and splitting the
+    steps of generated pictures cost.
     """
     from edgepact import api
 

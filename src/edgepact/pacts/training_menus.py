@@ -256,5 +256,5 @@ def _left(contract: Contract, kind: int, item: Item | None) -> float:
     return float(worth) - item.reward_microcredits / MICRO
 
 
-def _listed(values: Iterable[float], written: str) -> str:
+def _listed(values: Iterable[int | float], written: str) -> str:
     return " ".join(written.format(each) for each in values) or "-"

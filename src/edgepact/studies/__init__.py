@@ -41,6 +41,7 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "auctions": _study("auctions", one_thread=True),
     "cheating": _study("cheating", one_thread=True),
     "capacity": _study("capacity", one_thread=True),
+    "pictures": _study("pictures", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 

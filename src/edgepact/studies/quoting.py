@@ -69,7 +69,7 @@ class Config:
         rounds: quotes to each fleet.
     """
 
-    fleets: int = 2000
+    fleets: int = 1000
     fleets_seed: int = 20_312
     seed: int = 1
     rounds: int = 20
@@ -176,7 +176,7 @@ def error_of(values: np.ndarray) -> np.ndarray:
     """Standard error of the mean over fleets, the first axis; 0 of a single one."""
     if len(values) < 2:
         return np.zeros(values.shape[1:])
-    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
 
 
 def as_posted(shares: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ def test_nothing_seen_is_what_was_believed_and_the_same_question_has_the_same_an
     assert (first.answers, first.kept) == (0, False)
     assert first.profit == pytest.approx(climbed_menu(known.kinds).profit)
     past = [offered(known, first.reward, kinds_of(5, 4))]
-    turned = [replace(past[0], layers=dict(reversed(past[0].layers.items())))]
+    turned = [replace(past[0], layers=dict(reversed(list(past[0].layers.items()))))]
     one, two = SHIPPED.decide(known, past, 7), SHIPPED.decide(known, turned, 7)
     assert np.array_equal(one.reward, two.reward)
     assert one.to_dict() == two.to_dict()

@@ -12,6 +12,7 @@ from edgepact.solvers.in_context.policy_file import Weights
 from edgepact.solvers.pretrained import transformer
 from edgepact.solvers.pretrained.transformer import (
     GRID,
+    SHIPPED,
     History,
     Terms,
     Transformer,
@@ -19,6 +20,7 @@ from edgepact.solvers.pretrained.transformer import (
     sizes,
 )
 from edgepact.solvers.quoter import Known
+from edgepact.solvers.quoting import play, reference_fleets
 
 KNOWN = Known(saving=1.0, layers_max=12, price_min=0.05, price_max=3.0, devices=4, integer=True)
 
@@ -93,3 +95,14 @@ def test_weights_are_kept_in_half_precision(tmp_path: Path) -> None:
     (tmp_path / "t.npz").write_bytes(b"no weights")
     with pytest.raises(InputError, match="a transformer pretrained to decide"):
         transformer.load(tmp_path / "t.npz")
+
+
+class TestShipped:
+    def test_it_is_small(self) -> None:
+        assert SHIPPED.stat().st_size < 300_000
+
+    @pytest.mark.parametrize("integer", [False, True])
+    def test_it_learnt_where_the_best_price_lies(self, integer: bool) -> None:
+        games = reference_fleets(4242, 25, integer=integer)
+        shares = play(Transformer.shipped(), games, rounds=4, seed=0).mean(axis=0)
+        assert shares[3] > 0.95
