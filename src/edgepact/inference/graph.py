@@ -138,7 +138,7 @@ def cut(model_dir: Path) -> tuple[Path, ...]:
     usual = usual_sizes(model, wiring.inputs)
     if isinstance(batch, str):
         usual[batch] = 2
-    return _written(model, wiring, stages, path, model_dir, usual)
+    return _written(model, wiring, stages, path, model_dir, [usual])
 
 
 def cut_file(
@@ -179,7 +179,9 @@ def cut_file(
     stages = make_stages(model, wiring, relations, cuts, path)
     folder.mkdir(parents=True, exist_ok=True)
     bring_external_data(model, path, folder)
-    return _written(model, wiring, stages, path, folder, relations.free[0])
+    # Short sequences first: many models know few positions.
+    short = usual_sizes(model, inputs, length=16)
+    return _written(model, wiring, stages, path, folder, [short, relations.free[0]])
 
 
 def _written(
@@ -188,17 +190,32 @@ def _written(
     stages: Sequence[Stage],
     path: Path,
     folder: Path,
-    free: Mapping[str, int],
+    tries: Sequence[Mapping[str, int]],
 ) -> tuple[Path, ...]:
-    """Stage files that have been run and compared with the whole model."""
+    """Stage files that have been run and compared with the whole model.
+
+    Args:
+        model: in its normal form.
+        wiring: of its graph.
+        stages: to be written.
+        path: of the model.
+        folder: for the stages.
+        tries: free sizes to run it at; the next ones where it does not run at the first.
+    """
     finished = [stage_path(folder, stage) for stage in range(len(stages))]
     drafts = [target.with_name(f".{target.name}.{os.getpid()}") for target in finished]
     try:
         for stage, draft in zip(stages, drafts, strict=True):
             draft.write_bytes(stage.model.SerializeToString(deterministic=True))
-        sizes = Sizes.of(model, free, path)
-        feeds = probe(model, sizes, wiring, path)
-        check_chain(path, drafts, feeds, wiring, uses_half(wiring, sizes))
+        for at, free in enumerate(tries, 1):
+            try:
+                sizes = Sizes.of(model, free, path)
+                feeds = probe(model, sizes, wiring, path)
+                check_chain(path, drafts, feeds, wiring, uses_half(wiring, sizes))
+                break
+            except InputError:
+                if at == len(tries):
+                    raise
         for draft, target in zip(drafts, finished, strict=True):
             draft.replace(target)
     finally:
