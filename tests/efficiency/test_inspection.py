@@ -157,6 +157,8 @@ def test_the_commands(tmp_path: Path) -> None:
     assert [Path(line).name for line in cut.output.split()] == [
         f"stage_0{at}.onnx" for at in range(3)
     ]
+    listed = runner.invoke(app, ["model", "cut", str(path), "--list"])
+    assert {"x0", "x1", "x2", "x3"} <= set(listed.output.split())
     for wrong in (["--size", "past_length"], ["--size", "past_length=-1"], ["--out", "a.txt"]):
         assert isinstance(
             runner.invoke(app, ["model", "inspect", str(path), *wrong]).exception, InputError

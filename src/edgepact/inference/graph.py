@@ -46,6 +46,7 @@ __all__ = [
     "choose_boundaries",
     "cut",
     "cut_file",
+    "cut_names",
     "macs_per_stage",
     "single_tensor_cuts",
 ]
@@ -71,6 +72,19 @@ def single_tensor_cuts(path: Path) -> tuple[str, ...]:
     model = read_model(path)
     wiring = Wiring.of(model.graph, Inputs.of(model, path), path)
     return tuple(cut.tensors[0] for cut in find_cuts(wiring, 1))
+
+
+def cut_names(
+    path: Path, control: Sequence[str] | None = None, state: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """All cuts of a model as `--at` takes them: of one tensor, or of two where it has none of one.
+
+    Raises:
+        InputError: as `cut_file`.
+    """
+    model = read_model(path)
+    inputs = Inputs.of(model, path, control=control, state=state)
+    return tuple(cut.name for cut in find_cuts(Wiring.of(model.graph, inputs, path)))
 
 
 def boundaries(path: Path) -> tuple[str, ...]:

@@ -88,9 +88,8 @@ def normal_form(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         try:
             made = inliner.inline_local_functions(made)
         except Exception as error:  # the inliner's exceptions share no base of their own
-            raise InputError(
-                path, "functions", "calls that can be followed", first_line(error)
-            ) from (error)
+            expected = "calls that can be followed"
+            raise InputError(path, "functions", expected, first_line(error)) from error
         del made.functions[:]
         _Checked(path).model(made)
     graph = made.graph
