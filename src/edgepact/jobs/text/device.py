@@ -99,26 +99,29 @@ class TextDevice:
         probed = self._probes.get(amount, "")
         writing = _Writing(self._decoder, self._states, piece, amount, probed)
         start_s, first_s, replays, alone = time.monotonic(), 0.0, 0, 0
-        reason, at = "length", 0
+        reason, at, ended = "length", 0, False
         try:
             while True:
-                sent = writing.sent(at)
+                sent = writing.sent(at, end=ended)
                 try:
                     reply = yield sent
                 except SessionLost:
                     at, replays = 0, replays + 1
                     continue
                 except ServerAway:
-                    for found in writing.alone():
+                    for found in () if ended else writing.alone():
                         alone += 1
-                        piece.on_token(found)
+                        if piece.on_token(found):
+                            ended = True
+                            break
                     reason = "stop" if writing.tokens[-1] in self.text_model.ends else "length"
+                    reason = "stopped" if ended else reason
                     break
                 at += 1
                 told = _drawn_in(reply)
                 if told is not None and writing.take(at, told):
                     first_s = first_s or time.monotonic() - start_s
-                    piece.on_token(told)
+                    ended = piece.on_token(told)
                 if reply.finished:
                     reason = str(reply.told.get("reason"))
                     break
@@ -155,6 +158,9 @@ def _drawn_in(reply: Reply) -> Drawn | None:
     )
 
 
+_NO_TOKENS = np.zeros((1, 0), np.int32)
+
+
 class _Writing:
     """A text as it grows: its tokens, and what was sent of it."""
 
@@ -182,8 +188,15 @@ class _Writing:
         if self._rest is not None:
             self._states.release(self._rest)
 
-    def sent(self, exchange: int) -> Tensors:
-        """What an exchange brings; computed the first time."""
+    def sent(self, exchange: int, *, end: bool = False) -> Tensors:
+        """What an exchange brings; computed the first time.
+
+        Args:
+            exchange: counted from 0.
+            end: whether the first one that was not sent yet ends the text.
+        """
+        if exchange == len(self._sent) and end:
+            return {"hidden": self._sent[0][:, :0]} if self._amount else {"tokens": _NO_TOKENS}
         if exchange == len(self._sent):
             self._sent.append(self._computed(exchange))
         chunk = self._sent[exchange]

@@ -3,7 +3,7 @@ drawn.
 
 The first exchanges of a piece bring its prompt, in chunks; each further one brings the token that
 the last answer told: as an activation behind the device's last block, or as its number where the
-device runs no block.
+device runs no block. One that brings no token at all ends the text.
 """
 
 import json
@@ -97,11 +97,11 @@ def chunk_in(sent: Tensors, amount: int) -> np.ndarray:
     """What an exchange brings of the text: tokens `(1, chunk)`, or activations.
 
     Raises:
-        InputError: the chunk is empty or too long.
+        InputError: the chunk is too long.
     """
     name = "tokens" if amount == 0 else "hidden"
     found = np.asarray(sent[name])
-    if not 1 <= found.shape[1] <= CHUNK_MAX:
-        expected = f"1 to {CHUNK_MAX} tokens"
+    if found.shape[1] > CHUNK_MAX:
+        expected = f"up to {CHUNK_MAX} tokens"
         raise InputError("infer request", name, expected, found.shape[1])
     return found

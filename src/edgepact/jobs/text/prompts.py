@@ -73,8 +73,8 @@ class TextSettings:
         return Sampling(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
-def _ignore(drawn: Drawn) -> None:
-    pass
+def _go_on(drawn: Drawn) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +85,14 @@ class Prompt:
         tokens: of the prompt, at least one.
         settings: how the text goes on.
         text: as it was read; empty where only tokens are known.
-        on_token: told each token as soon as it is known.
+        on_token: told each token as soon as it is known; whether the text ends there, as it does
+            behind a word that its reader did not want to see, or when he has gone.
     """
 
     tokens: tuple[int, ...]
     settings: TextSettings
     text: str = ""
-    on_token: Callable[[Drawn], None] = field(default=_ignore, compare=False)
+    on_token: Callable[[Drawn], bool] = field(default=_go_on, compare=False)
 
 
 def read_prompts(path: Path) -> list[str]:
