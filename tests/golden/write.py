@@ -40,6 +40,7 @@ SOLVED = (
     "scenario-layer-menu",
     "scenario-local-work",
     "scenario-partition",
+    "scenario-picture",
     "scenario-price",
     "scenario-selection",
     "scenario-supply-curves",
