@@ -20,7 +20,14 @@ from edgepact.inference.gguf.known import text_model
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.inference.sampling import Drawn, drawn
 from edgepact.jobs.text.evidence import probe
-from edgepact.jobs.text.exchange import Asked, chunks_of, expected_of, job_model, returned
+from edgepact.jobs.text.exchange import (
+    Asked,
+    chunks_of,
+    expected_of,
+    job_model,
+    nothing_more,
+    returned,
+)
 from edgepact.jobs.text.prompts import Prompt, TextSettings, own_prompts, read_prompts
 from edgepact.tensors import Tensors, TensorSpec
 from edgepact.work import Model, Reply, ServerAway, SessionLost, Work
@@ -102,7 +109,8 @@ class TextDevice:
         reason, at = "length", 0
         try:
             while True:
-                sent = writing.sent(at)
+                ends = writing.ends_with(at) and piece.enough()
+                sent = nothing_more(self.text_model, amount) if ends else writing.sent(at)
                 try:
                     reply = yield sent
                 except SessionLost:
@@ -113,6 +121,7 @@ class TextDevice:
                         alone += 1
                         piece.on_token(found)
                     reason = "stop" if writing.tokens[-1] in self.text_model.ends else "length"
+                    reason = "enough" if piece.enough() else reason
                     break
                 at += 1
                 told = _drawn_in(reply)
@@ -167,7 +176,8 @@ class _Writing:
             raise InputError("prompt", "tokens", expected, len(piece.tokens))
         self.tokens = list(piece.tokens)
         self._decoder, self._states, self._amount = decoder, states, amount
-        self._asked = Asked(prompt_tokens=len(piece.tokens), settings=piece.settings)
+        count, settings = len(piece.tokens), piece.settings
+        self._asked = Asked(prompt_tokens=count, settings=settings, name=piece.name)
         if probed:
             self._asked = replace(self._asked, probe=probed)
         self._piece = piece
@@ -192,6 +202,11 @@ class _Writing:
             return {name: chunk}
         return {"asked": (self._asked.as_bytes(),), name: chunk}
 
+    def ends_with(self, exchange: int) -> bool:
+        """Whether an exchange would bring the newest token, and there is one to end with."""
+        newest = self._place(exchange + 1) == len(self.tokens)
+        return newest and len(self.tokens) > len(self._piece.tokens)
+
     def take(self, exchanges: int, told: Drawn) -> bool:
         """Takes the token that was drawn after so many exchanges; whether it is a new one."""
         place = self._place(exchanges)
@@ -212,7 +227,8 @@ class _Writing:
         self._rest = self._states.new(range(self._amount + 1, model.sizes.blocks + 1))
         exchange = 0
         while len(self.tokens) < min(len(self._piece.tokens) + settings.tokens_max, model.rows_max):
-            if len(self.tokens) > len(self._piece.tokens) and self.tokens[-1] in model.ends:
+            new = len(self.tokens) > len(self._piece.tokens)
+            if new and (self.tokens[-1] in model.ends or self._piece.enough()):
                 return
             last = None
             while self._place(exchange) < len(self.tokens):
@@ -225,7 +241,7 @@ class _Writing:
             found = drawn(
                 decoder.logits(last)[0],
                 settings.sampling,
-                seed=0,
+                seed=max(settings.seed, 0),
                 place=len(self.tokens),
                 alternatives=settings.alternatives,
             )
