@@ -20,14 +20,7 @@ from edgepact.inference.gguf.known import text_model
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.inference.sampling import Drawn, drawn
 from edgepact.jobs.text.evidence import probe
-from edgepact.jobs.text.exchange import (
-    Asked,
-    chunks_of,
-    expected_of,
-    job_model,
-    nothing_more,
-    returned,
-)
+from edgepact.jobs.text.exchange import Asked, chunks_of, expected_of, job_model, returned
 from edgepact.jobs.text.prompts import Prompt, TextSettings, own_prompts, read_prompts
 from edgepact.tensors import Tensors, TensorSpec
 from edgepact.work import Model, Reply, ServerAway, SessionLost, Work
@@ -106,28 +99,29 @@ class TextDevice:
         probed = self._probes.get(amount, "")
         writing = _Writing(self._decoder, self._states, piece, amount, probed)
         start_s, first_s, replays, alone = time.monotonic(), 0.0, 0, 0
-        reason, at = "length", 0
+        reason, at, ended = "length", 0, False
         try:
             while True:
-                ends = writing.ends_with(at) and piece.enough()
-                sent = nothing_more(self.text_model, amount) if ends else writing.sent(at)
+                sent = writing.sent(at, end=ended)
                 try:
                     reply = yield sent
                 except SessionLost:
                     at, replays = 0, replays + 1
                     continue
                 except ServerAway:
-                    for found in writing.alone():
+                    for found in () if ended else writing.alone():
                         alone += 1
-                        piece.on_token(found)
+                        if piece.on_token(found):
+                            ended = True
+                            break
                     reason = "stop" if writing.tokens[-1] in self.text_model.ends else "length"
-                    reason = "enough" if piece.enough() else reason
+                    reason = "stopped" if ended else reason
                     break
                 at += 1
                 told = _drawn_in(reply)
                 if told is not None and writing.take(at, told):
                     first_s = first_s or time.monotonic() - start_s
-                    piece.on_token(told)
+                    ended = piece.on_token(told)
                 if reply.finished:
                     reason = str(reply.told.get("reason"))
                     break
@@ -164,6 +158,9 @@ def _drawn_in(reply: Reply) -> Drawn | None:
     )
 
 
+_NO_TOKENS = np.zeros((1, 0), np.int32)
+
+
 class _Writing:
     """A text as it grows: its tokens, and what was sent of it."""
 
@@ -176,8 +173,7 @@ class _Writing:
             raise InputError("prompt", "tokens", expected, len(piece.tokens))
         self.tokens = list(piece.tokens)
         self._decoder, self._states, self._amount = decoder, states, amount
-        count, settings = len(piece.tokens), piece.settings
-        self._asked = Asked(prompt_tokens=count, settings=settings, name=piece.name)
+        self._asked = Asked(prompt_tokens=len(piece.tokens), settings=piece.settings)
         if probed:
             self._asked = replace(self._asked, probe=probed)
         self._piece = piece
@@ -192,8 +188,15 @@ class _Writing:
         if self._rest is not None:
             self._states.release(self._rest)
 
-    def sent(self, exchange: int) -> Tensors:
-        """What an exchange brings; computed the first time."""
+    def sent(self, exchange: int, *, end: bool = False) -> Tensors:
+        """What an exchange brings; computed the first time.
+
+        Args:
+            exchange: counted from 0.
+            end: whether the first one that was not sent yet ends the text.
+        """
+        if exchange == len(self._sent) and end:
+            return {"hidden": self._sent[0][:, :0]} if self._amount else {"tokens": _NO_TOKENS}
         if exchange == len(self._sent):
             self._sent.append(self._computed(exchange))
         chunk = self._sent[exchange]
@@ -201,11 +204,6 @@ class _Writing:
         if exchange > 0:
             return {name: chunk}
         return {"asked": (self._asked.as_bytes(),), name: chunk}
-
-    def ends_with(self, exchange: int) -> bool:
-        """Whether an exchange would bring the newest token, and there is one to end with."""
-        newest = self._place(exchange + 1) == len(self.tokens)
-        return newest and len(self.tokens) > len(self._piece.tokens)
 
     def take(self, exchanges: int, told: Drawn) -> bool:
         """Takes the token that was drawn after so many exchanges; whether it is a new one."""
@@ -227,8 +225,7 @@ class _Writing:
         self._rest = self._states.new(range(self._amount + 1, model.sizes.blocks + 1))
         exchange = 0
         while len(self.tokens) < min(len(self._piece.tokens) + settings.tokens_max, model.rows_max):
-            new = len(self.tokens) > len(self._piece.tokens)
-            if new and (self.tokens[-1] in model.ends or self._piece.enough()):
+            if len(self.tokens) > len(self._piece.tokens) and self.tokens[-1] in model.ends:
                 return
             last = None
             while self._place(exchange) < len(self.tokens):
@@ -241,7 +238,7 @@ class _Writing:
             found = drawn(
                 decoder.logits(last)[0],
                 settings.sampling,
-                seed=max(settings.seed, 0),
+                seed=0,
                 place=len(self.tokens),
                 alternatives=settings.alternatives,
             )

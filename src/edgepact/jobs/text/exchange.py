@@ -3,8 +3,7 @@ drawn.
 
 The first exchanges of a piece bring its prompt, in chunks; each further one brings the token that
 the last answer told: as an activation behind the device's last block, or as its number where the
-device runs no block. An exchange that brings nothing says that the text is long enough: the server
-ends the piece with the tokens that it has drawn.
+device runs no block. One that brings no token at all ends the text.
 """
 
 import json
@@ -21,8 +20,6 @@ from edgepact.work import Model
 
 ASKED_BYTES_MAX = 4096
 
-NAME_CHARS_MAX = 64
-
 PROBE_BYTES = 16
 """Of the hash that tells how a device computes."""
 
@@ -35,18 +32,15 @@ class Asked:
         prompt_tokens: length of the prompt.
         settings: how the text goes on.
         probe: hexadecimal: how the device computes, see `evidence.probe`; zeros for unknown.
-        name: of the request, by which the same prompt asked twice is two pieces of work.
     """
 
     prompt_tokens: int
     settings: TextSettings
     probe: str = "00" * PROBE_BYTES
-    name: str = ""
 
     def as_bytes(self) -> bytes:
         """As it travels, JSON."""
-        own = {"prompt_tokens": self.prompt_tokens, "probe": self.probe, "name": self.name}
-        table = {**own, **asdict(self.settings)}
+        table = {"prompt_tokens": self.prompt_tokens, "probe": self.probe, **asdict(self.settings)}
         return json.dumps(table, sort_keys=True).encode()
 
     @classmethod
@@ -62,16 +56,12 @@ class Asked:
             table = json.loads(content)
             tokens = table.pop("prompt_tokens")
             told = bytes.fromhex(table.pop("probe", "00" * PROBE_BYTES))
-            name = table.pop("name", "")
             if type(tokens) is not int or tokens < 1 or len(told) != PROBE_BYTES:
-                raise ValueError
-            if not isinstance(name, str) or len(name) > NAME_CHARS_MAX:
                 raise ValueError
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
             expected = "JSON with prompt_tokens and settings of a text"
             raise InputError("infer request", "asked", expected, shown(content[:60])) from None
-        settings = TextSettings.of(table)
-        return cls(prompt_tokens=tokens, settings=settings, probe=told.hex(), name=name)
+        return cls(prompt_tokens=tokens, settings=TextSettings.of(table), probe=told.hex())
 
 
 def job_model(model: TextModel) -> Model:
@@ -103,23 +93,15 @@ def chunks_of(count: int) -> list[int]:
     return [min(CHUNK_MAX, count - start) for start in range(0, count, CHUNK_MAX)]
 
 
-def nothing_more(model: TextModel, amount: int) -> Tensors:
-    """What says that the text is long enough."""
-    if amount == 0:
-        return {"tokens": np.zeros((1, 0), np.int32)}
-    return {"hidden": np.zeros((1, 0, model.sizes.width), np.float32)}
-
-
 def chunk_in(sent: Tensors, amount: int) -> np.ndarray:
-    """What an exchange brings of the text: tokens `(1, chunk)`, or activations; none if it is
-    long enough.
+    """What an exchange brings of the text: tokens `(1, chunk)`, or activations.
 
     Raises:
         InputError: the chunk is too long.
     """
     name = "tokens" if amount == 0 else "hidden"
     found = np.asarray(sent[name])
-    if not found.shape[1] <= CHUNK_MAX:
-        expected = f"at most {CHUNK_MAX} tokens"
+    if found.shape[1] > CHUNK_MAX:
+        expected = f"up to {CHUNK_MAX} tokens"
         raise InputError("infer request", name, expected, found.shape[1])
     return found

@@ -128,9 +128,7 @@ class TextServer:
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
     ) -> bytes:
         """About 100 bytes a token, 1 KB of a longer chunk; nothing where tokens themselves came."""
-        if amount == 0:
-            return b""
-        if np.asarray(sent["hidden"]).shape[1] == 0:
+        if amount == 0 or not np.asarray(sent["hidden"]).shape[1]:
             return b""
         token = reply.outputs.get("token")
         found = kept(
@@ -164,7 +162,7 @@ class TextServer:
             return False
         told, *others = evidence
         if others and not others[-1]:
-            others.pop()  # the device has said that the text is long enough
+            del others[-1]  # the device ended the text
         found = [read_kept(each) for each in (told[PROBE_BYTES:], *others)]
         came = sum(each.chunk for each in found if each is not None)
         if None in found or came < len(tokens):
@@ -205,10 +203,12 @@ class TextServer:
         asked = session.asked or self._asked(sent)
         chunk = chunk_in(sent, session.amount)
         count, left = chunk.shape[1], asked.prompt_tokens - session.position
-        if count == 0:
-            return self._ended(session)
-        if count > max(left, 1):
-            raise InputError("infer request", "text", f"{max(left, 1)} tokens at most", count)
+        if count == 0 and session.written:
+            self.states.release(session.state)
+            told_end = {"reason": "stopped"}
+            return Reply(outputs={}, units=session.written, told=told_end)
+        if not 1 <= count <= max(left, 1):
+            raise InputError("infer request", "text", f"1 to {max(left, 1)} tokens", count)
         if session.amount == 0 and left <= 0 and int(chunk[0, 0]) != session.token:
             expected = f"{session.token}, the token that was drawn"
             raise InputError("infer request", "tokens", expected, int(chunk[0, 0]))
@@ -225,7 +225,7 @@ class TextServer:
         found = drawn(
             self._decoder.logits(last)[0],
             settings.sampling,
-            seed=session.seed if settings.seed < 0 else settings.seed,
+            seed=session.seed,
             place=session.position,
             alternatives=settings.alternatives,
         )
@@ -247,14 +247,6 @@ class TextServer:
             units=session.written,
             told=told,
         )
-
-    def _ended(self, session: TextSession) -> Reply:
-        """The answer to a device whose text is long enough."""
-        if session.written < 1:
-            raise InputError("infer request", "text", "at least 1 token", "none")
-        self.states.release(session.state)
-        told: dict[str, Json] = {"reason": "enough"}
-        return Reply(outputs={}, finished=True, units=session.written, told=told)
 
     def _through(self, session: TextSession, chunk: np.ndarray) -> np.ndarray:
         hidden = self._decoder.embed(chunk[0]) if session.amount == 0 else chunk
