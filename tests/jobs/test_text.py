@@ -17,6 +17,7 @@ from edgepact.inference.gguf import known
 from edgepact.inference.sampling import Drawn, Sampling, drawn
 from edgepact.jobs.text import TEXT
 from edgepact.jobs.text.device import TextDevice
+from edgepact.jobs.text.engine import generated
 from edgepact.jobs.text.exchange import Asked
 from edgepact.jobs.text.prompts import Prompt, TextSettings
 from edgepact.jobs.text.server import TextServer
@@ -67,7 +68,13 @@ def write(
 ) -> Written:
     """A whole text: tokens told, evidence, and the device's line."""
     told: list[int] = []
-    piece = replace(piece, on_token=lambda found: told.append(found.token))
+    outer = piece.on_token
+
+    def on_token(found: Drawn) -> bool:
+        told.append(found.token)
+        return outer(found)
+
+    piece = replace(piece, on_token=on_token)
     device.prepare(amount)
     running = device.work(piece, amount)
     session, exchange, evidence, steps = server.begin(amount, SEED), 0, list[bytes](), 0
@@ -157,6 +164,56 @@ def test_without_its_server_a_device_goes_on_from_what_it_has(
             told, _, line = write(server, device, piece, amount, codec=FP32, away_at=away)
             assert told == whole
             assert line["tokens_alone"] == len(whole) - min(away, len(whole))
+
+
+@pytest.mark.parametrize("amount", [0, 2, 4])
+def test_a_reader_can_end_a_text(server: TextServer, device: TextDevice, amount: int) -> None:
+    piece = device.pieces()[6]
+    whole, _, _ = write(server, device, piece, amount)
+    assert len(whole) > 3
+    seen: list[int] = []
+
+    def third(found: Drawn) -> bool:
+        seen.append(found.token)
+        return len(seen) == 3
+
+    piece = replace(piece, on_token=third)
+    for losses in ((), (1,)):
+        seen.clear()
+        told, evidence, line = write(server, device, piece, amount, lose_at=losses)
+        assert told == whole[:3]
+        assert (line["reason"], line["tokens"]) == ("stopped", 3)
+        assert passes(server, piece, amount, evidence)
+    seen.clear()
+    told, _, line = write(server, device, piece, amount, away_at=1)
+    assert (line["reason"], len(told), line["tokens_alone"]) == ("stopped", 3, 2)
+
+
+def test_an_engine_tells_tokens_one_by_one(server: TextServer, device: TextDevice) -> None:
+    piece = device.pieces()[7]
+    whole, _, _ = write(server, device, piece, 2, codec=FP32)
+    session = [server.begin(2, SEED)]
+    lost = {3}
+
+    def ask(exchange: int, sent: Tensors) -> Reply:
+        if exchange in lost:
+            lost.clear()
+            session[0] = server.begin(2, SEED)
+            raise SessionLost
+        (reply,) = server.answer([(session[0], sent)])
+        assert isinstance(reply, Reply)
+        return reply
+
+    found = generated(device, piece, 2, ask)
+    first = next(found)
+    assert [first.token, *(each.token for each in found)] == whole
+    # A reader who goes away ends the text at the server, too.
+    session[0] = server.begin(2, SEED)
+    found = generated(device, piece, 2, ask)
+    next(found)
+    found.close()
+    assert session[0].written == 2
+    assert session[0].state.nbytes == 0
 
 
 def test_a_server_short_of_memory_writes_the_same(gguf: Path, device: TextDevice) -> None:

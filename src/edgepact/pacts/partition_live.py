@@ -210,7 +210,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         terms.inputs_place, names, per_round=terms.units, rounds=rounds, seed=terms.seed
     )
     # Beside a scenario, which names its own job, a server is told none.
-    named = {} if "scenario" in asked else {"job": terms.job}
+    job = None if "scenario" in asked else terms.job
     with (
         inputs as shares,
         LiveMarket(out) as live,
@@ -225,7 +225,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         live.start_server(
             ServeOptions(
                 **asked,
-                **named,
+                job=job,
                 job_settings=terms.settings,
                 model=terms.model_folder,
                 ledger_url=url,

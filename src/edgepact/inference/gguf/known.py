@@ -55,6 +55,9 @@ def text_model(path: Path | None) -> TextModel:
             raise InputError(found, "", expected, f"{len(files)} GGUF files")
         found = files[0]
     # The ONNX package is needed to write stages, not to run them.
+    if find_spec("onnx") is None:
+        expected = "a folder of stages, or the package onnx, which writes them"
+        raise InputError(found, "", expected, "neither")
     from edgepact.inference.gguf.stages import kept_stages
 
     return read_text_model(kept_stages(found, cache_folder()))
