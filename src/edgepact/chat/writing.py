@@ -182,17 +182,17 @@ class Writing:
             settings=replace(self._wish.settings, tokens_max=left),
             name=f"{self._name}-{len(self._written)}",
             on_token=self._on_token,
-            enough=self._enough,
         )
 
     def _enough(self) -> bool:
         return self._gone or self._spelling.stopped
 
-    def _on_token(self, found: Drawn) -> None:
-        if self._enough():
-            return
+    def _on_token(self, found: Drawn) -> bool:
+        if self._gone:
+            return True
         self._written.append(found.token)
         self._tell(Told(text=self._spelling.add(found.token), tokens=(found,)))
+        return self._enough()
 
     def _ended(self, ended: object) -> None:
         future = self._asked.ended
