@@ -9,8 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from edgepact.jobs.text import TEXT
 from edgepact.market.asked import Desk
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.posted import FixedPrice
+from edgepact.market.server import MarketServer
 from edgepact.work import DevicePart
 from tests.market.harness import PATIENCE_S, served, wait_until
 from tests.tiny_llama import write_tiny_llama
@@ -46,11 +48,18 @@ class Place:
     url: str
     token: str
     results: Path
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
     def client(self, token: str | None = None) -> openai.OpenAI:
-        return openai.OpenAI(
+        made = openai.OpenAI(
             base_url=self.url, api_key=token or self.token, max_retries=0, timeout=PATIENCE_S
         )
+        self.clients.append(made)
+        return made
+
+    def close(self) -> None:
+        for each in self.clients:
+            each.close()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -64,6 +73,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv(known.VARIABLE, str(folder / "stages"))
         path = write_tiny_llama(folder / "tiny.gguf", blocks=BLOCKS)
         return known.text_model(path).folder
+
+
+def market(folder: Path, model: Path, **settings: Any) -> AbstractContextManager[MarketServer]:
+    """A market that pays for every block."""
+    price = FixedPrice(price=1.0, steps_max=BLOCKS)
+    return served(folder, job=TEXT, model=model, job_settings=SETTINGS, mechanism=price, **settings)
 
 
 @contextmanager
@@ -108,13 +123,13 @@ def place(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgepact.market.device.QUIET_S", 0.5)
         patch.setattr("edgepact.market.device.LOOK_S", 0.5)
+        patch.setattr("edgepact.market.device.LOOK_IN_S", 1.0)
         device = None
-        with served(
-            folder, job=TEXT, model=model, job_settings=SETTINGS, units_per_round=200
-        ) as server:
+        with market(folder, model, units_per_round=100) as server:
             device = device_at(server.url, folder, model)
             found = device.__enter__()
             yield found
+            found.close()
         device.__exit__(None, None, None)
 
 
@@ -234,14 +249,14 @@ def test_several_clients_at_once_each_get_their_own(client: openai.OpenAI, place
     name = name_of(client)
 
     def text(prompt: str) -> str:
-        found = place.client().completions.create(model=name, prompt=prompt, max_tokens=24)
+        found = place.client().completions.create(model=name, prompt=prompt, max_tokens=16)
         return found.choices[0].text
 
-    prompts = [f"Prompt {at}" for at in range(6)]
+    prompts = [f"Prompt {at}" for at in range(4)]
     alone = [text(prompt) for prompt in prompts]
-    with ThreadPoolExecutor(6) as threads:
-        # More tokens than a round takes: what a round's end cuts short goes on in the next.
-        assert list(threads.map(text, prompts * 3)) == alone * 3
+    with ThreadPoolExecutor(8) as threads:
+        # More tokens than a round takes: the rest goes on in the next.
+        assert list(threads.map(text, prompts * 2)) == alone * 2
 
 
 @pytest.mark.parametrize(
@@ -376,12 +391,13 @@ def test_without_a_round_requests_are_told_to_come_back(
         with pytest.raises(openai.RateLimitError):
             client.completions.create(model=name, prompt="Hello")
         assert len(waiting) == len(desk)
+        place.close()
 
 
 def test_a_device_that_holds_all_blocks_goes_on_without_its_server(
     model: Path, tmp_path: Path
 ) -> None:
-    with served(tmp_path, job=TEXT, model=model, job_settings=SETTINGS) as server:
+    with market(tmp_path, model) as server:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "edgepact", "device", "--server", server.url),
@@ -399,7 +415,8 @@ def test_a_device_that_holds_all_blocks_goes_on_without_its_server(
         try:
             url = process.stdout.readline().split()[5].rstrip(";")
             token = (tmp_path / "device-1.chat-token").read_text().strip()
-            client = Place(url, token, tmp_path).client()
+            place = Place(url, token, tmp_path)
+            client = place.client()
             name = name_of(client)
             split = client.completions.create(model=name, prompt="Hello", max_tokens=12)
             server.stop()
@@ -407,6 +424,7 @@ def test_a_device_that_holds_all_blocks_goes_on_without_its_server(
             assert alone.choices[0].text == split.choices[0].text
             again = client.completions.create(model=name, prompt="Hello", max_tokens=12)
             assert again.choices == alone.choices
+            place.close()
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0, said
