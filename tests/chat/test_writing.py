@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,9 +43,16 @@ def test_a_text_ends_before_the_first_text_that_ends_it(text: str, stops: list[s
         assert told == seen[: min(seen.index(stop) for stop in stops if stop in seen)]
 
 
+class Part(TextDevice):
+    """Of a device no more than a text on its way needs."""
+
+    def __init__(self) -> None:
+        model: Any = SimpleNamespace(rows_max=128, ends=(2,))
+        tokenizer: Any = SimpleNamespace(text=spelled)
+        self.text_model, self.tokenizer = model, tokenizer
+
+
 def writing_at(desk: Desk, tokens_max: int = 5) -> Writing:
-    model = SimpleNamespace(rows_max=128, ends=(2,))
-    part = SimpleNamespace(text_model=model, tokenizer=SimpleNamespace(text=spelled))
     wish = Wish(
         chat=False,
         tokens=(65, 66),
@@ -55,7 +62,7 @@ def writing_at(desk: Desk, tokens_max: int = 5) -> Writing:
         usage=False,
         logprobs=False,
     )
-    return Writing(desk, cast(TextDevice, part), wish)
+    return Writing(desk, Part(), wish)
 
 
 def test_what_a_rounds_end_cuts_short_goes_on_where_it_was() -> None:
