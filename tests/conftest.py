@@ -53,6 +53,9 @@ HEAVY = (
 )
 """Files that take longest, which come first, so that no worker is left alone with one of them."""
 
+QUICKLY = ("tests/mechanisms/", "tests/solvers/learned_auctions/")
+"""Where compiling takes several times as long as what is compiled."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: at for at, name in enumerate(HEAVY)}
@@ -76,6 +79,23 @@ def compiled_once() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         jax.config.update("jax_compilation_cache_dir", os.environ["EDGEPACT_JAX_CACHE"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@pytest.fixture(autouse=True)
+def compiled_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Programs that run once and shortly are compiled with few optimisations.
+
+    What they compute differs by rounding. Slow tests compile as users do, and so do all tests of
+    other folders, of the same mechanisms in solvers, studies and the main job too.
+    """
+    if not request.node.nodeid.startswith(QUICKLY) or request.node.get_closest_marker("slow"):
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What `import edgepact` offers, and that it loads nothing until it is used."""
 
+import functools
 import json
 import re
 import subprocess
@@ -59,10 +60,16 @@ assert not heavy & set(sys.modules), sorted(heavy & set(sys.modules))
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
+@functools.cache
+def solved(name: str) -> Solution:
+    """The solution of an example: it cannot be changed, and its audit takes seconds."""
+    return edgepact.solve(EXAMPLES / f"{name}.toml")
+
+
 @pytest.mark.parametrize("name", SOLVED)
 def test_solve_gives_what_the_command_prints(name: str) -> None:
     path = EXAMPLES / f"{name}.toml"
-    solution = edgepact.solve(path)
+    solution = solved(name)
     assert isinstance(solution, Solution)
     assert solution.broken == ()
     printed = command("solve", path, "--json")
@@ -75,7 +82,7 @@ def test_solve_gives_what_the_command_prints(name: str) -> None:
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_results_show_themselves_in_notebooks(name: str) -> None:
-    solution = edgepact.solve(EXAMPLES / f"{name}.toml")
+    solution = solved(name)
     page = solution._repr_html_()
     for sheet in solution.sheets:
         assert sheet.title.replace("'", "&#x27;") in page
@@ -92,7 +99,7 @@ def numbers_of(value: object) -> list[float]:
 
 @pytest.mark.parametrize("name", ["five-cameras", "contract", "auction"])
 def test_every_figure_of_a_table_is_in_the_json(name: str) -> None:
-    solution = edgepact.solve(EXAMPLES / f"{name}.toml")
+    solution = solved(name)
     told = np.array(numbers_of(solution.to_dict()))
     # A row of sums and a column of differences follow from what is told.
     derived = {"all", "over doing it alone", "beyond its bid", "type"}

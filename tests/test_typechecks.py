@@ -1,8 +1,8 @@
 """Types are checked in the tests, in functions inside functions too, and a checker is made once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-import beartype
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,16 +28,16 @@ def test_the_package_is_checked() -> None:
 
 def test_one_checker_serves_equal_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    checker = beartype.beartype
+    checker = typechecks._by_beartype
 
     def counted(function: Callable[..., object]) -> Callable[..., object]:
         made.append(function)
         return checker(function)
 
     monkeypatch.setattr(typechecks, "_kept", type(typechecks._kept)())
-    monkeypatch.setattr(beartype, "beartype", counted)
+    monkeypatch.setattr(typechecks, "_by_beartype", counted)
     first, again, other = doubling(np.ndarray), doubling(np.ndarray), doubling(Array)
-    assert len(made) == 4, "parameters alone and with the result, of each of two kinds"
+    assert len(made) == 2, "one of each kind"
     for each in (first, again):
         assert np.array_equal(each(np.ones(2), np.ones(2)), [2.0, 2.0])
         with pytest.raises(TypeCheckError):
@@ -46,3 +46,77 @@ def test_one_checker_serves_equal_functions(monkeypatch: pytest.MonkeyPatch) -> 
             each(jnp.ones(2), jnp.ones(2))
     with pytest.raises(TypeCheckError):
         other(np.ones(2), np.ones(2))
+    with pytest.raises(TypeError, match=r"double\(\) missing 1 required"):
+        first(np.ones(2))
+    assert first.__name__ == again.__name__ == "double"
+
+
+checks = jaxtyped(typechecker=beartype_once)
+
+
+@checks
+@dataclass(frozen=True)
+class Pair:
+    one: Float[np.ndarray, " n"]
+    other: Float[np.ndarray, " n"] | None = None
+
+    @property
+    @checks
+    def first(self) -> str:
+        return self.one[0]
+
+    @checks
+    def times(self, factor: int) -> "str":
+        return factor  # type: ignore[return-value]
+
+    @checks
+    def each(self, most: int) -> Iterator[float]:
+        yield from self.one[:most]
+
+    @checks
+    def cut(self, size: int) -> Float[np.ndarray, " n"]:
+        def as_long(one: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+            return one[:size]
+
+        return checks(as_long)(self.one)
+
+
+@checks
+@dataclass(frozen=True)
+class Named(Pair):
+    name: str = ""
+
+
+def test_arguments_results_and_sizes_are_checked() -> None:
+    pair = Pair(np.ones(3), np.ones(3))
+    assert list(pair.each(2)) == [1.0, 1.0]
+    assert len(pair.cut(3)) == 3
+    assert Named(np.ones(2), name="a").name == "a"
+    wrong: list[Callable[[], object]] = [
+        lambda: Pair([1.0]),  # type: ignore[arg-type]
+        lambda: Pair(np.ones(3), np.ones(2)),
+        lambda: Named(np.ones(3), np.ones(2)),
+        lambda: Named(np.ones(3), name=3),  # type: ignore[arg-type]
+        lambda: pair.first,
+        lambda: pair.times(2),
+        lambda: pair.each("all"),  # type: ignore[arg-type]
+        lambda: pair.cut(2),
+        lambda: pair.cut(2.5),  # type: ignore[arg-type]
+    ]
+    for each in wrong:
+        with pytest.raises(TypeCheckError):
+            each()
+
+
+def test_sizes_are_those_of_one_call() -> None:
+    @checks
+    def outer(one: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        inner(one[1:])
+        return one
+
+    @checks
+    def inner(one: Float[np.ndarray, " n"]) -> int:
+        return len(one)
+
+    outer(np.ones(3))
+    outer(np.ones(4))

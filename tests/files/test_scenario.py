@@ -41,6 +41,7 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
         "scenario-layer-menu.toml": "partition-contract-classification",
         "scenario-local-work.toml": "selection-contract-training",
         "scenario-partition.toml": "partition-stackelberg-classification",
+        "scenario-picture.toml": "partition-stackelberg-picture",
         "scenario-price.toml": "selection-stackelberg-training",
         "scenario-selection.toml": "selection-auction-training",
         "scenario-supply-curves.toml": "partition-auction-classification",
@@ -128,8 +129,9 @@ def test_what_is_compressed_may_be_left_out_while_there_is_one(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (selection(solver="name = 'gdm'"), "solver.name: expected one of exact, found gdm"),
-        (selection(solver="name = 3"), "solver.name: expected one of exact, found 3"),
+        (selection(solver="name = 'grid'"), "solver.name: expected one of exact, gdm, found grid"),
+        (selection(solver="name = 'gdm'"), "worth, terms: expected .* found neither"),
+        (selection(solver="name = 3"), "solver.name: expected one of exact, gdm, found 3"),
         (selection().replace("[solver]", ""), "solver: expected a table"),
         ("mechanism = 'auction'\n", "--fleet"),
         (

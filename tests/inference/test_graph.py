@@ -206,8 +206,10 @@ class TestCut:
             graph.cut(tmp_path)
         assert os.listdir(tmp_path) == ["image.onnx"]
 
-    def test_a_fixed_batch_is_refused(self, tmp_path: Path) -> None:
+    def test_a_fixed_batch_is_cut_as_it_is_if_it_is_one(self, tmp_path: Path) -> None:
         save(tmp_path / "image.onnx", CHAIN, sizes=(1, 4), boundaries=["a", "d"])
+        assert len(graph.cut(tmp_path)) == 3
+        save(tmp_path / "image.onnx", CHAIN, sizes=(3, 4), boundaries=["a", "d"])
         with pytest.raises(InputError, match="input x: expected a symbolic batch dimension first"):
             graph.cut(tmp_path)
 

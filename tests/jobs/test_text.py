@@ -216,6 +216,28 @@ def test_an_engine_tells_tokens_one_by_one(server: TextServer, device: TextDevic
     assert session[0].state.nbytes == 0
 
 
+def test_nothing_stays_of_an_exchange_that_failed(
+    server: TextServer, device: TextDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece = device.pieces()[8]
+    whole, _, _ = write(server, device, piece, 2, codec=FP32)
+    session, running = server.begin(2, SEED), device.work(piece, 2)
+    sent, told = next(running), []
+    for _ in whole:
+        broken = {**sent, "hidden": np.full_like(np.asarray(sent["hidden"]), np.nan)}
+        (refused,) = server.answer([(session, broken)])
+        assert isinstance(refused, InputError)
+        (reply,) = server.answer([(session, sent)])
+        assert isinstance(reply, Reply)
+        told.append(int(np.asarray(reply.outputs["token"])[0, 0]))
+        if not reply.finished:
+            sent = running.send(reply)
+    assert told == whole
+    monkeypatch.setattr("edgepact.jobs.text.server.KEPT_BYTES_MAX", 0)
+    (refused,) = server.answer([(server.begin(2, SEED), next(device.work(piece, 2)))])
+    assert isinstance(refused, InputError)
+
+
 def test_a_server_short_of_memory_writes_the_same(gguf: Path, device: TextDevice) -> None:
     server = TextServer(gguf, TextSettings.of(SETTINGS))
     roomy = [write(server, device, each, 2)[0] for each in device.pieces()[:3]]

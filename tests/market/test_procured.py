@@ -2,15 +2,25 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.credits import MICRO, REWARD_MICROCREDITS_MAX
-from edgepact.engagement import Answer, Engagement, Item, truthful_bids
+from edgepact.engagement import (
+    Answer,
+    Engagement,
+    Finished,
+    Item,
+    Learning,
+    truthful_bids,
+)
 from edgepact.errors import InputError
-from edgepact.market.procured import ByBlock, ByCurves, Competition
+from edgepact.market.procured import ByBlock, ByCurves, Competition, LearntBlock
+from edgepact.solvers.in_context.procuring import Buying
+from edgepact.solvers.in_context.reserves import Reserves
 
 STEPS = 4
+RESERVES = Reserves.shipped()
 COUPLINGS = (
     {"steps_total": 5},
     {"bidders_max": 2},
@@ -124,3 +134,52 @@ def test_who_does_not_bid_is_bought_nothing() -> None:
 def test_couplings_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(InputError, match="devices_max: expected neither"):
         Competition(saving=1.0, steps_max=2, steps_total=2, bidders_max=1)
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    lies=st.lists(st.integers(0, 4 * MICRO), min_size=4, max_size=4),
+)
+def test_what_a_device_asked_earlier_sets_nothing_that_it_meets_later(
+    seed: int, lies: list[int]
+) -> None:
+    costs = np.random.default_rng(seed).integers(MICRO // 2, 2 * MICRO, 6)
+    met = []
+    for first in ([int(costs[0])] * 4, lies):
+        block = ByBlock(saving=2.0, steps=1, budget=20.0)
+        market = LearntBlock(block, Buying(worth=2.0, stated=2.0, seed=1, decider=RESERVES))
+        assert isinstance(market, Engagement)
+        assert isinstance(market, Learning)
+        for number, own in enumerate([*first, int(costs[0])], start=1):
+            question = market.question(number)
+            told = {
+                f"device-{at}": Answer(bids_microcredits=(int(cost),))
+                for at, cost in enumerate(costs)
+            } | {"device-0": Answer(bids_microcredits=(own,))}
+            engaged = market.engage(number, question, told)
+            market.observe(
+                Finished(number=number, question=question, answers=told, assigned=engaged)
+            )
+        met.append(engaged.get("device-0"))
+        for name, item in engaged.items():
+            assert item.reward_microcredits >= costs[int(name[-1])]
+    assert met[0] == met[1]
+
+
+def test_a_block_costs_less_once_bids_were_heard() -> None:
+    costs = np.linspace(0.3, 0.9, 8) * MICRO
+    block = ByBlock(saving=2.0, steps=1, budget=50.0)
+    market = LearntBlock(block, Buying(worth=2.0, stated=2.0, seed=1, decider=RESERVES))
+    told = {f"device-{at}": Answer(bids_microcredits=(int(cost),)) for at, cost in enumerate(costs)}
+    kept = []
+    for number in range(1, 4):
+        question = market.question(number)
+        engaged = market.engage(number, question, told)
+        paid = sum(item.reward_microcredits for item in engaged.values())
+        kept.append(2 * MICRO * len(engaged) - paid)
+        market.observe(Finished(number=number, question=question, answers=told, assigned=engaged))
+    assert kept[0] == 0, "the budget allows to pay all that is saved"
+    assert kept[2] >= 0.7 * max(
+        (2 * MICRO - ceiling) * int(np.sum(costs <= ceiling)) for ceiling in costs
+    )

@@ -1,5 +1,6 @@
 """Layers bought by auction in the live market: what the rule awards, audited and by processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from edgepact.credits import MICRO
 from edgepact.engagement import truthful_bids
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
+from edgepact.market.procured import LearntBlock
 from edgepact.market.statement import read_statement
+from edgepact.mechanisms.auction.supply_curves import block_costs
 from edgepact.pacts.partition_auction import PACT
 from edgepact.pacts.partition_bought import own_costs
 from edgepact.work import Model
@@ -22,6 +25,8 @@ TOPS = (
     "rule = 'vcg'\ndevices_max = 1\n",
     "rule = 'proportional_share'\nblock = 2\nbudget = 1.5\n",
 )
+
+MODEL = Model(name="m", amount_max=4)
 
 
 @pytest.mark.parametrize("top", TOPS)
@@ -124,3 +129,50 @@ def test_an_auction_is_played_paid_and_told(tmp_path: Path, name: str) -> None:
             assert record.paid_microcredits.get(own, 0) == 2 * item.reward_microcredits
     public = (out / "public.toml").read_text()
     assert "[[device]]" not in public
+
+
+@pytest.mark.slow
+def test_what_a_block_is_paid_at_most_follows_from_the_bids_of_others(tmp_path: Path) -> None:
+    file, out = tmp_path / "own.toml", tmp_path / "out"
+    text = (EXAMPLES / "scenario-block.toml").read_text().replace("images = 8", "images = 2")
+    text = text.replace('"exact"', '"gdm"').replace("devices = 5", "devices = 8")
+    file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "edgepact", "run", str(file), "--smoke", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "NO" not in done.stdout.split("Step 4")[1].split()
+    terms = read_scenario(file).terms
+    best, costs = PACT.optimum(terms, None), own_costs(terms.private)
+    statement = read_statement(f"sqlite:///{out / 'ledger.db'}")
+    assert statement.balanced
+    sheets = json.loads((out / "steps.json").read_text())["steps"]
+    told = next(each for each in sheets if "from the bids of others" in each["chosen"])
+    assert [row["bids learnt from"] for row in told["rows"]] == ["0", "8"]
+    for record in statement.rounds:
+        for at, own in enumerate(best.devices.names):
+            item = record.assigned[own]
+            assert item.amount in (0.0, best.layers[at])
+            assert item.reward_microcredits <= best.payments[at] * MICRO + 20
+            assert item.reward_microcredits >= (costs[own](item.amount) if item.amount else 0.0)
+
+
+def test_of_curves_no_ceilings_are_learnt(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"solver.name: expected exact, .*, found gdm"):
+        read(tmp_path, PACT, stated("auction", solver="name = 'gdm'"))
+
+
+def test_the_first_ceiling_is_the_best_one_for_what_is_believed(tmp_path: Path) -> None:
+    top = "rule = 'proportional_share'\nblock = 2\nbudget = 9.0\n"
+    text = stated("auction", top=top, solver="name = 'gdm'")
+    terms = read(tmp_path, PACT, text)
+    assert isinstance(PACT.decide(terms, None).engagement(MODEL, 1), LearntBlock)
+    first = terms.buying(0).ceilings(["one", "two"]).most
+    bears = block_costs(terms.believed_types().cost, 2)
+    left = [(2.0 - cost) * np.mean(bears <= cost) for cost in bears]
+    assert first["one"] == first["two"] == pytest.approx(bears[int(np.argmax(left))])
+    unsure = read(tmp_path, PACT, stated("auction", top=top, solver="name = 'gdm'", rest=DEVICES))
+    assert unsure.buying(0).ceilings(["one"]).most["one"] == pytest.approx(2.0)

@@ -1,5 +1,6 @@
 """A menu of layers in the live market: written for a prior, audited, and taken by processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepact.credits import MICRO
-from edgepact.engagement import chosen
+from edgepact.engagement import Finished, chosen
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
+from edgepact.market.offered import FixedMenu, LearntMenu
 from edgepact.market.statement import read_statement
 from edgepact.mechanisms.contract.layer_menus import play_menu
 from edgepact.pacts.partition_bought import own_costs
@@ -123,10 +125,13 @@ def test_a_menu_needs_something_believed(tmp_path: Path) -> None:
         PACT.decide(terms, None)
 
 
-def test_a_menu_is_played_paid_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "solver", [pytest.param("optimum", marks=pytest.mark.slow), pytest.param("gdm")]
+)
+def test_a_menu_is_played_paid_and_told(tmp_path: Path, solver: str) -> None:
     file = tmp_path / "own.toml"
     text = (EXAMPLES / "scenario-layer-menu.toml").read_text().replace("images = 8", "images = 2")
-    file.write_text(text)
+    file.write_text(text.replace('"optimum"', f'"{solver}"'))
     out = tmp_path / "out"
     done = subprocess.run(
         [sys.executable, "-m", "edgepact", "run", str(file), "--smoke", "--out", str(out)],
@@ -142,8 +147,20 @@ def test_a_menu_is_played_paid_and_told(tmp_path: Path) -> None:
     assert statement.balanced
     offered = PACT.decide(terms, None)
     assert len(statement.rounds) == 2
+    again = offered.learnt(terms.seed) if solver == "gdm" else FixedMenu(items=offered.items)
+    assert statement.rounds[0].question.menu == offered.items
     for record in statement.rounds:
-        assert record.question.menu == offered.items
+        # Each menu is the one that follows from the rounds before it.
+        assert record.question == again.question(record.number)
+        if isinstance(again, LearntMenu):
+            again.observe(
+                Finished(
+                    number=record.number,
+                    question=record.question,
+                    answers=record.answers,
+                    assigned={},
+                )
+            )
         assert set(record.answers) == set(costs)
         for name, answer in record.answers.items():
             at = chosen(record.question, costs[name])
@@ -152,3 +169,8 @@ def test_a_menu_is_played_paid_and_told(tmp_path: Path) -> None:
             assert record.assigned[name].reward_microcredits == reward
             assert record.paid_microcredits.get(name, 0) == 2 * reward
     assert "device" not in (out / "public.toml").read_text()
+    if solver == "gdm":
+        assert statement.rounds[1].question.menu != offered.items
+        sheets = json.loads((out / "steps.json").read_text())["steps"]
+        told = next(each for each in sheets if "wrote from what was taken" in each["chosen"])
+        assert [row["answers learnt from"] for row in told["rows"]] == ["0", "3"]

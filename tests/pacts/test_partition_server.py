@@ -117,7 +117,7 @@ def test_listed_types_are_drawn_by_their_weight(tmp_path: Path) -> None:
         ({"job": "codec = 'jpeg'"}, "job.codec: expected one of fp16, fp32, int8"),
         ({"job": "away_timeout_s = 0"}, "job.away_timeout_s: expected .* above 0"),
         ({"job": "audit_probability = 2"}, "job.audit_probability: expected a number from 0 to 1"),
-        ({"solver": "name = 'gdm'"}, "solver.name: expected one of"),
+        ({"solver": "name = 'annealing'"}, "solver.name: expected one of"),
         ({"rest": PRIOR.replace("1.0", "5.0", 1) + DEVICES}, "prior.alpha_max: expected .*alpha_m"),
         ({"rest": PRIOR.replace("1.0", "0.0", 1) + DEVICES}, "prior.alpha_min: expected .* above"),
         ({"rest": PRIOR + TYPES + DEVICES}, r"type: expected either \[prior\] or \[\[type\]\]"),

@@ -16,7 +16,7 @@ from tests.pacts.bought import EXAMPLES, read
 
 DRAWN = (
     "mechanism = 'stackelberg'\n[efficiency]\nmethod = 'partition'\n[solver]\nname = '{}'\n"
-    "[job]\nname = 'classification'\ndevices = 9\nseed = {}\n"
+    "[job]\nname = 'classification'\ndevices = 4\nseed = {}\n"
 )
 
 
@@ -25,7 +25,7 @@ def test_a_market_that_is_drawn_is_solved_without_measuring(tmp_path: Path) -> N
     file.write_text(DRAWN.format("gdm", 4))
     best = edgepact.solve(file)
     assert best.broken == ()
-    assert len(best.to_dict()["layers"]) == 9
+    assert len(best.to_dict()["layers"]) == 4
     again = read(tmp_path, PACT, DRAWN.format("gdm", 4))
     assert PACT.optimum(again, None).to_dict() == best.to_dict()
     other = read(tmp_path, PACT, DRAWN.format("gdm", 5))
@@ -61,6 +61,6 @@ def test_settings_of_the_main_job_are_the_scenarios(tmp_path: Path) -> None:
 
     terms = read(tmp_path, PACT, DRAWN.format("grid", 7))
     config = config_of(terms, tmp_path / "out")
-    assert (config.devices, config.seed, config.solver, config.fleet) == (9, 7, "grid", None)
+    assert (config.devices, config.seed, config.solver, config.fleet) == (4, 7, "grid", None)
     told = terms_of(config)
     assert PACT.optimum(told, None).to_dict() == PACT.optimum(terms, None).to_dict()

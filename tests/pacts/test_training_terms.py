@@ -186,8 +186,19 @@ def test_a_price_that_selects_wants_a_worth() -> None:
         TrainConfig(mechanism="none", worth=2.0)
     with pytest.raises(InputError, match=r"solver: expected one of gdm, .*, found \"optimum\""):
         TrainConfig(mechanism="stackelberg", worth=2.0, solver="optimum")
-    with pytest.raises(InputError, match=r"solver: expected none"):
+    with pytest.raises(InputError, match=r"solver: expected one of exact, gdm"):
+        TrainConfig(mechanism="auction", budget=2.0, solver="grid")
+    with pytest.raises(InputError, match=r"worth, contract: .*auction and solver gdm.* neither"):
         TrainConfig(mechanism="auction", budget=2.0, solver="gdm")
+    with pytest.raises(InputError, match=r"solver: expected exact beside a selector"):
+        TrainConfig(
+            mechanism="auction",
+            budget=2.0,
+            worth=1.0,
+            solver="gdm",
+            selector="oort",
+            per_round=2,
+        )
 
 
 def test_images_that_are_not_there_are_told_by_the_file_with_what_can_be_had(

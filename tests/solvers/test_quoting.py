@@ -16,6 +16,9 @@ from edgepact.solvers.by_name import quoter as named
 from edgepact.solvers.by_name import quoters
 from edgepact.solvers.known_form.bayes import BayesianPostedPrice, BayesianPosterior
 from edgepact.solvers.known_form.identify import IdentifyThenSolve
+from edgepact.solvers.known_form.told_posterior import ToldPosterior
+from edgepact.solvers.pretrained import transformer
+from edgepact.solvers.pretrained.transformer import Transformer
 from edgepact.solvers.quoter import Known, Quoter, ask, profits
 from edgepact.solvers.quoting import REFERENCE, best_so_far, meet, play, reference_fleets, regret
 from edgepact.solvers.search.cma_es import CMAES
@@ -25,6 +28,7 @@ from edgepact.solvers.search.grid import GridSearch
 from edgepact.solvers.search.monotone_process import MonotoneProcess
 from edgepact.solvers.search.random_quotes import RandomQuotes
 
+SIZES = transformer.sizes()
 QUOTERS: list[Quoter] = [
     RandomQuotes(),
     GridSearch(),
@@ -35,6 +39,10 @@ QUOTERS: list[Quoter] = [
     IdentifyThenSolve(),
     BayesianPostedPrice(),
     BayesianPosterior(),
+    ToldPosterior(),
+    Transformer(
+        weights={name: (np.ones(size) / 8, np.ones(size[1])) for name, size in SIZES.items()}
+    ),
 ]
 every_quoter = pytest.mark.parametrize("quoter", QUOTERS, ids=lambda each: type(each).__name__)
 both_kinds = pytest.mark.parametrize("integer", [False, True])

@@ -19,8 +19,19 @@ from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.random_quotes import RandomQuotes
 from edgepact.studies import STUDIES
 from edgepact.studies.changing import Episode, draw_episode, play_changing
-from edgepact.studies.dynamics import EVERYTHING, Config, by_episode, by_round, kinds
-from edgepact.studies.methods import in_context
+from edgepact.studies.dynamics import (
+    EVERYTHING,
+    Config,
+    Live,
+    Shares,
+    behind,
+    by_episode,
+    by_round,
+    config_for,
+    kinds,
+    live_verdicts,
+)
+from edgepact.studies.methods import GDM, in_context
 
 CHURN = Dynamics(arrivals=1.5, stay=3.0)
 both_kinds = pytest.mark.parametrize("integer", [False, True])
@@ -186,6 +197,41 @@ def test_means_leave_out_rounds_with_nobody() -> None:
     np.testing.assert_allclose(error[0], np.std([0.5, 0.1], ddof=1) / np.sqrt(2))
 
 
+class TestMarks:
+    def of(self, **means: float) -> dict[str, Shares]:
+        apart = np.array([[-0.01], [0.0], [0.01]])
+        return {name: Shares(mean + apart, mean + apart) for name, mean in means.items()}
+
+    def test_who_is_told_the_form_does_not_count(self) -> None:
+        shares = self.of(told=0.99, rival=0.90) | {GDM: self.of(own=0.95)["own"]}
+        found = behind(shares, frozenset({"told"}), slice(None))
+        assert found.first == GDM
+        assert found.behind == 0.0
+        assert found.reached
+
+    @pytest.mark.parametrize(("rival", "reached"), [(0.955, True), (0.956, False)])
+    def test_within_one_standard_error_of_the_first(self, rival: float, reached: bool) -> None:
+        shares = self.of(rival=rival) | {GDM: self.of(own=0.95)["own"]}
+        found = behind(shares, frozenset(), slice(None))
+        assert found.first == "rival"
+        assert found.error == pytest.approx(0.01 / np.sqrt(3))
+        assert found.reached == reached
+
+    def test_live_quotes_are_held_to_their_own_best(self) -> None:
+        config = Config(runs=2, run_rounds=12, still_rounds=14)
+        runs, example = np.full((2, 14), 0.99), np.full((2, 14), 0.95)
+        example[1, 12:] = np.nan
+        found = live_verdicts(Live(runs, example), config)
+        assert [each.reached for each in found] == [True] * 5
+        runs[1, :2] = 0.0  # the beginning is free
+        runs[0, 2:4] = 0.95
+        runs[1, 12] = 0.97
+        example[1, 11] = 0.89
+        example[0, 12] = 0.945
+        found = live_verdicts(Live(runs, example), config)
+        assert [each.reached for each in found] == [False, True, False, False, True]
+
+
 @pytest.mark.slow
 def test_the_study_in_small(tmp_path: Path) -> None:
     STUDIES["dynamics"](tmp_path, True)
@@ -194,11 +240,14 @@ def test_the_study_in_small(tmp_path: Path) -> None:
     methods = set(figures["still"]["integer"])
     assert "GDM in context" in methods
     rows = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
-    assert len(rows) == len(figures) * 2 * len(methods) * 5
+    rounds = config_for(True).rounds
+    assert len(rows) == len(figures) * 2 * len(methods) * rounds
     assert (tmp_path / "dynamics.png").stat().st_size > 10_000
     page = (tmp_path / "page.md").read_text()
     assert "edgepact study dynamics --smoke" in page
     assert "smoke run" in page
+    assert "| still | reached: " in page or "| still | **missed**: " in page
+    assert "`examples/live.toml`, seed 0: worst quote from 3 on" in page
 
 
 def _only(fleet: Any, column: int) -> Any:

@@ -15,7 +15,7 @@ def study(
     train: Annotated[
         bool,
         typer.Option(
-            help="Train the models of quoting, robustness, contract or auctions, in the folder."
+            help="Train the models of quoting, robustness, ablation, contract or auctions first."
         ),
     ] = False,
 ) -> None:
@@ -25,10 +25,11 @@ def study(
     with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
     to unseen fleets are good, for every method. robustness: the same where the prior is wrong.
     dynamics: the same where the fleet changes from round to round. ablation: what each
-    part of the diffusion model is worth. speed: the time of a quote. contract: menus, by profit
+    part of quoting in context is worth. speed: the time of a quote. contract: menus, by profit
     and in federated training. selection: who should train, by money and time. auctions: revenue,
     bounds and lies of auctions that are learnt. cheating: what cheats earn at the rate of audits.
-    capacity: what a market process costs and carries.
+    capacity: what a market process costs and carries. pictures: what sharing and splitting the
+    steps of generated pictures cost.
     """
     from edgepact import api
 

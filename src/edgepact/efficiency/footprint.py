@@ -153,6 +153,7 @@ def _stage(path: Path, end: str, macs: int) -> StageFootprint:
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in tensors.initializer}
     # 64-bit integers are shapes and axes; weights are never so wide.
     numbers = [array for array in arrays.values() if array.dtype != np.int64]
+    numbers += [numpy_helper.to_array(sparse.values) for sparse in tensors.sparse_initializer]
     weights = [arrays[tensor.name] for tensor in outside]
     weight_bytes = sum(array.nbytes for array in weights)
     deflated = zlib.compress(b"".join(array.tobytes() for array in weights))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from edgepact.credits import MICRO, in_microcredits
-from edgepact.engagement import Answer, Item, Question
+from edgepact.credits import MICRO, in_credits, in_microcredits
+from edgepact.engagement import Answer, Finished, Item, Question
 from edgepact.mechanisms.auction.supply_curves import BlockShare, SupplyVcg, relief_of
+from edgepact.solvers.in_context.procuring import Buying, Ceilings, capped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +149,49 @@ class ByBlock:
             for name, bid, wins, paid in zip(names, bids, award.wins, award.payments, strict=True)
             if wins
         }
+
+
+class LearntBlock:
+    """Proportional share for a block, with ceilings on pay that are learnt from past bids.
+
+    The auction is held among all bids, as without ceilings; then each winner is paid at most its
+    own ceiling, which hangs on nothing that it ever bid, and drops out where it asks more.
+
+    Args:
+        block: the auction.
+        buying: sets the ceilings, from the rounds so far.
+    """
+
+    def __init__(self, block: ByBlock, buying: Buying) -> None:
+        self._block = block
+        self._buying = buying
+
+    def question(self, round: int) -> Question:
+        """A bid for the block."""
+        return self._block.question(round)
+
+    def engage(
+        self, round: int, question: Question, answers: Mapping[str, Answer]
+    ) -> dict[str, Item]:
+        """Winners that ask no more than their ceiling."""
+        engaged = self._block.engage(round, question, answers)
+        bids = self.heard(answers)
+        return capped(engaged, bids, self._buying.ceilings(sorted(engaged)).most)
+
+    def believed(self, answers: Mapping[str, Answer]) -> Ceilings:
+        """The ceilings of all that answered, from the rounds so far."""
+        return self._buying.ceilings(sorted(self.heard(answers)))
+
+    def observe(self, finished: Finished) -> None:
+        """Remembers what was bid."""
+        heard = self.heard(finished.answers)
+        self._buying.hear({name: in_credits(bid) for name, bid in heard.items()})
+
+    @staticmethod
+    def heard(answers: Mapping[str, Answer]) -> dict[str, int]:
+        """What each bidder asks for the block, micro-credits, in the order of names."""
+        first = {name: answers[name].bids_microcredits[0] for name in _bidding(answers)}
+        return {name: bid for name, bid in first.items() if bid is not None}
 
 
 def _bidding(answers: Mapping[str, Answer]) -> list[str]:

@@ -1,7 +1,9 @@
 """Compressed updates of a federated training, bought by auction: clients bid on every rate.
 
 The top of the file states the rule (`second_score`) and `terms`, a file with cost types and value:
-bids are called for on the rates of its best menu. With `[efficiency] per_round` so many win.
+bids are called for on the rates of its best menu. With `[efficiency] per_round` so many win. With
+`[solver] name = "gdm"` each is paid at most what the past bids of the others suggest, at first what
+the frequencies of types do.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +17,12 @@ from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import RatesFound, rates_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
-from edgepact.pacts.training_terms import EXACT, TrainingTerms, read_training, terms_file, top_of
+from edgepact.pacts.training_terms import TrainingTerms, read_training, terms_file, top_of
 from edgepact.tables import NO_LIE_PAYS, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 from edgepact.training.federated.bidding import BySecondScore
 from edgepact.training.federated.client import Client, Memory
 from edgepact.training.federated.composition import engagement_of
+from edgepact.training.federated.config import SOLVERS
 
 LIES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.1, 1.5, 2.0, 4.0)
 """By what each client multiplies its costs to see whether a lie pays."""
@@ -172,7 +175,7 @@ class CompressionAuction:
     mechanism: str = "auction"
     job: str = "training"
     compress: str | None = "update"
-    solvers: tuple[str, ...] = (EXACT,)
+    solvers: tuple[str, ...] = SOLVERS["auction"]
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
         """Terms: what rates are worth, and how clients train."""
@@ -192,18 +195,19 @@ class CompressionAuction:
         assert isinstance(rule, BySecondScore)
         with terms.stated():
             clients = [fleet.client(number) for number in range(fleet.clients)]
-        return FirstRound.of(rule, clients)
+        return FirstRound.of(replace(rule, buying=None), clients)
 
     def decide(self, terms: TrainingTerms, measured: RatesFound) -> Rule:
-        """Nothing is left to search."""
-        return Rule()
+        """Nothing is left to search but what may be paid, which follows from the bids."""
+        return Rule(terms.solver)
 
     def engage(
         self, terms: TrainingTerms, measured: RatesFound, decision: Rule, run: Run
     ) -> TrainingOutcome:
         """Trains; each round holds its auction."""
         trained = trained_by(terms, engagement_of(terms.config), run)
-        return TrainingOutcome(trained=trained, decided=(awards(trained.history, terms.fleet()),))
+        held = awards(trained.history, terms.fleet(), engagement_of(terms.config))
+        return TrainingOutcome(trained=trained, decided=(held,))
 
 
 PACT = CompressionAuction()

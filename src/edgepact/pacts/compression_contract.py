@@ -10,11 +10,11 @@ from pathlib import Path
 from edgepact.framework import Document, Run
 from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.pacts.training_measured import RatesFound, rates_found
-from edgepact.pacts.training_menus import BestMenu, OfferedMenu
+from edgepact.pacts.training_menus import BestMenu, OfferedMenu, menus_written
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import TrainingTerms, read_training
 from edgepact.training.federated.composition import engagement_of, offer_of
-from edgepact.training.federated.config import MENU_SOLVERS, PricedContract
+from edgepact.training.federated.config import SOLVERS, PricedContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class CompressionContract:
     mechanism: str = "contract"
     job: str = "training"
     compress: str | None = "update"
-    solvers: tuple[str, ...] = MENU_SOLVERS
+    solvers: tuple[str, ...] = SOLVERS["contract"]
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
         """Terms: the contract, and how clients train."""
@@ -42,7 +42,7 @@ class CompressionContract:
         return BestMenu.of(terms.contract, "rate", sure_menu(terms.contract))
 
     def decide(self, terms: TrainingTerms, measured: RatesFound) -> OfferedMenu:
-        """The solver's menu."""
+        """The solver's menu; its first one, if it learns."""
         best = self.optimum(terms, measured)
         return OfferedMenu.of(best, terms.solver, offer_of(terms.config, terms.contract))
 
@@ -50,8 +50,10 @@ class CompressionContract:
         self, terms: TrainingTerms, measured: RatesFound, decision: OfferedMenu, run: Run
     ) -> TrainingOutcome:
         """Trains and pays by the menu."""
-        engagement = engagement_of(terms.config, decision.menu)
-        return TrainingOutcome(trained=trained_by(terms, engagement, run))
+        trained = trained_by(terms, engagement_of(terms.config, decision.menu), run)
+        again = engagement_of(terms.config, decision.menu)
+        menus = menus_written(again, terms.fleet(), trained.history, sure_menu)
+        return TrainingOutcome(trained=trained, decided=menus)
 
 
 PACT = CompressionContract()

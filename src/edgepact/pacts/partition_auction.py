@@ -4,10 +4,12 @@ Layers cost a device increasing amounts, so a bid is a cost curve: what it asks 
 layers. `rule = "vcg"` buys what brings most and pays everybody what it adds; the file states
 what makes devices compete, `layers_total`, `devices_max` or a server whose own layers get dearer
 (`[server] cost_rise`). `rule = "proportional_share"` buys one public `block` of layers within a
-`budget`, for one private number a device.
+`budget`, for one private number a device; with `[solver] name = "gdm"` each device is paid at most
+what the past bids of all others suggest.
 """
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from edgepact.engagement import Answer, Cost, Engagement, truthful_bids
+from edgepact.credits import MICRO, in_credits
+from edgepact.engagement import Answer, Cost, Engagement, Finished, Learning, truthful_bids
 from edgepact.errors import InputError
 from edgepact.fields import Table, terms_in
 from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
-from edgepact.market.procured import ByBlock, ByCurves, Competition
+from edgepact.market.procured import ByBlock, ByCurves, Competition, LearntBlock
 from edgepact.mechanisms.auction.audit import AuctionAudit, audit_auction
 from edgepact.mechanisms.auction.supply_audit import SupplyAudit, audit_supply
 from edgepact.mechanisms.auction.supply_curves import block_costs
 from edgepact.mechanisms.promises import Promise, broken
 from edgepact.pacts.partition_bought import (
+    LEARNT,
     LayersBought,
+    Learnt,
     Yardstick,
     bought,
     expect_runnable,
@@ -36,6 +41,7 @@ from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
+from edgepact.solvers.in_context.procuring import Buying, best_ceiling
 from edgepact.tables import (
     DEVICES_SHOWN,
     NO_LIE_PAYS,
@@ -51,6 +57,10 @@ from edgepact.work import Model
 RULES = ("vcg", "proportional_share")
 
 COUPLINGS = "layers_total, devices_max or server.cost_rise"
+
+ONLY_BLOCKS = (
+    'exact, since what is paid at most is learnt for one block: rule = "proportional_share"'
+)
 
 PROMISES = (
     Promise.INDIVIDUALLY_RATIONAL,
@@ -81,6 +91,23 @@ class AuctionTerms(BoughtTerms):
             return self.server.saving * layers
         own = self.mechanism.competition.own_cost(devices)
         return float(own[-1] - own[len(own) - 1 - layers])
+
+    def buying(self, seed: int) -> Buying:
+        """Ceilings on what is paid for the block; first by what the file says devices may be.
+
+        Raises:
+            InputError: the rule is not for a block.
+        """
+        rule = self.mechanism
+        if not isinstance(rule, ByBlock):
+            raise InputError(self.source, "solver.name", ONLY_BLOCKS, self.solver)
+        worth = rule.saving * rule.steps
+        stated = worth
+        if self.believed is not None:
+            types = self.believed_types()
+            costs = block_costs(types.cost, rule.steps)
+            stated = best_ceiling(worth, costs, types.weight)
+        return Buying(worth=worth, stated=stated, seed=seed)
 
     def alone(self, devices: int) -> float:
         """What the server spends on its own computing if nobody takes part, credits."""
@@ -267,7 +294,10 @@ class RuleHeld(Shown):
     def engagement(self, model: Model, seed: int | None) -> Engagement:
         """The rule at work."""
         self.terms.server.expect_model(self.terms.source, model)
-        return self.terms.mechanism
+        rule = self.terms.mechanism
+        if self.terms.solver != LEARNT or not isinstance(rule, ByBlock):
+            return rule
+        return LearntBlock(rule, self.terms.buying(secrets.randbits(31) if seed is None else seed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +309,7 @@ class PartitionAuction:
     mechanism: str = "auction"
     job: str = "classification"
     compress: str | None = None
-    solvers: tuple[str, ...] = ("exact",)
+    solvers: tuple[str, ...] = ("exact", LEARNT)
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> AuctionTerms:
         """Terms: the rule, the server's, and the devices or how many to draw."""
@@ -306,6 +336,8 @@ class PartitionAuction:
                 budget=top.number("budget", above=0.0),
             )
         top.close()
+        if split["solver"] == LEARNT and not isinstance(mechanism, ByBlock):
+            raise InputError(source, "solver.name", ONLY_BLOCKS, LEARNT)
         return AuctionTerms(**fields, rule=rule, mechanism=mechanism)
 
     def expect_runnable(self, terms: AuctionTerms) -> None:
@@ -321,7 +353,7 @@ class PartitionAuction:
         return LayersAwarded.of(terms)
 
     def decide(self, terms: AuctionTerms, measured: LayersMeasured | None) -> RuleHeld:
-        """Nothing is left to search."""
+        """Nothing is left to search but what may be paid, which follows from the bids."""
         return RuleHeld(terms=terms)
 
     def engage(
@@ -329,16 +361,18 @@ class PartitionAuction:
     ) -> LayersBought:
         """Plays the market with real processes; each round holds its auction."""
         best, devices = self.optimum(terms, measured), len(measured.devices.names)
+        learns = terms.solver == LEARNT
         yardstick = Yardstick(
             profit=best.profit,
             saving=best.saving,
             layers=int(np.sum(best.layers)),
             saved=lambda layers: terms.saved(layers, devices),
             alone=terms.alone(devices),
-            ruled=lambda record, costs: _awarded_as_ruled(terms, record, costs),
+            ruled=_Ruled(terms),
             asked=_bids_heard,
             title=f"Awards in live rounds by {_called(terms.rule)}",
             words="awards are those of the rule on true costs",
+            learnt=_ceilings_set(terms) if learns else None,
         )
         return bought(terms, measured, yardstick, run)
 
@@ -415,15 +449,83 @@ def _bids_heard(record: RoundRecord) -> str:
     return f"{len(record.answers)} {each}"
 
 
-def _awarded_as_ruled(terms: AuctionTerms, record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
-    """Whether the award is what the rule makes of the true costs of those that answered."""
-    amounts = record.question.bid_amounts
-    told = {
-        name: Answer(bids_microcredits=truthful_bids(amounts, costs[name]))
-        for name in record.answers
-    }
-    due = terms.mechanism.engage(record.number, record.question, told)
-    return due == {name: item for name, item in record.assigned.items() if item.amount > 0}
+class _Ruled:
+    """Whether awards are what the rule makes of the true costs of those that answered.
+
+    Called for each round in order, since what was bid may set what is paid later.
+    """
+
+    def __init__(self, terms: AuctionTerms) -> None:
+        self._rule: Engagement = terms.mechanism
+        if terms.solver == LEARNT and isinstance(terms.mechanism, ByBlock):
+            self._rule = LearntBlock(terms.mechanism, terms.buying(terms.seed))
+
+    def __call__(self, record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
+        amounts = record.question.bid_amounts
+        told = {
+            name: Answer(bids_microcredits=truthful_bids(amounts, costs[name]))
+            for name in record.answers
+        }
+        due = self._rule.engage(record.number, record.question, told)
+        if isinstance(self._rule, Learning):
+            self._rule.observe(_heard(record))
+        return due == {name: item for name, item in record.assigned.items() if item.amount > 0}
+
+
+def _heard(record: RoundRecord) -> Finished:
+    return Finished(
+        number=record.number, question=record.question, answers=record.answers, assigned={}
+    )
+
+
+def _ceilings_set(terms: AuctionTerms) -> Callable[[Sequence[RoundRecord]], Learnt]:
+    """What was believed, set and bid in each round, decided again as it was then."""
+
+    def again(records: Sequence[RoundRecord]) -> Learnt:
+        rule = terms.mechanism
+        assert isinstance(rule, ByBlock)
+        learnt, rows, told = LearntBlock(rule, terms.buying(terms.seed)), [], []
+        for record in records:
+            set_now = learnt.believed(record.answers)
+            most, accepting = set_now.most, set_now.accepting
+            bids = [in_credits(bid) for bid in learnt.heard(record.answers).values()]
+            within = sum(
+                bid <= most[name] + 1.0 / MICRO for name, bid in zip(most, bids, strict=True)
+            )
+            told.append(
+                {
+                    "bids_seen": set_now.bids,
+                    "paid_at_most": dict(most),
+                    "expected_within": accepting,
+                    "within": within,
+                }
+            )
+            rows.append(
+                (
+                    f"{record.number}",
+                    f"{set_now.bids}",
+                    f"{min(most.values()):.4g} {max(most.values()):.4g}" if most else "-",
+                    "-" if accepting is None else f"{accepting:.0%}",
+                    f"{within} of {len(bids)}",
+                )
+            )
+            learnt.observe(_heard(record))
+        sheet = Sheet(
+            title=f"The most that is paid for the block, set by {LEARNT} from the bids of others",
+            head=(
+                *("round", "bids learnt from", "least and most, credits"),
+                *("expected to ask no more", "asked no more"),
+            ),
+            rows=tuple(rows),
+            notes=(
+                "Credits an image. Nobody's own bids set what it may be paid. Before there are "
+                "enough bids to learn from, what the file says that devices may be does, or what "
+                "the block saves.",
+            ),
+        )
+        return Learnt(sheet=sheet, rounds=tuple(told))
+
+    return again
 
 
 PACT = PartitionAuction()

@@ -4,8 +4,9 @@ The amounts and rewards are those of the ledger. What they earned is reckoned fr
 true figures, which nobody saw who took part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgepact.credits import MICRO, in_credits
 from edgepact.engagement import Cost, Item
@@ -26,6 +27,9 @@ from edgepact.pacts.partition_live import (
 from edgepact.pacts.partition_server import BoughtTerms
 from edgepact.pacts.partition_terms import PrivateDevices
 from edgepact.tables import decimals, yes
+
+LEARNT = "gdm"
+"""The solver that decides each round anew, from the rounds before."""
 
 PUBLIC_FILE = "public.toml"
 """The scenario's public part in the folder of a run: all that the server process is told."""
@@ -72,6 +76,7 @@ class LayersBought:
         best_layers: layers of all devices then.
         title: of the table of rounds.
         ruled: what `BoughtRound.as_ruled` says, in words.
+        learnt: what was believed and decided in each round; None where rounds do not learn.
     """
 
     work: Work
@@ -83,6 +88,7 @@ class LayersBought:
     best_layers: int
     title: str
     ruled: str
+    learnt: "Learnt | None" = None
 
     @property
     def decided(self) -> tuple[Sheet, ...]:
@@ -120,6 +126,7 @@ class LayersBought:
                     "keeps of what it saves. A share of 0 is a server that does all by itself.",
                 ),
             ),
+            *(() if self.learnt is None else (self.learnt.sheet,)),
         )
 
     @property
@@ -182,10 +189,24 @@ class LayersBought:
                     "profit": each.profit,
                     "server_utility": each.utility,
                     "share": each.share,
+                    **({} if self.learnt is None else {"learnt": self.learnt.rounds[at]}),
                 }
-                for each in self.rounds
+                for at, each in enumerate(self.rounds)
             ],
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learnt:
+    """What was believed, offered and heard in each round of a market that learns.
+
+    Attributes:
+        sheet: a row a round.
+        rounds: the same as JSON.
+    """
+
+    sheet: Sheet
+    rounds: tuple[dict[str, Json], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -202,6 +223,7 @@ class Yardstick:
         asked: what a round asked, in words.
         title: of the table of rounds.
         words: what `ruled` says.
+        learnt: decides all rounds again, as they were then; None where rounds do not learn.
     """
 
     profit: float
@@ -213,6 +235,7 @@ class Yardstick:
     asked: Callable[[RoundRecord], str]
     title: str
     words: str
+    learnt: Callable[[Sequence[RoundRecord]], Learnt] | None = None
 
 
 def expect_runnable(terms: BoughtTerms) -> None:
@@ -246,7 +269,10 @@ def bought(
     public = run.out / PUBLIC_FILE
     public.write_text(written_toml(terms.public), encoding="utf-8")
     devices = measured.devices
-    played = play(terms, devices, {"scenario": public}, run)
+    asked: dict[str, Any] = {"scenario": public}
+    if yardstick.learnt is not None:
+        asked["quote_seed"] = terms.seed  # of what is generated alone: see `partition_live.play`
+    played = play(terms, devices, asked, run)
     work = terms.split.done(
         terms=terms, folder=run.out, profile=measured.profile, names=devices.names, played=played
     )
@@ -262,6 +288,7 @@ def bought(
         best_layers=yardstick.layers,
         title=yardstick.title,
         ruled=yardstick.words,
+        learnt=None if yardstick.learnt is None else yardstick.learnt(played.statement.rounds),
     )
 
 

@@ -1,24 +1,27 @@
 """A model split between devices and a server, which offers a menu of (layers, reward).
 
-Each device takes the item it likes best, in every round the same menu. What a device may be,
+Each device takes the item it likes best. In every round it is the same menu, or, with
+`[solver] name = "gdm"`, one that follows from what was taken of those before. What a device may be,
 its weight of satisfaction and its capacity, has two dimensions and no order; the server knows
 a prior. With `[prior]` the menu is written for samples of it, as many as it takes that the menu
 does not learn them by heart; with `[[type]]`, which lists all that devices can be, it is the
 exact one. The optimum of step 2 is the exact menu for the devices' true figures.
 """
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from edgepact.credits import MICRO, rounded_up
+from edgepact.credits import MICRO
 from edgepact.engagement import (
     TIE_MICROCREDITS,
     Cost,
     Engagement,
+    Finished,
     Item,
     Question,
     chosen,
@@ -26,7 +29,7 @@ from edgepact.engagement import (
 from edgepact.fields import Table, terms_in
 from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.ledger import RoundRecord
-from edgepact.market.offered import FixedMenu
+from edgepact.market.offered import FixedMenu, LearntMenu, items_of
 from edgepact.mechanisms.contract.layer_menu_program import climbed_menu, optimal_layer_menu
 from edgepact.mechanisms.contract.layer_menus import (
     LayerMenu,
@@ -38,7 +41,9 @@ from edgepact.mechanisms.contract.layer_menus import (
 )
 from edgepact.mechanisms.promises import Promise, broken
 from edgepact.pacts.partition_bought import (
+    LEARNT,
     LayersBought,
+    Learnt,
     Yardstick,
     bought,
     expect_runnable,
@@ -48,6 +53,7 @@ from edgepact.pacts.partition_live import LayersMeasured
 from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
 from edgepact.solutions.contract import menu_audit
+from edgepact.solvers.in_context.layer_menus import LayerMenus, LayersPublic
 from edgepact.tables import DEVICES_SHOWN, IF_KNOWN, Shown, decimals, figure
 from edgepact.work import Model
 
@@ -239,17 +245,11 @@ class OfferedLayerMenu(Shown):
         believed = terms.believed
         exact = believed is not None and believed.ranges is None
         menu = optimal_layer_menu(types) if exact else climbed_menu(types)
-        offered = [(number, rounded_up(paid)) for number, paid in menu.items()]
+        items = items_of(menu.items(), terms.server.saving)
         reward = np.full(types.layers_max + 1, -np.inf)
         reward[0] = 0.0
-        for number, microcredits in offered:
-            reward[number] = microcredits / MICRO
-        saving = terms.server.saving * MICRO
-        offered.sort(key=lambda item: (item[1] - saving * item[0], item[0]))
-        items = tuple(
-            Item(amount=float(number), reward_microcredits=microcredits)
-            for number, microcredits in offered
-        )
+        for item in items:
+            reward[int(item.amount)] = item.reward_microcredits / MICRO
         layers = _chosen(Question(menu=items), types)
         taken = take_items(reward, types, layers)
         return cls(
@@ -269,6 +269,10 @@ class OfferedLayerMenu(Shown):
         return self.taken.profit
 
     @property
+    def _when(self) -> str:
+        return "first" if self.terms.solver == LEARNT else "in every round"
+
+    @property
     def sheets(self) -> tuple[Sheet, ...]:
         """The menu; its audit."""
         weight = self.types.weight
@@ -281,7 +285,7 @@ class OfferedLayerMenu(Shown):
             written = f"for {len(weight)} samples of the prior"
         return (
             Sheet(
-                title=f"The menu that {self.terms.solver} offers in every round, written {written}",
+                title=f"The menu that {self.terms.solver} offers {self._when}, written {written}",
                 head=("layers", "reward, credits an image", "expected to take it"),
                 rows=tuple(rows),
                 notes=(
@@ -316,9 +320,20 @@ class OfferedLayerMenu(Shown):
         }
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
-        """The menu at work."""
+        """The menu at work; of what learns it is the first one."""
         self.terms.server.expect_model(self.terms.source, model)
-        return FixedMenu(items=self.items)
+        if self.terms.solver != LEARNT:
+            return FixedMenu(items=self.items)
+        return self.learnt(secrets.randbits(31) if seed is None else seed)
+
+    def learnt(self, seed: int) -> LearntMenu:
+        """Menus that follow from what is taken, this one being the first."""
+        known = LayersPublic(
+            kinds=self.terms.kinds(),
+            listed=self.exact,
+            tie=TIE_MICROCREDITS / MICRO,
+        )
+        return LearntMenu(self.items, LayerMenus.shipped(), known, seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +345,7 @@ class PartitionContract:
     mechanism: str = "contract"
     job: str = "classification"
     compress: str | None = None
-    solvers: tuple[str, ...] = ("optimum",)
+    solvers: tuple[str, ...] = ("optimum", LEARNT)
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> BoughtTerms:
         """Terms: the server's, what it believes, and the devices or how many to draw."""
@@ -389,8 +404,79 @@ class PartitionContract:
             asked=_items_offered,
             title=f"The menu of {terms.solver} in live rounds",
             words="each device took its best item",
+            learnt=_menus_written(decision) if terms.solver == LEARNT else None,
         )
         return bought(terms, measured, yardstick, run)
+
+
+def _menus_written(first: OfferedLayerMenu) -> Callable[[Sequence[RoundRecord]], Learnt]:
+    """What was believed, offered and taken in each round, decided again as it was then."""
+
+    def again(records: Sequence[RoundRecord]) -> Learnt:
+        menus, rows, told = first.learnt(first.terms.seed), [], []
+        for record in records:
+            decided = menus.decided()
+            items = sorted((int(item.amount), at) for at, item in enumerate(record.question.menu))
+            layers = [0, *(number for number, _ in items)]
+            share = decided.taken if decided else _shares(first)
+            expected = [float(share[number]) for number in layers]
+            profit = decided.profit if decided else first.profit
+            took = [sum(each.item is None for each in record.answers.values())]
+            took += [sum(each.item == at for each in record.answers.values()) for _, at in items]
+            paid = [record.question.menu[at].reward_microcredits / MICRO for _, at in items]
+            seen = decided.answers if decided else 0
+            told.append(
+                {
+                    "answers_seen": seen,
+                    "menu": [
+                        {"layers": number, "reward": reward}
+                        for number, reward in zip(layers[1:], paid, strict=True)
+                    ],
+                    "expected_taken": expected,
+                    "taken": took,
+                    "expected_profit": profit,
+                }
+            )
+            rows.append(
+                (
+                    f"{record.number}",
+                    f"{seen}",
+                    " ".join(f"{number}" for number in layers),
+                    " ".join(f"{reward:.4g}" for reward in (0.0, *paid)),
+                    " ".join(f"{each:.0%}" for each in expected),
+                    " ".join(f"{each}" for each in took),
+                    f"{profit:.4g}",
+                )
+            )
+            menus.observe(
+                Finished(
+                    number=record.number,
+                    question=record.question,
+                    answers=record.answers,
+                    assigned={},
+                )
+            )
+        sheet = Sheet(
+            title=f"Menus that {LEARNT} wrote from what was taken before",
+            head=(
+                *("round", "answers learnt from", "layers", "rewards"),
+                *("expected to take it", "took it", "expected profit"),
+            ),
+            rows=tuple(rows),
+            notes=(
+                "Credits for an image of a device; 0 layers are taken by whoever takes no item. "
+                "The first menu is written for what the file says that devices may be.",
+            ),
+        )
+        return Learnt(sheet=sheet, rounds=tuple(told))
+
+    return again
+
+
+def _shares(offered: OfferedLayerMenu) -> Float[np.ndarray, " items"]:
+    """Of 0, 1, ... layers, the share of devices expected to take so many."""
+    weight = offered.types.weight / np.sum(offered.types.weight)
+    return np.bincount(offered.taken.layers, weights=weight, minlength=len(offered.reward))
 
 
 def _chosen(question: Question, types: SampledTypes) -> Int[np.ndarray, " types"]:

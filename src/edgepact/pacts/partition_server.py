@@ -39,6 +39,9 @@ SAMPLES_MAX = 20_000
 TYPES_LISTED_MAX = 64
 """Most listed types: their best menu is found exactly."""
 
+KINDS, KINDS_SEED = 4096, 0x6D
+"""Samples of a prior that devices are told apart by, and the seed that they are drawn with."""
+
 DRAWN = 1
 """Separates the devices that are drawn from the samples that the server draws of a prior: of one
 seed they would be the same."""
@@ -171,10 +174,27 @@ class BoughtTerms(SplitTerms):
         Raises:
             InputError: nothing is said of it.
         """
-        believed, server = self.believed, self.server
-        if believed is None:
+        return self._types_of(self._stated_belief())
+
+    def kinds(self) -> SampledTypes:
+        """The same in more samples, where it is sampled: enough for choices to tell apart.
+
+        Raises:
+            InputError: nothing is said of it.
+        """
+        believed = self._stated_belief()
+        if believed.ranges is not None:
+            believed = Believed.sampled(*believed.ranges, KINDS, KINDS_SEED)
+        return self._types_of(believed)
+
+    def _stated_belief(self) -> Believed:
+        if self.believed is None:
             expected = "a [prior], or [[type]] tables: what the server believes of devices"
             raise InputError(self.source, "prior", expected, "neither")
+        return self.believed
+
+    def _types_of(self, believed: Believed) -> SampledTypes:
+        server = self.server
         return types_of(
             fleet_of(believed.alpha, believed.capacity, A=server.A, B=server.B),
             FAMILIES[server.satisfaction],

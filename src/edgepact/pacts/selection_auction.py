@@ -2,7 +2,9 @@
 
 The top of the file states the rule (`proportional_share`) and the `budget` of a round; the clients'
 private costs are drawn between the `cost_min` and `cost_max` of `[job]`. With a selector beside it
-the auction decides nothing: an equal share of the budget is posted for each place.
+the auction decides nothing: an equal share of the budget is posted for each place. With
+`[solver] name = "gdm"` the file also says what a typical update is worth, `worth`, and each client
+is paid at most what the past bids of the others suggest, within the range of costs at first.
 """
 
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ from edgepact.mechanisms.auction.terms import Award
 from edgepact.pacts.training_bids import Rule, awards
 from edgepact.pacts.training_measured import ClientsFound, clients_found
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
-from edgepact.pacts.training_terms import EXACT, TrainingTerms, read_training, top_of
+from edgepact.pacts.training_terms import TrainingTerms, read_training, top_of
 from edgepact.tables import NO_LIE_PAYS, NOBODY_LOSES, Shown, audit_sheet, decimals, figure, yes
 from edgepact.training.federated.composition import engagement_of
+from edgepact.training.federated.config import SOLVERS
 from edgepact.training.federated.options import BUDGET_CREDITS_MAX
 
 
@@ -111,15 +114,17 @@ class SelectionAuction:
     mechanism: str = "auction"
     job: str = "training"
     compress: str | None = None
-    solvers: tuple[str, ...] = (EXACT,)
+    solvers: tuple[str, ...] = SOLVERS["auction"]
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
         """Terms: the budget, and how clients train."""
         top = top_of(source, document, self.mechanism)
         top.choice("rule", ("proportional_share",))
-        budget = top.number("budget", above=0.0, most=BUDGET_CREDITS_MAX)
+        stated = {"budget": top.number("budget", above=0.0, most=BUDGET_CREDITS_MAX)}
+        if "worth" in top:
+            stated["worth"] = top.number("worth", above=0.0, most=BUDGET_CREDITS_MAX)
         top.close()
-        return read_training(self, source, document, smoke=smoke, budget=budget)
+        return read_training(self, source, document, smoke=smoke, **stated)
 
     def measure(self, terms: TrainingTerms, run: Run) -> ClientsFound:
         """What clients hold and how slow they are."""
@@ -152,15 +157,16 @@ class SelectionAuction:
         )
 
     def decide(self, terms: TrainingTerms, measured: ClientsFound) -> Rule:
-        """Nothing is left to search."""
-        return Rule()
+        """Nothing is left to search but what may be paid, which follows from the bids."""
+        return Rule(terms.solver)
 
     def engage(
         self, terms: TrainingTerms, measured: ClientsFound, decision: Rule, run: Run
     ) -> TrainingOutcome:
         """Trains; each round holds its auction."""
         trained = trained_by(terms, engagement_of(terms.config), run)
-        return TrainingOutcome(trained=trained, decided=(awards(trained.history, terms.fleet()),))
+        held = awards(trained.history, terms.fleet(), engagement_of(terms.config))
+        return TrainingOutcome(trained=trained, decided=(held,))
 
 
 PACT = SelectionAuction()

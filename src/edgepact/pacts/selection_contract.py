@@ -11,11 +11,11 @@ from pathlib import Path
 from edgepact.framework import Document, Run
 from edgepact.mechanisms.contract.local_work import whole_menu
 from edgepact.pacts.training_measured import ClientsFound, clients_found
-from edgepact.pacts.training_menus import BestMenu, OfferedMenu
+from edgepact.pacts.training_menus import BestMenu, OfferedMenu, menus_written
 from edgepact.pacts.training_outcome import TrainingOutcome, trained_by
 from edgepact.pacts.training_terms import TrainingTerms, read_training
 from edgepact.training.federated.composition import engagement_of, offer_of
-from edgepact.training.federated.config import MENU_SOLVERS, PricedContract
+from edgepact.training.federated.config import SOLVERS, PricedContract
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SelectionContract:
     mechanism: str = "contract"
     job: str = "training"
     compress: str | None = None
-    solvers: tuple[str, ...] = MENU_SOLVERS
+    solvers: tuple[str, ...] = SOLVERS["contract"]
 
     def read(self, source: Path, document: Document, *, smoke: bool) -> TrainingTerms:
         """Terms: the contract, and how clients train."""
@@ -45,7 +45,7 @@ class SelectionContract:
         return BestMenu.of(terms.contract, "epochs", whole_menu(terms.contract))
 
     def decide(self, terms: TrainingTerms, measured: ClientsFound) -> OfferedMenu:
-        """The solver's menu."""
+        """The solver's menu; its first one, if it learns."""
         best = self.optimum(terms, measured)
         return OfferedMenu.of(best, terms.solver, offer_of(terms.config, terms.contract))
 
@@ -53,8 +53,10 @@ class SelectionContract:
         self, terms: TrainingTerms, measured: ClientsFound, decision: OfferedMenu, run: Run
     ) -> TrainingOutcome:
         """Trains and pays by the menu."""
-        engagement = engagement_of(terms.config, decision.menu)
-        return TrainingOutcome(trained=trained_by(terms, engagement, run))
+        trained = trained_by(terms, engagement_of(terms.config, decision.menu), run)
+        again = engagement_of(terms.config, decision.menu)
+        menus = menus_written(again, terms.fleet(), trained.history, whole_menu)
+        return TrainingOutcome(trained=trained, decided=menus)
 
 
 PACT = SelectionContract()

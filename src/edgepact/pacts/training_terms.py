@@ -17,6 +17,7 @@ from edgepact.framework import Document, Pact
 from edgepact.mechanisms.contract.terms import Contract
 from edgepact.settings import fields_in
 from edgepact.training.federated.config import (
+    EXACT,
     PricedContract,
     TrainConfig,
     stated_in,
@@ -26,9 +27,6 @@ from edgepact.training.federated.simulated import Simulated
 from edgepact.training.federated.task_config import TaskConfig
 
 JOB = "training"
-
-EXACT = "exact"
-"""The rule itself: an auction's winners and thresholds are computed, not searched."""
 
 SPELT = {
     "mechanism": "mechanism",

@@ -129,7 +129,7 @@ GRID = Named(
 )
 CMA_ES = Named(
     name="cma-es",
-    about="An evolution strategy over prices whose step size adapts.",
+    about="An evolution strategy over prices whose step size adapts; needs edgepact[rivals].",
     made={"stackelberg": "edgepact.solvers.search.cma_es:CMAES"},
 )
 GAUSSIAN_PROCESS = Named(

@@ -3,6 +3,7 @@
 It loads NumPy and nothing of the games themselves, so that a market that quotes starts at once.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -159,6 +160,65 @@ class Quoter(Protocol):
             InputError: an observation is not a possible one.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """All that a quoter is shown, checked.
+
+    Attributes:
+        seed: of this fleet, the same in every round.
+        known: what is public.
+        prices: posted so far, the first round first.
+        layers: what the devices that are here now answered.
+        present: whether they were here then.
+        profits: what each round brought in.
+    """
+
+    seed: int
+    known: Known
+    prices: Float[np.ndarray, " rounds"]
+    layers: Float[np.ndarray, "rounds devices"]
+    present: Bool[np.ndarray, "rounds devices"]
+    profits: Float[np.ndarray, " rounds"]
+
+    def __len__(self) -> int:
+        return len(self.prices)
+
+
+class Rival(ABC):
+    """A `Quoter` that says only how it decides; being asked is said here, once for all rivals."""
+
+    __slots__ = ()
+    knows_form: ClassVar[bool] = False
+    knows_absence: ClassVar[bool] = False
+
+    @abstractmethod
+    def next_price(self, seen: Rounds) -> float:
+        """The next price, credits per layer."""
+
+    def quote(
+        self,
+        seed: int,
+        known: Known,
+        prices: Float[np.ndarray, " rounds"],
+        layers: Float[np.ndarray, "rounds devices"],
+        present: Bool[np.ndarray, "rounds devices"] | None = None,
+    ) -> float:
+        """As `Quoter.quote`."""
+        earned = profits(known, prices, layers)
+        if present is None:
+            present = np.ones(layers.shape, dtype=bool)
+        return self.next_price(
+            Rounds(
+                seed=seed,
+                known=known,
+                prices=prices,
+                layers=layers,
+                present=present,
+                profits=earned,
+            )
+        )
 
 
 def ask(

@@ -34,18 +34,19 @@ STUDIES: dict[str, Callable[[Path, bool], None]] = {
     "quoting": _study("quoting", one_thread=True),
     "robustness": _study("robustness", one_thread=True),
     "dynamics": _study("dynamics", one_thread=True),
-    "ablation": _study("ablation", times_compiling=True),
+    "ablation": _study("ablation", one_thread=True),
     "contract": _study("contract", one_thread=True),
     "speed": _study("speed", one_thread=True),
     "selection": _study("selection"),
     "auctions": _study("auctions", one_thread=True),
     "cheating": _study("cheating", one_thread=True),
     "capacity": _study("capacity", one_thread=True),
+    "pictures": _study("pictures", one_thread=True),
 }
 """What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
 
 TRAININGS: dict[str, Callable[[Path, bool], None]] = {
     name: _study(name, function="train")
-    for name in ("quoting", "robustness", "contract", "auctions")
+    for name in ("quoting", "robustness", "ablation", "contract", "auctions")
 }
 """What `edgepact study NAME --train` does first: policies, into the folder."""

@@ -1,51 +1,77 @@
-"""What each part of the GDM is worth: steps, schedules, sampling, modes and seeds.
+"""What each part of quoting in context is worth: what is drawn from, H, samples, steps, training.
 
-One setting at a time is changed from those of figure 4, on the same fleet, over the same
-rounds of play. Every variant is scored by the share of the range between a random price
-and the exact optimum that it ends with, seed by seed, and by the epochs it needs to stay
-above the mark.
+Quotes come from generated supply curves and exact arithmetic over them. Here one thing at a time
+is other than in the quoter that ships, over the same fleets: those of the reference prior with
+whole and with continuous layers, and odd ones that nothing was trained on. What is drawn from goes
+from knowing nothing to being told everything but the costs:
 
-The article's own reward, 1 if the utility rose and 0 if not, is shown twice: as a mode
-that learns with gamma = 0, and over a horizon, where going down and up again earns more
-than staying at the best price.
+- each price anywhere in its interval, each by itself;
+- layers spread evenly in 1/P with a random phase for each device;
+- the trained generator alone;
+- the trained generator with the wide ways beside it, weighed by how well each foretold the answers;
+- the exact posterior, told how devices decide and the prior, with the same rule to decide: the
+  ceiling on the reference prior.
+
+The shorter trainings are made by `--train`, into the folder; a run without finds them if they stand
+there, and leaves them out if not.
 """
 
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
-from edgepact.fleet import Fleet, FleetPrior, Interval
-from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
-from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
-from edgepact.solvers.learners.diffusion import STEPS_MAX, Diffusion
-from edgepact.solvers.learners.training import train
-from edgepact.studies.false_peaks import exact_game
-from edgepact.studies.fig4 import stays_above
+from edgepact.solvers.in_context import curves, pricing
+from edgepact.solvers.in_context.curves_training import Course
+from edgepact.solvers.in_context.pricing import INDEPENDENT, SHIPPED, InContext, load
+from edgepact.solvers.known_form.told_posterior import ToldPosterior
+from edgepact.solvers.quoter import Quoter
+from edgepact.solvers.quoting import play, reference_fleets, regret
+from edgepact.studies.marks import standard_error
+from edgepact.studies.methods import CEILING, SHIPPING, train_to
+from edgepact.studies.odd_fleets import LAYERS, odd_fleets
+from edgepact.studies.quoting import error_of
 
-BASE = "as in figure 4"
-COLOURS = {
-    "base": "#0b6e4f",
-    "steps": "#2f6690",
-    "schedule": "#edae49",
-    "sampling": "#8f6bb3",
-    "mode": "#d1495b",
+BASE = "as shipped"
+
+SHOWN = (2, 5, 8)
+"""Quotes that the page shows; the CSV has all."""
+
+HORIZONS = (0.0, 2.0, 24.0)
+"""H in place of the one that ships."""
+
+ROWS = (32, 128, 2048)
+"""Rows generated for a quote in place of the number that ships."""
+
+STEPS = (1, 2, 4)
+"""Steps of sampling in place of the number that ships."""
+
+TRAININGS = {
+    "500 steps, 500 fleets": ("short-500.npz", Course(fleets=500, updates=500)),
+    "2,000 steps, 2,000 fleets": ("short-2000.npz", Course(fleets=2_000, updates=2_000)),
+    "8,000 steps, 8,000 fleets": ("short-8000.npz", Course(fleets=8_000, updates=8_000)),
 }
-SMOKED = (BASE, "1 step", "DDIM", "expert", "paper")
-"""Variants of a smoke run: each costs its own compilation."""
+"""Trainings shorter than the one that ships, and where their weights are put."""
 
-LEAST_MISSED = 1e-5
-"""Where the logarithmic axis ends."""
+LOOKS = {
+    "drawn from": ("#0072b2", "o"),
+    "H": ("#d55e00", "s"),
+    "samples": ("#009e73", "^"),
+    "steps": ("#cc79a7", "D"),
+    "training": ("#56646f", "v"),
+}
+"""Colour, of Okabe and Ito's palette for the colour-blind, and marker of what is changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,264 +79,300 @@ class Config:
     """Settings of the study.
 
     Attributes:
-        fleet_seed: draws the fleet of five devices, the one of figure 4.
-        seed: of everything else.
-        seeds: independent learners of each variant.
-        seeds_base: of the base, of which none may fail.
-        epochs: of 64 rounds each.
-        mark: share of the range a learner should reach and keep.
-        rounds: length of the episodes in which the article's reward is summed.
+        fleets: of the reference prior, for each kind of layers.
+        odd: odd fleets; every other one with a model of 24 layers.
+        fleets_seed: draws them; no training uses it.
+        seed: of the quoters' own randomness.
+        rounds: quotes to each fleet.
     """
 
-    fleet_seed: int = 0
+    fleets: int = 80
+    odd: int = 40
+    fleets_seed: int = 20_319
     seed: int = 1
-    seeds: int = 10
-    seeds_base: int = 100
-    epochs: int = 200
-    mark: float = 0.99
-    rounds: int = 20
+    rounds: int = 10
 
 
 class Variant(NamedTuple):
-    """The GDM with one setting changed."""
+    """A way to quote, and what is other about it than about the one that ships."""
 
     changed: str
-    solver: Diffusion
-
-
-def variants() -> dict[str, Variant]:
-    """All variants by name, the base first."""
-    base = Diffusion()
-    found = {BASE: Variant("base", base)}
-    for steps in (1, 2, 3, 10, STEPS_MAX):
-        name = "1 step" if steps == 1 else f"{steps} steps"
-        found[name] = Variant("steps", replace(base, steps=steps))
-    found["cosine schedule"] = Variant("schedule", replace(base, schedule="cosine"))
-    found["linear schedule"] = Variant("schedule", replace(base, schedule="linear"))
-    found["DDIM"] = Variant("sampling", replace(base, sampling="ddim"))
-    found["DDIM, 20 steps"] = Variant("sampling", replace(base, sampling="ddim", steps=STEPS_MAX))
-    found["expert"] = Variant("mode", replace(base, mode="expert"))
-    found["paper"] = Variant("mode", replace(base, mode="paper"))
-    return found
+    quoter: Quoter
 
 
 class Result(NamedTuple):
-    """One variant's training.
+    """One variant on fleets of one kind.
 
     Attributes:
-        changed: which setting.
-        share: of the range, seeds x epochs.
-        cpu_seconds: compilation included.
+        shares: of the range as posted, fleets x rounds.
+        quote_ms: CPU milliseconds of a quote, devices' answers included.
     """
 
-    changed: str
-    share: np.ndarray
-    cpu_seconds: float
+    shares: np.ndarray
+    quote_ms: float
 
 
-class Horizon(NamedTuple):
-    """What a way to price earns over an episode.
-
-    Attributes:
-        reward: the article's 0/1 reward, mean of a round.
-        share: of the range, mean of the rounds.
-    """
-
-    reward: float
-    share: float
+Found = dict[str, dict[str, Result]]
+"""By variant and kind of fleets."""
 
 
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
-    return Config(seeds=2, seeds_base=3, epochs=4) if smoke else Config()
+    return Config(fleets=2, odd=1, rounds=3) if smoke else Config()
 
 
-def problem_of(config: Config) -> RepeatedPricing:
-    """The game of figure 4."""
-    fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
-    return RepeatedPricing(fleet, price=Interval(0.05, 3.0))
+def noises(steps: int) -> tuple[float, ...]:
+    """So many of the noise levels that ship, from the first to the last."""
+    every = curves.NOISE
+    at = np.linspace(0, len(every) - 1, steps).round().astype(int)
+    return tuple(every[each] for each in at)
 
 
-def range_to_gain(problem: RepeatedPricing) -> Range:
-    """What there is to gain from the fleet of the game, exactly."""
-    assert isinstance(problem.fleets, Fleet)
-    return range_of(exact_game(problem, problem.fleets))
+def variants(folder: Path) -> dict[str, Variant]:
+    """All of them by name, the one that ships first.
 
-
-def learn(config: Config, chosen: dict[str, Variant]) -> dict[str, Result]:
-    """Trains every variant on the same fleet."""
-    problem = problem_of(config)
-    reach = range_to_gain(problem)
-    results = {}
-    for name, variant in chosen.items():
-        # The article's reward is a matter of the game that is played, and of no other variant.
-        rewarded = replace(
-            problem, reward="binary" if variant.solver.mode == "paper" else "utility"
-        )
-        with progress_bar(name) as advance:
-
-            def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
-                show(done, config.epochs)
-
-            started = time.process_time()
-            training = train(
-                variant.solver,
-                rewarded,
-                jax.random.key(config.seed),
-                seeds=config.seeds_base if name == BASE else config.seeds,
-                epochs=config.epochs,
-                on_epochs=on_epochs,
-            )
-            spent = time.process_time() - started
-        share = np.asarray(reach.share(np.asarray(training.utility)))
-        results[name] = Result(variant.changed, share, spent)
-    return results
-
-
-def over_a_horizon(config: Config) -> dict[str, Horizon]:
-    """The article's reward summed over an episode: the best price for ever, and a cycle."""
-    problem = replace(problem_of(config), reward="binary")
-    reach = range_to_gain(problem)
-    start = problem.reset(jax.random.key(0))
-    optimal = float(problem.best_action(start)[0])
-    ways = {
-        "the best price in every round": [optimal] * config.rounds,
-        "the highest price and the best one in turns": [1.0, optimal] * (config.rounds // 2),
+    Args:
+        folder: may hold the weights of `TRAININGS`.
+    """
+    weights = load(SHIPPED)
+    found = {BASE: Variant("drawn from", InContext(weights))}
+    drawn = {
+        "anywhere, each by itself": (INDEPENDENT,),
+        "evenly in 1/P, random phases": ("even",),
+        "learned alone": ("reference", "broad"),
     }
-    found = {}
-    for name, actions in ways.items():
-        state, rewards, utilities = start, [], []
-        for at, action in enumerate(actions):
-            key = jax.random.fold_in(jax.random.key(config.seed), at)
-            state, payoff = problem.step(key, state, jnp.asarray([action]))
-            rewards.append(float(payoff.reward))
-            utilities.append(float(payoff.leader))
-        share = float(reach.share(float(np.mean(utilities))))
-        found[name] = Horizon(float(np.mean(rewards)), share)
+    for name, ways in drawn.items():
+        found[name] = Variant("drawn from", InContext(weights, ways=ways))
+    found[CEILING] = Variant("drawn from", ToldPosterior())
+    for horizon in HORIZONS:
+        found[f"H = {horizon:g}"] = Variant("H", InContext(weights, horizon=horizon))
+    for rows in ROWS:
+        found[f"{rows:,} rows"] = Variant("samples", InContext(weights, rows=rows))
+    for steps in STEPS:
+        name = "1 step" if steps == 1 else f"{steps} steps"
+        found[name] = Variant("steps", InContext(weights, noises=noises(steps)))
+    for name, (file, _) in TRAININGS.items():
+        if (folder / file).is_file():
+            found[name] = Variant("training", InContext(load(folder / file)))
     return found
 
 
-def measures(
-    results: dict[str, Result], horizon: dict[str, Horizon], config: Config
-) -> dict[str, Any]:
-    """The figures of `metrics.json`."""
-    found = {}
-    for name, each in results.items():
-        final = each.share[:, -1]
-        found[name] = {
-            "changed": each.changed,
-            "final_share_mean": float(final.mean()),
-            "final_share_worst": float(final.min()),
-            "final_share": final.tolist(),
-            "epochs_until_it_stays_above_mark": stays_above(each.share, config.mark),
-            "cpu_seconds_with_compilation": round(each.cpu_seconds, 2),
-        }
+def kinds(config: Config) -> dict[str, list[Game]]:
+    """The fleets that all variants meet, by kind."""
+    half = (config.odd + 1) // 2, config.odd // 2
+    odd = [
+        game
+        for layers, number in zip(LAYERS, half, strict=True)
+        for game in odd_fleets(config.fleets_seed, number, layers_max=layers, integer=True)
+    ]
     return {
-        "variants": found,
-        "article_reward_over_a_horizon": {name: each._asdict() for name, each in horizon.items()},
+        "reference, whole": reference_fleets(config.fleets_seed, config.fleets, integer=True),
+        "reference, continuous": reference_fleets(config.fleets_seed, config.fleets, integer=False),
+        "odd, whole": odd,
     }
 
 
-def write_curves(folder: Path, results: dict[str, Result]) -> None:
-    """Writes `curves.csv`, a line for every variant, seed and epoch."""
+def play_all(config: Config, chosen: dict[str, Variant]) -> Found:
+    """Lets every variant quote to every fleet; the ceiling to those of whose prior it is told."""
+    found: Found = {name: {} for name in chosen}
+    for kind, games in kinds(config).items():
+        for name, variant in chosen.items():
+            if name == CEILING and kind.startswith("odd"):
+                continue
+            with progress_bar(f"{kind}: {name}"[:34]) as advance:
+                found[name][kind] = _play(variant.quoter, games, config, advance)
+    return found
+
+
+def _play(
+    quoter: Quoter, games: list[Game], config: Config, advance: Callable[[int, int], None]
+) -> Result:
+    started = time.process_time()
+    shares = play(quoter, games, rounds=config.rounds, seed=config.seed, on_fleet=advance)
+    spent = time.process_time() - started
+    return Result(shares, 1e3 * spent / shares.size)
+
+
+class Lost(NamedTuple):
+    """Regret of a variant, and by how much it is more than that of the one that ships.
+
+    Errors are standard errors over fleets, those of `more` over the same fleets.
+    """
+
+    mean: float
+    error: float
+    more: float
+    more_error: float
+
+
+def lost(found: Found, name: str, kind: str) -> Lost:
+    """What a variant missed over all quotes, in rounds of the full range."""
+    own, base = (regret(found[each][kind].shares) for each in (name, BASE))
+    more = own - base
+    return Lost(float(own.mean()), standard_error(own), float(more.mean()), standard_error(more))
+
+
+def measures(found: Found, chosen: dict[str, Variant]) -> dict[str, Any]:
+    """The figures of `metrics.json`."""
+    return {
+        name: {
+            "changed": chosen[name].changed,
+            "kinds": {
+                kind: {
+                    "mean": each.shares.mean(axis=0).tolist(),
+                    "standard_error": error_of(each.shares).tolist(),
+                    "regret": lost(found, name, kind)._asdict(),
+                    "cpu_ms_a_quote": round(each.quote_ms, 3),
+                }
+                for kind, each in of_variant.items()
+            },
+        }
+        for name, of_variant in found.items()
+    }
+
+
+def write_curves(folder: Path, found: Found, chosen: dict[str, Variant]) -> None:
+    """Writes `curves.csv`, a line for every variant, kind of fleets and quote."""
     with (folder / "curves.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["variant", "changed", "seed", "epoch", "share"])
-        for name, each in results.items():
-            for seed, epoch in np.ndindex(each.share.shape):
-                rows.writerow(
-                    [name, each.changed, seed, epoch + 1, f"{each.share[seed, epoch]:.6g}"]
-                )
+        rows.writerow(["variant", "changed", "fleets", "quote", "mean", "standard_error"])
+        for name, of_variant in found.items():
+            for kind, each in of_variant.items():
+                curve = zip(each.shares.mean(axis=0), error_of(each.shares), strict=True)
+                for at, (mean, error) in enumerate(curve):
+                    place = [name, chosen[name].changed, kind, at + 1]
+                    rows.writerow([*place, f"{mean:.6g}", f"{error:.6g}"])
 
 
-def draw(results: dict[str, Result], config: Config) -> Figure:
-    """What every seed misses at the end, and the epochs it needs to stay above the mark."""
-    figure = Figure(figsize=(10, 0.8 + 0.36 * len(results)), layout="constrained")
-    missed, needed = figure.subplots(1, 2, sharey=True)
-    for row, each in enumerate(results.values()):
-        look = {"color": COLOURS[each.changed], "alpha": 0.6, "linestyle": "none", "marker": "o"}
-        lost = np.maximum(1.0 - each.share[:, -1], LEAST_MISSED)
-        missed.plot(100.0 * lost, [row] * len(lost), **look)
-        epochs = [epoch for epoch in stays_above(each.share, config.mark) if epoch is not None]
-        needed.plot(np.asarray(epochs) + 1, [row] * len(epochs), **look)
-        never = len(lost) - len(epochs)
-        if never:
-            needed.annotate(
-                f"{never} never",
-                (0.98, row),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="center",
-                fontsize=8,
-            )
-    missed.set_xscale("log")
-    missed.axvline(100.0 * (1.0 - config.mark), color="grey", linewidth=0.8, linestyle="--")
-    missed.set_xlabel("missed share of the range after the last epoch, %")
-    needed.set_xlabel(f"epochs until a seed stays above {100 * config.mark:g} %")
-    missed.set_yticks(range(len(results)), list(results))
-    missed.invert_yaxis()
-    for axes in (missed, needed):
-        axes.grid(axis="x", alpha=0.25)
+def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
+    """Regret of every variant with its standard error, a panel for each kind of fleets."""
+    names, every = list(found), list(found[BASE])
+    figure = Figure(figsize=(11, 1.6 + 0.3 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(every), sharey=True)
+    for axes, kind in zip(panels, every, strict=True):
+        base = lost(found, BASE, kind)
+        axes.axvspan(base.mean - base.error, base.mean + base.error, color="#b8c2cc", alpha=0.5)
+        for row, name in enumerate(names):
+            if kind not in found[name]:
+                continue
+            each, (colour, marker) = lost(found, name, kind), LOOKS[chosen[name].changed]
+            look = {"color": colour, "marker": marker, "markersize": 7, "capsize": 3}
+            # The axis is logarithmic: an error bar must not reach down to 0.
+            below = min(each.error, 0.9 * each.mean)
+            axes.errorbar([each.mean], [row], xerr=[[below], [each.error]], **look)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_title(kind, fontsize=11)
+        axes.grid(axis="both", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names, fontsize=10)
+    panels[0].invert_yaxis()
+    figure.supxlabel(
+        "regret over all quotes, rounds of the full range (± standard error; grey: as shipped)",
+        fontsize=10,
+    )
+    there = dict.fromkeys(chosen[name].changed for name in names)
+    handles = [
+        Line2D([], [], color=LOOKS[each][0], marker=LOOKS[each][1], linestyle="none", label=each)
+        for each in there
+    ]
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=5, fontsize=10)
     return figure
 
 
-def page(results: dict[str, Result], horizon: dict[str, Horizon], config: Config) -> list[str]:
+def page(found: Found, chosen: dict[str, Variant], config: Config, made: str) -> list[str]:
     """The findings in words and tables."""
-    rows = []
-    for name, each in results.items():
-        final = each.share[:, -1]
-        error = float(final.std(ddof=1) / np.sqrt(len(final))) if len(final) > 1 else 0.0
-        epochs = stays_above(each.share, config.mark)
-        kept = sorted(epoch for epoch in epochs if epoch is not None)
-        rows.append(
-            [
-                name,
-                each.changed,
-                percent(float(final.mean()), error),
-                percent(float(final.min())),
-                f"{len(kept)} of {len(epochs)}",
-                f"{np.median(kept):g}" if kept else "never",
-                f"{each.cpu_seconds:.0f}",
-            ]
-        )
-    head = [
-        "variant",
-        "changed",
-        "share at the end",
-        "worst seed",
-        "seeds above the mark",
-        "epochs needed (median)",
-        "CPU seconds",
+    parts = [
+        f"The quoter that ships draws from four ways, weighed by how well they foretold the "
+        f"answers, with H = {pricing.HORIZON:g}, {pricing.ROWS} rows a way and quote, "
+        f"{len(curves.NOISE)} steps, and a generator taught on {SHIPPING.fleets:,} fleets in "
+        f"{SHIPPING.updates:,} gradient steps. In each line below one thing is other. All meet the "
+        f"same {config.fleets} fleets of the reference prior with whole layers, the same with "
+        f"continuous ones, and {config.odd} odd fleets (20 to 200 devices with lognormal costs, "
+        "12 or 24 layers), none of them seen in training. Shares of the range as posted, in "
+        f"percent; regret is what was missed over all {config.rounds} quotes, in rounds of the "
+        "full range, and what is more than as shipped is over the same fleets. After ± stands the "
+        "standard error over fleets. A quote's CPU time includes the devices' answers. "
+        f"`{CEILING}` knows how devices decide and the prior of their costs, decides by the same "
+        "rule, and is the ceiling; it is not asked about odd fleets, which are not of that prior.",
+        made,
+        "![Regret of every variant](ablation.png)",
     ]
-    ways = [[name, f"{each.reward:.3f}", percent(each.share)] for name, each in horizon.items()]
-    return [
-        f"One fleet of five devices, {config.seeds} seeds a variant and {config.seeds_base} of "
-        f"the base, {config.epochs} epochs of 64 rounds. Only the named setting differs from "
-        "figure 4. A share of 100 is the exact optimum, 0 the mean of a random price; the mark "
-        f"is {100 * config.mark:g}. After ± stands the standard error over seeds; CPU seconds "
-        "include compilation.",
-        "![What every seed misses, and the epochs it needs](ablation.png)",
-        table(head, rows),
-        "## The article's reward over a horizon",
-        "1 if the utility is above the previous round's, else 0. A learner that looks further "
-        "than one round is paid for pricing badly in every second one, so the mode `paper` "
-        "learns with gamma = 0:",
-        table(["prices", "reward a round", "mean share of the range"], ways),
+    rounds = found[BASE][next(iter(found[BASE]))].shares.shape[1]
+    shown = [at for at in SHOWN if at <= rounds]
+    for kind in found[BASE]:
+        rows = []
+        for name, of_variant in found.items():
+            if kind not in of_variant:
+                continue
+            each, missed = of_variant[kind], lost(found, name, kind)
+            mean, error = each.shares.mean(axis=0), error_of(each.shares)
+            rows.append(
+                [
+                    name,
+                    chosen[name].changed,
+                    *(percent(mean[at - 1], error[at - 1]) for at in shown),
+                    f"{missed.mean:.3f} ± {missed.error:.3f}",
+                    "" if name == BASE else f"{missed.more:+.3f} ± {missed.more_error:.3f}",
+                    f"{each.quote_ms:.1f}",
+                ]
+            )
+        head = [
+            "variant",
+            "changed",
+            *(f"quote {at}" for at in shown),
+            "regret",
+            "more than as shipped",
+            "CPU ms a quote",
+        ]
+        parts += [f"## {kind[0].upper()}{kind[1:]}", *_in_words(found, chosen, kind)]
+        parts.append(table(head, rows))
+    return parts
+
+
+def _in_words(found: Found, chosen: dict[str, Variant], kind: str) -> list[str]:
+    """Which changes make quotes clearly worse or better: by more than two standard errors."""
+    worse: list[str] = []
+    better: list[str] = []
+    for name in found:
+        if name == BASE or kind not in found[name]:
+            continue
+        each = lost(found, name, kind)
+        if abs(each.more) > 2.0 * each.more_error:
+            (worse if each.more > 0 else better).append(f"`{name}`")
+    rest = len([name for name in found if kind in found[name]]) - 1 - len(worse) - len(better)
+    sentences = [
+        f"Worse than as shipped by more than two standard errors: {', '.join(worse) or 'none'}.",
+        f"Better by as much: {', '.join(better) or 'none'}.",
+        f"The other {rest} cannot be told from it on so many fleets.",
     ]
+    return [" ".join(sentences)]
+
+
+def train(folder: Path, smoke: bool) -> None:
+    """Makes the trainings that are shorter than the one that ships, into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, course in TRAININGS.values():
+        train_to(folder / file, smoke=smoke, course=course)
 
 
 def run(folder: Path, smoke: bool) -> None:
     """Writes curves.csv, ablation.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
-    chosen = variants()
-    if smoke:
-        chosen = {name: chosen[name] for name in SMOKED}
-    results = learn(config, chosen)
-    horizon = over_a_horizon(config)
-    write_curves(folder, results)
-    draw(results, config).savefig(folder / "ablation.png", dpi=120)
-    write_metrics(folder, config, measures(results, horizon, config))
-    title = "What each part of the diffusion model is worth"
-    write_page(folder, "ablation", title, page(results, horizon, config), smoke=smoke)
+    config, chosen = config_for(smoke), variants(folder)
+    found = play_all(config, chosen)
+    write_curves(folder, found, chosen)
+    draw(found, chosen).savefig(folder / "ablation.png", dpi=110)
+    write_metrics(folder, config, {"variants": measures(found, chosen)})
+    trained = [name for name in TRAININGS if name in chosen]
+    made = (
+        "The shorter trainings were made for this page, by `--train`, from nothing and with the "
+        "settings of the one that ships but for their length."
+        if trained
+        else "Shorter trainings are not here, since they take `--train`."
+    )
+    title = "What each part of quoting in context is worth"
+    command = "ablation --train" if trained else "ablation"
+    write_page(folder, command, title, page(found, chosen, config, made), smoke=smoke)

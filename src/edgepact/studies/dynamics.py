@@ -5,6 +5,9 @@ last all of them together. A quote is scored by its share of the range of the fl
 it is in that round, against that round's exact optimum: what its price would earn from
 devices that answer at once and exactly. Where habits or noise come between, what it
 did earn is shown beside it.
+
+Beside these episodes stand fleets that stay as they are, quoted to as a live market does
+(`live_quotes`): those that `edgepact run` draws, and that of `examples/live.toml`.
 """
 
 import csv
@@ -24,14 +27,38 @@ from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.quoter import Quoter
 from edgepact.studies.changing import Episode, draw_episode, play_changing
-from edgepact.studies.methods import COLOURS, GDM, methods
-from edgepact.studies.quoting import KINDS, error_of
+from edgepact.studies.live_quotes import live_example, play_live, run_market
+from edgepact.studies.marks import Verdict, standard_error, verdict_table
+from edgepact.studies.methods import COLOURS, GDM, TRANSFORMER, methods
+from edgepact.studies.quoting import KINDS
 
 LEFT_OUT = ("CMA-ES",)
 """It needs a generation of quotes to one and the same fleet for each of its steps."""
 
-RANDOM = "random"
-"""The zero of the score: in the tables, but off the figure."""
+RUN_MARK, RUN_ROUNDS = 0.985, (3, 12)
+"""Least mean share of the gain over no trade that a live run reaches between two rounds."""
+
+EXAMPLE_MARK, EXAMPLE_AFTER = 0.90, 2
+"""Least share of any quote to the fleet of `examples/live.toml` after this many."""
+
+STILL_FALL, STILL_AFTER = 0.01, 10
+"""Most that a quote to a fleet that does not change is worse than its best, after this many."""
+
+MARKERS: dict[str, dict[str, Any]] = {
+    GDM: {"marker": "o", "markersize": 10},
+    TRANSFORMER: {"marker": "X"},
+    "golden section": {"marker": "s"},
+    "Gaussian process": {"marker": "^"},
+    "GP-TS-M": {"marker": "v"},
+    "identify, then solve": {"marker": "D", "fillstyle": "none"},
+    "Bayesian posterior": {"marker": "P", "fillstyle": "none"},
+}
+"""Methods in the picture; hollow ones are told how devices decide. Others miss so much that the
+scale would have to be another."""
+
+RUN_LOOK = {"color": COLOURS[GDM], "linestyle": "-"}
+EXAMPLE_LOOK = {"color": "#56646f", "linestyle": "--"}
+"""Of quotes to the fleets that `edgepact run` draws, and to that of `examples/live.toml`."""
 
 EVERYTHING = Dynamics(
     channel=Channel(),
@@ -59,15 +86,22 @@ class Config:
         slots: most devices at a time.
         seed: of the episodes.
         everything: all that changes; each kind takes its own part of it.
+        runs: live markets that `edgepact run` draws, of seeds from 0 on, and seeds of quotes to
+            the fleet of `examples/live.toml`.
+        run_rounds: of each as the marks of runs hold them.
+        still_rounds: in which fleets that do not change are watched.
     """
 
-    episodes: int = 40
-    rounds: int = 40
+    episodes: int = 30
+    rounds: int = 25
     early: int = 5
     window: int = 20
     slots: int = 24
     seed: int = 20_314
     everything: Dynamics = EVERYTHING
+    runs: int = 10
+    run_rounds: int = 12
+    still_rounds: int = 200
 
 
 class Kind(NamedTuple):
@@ -88,9 +122,24 @@ Found = dict[str, dict[str, dict[str, Shares]]]
 """By kind of change, kind of layers and method."""
 
 
+class Live(NamedTuple):
+    """Shares of the gain over no trade that live quotes earn, `markets x rounds`.
+
+    Attributes:
+        runs: fleets that `edgepact run` draws, a row a seed.
+        example: the fleet of `examples/live.toml`, a row a seed of quotes; the first row may be
+            longer than is asked of the others, which end in NaN.
+    """
+
+    runs: np.ndarray
+    example: np.ndarray
+
+
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
-    return Config(episodes=1, rounds=5, early=2) if smoke else Config()
+    if not smoke:
+        return Config()
+    return Config(episodes=1, rounds=3, early=1, runs=1, run_rounds=4, still_rounds=12)
 
 
 def kinds(config: Config) -> dict[str, Kind]:
@@ -191,7 +240,7 @@ def measures(found: Found, config: Config) -> dict[str, Any]:
 
     def of(shares: np.ndarray) -> dict[str, float]:
         means = by_episode(shares)
-        return {"mean": float(means.mean()), "standard_error": float(error_of(means))}
+        return {"mean": float(means.mean()), "standard_error": standard_error(means)}
 
     return {
         kind: {
@@ -219,8 +268,14 @@ def by_round(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt(np.sum(off**2, axis=0) / np.maximum(number - 1, 1) / np.maximum(number, 1))
 
 
-def write_tables(folder: Path, found: Found) -> None:
-    """Writes `curves.csv`: a line for each kind, layers, method and round."""
+def write_tables(folder: Path, found: Found, live: Live) -> None:
+    """Writes `curves.csv`, a line for each kind, layers, method and round, and `live.csv`."""
+    with (folder / "live.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["market", "seed", "round", "share_of_gain_over_no_trade"])
+        for market, shares in live._asdict().items():
+            for seed, at in zip(*np.nonzero(~np.isnan(shares)), strict=True):
+                rows.writerow([market, seed, at + 1, f"{shares[seed, at]:.6g}"])
     with (folder / "curves.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         columns = [f"{count}_{each}" for count in Shares._fields for each in ("mean", "error")]
@@ -235,42 +290,167 @@ def write_tables(folder: Path, found: Found) -> None:
                         rows.writerow([*place, *(f"{x:.6g}" for x in values)])
 
 
-def draw(found: Found) -> Figure:
-    """What each round's quote misses, a panel for each kind of change and layers."""
-    figure = Figure(figsize=(11, 2.2 * len(found)), layout="constrained")
-    panels = figure.subplots(len(found), len(KINDS), sharex=True, sharey=True, squeeze=False)
-    for row, (kind, of_kind) in enumerate(found.items()):
-        for column, (layers, of_layers) in enumerate(of_kind.items()):
-            axes = panels[row, column]
-            for method, each in of_layers.items():
-                if method == RANDOM:
-                    continue
-                missed = 100.0 * (1.0 - by_round(each.quoted)[0])
-                axes.plot(
-                    np.arange(1, len(missed) + 1),
-                    np.maximum(missed, 1e-3),
-                    color=COLOURS[method],
-                    label=method,
-                    linewidth=2.2 if method == GDM else 1.1,
-                    zorder=3 if method == GDM else 2,
-                )
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.set_title(f"{kind}, {layers} layers", fontsize=9)
-            axes.grid(axis="y", alpha=0.25)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-    panels[0, 0].invert_yaxis()
-    figure.supxlabel("round")
-    figure.supylabel("missed share of the range, %: mean over episodes")
+def play_lives(config: Config) -> Live:
+    """Live quotes to fleets that do not change."""
+    of = config.runs
+    runs = np.empty((of, config.still_rounds))
+    example = np.full((of, config.still_rounds), np.nan)
+    with progress_bar("live markets") as advance:
+        for seed in range(of):
+            runs[seed] = play_live(run_market(seed), rounds=config.still_rounds, seed=seed)
+            rounds = config.run_rounds if seed else config.still_rounds
+            example[seed, :rounds] = play_live(live_example(), rounds=rounds, seed=seed)
+            advance(seed + 1, of)
+    return Live(runs, example)
+
+
+def live_verdicts(live: Live, config: Config) -> list[Verdict]:
+    """What was asked of live quotes, and what came."""
+    first, last = RUN_ROUNDS
+    held = []
+    for seed, shares in enumerate(live.runs):
+        what = f"`edgepact run --seed {seed}`: mean of quotes {first} to {last}"
+        held.append(Verdict(what, RUN_MARK, float(shares[first - 1 : last].mean())))
+    later = live.example[:, EXAMPLE_AFTER : config.run_rounds]
+    seeds = "seed 0" if len(later) == 1 else f"seeds 0 to {len(later) - 1}"
+    what = f"`examples/live.toml`, {seeds}: worst quote from {EXAMPLE_AFTER + 1} on"
+    held.append(Verdict(what, EXAMPLE_MARK, float(later.min())))
+    still = {"fleets of `edgepact run`": live.runs, "`examples/live.toml`": live.example}
+    for name, rows in still.items():
+        whole = rows[~np.isnan(rows).any(axis=1)]
+        below = whole.max(axis=1) - whole[:, STILL_AFTER:].min(axis=1)
+        what = f"{name}, {config.still_rounds} rounds: most below its best after round "
+        what += f"{STILL_AFTER}, points"
+        held.append(Verdict(what, STILL_FALL, float(below.max()), most=True))
+    return held
+
+
+class Behind(NamedTuple):
+    """The GDM beside the first of the methods that are not told how devices decide.
+
+    Attributes:
+        first: the method with the highest mean.
+        error: standard error of that mean.
+        behind: by how much the GDM is behind it, 0 if it is the first itself.
+        behind_error: standard error of that over the same episodes.
+    """
+
+    first: str
+    error: float
+    behind: float
+    behind_error: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the GDM is the first or within one standard error of it."""
+        return self.behind <= self.error
+
+
+def behind(of_layers: dict[str, Shares], told: frozenset[str], rounds: slice) -> Behind:
+    """The GDM's place in one kind of change.
+
+    Args:
+        of_layers: all methods on the same episodes.
+        told: those that do not count, since they are told how devices decide.
+        rounds: of the episodes that are compared.
+    """
+    means = {
+        name: by_episode(each.quoted[:, rounds])
+        for name, each in of_layers.items()
+        if name not in told
+    }
+    first = max(means, key=lambda name: float(means[name].mean()))
+    apart = means[first] - means[GDM]
+    error = standard_error(means[first])
+    return Behind(first, error, float(apart.mean()), standard_error(apart))
+
+
+def places(found: Found, told: frozenset[str], config: Config) -> dict[str, dict[str, Any]]:
+    """The GDM's place in every kind of change, by layers and part of the episodes."""
+    parts = {"early": slice(0, config.early), "late": slice(config.early, None)}
+    return {
+        kind: {
+            layers: {part: behind(of_layers, told, rounds) for part, rounds in parts.items()}
+            for layers, of_layers in of_kind.items()
+        }
+        for kind, of_kind in found.items()
+    }
+
+
+def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> Figure:
+    """What quotes miss after the beginning by kind of change, and live quotes by round."""
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [1.5, 1.0]})
+    names = list(found)
+    for axes, layers in zip(panels[0], KINDS, strict=True):
+        drawn = [name for name in MARKERS if name in figures[names[0]][layers]]
+        for place, method in enumerate(drawn):
+            late = [figures[kind][layers][method]["quoted_late"] for kind in names]
+            missed = np.array([max(1.0 - each["mean"], 1e-5) for each in late])
+            error = np.array([each["standard_error"] for each in late])
+            below = np.minimum(error, 0.9 * missed)
+            at = np.arange(len(names)) + 0.11 * (place - (len(drawn) - 1) / 2.0)
+            bars = [100.0 * below, 100.0 * error]
+            usual = {"linestyle": "none", "capsize": 2, "markersize": 7, "label": method}
+            look = {"color": COLOURS[method]} | MARKERS[method]
+            axes.errorbar(100.0 * missed, at, xerr=bars, **(usual | look))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_yticks(range(len(names)), names if layers == next(iter(KINDS)) else [])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"missed share of the range from round {config.early + 1} on, %")
+        axes.set_title(f"{layers} layers")
+        for row in range(len(names) - 1):
+            axes.axhline(row + 0.5, color="#d0d7de", linewidth=0.8)
+    _draw_runs(panels[1, 0], live, config)
+    _draw_still(panels[1, 1], live)
+    for axes in panels.flat:
+        axes.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=4)
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=3, fontsize=11)
     return figure
 
 
-def page(found: Found, config: Config) -> list[str]:
+def _draw_runs(axes: Any, live: Live, config: Config) -> None:
+    """The first quotes of live markets: the range over seeds, and the mean."""
+    shown = min(config.run_rounds, live.runs.shape[1])
+    rounds = np.arange(1, shown + 1)
+    looks = {
+        "edgepact run": (live.runs[:, :shown], RUN_LOOK),
+        "examples/live.toml": (live.example[:, :shown], EXAMPLE_LOOK),
+    }
+    for name, (shares, look) in looks.items():
+        low, high = 100.0 * shares.min(axis=0), 100.0 * shares.max(axis=0)
+        axes.fill_between(rounds, low, high, color=look["color"], alpha=0.2, linewidth=0)
+        axes.plot(rounds, 100.0 * shares.mean(axis=0), label=f"{name}: mean and range", **look)
+    axes.axhline(100.0 * EXAMPLE_MARK, color="grey", linewidth=0.8, linestyle=":")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("round of a live market")
+    axes.set_ylabel("share of the gain over no trade, %")
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _draw_still(axes: Any, live: Live) -> None:
+    """How far quotes to fleets that do not change lie below the best of all, the worst of them."""
+    for shares, look in ((live.runs, RUN_LOOK), (live.example[:1], EXAMPLE_LOOK)):
+        below = 100.0 * (shares.max(axis=1, keepdims=True) - shares)
+        rounds = np.arange(1, below.shape[1] + 1)
+        axes.plot(rounds, below.max(axis=0), **look)
+    axes.axhline(100.0 * STILL_FALL, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yscale("symlog", linthresh=0.1)
+    axes.set_ylim(0.0, 100.0)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("round of a live market")
+    axes.set_ylabel("worst fleet below its best quote, points")
+
+
+def page(
+    found: Found, figures: dict[str, Any], live: Live, told: frozenset[str], config: Config
+) -> list[str]:
     """The findings in words and tables."""
-    named, figures = kinds(config), measures(found, config)
+    named = kinds(config)
     parts = [
         f"Every method prices the same {config.episodes} episodes of {config.rounds} rounds for "
         "each kind of change and of layers, with devices of the reference prior. A share of 100 "
@@ -281,7 +461,12 @@ def page(found: Found, config: Config) -> list[str]:
         "filled in. Which method knows how devices decide, or the prior, is said in the study of "
         "quotes; none is told what changes. After ± stands the standard error over episodes.",
         table(["kind", "what happens"], [[name, kind.what] for name, kind in named.items()]),
-        "![What the quote of every round misses](dynamics.png)",
+        "![What quotes miss by kind of change, and live quotes by round](dynamics.png)",
+        "## What was asked for",
+        *_places(places(found, told, config), config),
+        "Live quotes, as `edgepact run` makes them for a fleet that does not change; shares of "
+        "the gain over no trade, of which 100 is all that is attainable:",
+        verdict_table(live_verdicts(live, config)),
     ]
     for layers in KINDS:
         parts.append(f"## {layers.capitalize()} layers")
@@ -297,7 +482,6 @@ def page(found: Found, config: Config) -> list[str]:
             "it above 100:",
             _table(figures, layers, "earned", ("inertia", "noise", "all together")),
         ]
-        parts.append(_places(figures, layers))
     return parts
 
 
@@ -310,25 +494,66 @@ def _table(figures: dict[str, Any], layers: str, measure: str, shown: tuple[str,
     return table(["method", *shown], rows)
 
 
-def _places(figures: dict[str, Any], layers: str) -> str:
-    """Who is first in each kind of change, after the beginning."""
-    rows = []
-    for kind, of_kind in figures.items():
-        late = {name: each["quoted_late"]["mean"] for name, each in of_kind[layers].items()}
-        order = sorted(late, key=lambda name: -late[name])
-        place = order.index(GDM) + 1 if GDM in order else "-"
-        rows.append([kind, order[0], percent(late[order[0]]), place])
-    title = "Who is first after the beginning, and the place of the GDM:"
-    return title + "\n\n" + table(["kind", "first", "its share", "place of the GDM"], rows)
+def _places(found: dict[str, dict[str, Any]], config: Config) -> list[str]:
+    """Where the GDM stands among methods that are not told how devices decide."""
+    every = [
+        each for of_kind in found.values() for parts in of_kind.values() for each in parts.values()
+    ]
+    head = ["kind"]
+    for layers in KINDS:
+        head += [
+            f"{layers}, rounds 1 to {config.early}",
+            f"{layers}, rounds {config.early + 1} to {config.rounds}",
+        ]
+    rows = [
+        [kind, *(_place(each) for parts in of_kind.values() for each in parts.values())]
+        for kind, of_kind in found.items()
+    ]
+    lead = (
+        "The GDM should be the first of the methods that are not told how devices decide, or "
+        "within one standard error of the first. It is in "
+        f"{sum(each.reached for each in every)} of {len(every)} columns of the tables below; where "
+        "it is not the first, the first stands here, with the points by which it is ahead and "
+        "their standard error over the same episodes:"
+    )
+    return [lead, table(head, rows)]
+
+
+def _place(each: Behind) -> str:
+    if each.first == GDM:
+        return "reached: first"
+    apart = f"{each.first} is {percent(each.behind, each.behind_error)} ahead"
+    return f"reached: {apart}" if each.reached else f"**missed**: {apart}"
 
 
 def run(folder: Path, smoke: bool) -> None:
     """Writes curves.csv, dynamics.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
-    found = play_all(config, quoters())
-    write_tables(folder, found)
-    draw(found).savefig(folder / "dynamics.png", dpi=80)
-    write_metrics(folder, config, {"changes": measures(found, config)})
+    config, who = config_for(smoke), quoters()
+    told = frozenset(name for name, each in who.items() if each.knows_form)
+    found, live = play_all(config, who), play_lives(config)
+    figures = measures(found, config)
+    write_tables(folder, found, live)
+    draw(found, figures, live, config).savefig(folder / "dynamics.png", dpi=100)
+    held = places(found, told, config)
+    write_metrics(
+        folder,
+        config,
+        {
+            "changes": figures,
+            "places": {
+                kind: {
+                    layers: {
+                        part: each._asdict() | {"reached": each.reached}
+                        for part, each in parts.items()
+                    }
+                    for layers, parts in of_kind.items()
+                }
+                for kind, of_kind in held.items()
+            },
+            "live_marks": [each.to_dict() for each in live_verdicts(live, config)],
+        },
+    )
     title = "Quotes to fleets that change"
-    write_page(folder, "dynamics", title, page(found, config), smoke=smoke)
+    parts = page(found, figures, live, told, config)
+    write_page(folder, "dynamics", title, parts, smoke=smoke)

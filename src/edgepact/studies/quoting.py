@@ -1,14 +1,15 @@
 """Share of the optimum at quotes 1 to 20, for the GDM in context and every rival.
 
 All methods meet the same fleets of the reference prior, which none has seen, with
-continuous and with whole layers. The GDM is scored by the quotes it posts; a rival may
-count its best quote so far as the one it would go back to. What searching cost is in the
-regret, summed over the quotes as posted. Intervals are standard errors over fleets, those
-of differences between methods over the same fleets.
+continuous and with whole layers. All are shown by the quotes they post, and by their best so
+far, as if they went back to it. What searching cost is in the regret, summed over the quotes
+as posted. Intervals are standard errors over fleets, those of differences between methods over
+the same fleets.
 """
 
 import csv
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +21,41 @@ from edgepact.pages import percent, points, spans, table, write_page
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing import SHIPPED
+from edgepact.solvers.pretrained import transformer
 from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.quoting import best_so_far, play, reference_fleets, regret
-from edgepact.studies.methods import COLOURS, GDM, POSTED, methods, train_to
+from edgepact.studies.methods import (
+    CEILING,
+    COLOURS,
+    DASHES,
+    GDM,
+    POSTED,
+    TRANSFORMER,
+    methods,
+    train_to,
+    train_transformer_to,
+    with_ceiling,
+)
 
-TRAINED = "quoting.npz"
-"""Weights that `--train` leaves in the folder."""
+TRAINED, TRAINED_TRANSFORMER = "quoting.npz", "transformer.npz"
+"""Weights that `--train` leaves in the folder, of the GDM and of the transformer."""
+
+OFF_FIGURE = ("random", "Bayesian posted price")
+"""The zero of the score, and what never changes: in the tables alone."""
 
 KINDS = {"continuous": False, "integer": True}
 SHOWN = (1, 2, 3, 4, 5, 8, 12, 20)
 """Quotes that the page shows; the CSV has all."""
 LOW = 5.0
 """Percentile shown beside the mean."""
+TAUGHT = (
+    f"*{TRANSFORMER}* learnt on fleets of the GDM's prior, for no longer, to name the best price "
+    "of a fleet from prices and what the fleet sold for them (DPT, OMGPT). It posts the price that "
+    "it takes for the likeliest."
+)
+"""Words of the page where there are weights of it."""
+LEAST_SHOWN = 1e-3
+"""Percent of the range; what is less is drawn as this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +69,7 @@ class Config:
         rounds: quotes to each fleet.
     """
 
-    fleets: int = 2000
+    fleets: int = 1000
     fleets_seed: int = 20_312
     seed: int = 1
     rounds: int = 20
@@ -110,7 +134,7 @@ class Play(NamedTuple):
     Attributes:
         shares: of the range, fleets x rounds.
         knows_form: whether the method was told how devices decide.
-        seconds: spent, devices' answers included.
+        seconds: of the processor, devices' answers included.
     """
 
     shares: np.ndarray
@@ -134,11 +158,11 @@ def play_all(config: Config, quoters: dict[str, Quoter]) -> Plays:
         games = reference_fleets(config.fleets_seed, config.fleets, integer=integer)
         for name, quoter in quoters.items():
             with progress_bar(f"{name}, {kind}") as advance:
-                started = time.perf_counter()
+                started = time.process_time()
                 shares = play(
                     quoter, games, rounds=config.rounds, seed=config.seed, on_fleet=advance
                 )
-                spent = time.perf_counter() - started
+                spent = time.process_time() - started
             plays[kind][name] = Play(shares, quoter.knows_form, spent)
     return plays
 
@@ -152,12 +176,21 @@ def error_of(values: np.ndarray) -> np.ndarray:
     """Standard error of the mean over fleets, the first axis; 0 of a single one."""
     if len(values) < 2:
         return np.zeros(values.shape[1:])
-    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
 
 
-def counted(name: str, played: Play) -> np.ndarray:
-    """What counts in the comparison: the GDM's quotes as posted, a rival's best so far."""
-    return played.shares if name == GDM else best_so_far(played.shares)
+def as_posted(shares: np.ndarray) -> np.ndarray:
+    """What each quote earned, whatever was seen before."""
+    return shares
+
+
+COUNTED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "posted": as_posted,
+    "best_so_far": best_so_far,
+}
+"""Ways to count quotes, of the GDM and its rivals alike."""
+
+COUNTED_AS = {"posted": "as posted", "best_so_far": "by the best so far"}
 
 
 class Lead(NamedTuple):
@@ -168,11 +201,18 @@ class Lead(NamedTuple):
     error: float
 
 
-def leads(plays: dict[str, Play], *, knows_form: bool) -> list[Lead]:
-    """The GDM against the best rival that knows the form, or does not, quote by quote."""
-    own = counted(GDM, plays[GDM])
+def leads(plays: dict[str, Play], counted: str, *, knows_form: bool) -> list[Lead]:
+    """The GDM against the best rival that knows the form, or does not, quote by quote.
+
+    Args:
+        plays: of all methods.
+        counted: one of `COUNTED`.
+        knows_form: of the rivals.
+    """
+    count = COUNTED[counted]
+    own = count(plays[GDM].shares)
     rivals = {
-        name: counted(name, each)
+        name: count(each.shares)
         for name, each in plays.items()
         if name != GDM and each.knows_form == knows_form
     }
@@ -214,17 +254,22 @@ def measures(plays: Plays) -> dict[str, Any]:
             lost = regret(each.shares)
             table[name] = {
                 "knows_form": each.knows_form,
-                "posted": _as_lists(scores(each.shares)),
-                "best_so_far": _as_lists(scores(best_so_far(each.shares))),
+                **{
+                    counted: _as_lists(scores(count(each.shares)))
+                    for counted, count in COUNTED.items()
+                },
                 "regret": {"mean": float(lost.mean()), "error": float(error_of(lost))},
                 "seconds": round(each.seconds, 2),
             }
         layers[kind] = {
             "methods": table,
-            "ahead_of_best_without_form": [
-                lead._asdict() for lead in leads(of_kind, knows_form=False)
-            ],
-            "ahead_of_best_with_form": [lead._asdict() for lead in leads(of_kind, knows_form=True)],
+            **{
+                f"ahead_of_best_{sort}_form": {
+                    counted: [lead._asdict() for lead in leads(of_kind, counted, knows_form=told)]
+                    for counted in COUNTED
+                }
+                for sort, told in (("without", False), ("with", True))
+            },
         }
     return {
         "layers": layers,
@@ -241,39 +286,49 @@ def _as_lists(found: Scores) -> dict[str, list[float]]:
 
 
 def draw(plays: Plays) -> Figure:
-    """What is still missed at each quote, on a logarithmic scale."""
-    figure = Figure(figsize=(10, 7.4), layout="constrained")
-    panels = figure.subplots(2, len(plays), sharex=True, squeeze=False)
+    """What is still missed at each quote, on a logarithmic scale, with two standard errors."""
+    figure = Figure(figsize=(10, 7.8), layout="constrained")
+    panels = figure.subplots(2, len(plays), sharex=True, sharey="row", squeeze=False)
     for column, (kind, of_kind) in enumerate(plays.items()):
-        for row, of_mean in enumerate((True, False)):
+        for row, (counted, count) in enumerate(COUNTED.items()):
             axes = panels[row, column]
             for name, each in of_kind.items():
-                found = scores(counted(name, each))
-                missed = 100.0 * (1.0 - (found.mean if of_mean else found.low))
-                numbers = np.arange(1, len(missed) + 1)
+                if name in OFF_FIGURE:
+                    continue
+                found = scores(count(each.shares))
+                numbers = np.arange(1, len(found.mean) + 1)
+                missed, near = 100.0 * (1.0 - found.mean), 200.0 * found.error
+                main = name in (GDM, CEILING)
                 axes.plot(
                     numbers,
-                    np.maximum(missed, 1e-3),
+                    np.maximum(missed, LEAST_SHOWN),
                     color=COLOURS[name],
                     label=name,
-                    linewidth=2.4 if name == GDM else 1.3,
-                    linestyle="--" if each.knows_form else "-",
-                    zorder=3 if name == GDM else 2,
+                    linewidth=2.2 if main else 1.4,
+                    linestyle=DASHES[name],
+                    zorder=3 if main else 2,
+                )
+                axes.fill_between(
+                    numbers,
+                    np.maximum(missed - near, LEAST_SHOWN),
+                    np.maximum(missed + near, LEAST_SHOWN),
+                    color=COLOURS[name],
+                    alpha=0.15,
+                    linewidth=0,
                 )
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.invert_yaxis()
             axes.grid(axis="y", alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             axes.xaxis.get_major_locator().set_params(integer=True)
             if row == 0:
                 axes.set_title(f"{kind} layers")
+            if column == 0:
+                axes.set_ylabel(f"missed share of the range, %, {COUNTED_AS[counted]}")
+                axes.invert_yaxis()
         panels[1, column].set_xlabel("quote")
-    panels[0, 0].set_ylabel("missed share of the range, %: mean")
-    panels[1, 0].set_ylabel(f"missed by the fleet at the {LOW:.0f}th percentile, %")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=5, fontsize=9)
-    figure.suptitle("Rivals by their best quote so far; dashed: told how devices decide")
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
@@ -284,16 +339,15 @@ def write_tables(folder: Path, plays: Plays) -> None:
         (folder / "shares.csv").open("w", newline="") as of_shares,
     ):
         curves, shares = csv.writer(of_curves), csv.writer(of_shares)
-        counts = ("posted", "best_so_far")
         columns = ("mean", "standard_error", "percentile_5")
         curves.writerow(
-            ["layers", "method", "quote", *(f"{c}_{x}" for c in counts for x in columns)]
+            ["layers", "method", "quote", *(f"{c}_{x}" for c in COUNTED for x in columns)]
         )
         rounds = len(next(iter(plays[next(iter(plays))].values())).shares[0])
         shares.writerow(["layers", "method", "fleet", *(f"quote_{at + 1}" for at in range(rounds))])
         for kind, of_kind in plays.items():
             for name, each in of_kind.items():
-                found = (*scores(each.shares), *scores(best_so_far(each.shares)))
+                found = [x for count in COUNTED.values() for x in scores(count(each.shares))]
                 for at in range(rounds):
                     curves.writerow([kind, name, at + 1, *(f"{x[at]:.6g}" for x in found)])
                 for fleet, row in enumerate(each.shares):
@@ -305,9 +359,14 @@ def page(plays: Plays, config: Config) -> list[str]:
     parts = [
         f"Every method quotes {config.rounds} prices to each of {config.fleets} fleets of the "
         "reference prior that nobody has seen, once with continuous and once with whole layers. "
-        "A share of 100 is the exact optimum of that fleet, 0 the mean of random prices. The GDM "
-        "is held to the quotes it posts; a rival to its best quote so far, as if it went back to "
-        "it. After ± stands the standard error over fleets.",
+        "A share of 100 is the exact optimum of that fleet, 0 the mean of random prices. All are "
+        "shown by the quotes they post, and by their best so far, as if they went back to it. "
+        "After ± stands the standard error over fleets; bands are two of them wide on either side, "
+        f"and what is below {LEAST_SHOWN:g} % is drawn there.",
+        f"*{CEILING}* is the ceiling: it is told how devices decide and the prior of their costs, "
+        "draws supply curves from the exact posterior where the GDM generates them, and decides by "
+        "the same rule.",
+        *([TAUGHT] if all(TRANSFORMER in each for each in plays.values()) else []),
         "![What is missed at each quote](quoting.png)",
         "## What was asked for",
         table(
@@ -325,35 +384,17 @@ def page(plays: Plays, config: Config) -> list[str]:
         ),
     ]
     for kind, of_kind in plays.items():
-        parts += [f"## {kind.capitalize()} layers", *_comparison(of_kind), *_tables(of_kind)]
+        parts += [f"## {kind.capitalize()} layers"]
+        for counted in COUNTED:
+            parts += _comparison(of_kind, counted)
+        parts += _tables(of_kind)
     return parts
 
 
-def _comparison(plays: dict[str, Play]) -> list[str]:
-    blind, told = leads(plays, knows_form=False), leads(plays, knows_form=True)
-    own = scores(plays[GDM].shares)
-    behind = [at + 1 for at, lead in enumerate(blind) if lead.ahead < 0]
-    sentence = (
-        "The GDM's mean is at or above every rival that does not know how devices decide at "
-        f"{len(blind) - len(behind)} of {len(blind)} quotes"
-    )
-    if behind:
-        most = min(blind, key=lambda lead: lead.ahead)
-        sentence += (
-            f"; it is behind at quotes {spans(behind)}, by "
-            f"{points(-most.ahead, most.error)[1:]} points at most ({most.rival})."
-        )
-    else:
-        sentence += "."
-    lost = [at + 1 for at, lead in enumerate(told) if lead.ahead < 0]
-    if lost:
-        most = min(told, key=lambda lead: lead.ahead)
-        sentence += (
-            f" A rival that is told it wins at quotes {spans(lost)}, by "
-            f"{points(-most.ahead, most.error)[1:]} points at most ({most.rival})."
-        )
-    else:
-        sentence += " No rival that is told it wins at any."
+def _comparison(plays: dict[str, Play], counted: str) -> list[str]:
+    """The GDM against the best rivals, counted in one way."""
+    blind, told = (leads(plays, counted, knows_form=form) for form in (False, True))
+    own = scores(COUNTED[counted](plays[GDM].shares))
     rows = [
         [
             at + 1,
@@ -366,39 +407,67 @@ def _comparison(plays: dict[str, Play]) -> list[str]:
         for at in range(len(blind))
     ]
     head = ["quote", "GDM", "best rival not told", "GDM ahead", "best rival told", "GDM ahead"]
+    sentence = (
+        f"All {COUNTED_AS[counted]}: {_where_ahead('not told how devices decide', blind)}; "
+        f"{_where_ahead('told it', told)}."
+    )
     return [sentence, table(head, rows)]
+
+
+def _where_ahead(sort: str, found: list[Lead]) -> str:
+    """Against how many quotes of the best rivals of a sort the GDM stands, in a sentence."""
+    behind = [at + 1 for at, lead in enumerate(found) if lead.ahead < 0]
+    sentence = (
+        f"of rivals {sort} the best is behind or level at {len(found) - len(behind)} of "
+        f"{len(found)} quotes"
+    )
+    if behind:
+        most = min(found, key=lambda lead: lead.ahead)
+        sentence += (
+            f" and ahead at quotes {spans(behind)}, by {points(-most.ahead, most.error)[1:]} "
+            f"points at most ({most.rival})"
+        )
+    return sentence
 
 
 def _tables(plays: dict[str, Play]) -> list[str]:
     rounds = plays[GDM].shares.shape[1]
     shown = [at for at in SHOWN if at <= rounds]
     head = ["method", "told", *(str(at) for at in shown)]
-    means, lows, posted, losses = [], [], [], []
+    parts = []
+    for counted, count in COUNTED.items():
+        means, lows = [], []
+        for name, each in plays.items():
+            found, told = scores(count(each.shares)), _told(each)
+            means.append(
+                [name, told, *(percent(found.mean[at - 1], found.error[at - 1]) for at in shown)]
+            )
+            lows.append([name, told, *(percent(found.low[at - 1]) for at in shown)])
+        how = COUNTED_AS[counted]
+        parts += [f"Mean share in percent, {how}:", table(head, means)]
+        parts += [f"{LOW:.0f}th percentile over fleets, {how}:", table(head, lows)]
+    losses = []
     for name, each in plays.items():
-        told = "yes" if each.knows_form else "no"
-        found, raw = scores(counted(name, each)), scores(each.shares)
-        means.append(
-            [name, told, *(percent(found.mean[at - 1], found.error[at - 1]) for at in shown)]
-        )
-        lows.append([name, told, *(percent(found.low[at - 1]) for at in shown)])
-        posted.append([name, told, *(percent(raw.mean[at - 1]) for at in shown)])
         lost = regret(each.shares)
-        losses.append([name, told, f"{lost.mean():.3f} ± {float(error_of(lost)):.3f}"])
+        seconds = 100.0 * each.seconds / len(each.shares)
+        regrets = f"{lost.mean():.3f} ± {float(error_of(lost)):.3f}"
+        losses.append([name, _told(each), regrets, f"{seconds:.1f}"])
     return [
-        "Mean share in percent; rivals by their best quote so far:",
-        table(head, means),
-        f"{LOW:.0f}th percentile over fleets; rivals by their best quote so far:",
-        table(head, lows),
-        "Mean share of the quotes as they were posted, by everyone:",
-        table(head, posted),
-        f"Regret: what was missed over all {rounds} quotes as posted, in rounds of the full range:",
-        table(["method", "told", "regret"], losses),
+        *parts,
+        f"Regret: what was missed over all {rounds} quotes as posted, in rounds of the full range; "
+        "and seconds of the processor that 100 fleets took:",
+        table(["method", "told", "regret", "seconds"], losses),
     ]
 
 
+def _told(played: Play) -> str:
+    return "yes" if played.knows_form else "no"
+
+
 def train(folder: Path, smoke: bool) -> None:
-    """Trains the policy that ships from nothing, into the folder."""
+    """Trains what ships from nothing, into the folder: the generator, and the transformer."""
     train_to(folder / TRAINED, smoke=smoke)
+    train_transformer_to(folder / TRAINED_TRANSFORMER, smoke=smoke)
 
 
 def run(folder: Path, smoke: bool) -> None:
@@ -407,8 +476,13 @@ def run(folder: Path, smoke: bool) -> None:
     The weights are those in the folder, if it was trained to, or else those that ship.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, trained = config_for(smoke), folder / TRAINED
-    plays = play_all(config, methods(trained if trained.is_file() else SHIPPED))
+    config = config_for(smoke)
+    weights = {"weights": (TRAINED, SHIPPED), "lessons": (TRAINED_TRANSFORMER, transformer.SHIPPED)}
+    found = {
+        name: folder / own if (folder / own).is_file() else shipped
+        for name, (own, shipped) in weights.items()
+    }
+    plays = play_all(config, with_ceiling(methods(**found)))
     write_tables(folder, plays)
     draw(plays).savefig(folder / "quoting.png", dpi=120)
     write_metrics(folder, config, measures(plays))

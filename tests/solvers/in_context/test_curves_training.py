@@ -103,3 +103,19 @@ def test_a_short_training_learns_to_quote() -> None:
     quoter = InContext(training.train_generator(0, course), ways=("reference",))
     shares = play(quoter, reference_fleets(14, 30, integer=False), rounds=4, seed=0)
     assert shares.mean(axis=0)[3] > 0.97
+
+
+def test_the_reference_prior_is_without_its_own_family_where_that_is_left_out() -> None:
+    whole = np.arange(1.0, 13.0)
+
+    def prices(*families: str) -> np.ndarray:
+        rng = np.random.default_rng(5)
+        return training.reference_fleet(rng, families).price(whole, True)
+
+    usual = training.reference_fleet(np.random.default_rng(5)).price(whole, True)
+    np.testing.assert_array_equal(prices("exp", "log1p"), usual)
+    without = training.make_pool(3, Course(fleets=6, reference_share=1.0, families=("sqrt",)))
+    assert not np.any(np.asarray(without.wide))
+    assert not np.array_equal(
+        without.curve, training.make_pool(3, Course(fleets=6, reference_share=1.0)).curve
+    )

@@ -10,6 +10,7 @@ from edgepact.solvers.in_context.decision import (
     MANY,
     best_price,
     expected,
+    first_price,
     gain,
     normal_share,
     thinned,
@@ -61,6 +62,34 @@ def test_several_ways_to_draw_count_as_they_are_believed() -> None:
         price, again = best_price(pair, none, low=LOW, top=TOP, horizon=0.0)
         assert not again
         assert np.isclose(np.exp(price), price_of_more)
+
+
+def test_a_first_price_is_the_one_with_the_highest_share_of_the_range_on_average() -> None:
+    """Three devices of five leave little to gain, two much; and those of a level beyond reach."""
+    cheap, dear, never = np.log(0.2), np.log(0.7), TOP + 0.4
+    rows = [[dear] * 4] * 3 + [[cheap] * 4] * 2 + [[never] * 4]
+    sample = Sample(np.array(rows)[:, None], 4, True, None)
+    highest = np.log(3.0)
+    grid = np.linspace(LOW, highest, 20_000)
+    most = {}
+    for price in (0.2, 0.7):
+        shares = []
+        for row in rows[:-1]:
+            earned = (1.0 - np.exp(grid)) * (grid >= row[0])
+            random, best = earned.mean(), 1.0 - np.exp(row[0])
+            gained = (1.0 - price) * (np.log(price) >= row[0])
+            shares.append((gained - random) / (best - random))
+        most[price] = np.mean(shares)
+    # What all earn together says the low price: more of the rich ones.
+    together = best_price([(sample, 1.0)], np.zeros(0), low=LOW, top=TOP, horizon=0.0)[0]
+    assert np.isclose(np.exp(together), 0.2)
+    assert most[0.7] > most[0.2]
+    price = first_price([(sample, 1.0)], low=LOW, top=TOP, highest=float(highest))
+    # To within the prices looked at.
+    assert 0.7 <= np.exp(price) < 0.7 * np.exp(2.0 * (TOP - LOW) / 199)
+    # Devices are looked at one by one: how they were drawn together is all the same.
+    other = Sample(np.array(rows).reshape(2, 3, 4), 4, True, None)
+    assert first_price([(other, 1.0)], low=LOW, top=TOP, highest=float(highest)) == price
 
 
 def test_with_caution_only_what_is_certain_is_posted() -> None:

@@ -12,7 +12,14 @@ from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.solvers.in_context import pricing
-from edgepact.solvers.in_context.pricing import CAREFUL_AFTER, WAYS, Answers, InContext, Prices
+from edgepact.solvers.in_context.pricing import (
+    CAREFUL_AFTER,
+    INDEPENDENT,
+    WAYS,
+    Answers,
+    InContext,
+    Prices,
+)
 from edgepact.solvers.quoter import Known
 from edgepact.solvers.quoting import REFERENCE, meet, play, reference_fleets
 
@@ -36,10 +43,8 @@ def some_rounds(rng: np.random.Generator, rounds: int, devices: int) -> tuple[np
     return prices, layers
 
 
-def test_the_reference_prior_is_known_by_what_is_public_of_it() -> None:
-    b = REFERENCE.beta * REFERENCE.A
-    terms = REFERENCE.price_min / b, REFERENCE.price_max / b, REFERENCE.layers_max
-    assert terms == pricing.REFERENCE_TERMS
+def test_the_reference_prior_is_known_by_its_layers() -> None:
+    assert REFERENCE.layers_max == pricing.REFERENCE_LAYERS
 
 
 def test_the_decider_of_prices_posts_what_the_quoter_would() -> None:
@@ -228,3 +233,10 @@ def test_a_damaged_generator_is_refused(tmp_path: Path, content: bytes | str | N
         np.savez(path, horizon=np.float64(0.5))
     with pytest.raises(InputError, match=r"policy\.npz"):
         pricing.load(path)
+
+
+def test_prices_drawn_each_by_itself_are_worse_than_generated_ones() -> None:
+    games = reference_fleets(11, 8, integer=True)
+    crude = InContext(pricing.load(pricing.SHIPPED), ways=(INDEPENDENT,))
+    own, other = (play(each, games, rounds=2, seed=1)[:, 1].mean() for each in (SHIPPED, crude))
+    assert other < own - 0.01

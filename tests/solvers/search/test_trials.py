@@ -5,8 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from edgepact.errors import MissingExtraError
 from edgepact.solvers.quoter import Known
 from edgepact.solvers.quoting import best_so_far, play, reference_fleets
+from edgepact.solvers.search import cma_es
 from edgepact.solvers.search.cma_es import CMAES
 from edgepact.solvers.search.gaussian_process import GaussianProcess
 from edgepact.solvers.search.golden_section import GoldenSection
@@ -45,6 +47,12 @@ class TestOnOnePeak:
         tried = searched(GridSearch(points=8), peak)
         assert sorted(tried) == pytest.approx((np.arange(8) + 0.5) / 8)
         assert tried[0] == pytest.approx(0.5625)
+
+
+def test_without_its_library_cma_es_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cma_es, "CMA", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'edgepact\[rivals\]'"):
+        CMAES()
 
 
 def test_a_finished_search_keeps_to_its_best_price() -> None:

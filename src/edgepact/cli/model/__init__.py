@@ -10,7 +10,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Import a model, look into its folder, cut it, make it smaller.",
 )
-app.command(short_help="Count a model's stages: parameters, bytes, operations.")(inspect.inspect)
+app.command(short_help="List every cut of a model: GMAC on both sides, bytes, state.")(
+    inspect.inspect
+)
 app.command(short_help="Cut a model into stages.")(cut.cut)
 app.command(short_help="Make a model smaller, and measure what that does.")(compress.compress)
 app.command("import", short_help="Make a model folder of a CLIP or SigLIP on disk.")(

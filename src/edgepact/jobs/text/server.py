@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 
@@ -41,8 +42,11 @@ from edgepact.work import Json, Model, Reply
 
 SOURCE_BYTES_MAX = 1 << 20
 
+KEPT_BYTES_MAX = 1 << 30
+"""Most bytes of what came of texts under way; beyond it no new text is begun."""
 
-@dataclass(slots=True, kw_only=True, eq=False)
+
+@dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
 class TextSession:
     """A text under way.
 
@@ -86,6 +90,7 @@ class TextServer:
         self.states = States(self.text_model)
         self._known: Tolerances | None = None
         self._probes: dict[int, str] = {}
+        self._sessions: WeakSet[TextSession] = WeakSet()
 
     @property
     def model(self) -> Model:
@@ -197,6 +202,9 @@ class TextServer:
         try:
             return self._answer(session, sent)
         except InputError as error:
+            # Nothing of the exchange stays.
+            if session.state.position > session.position:
+                session.state.back_to(session.position)
             return error
 
     def _answer(self, session: TextSession, sent: Tensors) -> Reply:
@@ -215,20 +223,22 @@ class TextServer:
         if session.state.evicted:
             for before in session.chunks:
                 self._through(session, before)
-        last = self._through(session, chunk)[:, -1:]
+        last, settings = self._through(session, chunk)[:, -1:], asked.settings
+        found = None
+        if count >= left:
+            found = drawn(
+                self._decoder.logits(last)[0],
+                settings.sampling,
+                seed=session.seed if settings.seed < 0 else settings.seed,
+                place=session.position + count,
+                alternatives=settings.alternatives,
+            )
         session.asked = asked
         session.chunks.append(chunk)
         session.position += count
-        if session.position < asked.prompt_tokens:
+        self._sessions.add(session)
+        if found is None:
             return Reply(outputs={}, finished=False)
-        settings = asked.settings
-        found = drawn(
-            self._decoder.logits(last)[0],
-            settings.sampling,
-            seed=session.seed if settings.seed < 0 else settings.seed,
-            place=session.position,
-            alternatives=settings.alternatives,
-        )
         session.token, session.written = found.token, session.written + 1
         ended = found.token in self.text_model.ends
         full = (
@@ -253,6 +263,10 @@ class TextServer:
         return self._decoder.blocks(session.state, np.ascontiguousarray(hidden, np.float32))
 
     def _asked(self, sent: Tensors) -> Asked:
+        kept = sum(each.nbytes for session in self._sessions for each in session.chunks)
+        if kept > KEPT_BYTES_MAX:
+            expected = f"at most {KEPT_BYTES_MAX} bytes of texts under way"
+            raise InputError("infer request", "asked", expected, f"{kept}")
         (content,) = sent["asked"]
         asked = Asked.read(bytes(content))
         most = self.text_model.rows_max - 1

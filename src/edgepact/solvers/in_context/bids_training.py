@@ -21,7 +21,11 @@ from scipy.special import betaincinv, gammaincinv, ndtri
 from edgepact.mechanisms.auction.problem import LOW, SECOND, SHARE, WIDTH
 from edgepact.solvers.in_context import bids, generator, reserves
 from edgepact.solvers.in_context.bids import PLACES
-from edgepact.solvers.in_context.generator_training import denoising_loss, random_weights
+from edgepact.solvers.in_context.generator_training import (
+    denoising_loss,
+    descended,
+    random_weights,
+)
 from edgepact.solvers.in_context.policy_file import Weights
 
 BIDDERS = 4
@@ -227,27 +231,23 @@ def train_generator(
     schedule = optax.cosine_decay_schedule(course.rate, course.updates, 0.01)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
 
-    @jax.jit
-    def steps(carry: Any, key: PRNGKeyArray, pool: Pool) -> Any:
-        def step(carry: Any, key: PRNGKeyArray) -> tuple[Any, Array]:
-            weights, kept, state = carry
-            of_rows, of_loss = jax.random.split(key)
-            rows = jax.random.randint(of_rows, (course.batch,), 0, course.sales)
-            sales = jax.tree.map(lambda column: column[rows], pool)
-            error, slope = jax.value_and_grad(loss)(weights, of_loss, sales, course.noises)
-            change, state = optimizer.update(slope, state, weights)
-            weights = optax.apply_updates(weights, change)
-            kept = optax.incremental_update(weights, kept, 1.0 - course.memory)
-            return (weights, kept, state), error
+    def slope(weights: Any, key: PRNGKeyArray, pool: Pool) -> Any:
+        of_rows, of_loss = jax.random.split(key)
+        rows = jax.random.randint(of_rows, (course.batch,), 0, course.sales)
+        sales = jax.tree.map(lambda column: column[rows], pool)
+        return jax.grad(loss)(weights, of_loss, sales, course.noises)
 
-        return jax.lax.scan(step, carry, jax.random.split(key, chunk))
-
-    weights = initial_weights(seed)
-    carry = (weights, weights, optimizer.init(weights))
-    key = jax.random.key(seed)
-    for done in range(0, course.updates, chunk):
+    key, keys = jax.random.key(seed), []
+    for _ in range(0, course.updates, chunk):
         key, now = jax.random.split(key)
-        carry, _ = steps(carry, now, pool)
-        on_progress(done + chunk, course.updates)
-    kept: Weights = jax.tree.map(np.asarray, carry[1])
-    return kept
+        keys.append(jax.random.split(now, chunk))
+    return descended(
+        slope,
+        optimizer,
+        initial_weights(seed),
+        pool,
+        jnp.concatenate(keys),
+        memory=lambda done: course.memory,
+        chunk=chunk,
+        on_progress=on_progress,
+    )

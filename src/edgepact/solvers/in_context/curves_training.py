@@ -48,7 +48,8 @@ class Course:
         fleets: fleets in the pool.
         reference_share: share of them that come from the reference prior.
         curve_share: share of the others whose curves belong to no family.
-        families: satisfaction families of the rest.
+        families: satisfaction families of the rest, and of fleets of the reference prior where its
+            own is not among them.
         batch: fleets in one gradient step.
         noises: noise levels at which each of their devices is restored.
         updates: gradient steps.
@@ -59,7 +60,7 @@ class Course:
     fleets: int = 40_000
     reference_share: float = 0.45
     curve_share: float = 0.45
-    families: Sequence[str] = EVERY_FAMILY
+    families: tuple[str, ...] = EVERY_FAMILY
     batch: int = 48
     noises: int = 2
     updates: int = 30_000
@@ -122,12 +123,17 @@ def _of_family(
     return price
 
 
-def reference_fleet(rng: np.random.Generator) -> Drawn:
-    """A fleet of the reference prior."""
+def reference_fleet(
+    rng: np.random.Generator, families: Sequence[str] = (REFERENCE.satisfaction.name,)
+) -> Drawn:
+    """A fleet of the reference prior; of one of the families where its own is not among them."""
+    family = REFERENCE.satisfaction
+    if family.name not in families:
+        family = FAMILIES[families[int(rng.integers(len(families)))]]
     devices = int(rng.integers(1, REFERENCE.devices_max + 1))
     fleet, b = REFERENCE.fleet(rng, devices), REFERENCE.beta * REFERENCE.A
     room = np.asarray(fleet.capacity) - REFERENCE.B
-    price = _of_family(REFERENCE.satisfaction, np.asarray(fleet.alpha), room, REFERENCE.A, b)
+    price = _of_family(family, np.asarray(fleet.alpha), room, REFERENCE.A, b)
     top = min(REFERENCE.price_max, b)
     return Drawn(price, devices, REFERENCE.price_min / b, top / b, REFERENCE.layers_max)
 
@@ -204,7 +210,7 @@ def make_pool(
     while len(rows) < course.fleets:
         wide = rng.uniform() >= course.reference_share
         if not wide:
-            drawn = reference_fleet(rng)
+            drawn = reference_fleet(rng, course.families)
         elif rng.uniform() < course.curve_share:
             drawn = curve_fleet(rng)
         else:
@@ -383,6 +389,8 @@ def train_generator(
     for done in range(0, course.updates, chunk):
         key, now = jax.random.split(key)
         carry = steps(carry, now, pool)
+        # Else progress would be told of what has only been asked for.
+        jax.tree.map(lambda column: column.block_until_ready(), carry)
         on_progress(done + chunk, course.updates)
     kept: Weights = jax.tree.map(np.asarray, carry[1])
     return kept

@@ -8,7 +8,7 @@ nothing is remembered between calls, and the same question with the same seed ha
 It is NumPy alone, and knows no mechanism.
 """
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from edgepact.errors import InputError
 from edgepact.framework import Told
@@ -21,6 +21,7 @@ Evidence = TypeVar("Evidence", contravariant=True)
 Decision = TypeVar("Decision", covariant=True, bound=Told)
 
 
+@runtime_checkable
 class Decider(Protocol[Known, Evidence, Decision]):
     """Decides for one mechanism; what it offers depends on nothing that is private."""
 

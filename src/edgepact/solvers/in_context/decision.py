@@ -4,6 +4,10 @@ Of a price it is known exactly, in every sample, what it would earn. Its worth i
 average and, H times, how far it is expected to better the best price seen:
 
     E[G(P)] + H E[max(0, G(P) - G(best seen))].
+
+Before the first answer nothing is known of what there is to gain, and most gain on average is had
+where fleets are rich. What counts is the share of the range (`mechanisms.stackelberg.score`), so a
+first price is the one with the highest share on average.
 """
 
 from collections.abc import Sequence
@@ -11,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from edgepact.solvers.in_context.supply import Sample, moments, total_supply
+from edgepact.solvers.in_context.supply import Sample, alone, moments, total_supply
 
 MANY = 6
 """Devices from which on the layers of all together are taken to be normal."""
@@ -24,6 +28,12 @@ SEARCHED_SMOOTH = 72
 
 FINER = (96, 32)
 """Prices looked at around the best of them, twice, of whole and continuous layers."""
+
+RANDOM_PRICES = 64
+"""Prices over which the gain of a random one is averaged."""
+
+WORTHWHILE = 0.02
+"""Least range, as a share of what all layers would save, of a device that counts."""
 
 PROMISED = 1e-6
 """Least share of what all layers would save that makes another price worth posting."""
@@ -93,6 +103,32 @@ def best_price(
     if len(inside) and not found[at] > best_gain + PROMISED:
         return best, True
     return float(min(max(prices[at], low), top)), False
+
+
+def first_price(
+    samples: Sequence[tuple[Sample, float]], *, low: float, top: float, highest: float
+) -> float:
+    """The price to post when nothing was answered yet, a logarithm of a share of b.
+
+    Devices of a fleet are more alike than those of different ones, and are drawn independently; so
+    every device drawn is looked at as a fleet of its own.
+
+    Args:
+        samples: of supply curves, each with what it counts.
+        low, top: ends of the range of prices worth posting.
+        highest: price that may be posted; at least `top`.
+    """
+    prices = np.linspace(low, top, SEARCHED)
+    anywhere = low + (np.arange(RANDOM_PRICES) + 0.5) / RANDOM_PRICES * (highest - low)
+    total = np.zeros(len(prices))
+    for sample, much in samples:
+        each = alone(sample)
+        earned, random = gain(each, prices), gain(each, anywhere).mean(axis=1, keepdims=True)
+        reach = earned.max(axis=1, keepdims=True) - random
+        counts = reach > WORTHWHILE
+        share = np.where(counts, (earned - random) / np.where(counts, reach, 1.0), 0.0)
+        total += much * share.sum(axis=0) / max(float(counts.sum()), 1.0)
+    return float(prices[np.argmax(total)])
 
 
 def expected(

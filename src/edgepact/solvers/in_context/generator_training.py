@@ -1,10 +1,13 @@
-"""What the trainings of all generators share: weights to begin with, and the denoising loss."""
+"""What the trainings of generators share: weights to begin with, the loss, the gradient steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from edgepact.solvers.in_context import generator
@@ -60,3 +63,48 @@ def denoising_loss(
     error = jnp.mean(weight * (restored - clean) ** 2, axis=-1)
     there = jnp.broadcast_to(present[:, None], error.shape)
     return jnp.sum(error * there) / jnp.sum(there)
+
+
+def descended(
+    slope: Callable[[Any, PRNGKeyArray, Any], Any],
+    optimiser: optax.GradientTransformation,
+    weights: Any,
+    pool: Any,
+    keys: PRNGKeyArray,
+    *,
+    memory: Callable[[Array], Array | float],
+    chunk: int,
+    on_progress: Callable[[int, int], None],
+) -> Weights:
+    """Takes gradient steps, and returns the smoothed weights.
+
+    Args:
+        slope: gradient of the loss at weights, of what a key draws from the pool.
+        optimiser: turns gradients into steps.
+        weights: to begin with.
+        pool: what there is to learn on.
+        keys: one for each step.
+        memory: how much the smoothed weights keep of themselves in a step, by the number of steps
+            before it.
+        chunk: steps in one call of the compiled program.
+        on_progress: told after each chunk how many steps are done, and of how many.
+    """
+
+    def step(pool: Any, carried: Any, key: PRNGKeyArray) -> tuple[Any, None]:
+        weights, smooth, state, done = carried
+        change, state = optimiser.update(slope(weights, key, pool), state, weights)
+        weights = optax.apply_updates(weights, change)
+        smooth = optax.incremental_update(weights, smooth, 1.0 - memory(done))
+        return (weights, smooth, state, done + 1.0), None
+
+    @jax.jit
+    def steps(carried: Any, keys: PRNGKeyArray, pool: Any) -> Any:
+        return jax.lax.scan(partial(step, pool), carried, keys)[0]
+
+    carried = (weights, weights, optimiser.init(weights), jnp.zeros(()))
+    for done in range(0, len(keys), chunk):
+        carried = steps(carried, keys[done : done + chunk], pool)
+        carried[3].block_until_ready()
+        on_progress(min(done + chunk, len(keys)), len(keys))
+    smoothed: Weights = jax.tree.map(np.asarray, carried[1])
+    return smoothed

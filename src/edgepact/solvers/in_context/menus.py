@@ -224,6 +224,17 @@ def generate(weights: Weights, rows: Rows, seed: int) -> Population:
 
     Types of one row share its frequency evenly: nothing that was seen tells them apart.
     """
+    frequency, cost = generate_rows(weights, rows, seed)
+    types = rows.types.astype(int)
+    return Population(
+        np.repeat(cost, types, axis=-1), np.repeat(frequency / rows.types, types, axis=-1)
+    )
+
+
+def generate_rows(
+    weights: Weights, rows: Rows, seed: int
+) -> tuple[Float[np.ndarray, "samples rows"], Float[np.ndarray, "samples rows"]]:
+    """Frequencies of rows in generated populations, and costs; as `generate`."""
     seen, size = takeup.intervals(rows), len(rows.low)
     samples = int(np.clip(DRAWN // max(size, 1), *SAMPLES))
     told = grounds(weights, rows, seen)
@@ -232,11 +243,7 @@ def generate(weights: Weights, rows: Rows, seed: int) -> Population:
     at = at.reshape(samples, size, POSITIONS).astype(float)
     frequency = np.exp(takeup.place(seen.low, seen.high, at[..., 0]))
     frequency /= np.sum(frequency, axis=-1, keepdims=True)
-    cost = np.exp(takeup.place(rows.low, rows.high, at[..., 1]))
-    types = rows.types.astype(int)
-    return Population(
-        np.repeat(cost, types, axis=-1), np.repeat(frequency / rows.types, types, axis=-1)
-    )
+    return frequency, np.exp(takeup.place(rows.low, rows.high, at[..., 1]))
 
 
 def grounds(weights: Weights, rows: Rows, seen: Intervals) -> Context:

@@ -24,7 +24,7 @@ from edgepact.mechanisms.contract.problem import InstancePrior
 from edgepact.mechanisms.contract.take_up import TakeUp as Counts
 from edgepact.solvers.in_context import generator, menus, takeup
 from edgepact.solvers.in_context.generator import Context
-from edgepact.solvers.in_context.generator_training import random_weights
+from edgepact.solvers.in_context.generator_training import descended, random_weights
 from edgepact.solvers.in_context.policy_file import Weights
 from edgepact.solvers.in_context.takeup import POSITIONS, Rows
 
@@ -246,30 +246,24 @@ def train(
         0.0, course.rate, min(200, course.updates), course.updates + 1, course.rate / 50.0
     )
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling, b2=0.99))
-    weights: Any = initial_weights(seed)
-    state = optimiser.init(weights)
-    smooth, keys = weights, jax.random.split(jax.random.key(seed), course.updates)
 
-    def step(carried: Any, key: PRNGKeyArray) -> tuple[Any, None]:
-        weights, smooth, state, done = carried
+    def slope(weights: Any, key: PRNGKeyArray, pool: Pool) -> Any:
         of_rows, of_noise = jax.random.split(key)
         at = jax.random.randint(of_rows, (course.batch,), 0, pool.exists.shape[0])
         shown = jax.tree.map(lambda column: column[at], pool)
-        gradient = jax.grad(partial(loss, shown=shown, key=of_noise, noises=course.noises))(weights)
-        change, state = optimiser.update(gradient, state, weights)
-        weights = optax.apply_updates(weights, change)
-        kept = jnp.minimum(course.memory, (done + 1.0) / (done + 10.0))
-        smooth = jax.tree.map(lambda old, new: kept * old + (1.0 - kept) * new, smooth, weights)
-        return (weights, smooth, state, done + 1.0), None
+        return jax.grad(partial(loss, shown=shown, key=of_noise, noises=course.noises))(weights)
 
-    run = jax.jit(lambda carried, keys: jax.lax.scan(step, carried, keys)[0])
-    carried = (weights, smooth, state, jnp.zeros(()))
-    for done in range(0, course.updates, chunk):
-        carried = run(carried, keys[done : done + chunk])
-        carried[3].block_until_ready()
-        on_progress(min(done + chunk, course.updates), course.updates)
-    kept: Weights = jax.tree.map(np.asarray, carried[1])
-    return kept
+    return descended(
+        slope,
+        optimiser,
+        initial_weights(seed),
+        pool,
+        jax.random.split(jax.random.key(seed), course.updates),
+        # Early on the smoothed weights are those of late.
+        memory=lambda done: jnp.minimum(course.memory, (done + 1.0) / (done + 10.0)),
+        chunk=chunk,
+        on_progress=on_progress,
+    )
 
 
 def loss(weights: Any, shown: Pool, key: PRNGKeyArray, noises: int) -> Array:

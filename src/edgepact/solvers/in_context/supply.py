@@ -56,6 +56,12 @@ def sample_of(known: Known, seen: Seen, levels: np.ndarray, low: float, top: flo
     return Sample(levels, K, True, None)
 
 
+def alone(sample: Sample) -> Sample:
+    """Every device drawn as a fleet of its own; nothing was answered yet."""
+    samples, devices = sample.price.shape[:2]
+    return sample._replace(price=sample.price.reshape(samples * devices, 1, -1))
+
+
 def each_supply(sample: Sample, price: float) -> Float[np.ndarray, "samples devices"]:
     """Layers of every device at one price, a logarithm of a share of b."""
     if sample.integer:

@@ -13,7 +13,7 @@ probability of all answers, summed exactly over alpha and on a grid over
 capacity. From that, particles (alpha, capacity) of every device are drawn, and
 the exact equilibrium of the crowd of particles is the price. Nothing degenerates
 as rounds go by, since particles are drawn afresh from the bounds rather than
-filtered. Both are myopic: they never quote in order to learn.
+filtered. Both are myopic: they never quote in order to learn (`told_posterior` does).
 
 Where answers contradict the prior, samples of (a, b, c) that misfit the fewest
 devices remain, and a misfit is spread over what its own answers leave open.
@@ -24,11 +24,11 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from edgepact.fleet import Fleet
 from edgepact.solvers.known_form.identify import Open, fleet_of, form_of, price_for, what_is_open
-from edgepact.solvers.quoter import Form, Known, profits
+from edgepact.solvers.quoter import Form, Known, Rival, Rounds
 from edgepact.solvers.quoting import REFERENCE, ReferencePrior, in_order
 
 SAMPLE = 40_000
@@ -45,7 +45,7 @@ MISFIT = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BayesianPostedPrice:
+class BayesianPostedPrice(Rival):
     """One price for every fleet, the best for the prior.
 
     Args:
@@ -53,24 +53,15 @@ class BayesianPostedPrice:
     """
 
     knows_form: ClassVar[bool] = True
-    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The same in all rounds."""
-        profits(known, prices, layers)
-        return _posted(self.prior, known, SAMPLE)
+        return posted_price(self.prior, seen.known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BayesianPosterior:
+class BayesianPosterior(Rival):
     """The price of largest posterior mean profit, in every round.
 
     Args:
@@ -81,35 +72,41 @@ class BayesianPosterior:
     """
 
     knows_form: ClassVar[bool] = True
-    knows_absence: ClassVar[bool] = False
     prior: ReferencePrior = REFERENCE
     fleets: int = 256
     points: int = 128
     particles: int = 2048
     particles_min: int = 64
 
-    def quote(
+    def next_price(self, seen: Rounds) -> float:
+        """The posted price at first, then what the posterior says."""
+        known = seen.known
+        if len(seen) == 0:
+            return posted_price(self.prior, known)
+        rng = np.random.default_rng([seen.seed, len(seen)])
+        alpha, kappa = self.draw(rng, known, seen.prices, in_order(seen.layers))
+        return price_for(known, fleet_of(form_of(known), alpha.ravel(), kappa.ravel()))
+
+    def draw(
         self,
-        seed: int,
+        rng: np.random.Generator,
         known: Known,
         prices: Float[np.ndarray, " rounds"],
         layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
-        """The posted price at first, then what the posterior says."""
-        profits(known, prices, layers)
+    ) -> tuple[Float[np.ndarray, "draws devices"], Float[np.ndarray, "draws devices"]]:
+        """Fleets drawn from the posterior: alphas and kappas of their devices.
+
+        Raises:
+            InputError: the form is not told or not logarithmic.
+        """
         form, prior = form_of(known), self.prior
-        if len(prices) == 0:
-            return _posted(prior, known, SAMPLE)
         span = prior.capacity_shift + prior.capacity_width
         across = (np.arange(self.points) + 0.5) / self.points
         # The shift of kappa against capacity is what `fleet_of` undoes.
         offset = float(fleet_of(form, np.ones(1), np.zeros(1)).capacity[0])
         kappas = (prior.capacity_low + span * across - offset) / form.A
-        left = what_is_open(known, prices, in_order(layers), kappas)
-        rng = np.random.default_rng([seed, len(prices)])
-        alpha, kappa = self._particles(rng, left, self._rectangles(form, offset))
-        return price_for(known, fleet_of(form, alpha.ravel(), kappa.ravel()))
+        left = what_is_open(known, prices, layers, kappas)
+        return self._particles(rng, left, self._rectangles(form, offset))
 
     def _rectangles(self, form: Form, offset: float) -> "_Rectangles":
         """Where devices may lie in samples of fleets."""
@@ -192,14 +189,17 @@ class _Rectangles(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _posted(prior: ReferencePrior, known: Known, sample: int) -> float:
-    """Fleets of one device each stand for the distribution of a device of any fleet."""
+def posted_price(prior: ReferencePrior, known: Known) -> float:
+    """The best price for a device of which only the prior is known.
+
+    Fleets of one device each stand for the distribution of a device of any fleet.
+    """
     rng = np.random.default_rng(0)
-    a, b, c, u, v = rng.uniform(size=(5, sample))
+    a, b, c, u, v = rng.uniform(size=(5, SAMPLE))
     form = form_of(known)
     alpha = prior.alpha_low + prior.alpha_shift * a + prior.alpha_width * b * u
     capacity = prior.capacity_low + prior.capacity_shift * c + prior.capacity_width * v
-    common = np.ones(sample)
+    common = np.ones(SAMPLE)
     return price_for(
         known, Fleet(alpha=alpha, capacity=capacity, A=form.A * common, B=form.B * common)
     )

@@ -30,7 +30,7 @@ from edgepact.errors import InputError, shown
 from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.benchmarks import bayesian_price
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.solvers.quoter import Form, Known, profits
+from edgepact.solvers.quoter import Form, Known, Rival, Rounds
 from edgepact.solvers.quoting import in_order
 
 FORMS = {"log1p": 1.0, "log": 0.0}
@@ -157,7 +157,7 @@ def price_for(known: Known, devices: Fleet) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IdentifyThenSolve:
+class IdentifyThenSolve(Rival):
     """Prices devices spread evenly over what their answers leave open.
 
     Args:
@@ -166,24 +166,16 @@ class IdentifyThenSolve:
     """
 
     knows_form: ClassVar[bool] = True
-    knows_absence: ClassVar[bool] = False
     points: int = 128
     spread: int = 64
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The best price for the devices as far as they are known; nothing is drawn."""
-        profits(known, prices, layers)
+        known, prices = seen.known, seen.prices
         form, beside = form_of(known), _beside(known)
         lowest = beside / form.A
         kappas = lowest + 2.0 * known.layers_max * (np.arange(self.points) + 0.5) / self.points
-        left = what_is_open(known, prices, in_order(layers), kappas)
+        left = what_is_open(known, prices, in_order(seen.layers), kappas)
         alpha, kappa = self._spread_over(left, 2.0 * left.kappa * known.price_top)
         price = price_for(known, fleet_of(form, alpha.ravel(), kappa.ravel()))
         if not known.integer and len(prices) == 1 and abs(price / prices[0] - 1.0) < APART:

@@ -2,18 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.linalg import cho_solve, cholesky
 from scipy.special import ndtr
 
-from edgepact.solvers.quoter import Known, profits
+from edgepact.solvers.quoter import Rival, Rounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GaussianProcess:
+class GaussianProcess(Rival):
     """Bayesian optimisation: a Gaussian process over prices, largest expected improvement.
 
     The length scale is the most likely of a few. One value is known without a
@@ -25,29 +24,20 @@ class GaussianProcess:
         candidates: prices among which the next one is chosen.
     """
 
-    knows_form: ClassVar[bool] = False
-    knows_absence: ClassVar[bool] = False
     lengths: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
     noise: float = 0.01
     candidates: int = 256
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """Where most improvement is expected; the middle at first."""
-        seen = profits(known, prices, layers)
+        known, earned = seen.known, seen.profits
         if len(seen) == 0:
             return known.price_at(0.5)
-        x = known.position_of(prices)
+        x = known.position_of(seen.prices)
         if known.saving <= known.price_max:
-            x, seen = np.append(x, 1.0), np.append(seen, 0.0)
-        scale = float(np.max(np.abs(seen)))
-        y = seen / (scale if scale > 0 else 1.0)
+            x, earned = np.append(x, 1.0), np.append(earned, 0.0)
+        scale = float(np.max(np.abs(earned)))
+        y = earned / (scale if scale > 0 else 1.0)
         grid = (np.arange(self.candidates) + 0.5) / self.candidates
         mean, deviation = self._posterior(x, y, grid)
         above = (mean - y.max()) / deviation

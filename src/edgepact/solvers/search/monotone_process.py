@@ -2,19 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import isotonic_regression
 
-from edgepact.solvers.quoter import Known, profits
+from edgepact.solvers.quoter import Rival, Rounds
 from edgepact.solvers.search.gaussian_process import squared_exponential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MonotoneProcess:
+class MonotoneProcess(Rival):
     """Thompson sampling: supply is drawn as it may be, and what is best for the draw is posted.
 
     Unlike `GaussianProcess`, which looks at profit alone, it knows that profit is (b - P) times a
@@ -28,28 +27,19 @@ class MonotoneProcess:
         candidates: prices among which the next one is chosen.
     """
 
-    knows_form: ClassVar[bool] = False
-    knows_absence: ClassVar[bool] = False
     lengths: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
     noise: float = 0.02
     candidates: int = 128
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """What is best for one draw of supply; the middle at first."""
-        profits(known, prices, layers)
-        if len(prices) == 0:
+        known = seen.known
+        if len(seen) == 0:
             return known.price_at(0.5)
         grid = (np.arange(self.candidates) + 0.5) / self.candidates
-        supply = layers.sum(axis=1) / (known.devices * known.layers_max)
-        rng = np.random.default_rng([seed, len(prices)])
-        drawn = self.draw(rng, known.position_of(prices), supply, grid)
+        supply = seen.layers.sum(axis=1) / (known.devices * known.layers_max)
+        rng = np.random.default_rng([seen.seed, len(seen)])
+        drawn = self.draw(rng, known.position_of(seen.prices), supply, grid)
         posted = np.array([known.price_at(float(each)) for each in grid])
         return float(posted[int(np.argmax((known.saving - posted) * drawn))])
 

@@ -6,46 +6,35 @@ its profit; a quote replays it over the rounds seen, so a quoter keeps no memory
 quotes depend on nothing but the rounds.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Generator
-from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from edgepact.solvers.quoter import Known, profits
+from edgepact.solvers.quoter import Rival, Rounds
 
 Trials = Generator[float, float, None]
 """Yields positions in [0, 1], is sent profits, and ends when it has found enough."""
 
 
-class Search(ABC):
+class Search(Rival):
     """Trial and error that ends, and keeps to its best quote from then on."""
 
     __slots__ = ()
-    knows_form: ClassVar[bool] = False
-    knows_absence: ClassVar[bool] = False
 
     @abstractmethod
     def trials(self, rng: np.random.Generator) -> Trials:
         """The search itself."""
 
-    def quote(
-        self,
-        seed: int,
-        known: Known,
-        prices: Float[np.ndarray, " rounds"],
-        layers: Float[np.ndarray, "rounds devices"],
-        present: Bool[np.ndarray, "rounds devices"] | None = None,
-    ) -> float:
+    def next_price(self, seen: Rounds) -> float:
         """The next trial, or the best price seen once the search has ended."""
-        seen = profits(known, prices, layers)
-        trials = self.trials(np.random.default_rng(seed))
+        known = seen.known
+        trials = self.trials(np.random.default_rng(seen.seed))
         try:
             position = next(trials)
-            for profit in seen:
+            for profit in seen.profits:
                 position = trials.send(float(profit))
         except StopIteration:
-            best = float(prices[int(np.argmax(seen))])
+            best = float(seen.prices[int(np.argmax(seen.profits))])
             return min(max(best, known.price_min), known.price_max)
         return known.price_at(position)

@@ -19,7 +19,11 @@ from edgepact.efficiency.selection import Candidates, worth
 from edgepact.engagement import Answer, Finished, Item, Question
 from edgepact.errors import InputError
 from edgepact.mechanisms.auction.proportional_share import ProportionalShare
+from edgepact.solvers.in_context.procuring import Buying, capped
 from edgepact.training.federated.standing import Standing
+
+SLACK_CREDITS = 2.0 / MICRO
+"""Bids and pay are whole micro-credits: so much is rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,6 +38,8 @@ class ByAuction:
             had not; the rest comes back round by round. Data that was just learnt from teaches
             less, and an auction without this buys the same cheap clients for ever.
         standing: what was seen of the clients.
+        buying: sets the most that a client of typical worth is paid, from past bids of others;
+            others in proportion to their worth. None for no such ceiling.
     """
 
     budget_microcredits: int
@@ -41,6 +47,7 @@ class ByAuction:
     preferred_s: float = math.inf
     fading: float = 0.25
     standing: Standing = field(default_factory=Standing)
+    buying: Buying | None = None
 
     def __post_init__(self) -> None:
         if self.budget_microcredits < 1:
@@ -71,15 +78,27 @@ class ByAuction:
         values = rested_worth(seen, preferred_s=self.preferred_s, fading=self.fading)
         auction = ProportionalShare(values=values, budget=float(self.budget_microcredits))
         award = auction.award(np.array(list(bids.values()), float))
-        return {
+        engaged = {
             name: Item(amount=self.rate, reward_microcredits=_whole(award.payments[at]))
             for at, name in enumerate(bids)
             if award.wins[at]
         }
+        if self.buying is None:
+            return engaged
+        relative = dict(zip(bids, values / np.mean(values), strict=True))
+        most = self.buying.ceilings(list(engaged)).most
+        return capped(engaged, bids, {name: relative[name] * most[name] for name in engaged})
 
     def observe(self, finished: Finished) -> None:
-        """Remembers who took part."""
+        """Remembers who took part, and what was asked."""
         self.standing.observe(finished)
+        if self.buying is not None:
+            self.buying.hear(self.asked(finished.answers))
+
+    def asked(self, answers: Mapping[str, Answer]) -> dict[str, float]:
+        """What each bidder asks for an update, credits."""
+        first = {name: answer.bids_microcredits[0] for name, answer in answers.items()}
+        return {name: bid / MICRO for name, bid in first.items() if bid is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +116,9 @@ class BySecondScore:
         per_round: winners at most.
         preferred_s, fading: as in `ByAuction`.
         standing: what was seen of the clients.
+        buying: sets the least score that engages a client of typical worth, from past bids of
+            others, as a ceiling on what the rate worth most is paid; of other clients in
+            proportion to their worth. None for none.
     """
 
     rates: tuple[float, ...]
@@ -105,6 +127,7 @@ class BySecondScore:
     preferred_s: float = math.inf
     fading: float = 0.25
     standing: Standing = field(default_factory=Standing)
+    buying: Buying | None = None
 
     def __post_init__(self) -> None:
         if len(self.rates) != len(self.worth_credits) or not self.rates:
@@ -141,17 +164,43 @@ class BySecondScore:
         order = np.argsort(-score, kind="stable")
         winners = [at for at in order[: self.per_round] if score[at] > 0.0]
         losing = max(float(score[order[len(winners)]]), 0.0) if len(winners) < len(order) else 0.0
-        return {
-            names[at]: Item(
-                amount=self.rates[best[at]],
-                reward_microcredits=_whole((value[at, best[at]] - losing) * MICRO),
-            )
-            for at in winners
-        }
+        least = np.zeros(len(names))
+        if self.buying is not None:
+            most = self.buying.ceilings(names).most
+            floor = max(self.worth_credits) - np.array([most[name] for name in names])
+            least = relative / np.mean(relative) * floor
+        engaged = {}
+        for at in winners:
+            paid = value[at, best[at]] - max(losing, float(least[at]))
+            asked = bids[at, best[at]]
+            # Who asks just what would be paid is engaged: bids are rounded up.
+            if asked <= paid + SLACK_CREDITS:
+                reward = max(_whole(paid * MICRO), int(np.rint(asked * MICRO)))
+                engaged[names[at]] = Item(amount=self.rates[best[at]], reward_microcredits=reward)
+        return engaged
 
     def observe(self, finished: Finished) -> None:
-        """Remembers who took part."""
+        """Remembers who took part, and what was asked."""
         self.standing.observe(finished)
+        if self.buying is not None:
+            self.buying.hear(self.asked(finished.answers))
+
+    def asked(self, answers: Mapping[str, Answer]) -> dict[str, float]:
+        """What each bidder asks, credits, were each rate worth as much as the one worth most.
+
+        That is the worth of this rate less the score of a client of typical worth.
+        """
+        found = {}
+        for name, answer in answers.items():
+            bids = zip(self.worth_credits, answer.bids_microcredits, strict=True)
+            each = [
+                max(self.worth_credits) - worth + bid / MICRO
+                for worth, bid in bids
+                if bid is not None
+            ]
+            if each:
+                found[name] = min(each)
+        return found
 
 
 def rested_worth(

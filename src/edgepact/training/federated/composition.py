@@ -1,6 +1,7 @@
 """From what was asked to the parts that play: mechanism, clients, bounds."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +18,19 @@ from edgepact.mechanisms.contract.local_work import whole_menu
 from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.solvers.by_name import quoter
-from edgepact.solvers.in_context.menus import gdm_menu
+from edgepact.solvers.in_context.procuring import Buying, best_ceiling
 from edgepact.training.federated.bidding import ByAuction, BySecondScore
 from edgepact.training.federated.config import SOLVERS, WEIGHT_SHARE_MAX, TrainConfig
 from edgepact.training.federated.contract import ByContract, items
 from edgepact.training.federated.everyone import Everyone
-from edgepact.training.federated.local_work import rounded_menu
+from edgepact.training.federated.learnt_contract import ByLearntContract
 from edgepact.training.federated.posted import STEPS, ByPrice
 from edgepact.training.federated.rounds import RoundsConfig
 from edgepact.training.federated.selecting import BySelector, Narrowed
 from edgepact.training.federated.simulated import CostRange, CostTypes, Simulated
+
+COSTS_BELIEVED = 200
+"""Costs that stand for a range of them, in the first ceiling."""
 
 
 def engagement_of(config: TrainConfig, offer: Menu | None = None) -> Engagement:
@@ -50,27 +54,33 @@ def engagement_of(config: TrainConfig, offer: Menu | None = None) -> Engagement:
             worth_credits=worths,
             per_round=per_round or config.clients,
             preferred_s=late_s,
+            buying=_buying_rates(contract, rates, worths, seed) if config.learns else None,
         )
     if config.mechanism == "auction" and config.selector in (None, "auction"):
         assert budget is not None
-        return ByAuction(budget_microcredits=budget, rate=config.rate, preferred_s=late_s)
+        return ByAuction(
+            budget_microcredits=budget,
+            rate=config.rate,
+            preferred_s=late_s,
+            buying=_buying(config) if config.learns else None,
+        )
     selector = _selector_of(config)
     if contract is not None:
-        offer = offer or offer_of(config, contract)
+        limits: dict[str, Any] = {}
         if selector is None:
-            return ByContract(
-                contract=contract,
-                variable=config.variable,
-                offer=offer,
-                per_round=per_round,
-                budget_microcredits=budget,
-                seed=seed,
-            )
+            limits = {"per_round": per_round, "budget_microcredits": budget}
+        terms: dict[str, Any] = dict(contract=contract, variable=config.variable, seed=seed)
+        menus: Engagement
+        if config.learns:
+            menus = ByLearntContract(**terms, **limits)
+        else:
+            offer = offer or offer_of(config, contract)
+            menus = ByContract(**terms, **limits, offer=offer)
+        if selector is None:
+            return menus
         assert per_round is not None
         return Narrowed(
-            mechanism=ByContract(
-                contract=contract, variable=config.variable, offer=offer, seed=seed
-            ),
+            mechanism=menus,
             selector=selector,
             per_round=per_round,
             budget_microcredits=budget,
@@ -95,12 +105,33 @@ def engagement_of(config: TrainConfig, offer: Menu | None = None) -> Engagement:
 
 
 def offer_of(config: TrainConfig, contract: Contract) -> Menu:
-    """The menu that a configuration's solver writes for a contract."""
-    if config.priced == "epochs":
-        if config.solver == "gdm":
-            return rounded_menu(contract, gdm_menu(contract))
-        return whole_menu(contract)
-    return gdm_menu(contract) if config.solver == "gdm" else sure_menu(contract)
+    """The exact menu for the frequencies that a contract states: any solver's first one."""
+    return whole_menu(contract) if config.priced == "epochs" else sure_menu(contract)
+
+
+def _buying(config: TrainConfig) -> Buying:
+    """Ceilings for updates of one rate; costs are first believed to be evenly spread."""
+    assert config.worth is not None
+    spread = np.linspace(*config.costs, COSTS_BELIEVED)
+    stated = best_ceiling(config.worth, spread, np.full(len(spread), 1.0 / len(spread)))
+    return Buying(worth=config.worth, stated=stated, seed=config.task.seed)
+
+
+def _buying_rates(
+    contract: Contract, rates: tuple[float, ...], worths: tuple[float, ...], seed: int
+) -> Buying:
+    """Ceilings for updates of any rate; types are first believed to be as frequent as stated."""
+    most = max(worths)
+    bears = [CostTypes.of(contract).cost(at) for at in range(len(contract.psi))]
+    asked = [
+        min(
+            most - worth + cost.microcredits(rate) / MICRO
+            for rate, worth in zip(rates, worths, strict=True)
+        )
+        for cost in bears
+    ]
+    stated = best_ceiling(most, asked, np.asarray(contract.probability, float))
+    return Buying(worth=most, stated=stated, seed=seed)
 
 
 def by_price(config: TrainConfig) -> ByPrice:

@@ -28,11 +28,20 @@ from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 from edgepact.training.federated.work import RATES, Priced, Variable
 from edgepact.typed import expect_types
 
-MENU_SOLVERS = ("optimum", "gdm")
-"""Who writes a contract's menu: the exact optimum, or the diffusion model from frequencies."""
+EXACT = "exact"
+"""The rule itself: an auction's winners and thresholds are computed, not searched."""
 
-SOLVERS: dict[str, tuple[str, ...]] = {"contract": MENU_SOLVERS, "stackelberg": quoters()}
-"""By mechanism, the default first; an auction's rule leaves nothing to solve."""
+LEARNT = "gdm"
+"""The diffusion model, which learns from round to round."""
+
+SOLVERS: dict[str, tuple[str, ...]] = {
+    "contract": ("optimum", LEARNT),
+    "stackelberg": quoters(),
+    "auction": (EXACT, LEARNT),
+}
+"""By mechanism, the default first. A menu is the exact one for the frequencies that are stated, or
+for those that past take-up tells; an auction is held by its rule, as it is or with ceilings on pay
+that past bids tell."""
 
 WEIGHT_SHARE_MAX = 4
 """A client's examples count up to this many times an even share of all images."""
@@ -122,7 +131,8 @@ class TrainConfig(TrainSettings):
         priced: the variable that the contract's qualities are.
         solver: one of the mechanism's `SOLVERS`; None for the first.
         worth: credits an update is worth to the server, for a Stackelberg price without a contract:
-            clients then take part for the price or stay away, all at `rate`.
+            clients then take part for the price or stay away, all at `rate`; and for an auction
+            with ceilings on pay, where that is what a typical one is worth.
         rate: compression rate of everybody where no contract sets it.
         selector: one of `options.SELECTORS`; None for the mechanism's own choice.
         pay: credits for an update, without a mechanism; clients whom it costs more stay away.
@@ -157,9 +167,17 @@ class TrainConfig(TrainSettings):
         mechanism, contract = self.mechanism, self.contract
         if mechanism == "contract" and contract is None:
             _refuse("contract", "a file with cost types, which mechanism contract prices", "none")
-        if (mechanism == "stackelberg" and contract is None) == (self.worth is None):
-            expected = "with mechanism stackelberg, and only there: either one of them"
+        ceilings = mechanism == "auction" and self.learns
+        valued = mechanism == "stackelberg" or ceilings
+        if (valued and contract is None) == (self.worth is None):
+            expected = (
+                f"with mechanism stackelberg, or auction and solver {LEARNT}, and only there: "
+                "either one of them"
+            )
             _refuse("worth, contract", expected, "neither" if self.worth is None else self.worth)
+        if ceilings and self.selector not in (None, "auction"):
+            expected = f"{EXACT} beside a selector, with which the auction decides nothing"
+            _refuse("solver", expected, shown(self.solver))
         fitting = SOLVERS.get(mechanism, ())
         if self.solver is not None and self.solver not in fitting:
             expected = (
@@ -202,6 +220,11 @@ class TrainConfig(TrainSettings):
             _refuse("deadline_s", "seconds of a round, for fedcs", "nothing")
         if self.pay and (mechanism != "none" or self.per_round is None):
             _refuse("pay", "no pay beside a mechanism, and a number of clients a round", self.pay)
+
+    @property
+    def learns(self) -> bool:
+        """Whether menus, prices or ceilings follow from what was seen in earlier rounds."""
+        return self.solver == LEARNT
 
     @property
     def budget_microcredits(self) -> int | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgepact.credits import rounded_up
-from edgepact.engagement import Answer, Item, Question
+from edgepact.engagement import Answer, Item, Question, taken
 from edgepact.errors import InputError
 from edgepact.mechanisms.contract.sure import sure_menu
 from edgepact.mechanisms.contract.terms import Contract, Menu
@@ -61,21 +61,45 @@ class ByContract:
         self, round: int, question: Question, answers: Mapping[str, Answer]
     ) -> dict[str, Item]:
         """What each one took, for as many as are drawn and the budget allows."""
-        taken = {
-            name: question.menu[answer.item]
-            for name, answer in answers.items()
-            if answer.item is not None
-        }
-        left = math.inf if self.budget_microcredits is None else self.budget_microcredits
-        engaged: dict[str, Item] = {}
-        for name in drawn(taken, None, seed=self.seed, round=round):
-            item = taken[name]
-            if self.per_round is not None and len(engaged) == self.per_round:
-                break
-            if item.reward_microcredits <= left:
-                engaged[name] = item
-                left -= item.reward_microcredits
-        return engaged
+        return engaged_in(
+            question,
+            answers,
+            per_round=self.per_round,
+            budget_microcredits=self.budget_microcredits,
+            seed=self.seed,
+            round=round,
+        )
+
+
+def engaged_in(
+    question: Question,
+    answers: Mapping[str, Answer],
+    *,
+    per_round: int | None,
+    budget_microcredits: int | None,
+    seed: int,
+    round: int,
+) -> dict[str, Item]:
+    """What each one took of a menu, for as many as are drawn and the budget allows.
+
+    Args:
+        question: the menu.
+        answers: places in it.
+        per_round: how many train at most; None for all.
+        budget_microcredits: most to promise; None for no limit.
+        seed, round: of the draw.
+    """
+    wanted = taken(question, answers)
+    left = math.inf if budget_microcredits is None else budget_microcredits
+    engaged: dict[str, Item] = {}
+    for name in drawn(wanted, None, seed=seed, round=round):
+        item = wanted[name]
+        if per_round is not None and len(engaged) == per_round:
+            break
+        if item.reward_microcredits <= left:
+            engaged[name] = item
+            left -= item.reward_microcredits
+    return engaged
 
 
 def items(contract: Contract, menu: Menu) -> tuple[Item, ...]:

@@ -1,0 +1,400 @@
+"""Pictures from text, split: the server does the first steps of the chain, the device the last.
+
+A piece is a picture of a prompt, and so is a unit; a step of the amount is a step of the chain, so
+that what is paid is steps, as many as a mechanism buys, for every picture. (Were a step the unit, a
+device could stop in the middle of a picture and be paid for half of it, which is worth nothing.)
+
+===========  ================================  ===================================================
+amount       exchanges                         who does what
+===========  ================================  ===================================================
+0            prompt; picture comes back        the server all
+1 to N       prompt; the chain comes back,     the server N - amount steps, the first of them once
+             128 numbers through the codec;    for prompts that belong together; the device the
+             picture; a label comes back       rest, and the picture
+===========  ================================  ===================================================
+
+The finished picture goes back to the server, which has it judged by a network that took no part
+in making it. The judge's label and the prompt are told; whether they fit decides no pay: a device
+that did its steps is not to blame for the text.
+
+An audit does the device's steps again, from what it was handed, which is kept, and the prompt,
+which the device shows (`jobs.picture.audit`). No two chains begin with the same noise, which the
+server draws, so that no work can be delivered twice, and there is no sketch.
+"""
+
+import base64
+import io
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from edgepact.errors import InputError, shown
+from edgepact.inference.flow import IMAGE_SIZE, PIXELS
+from edgepact.inference.judge import Judge
+from edgepact.inference.models import garment_judge, garments
+from edgepact.jobs.picture.audit import Margin, difference, kept_pixels, margins
+from edgepact.jobs.picture.chain import Generator, TextVectors, read_generator
+from edgepact.jobs.picture.prompts import Prompt, built_in, read_prompts
+from edgepact.jobs.picture.sharing import SharedBeginnings
+from edgepact.tensors import Codec, Tensors, TensorSpec, as_bytes, from_bytes
+from edgepact.work import Json, Model, Reply, ServerAway, Work
+
+POWER_LEAST = 0.01
+"""Of an audit; where calibration found none at all, no rate is enough, and the market says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJob:
+    """Draws pictures of prompts: the server does the first steps, the device the last."""
+
+    name: str = "picture"
+    about: str = "Draws what a text says; the server does the first steps, the device the last."
+    unit: str = "picture"
+    step: str = "step"
+    codecs: tuple[str, ...] = ("int8", "fp16", "fp32")
+
+    def device_part(
+        self, model: Path | None, inputs: Path | None, settings: Mapping[str, Json]
+    ) -> "DeviceHalf":
+        """The device's half.
+
+        Args:
+            model: folder of a generator; None for the garments'.
+            inputs: a file of prompts; None for the generator's labels in its templates.
+            settings: `steps`, `guidance`; `shared` and `group` are the server's.
+
+        Raises:
+            InputError: the generator, the prompts or a setting cannot be used.
+        """
+        return DeviceHalf(read_generator(model or garments(), settings), inputs)
+
+    def server_part(self, model: Path | None, settings: Mapping[str, Json]) -> "ServerHalf":
+        """The server's half.
+
+        Raises:
+            InputError: the generator, the judge or a setting cannot be used.
+        """
+        return ServerHalf(read_generator(model or garments(), settings), Judge(garment_judge()))
+
+
+PICTURE = PictureJob()
+
+
+class _Half:
+    """What both sides share: the generator, the text encoder, and what travels."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+        self._model = generator.model
+        self._texts = TextVectors(generator.text_folder)
+
+    @property
+    def model(self) -> Model:
+        """The model it holds."""
+        return self._model
+
+    @property
+    def generator(self) -> Generator:
+        """The generator it holds."""
+        return self._generator
+
+    def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
+        """A prompt, then a picture."""
+        name = "prompt" if exchange == 0 else "picture"
+        return (TensorSpec(name=name, datatype="BYTES", shape=(1,)),)
+
+    def returns(self, amount: int) -> tuple[TensorSpec, ...]:
+        """The picture where the server draws all of it, else the chain where the device begins."""
+        if amount == 0:
+            return (TensorSpec(name="picture", datatype="BYTES", shape=(1,)),)
+        return self._chain_specs
+
+    @property
+    def _chain_specs(self) -> tuple[TensorSpec, ...]:
+        shape = (1, self._generator.flow.components)
+        return (TensorSpec(name="chain", datatype="FP32", shape=shape, coded=True),)
+
+    def _finished(self, x: np.ndarray, amount: int, text: np.ndarray) -> bytes:
+        """The picture, of what the server hands over."""
+        steps = self._generator.recipe.steps
+        z = self._generator.passed(np.asarray(x, np.float32), steps - amount, steps, text)
+        return self._generator.flow.decoded(z).tobytes()
+
+
+class DeviceHalf(_Half):
+    """The prompts of a device, and the steps that it does.
+
+    Args:
+        generator: it holds.
+        inputs: a file of prompts; None for the generator's labels in its templates.
+
+    Raises:
+        InputError: there is no prompt.
+    """
+
+    def __init__(self, generator: Generator, inputs: Path | None) -> None:
+        super().__init__(generator)
+        labels = generator.labels
+        if inputs is None:
+            self._prompts = built_in(labels, generator.templates)
+        else:
+            self._prompts = read_prompts(inputs, labels=labels)
+
+    def pieces(self) -> Sequence[Prompt]:
+        """All prompts."""
+        return self._prompts
+
+    def prepare(self, amount: int) -> None:
+        """All is loaded: every step is done by the same network."""
+
+    def work(self, piece: Prompt, amount: int) -> Work:
+        """Asks for a chain, does its last steps, shows the picture; is told what is seen in it."""
+        text = self._texts.of(piece.text)
+        picture = label = None
+        try:
+            reply = yield {"prompt": (piece.text.encode(),)}
+            if amount == 0:
+                (picture,) = reply.outputs["picture"]
+            else:
+                chain = np.asarray(reply.outputs["chain"], np.float32)
+                picture = self._finished(chain, amount, text)
+                reply = yield {"picture": (picture,)}
+            label = reply.told.get("label")
+        except ServerAway:
+            if picture is None:
+                noise = self._generator.flow.noise(secrets.randbits(62))
+                picture = self._finished(noise, self.model.amount_max, text)
+        return {
+            "prompt": piece.text,
+            "label_meant": piece.label,
+            "label_judged": label,
+            "picture": as_png(bytes(picture)),
+        }
+
+    def source(self, piece: Prompt) -> bytes:
+        """The prompt."""
+        return piece.text.encode()
+
+
+@dataclass(slots=True)
+class Session:
+    """A picture on its way.
+
+    Attributes:
+        amount: steps of the device.
+        seed: of its noise.
+        asked: whether its prompt has come.
+    """
+
+    amount: int
+    seed: int
+    asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """What passes the stages: a chain before a step, with its text; or a finished picture."""
+
+    chain: Float[np.ndarray, "1 components"] | None
+    step: int = 0
+    text: Float[np.ndarray, "1 dim"] | None = None
+    picture: bytes = b""
+
+
+class ServerHalf(_Half):
+    """The first steps, and the judge. Used by one thread.
+
+    Stages are steps of the chain, counted so that every piece ends behind the last: a chain of
+    which the device does `amount` steps begins at stage `amount`. Chains at different steps pass a
+    stage together, since every row of the network has a time of its own.
+
+    Args:
+        generator: that draws.
+        judge: of what comes.
+    """
+
+    def __init__(self, generator: Generator, judge: Judge) -> None:
+        super().__init__(generator)
+        self._judge = judge
+        self._beginnings = SharedBeginnings(generator)
+        self._margins: tuple[Margin, ...] = ()
+
+    @property
+    def about(self) -> Mapping[str, Json]:
+        """The judge's labels, and the recipe."""
+        recipe = self._generator.recipe
+        return {
+            "labels": list(self._judge.labels),
+            "steps": recipe.steps,
+            "guidance": recipe.guidance,
+            "shared": recipe.shared,
+        }
+
+    @property
+    def beginnings(self) -> SharedBeginnings:
+        """What is shared, and what it has saved."""
+        return self._beginnings
+
+    @property
+    def margins(self) -> tuple[Margin, ...]:
+        """What audits tell apart, at each amount from 1; measured when it is first asked for."""
+        if not self._margins:
+            prompts = built_in(self._generator.labels, self._generator.templates)
+            texts = [self._texts.of(each.text) for each in prompts[:10]]
+            self._margins = margins(self._generator, texts)
+        return self._margins
+
+    @property
+    def audit_power(self) -> float:
+        """Least share, at any amount, of the pictures of the least noticeable cheat that differ."""
+        return max(POWER_LEAST, min(margin.power for margin in self.margins))
+
+    def warm(self) -> None:
+        """Measures what audits tell apart, and judges a picture."""
+        assert self.margins
+        self._judge.seen(np.zeros((1, IMAGE_SIZE, IMAGE_SIZE), np.uint8))
+
+    def begin(self, amount: int, seed: int) -> Session:
+        """A picture on its way."""
+        return Session(amount, seed)
+
+    def answer(self, batch: Sequence[tuple[Session, Tensors]]) -> list[Reply | InputError]:
+        """The chain, or what is seen in a picture."""
+        return [self._answered(session, sent) for session, sent in batch]
+
+    @property
+    def stages(self) -> int:
+        """Steps of a chain."""
+        return self._generator.recipe.steps
+
+    def enter(self, session: Session, sent: Tensors) -> tuple[int, OnItsWay] | InputError:
+        """Where a chain begins, after what it shares; a picture has no stage to pass."""
+        try:
+            if session.asked:
+                return self.stages, OnItsWay(None, picture=_picture(sent))
+            prompt = _text(sent)
+            text = self._texts.of(prompt)
+        except InputError as error:
+            return error
+        session.asked = True
+        noise = self._generator.flow.noise(session.seed)
+        shared = self._generator.recipe.shared_at(session.amount)
+        if shared == 0:
+            return session.amount, OnItsWay(noise, 0, text)
+        meant = self._beginnings.begun(text, shared, session.seed)
+        chain = self._generator.after_shared(noise, meant, shared)
+        return session.amount + shared, OnItsWay(chain, shared, text)
+
+    def advance(
+        self, travelling: Sequence[OnItsWay], start: int, stop: int, pause: Callable[[], bool]
+    ) -> tuple[list[OnItsWay], int]:
+        """A step of every chain at a time."""
+        chains = np.concatenate([_of(each.chain) for each in travelling])
+        texts = np.concatenate([_of(each.text) for each in travelling])
+        steps = np.array([each.step for each in travelling])
+        at = start
+        while at < stop:
+            chains = self._generator.advanced(chains, steps, texts)
+            steps, at = steps + 1, at + 1
+            if at < stop and pause():
+                break
+        moved = [
+            OnItsWay(chains[row : row + 1], int(steps[row]), each.text)
+            for row, each in enumerate(travelling)
+        ]
+        return moved, at
+
+    def leave(self, session: Session, travelled: OnItsWay) -> Reply | InputError:
+        """The chain for the device; or, of a finished picture, what is seen in it."""
+        if travelled.chain is None:
+            return self._judged(travelled.picture, {})
+        if session.amount > 0:
+            return Reply(outputs={"chain": travelled.chain}, finished=False)
+        picture = self._generator.flow.decoded(travelled.chain).tobytes()
+        return self._judged(picture, {"picture": (picture,)})
+
+    def evidence(
+        self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
+    ) -> bytes:
+        """Of a prompt, it and the chain that was answered; of a picture, some of its pixels."""
+        if amount == 0:
+            return b""
+        if exchange == 0:
+            return as_bytes({"prompt": sent["prompt"], "chain": reply.outputs["chain"]})
+        return kept_pixels(_picture(sent), key)
+
+    def passes_audit(
+        self,
+        amount: int,
+        evidence: Sequence[bytes],
+        source: bytes,
+        *,
+        seed: int,
+        codec: Codec,
+        key: bytes,
+    ) -> bool:
+        """Whether the picture is what the device's steps make of the chain for the prompt."""
+        if amount == 0:
+            return True
+        if len(evidence) != 2:
+            return False
+        handed = from_bytes(evidence[0])
+        if handed["prompt"] != (source,):
+            return False
+        specs = self._chain_specs
+        packed = codec.pack({"chain": handed["chain"]}, specs)
+        chain = np.asarray(codec.unpack(packed, specs)["chain"], np.float32)
+        text = self._texts.of(_text({"prompt": (source,)}))
+        own = np.frombuffer(self._finished(chain, amount, text), np.uint8)
+        apart = difference(evidence[1], own.reshape(IMAGE_SIZE, IMAGE_SIZE), key)
+        return apart <= self.margins[amount - 1].tolerance
+
+    def _answered(self, session: Session, sent: Tensors) -> Reply | InputError:
+        entered = self.enter(session, sent)
+        if isinstance(entered, InputError):
+            return entered
+        stage, travelling = entered
+        if stage < self.stages:
+            (travelling,), _ = self.advance([travelling], stage, self.stages, lambda: False)
+        return self.leave(session, travelling)
+
+    def _judged(self, picture: bytes, outputs: Tensors) -> Reply:
+        grey = np.frombuffer(picture, np.uint8).reshape(1, IMAGE_SIZE, IMAGE_SIZE)
+        seen = self._judge.seen(grey)[0][0]
+        best = int(seen.argmax())
+        told = {"label": self._judge.labels[best], "probability": round(float(seen[best]), 4)}
+        return Reply(outputs=outputs, told=told)
+
+
+def as_png(picture: bytes) -> str:
+    """A picture as a PNG file, in base64."""
+    grey = np.frombuffer(picture, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _text(sent: Tensors) -> str:
+    (prompt,) = sent["prompt"]
+    try:
+        return bytes(prompt).decode()
+    except UnicodeDecodeError:
+        raise InputError("prompt", "", "UTF-8 text", shown(bytes(prompt))) from None
+
+
+def _picture(sent: Tensors) -> bytes:
+    (picture,) = sent["picture"]
+    found = bytes(picture)
+    if len(found) != PIXELS:
+        raise InputError("picture", "", f"{PIXELS} grey levels, a byte each", len(found))
+    return found
+
+
+def _of(rows: np.ndarray | None) -> np.ndarray:
+    assert rows is not None, "finished pictures pass no stage"
+    return rows
