@@ -163,9 +163,9 @@ def _prompt_tokens(body: Mapping[str, Any], part: TextDevice) -> tuple[int, ...]
         if tokens:
             return tuple(tokens)
     known = part.text_model.sizes.vocabulary
-    fits = isinstance(prompt, list) and bool(prompt)
-    if fits and all(type(each) is int and 0 <= each < known for each in prompt):
-        return tuple(prompt)
+    numbers = prompt if isinstance(prompt, list) else []
+    if numbers and all(type(each) is int and 0 <= each < known for each in numbers):
+        return tuple(numbers)
     raise _wrong("prompt", "one text, or its tokens, not empty", prompt)
 
 
