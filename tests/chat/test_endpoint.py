@@ -38,7 +38,7 @@ BLOCKS = 3
 HELLO: Any = [{"role": "user", "content": "Hello there"}]
 
 # One block is worth its price, and more than one is beyond what it has.
-SMALL = {"alpha": 1.0, "capacity": 2.5, "A": 1.0, "B": 1.0}
+SMALL: dict[str, Any] = {"alpha": 1.0, "capacity": 2.5, "A": 1.0, "B": 1.0}
 
 
 @dataclass
