@@ -26,7 +26,7 @@ import onnxruntime as ort
 
 from edgepact.errors import InputError
 from edgepact.inference.gguf.folder import TextModel, stage_path
-from edgepact.inference.pipeline import open_session
+from edgepact.inference.pipeline import open_session, tied
 
 CHUNK_MAX = 256
 """Most tokens of a chunk."""
@@ -37,6 +37,9 @@ ROWS_FIRST = 64
 STATES_MAX = 256
 STATE_BYTES_MAX = 1 << 30
 """Most bytes of all states together."""
+
+_Step = tuple[Callable[[], None], Any]
+"""A call, and the binding that it needs kept."""
 
 
 class State:
@@ -58,7 +61,7 @@ class State:
         self._rows = 0
         self._buffers: list[tuple[np.ndarray, np.ndarray]] = []
         self._values: list[tuple[Any, Any]] = []
-        self._steps: dict[int, Callable[[], None]] = {}
+        self._steps: dict[int, _Step] = {}
         # One number each, that all blocks are bound to.
         self._last, self._total = np.zeros(1, np.int32), np.zeros(1, np.int32)
         self._counts = tuple(
@@ -272,16 +275,17 @@ class Decoder:
         if chunk == 1:
             self._pair[0][...] = hidden
             for at in range(len(state.blocks)):
-                step = state._steps.get(at)
-                if step is None:
-                    step = state._steps[at] = self._tied(state, at, self._pair_values)
-                step()
+                found_step = state._steps.get(at)
+                if found_step is None:
+                    found_step = state._steps[at] = self._tied(state, at, self._pair_values)
+                found_step[0]()
             found: np.ndarray = self._pair[len(state.blocks) % 2].copy()
         else:
             arrays = (np.array(hidden), np.empty_like(hidden))
             values = tuple(ort.OrtValue.ortvalue_from_numpy(each) for each in arrays)
             for at in range(len(state.blocks)):
-                self._tied(state, at, values)()
+                step, _ = self._tied(state, at, values)
+                step()
             found = arrays[len(state.blocks) % 2]
         state._position += chunk
         return found
@@ -299,7 +303,7 @@ class Decoder:
         found: np.ndarray = self._session(head).run(["logits"], {"hidden": hidden})[0]
         return found[0]
 
-    def _tied(self, state: State, at: int, values: tuple[Any, ...]) -> Callable[[], None]:
+    def _tied(self, state: State, at: int, values: tuple[Any, ...]) -> _Step:
         session = self._session(state.blocks[at])
         binding = session.io_binding()
         key, value = state._values[at]
@@ -318,7 +322,7 @@ class Decoder:
             ("present_value", value),
         ):
             binding.bind_ortvalue_output(name, held)
-        return lambda: session.run_with_iobinding(binding)
+        return tied(session, binding), binding
 
     def _session(self, stage: int) -> ort.InferenceSession:
         session = self._sessions.get(stage)
