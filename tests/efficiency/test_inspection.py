@@ -139,7 +139,7 @@ def test_the_file_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "stage_00.onnx").write_bytes(b"")
     assert model_file(tmp_path) == model_file(path) == path
     (tmp_path / "other.onnx").write_bytes(b"")
-    with pytest.raises(InputError, match="several: m.onnx, other.onnx"):
+    with pytest.raises(InputError, match=r"several: m\.onnx, other\.onnx"):
         model_file(tmp_path)
 
 
@@ -157,7 +157,23 @@ def test_the_commands(tmp_path: Path) -> None:
     assert [Path(line).name for line in cut.output.split()] == [
         f"stage_0{at}.onnx" for at in range(3)
     ]
+    listed = runner.invoke(app, ["model", "cut", str(path), "--list"])
+    assert {"x0", "x1", "x2", "x3"} <= set(listed.output.split())
     for wrong in (["--size", "past_length"], ["--size", "past_length=-1"], ["--out", "a.txt"]):
         assert isinstance(
             runner.invoke(app, ["model", "inspect", str(path), *wrong]).exception, InputError
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "gmac"), [("resnet50", 4.09), ("vgg19", 19.63), ("squeezenet", 0.35)]
+)
+def test_published_counts(name: str, gmac: float) -> None:
+    """Against torchvision's table of pre-trained weights; the graphs come with `onnx`."""
+    data = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+    path = data / f"light_{name}.onnx"
+    if not path.is_file():
+        pytest.skip("this onnx brings no models")
+    found = inspection(path)
+    assert found.gmac == pytest.approx(gmac, abs=0.006)
+    assert found.cuts

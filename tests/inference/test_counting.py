@@ -172,6 +172,27 @@ def test_a_loop_counts_as_often_as_it_runs_or_is_named(tmp_path: Path) -> None:
         assert all(reason in each.reason for each in found.uncounted)
 
 
+@pytest.mark.parametrize(("shape", "macs"), [((1, 4, 5), 3 * 4 * 5), ((3, 4, 1), 0)])
+def test_a_product_written_as_a_sum_over_products(
+    tmp_path: Path, shape: tuple[int, ...], macs: int
+) -> None:
+    ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 4, 1])]
+    nodes = [
+        helper.make_node("Mul", ["x", "w"], ["spread"]),
+        helper.make_node("ReduceSum", ["spread", "axis"], ["y"], keepdims=0),
+    ]
+    weights = [numpy_helper.from_array(np.array([1], np.int64), "axis")]
+    weights.append(numpy_helper.from_array(zeros(*shape), "w"))
+    outs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "product", ends, outs, weights)
+    path = tmp_path / "m.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    model = read_model(path)
+    wiring = Wiring.of(model.graph, Inputs.of(model, path), path)
+    assert sum(each.macs for each in node_counts(wiring, Sizes.of(model, {}, path))) == macs
+
+
 def test_no_operator_is_said_to_do_nothing_that_multiplies_matrices() -> None:
     products = {
         "MatMul",

@@ -1,5 +1,6 @@
 """Damaged and hostile files end in one line that says what is wrong."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def test_functions_that_call_each_other_in_a_circle(tmp_path: Path) -> None:
 
 def test_few_functions_that_stand_for_very_many_nodes(tmp_path: Path) -> None:
     names = [f"f{at}" for at in range(12)]
-    bomb = {name: [after] * 8 for name, after in zip(names, names[1:], strict=False)}
+    bomb = {name: [after] * 8 for name, after in itertools.pairwise(names)}
     with pytest.raises(InputError, match=r"at most 200,000 nodes when called"):
         look(saved(tmp_path, calls(bomb | {names[-1]: []})))
     deep = {f"f{at}": [f"f{at + 1}"] for at in range(20)} | {"f20": []}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.random_vit import VitShape, write_vit
 from edgepact.errors import InputError
 from edgepact.inference.cuts import find_cuts
 from edgepact.inference.graph import cut_file
@@ -21,8 +22,17 @@ from edgepact.inference.wiring import CONTROL_KEY, STATE_KEY, Inputs, Wiring
 WIDTH, WORDS, BLOCKS = 8, 11, 3
 
 
-def decoder(*, metadata: bool = False, renamed: str = "past") -> onnx.ModelProto:
-    """A decoder with positions, a mask and one state for each block."""
+def decoder(
+    *, metadata: bool = False, renamed: str = "past", asks_past: bool = False
+) -> onnx.ModelProto:
+    """A decoder with positions, a mask and one state for each block.
+
+    Args:
+        metadata: whether it says itself which inputs are control and state.
+        renamed: how the names of its pasts begin.
+        asks_past: whether each block places tokens by the length of the first block's past, as
+            exports of older libraries do.
+    """
     draw = np.random.default_rng(0).standard_normal
 
     def weight(name: str, *shape: int) -> onnx.TensorProto:
@@ -41,9 +51,23 @@ def decoder(*, metadata: bool = False, renamed: str = "past") -> onnx.ModelProto
         helper.make_node("Gather", ["places", "position_ids"], ["place"]),
         helper.make_node("Add", ["word", "place"], ["x0"]),
     ]
+    if asks_past:
+        weights += [numpy_helper.from_array(np.array(at, np.int64), f"at{at}") for at in (0, 1)]
+        nodes += [
+            helper.make_node("Shape", [f"{renamed}.0"], ["past_sizes"]),
+            helper.make_node("Gather", ["past_sizes", "at1"], ["before"]),
+            helper.make_node("Shape", ["input_ids"], ["own_sizes"]),
+            helper.make_node("Gather", ["own_sizes", "at1"], ["own"]),
+            helper.make_node("Add", ["before", "own"], ["after"]),
+            helper.make_node("Range", ["before", "after", "at1"], ["turns"]),
+            helper.make_node("Gather", ["places", "turns"], ["turned"]),
+        ]
     values, presents = [], []
     for block in range(BLOCKS):
         x = f"x{block}"
+        if asks_past:
+            nodes.append(helper.make_node("Add", [x, "turned"], [f"placed{block}"]))
+            x = f"placed{block}"
         weights += [weight(f"k{block}", WIDTH, WIDTH), weight(f"o{block}", WIDTH, WIDTH)]
         past, present = f"{renamed}.{block}", f"present.{block}"
         nodes += [
@@ -115,9 +139,12 @@ def test_no_cut_divides_a_state(tmp_path: Path) -> None:
     assert [len(cut.device_state) for cut in cuts if cut.tensors == ("x2",)] == [2]
 
 
-@pytest.mark.parametrize("at", [["x0"], ["x1", "x2"], ["x0", "x1,mixed1", "x3"]])
-def test_a_conversation_over_stages_is_that_of_the_whole(tmp_path: Path, at: list[str]) -> None:
-    path = saved(tmp_path, decoder())
+@pytest.mark.parametrize("asks_past", [False, True])
+@pytest.mark.parametrize("at", [["x0"], ["x1", "x2"], ["x0", "x1", "x3"]])
+def test_a_conversation_over_stages_is_that_of_the_whole(
+    tmp_path: Path, at: list[str], asks_past: bool
+) -> None:
+    path = saved(tmp_path, decoder(asks_past=asks_past))
     stages = cut_file(path, [name.split(",") for name in at], tmp_path / "stages")
     chain, whole = Chain(stages), ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     pasts = {f"past.{block}": np.zeros((1, 0, WIDTH), np.float32) for block in range(BLOCKS)}
@@ -206,3 +233,17 @@ def test_every_cut_of_a_drawn_graph_can_be_made(
     wiring = wired(path)
     for cut in find_cuts(wiring, 3)[:3]:
         cut_file(path, [cut.tensors], folder / "stages")  # which holds them against the whole
+
+
+def test_weights_beside_the_graph_go_along_into_another_folder(tmp_path: Path) -> None:
+    folder = write_vit(tmp_path / "vit", VitShape(layers=2, shape_paths=True))
+    stages = cut_file(folder / "image.onnx", [["embed/out"], ["block1/out"]], tmp_path / "stages")
+    assert (tmp_path / "stages" / "weights.bin").samefile(stages[0].with_name("weights.bin"))
+    assert sum(path.stat().st_size for path in stages) < (folder / "weights.bin").stat().st_size
+    pixels = np.random.default_rng(0).standard_normal((2, 1, 28, 28)).astype(np.float32)
+    whole = ort.InferenceSession(folder / "image.onnx", providers=["CPUExecutionProvider"])
+    (right,) = whole.run(None, {"pixels": pixels})
+    np.testing.assert_allclose(Chain(stages).run({"pixels": pixels})["vector"], right, atol=1e-5)
+    (stages[0].with_name("weights.bin")).write_bytes(b"of another model")
+    with pytest.raises(InputError, match="expected no file, or these weights, found another"):
+        cut_file(folder / "image.onnx", [["embed/out"]], tmp_path / "stages")

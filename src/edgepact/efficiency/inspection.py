@@ -23,7 +23,7 @@ from edgepact.inference.counting import Count, Uncounted, node_counts, summed
 from edgepact.inference.cuts import Cut, find_cuts
 from edgepact.inference.gguf.file import read_gguf
 from edgepact.inference.gguf.llama import llama_sizes
-from edgepact.inference.onnx_files import read_model
+from edgepact.inference.onnx_files import check_external_data, read_model
 from edgepact.inference.sizes import LENGTH, Sizes, Value, fitting_sizes
 from edgepact.inference.stages import stage_nodes
 from edgepact.inference.wiring import Inputs, Wiring
@@ -205,6 +205,7 @@ def inspection(
     if path.suffix.lower() == ".gguf":
         return _of_gguf(path, sizes or {})
     model = read_model(path)
+    check_external_data(model, path)
     inputs = Inputs.of(model, path, control=control, state=state)
     wiring = Wiring.of(model.graph, inputs, path)
     chosen = fitting_sizes(model, inputs, path, sizes)

@@ -122,14 +122,35 @@ def count(node: onnx.NodeProto, sizes: Sizes, constants: frozenset[str] = frozen
 
 
 def node_counts(wiring: Wiring, sizes: Sizes) -> tuple[Count, ...]:
-    """Operations of each node of a graph; nothing of what follows from constants alone."""
+    """Operations of each node of a graph; nothing of what follows from constants alone.
+
+    A `ReduceSum` over a `Mul` that spreads both its operands is a matrix product in other words,
+    and counts as one.
+    """
     counts = []
+    makers = {name: node for node in wiring.nodes for name in node.output if name}
     for at, node in enumerate(wiring.nodes):
         constant = wiring.reads[at] and all(
             wiring.kinds[name] == "constant" for name in node.output if name
         )
-        counts.append(Count(macs=0) if constant else count(node, sizes))
+        found = Count(macs=0) if constant else count(node, sizes)
+        if node.op_type == "ReduceSum" and not node.domain and not constant:
+            found = Count(macs=_spread(makers.get(node.input[0]), sizes))
+        counts.append(found)
     return tuple(counts)
+
+
+def _spread(node: onnx.NodeProto | None, sizes: Sizes) -> int:
+    """How many products a `Mul` makes that is larger than both its operands; 0 of other nodes."""
+    if node is None or node.op_type != "Mul" or node.domain:
+        return 0
+    try:
+        made, *read = (
+            math.prod(_At(node, sizes).known(name)) for name in (node.output[0], *node.input)
+        )
+    except _Unknown:
+        return 0
+    return made if made > max(read) else 0
 
 
 def summed(counts: Sequence[Count], nodes: Iterable[int]) -> Count:
@@ -155,11 +176,11 @@ class _At:
         """Sizes of what it reads at a place."""
         if not self.has(at):
             raise _Unknown(f"there is no input {at}")
-        return self._known(self.node.input[at])
+        return self.known(self.node.input[at])
 
     def made(self) -> tuple[int, ...]:
         """Sizes of what it makes first."""
-        return self._known(self.node.output[0])
+        return self.known(self.node.output[0])
 
     def rows(self) -> int:
         return math.prod(self.made())
@@ -177,7 +198,8 @@ class _At:
     def number(self, at: int) -> np.ndarray | None:
         return self.sizes.numbers.get(self.node.input[at]) if self.has(at) else None
 
-    def _known(self, name: str) -> tuple[int, ...]:
+    def known(self, name: str) -> tuple[int, ...]:
+        """Sizes of a value around it."""
         dims = self.sizes.dims(name)
         known = tuple(size for size in dims or () if size is not None)
         if dims is None or len(known) < len(dims):

@@ -46,6 +46,7 @@ __all__ = [
     "choose_boundaries",
     "cut",
     "cut_file",
+    "cut_names",
     "macs_per_stage",
     "single_tensor_cuts",
 ]
@@ -71,6 +72,19 @@ def single_tensor_cuts(path: Path) -> tuple[str, ...]:
     model = read_model(path)
     wiring = Wiring.of(model.graph, Inputs.of(model, path), path)
     return tuple(cut.tensors[0] for cut in find_cuts(wiring, 1))
+
+
+def cut_names(
+    path: Path, control: Sequence[str] | None = None, state: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """All cuts of a model as `--at` takes them: of one tensor, or of two where it has none of one.
+
+    Raises:
+        InputError: as `cut_file`.
+    """
+    model = read_model(path)
+    inputs = Inputs.of(model, path, control=control, state=state)
+    return tuple(cut.name for cut in find_cuts(Wiring.of(model.graph, inputs, path)))
 
 
 def boundaries(path: Path) -> tuple[str, ...]:
@@ -138,7 +152,7 @@ def cut(model_dir: Path) -> tuple[Path, ...]:
     usual = usual_sizes(model, wiring.inputs)
     if isinstance(batch, str):
         usual[batch] = 2
-    return _written(model, wiring, stages, path, model_dir, usual)
+    return _written(model, wiring, stages, path, model_dir, [usual])
 
 
 def cut_file(
@@ -158,7 +172,7 @@ def cut_file(
     Args:
         path: an ONNX file.
         at: tensors of each cut, in the order of computation.
-        folder: for the stages; weight files are linked or copied there if it is another one.
+        folder: for the stages; weight files are copied there if it is another one.
         control: names of inputs that every stage gets; by default as `Inputs.of` finds them.
         state: the present of each past; likewise.
 
@@ -179,7 +193,9 @@ def cut_file(
     stages = make_stages(model, wiring, relations, cuts, path)
     folder.mkdir(parents=True, exist_ok=True)
     bring_external_data(model, path, folder)
-    return _written(model, wiring, stages, path, folder, relations.free[0])
+    # Short sequences first: many models know few positions.
+    short = usual_sizes(model, inputs, length=16)
+    return _written(model, wiring, stages, path, folder, [short, relations.free[0]])
 
 
 def _written(
@@ -188,17 +204,32 @@ def _written(
     stages: Sequence[Stage],
     path: Path,
     folder: Path,
-    free: Mapping[str, int],
+    tries: Sequence[Mapping[str, int]],
 ) -> tuple[Path, ...]:
-    """Stage files that have been run and compared with the whole model."""
+    """Stage files that have been run and compared with the whole model.
+
+    Args:
+        model: in its normal form.
+        wiring: of its graph.
+        stages: to be written.
+        path: of the model.
+        folder: for the stages.
+        tries: free sizes to run it at; the next ones where it does not run at the first.
+    """
     finished = [stage_path(folder, stage) for stage in range(len(stages))]
     drafts = [target.with_name(f".{target.name}.{os.getpid()}") for target in finished]
     try:
         for stage, draft in zip(stages, drafts, strict=True):
             draft.write_bytes(stage.model.SerializeToString(deterministic=True))
-        sizes = Sizes.of(model, free, path)
-        feeds = probe(model, sizes, wiring, path)
-        check_chain(path, drafts, feeds, wiring, uses_half(wiring, sizes))
+        for at, free in enumerate(tries, 1):
+            try:
+                sizes = Sizes.of(model, free, path)
+                feeds = probe(model, sizes, wiring, path)
+                check_chain(path, drafts, feeds, wiring, uses_half(wiring, sizes))
+                break
+            except InputError:
+                if at == len(tries):
+                    raise
         for draft, target in zip(drafts, finished, strict=True):
             draft.replace(target)
     finally:

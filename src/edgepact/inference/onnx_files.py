@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from onnx import helper, inliner, numpy_helper
-from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from edgepact.errors import InputError
 
@@ -88,9 +88,8 @@ def normal_form(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         try:
             made = inliner.inline_local_functions(made)
         except Exception as error:  # the inliner's exceptions share no base of their own
-            raise InputError(
-                path, "functions", "calls that can be followed", first_line(error)
-            ) from (error)
+            expected = "calls that can be followed"
+            raise InputError(path, "functions", expected, first_line(error)) from error
         del made.functions[:]
         _Checked(path).model(made)
     graph = made.graph
@@ -145,7 +144,7 @@ def check_external_data(model: onnx.ModelProto, path: Path) -> None:
 
 
 def bring_external_data(model: onnx.ModelProto, path: Path, folder: Path) -> None:
-    """Put the weight files of a model into another folder, as links where the disk has them.
+    """Copy the weight files of a model into another folder.
 
     Raises:
         InputError: a file of that name is there, and is another one.
@@ -165,10 +164,7 @@ def bring_external_data(model: onnx.ModelProto, path: Path, folder: Path) -> Non
             if not target.samefile(source) and not filecmp.cmp(source, target, shallow=False):
                 raise InputError(target, "", "no file, or these weights", "another file")
             continue
-        try:
-            os.link(source, target)
-        except OSError:
-            shutil.copyfile(source, target)
+        shutil.copyfile(source, target)  # no link: onnx takes one for an attack
 
 
 def small_value(tensor: onnx.TensorProto, path: Path) -> np.ndarray | None:
@@ -176,11 +172,11 @@ def small_value(tensor: onnx.TensorProto, path: Path) -> np.ndarray | None:
     if tensor.data_type == onnx.TensorProto.STRING or math.prod(tensor.dims) > SMALL_NUMBERS_MAX:
         return None
     if uses_external_data(tensor):
-        _external(tensor, path)
-        inside = onnx.TensorProto()
-        inside.CopyFrom(tensor)
-        load_external_data_for_tensor(inside, str(path.parent))
-        inside.data_location = onnx.TensorProto.DEFAULT
+        weights, offset = _external(tensor, path)
+        inside = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type)
+        with weights.open("rb") as file:
+            file.seek(offset)
+            inside.raw_data = file.read(_bytes(tensor) or 0)
         tensor = inside
     try:
         return np.asarray(numpy_helper.to_array(tensor))
@@ -233,7 +229,8 @@ def _initialisers(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _external(tensor: onnx.TensorProto, path: Path) -> None:
+def _external(tensor: onnx.TensorProto, path: Path) -> tuple[Path, int]:
+    """Where the numbers of a tensor lie: a file beside the graph, and the place in it."""
     place = f"initializer {tensor.name}"
     entry = {pair.key: pair.value for pair in tensor.external_data}
     location = entry.get("location", "")
@@ -259,6 +256,7 @@ def _external(tensor: onnx.TensorProto, path: Path) -> None:
         raise InputError(
             weights, "", f"a file that holds the initializer {tensor.name}", f"{size} bytes"
         )
+    return weights, offset
 
 
 def _bytes(tensor: onnx.TensorProto) -> int | None:

@@ -321,6 +321,7 @@ class _Walk:
         self._numbers: dict[str, np.ndarray] = {}
         self._inner: dict[tuple[str, str], Sizes] = {}
         self._assumed: dict[str, int] = {}
+        self._is_free = bool(free_sizes(model))
         self._meant: dict[str, int | None] = dict(self._free)
 
     def done(self) -> Sizes:
@@ -376,7 +377,8 @@ class _Walk:
     def _declared(self, value: Value, told: onnx.ValueInfoProto | None) -> Value:
         """Fill in what no rule gave from what the file declares: numbers, and named sizes.
 
-        A name means what it meant where a rule did give its size.
+        A name means what it meant where a rule did give its size. Numbers are those of the sizes
+        that the exporter traced, so they count only where the inputs leave nothing free.
         """
         tensor = None if told is None else told.type.tensor_type
         if tensor is None or not tensor.HasField("shape"):
@@ -391,7 +393,7 @@ class _Walk:
                 self._meant[name] = None  # not the name of one size
             if size is None and name:
                 size = self._meant.get(name)
-            elif size is None and dim.dim_value > 0:
+            elif size is None and dim.dim_value > 0 and not self._is_free:
                 size = dim.dim_value
             filled.append(size)
         return Value(elem_type=value.elem_type or tensor.elem_type, dims=tuple(filled))

@@ -338,8 +338,11 @@ class Chain:
     """Stages run one after another, for checks and for jobs that are in no hurry.
 
     Args:
-        stages: their sessions, first to last.
-        roles: what each takes and gives, as `ROLES_KEY` says in its file.
+        stages: their files, first to last.
+        optimised: whether ONNX Runtime may fuse nodes.
+
+    Raises:
+        InputError: ONNX Runtime cannot load a stage.
     """
 
     def __init__(self, stages: Sequence[Path], *, optimised: bool = True) -> None:

@@ -47,6 +47,9 @@ _CONTROL = re.compile(
     r"(^|_)(mask|masks|positions?|position_ids|token_type_ids|timesteps?|sigma|guidance\w*|speed|"
     r"cache_position|seqlens_k|total_sequence_length|lengths?|scale|temperature)$"
 )
+_STATE = re.compile(r"past|cache|state|hidden|memory")
+"""What the names of states say of themselves; `x_in` and `x_out` alone are none."""
+
 _PASTS = (
     ("past_key_values", "present"),
     ("past_key_values", "present_key_values"),
@@ -244,10 +247,12 @@ def _usual_pairs(graph: onnx.GraphProto) -> dict[str, str]:
             found = outputs.get(name)
             if past not in value.name or found is None or name in pairs.values():
                 continue
+            if past != "past_key_values" and not _STATE.search(value.name.lower()):
+                continue
             own = value.type.tensor_type
             ranks = (len(own.shape.dim), len(found.shape.dim))
             told = own.HasField("shape") and found.HasField("shape")
             if own.elem_type == found.elem_type and (not told or ranks[0] == ranks[1]):
                 pairs[value.name] = name
                 break
-    return pairs
+    return pairs if len(pairs) < len(graph.input) else {}

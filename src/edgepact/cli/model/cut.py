@@ -50,8 +50,11 @@ def cut(
     if possible:
         if at:
             raise InputError("model cut", "--list", "either --list or --at", "both")
-        whole = model / IMAGE_GRAPH if model.is_dir() else model
-        for name in graph.single_tensor_cuts(whole):
+        if model.is_dir():
+            names = graph.single_tensor_cuts(model / IMAGE_GRAPH)
+        else:
+            names = graph.cut_names(model, control or None, dict(pairs("--state", state)) or None)
+        for name in names:
             print(name)
         return
     if model.is_dir():
