@@ -125,7 +125,7 @@ def place(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
         patch.setattr("edgepact.market.device.LOOK_S", 0.5)
         patch.setattr("edgepact.market.device.LOOK_IN_S", 1.0)
         device = None
-        with market(folder, model, units_per_round=100) as server:
+        with market(folder, model, units_per_round=10_000) as server:
             device = device_at(server.url, folder, model)
             found = device.__enter__()
             yield found
@@ -201,9 +201,10 @@ def test_stop_ends_a_text_and_is_left_out(client: openai.OpenAI, place: Place) -
     assert found.usage is not None
     assert found.usage.completion_tokens < whole.usage.completion_tokens
     lines = [json.loads(line) for line in place.results.read_text().splitlines()]
+    *_, last = {line["piece"]: line for line in lines}.values()
     # No token was generated in vain, and what was generated is paid.
-    assert lines[-1]["tokens"] == lines[-1]["units"] == found.usage.completion_tokens
-    assert lines[-1]["state"] == "pending"
+    assert last["tokens"] == last["units"] == found.usage.completion_tokens
+    assert last["state"] in ("pending", "paid")
 
 
 def test_a_seed_repeats_a_text(client: openai.OpenAI) -> None:
@@ -255,8 +256,32 @@ def test_several_clients_at_once_each_get_their_own(client: openai.OpenAI, place
     prompts = [f"Prompt {at}" for at in range(4)]
     alone = [text(prompt) for prompt in prompts]
     with ThreadPoolExecutor(8) as threads:
-        # More tokens than a round takes: the rest goes on in the next.
         assert list(threads.map(text, prompts * 2)) == alone * 2
+
+
+def test_what_a_round_cannot_take_goes_on_in_the_next(model: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgepact.market.device.QUIET_S", 0.2)
+        patch.setattr("edgepact.market.device.LOOK_S", 0.2)
+        patch.setattr("edgepact.market.device.LOOK_IN_S", 0.2)
+        with market(tmp_path, model, units_per_round=12) as server:
+            device = device_at(server.url, tmp_path, model)
+            place = device.__enter__()
+            client = place.client()
+            name = name_of(client)
+
+            def tokens(at: int) -> tuple[int, str]:
+                found = client.completions.create(model=name, prompt=f"No. {at}", max_tokens=8)
+                assert found.usage is not None
+                return found.usage.completion_tokens, found.choices[0].finish_reason
+
+            with ThreadPoolExecutor(4) as threads:
+                for count, reason in threads.map(tokens, range(4)):
+                    assert count == 8 or reason == "stop"
+            place.close()
+        device.__exit__(None, None, None)
+    rounds = {json.loads(line)["round"] for line in place.results.read_text().splitlines()}
+    assert len(rounds) > 1
 
 
 @pytest.mark.parametrize(
