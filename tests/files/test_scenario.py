@@ -45,6 +45,7 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
         "scenario-price.toml": "selection-stackelberg-training",
         "scenario-selection.toml": "selection-auction-training",
         "scenario-supply-curves.toml": "partition-auction-classification",
+        "scenario-text.toml": "partition-stackelberg-text",
     }.items() <= {name: each.pact.name for name, each in found.items()}.items()
     for each in found.values():
         assert each.solver in each.pact.solvers
