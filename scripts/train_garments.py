@@ -230,7 +230,7 @@ By guidance and steps, shared and split, with variety beside accuracy: `docs/stu
   that the embedded CLIP has not learnt mean next to nothing, as that one's card shows.
 - Texts choose the kind of garment. Colours, patterns and lengths that a text names are not heeded.
 - Fine texture is lost in the components that are left out.
-- Guided pictures are more alike than real ones.
+- Pictures of a class are more alike than real ones.
 """
 
 

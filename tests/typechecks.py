@@ -57,14 +57,19 @@ def jaxtyped(*args: Any, **kwargs: Any) -> Any:
     if any(map(_is_text, hints)):
         return _by_jaxtyping(function, **kwargs)
     checked = beartype_once(function)
-    if any(map(_names_sizes, hints)):
-        checked = _in_sizes_of_its_own(checked)
-    setattr(checked, CHECKED, True)
-    return checked
+    called = _in_sizes_of_its_own(checked) if any(map(_names_sizes, hints)) else checked
+
+    @functools.wraps(checked)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        asked = function if jaxtyping.config.jaxtyping_disable else called
+        return asked(*args, **kwargs)
+
+    setattr(call, CHECKED, True)
+    return call
 
 
 def _in_sizes_of_its_own(checked: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(checked)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
         with _sizes:

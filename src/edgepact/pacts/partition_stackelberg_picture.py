@@ -260,7 +260,7 @@ class PartitionStackelbergPicture:
             )
             for at, name in enumerate(market.names)
         ]
-        with watching(market.names, play.rounds, play.images) as on_status:
+        with watching(market.names, play.rounds, play.images, self.job) as on_status:
             live = played(run.out, server, devices, on_status)
             # The market may have ended between two looks at it.
             rounds = [round_status(each) for each in live.statement.rounds]

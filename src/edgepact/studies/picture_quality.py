@@ -31,7 +31,8 @@ def frechet(
     root = _root(one)
     values = np.linalg.eigvalsh(root @ two @ root)
     crossed = np.sqrt(np.maximum(values, 0.0)).sum()
-    return float(apart @ apart + np.trace(one) + np.trace(two) - 2 * crossed)
+    found = apart @ apart + np.trace(one) + np.trace(two) - 2 * crossed
+    return max(0.0, float(found))  # rounding leaves the same crowd a little below
 
 
 def recall(

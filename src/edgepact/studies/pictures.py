@@ -436,9 +436,9 @@ def parts_of(found: Found) -> list[str]:
         "A row for each class. Left: drawn, the first of the setting that ships, not chosen. "
         "Right: real pictures.",
         "## Guidance and steps",
-        "More guidance makes a picture more typical of its text, which the judge rewards, and all "
-        "pictures of a class more alike, which spread and recall show. A judge's accuracy above "
-        "that of real pictures says that what is drawn is typical, not that it is better.",
+        "More guidance makes a picture more typical of its text, which the judge rewards; spread "
+        "and recall tell what variety is left. A judge's accuracy above that of real pictures says "
+        "that what is drawn is typical, not that it is better.",
         swept,
         "## Steps shared",
         f"Of chains of {SHARING_STEPS} steps the first are done once for a group of prompts, whose "
@@ -450,8 +450,8 @@ def parts_of(found: Found) -> list[str]:
         "far pictures are from those of the unsplit chain, root mean square of 256 grey levels.",
         split,
         "## What an audit tells apart",
-        "Grey levels, root mean square, between the server's picture and one delivered: the most "
-        "that another processor's rounding makes, and the least that any cheat makes.",
+        "Grey levels, root mean square, between the server's picture and one delivered: what is "
+        "granted to another processor's rounding, and the least that any cheat makes.",
         audit,
     ]
 

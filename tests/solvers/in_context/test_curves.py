@@ -94,6 +94,19 @@ def test_continuous_curves_go_through_every_answer(game, seed: int, rounds: int)
     assert np.all(np.diff(total_supply(sample, many), axis=1) >= -1e-9)
 
 
+def test_who_has_sold_a_part_of_the_first_level_never_sells_less_for_more() -> None:
+    """Continued downwards, the first two levels here say that the device enters at .615 of b."""
+    terms = known(1, integer=False)
+    prices, layers = np.array([0.28, 0.58, 0.61]), np.array([[0.18], [0.72], [0.77]])
+    seen = curves.read(terms, prices, layers, np.ones((3, 1), dtype=bool))
+    thresholds = np.concatenate([[-0.336, -0.159, -0.158, -0.105, -0.018], np.full(7, 0.47)])
+    sample = sample_of(terms, seen, thresholds[None, None], LOW, TOP)
+    many = np.linspace(np.log(0.28), TOP, 200)
+    found = total_supply(sample, many)[0]
+    assert np.all(np.diff(found) >= -1e-9)
+    assert found[0] == pytest.approx(0.18)
+
+
 @given(seeds, st.booleans(), st.integers(1, 30))
 def test_answers_that_contradict_each_other_leave_an_interval(
     seed: int, integer: bool, rounds: int

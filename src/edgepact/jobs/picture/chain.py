@@ -38,7 +38,7 @@ class Recipe:
 
     Attributes:
         steps: of a chain.
-        guidance: 1 follows the text as it was learnt; more follows it more, at a price of variety.
+        guidance: 1 follows the text as it was learnt; more follows it more.
         shared: first steps that are done once for a group of prompts, at most.
         group: pictures for which a shared beginning serves.
     """

@@ -138,7 +138,8 @@ def _smooth(sample: Sample, prices: np.ndarray) -> np.ndarray:
         layers, inverses = pins.layers.T, np.exp(-pins.price)
         has = below >= 0
         pin_y, pin_x = inverses[np.maximum(below, 0)], layers[:, np.maximum(below, 0)]
-        nearer = has & ((pin_y <= from_y) | ~some)
+        # Where a device enters is only reckoned: one that has sold before has entered already.
+        nearer = has & ((pin_y <= from_y) | (pin_x > from_x) | ~some)
         from_x, from_y = np.where(nearer, pin_x, from_x), np.where(nearer, pin_y, from_y)
         above = np.minimum(below + 1, len(pins.price) - 1)
         pin_y, pin_x = inverses[above], layers[:, above]
