@@ -58,7 +58,8 @@ def test_it_carries_all_that_a_device_loads() -> None:
 
 def test_what_a_device_imports_later_is_carried_too() -> None:
     """Imports within functions, of all but the commands that say what to install."""
-    names = carried() | {"edgepact.inference.calibration"}  # of a job's server half alone
+    # Of a job's server half alone; of `--chat`, which needs a web server, and says what to install.
+    names = carried() | {"edgepact.inference.calibration", "edgepact.chat.endpoint"}
     commands = {each for each in names if each.startswith("edgepact.cli.")}
     commands -= {
         f"edgepact.cli.{each}" for each in ("complaints", "device", "list", "options", "output")

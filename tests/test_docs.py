@@ -34,6 +34,7 @@ PAGES = sorted(
     ]
 )
 NEEDS_A_SERVER = ROOT / "docs" / "how-to" / "call-the-server.md"
+NEEDS_A_DEVICE = ROOT / "docs" / "how-to" / "chat-with-a-split-model.md"
 """Its code runs against one in tests/market/test_oip_clients.py."""
 
 EXAMPLES = [
@@ -102,7 +103,11 @@ for at, block in enumerate(sys.stdin.read().split("\\0"), start=1):
 """
 
 
-CODE_PAGES = [page for page in PAGES if blocks(page, "python") and page != NEEDS_A_SERVER]
+CODE_PAGES = [
+    page
+    for page in PAGES
+    if blocks(page, "python") and page not in (NEEDS_A_SERVER, NEEDS_A_DEVICE)
+]
 
 
 def test_clean_removes_all_that_git_ignores_and_nothing_else(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """`edgepact device`: one device of the live market."""
 
+from functools import partial
+from pathlib import Path
+
 from edgepact.cli.options import options_of
 from edgepact.market.device_config import DeviceConfig
 
@@ -14,7 +17,14 @@ def device(config: DeviceConfig) -> None:
     from edgepact.credits import in_credits
     from edgepact.market.device import run_device
 
-    summary = run_device(config)
+    if config.chat is None:
+        summary = run_device(config)
+    else:
+        from edgepact.chat.endpoint import chat_endpoint
+
+        token_file = config.chat_token_file or Path(f"{config.name}.chat-token")
+        opened = partial(chat_endpoint, port=config.chat, token_file=token_file)
+        summary = run_device(config, opened=opened)
     credits = in_credits(summary.paid_microcredits)
     rounds = f"{summary.rounds} round{'s' * (summary.rounds != 1)}"
     print(f"{config.name}: {summary.units} units in {rounds}, {credits:.6f} credits")

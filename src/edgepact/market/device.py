@@ -15,18 +15,25 @@ It needs NumPy, an HTTP client and what its job needs, nothing more: no JAX, no 
 A piece's id follows from round and place, so that whatever is sent again, after a timeout or a
 restart of either side, is the same piece and is paid once. If the server stays away, the device
 finishes the pieces at hand by itself where it has the capacity for the whole model, and ends.
+
+With a `Desk` it works on nothing but what its users ask for: it takes part in a round when somebody
+has asked, stays for a while after the last of them, and tells the server that it brings no more.
+What they ask and hear stands in no file. If the server stays away it goes on alone where it can,
+and takes part again as soon as the server answers.
 """
 
 import hashlib
 import math
 import random
+import secrets
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -36,6 +43,7 @@ from typing import Any
 from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
+from edgepact.market.asked import Asked, Desk
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
 from edgepact.market.device_token import held_alone, store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
@@ -67,6 +75,18 @@ LEAVING_POLL_S = 0.2
 
 LEAVING_PATIENCE_S = 3.0
 """How long it waits for an answer then: the server may have gone as well."""
+
+QUIET_S = 5.0
+"""How long a device stays in a round after what was asked for last."""
+
+LOOK_S = 5.0
+"""How often a device of which nobody asks anything looks what is to be shown."""
+
+LOOK_IN_S = 60.0
+"""How often it asks then whether the market is over: the others wait for who asks, for a moment."""
+
+SOURCES_KEPT = 1024
+"""Sources of pieces that were asked for, kept for audits, in memory alone."""
 
 # Answers that concern the piece alone: what it brought cannot be used.
 _NO_GOOD = frozenset({400, 413})
@@ -108,7 +128,12 @@ class DeviceSummary:
     bytes_received: int
 
 
-def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary:
+def run_device(
+    config: DeviceConfig,
+    *,
+    job: Job | None = None,
+    opened: Callable[[DevicePart], AbstractContextManager[Desk]] | None = None,
+) -> DeviceSummary:
     """Takes part in a market until it is over or the process is told to stop.
 
     SIGINT and SIGTERM let the pieces at hand finish.
@@ -116,6 +141,7 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
     Args:
         config: the device.
         job: what is done; None for the installed one that `config` names.
+        opened: opens the desk at which users ask for pieces; None to work on the inputs.
 
     Raises:
         InputError: the inputs, the model or the results file cannot be used, or another process
@@ -130,8 +156,15 @@ def run_device(config: DeviceConfig, *, job: Job | None = None) -> DeviceSummary
     codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
     path = config.results or Path(f"{config.name}.jsonl")
     link = Link(config.addresses, config.away_timeout_s, config.name, config.ca)
-    with held_alone(config.token_file), Results(path) as results, link, _Stop(link) as stop:
-        worker = _Worker(config, job.name, part, pieces, codec, results, stop, link)
+    desk_of = nullcontext(None) if opened is None else opened(part)
+    with (
+        held_alone(config.token_file),
+        Results(path) as results,
+        link,
+        _Stop(link) as stop,
+        desk_of as desk,
+    ):
+        worker = _Worker(config, job.name, part, pieces, codec, results, stop, link, desk)
         try:
             worker.take_part()
         except _Stopped:
@@ -216,7 +249,11 @@ class _Worker:
         results: Results,
         stop: _Stop,
         link: Link,
+        desk: Desk | None,
     ) -> None:
+        self._desk = desk
+        self._sources: OrderedDict[str, bytes] = OrderedDict()  # of what was asked for
+        self._looked_in_s = -math.inf
         self._config = config
         self._job = job
         self._part = part
@@ -257,10 +294,29 @@ class _Worker:
 
     def take_part(self) -> None:
         """Round after round until the market is over or a signal comes."""
+        if self._desk is None:
+            self._take_part()
+            return
         try:
-            self._enrol()
+            while True:
+                try:
+                    self._take_part()
+                    return
+                except MarketError:
+                    if not self._gone or not self._can_do_alone():
+                        raise
+                self._serve_alone(self._desk)
+        finally:
+            self._desk.close()
+
+    def _take_part(self) -> None:
+        try:
+            if not self._enrolled:
+                self._enrol()
             after = 0
             while not self._stop.requested:
+                if self._desk is not None and not self._is_asked(self._desk):
+                    continue
                 answer = self._poll(after)
                 self._expect_errand(wait=isinstance(answer, NoOffer))
                 if isinstance(answer, NoOffer):
@@ -271,13 +327,18 @@ class _Worker:
                     continue
                 self._run_errand(answer.round)
                 self._expect_the_same(answer)
+                if self._desk is not None and not self._desk.wait(0.0):
+                    continue
                 # A refusal within a round concerns this round: it has ended without us.
                 try:
                     amount = self._amount(answer)
                     if amount is None:
                         continue  # others are awaited: the next poll tells
                     after = answer.round
-                    self._work(answer, amount)
+                    if self._desk is None:
+                        self._work(answer, amount)
+                    else:
+                        self._serve(self._desk, answer, amount)
                 except Refused:
                     after = answer.round
         except Refused as error:
@@ -476,8 +537,9 @@ class _Worker:
                 self._due.discard(piece)
 
     def _show(self, piece: str) -> None:
-        bound = self._results.bound(piece)
-        _, source = (None, None) if bound is None else self._found(bound)
+        bound, source = self._results.bound(piece), self._sources.get(piece)
+        if bound is not None and source is None:
+            _, source = self._found(bound)
         if bound is None or source is None:
             self._hopeless.add(piece)
             missing = "its salt is not in the journal beside the results file"
@@ -593,6 +655,168 @@ class _Worker:
             self._note_due(told.get("audits"))
             self._show_due()
 
+    # ------------------------------------------------------------ working on what is asked for
+
+    def _is_asked(self, desk: Desk) -> bool:
+        """Waits until somebody asks for something, or it is time to ask the server how it is."""
+        with self._stop.waiting():
+            asked = desk.wait(LOOK_S)
+        if asked or time.monotonic() > self._looked_in_s + LOOK_IN_S:
+            self._looked_in_s = time.monotonic()
+            return True
+        self._expect_errand(wait=True)
+        self._show_due()
+        self._hear_of_pay()
+        return False
+
+    def _serve(self, desk: Desk, offer: Offer, amount: int) -> None:
+        """Works in a round on what is asked for, several pieces at a time."""
+        self._part.prepare(amount)
+        self._rounds += 1
+        done = sum(offer.pieces_done.values())
+        most = self._config.in_flight or IN_FLIGHT_MAX
+        flying = set[Future[int]]()
+        refused = False
+        quiet_s = time.monotonic() + QUIET_S
+        with ThreadPoolExecutor(IN_FLIGHT_MAX, thread_name_prefix="piece") as threads:
+            try:
+                while True:
+                    for future in [each for each in flying if each.done()]:
+                        flying.remove(future)
+                        quiet_s = time.monotonic() + QUIET_S
+                        try:
+                            done += future.result()
+                        except Refused as error:
+                            if error.reason == messages.NO_BUDGET and not refused:
+                                self._say_unpayable(str(error))
+                            refused = True
+                    if self._due:
+                        self._run_errand(offer.round)
+                    # Each brings a unit at least.
+                    full = done + len(flying) >= offer.units_per_round
+                    ending = refused or self._stop.requested
+                    if not flying and (ending or full or time.monotonic() > quiet_s):
+                        break
+                    if ending or full or len(flying) >= most:
+                        wait(flying, return_when=FIRST_COMPLETED)
+                        continue
+                    asked = desk.take(1.0)
+                    if asked is not None and asked.begin():
+                        future = threads.submit(self._asked_piece, desk, offer, amount, asked)
+                        future.add_done_callback(lambda _: desk.wake())
+                        flying.add(future)
+            finally:
+                wait(flying)
+        if done < offer.units_per_round and not self._stop.requested:
+            told = self._link.ask("POST", f"/market/done?round={offer.round}")
+            self._note_due(told.get("audits"))
+            self._show_due()
+
+    def _asked_piece(self, desk: Desk, offer: Offer, amount: int, asked: Asked) -> int:
+        """One piece that is asked for; returns its units.
+
+        Raises:
+            Refused: the round has ended; it is tried again in the next.
+            ServerAway: the server has not answered for too long.
+        """
+        name = f"{offer.round}-{secrets.token_hex(8)}"
+        result = PieceResult(round=offer.round, piece=name, amount=amount)
+        try:
+            piece = asked.piece()
+            if piece is None:
+                asked.ended.set_result({})
+                return 0
+            source = self._part.source(piece)
+            with self._counting:
+                self._sources[name] = source
+                if len(self._sources) > SOURCES_KEPT:
+                    self._sources.popitem(last=False)
+            away = self._carried(offer, 0, piece, result)
+        except Refused as error:
+            result.refused = str(error)
+            self._results.add(result.as_json())
+            if error.status in _NO_GOOD:
+                asked.fail(error)
+                return 0
+            if error.reason == messages.REPEATED:
+                asked.ended.set_result({})  # all of it was told; nothing is paid
+                return 0
+            desk.again(asked, error)
+            raise
+        except ServerAway as error:
+            self._results.add(result.as_json())
+            if self._stop.requested:
+                asked.fail(error)
+            else:
+                desk.again(asked, error)
+            raise
+        except BaseException as error:
+            asked.fail(error if isinstance(error, Exception) else ServerAway("the device ends"))
+            if isinstance(error, InputError | MarketError):
+                return 0
+            raise
+        own = dict(result.own)
+        # What is said and heard is nobody else's.
+        result.own = {field: each for field, each in own.items() if not isinstance(each, str)}
+        result.alone = away is not None
+        line = result.as_json()
+        self._results.add(line)
+        if result.exchanges:
+            with self._counting:
+                self._units += result.units
+            self._count_pay(name, line)
+        asked.ended.set_result(own)
+        if away is not None:
+            raise away
+        return result.units
+
+    def _serve_alone(self, desk: Desk) -> None:
+        """Works without the server on what is asked for, until it answers or the device ends."""
+        self._say("goes on alone with what it is asked for, until the server answers")
+        self._part.prepare(0)
+        back: Future[bool] = self._errands.submit(self._is_back)
+        back.add_done_callback(lambda _: desk.wake())
+        while not (back.done() and back.result()):
+            if back.done():
+                back = self._errands.submit(self._is_back)
+                back.add_done_callback(lambda _: desk.wake())
+            with self._stop.waiting():
+                asked = desk.take(LOOK_S)
+            if asked is not None and asked.begin():
+                self._do_alone(asked)
+        self._gone = False
+
+    def _is_back(self) -> bool:
+        """Whether the server answers; it is waited for as long as for any answer."""
+        try:
+            self._link.ask("GET", "/market/status")
+        except ServerAway:
+            return False
+        except Refused:
+            return True
+        return True
+
+    def _do_alone(self, asked: Asked) -> None:
+        """The whole of a piece that is asked for."""
+        try:
+            piece = asked.piece()
+            own: dict[str, Any] = {}
+            if piece is not None:
+                running = self._part.work(piece, 0)
+                try:
+                    next(running)
+                    running.throw(ServerAway("the server is away"))
+                    raise ServerAway("the job does nothing without its server")
+                except StopIteration as end:
+                    own = dict(end.value or {})
+                finally:
+                    running.close()
+            asked.ended.set_result(own)
+        except Exception as error:
+            asked.fail(error)
+            if not isinstance(error, InputError | ServerAway):
+                raise
+
     def _say_unpayable(self, why: str) -> None:
         """Says why nobody gives it work; of a budget that is used up for good, once."""
         if why != self._unpayable:
@@ -663,16 +887,8 @@ class _Worker:
         """
         piece = self._pieces[at]
         result = PieceResult(round=offer.round, piece=name, amount=amount)
-        away: ServerAway | None = None
         try:
-            for _ in range(RESTARTS_MAX):
-                try:
-                    away = self._exchanges(offer, at, piece, result)
-                    break
-                except SessionLost:
-                    continue
-            else:
-                raise MarketError(f"the server has lost the session of {name} {RESTARTS_MAX} times")
+            away = self._carried(offer, at, piece, result)
         except InputError as error:
             self._pass_over(at, error)
             return 0
@@ -699,6 +915,22 @@ class _Worker:
         if away is not None:
             raise away
         return result.units
+
+    def _carried(self, offer: Offer, at: int, piece: Any, result: PieceResult) -> ServerAway | None:
+        """Carries a piece to its end, begun again where its session is lost.
+
+        Returns:
+            Why it was finished alone, if it was.
+
+        Raises:
+            InputError: it cannot be worked on.
+            Refused: the server does not take it.
+            ServerAway: the server has not answered for too long.
+        """
+        for _ in range(RESTARTS_MAX):
+            with suppress(SessionLost):
+                return self._exchanges(offer, at, piece, result)
+        raise MarketError(f"the server has lost the session of {result.piece} {RESTARTS_MAX} times")
 
     def _exchanges(
         self, offer: Offer, at: int, piece: Any, result: PieceResult

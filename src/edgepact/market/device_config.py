@@ -98,6 +98,15 @@ class DeviceConfig:
     job: str = setting(
         "Name of the job that is done, see `edgepact list jobs`.", default="classification"
     )
+    chat: int | None = setting(
+        "Port of this machine at which chat clients, which speak OpenAI's protocol, are answered; "
+        "0 for any that is free. For jobs that write text.",
+        least=0,
+        most=65535,
+    )
+    chat_token_file: Path | None = setting(
+        "Where the token is kept that these show as their API key [default: NAME.chat-token]"
+    )
     job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
 
     def __post_init__(self) -> None:

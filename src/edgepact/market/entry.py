@@ -6,11 +6,15 @@ So requests are taken under names that the operator has said, and under addresse
 can make its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+def _plain(status: int, words: str) -> Response:
+    return JSONResponse({"error": words}, status)
 
 
 class Entry:
@@ -19,10 +23,16 @@ class Entry:
     Args:
         app: what is behind it.
         hosts: names that the server may be called by, beside addresses and `localhost`.
+        refused: makes the answer to what is refused, of a status and why.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
-        self._app = app
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Iterable[str] = (),
+        refused: Callable[[int, str], Response] = _plain,
+    ) -> None:
+        self._app, self._refused = app, refused
         self._hosts = frozenset(host.lower().rstrip(".") for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,16 +44,16 @@ class Entry:
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = scope["headers"]
         hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
         origins = [value.decode("latin-1") for name, value in headers if name == b"origin"]
         host = hosts[0] if hosts else ""  # HTTP/1.1 is refused without one before it comes here
         if len(hosts) > 1 or (hosts and not self.knows(host)):
             words = "this server is not called by this name; its operator can allow it"
-            return JSONResponse({"error": words}, 421)
+            return self._refused(421, words)
         if any(origin.lower() != f"{scope['scheme']}://{host}".lower() for origin in origins):
-            return JSONResponse({"error": "pages of other origins cannot reach in"}, 403)
+            return self._refused(403, "pages of other origins cannot reach in")
         return None
 
     def knows(self, host: str) -> bool:

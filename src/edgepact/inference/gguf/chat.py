@@ -9,12 +9,13 @@ of lines it runs.
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
 from edgepact.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 TEMPLATE_CHARS_MAX = 65_536
@@ -68,8 +69,7 @@ def chat_text(
         raise InputError(source, "messages", expected, f"{len(plain)}, {size} characters")
     try:
         with _few_lines():
-            compiled = _environment().from_string(template)
-            text = compiled.render(
+            text = _compiled(template).render(
                 messages=plain, add_generation_prompt=True, bos_token="", eos_token=""
             )
     except MissingExtraError:
@@ -85,6 +85,11 @@ def chat_text(
 
 class _Beyond(Exception):
     """A template has gone beyond a limit."""
+
+
+@lru_cache(maxsize=4)
+def _compiled(template: str) -> "Template":
+    return _environment().from_string(template)
 
 
 def _environment() -> "ImmutableSandboxedEnvironment":
@@ -161,14 +166,13 @@ def _held(run: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def _few_lines() -> Iterator[None]:
     """What runs inside, runs few lines."""
-    left = LINES_MAX
+    left = iter(range(LINES_MAX))
 
-    def trace(frame: Any, event: str, argument: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise _Beyond(f"more than {LINES_MAX} lines")
-        return trace
+    def beyond() -> None:
+        raise _Beyond(f"more than {LINES_MAX} lines")
+
+    # No function of its own: the tests would check its arguments at each line.
+    trace: Any = lambda *_: trace if next(left, None) is not None else beyond()  # noqa: E731
 
     before = sys.gettrace()
     sys.settrace(trace)

@@ -173,7 +173,8 @@ class _Writing:
             raise InputError("prompt", "tokens", expected, len(piece.tokens))
         self.tokens = list(piece.tokens)
         self._decoder, self._states, self._amount = decoder, states, amount
-        self._asked = Asked(prompt_tokens=len(piece.tokens), settings=piece.settings)
+        count, settings = len(piece.tokens), piece.settings
+        self._asked = Asked(prompt_tokens=count, settings=settings, name=piece.name)
         if probed:
             self._asked = replace(self._asked, probe=probed)
         self._piece = piece
@@ -238,7 +239,7 @@ class _Writing:
             found = drawn(
                 decoder.logits(last)[0],
                 settings.sampling,
-                seed=0,
+                seed=max(settings.seed, 0),
                 place=len(self.tokens),
                 alternatives=settings.alternatives,
             )

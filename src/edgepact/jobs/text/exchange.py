@@ -20,6 +20,8 @@ from edgepact.work import Model
 
 ASKED_BYTES_MAX = 4096
 
+NAME_CHARS_MAX = 64
+
 PROBE_BYTES = 16
 """Of the hash that tells how a device computes."""
 
@@ -32,15 +34,18 @@ class Asked:
         prompt_tokens: length of the prompt.
         settings: how the text goes on.
         probe: hexadecimal: how the device computes, see `evidence.probe`; zeros for unknown.
+        name: of the request, by which the same prompt asked twice is two pieces of work.
     """
 
     prompt_tokens: int
     settings: TextSettings
     probe: str = "00" * PROBE_BYTES
+    name: str = ""
 
     def as_bytes(self) -> bytes:
         """As it travels, JSON."""
-        table = {"prompt_tokens": self.prompt_tokens, "probe": self.probe, **asdict(self.settings)}
+        own = {"prompt_tokens": self.prompt_tokens, "probe": self.probe, "name": self.name}
+        table = {**own, **asdict(self.settings)}
         return json.dumps(table, sort_keys=True).encode()
 
     @classmethod
@@ -56,12 +61,16 @@ class Asked:
             table = json.loads(content)
             tokens = table.pop("prompt_tokens")
             told = bytes.fromhex(table.pop("probe", "00" * PROBE_BYTES))
+            name = table.pop("name", "")
             if type(tokens) is not int or tokens < 1 or len(told) != PROBE_BYTES:
+                raise ValueError
+            if not isinstance(name, str) or len(name) > NAME_CHARS_MAX:
                 raise ValueError
         except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
             expected = "JSON with prompt_tokens and settings of a text"
             raise InputError("infer request", "asked", expected, shown(content[:60])) from None
-        return cls(prompt_tokens=tokens, settings=TextSettings.of(table), probe=told.hex())
+        settings = TextSettings.of(table)
+        return cls(prompt_tokens=tokens, settings=settings, probe=told.hex(), name=name)
 
 
 def job_model(model: TextModel) -> Model:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgepact.errors import InputError, shown
 from edgepact.inference.sampling import ALTERNATIVES_MAX, Drawn, Sampling
+from edgepact.settings import SEED_MAX
 from edgepact.work import Json
 
 PROMPTS_MAX = 100_000
@@ -31,6 +32,7 @@ class TextSettings:
         chat: whether a prompt is said to the model as a user's message, by its template, or is
             the beginning of a text.
         alternatives: of how many of the likeliest tokens the probabilities are told.
+        seed: of the tokens that are drawn; -1 for one that the server chooses.
 
     Raises:
         InputError: a value is out of range.
@@ -42,6 +44,7 @@ class TextSettings:
     top_p: float = 1.0
     chat: bool = True
     alternatives: int = 0
+    seed: int = -1
 
     def __post_init__(self) -> None:
         for name, most in (("tokens_max", TOKENS_MAX), ("alternatives", ALTERNATIVES_MAX)):
@@ -49,6 +52,8 @@ class TextSettings:
             if not least <= getattr(self, name) <= most:
                 expected = f"a whole number from {least} to {most}"
                 raise InputError("job", name, expected, getattr(self, name))
+        if not -1 <= self.seed <= SEED_MAX:
+            raise InputError("job", "seed", f"a whole number from -1 to {SEED_MAX}", self.seed)
         _ = self.sampling
 
     @classmethod
@@ -85,6 +90,7 @@ class Prompt:
         tokens: of the prompt, at least one.
         settings: how the text goes on.
         text: as it was read; empty where only tokens are known.
+        name: of the request that it answers: what is asked twice is two pieces of work.
         on_token: told each token as soon as it is known; whether the text ends there, as it does
             behind a word that its reader did not want to see, or when he has gone.
     """
@@ -92,6 +98,7 @@ class Prompt:
     tokens: tuple[int, ...]
     settings: TextSettings
     text: str = ""
+    name: str = ""
     on_token: Callable[[Drawn], bool] = field(default=_go_on, compare=False)
 
 

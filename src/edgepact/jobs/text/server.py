@@ -229,7 +229,7 @@ class TextServer:
             found = drawn(
                 self._decoder.logits(last)[0],
                 settings.sampling,
-                seed=session.seed,
+                seed=session.seed if settings.seed < 0 else settings.seed,
                 place=session.position + count,
                 alternatives=settings.alternatives,
             )
