@@ -292,7 +292,7 @@ def study(
         ...
         edgepact.errors.InputError: study: NAME: expected one of fig4, fig5, quoting, \
 robustness, dynamics, ablation, contract, speed, selection, auctions, cheating, capacity, \
-found "fig99"; did you mean "fig4"?
+pictures, found "fig99"; did you mean "fig4"?
     """
     from edgepact.studies import STUDIES, TRAININGS
     from edgepact.written import Written
