@@ -69,7 +69,7 @@ class Config:
         rounds: quotes to each fleet.
     """
 
-    fleets: int = 1000
+    fleets: int = 400
     fleets_seed: int = 20_312
     seed: int = 1
     rounds: int = 20
