@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 from edgepact.solvers.in_context import generator
 from edgepact.solvers.in_context.generator import Context
@@ -70,7 +70,7 @@ def descended(
     optimiser: optax.GradientTransformation,
     weights: Any,
     pool: Any,
-    keys: PRNGKeyArray,
+    keys: Key[Array, " steps"],
     *,
     memory: Callable[[Array], Array | float],
     chunk: int,
@@ -98,7 +98,7 @@ def descended(
         return (weights, smooth, state, done + 1.0), None
 
     @jax.jit
-    def steps(carried: Any, keys: PRNGKeyArray, pool: Any) -> Any:
+    def steps(carried: Any, keys: Key[Array, " steps"], pool: Any) -> Any:
         return jax.lax.scan(partial(step, pool), carried, keys)[0]
 
     carried = (weights, weights, optimiser.init(weights), jnp.zeros(()))
