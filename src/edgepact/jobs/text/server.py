@@ -4,13 +4,15 @@ A session keeps what came of its text, which is small, and a state of keys and v
 not: where memory gets short the state is taken away and computed again from what came, in the same
 chunks, so that the device notices nothing but a pause.
 
-Pieces are worked one by one; `inference.decoder` says why not in batches.
+Pieces pass the blocks together where no bit of one hangs on the others (`inference.together`),
+which is tried when the part is warmed; else one by one.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
@@ -18,7 +20,8 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.inference.decoder import Decoder, State, States
 from edgepact.inference.gguf.known import text_model
-from edgepact.inference.sampling import drawn
+from edgepact.inference.sampling import Drawn, drawn
+from edgepact.inference.together import Rows, Together, alike
 from edgepact.jobs.text.evidence import (
     Kept,
     Tolerances,
@@ -55,7 +58,7 @@ class TextSession:
         seed: of the tokens that are drawn.
         state: keys and values of the server's blocks.
         asked: by the device; None before its first exchange.
-        chunks: all that came, as it came.
+        chunks: all that came, as it came, and whether its rows attended singly.
         position: tokens that came.
         token: that was drawn last; -1 for none.
         written: how many were drawn.
@@ -65,10 +68,31 @@ class TextSession:
     seed: int
     state: State
     asked: Asked | None = None
-    chunks: list[np.ndarray] = field(default_factory=list)
+    chunks: list[tuple[np.ndarray, bool]] = field(default_factory=list)
     position: int = 0
     token: int = -1
     written: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _OnItsWay:
+    """An exchange of a text between two stages.
+
+    Attributes:
+        session: of the text.
+        asked: by its device.
+        chunk: what came.
+        hidden: what travels.
+        logits: behind the head; None before.
+        singly: whether its rows are tokens that were written, one after another.
+    """
+
+    session: TextSession
+    asked: Asked
+    chunk: np.ndarray
+    hidden: np.ndarray
+    singly: bool
+    logits: np.ndarray | None = None
 
 
 class TextServer:
@@ -88,6 +112,8 @@ class TextServer:
         self._settings = settings
         self._decoder = Decoder(self.text_model)
         self.states = States(self.text_model)
+        self._together = Together(self._decoder)
+        self._stages = 0
         self._known: Tolerances | None = None
         self._probes: dict[int, str] = {}
         self._sessions: WeakSet[TextSession] = WeakSet()
@@ -108,8 +134,12 @@ class TextServer:
         return self._tolerances().power
 
     def warm(self) -> None:
-        """Opens every stage, and measures tolerances unless the model's folder has them."""
+        """Opens every stage, tries whether texts can pass them together, and measures tolerances
+        unless the model's folder has them."""
         self._decoder.load(range(self.text_model.stages))
+        self._together.load()
+        if alike(self._decoder, self._together):
+            self._stages = self.text_model.sizes.blocks + 1
         self._tolerances()
 
     def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
@@ -128,6 +158,42 @@ class TextServer:
     def answer(self, batch: Sequence[tuple[TextSession, Tensors]]) -> list[Reply | InputError]:
         """The next token of each text, or nothing yet where its prompt is not whole."""
         return [self._answered(session, sent) for session, sent in batch]
+
+    @property
+    def stages(self) -> int:
+        """Blocks, and the head; 0 before it is warm, and where texts change each other."""
+        return self._stages
+
+    def enter(self, session: TextSession, sent: Tensors) -> tuple[int, Any] | InputError:
+        """The first block that is left to the server, and what it starts from."""
+        try:
+            found = self._entered(session, sent)
+        except InputError as error:
+            return error
+        if isinstance(found, Reply):
+            return self.text_model.sizes.blocks + 1, found
+        return session.amount, found
+
+    def advance(
+        self, travelling: Sequence[Any], start: int, stop: int, pause: Callable[[], bool]
+    ) -> tuple[list[Any], int]:
+        """Takes texts through blocks together, and through the head."""
+        texts: list[_OnItsWay] = list(travelling)
+        for stage in range(start, stop):
+            texts = self._passed(texts, stage)
+            if stage + 1 < stop and pause():
+                return list(texts), stage + 1
+        return list(texts), stop
+
+    def leave(self, session: TextSession, travelled: Any) -> Reply | InputError:
+        """The token that is drawn."""
+        if isinstance(travelled, Reply):
+            return travelled
+        try:
+            return self._left(travelled)
+        except InputError as error:
+            session.state.busy = False
+            return error
 
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
@@ -200,14 +266,25 @@ class TextServer:
 
     def _answered(self, session: TextSession, sent: Tensors) -> Reply | InputError:
         try:
-            return self._answer(session, sent)
+            found = self._entered(session, sent)
+            if isinstance(found, Reply):
+                return found
+            through = self._decoder.singly if found.singly else self._decoder.blocks
+            session.state.busy = False
+            hidden = through(session.state, found.hidden)
+            # What follows counts it as what has passed with others.
+            session.state.back_to(min(session.position, session.state.position))
+            if found.chunk.shape[1] >= self._left_of(found):
+                found = replace(found, logits=self._decoder.logits(hidden[:, -1:]))
+            return self._left(found)
         except InputError as error:
             # Nothing of the exchange stays.
             if session.state.position > session.position:
                 session.state.back_to(session.position)
             return error
 
-    def _answer(self, session: TextSession, sent: Tensors) -> Reply:
+    def _entered(self, session: TextSession, sent: Tensors) -> _OnItsWay | Reply:
+        """Checks what came, and makes room for it."""
         asked = session.asked or self._asked(sent)
         chunk = chunk_in(sent, session.amount)
         count, left = chunk.shape[1], asked.prompt_tokens - session.position
@@ -221,24 +298,55 @@ class TextServer:
             expected = f"{session.token}, the token that was drawn"
             raise InputError("infer request", "tokens", expected, int(chunk[0, 0]))
         if session.state.evicted:
-            for before in session.chunks:
-                self._through(session, before)
-        last, settings = self._through(session, chunk)[:, -1:], asked.settings
-        found = None
-        if count >= left:
-            found = drawn(
-                self._decoder.logits(last)[0],
+            for before, singly in session.chunks:
+                through = self._decoder.singly if singly else self._decoder.blocks
+                through(session.state, self._hidden(session, before))
+        hidden = self._hidden(session, chunk)
+        self._decoder.begin(session.state, count)
+        return _OnItsWay(session=session, asked=asked, chunk=chunk, hidden=hidden, singly=left <= 0)
+
+    def _passed(self, texts: list[_OnItsWay], stage: int) -> list[_OnItsWay]:
+        """Behind a stage; the states still stand where they stood."""
+        if stage < self.text_model.sizes.blocks:
+            rows = [
+                Rows(state=each.session.state, hidden=each.hidden, singly=each.singly)
+                for each in texts
+            ]
+            found = self._together.block(stage + 1, rows)
+            return [replace(each, hidden=hidden) for each, hidden in zip(texts, found, strict=True)]
+        # Of a prompt that is not whole yet nobody asks what comes next.
+        heard = [each for each in texts if each.chunk.shape[1] >= self._left_of(each)]
+        if not heard:
+            return texts
+        last = np.concatenate([each.hidden[:, -1:] for each in heard], axis=1)
+        logits = iter(self._decoder.logits(last))
+        return [
+            replace(each, logits=next(logits)[None]) if each in heard else each for each in texts
+        ]
+
+    def _left(self, found: _OnItsWay) -> Reply:
+        """Draws the next token, and notes what came."""
+        session, asked, settings = found.session, found.asked, found.asked.settings
+        count = found.chunk.shape[1]
+        told = None
+        if found.logits is not None:
+            told = drawn(
+                found.logits[0],
                 settings.sampling,
                 seed=session.seed if settings.seed < 0 else settings.seed,
                 place=session.position + count,
                 alternatives=settings.alternatives,
             )
+        self._decoder.end(session.state, count)
         session.asked = asked
-        session.chunks.append(chunk)
+        session.chunks.append((found.chunk, found.singly))
         session.position += count
         self._sessions.add(session)
-        if found is None:
+        if told is None:
             return Reply(outputs={}, finished=False)
+        return self._told(session, settings, told)
+
+    def _told(self, session: TextSession, settings: TextSettings, found: Drawn) -> Reply:
         session.token, session.written = found.token, session.written + 1
         ended = found.token in self.text_model.ends
         full = (
@@ -258,12 +366,18 @@ class TextServer:
             told=told,
         )
 
-    def _through(self, session: TextSession, chunk: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def _left_of(found: _OnItsWay) -> int:
+        """Tokens of the prompt that had not come before."""
+        return found.asked.prompt_tokens - found.session.position
+
+    def _hidden(self, session: TextSession, chunk: np.ndarray) -> np.ndarray:
+        """What the server's first block starts from."""
         hidden = self._decoder.embed(chunk[0]) if session.amount == 0 else chunk
-        return self._decoder.blocks(session.state, np.ascontiguousarray(hidden, np.float32))
+        return np.ascontiguousarray(hidden, np.float32)
 
     def _asked(self, sent: Tensors) -> Asked:
-        kept = sum(each.nbytes for session in self._sessions for each in session.chunks)
+        kept = sum(each.nbytes for session in self._sessions for each, _ in session.chunks)
         if kept > KEPT_BYTES_MAX:
             expected = f"at most {KEPT_BYTES_MAX} bytes of texts under way"
             raise InputError("infer request", "asked", expected, f"{kept}")
