@@ -37,7 +37,7 @@ from tests.tiny_llama import write_tiny_llama
 
 KEY = bytes(32)
 SEED = 12345
-SETTINGS = {"tokens_max": 12, "temperature": 1.0}
+SETTINGS = {"tokens_max": 12, "temperature": 1.0, "texts_kept": 0}
 
 
 @pytest.fixture(scope="module")

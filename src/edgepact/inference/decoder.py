@@ -91,6 +91,26 @@ class State:
             raise InputError("text", "position", expected, position)
         self._position = position
 
+    def take(self, other: "State", position: int) -> None:
+        """Holds the first tokens that another state of the same blocks holds, in memory of its own.
+
+        Raises:
+            InputError: the other has not come so far.
+        """
+        if not len(self.blocks):
+            return
+        if other.blocks != self.blocks or not 0 <= position <= other.position:
+            expected = f"a number from 0 to {other.position}"
+            raise InputError("text", "position", expected, position)
+        self._states._use(other)
+        self._states._use(self)
+        self._reach(position)
+        for pair, held in zip(self._buffers, other._buffers, strict=True):
+            for own, its in zip(pair, held, strict=True):
+                own[:, :, :position] = its[:, :, :position]
+        self._position = position
+        self._states._hold_limits(self)
+
     def drop(self) -> None:
         """Gives its buffers up."""
         self._buffers, self._values, self._steps, self.attentions = [], [], {}, {}

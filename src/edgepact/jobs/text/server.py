@@ -9,6 +9,8 @@ which is tried when the part is warmed; else one by one.
 """
 
 import json
+import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from weakref import WeakSet
 import numpy as np
 
 from edgepact.errors import InputError
-from edgepact.inference.decoder import Decoder, State, States
+from edgepact.inference.decoder import CHUNK_MAX, Decoder, State, States
 from edgepact.inference.gguf.known import text_model
 from edgepact.inference.sampling import Drawn, drawn
 from edgepact.inference.together import Rows, Together, alike
@@ -26,18 +28,27 @@ from edgepact.jobs.text.evidence import (
     Kept,
     Tolerances,
     deviation,
+    first_kept,
     kept,
     known_tolerances,
     probe,
+    read_first,
     read_kept,
 )
 from edgepact.jobs.text.exchange import (
-    PROBE_BYTES,
+    KEPT,
+    NOT_KEPT,
+    REUSED,
     Asked,
+    Run,
+    as_numbers,
     chunk_in,
+    drawn_in,
     expected_of,
     job_model,
     returned,
+    runs_until,
+    told_of,
 )
 from edgepact.jobs.text.prompts import TextSettings
 from edgepact.tensors import Codec, Tensors, TensorSpec
@@ -46,7 +57,10 @@ from edgepact.work import Json, Model, Reply
 SOURCE_BYTES_MAX = 1 << 20
 
 KEPT_BYTES_MAX = 1 << 30
-"""Most bytes of what came of texts under way; beyond it no new text is begun."""
+"""Most bytes of what came of texts; beyond it none is kept, and no new one is begun."""
+
+SHARE_KEPT = 16
+"""Finished texts that are kept for each that the setting `texts_kept` grants a device."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -58,7 +72,8 @@ class TextSession:
         seed: of the tokens that are drawn.
         state: keys and values of the server's blocks.
         asked: by the device; None before its first exchange.
-        chunks: all that came, as it came, and whether its rows attended singly.
+        chunks: all that came, as it came, and whether its rows attended singly; those first that
+            stood in a text that was kept.
         position: tokens that came.
         token: that was drawn last; -1 for none.
         written: how many were drawn.
@@ -83,8 +98,9 @@ class _OnItsWay:
         asked: by its device.
         chunk: what came.
         hidden: what travels.
-        logits: behind the head; None before.
+        logits: behind the head, of its last row or of each that is a guess; None before.
         singly: whether its rows are tokens that were written, one after another.
+        guessed: tokens behind its first, which are so far the device's guesses.
     """
 
     session: TextSession
@@ -92,6 +108,7 @@ class _OnItsWay:
     chunk: np.ndarray
     hidden: np.ndarray
     singly: bool
+    guessed: tuple[int, ...] = ()
     logits: np.ndarray | None = None
 
 
@@ -117,6 +134,7 @@ class TextServer:
         self._known: Tolerances | None = None
         self._probes: dict[int, str] = {}
         self._sessions: WeakSet[TextSession] = WeakSet()
+        self._texts_kept: OrderedDict[str, TextSession] = OrderedDict()
 
     @property
     def model(self) -> Model:
@@ -144,11 +162,11 @@ class TextServer:
 
     def expects(self, amount: int, exchange: int) -> tuple[TensorSpec, ...]:
         """What an exchange brings."""
-        return expected_of(self.text_model, amount, exchange)
+        return expected_of(self.text_model, amount, exchange, drafts=self._settings.drafts)
 
     def returns(self, amount: int) -> tuple[TensorSpec, ...]:
-        """The token that was drawn."""
-        return returned()
+        """The token that was drawn, or several where the device has guessed."""
+        return returned(self._settings.drafts)
 
     def begin(self, amount: int, seed: int) -> TextSession:
         """A session; it takes no memory worth speaking of before its first exchange."""
@@ -201,18 +219,18 @@ class TextServer:
         """About 100 bytes a token, 1 KB of a longer chunk; nothing where tokens themselves came."""
         if amount == 0 or not np.asarray(sent["hidden"]).shape[1]:
             return b""
-        token = reply.outputs.get("token")
-        found = kept(
-            np.asarray(sent["hidden"]),
-            token=-1 if token is None else int(np.asarray(token).reshape(-1)[0]),
-            key=key,
-            exchange=exchange,
-        )
+        tokens = [each.token for each in drawn_in(reply)]
+        hidden = np.asarray(sent["hidden"])
+        if len(tokens) > 1 or np.asarray(sent.get("guessed", ())).size:
+            hidden = hidden[:, : len(tokens)]  # wrong guesses are nobody's work
+        found = kept(hidden, tokens=tokens, key=key, exchange=exchange)
         if exchange > 0:
             return found
-        # How the device computes, as it says: 16 bytes before what is kept of its first chunk.
         (asked,) = sent["asked"]
-        return bytes.fromhex(Asked.read(bytes(asked)).probe) + found
+        told = str(reply.told.get(REUSED, "[]"))
+        if told == NOT_KEPT:
+            told, found = "[]", b""
+        return first_kept(Asked.read(bytes(asked)).probe, json.loads(told)) + found
 
     def passes_audit(
         self,
@@ -229,35 +247,42 @@ class TextServer:
         tokens = list(self._prompt_in(source))
         if amount == 0:
             return True
-        if not evidence or len(evidence[0]) < PROBE_BYTES:
+        first = read_first(evidence[0]) if evidence else None
+        if first is None:
             return False
-        told, *others = evidence
+        probed, runs, told = first
+        others = list(evidence[1:])
         if others and not others[-1]:
             del others[-1]  # the device ended the text
-        found = [read_kept(each) for each in (told[PROBE_BYTES:], *others)]
-        came = sum(each.chunk for each in found if each is not None)
-        if None in found or came < len(tokens):
+        # Nothing came with the name of a text that was not kept any more.
+        found = [read_kept(each) for each in ([told] if told else []) + others]
+        reused = sum(length for length, _ in runs)
+        came = reused + sum(each.chunk for each in found if each is not None)
+        if None in found or came < len(tokens) or reused >= len(tokens):
             return False
-        exact = told[:PROBE_BYTES].hex() == self._probe(amount)
-        specs = self.expects(amount, 1)
+        exact = probed == self._probe(amount)
+        specs = expected_of(self.text_model, amount, 1)
         limit = self._tolerances().of(amount, exact=exact)
         state = self.states.new(range(1, amount + 1))
-        start = 0
+        start, prompt = 0, len(tokens)
         try:
-            for exchange, each in enumerate(found):
+            for length, singly in runs:
+                self._again(state, tokens[start : start + length], singly=singly)
+                start += length
+            for exchange, each in enumerate(found, 0 if told else 1):
                 assert isinstance(each, Kept)
+                tokens += each.tokens
                 chunk = tokens[start : start + each.chunk]
+                singly = start >= prompt
                 start += each.chunk
                 if len(chunk) < each.chunk:
                     return False
-                own = self._decoder.blocks(state, self._decoder.embed(np.array(chunk)))
+                own = self._again(state, chunk, singly=singly)
                 seen = codec.unpack(codec.pack({"hidden": own}, specs), specs)["hidden"]
                 scale = self._tolerances().scale[amount - 1]
                 apart = deviation(each, np.asarray(seen), scale, key=key, exchange=exchange)
                 if not apart <= limit:
                     return False
-                if each.token >= 0:
-                    tokens.append(each.token)
         finally:
             self.states.release(state)
         return True
@@ -275,7 +300,8 @@ class TextServer:
             # What follows counts it as what has passed with others.
             session.state.back_to(min(session.position, session.state.position))
             if found.chunk.shape[1] >= self._left_of(found):
-                found = replace(found, logits=self._decoder.logits(hidden[:, -1:]))
+                asked_for = hidden if found.singly else hidden[:, -1:]
+                found = replace(found, logits=self._decoder.logits(asked_for))
             return self._left(found)
         except InputError as error:
             # Nothing of the exchange stays.
@@ -287,23 +313,35 @@ class TextServer:
         """Checks what came, and makes room for it."""
         asked = session.asked or self._asked(sent)
         chunk = chunk_in(sent, session.amount)
+        if session.asked is None and asked.kept and not self._reused(session, asked):
+            session.asked = replace(asked, kept="", reused=0)
+            return Reply(outputs={}, finished=False, told={REUSED: NOT_KEPT})
         count, left = chunk.shape[1], asked.prompt_tokens - session.position
         if count == 0 and session.written:
-            self.states.release(session.state)
-            told_end = {"reason": "stopped"}
+            told_end: dict[str, Json] = {"reason": "stopped"}
+            told_end |= self._keep(session, asked.settings)
             return Reply(outputs={}, units=session.written, told=told_end)
-        if not 1 <= count <= max(left, 1):
-            raise InputError("infer request", "text", f"1 to {max(left, 1)} tokens", count)
+        most = left if left > 0 else 1 + self._settings.drafts
+        if not 1 <= count <= most:
+            raise InputError("infer request", "text", f"1 to {most} tokens", count)
         if session.amount == 0 and left <= 0 and int(chunk[0, 0]) != session.token:
             expected = f"{session.token}, the token that was drawn"
             raise InputError("infer request", "tokens", expected, int(chunk[0, 0]))
+        guessed = self._guessed(session, sent, 1 if left > 0 else count)
         if session.state.evicted:
             for before, singly in session.chunks:
                 through = self._decoder.singly if singly else self._decoder.blocks
                 through(session.state, self._hidden(session, before))
         hidden = self._hidden(session, chunk)
         self._decoder.begin(session.state, count)
-        return _OnItsWay(session=session, asked=asked, chunk=chunk, hidden=hidden, singly=left <= 0)
+        return _OnItsWay(
+            session=session,
+            asked=asked,
+            chunk=chunk,
+            hidden=hidden,
+            singly=left <= 0,
+            guessed=guessed,
+        )
 
     def _passed(self, texts: list[_OnItsWay], stage: int) -> list[_OnItsWay]:
         """Behind a stage; the states still stand where they stood."""
@@ -318,58 +356,119 @@ class TextServer:
         heard = [each for each in texts if each.chunk.shape[1] >= self._left_of(each)]
         if not heard:
             return texts
-        last = np.concatenate([each.hidden[:, -1:] for each in heard], axis=1)
-        logits = iter(self._decoder.logits(last))
-        return [
-            replace(each, logits=next(logits)[None]) if each in heard else each for each in texts
-        ]
+        asked_for = [each.hidden if each.singly else each.hidden[:, -1:] for each in heard]
+        logits = self._decoder.logits(np.concatenate(asked_for, axis=1))
+        ends = np.cumsum([each.shape[1] for each in asked_for])[:-1]
+        parted = iter(np.split(logits, ends))
+        return [replace(each, logits=next(parted)) if each in heard else each for each in texts]
 
     def _left(self, found: _OnItsWay) -> Reply:
-        """Draws the next token, and notes what came."""
+        """Draws the next token, and one more for each guess that was right; notes what came."""
         session, asked, settings = found.session, found.asked, found.asked.settings
         count = found.chunk.shape[1]
-        told = None
-        if found.logits is not None:
-            told = drawn(
-                found.logits[0],
+        seed = session.seed if settings.seed < 0 else settings.seed
+        told: list[Drawn] = []
+        ended = full = False
+        for row, logits in enumerate(() if found.logits is None else found.logits):
+            place = session.position + (row + 1 if found.singly else count)
+            each = drawn(
+                logits,
                 settings.sampling,
-                seed=session.seed if settings.seed < 0 else settings.seed,
-                place=session.position + count,
+                seed=seed,
+                place=place,
                 alternatives=settings.alternatives,
             )
-        self._decoder.end(session.state, count)
+            told.append(each)
+            ended = each.token in self.text_model.ends
+            full = (
+                session.written + len(told) >= settings.tokens_max
+                or place + 1 >= self.text_model.rows_max
+            )
+            right = row < len(found.guessed) and found.guessed[row] == each.token
+            if ended or full or not right:
+                break
+        used = len(told) if found.singly else count
+        self._decoder.end(session.state, used)
+        first: dict[str, Json] = {}
+        if session.asked is None and asked.kept:
+            first[REUSED] = json.dumps(as_numbers(_runs(session)))
         session.asked = asked
-        session.chunks.append((found.chunk, found.singly))
-        session.position += count
+        session.chunks.append((found.chunk[:, :used], found.singly))
+        session.position += used
         self._sessions.add(session)
-        if told is None:
-            return Reply(outputs={}, finished=False)
-        return self._told(session, settings, told)
-
-    def _told(self, session: TextSession, settings: TextSettings, found: Drawn) -> Reply:
-        session.token, session.written = found.token, session.written + 1
-        ended = found.token in self.text_model.ends
-        full = (
-            session.written >= settings.tokens_max
-            or session.position + 1 >= self.text_model.rows_max
-        )
-        told: dict[str, Json] = {"logprob": found.logprob}
-        if found.likeliest:
-            told["likeliest"] = json.dumps(found.likeliest)
+        if not told:
+            return Reply(outputs={}, finished=False, told=first)
+        session.token, session.written = told[-1].token, session.written + len(told)
+        facts = {**first, **told_of(told)}
         if ended or full:
-            told["reason"] = "stop" if ended else "length"
-            self.states.release(session.state)
+            facts["reason"] = "stop" if ended else "length"
+            facts |= self._keep(session, settings)
         return Reply(
-            outputs={"token": np.array([[found.token]], np.int32)},
+            outputs={"token": np.array([[each.token for each in told]], np.int32)},
             finished=ended or full,
             units=session.written,
-            told=told,
+            told=facts,
         )
+
+    def _keep(self, session: TextSession, settings: TextSettings) -> dict[str, Json]:
+        """Keeps a finished text for whoever is told its name, as far as there is room."""
+        most = self._settings.texts_kept * SHARE_KEPT
+        if not most or not settings.texts_kept or session.state.evicted:
+            self.states.release(session.state)
+            return {}
+        name = secrets.token_hex(16)
+        self._texts_kept[name] = session
+        while len(self._texts_kept) > most:
+            self._forget_oldest()
+        return {KEPT: name}
+
+    def _forget_oldest(self) -> None:
+        _, oldest = self._texts_kept.popitem(last=False)
+        self.states.release(oldest.state)
+        oldest.chunks = []
+
+    def _reused(self, session: TextSession, asked: Asked) -> bool:
+        """Begins a text with what it has of one that was kept, if it still is."""
+        found = self._texts_kept.get(asked.kept)
+        if found is None or found.amount != session.amount:
+            return False
+        if found.state.evicted:
+            del self._texts_kept[asked.kept]
+            return False
+        self._texts_kept.move_to_end(asked.kept)
+        runs = runs_until(_runs(found), asked.reused)
+        if sum(length for length, _ in runs) != asked.reused or not asked.reused:
+            return False
+        session.position, session.chunks = 0, []
+        session.state.take(found.state, asked.reused)
+        for rows, singly in found.chunks:
+            left = asked.reused - session.position
+            if left > 0:
+                session.chunks.append((rows[:, :left], singly))
+                session.position += min(left, rows.shape[1])
+        return True
+
+    def _guessed(self, session: TextSession, sent: Tensors, count: int) -> tuple[int, ...]:
+        """Tokens that a device guesses, behind the one that was told."""
+        if session.amount == 0:
+            rows = np.asarray(sent["tokens"])[0, 1:count]
+        else:
+            rows = np.asarray(sent.get("guessed", np.zeros((1, 0), np.int32)))[0]
+        if len(rows) != count - 1:
+            raise InputError("infer request", "guessed", f"{count - 1} tokens", len(rows))
+        return tuple(int(each) for each in rows)
 
     @staticmethod
     def _left_of(found: _OnItsWay) -> int:
         """Tokens of the prompt that had not come before."""
         return found.asked.prompt_tokens - found.session.position
+
+    def _again(self, state: State, tokens: list[int], *, singly: bool) -> np.ndarray:
+        """Tokens through the device's blocks, as they went through them there."""
+        chunks = [tokens[start : start + CHUNK_MAX] for start in range(0, len(tokens), CHUNK_MAX)]
+        through = self._decoder.singly if singly else self._decoder.blocks
+        found = [through(state, self._decoder.embed(np.array(chunk))) for chunk in chunks]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
     def _hidden(self, session: TextSession, chunk: np.ndarray) -> np.ndarray:
         """What the server's first block starts from."""
@@ -377,7 +476,10 @@ class TextServer:
         return np.ascontiguousarray(hidden, np.float32)
 
     def _asked(self, sent: Tensors) -> Asked:
-        kept = sum(each.nbytes for session in self._sessions for each, _ in session.chunks)
+        kept = self._bytes()
+        while kept > KEPT_BYTES_MAX and self._texts_kept:
+            self._forget_oldest()
+            kept = self._bytes()
         if kept > KEPT_BYTES_MAX:
             expected = f"at most {KEPT_BYTES_MAX} bytes of texts under way"
             raise InputError("infer request", "asked", expected, f"{kept}")
@@ -391,6 +493,10 @@ class TextServer:
             if found > limit:
                 raise InputError("infer request", f"asked.{name}", f"at most {limit}", found)
         return asked
+
+    def _bytes(self) -> int:
+        """Of what came of texts under way, and of those that are kept."""
+        return sum(each.nbytes for session in self._sessions for each, _ in session.chunks)
 
     def _prompt_in(self, source: bytes) -> list[int]:
         expected = "JSON with the tokens of the prompt"
@@ -417,3 +523,9 @@ class TextServer:
         if self._known is None:
             self._known = known_tolerances(self._decoder, self.states)
         return self._known
+
+
+def _runs(session: TextSession) -> list[Run]:
+    """How what came of a text has attended."""
+    runs = [(rows.shape[1], singly) for rows, singly in session.chunks]
+    return runs_until(runs, session.position)
