@@ -8,6 +8,9 @@ that neighbours fall on all alike; ratios are medians over prompts.
   graph of all stages: 0 is the target.
 - `together`: one token of each of several texts in one step, as a server with several devices takes
   it, against one text after another: how many times as fast, and the largest difference of logits.
+- `second_turn`: seconds to the first token of a chat's second turn, with what is kept of the first
+  over those without. `round_trips_a_token_by_guesses`: exchanges that a token takes, by how many
+  tokens the device may guess ahead, of tales and of texts that repeat themselves.
 - llama.cpp writes on from each prompt, taking the likeliest token; its stages are shown the same
   tokens. Told are the share of places with the same likeliest token, of those where llama.cpp's
   margin exceeds .1, and the divergence (KL) of the probabilities of its 20 likeliest tokens and of
@@ -21,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +39,27 @@ from edgepact.inference.gguf.folder import WEIGHTS, TextModel, stage_path
 from edgepact.inference.gguf.known import packaged_gguf, text_model
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.inference.pipeline import open_session
+from edgepact.inference.sampling import Drawn
 from edgepact.inference.together import Rows, Together
-from edgepact.jobs.text.prompts import own_prompts, read_prompts
+from edgepact.jobs.text import TEXT
+from edgepact.jobs.text.exchange import drawn_in
+from edgepact.jobs.text.prompts import Prompt, own_prompts, read_prompts
 
 PROMPTS, TOKENS = 20, 24
 LIKELIEST = 20
 MARGIN = 0.1
 ROWS = 256
 TOKENS_CHAINED = 128
+PROMPTS_CHATTED, TOKENS_CHATTED, DRAFTS = 5, 48, (0, 2, 4, 8)
+MORE = "Say that in one short sentence."
+REPETITIONS = (
+    "Repeat word by word: the price of a block is what a device is paid for each token of a text.",
+    "Write the numbers from one to twelve as words, one a line, then the same list once more.",
+    "Correct the spelling and change nothing else: Alice and Bob sends their parcels to Carol, and "
+    "Carol send the parcels of Alice and Bob to Dave.",
+    "Write a Python class Point with x and y, and methods add, subtract and scale.",
+    "Make a list of ten fruits, each with the words 'is a fruit' behind it.",
+)
 TEXTS_TOGETHER, STEPS_TOGETHER = (1, 2, 4, 8, 16), 24
 BLOCKS_OF_DEVICE, TOKENS_OF_DEVICE, ROWS_OF_CACHE = 10, 64, 1024
 TARGETS = {
@@ -104,11 +121,12 @@ def measure() -> dict[str, Any]:
     decoder.load(range(model.stages))
     with tempfile.TemporaryDirectory() as place:
         split = _against_whole(decoder, states, Whole(model, Path(place)))
-    beside = _together(decoder, states)
+    beside, guessing = _together(decoder, states), _guessing()
     rival = _against_llama(decoder, states, TextTokenizer(model))
     memory = _memory_mb()
     reached = {
         "difference": split["difference"] == TARGETS["difference"],
+        "guesses": guessing["guesses_same_text"],
         "together": beside["together_difference"] == TARGETS["difference"],
         "chained": split["chained_slower_percent"] <= TARGETS["chained_slower_percent_max"],
         "top": rival["same_top_share"] >= TARGETS["same_top_share_min"]
@@ -120,6 +138,8 @@ def measure() -> dict[str, Any]:
     return {
         **split,
         **beside,
+        **_turns(),
+        **guessing,
         **rival,
         "memory_mb": memory,
         "threads": 1,
@@ -216,6 +236,80 @@ def _together(decoder: Decoder, states: States) -> dict[str, Any]:
         for state in (*own, *other):
             states.release(state)
     return {"together_difference": difference, "together_speed_by_texts": speed}
+
+
+def _turns() -> dict[str, Any]:
+    """The second turn of a chat, with what is kept of the first and without."""
+    ratios, reused = [], []
+    for text in read_prompts(own_prompts())[:PROMPTS_CHATTED]:
+        first_s = {}
+        for kept in (0, 4):
+            server, device = _halves(tokens_max=TOKENS_CHATTED, texts_kept=kept)
+            said = _user(text)
+            prompt = device.tokenizer.chat(said)
+            told = _written(server, device, prompt)
+            answer = device.tokenizer.text([each.token for each in told])
+            said += [{"role": "assistant", "content": answer}, {"role": "user", "content": MORE}]
+            prompt = device.tokenizer.chat(said)
+            start_s = time.process_time()
+            lines: list[Any] = []
+            _written(server, device, prompt, most=1, lines=lines)
+            first_s[kept] = time.process_time() - start_s
+        ratios.append(first_s[4] / first_s[0])
+        reused.append(lines[0]["reused_tokens"] / len(prompt))
+    return {
+        "second_turn_seconds_ratio": float(np.median(ratios)),
+        "second_turn_tokens_reused_share": float(np.mean(reused)),
+    }
+
+
+def _guessing() -> dict[str, Any]:
+    """Exchanges for a token, and the same text, with guesses and without."""
+    same, found = True, {}
+    own = read_prompts(own_prompts())[:PROMPTS_CHATTED]
+    for kind, prompts in (("tales", own), ("repetition", list(REPETITIONS))):
+        steps: dict[int, int] = {}
+        for drafts in DRAFTS:
+            server, device = _halves(tokens_max=TOKENS_CHATTED, texts_kept=0, drafts=drafts)
+            lines: list[Any] = []
+            for text in prompts:
+                _written(server, device, device.tokenizer.chat(_user(text)), lines=lines)
+            steps[drafts] = sum(each["steps"] for each in lines)
+            told = [each["text"] for each in lines]
+            if drafts == 0:
+                plain, tokens = told, sum(each["tokens"] for each in lines)
+            same = same and told == plain
+        found[kind] = {f"{drafts}": steps[drafts] / tokens for drafts in DRAFTS}
+    return {"guesses_same_text": same, "round_trips_a_token_by_guesses": found}
+
+
+def _user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def _halves(**settings: Any) -> tuple[Any, Any]:
+    server, device = TEXT.server_part(None, settings), TEXT.device_part(None, None, settings)
+    device.prepare(BLOCKS_OF_DEVICE)
+    return server, device
+
+
+def _written(
+    server: Any, device: Any, prompt: list[int], *, most: int = 0, lines: list[Any] | None = None
+) -> list[Drawn]:
+    """A text, by both halves in this process."""
+    settings = replace(device.settings, tokens_max=most or device.settings.tokens_max)
+    running = device.work(Prompt(tokens=tuple(prompt), settings=settings), BLOCKS_OF_DEVICE)
+    session, told = server.begin(BLOCKS_OF_DEVICE, 0), []
+    try:
+        sent = next(running)
+        while True:
+            (reply,) = server.answer([(session, sent)])
+            told += drawn_in(reply)
+            sent = running.send(reply)
+    except StopIteration as end:
+        if lines is not None:
+            lines.append(end.value)
+    return told
 
 
 def _against_llama(decoder: Decoder, states: States, tokenizer: TextTokenizer) -> dict[str, Any]:
