@@ -295,7 +295,7 @@ class SplitTexts:
 
     def costs(self, model: Path) -> LayerCosts:
         """Counted by the model's sizes."""
-        macs = read_text_model(model).sizes.macs_per_stage(ATTENDED)
+        macs = read_text_model(model).macs_per_stage(ATTENDED)
         return LayerCosts(per_stage=tuple(count / MACS_PER_GMAC for count in macs))
 
     def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
