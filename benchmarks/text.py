@@ -15,10 +15,14 @@ that neighbours fall on all alike; ratios are medians over prompts.
   tokens. Told are the share of places with the same likeliest token, of those where llama.cpp's
   margin exceeds .1, and the divergence (KL) of the probabilities of its 20 likeliest tokens and of
   all others together.
+- transformers, where `EDGEPACT_TRANSFORMERS` names a Python that has it, writes with the same
+  weights in 32 bits (`benchmarks.text_transformers`), and the stages are shown its tokens: with
+  `fast` products, whose inputs are rounded to 8 bits as llama.cpp's are, `precise` and `exact` ones.
 - `memory_mb`: what embed and 10 blocks, and 64 tokens through them, add to a process.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,8 +39,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edgepact.inference.decoder import Decoder, States
-from edgepact.inference.gguf.folder import WEIGHTS, TextModel, stage_path
+from edgepact.inference.gguf.file import read_gguf
+from edgepact.inference.gguf.folder import WEIGHTS, TextModel, read_text_model, stage_path
 from edgepact.inference.gguf.known import packaged_gguf, text_model
+from edgepact.inference.gguf.stages import PRODUCTS, write_stages
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.inference.pipeline import open_session
 from edgepact.inference.sampling import Drawn
@@ -48,6 +54,8 @@ from edgepact.jobs.text.prompts import Prompt, own_prompts, read_prompts
 PROMPTS, TOKENS = 20, 24
 LIKELIEST = 20
 MARGIN = 0.1
+PROMPTS_EXACT = 3
+TRANSFORMERS = "EDGEPACT_TRANSFORMERS"
 ROWS = 256
 TOKENS_CHAINED = 128
 PROMPTS_CHATTED, TOKENS_CHATTED, DRAFTS = 5, 48, (0, 2, 4, 8)
@@ -66,6 +74,7 @@ TARGETS = {
     "difference": 0.0,
     "same_top_share_min": 0.98,
     "kl_max": 0.005,
+    "logits_max": 1e-3,
     "speed_over_llama_min": 0.9,
     "chained_slower_percent_max": 8.0,
     "memory_mb_max": 80.0,
@@ -122,6 +131,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         split = _against_whole(decoder, states, Whole(model, Path(place)))
     beside, guessing = _together(decoder, states), _guessing()
+    exactly = _against_transformers(TextTokenizer(model))
     rival = _against_llama(decoder, states, TextTokenizer(model))
     memory = _memory_mb()
     reached = {
@@ -135,11 +145,20 @@ def measure() -> dict[str, Any]:
         "speed": rival["speed_over_llama"] >= TARGETS["speed_over_llama_min"],
         "memory": memory <= TARGETS["memory_mb_max"],
     }
+    for products, figures in exactly.get("against_transformers", {}).items():
+        if products == "exact":
+            near = figures["difference_max"] <= TARGETS["logits_max"]
+        else:
+            near = figures["kl_mean"] <= TARGETS["kl_max"]
+        sure = figures["same_top_share_beyond_margin"] == 1.0
+        reached[f"{products}_near"] = near
+        reached[f"{products}_top"] = figures["same_top_share"] >= 0.98 and sure
     return {
         **split,
         **beside,
         **_turns(),
         **guessing,
+        **exactly,
         **rival,
         "memory_mb": memory,
         "threads": 1,
@@ -369,6 +388,63 @@ def _against_llama(decoder: Decoder, states: States, tokenizer: TextTokenizer) -
         "kl_mean": float(np.mean(divergences)),
         "speed_over_llama": float(np.median(ratios)),
         "own_ms": float(np.median(own_ms)),
+    }
+
+
+def _against_transformers(tokenizer: TextTokenizer) -> dict[str, Any]:
+    """The same tokens by transformers, in 32 bits; empty where no Python with it is named."""
+    python = os.environ.get(TRANSFORMERS)
+    if not python:
+        return {}
+    prompts = [tokenizer.chat(_user(text)) for text in read_prompts(own_prompts())[:PROMPTS]]
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as place:
+        asked, told = Path(place) / "asked.json", Path(place) / "told.npz"
+        asked.write_text(json.dumps({"prompts": prompts, "tokens": TOKENS}))
+        script = Path(__file__).with_name("text_transformers.py")
+        command = [python, script, packaged_gguf(), asked, told]
+        environment = {**os.environ, "PYTHONPATH": os.environ.get(f"{TRANSFORMERS}_PATH", "")}
+        subprocess.run(command, check=True, timeout=1800, env=environment, capture_output=True)
+        with np.load(told) as table:
+            said, theirs = table["tokens"], table["logits"]
+        file = read_gguf(packaged_gguf())
+        for products in PRODUCTS:
+            folder = Path(place) / products
+            write_stages(file, folder, products=products)
+            # The exact head takes its time.
+            count = PROMPTS_EXACT if products == "exact" else PROMPTS
+            own = _forced(read_text_model(folder), prompts[:count], said)
+            found[products] = _compared(own, theirs[:count])
+    return {"against_transformers": found}
+
+
+def _forced(model: TextModel, prompts: list[list[int]], said: np.ndarray) -> np.ndarray:
+    """Logits at the places of the tokens that somebody else has written."""
+    decoder, states, found = Decoder(model), States(model), []
+    for prompt, tokens in zip(prompts, said, strict=False):
+        state = states.new(range(1, model.sizes.blocks + 1))
+        logits = [decoder.logits(decoder.blocks(state, decoder.embed(np.array(prompt)))[:, -1:])]
+        for token in tokens[:-1]:
+            logits.append(decoder.logits(decoder.blocks(state, decoder.embed(np.array([token])))))
+        states.release(state)
+        found.append(np.concatenate(logits))
+    return np.stack(found)
+
+
+def _compared(own: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    best = np.sort(theirs, axis=-1)[..., -2:]
+    hit = own.argmax(-1) == theirs.argmax(-1)
+    mine, other = (
+        x
+        - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True))
+        - x.max(-1, keepdims=True)
+        for x in (own.astype(np.float64), theirs.astype(np.float64))
+    )
+    return {
+        "difference_max": float(np.abs(own - theirs).max()),
+        "same_top_share": float(hit.mean()),
+        "same_top_share_beyond_margin": float(hit[best[..., 1] - best[..., 0] > MARGIN].mean()),
+        "kl_mean": float((np.exp(other) * (other - mine)).sum(-1).mean()),
     }
 
 

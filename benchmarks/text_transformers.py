@@ -1,10 +1,11 @@
 """What transformers says of texts with a GGUF file's weights, unpacked to 32 bits.
 
 For `benchmarks.text`, which runs it with a Python that has `torch`, `transformers`, `accelerate`
-and `gguf`: `python text_transformers.py GGUF ASKED TOLD`. ASKED is JSON: prompts as lists of tokens,
-and how many tokens to write. TOLD becomes an `.npz` with the likeliest tokens that were written,
-`(prompts, tokens)`, and the logits at their places, `(prompts, tokens, vocabulary)`. It imports
-nothing of edgepact: it is another program.
+and `gguf`: `python text_transformers.py GGUF ASKED TOLD`.
+
+ASKED is JSON: prompts as lists of tokens, and how many tokens to write. TOLD becomes an `.npz` with
+the likeliest tokens that were written, `(prompts, tokens)`, and the logits at their places,
+`(prompts, tokens, vocabulary)`. It imports nothing of edgepact: it is another program.
 """
 
 import json
