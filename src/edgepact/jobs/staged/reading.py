@@ -138,6 +138,14 @@ class Reading:
         """Fields of the device's results, of what came back to it."""
         return {}
 
+    def compared(self) -> tuple[Handed, ...]:
+        """What an audit compares of a piece of which the device has run all stages."""
+        return self.model.outputs
+
+    def comparable(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same of the model's outputs."""
+        return dict(outputs)
+
     def alike(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """A vector of length 1 that is near where pieces are, to know slightly changed ones; None
         if there is none."""
