@@ -133,6 +133,10 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
         from edgepact.live.text_report import write_text_report
 
         write_text_report(run.out, terms, outcome)
+    elif isinstance(outcome, WorkPriced | LayersBought) and outcome.work.unit == "frame":
+        from edgepact.live.speech_report import write_speech_report
+
+        write_speech_report(run.out, terms, outcome)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)

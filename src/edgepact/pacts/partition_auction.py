@@ -532,3 +532,6 @@ PACT = PartitionAuction()
 
 TEXT = PartitionAuction(name="partition-auction-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionAuction(name="partition-auction-speech", job="speech")
+"""The same of a voice."""

@@ -516,3 +516,6 @@ PACT = PartitionContract()
 
 TEXT = PartitionContract(name="partition-contract-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
+"""The same of a voice."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
+    "speech": "edgepact.pacts.partition_speech:SPEECH",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""

@@ -393,3 +393,6 @@ PACT = PartitionStackelberg()
 
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
+"""The same of a voice."""

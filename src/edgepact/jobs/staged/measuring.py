@@ -7,7 +7,7 @@ allows; each saves some work:
 - `stage J skipped`, where a stage gives what has the shape of what it takes;
 - `int8 weights`: every matrix and kernel rounded to 8 bits with a scale for each column or channel;
   no cheat where the model's products are in whole numbers already;
-- `an eighth made up`: an eighth of each tensor is that of another piece;
+- `an eighth made up`: an eighth of each tensor, in its middle, is that of another piece;
 - `another piece's`: all of it is.
 """
 
@@ -229,9 +229,12 @@ class _Measuring:
         for name, x in self._data(amount, own).items():
             if x.ndim == other[name].ndim and x.size > 1:
                 copy = x.copy()
-                axis = 1 if x.ndim > 1 and x.shape[1] > 1 else x.ndim - 1
+                axis = self._reading.rows_axis
+                if axis is None:
+                    axis = 1 if x.ndim > 1 and x.shape[1] > 1 else x.ndim - 1
                 part = [slice(None)] * x.ndim
-                part[axis] = slice(-max(1, x.shape[axis] // 8), None)
+                middle = x.shape[axis] // 2
+                part[axis] = slice(middle, middle + max(1, x.shape[axis] // 8))
                 copy[tuple(part)] = _fitted(other[name], x.shape)[tuple(part)]
                 found[name] = copy
         return found

@@ -19,6 +19,7 @@ from edgepact.work import Json
 
 READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
+    "sentences": "edgepact.jobs.speech.reading:Sentences",
 }
 """Where each reading's class is; loaded when a model asks for it."""
 
@@ -77,6 +78,10 @@ class Reading:
 
     inputs_are_folder = True
     """Whether it is a folder, or a file."""
+
+    rows_axis: int | None = None
+    """Axis of tensors of which a device could leave a part out, such as time; None for the first
+    behind the batch."""
 
     def __init__(self, model: StageFolder) -> None:
         self.model = model
