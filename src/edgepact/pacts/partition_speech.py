@@ -27,7 +27,7 @@ from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.stage_folder import StageFolder, StageRunner
 from edgepact.jobs.speech.halves import voice_model
-from edgepact.jobs.speech.reading import Sentences
+from edgepact.jobs.speech.reading import Speakable
 from edgepact.jobs.speech.sentences import SpeechSettings, own_sentences, read_sentences
 from edgepact.jobs.speech.sound import (
     FRAME,
@@ -393,7 +393,7 @@ SPEECH = SplitSpeech()
 
 def compared(voice: StageFolder, results: Sequence[SpokenResult]) -> Compared:
     """Some of the sounds beside those that the unsplit voice makes, from the same seeds."""
-    reading, runner = Sentences(voice), StageRunner(voice)
+    reading, runner = Speakable(voice), StageRunner(voice)
     step = max(1, len(results) // SENTENCES_CHECKED)
     chosen = results[::step][:SENTENCES_CHECKED]
     as_long = identical = 0
@@ -436,7 +436,7 @@ def _costs(voice: StageFolder) -> LayerCosts:
 
 def _stage_seconds(voice: StageFolder, repeats: int, progress: Progress) -> list[float]:
     """Reading the sentence; each stage; the waveform: seconds for a frame."""
-    front, runner, stages = Sentences(voice), StageRunner(voice), voice.stages
+    front, runner, stages = Speakable(voice), StageRunner(voice), voice.stages
     front.source(Piece(name=REFERENCE))
     runner.load(range(stages))
     fastest, frames = np.full(stages + 2, np.inf), 1

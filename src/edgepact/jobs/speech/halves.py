@@ -28,7 +28,7 @@ import numpy as np
 
 from edgepact.errors import InputError
 from edgepact.inference.stage_folder import StageFolder
-from edgepact.jobs.speech.reading import Sentences, comparable_sound
+from edgepact.jobs.speech.reading import Speakable, comparable_sound
 from edgepact.jobs.speech.sound import FRAME, FRAMES_MAX, PITCH, as_pcm, as_text, of_pcm, waveform
 from edgepact.jobs.staged.evidence import deviation, kept
 from edgepact.jobs.staged.halves import SOURCE, StagedDevice, StagedServer
@@ -53,7 +53,7 @@ def voice_model(voice: StageFolder) -> Model:
 class SpeechDevice(StagedDevice):
     """The sentences of a device, and the stages that it runs on them."""
 
-    reading: Sentences
+    reading: Speakable
 
     @property
     def model(self) -> Model:
@@ -135,7 +135,7 @@ class SpeechSession:
 class SpeechServer(StagedServer):
     """The voice, cut everywhere, and the judge of devices."""
 
-    reading: Sentences
+    reading: Speakable
 
     @property
     def model(self) -> Model:

@@ -24,11 +24,11 @@ PARTS, MOMENTS = 4, 6
 loudness at some moments: honest sounds differ from frame to frame, and hardly in the mean."""
 
 
-class Sentences(Reading):
+class Speakable(Reading):
     """Sentences of a file. A piece travels as the numbers of its phonemes, so that a server needs
     none of the dictionaries; the voice's settings stand in `stages.reading`."""
 
-    name = "sentences"
+    name = "speech"
     inputs_field = "sentences_from"
     inputs_words = "a file of sentences, a line each"
     inputs_are_folder = False

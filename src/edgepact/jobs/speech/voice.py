@@ -65,7 +65,7 @@ def read_voice(path: Path | None, settings: SpeechSettings) -> StageFolder:
     if tuple(names) != CUTS or found.macs is None or FRAMES not in found.sizes:
         expected = f"a voice in {len(CUTS) + 1} stages"
         raise InputError(found.folder, "cuts", expected, f"{found.stages} others")
-    return replace(found, reading={"name": "sentences", **asdict(settings)})
+    return replace(found, reading={"name": "speech", **asdict(settings)})
 
 
 def macs_per_frame(voice: StageFolder) -> tuple[float, ...]:

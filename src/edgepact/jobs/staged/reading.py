@@ -19,7 +19,7 @@ from edgepact.work import Json
 
 READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
-    "sentences": "edgepact.jobs.speech.reading:Sentences",
+    "speech": "edgepact.jobs.speech.reading:Speakable",
 }
 """Where each reading's class is; loaded when a model asks for it."""
 
