@@ -395,5 +395,8 @@ def _document(market: GameFile) -> Document:
 PACT = PartitionStackelberg()
 """The main job."""
 
+PICTURE = PartitionStackelberg(name="partition-stackelberg-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""
