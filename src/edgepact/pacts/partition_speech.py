@@ -42,11 +42,15 @@ from edgepact.jobs.speech.sound import (
 from edgepact.jobs.speech.voice import macs_per_frame, read_voice, voice_folder
 from edgepact.jobs.staged.reading import Piece
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_findings import paid_as_promised
 from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_results import (
+    paid_as_promised,
+    results_of,
+    settled_rows,
+    time_split,
+)
 from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
 from edgepact.pacts.partition_terms import SplitTerms
-from edgepact.tables import yes
 from edgepact.work import Model
 
 SECONDS = 12
@@ -203,6 +207,7 @@ class SpeechDone:
         paid_as_earned: whether the books balance, and each frame was paid as promised.
         live_seconds: from the start of the server to the end of the last round.
         unit: what is counted.
+        step: what one step of an amount is.
     """
 
     profile: Profile
@@ -213,6 +218,7 @@ class SpeechDone:
     paid_as_earned: bool
     live_seconds: float
     unit: str = "frame"
+    step: str = "stage"
 
     @property
     def seconds(self) -> float:
@@ -263,8 +269,12 @@ class SpeechDone:
             ("the server's computing saved", f"{self.server_saved:.2%}"),
             ("sentences audited before payment", f"{self.audited}"),
             ("sentences that lost their pay", f"{self.forfeit}"),
-            (f"paid {promised} for each frame", yes(self.paid_as_earned)),
-            ("the books balance", yes(self.statement.balanced)),
+            *settled_rows(
+                self.statement,
+                paid_as_earned=self.paid_as_earned,
+                promised=promised,
+                unit=self.unit,
+            ),
         )
 
     def as_json(self) -> dict[str, Json]:
@@ -285,6 +295,8 @@ class SplitSpeech:
     """See `partition_jobs.SplitJob`."""
 
     unit: str = "frame"
+    step: str = "stage"
+    device_share: str = "runs the first L stages of the voice"
     inputs_field: str = "sentences_from"
     inputs_words: str = "a file of sentences, a line each"
     inputs_are_folder: bool = False
@@ -297,9 +309,9 @@ class SplitSpeech:
         """The stages of a voice, written the first time; the packaged one if none is named."""
         return _stages_of(model)
 
-    def model(self, folder: Path) -> Model:
+    def model(self, folder: Path, settings: Mapping[str, Any]) -> Model:
         """Its name and its stages."""
-        return voice_model(read_voice(folder, SpeechSettings()))
+        return voice_model(read_voice(folder, SpeechSettings.of(settings)))
 
     def read_units(self, job: Table, *, smoke: bool) -> int:
         """The field `seconds`: of sound, of each device in a round."""
@@ -316,18 +328,20 @@ class SplitSpeech:
             raise InputError(source, place, error.expected, error.found) from None
         return found
 
-    def make_ready(self, model: Path, inputs: Path) -> None:
+    def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Reads both."""
         read_voice(model, SpeechSettings())
-        read_sentences(inputs)
+        read_sentences(inputs or own_sentences())
 
-    def costs(self, model: Path) -> LayerCosts:
+    def costs(self, model: Path, settings: Mapping[str, Any]) -> LayerCosts:
         """Counted in the graph, for a frame of the reference sentence."""
-        return _costs(read_voice(model, SpeechSettings()))
+        return _costs(read_voice(model, SpeechSettings.of(settings)))
 
-    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+    def profile(
+        self, model: Path, settings: Mapping[str, Any], repeats: int, progress: Progress
+    ) -> Profile:
         """One sentence, stage by stage; times are those of a frame of it."""
-        voice = read_voice(model, SpeechSettings())
+        voice = read_voice(model, SpeechSettings.of(settings))
         seconds = _stage_seconds(voice, repeats, progress)
         cuts = np.cumsum(seconds[:-1])
         return Profile(
@@ -345,10 +359,10 @@ class SplitSpeech:
 
     @contextmanager
     def shared_out(
-        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+        self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
     ) -> Iterator[Shares]:
         """A file of sentences of its own for each device, where there are enough."""
-        sentences = read_sentences(inputs)
+        sentences = read_sentences(inputs or own_sentences())
         share = len(sentences) // len(names)
         in_round = 1 + per_round // FRAMES_LEAST
         repeat_rounds = min(REPEAT_ROUNDS, rounds, share // in_round)
@@ -372,7 +386,7 @@ class SplitSpeech:
         played: Played,
     ) -> SpeechDone:
         """What was spoken."""
-        results = _results(folder, names)
+        results = results_of(folder, names, SpokenResult.from_line)
         if not results:
             raise MarketError(f"no sentence was finished; see the logs in {folder}")
         statement = played.statement
@@ -458,18 +472,6 @@ def _stage_seconds(voice: StageFolder, repeats: int, progress: Progress) -> list
     return [float(each) / frames for each in fastest]
 
 
-def _results(folder: Path, names: Sequence[str]) -> list[tuple[str, SpokenResult]]:
-    results: dict[tuple[str, str], SpokenResult] = {}
-    for name in names:
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                found = SpokenResult.from_line(line)
-                if found is not None:
-                    results[name, found.piece] = found
-    return [(name, result) for (name, _), result in results.items()]
-
-
 def _device(
     name: str,
     results: Sequence[tuple[str, SpokenResult]],
@@ -477,6 +479,7 @@ def _device(
     lost: Mapping[str, str],
 ) -> DeviceSpeech:
     own = [result for device, result in results if device == name]
+    times = [time_split(each) for each in own]
     seconds = sum(each.seconds for each in own)
     costs = profile.costs
 
@@ -490,14 +493,10 @@ def _device(
         seconds=seconds,
         units=sum(each.units for each in own),
         paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=a_second(sum(each.device_seconds + each.encode_seconds for each in own)),
-        link_s=a_second(
-            sum((each.roundtrip_seconds or 0.0) - (each.server_seconds or 0.0) for each in own)
-        ),
-        compute_s=a_second(sum(each.compute_seconds or 0.0 for each in own)),
-        wait_s=a_second(
-            sum((each.server_seconds or 0.0) - (each.compute_seconds or 0.0) for each in own)
-        ),
+        device_s=a_second(sum(each.device_s for each in times)),
+        link_s=a_second(sum(each.link_s for each in times)),
+        compute_s=a_second(sum(each.compute_s for each in times)),
+        wait_s=a_second(sum(each.wait_s for each in times)),
         realtime=seconds / max(computing, 1e-9),
         bytes_sent=a_second(sum(each.bytes_sent for each in own)),
         bytes_received=a_second(sum(each.bytes_received for each in own)),

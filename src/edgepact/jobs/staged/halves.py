@@ -199,6 +199,7 @@ class StagedServer(_Half):
         wanted = {each.name: each for each in self.reading.returned()}
         return Reply(
             outputs={name: wanted[name].to_wire(answer.tensors[name]) for name in wanted},
+            units=answer.units,
             told={"answer": answer.text, "facts": json.dumps(dict(answer.facts))},
             sketch=self._sketch(outputs),
         )

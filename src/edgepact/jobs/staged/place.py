@@ -4,10 +4,10 @@ import hashlib
 import importlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgepact.errors import InputError
 from edgepact.inference.gguf.known import cache_folder
@@ -49,44 +49,59 @@ def stages_of(job: "Staged", model: Path | None) -> StageFolder:
     return read_stage_folder(model)
 
 
-def kept_stages(
-    file: Path,
-    *,
-    stages: int = STAGES,
-    name: str | None = None,
-    reading: Mapping[str, Any] | None = None,
-) -> Path:
+def kept_stages(file: Path, *, stages: int = STAGES) -> Path:
     """The folder of stages of an ONNX file, cut evenly and kept in the user's cache.
 
     Args:
         file: that is cut.
         stages: about as many as are made.
-        name: of the model; by default the file's.
-        reading: for `stages.json`.
 
     Raises:
         InputError: it cannot be cut.
     """
-    if find_spec("onnx") is None:
-        expected = "a folder of stages, or the package onnx, which cuts files"
-        raise InputError(file, "", expected, "neither")
-    from edgepact.inference.graph import cut_file
-    from edgepact.inference.stage_writing import even_cuts
-
-    told = hashlib.sha256(f"{stages} {name} {sorted((reading or {}).items())}".encode())
+    told = hashlib.sha256(f"{stages}".encode())
     try:
         with file.open("rb") as opened:
             told.update(hashlib.file_digest(opened, "sha256").digest())
     except OSError as error:
         raise InputError(file, "", "an ONNX file", error.strerror or "none") from None
+
+    def make(folder: Path) -> None:
+        from edgepact.inference.graph import cut_file
+        from edgepact.inference.stage_writing import even_cuts
+
+        cut_file(file, even_cuts(file, stages), folder)
+
+    return kept_folder(f"{file.stem}-{told.hexdigest()[:16]}", make, file)
+
+
+def kept_folder(name: str, make: Callable[[Path], None], source: object) -> Path:
+    """A folder of stages in the user's cache, made the first time, whole or not at all.
+
+    Args:
+        name: of the folder: it says what is in it, since nothing is made anew.
+        make: puts the stages into an empty folder; it may need the ONNX package.
+        source: what errors name.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     home = cache_folder()
-    folder = home / f"{file.stem}-{told.hexdigest()[:16]}"
+    folder = home / name
     if (folder / STAGES_JSON).is_file():
         return folder
-    home.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{file.stem}-", dir=home))
+    if find_spec("onnx") is None:
+        expected = "a folder of stages, or the package onnx, which cuts models"
+        raise InputError(source, "", expected, "neither")
     try:
-        cut_file(file, even_cuts(file, stages), draft, name=name, reading=reading)
+        home.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".", dir=home))
+    except OSError as error:
+        expected = "a folder that stages can be kept in"
+        raise InputError(home, "", expected, error.strerror or "none") from None
+    try:
+        make(draft)
+        draft.chmod(0o755)
         try:
             draft.rename(folder)
         except OSError:

@@ -19,6 +19,8 @@ from edgepact.work import Json
 
 READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
+    "photographs": "edgepact.jobs.staged.photographs:Photographs",
+    "sentences": "edgepact.jobs.staged.sentences:Sentences",
     "speech": "edgepact.jobs.speech.reading:Speakable",
 }
 """Where each reading's class is; loaded when a model asks for it."""
@@ -49,11 +51,13 @@ class Answer:
         text: in words, on one line.
         facts: the same and more, as JSON.
         tensors: for the device, as `Reading.returned` names them.
+        units: that the piece was, of which each is paid.
     """
 
     text: str
     facts: Mapping[str, Json] = field(default_factory=dict)
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    units: int = 1
 
 
 class Reading:
