@@ -15,6 +15,7 @@ from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
 from edgepact.framework import Json
+from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
@@ -142,6 +143,11 @@ class WorkDone:
         return "image"
 
     @property
+    def step(self) -> str:
+        """What one step of an amount is."""
+        return "layer"
+
+    @property
     def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
         """See `partition_jobs.Work`."""
         return tuple((name, each.layers, 1, each.paid_microcredits) for name, each in self.images)
@@ -178,7 +184,8 @@ def work_done(
     if not results:
         raise MarketError(f"no image was finished; see the logs in {folder}")
     files = {result.file for _, result in results}
-    whole = _whole_predictions(terms.model_folder, terms.inputs_place, files)
+    images = terms.inputs_place or samples()
+    whole = _whole_predictions(terms.model_folder, images, files)
     labelled = [result for _, result in results if result.label_true is not None]
     costs, statement = profile.costs, played.statement
     return WorkDone(

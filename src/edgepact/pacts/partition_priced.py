@@ -98,7 +98,8 @@ class MarketPlayed:
     @property
     def decided(self) -> tuple[Sheet, ...]:
         """The prices of all rounds."""
-        return (_prices_sheet(self.findings.rounds, self.findings.best, self.solver),)
+        found = self.findings
+        return (_prices_sheet(found.rounds, found.best, self.solver, found.step),)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -140,12 +141,12 @@ class WorkPriced:
     @property
     def decided(self) -> tuple[Sheet, ...]:
         """The prices of all rounds."""
-        return (_prices_sheet(self.rounds, self.best, self.solver),)
+        return (_prices_sheet(self.rounds, self.best, self.solver, self.work.step),)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
         """One table."""
-        rows = self.work.rows("price times layers")
+        rows = self.work.rows(f"price times {self.work.step}s")
         paid = ("each payment is the posted price's", yes(self.paid_by_price))
         head = ("figure", "value")
         return (Sheet(title="Split inference by real processes", head=head, rows=(*rows, paid)),)
@@ -195,7 +196,7 @@ def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
     )
 
 
-def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str) -> Sheet:
+def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str, step: str) -> Sheet:
     rows = [
         (
             f"{each.number}",
@@ -211,7 +212,7 @@ def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str) -> 
     rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
     return Sheet(
         title=f"Prices posted in live rounds by {solver}",
-        head=("round", "price", "layers of all", "server's utility", "share of the optimum"),
+        head=("round", "price", f"{step}s of all", "server's utility", "share of the optimum"),
         rows=tuple(rows),
         notes=("A share of 0 is the mean of random prices.",),
     )

@@ -21,6 +21,7 @@ from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.files.written import written_toml
 from edgepact.fleet import COLUMNS, FleetPrior, Interval
 from edgepact.framework import Document, Json, Run, Sheet
+from edgepact.inference.models import samples
 from edgepact.market.link_cost import sent_bytes
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
@@ -87,11 +88,13 @@ class BestPrice:
         market: devices and server.
         outcome: the price and the answers.
         audit: of it.
+        step: what one step of an amount is.
     """
 
     market: GameFile
     outcome: Outcome
     audit: Audit
+    step: str
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -109,12 +112,12 @@ class BestPrice:
         )
         return (
             Sheet(
-                title="Stackelberg game: the server posts a price per layer, devices answer; "
-                f"{IF_KNOWN}",
-                head=("device", "layers", "payment", "utility", "over staying away"),
+                title=f"Stackelberg game: the server posts a price per {self.step}, devices "
+                f"answer; {IF_KNOWN}",
+                head=("device", f"{self.step}s", "payment", "utility", "over staying away"),
                 rows=rows,
                 notes=(
-                    f"Best price {float(best.price):.5g} credits per layer, server's utility "
+                    f"Best price {float(best.price):.5g} credits per {self.step}, server's utility "
                     f"{float(best.server_utility):.5g} credits.",
                 ),
             ),
@@ -147,13 +150,15 @@ class Quoting:
 
     Attributes:
         solver: its name.
-        market: devices and server; of the devices it sees what a layer of theirs saves.
+        market: devices and server; of the devices it sees what a step of theirs saves.
         seed: of the noise that prices are drawn from.
+        step: what one step of an amount is.
     """
 
     solver: str
     market: GameFile
     seed: int
+    step: str = "layer"
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -182,7 +187,7 @@ class Quoting:
         """The prices at work."""
         game = self.market.game
         if game.layers_max != model.amount_max:
-            expected = f"{model.amount_max}, the layers of {model.name}"
+            expected = f"{model.amount_max}, the {self.step}s of {model.name}"
             raise InputError(self.market.source, "server.layers_max", expected, game.layers_max)
         if self.solver == OPTIMUM.name:
             return FixedPrice(price=float(equilibrium(game).price), steps_max=game.layers_max)
@@ -234,21 +239,20 @@ class PartitionStackelberg:
         text = written_toml(_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
         devices = _devices(market)
-        tell_other_sizes(profile, devices)
-        return MarketMeasured(
-            profile=profile, devices=devices, unit=terms.split.unit, market=market
-        )
+        tell_other_sizes(profile, devices, terms.split.step)
+        return MarketMeasured(profile=profile, devices=devices, split=terms.split, market=market)
 
     def optimum(self, terms: PartitionTerms, measured: MarketMeasured | None) -> BestPrice:
         """The equilibrium with everybody's costs known."""
         market = _market(terms, measured)
         best = equilibrium(market.game)
-        return BestPrice(market=market, outcome=best, audit=audit_price(market.game, best))
+        audit, step = audit_price(market.game, best), terms.split.step
+        return BestPrice(market=market, outcome=best, audit=audit, step=step)
 
     def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
         market = _market(terms, measured)
-        return Quoting(solver=terms.solver, market=market, seed=terms.seed)
+        return Quoting(solver=terms.solver, market=market, seed=terms.seed, step=terms.split.step)
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
@@ -266,7 +270,7 @@ class PartitionStackelberg:
             return priced(work, measured.market, terms.solver)
         findings = find(work, measured.market, _prior_price(terms, measured.market.game))
         return MarketPlayed(
-            findings=findings, solver=terms.solver, images_folder=terms.inputs_place
+            findings=findings, solver=terms.solver, images_folder=terms.inputs_place or samples()
         )
 
 
@@ -316,10 +320,10 @@ def _traffic(terms: SplitTerms) -> Traffic:
 
 
 def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
-    game = market.game
+    game, step = market.game, terms.split.step
     expect_fitting(terms, _devices(market), game.layers_max)
     for field, fits, expected, found in (
-        ("layers", game.integer, "'integer', since processes run whole layers", "'continuous'"),
+        ("layers", game.integer, f"'integer', since processes do whole {step}s", "'continuous'"),
         (
             "server.price_max",
             game.price_max > game.price_min,

@@ -208,12 +208,14 @@ class PartitionStackelbergPicture:
         """The equilibrium with everybody's costs known."""
         market = _market(terms, terms.held()) if measured is None else measured.market
         best = equilibrium(market.game)
-        return BestPrice(market=market, outcome=best, audit=audit_price(market.game, best))
+        return BestPrice(
+            market=market, outcome=best, audit=audit_price(market.game, best), step="step"
+        )
 
     def decide(self, terms: PictureTerms, measured: StepsMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
         market = _market(terms, terms.held()) if measured is None else measured.market
-        return Quoting(solver=terms.solver, market=market, seed=terms.play.seed)
+        return Quoting(solver=terms.solver, market=market, seed=terms.play.seed, step="step")
 
     def engage(
         self, terms: PictureTerms, measured: StepsMeasured, decision: Quoting, run: Run

@@ -83,8 +83,8 @@ class SplitTerms:
         return self.split.model_folder(self.model)
 
     @property
-    def inputs_place(self) -> Path:
-        """Where there is what devices work on."""
+    def inputs_place(self) -> Path | None:
+        """Where there is what devices work on; None for what the model itself brings."""
         return self.inputs_from or self.split.own_inputs()
 
     @property
@@ -157,7 +157,7 @@ def costs_of(terms: SplitTerms) -> LayerCosts:
     if terms.model is not None and not terms.model.exists():
         expected = "a model directory"
         raise InputError(terms.source, "efficiency.model", expected, f"{terms.model}")
-    return terms.split.costs(terms.model_folder)
+    return terms.split.costs(terms.model_folder, terms.settings)
 
 
 def drawn_names(count: int) -> list[str]:

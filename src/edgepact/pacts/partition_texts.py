@@ -165,6 +165,7 @@ class TextsDone:
         paid_as_earned: whether the books balance, and each token was paid as promised.
         live_seconds: from the start of the server to the end of the last round.
         unit: what is counted.
+        step: what one step of an amount is.
     """
 
     profile: Profile
@@ -175,6 +176,7 @@ class TextsDone:
     paid_as_earned: bool
     live_seconds: float
     unit: str = "token"
+    step: str = "block"
 
     @property
     def tokens(self) -> int:
@@ -244,6 +246,8 @@ class SplitTexts:
     """See `partition_jobs.SplitJob`."""
 
     unit: str = "token"
+    step: str = "block"
+    device_share: str = "runs the first L blocks of the model"
     inputs_field: str = "prompts_from"
     inputs_words: str = "a file of prompts, a line each"
     inputs_are_folder: bool = False
@@ -256,7 +260,7 @@ class SplitTexts:
         """The stages of a GGUF file, written the first time; SmolLM2 if none is named."""
         return _stages_of(model)
 
-    def model(self, folder: Path) -> Model:
+    def model(self, folder: Path, settings: Mapping[str, Any]) -> Model:
         """As its folder says."""
         return job_model(read_text_model(folder))
 
@@ -278,17 +282,19 @@ class SplitTexts:
             found["tokens_max"] = min(found["tokens_max"], SMOKE_TOKENS)
         return found
 
-    def make_ready(self, model: Path, inputs: Path) -> None:
+    def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Reads both."""
         TextTokenizer(read_text_model(model))
-        read_prompts(inputs)
+        read_prompts(inputs or own_prompts())
 
-    def costs(self, model: Path) -> LayerCosts:
+    def costs(self, model: Path, settings: Mapping[str, Any]) -> LayerCosts:
         """Counted by the model's sizes."""
         macs = read_text_model(model).sizes.macs_per_stage(ATTENDED)
         return LayerCosts(per_stage=tuple(count / MACS_PER_GMAC for count in macs))
 
-    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+    def profile(
+        self, model: Path, settings: Mapping[str, Any], repeats: int, progress: Progress
+    ) -> Profile:
         """One token behind `PROFILE_ROWS` others; a cut's time is the sum of its stages'."""
         found = read_text_model(model)
         seconds = _stage_seconds(found, repeats, progress)
@@ -299,7 +305,7 @@ class SplitTexts:
             repeats=repeats,
             seconds_per_stage=tuple(seconds),
             seconds_per_cut=tuple(cuts.tolist()),
-            gmac_per_stage=self.costs(model).per_stage,
+            gmac_per_stage=self.costs(model, settings).per_stage,
             fit=fit_line(cuts.tolist()),
             codecs=(),
             pixel_bytes=0,
@@ -308,10 +314,10 @@ class SplitTexts:
 
     @contextmanager
     def shared_out(
-        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+        self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
     ) -> Iterator[Shares]:
         """A file of prompts of its own for each device, where there are enough."""
-        prompts = read_prompts(inputs)
+        prompts = read_prompts(inputs or own_prompts())
         share = len(prompts) // len(names)
         # How many prompts a round takes shows as texts end; a text has at least one token.
         repeat_rounds = min(REPEAT_ROUNDS, rounds, share // per_round)
