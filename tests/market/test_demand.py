@@ -267,7 +267,7 @@ def test_a_device_is_not_paid_for_demand_that_it_invents(tmp_path: Path) -> None
             "beyond the quota": ("shop:3", more.issue("shop", 3, "cam-0", b"p")),
         }
         for name, text in inventions.values():
-            told = {} if text is None else {"request": text}
+            told: dict[str, Any] = {} if text is None else {"request": text}
             answer = hostile.infer(3, 1, name, sent(1.0, 0), model="echo", exchange=0, **told)
             assert answer.status_code == 409, answer.text
         assert (part.begun, part.answered) == (0, 0)

@@ -83,6 +83,8 @@ def _texts(work: TextsDone, blocks: int) -> str:
             f"{each.bytes_sent:,} bytes sent, {each.bytes_received:,} received, {each.codec}",
             paid,
         ]
+        if ":" in each.piece:  # the id of a piece that a buyer asked for is the request's
+            told.append(f"asked for by {each.piece.partition(':')[0]}")
         if each.replays:
             told.append(f"its session was lost {each.replays} times, and brought back")
         if each.tokens_alone:
