@@ -1,4 +1,4 @@
-"""Slots of generation sold by a forward auction: the rules of `solve`, the fleet's limits, a run."""
+"""Slots of generation sold by a forward auction: rules of `solve`, limits of the fleet, a run."""
 
 import itertools
 import json
