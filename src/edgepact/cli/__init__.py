@@ -13,6 +13,7 @@ from edgepact.cli import (
     complaints,
     device,
     doctor,
+    init,
     interrupt,
     ledger,
     model,
@@ -66,6 +67,7 @@ app.add_typer(ledger.app, name="ledger")
 app.add_typer(token.app, name="token")
 app.command(short_help="Train a model together with devices that keep their images.")(train.train)
 app.command(short_help="Tell what is missing here for which job.")(doctor.doctor)
+app.command(short_help="Write a commented file to start from.")(init.init)
 app.command("list", short_help="List installed mechanisms, solvers, jobs, codecs and pacts.")(
     list_command.list_
 )
