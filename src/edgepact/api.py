@@ -213,7 +213,7 @@ none there
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
         from edgepact.framework import Run
-        from edgepact.live.run import free_folder
+        from edgepact.live.run_config import free_folder
         from edgepact.live.scenario import run_scenario
 
         file = check_path("run", "what", what)
