@@ -17,7 +17,10 @@ that neighbours fall on all alike; ratios are medians over prompts.
   all others together.
 - transformers, where `EDGEPACT_TRANSFORMERS` names a Python that has it, writes with the same
   weights in 32 bits (`benchmarks.text_transformers`), and the stages are shown its tokens: with
-  `fast` products, whose inputs are rounded to 8 bits as llama.cpp's are, `precise` and `exact` ones.
+  `fast` products, whose inputs are rounded to 8 bits as llama.cpp's are, `precise` and `exact`.
+- `audit`: how far weights with scales rounded to so many bits lie from honest work behind 10
+  blocks, over what an audit lets pass of a device on another kind of processor; above 1 they are
+  caught.
 - `memory_mb`: what embed and 10 blocks, and 64 tokens through them, add to a process.
 """
 
@@ -48,6 +51,7 @@ from edgepact.inference.pipeline import open_session
 from edgepact.inference.sampling import Drawn
 from edgepact.inference.together import Rows, Together
 from edgepact.jobs.text import TEXT
+from edgepact.jobs.text.evidence import calibrated, deviation, kept, read_kept
 from edgepact.jobs.text.exchange import drawn_in
 from edgepact.jobs.text.prompts import Prompt, own_prompts, read_prompts
 
@@ -55,6 +59,7 @@ PROMPTS, TOKENS = 20, 24
 LIKELIEST = 20
 MARGIN = 0.1
 PROMPTS_EXACT = 3
+INSTANCES = 5
 TRANSFORMERS = "EDGEPACT_TRANSFORMERS"
 ROWS = 256
 TOKENS_CHAINED = 128
@@ -128,9 +133,17 @@ def measure() -> dict[str, Any]:
     model = text_model(None)
     decoder, states = Decoder(model), States(model)
     decoder.load(range(model.stages))
-    with tempfile.TemporaryDirectory() as place:
-        split = _against_whole(decoder, states, Whole(model, Path(place)))
+    # Where in memory weights happen to lie changes a token by as much as the target.
+    splits = []
+    for _ in range(INSTANCES):
+        fresh = Decoder(model)
+        fresh.load(range(model.stages))
+        with tempfile.TemporaryDirectory() as place:
+            splits.append(_against_whole(fresh, states, Whole(model, Path(place))))
+    split = {name: float(np.median([each[name] for each in splits])) for name in splits[0]}
+    split["difference"] = max(each["difference"] for each in splits)
     beside, guessing = _together(decoder, states), _guessing()
+    audit = _audited()
     exactly = _against_transformers(TextTokenizer(model))
     rival = _against_llama(decoder, states, TextTokenizer(model))
     memory = _memory_mb()
@@ -158,6 +171,7 @@ def measure() -> dict[str, Any]:
         **beside,
         **_turns(),
         **guessing,
+        **audit,
         **exactly,
         **rival,
         "memory_mb": memory,
@@ -262,8 +276,8 @@ def _turns() -> dict[str, Any]:
     ratios, reused = [], []
     for text in read_prompts(own_prompts())[:PROMPTS_CHATTED]:
         first_s = {}
-        for kept in (0, 4):
-            server, device = _halves(tokens_max=TOKENS_CHATTED, texts_kept=kept)
+        for count in (0, 4):
+            server, device = _halves(tokens_max=TOKENS_CHATTED, texts_kept=count)
             said = _user(text)
             prompt = device.tokenizer.chat(said)
             told = _written(server, device, prompt)
@@ -273,7 +287,7 @@ def _turns() -> dict[str, Any]:
             start_s = time.process_time()
             lines: list[Any] = []
             _written(server, device, prompt, most=1, lines=lines)
-            first_s[kept] = time.process_time() - start_s
+            first_s[count] = time.process_time() - start_s
         ratios.append(first_s[4] / first_s[0])
         reused.append(lines[0]["reused_tokens"] / len(prompt))
     return {
@@ -418,6 +432,52 @@ def _against_transformers(tokenizer: TextTokenizer) -> dict[str, Any]:
     return {"against_transformers": found}
 
 
+def _audited() -> dict[str, Any]:
+    file, found = read_gguf(packaged_gguf()), {}
+    tokens = (np.arange(32) * 7919 + 11) % text_model(None).sizes.vocabulary
+    chunks = [tokens[:16], *np.split(tokens[16:], 16)]
+    with tempfile.TemporaryDirectory() as place:
+        for products in ("fast", "precise"):
+            folder = Path(place) / products
+            write_stages(file, folder, products=products)
+            decoder = Decoder(read_text_model(folder))
+            known = calibrated(decoder, States(decoder.model))
+            own = _behind(decoder, chunks)
+            for bits in (4, 7):
+                other = Path(place) / f"{products}-{bits}"
+                write_stages(file, other, products=products)
+                _round_scales(other, bits)
+                apart = []
+                came = _behind(Decoder(replace(decoder.model, folder=other)), chunks)
+                for exchange, (theirs, mine) in enumerate(zip(came, own, strict=True)):
+                    seen = read_kept(kept(theirs, tokens=(), key=b"", exchange=exchange))
+                    scale = known.scale[BLOCKS_OF_DEVICE - 1]
+                    apart.append(deviation(seen, mine, scale, key=b"", exchange=exchange))
+                limit = known.of(BLOCKS_OF_DEVICE, exact=False)
+                found[f"{products}, scales of {bits} bits"] = max(apart) / limit
+    return {"audit_over_tolerance": found}
+
+
+def _behind(decoder: Decoder, chunks: list[np.ndarray]) -> list[np.ndarray]:
+    state = States(decoder.model).new(range(1, BLOCKS_OF_DEVICE + 1))
+    return [decoder.blocks(state, decoder.embed(chunk)) for chunk in chunks]
+
+
+def _round_scales(folder: Path, bits: int) -> None:
+    """Rounds the scales of all weights in place, to so many bits of mantissa."""
+    weights = np.memmap(folder / WEIGHTS, np.uint8, "r+")
+    for stage in range(1, BLOCKS_OF_DEVICE + 1):
+        read = onnx.load(stage_path(folder, stage), load_external_data=False)
+        for tensor in read.graph.initializer:
+            if tensor.name.endswith(".scales.flat"):
+                where = {each.key: each.value for each in tensor.external_data}
+                start = int(where["offset"])
+                scales = weights[start : start + int(where["length"])].view("<f4")
+                mantissa, exponent = np.frexp(scales)
+                scales[:] = np.ldexp(np.round(mantissa * 2**bits) / 2**bits, exponent)
+    weights.flush()
+
+
 def _forced(model: TextModel, prompts: list[list[int]], said: np.ndarray) -> np.ndarray:
     """Logits at the places of the tokens that somebody else has written."""
     decoder, states, found = Decoder(model), States(model), []
@@ -481,12 +541,12 @@ def _joined(model: TextModel) -> Any:
         for tensor in graph.initializer:
             tensor.name = named(tensor.name)
             weights[tensor.name] = tensor
-        for ends, kept in ((graph.input, inputs), (graph.output, outputs)):
+        for ends, open_ends in ((graph.input, inputs), (graph.output, outputs)):
             for each in ends:
                 each.name = named(each.name)
                 cut = each.name.endswith(("/hidden", "/hidden_next"))
-                if not cut and all(each.name != other.name for other in kept):
-                    kept.append(each)
+                if not cut and all(each.name != other.name for other in open_ends):
+                    open_ends.append(each)
     made = onnx.helper.make_graph(nodes, "whole", inputs, outputs, list(weights.values()))
     opsets = list(read.opset_import)
     return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10)
