@@ -14,7 +14,7 @@ MODEL_JSON = "model.json"
 TOKENIZER_JSON = "tokenizer.json"
 WEIGHTS = "weights.bin"
 
-FORMAT = 2
+FORMAT = 3
 """Of the folder; folders of another are written anew."""
 
 JSON_BYTES_MAX = 16 << 20
