@@ -132,7 +132,7 @@ def test_texts_are_written_paid_audited_and_told(
     # Prompts of random weights: what is written is noise, and may hold anything.
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(f"<script>alert({at})</script>" for at in range(30)))
-    job = f'{JOB}prompts_from = "{prompts}"\naudit_probability = 1.0\ncodec = "fp32"\n'
+    job = f'{JOB}drafts = 3\nprompts_from = "{prompts}"\naudit_probability = 1.0\ncodec = "fp32"\n'
     told = run(stated(tmp_path, stages, mechanism, job), tmp_path / "out")
     assert "NO" not in told.split("Step 4")[1].split()
     page = (tmp_path / "out" / "report.html").read_text()
