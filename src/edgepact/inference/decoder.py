@@ -16,6 +16,7 @@ a chunk differs from that to one token after another in the last bit, and inputs
 Used by one thread. ONNX Runtime and NumPy only.
 """
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -150,19 +151,20 @@ class State:
     def _grow(self, rows: int) -> None:
         sizes = self._model.sizes
         shape = (1, sizes.heads_kv, rows, sizes.head_width)
-        grown = []
+        self._steps, self.attentions = {}, {}
         for at in range(len(self.blocks)):
-            pair = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-            if self._buffers and self._position:
-                for new, old in zip(pair, self._buffers[at], strict=True):
-                    new[:, :, : self._position] = old[:, :, : self._position]
-            grown.append(pair)
-        self._buffers, self._rows, self._steps, self.attentions = grown, rows, {}, {}
-        # On a CPU a value is no copy: it stands for the array's own memory.
-        self._values = [
-            (ort.OrtValue.ortvalue_from_numpy(key), ort.OrtValue.ortvalue_from_numpy(value))
-            for key, value in grown
-        ]
+            pair = _cleared(shape)
+            # On a CPU a value is no copy: it stands for the array's own memory.
+            key, value = (ort.OrtValue.ortvalue_from_numpy(each) for each in pair)
+            if at == len(self._buffers):
+                self._buffers.append(pair)
+                self._values.append((key, value))
+                continue
+            for new, old in zip(pair, self._buffers[at], strict=True):
+                new[:, :, : self._position] = old[:, :, : self._position]
+            # Block by block, so that never all is there twice.
+            self._buffers[at], self._values[at] = pair, (key, value)
+        self._rows = rows
 
 
 class States:
@@ -382,5 +384,15 @@ class Decoder:
         session = self._sessions.get(stage)
         if session is None:
             path = stage_path(self.model.folder, stage)
-            session = self._sessions[stage] = open_session(path, threads=self.threads)
+            session = self._sessions[stage] = open_session(
+                path, threads=self.threads, planned=False
+            )
         return session
+
+
+def _cleared(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of a block, all 0, in pages of their own: what a text has outgrown goes back
+    to the system, and what it has not reached yet takes no memory."""
+    size = 2 * int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    both = np.frombuffer(mmap.mmap(-1, size), np.float32).reshape(2, *shape)
+    return both[0], both[1]
