@@ -118,6 +118,8 @@ class Profile(Shown):
             zip(self.seconds_per_stage, self.gmac_per_stage, strict=True)
         ):
             name = "embed" if stage == 0 else "head" if stage == last else f"block {stage}"
+            if seconds == 0.0 and gmac == 0.0:  # a model without that part
+                continue
             rows.append((name, f"{1e3 * seconds:.3f}", f"{gmac:.6f}", f"{gmac / seconds:.1f}"))
         fit, costs = self.fit, self.costs
         sheet = Sheet(
