@@ -31,7 +31,7 @@ from edgepact.jobs.staged.arrays import INPUTS_WORDS as ARRAYS_WORDS
 from edgepact.jobs.staged.arrays import arrays_in
 from edgepact.jobs.staged.photographs import PHOTO, own_photographs, photographs_in
 from edgepact.jobs.staged.place import stages_of
-from edgepact.jobs.staged.reading import Piece, Reading, reading_of
+from edgepact.jobs.staged.reading import Piece, Reading, drawn_inputs, reading_of
 from edgepact.jobs.staged.sentences import INPUTS_WORDS as SENTENCES_WORDS
 from edgepact.jobs.staged.sentences import SENTENCES, own_sentences, sentences_in
 from edgepact.market.statement import Statement
@@ -314,7 +314,7 @@ class SplitStaged:
         self, model: Path, settings: Mapping[str, Any], repeats: int, progress: Progress
     ) -> Profile:
         """Of one piece that looks like any."""
-        return stages_profile(read_stage_folder(model), repeats, progress)
+        return stages_profile(read_stage_folder(model), repeats, progress, unit=self.unit)
 
     @contextmanager
     def shared_out(
@@ -404,6 +404,17 @@ SPLIT_SENTENCES = SplitStaged(
 )
 
 
+def job_for(model: Path) -> str:
+    """Name of the job that stages of a model are for, by the reading that they ask for.
+
+    Raises:
+        InputError: there is no such model, or it cannot be cut.
+    """
+    reading = stages_of(STAGED, model).reading.get("name")
+    names = {"photographs": PHOTO.name, "sentences": SENTENCES.name}
+    return names.get(str(reading), STAGED.name)
+
+
 def stage_costs(model: StageFolder) -> LayerCosts:
     """GMAC of a piece, stage by stage; nothing before the first and behind the last.
 
@@ -418,15 +429,24 @@ def stage_costs(model: StageFolder) -> LayerCosts:
     return LayerCosts(per_stage=(0.0, *(count / MACS_PER_GMAC for count in model.macs), 0.0))
 
 
-def stages_profile(model: StageFolder, repeats: int, progress: Progress | None = None) -> Profile:
-    """What stages take on this machine, with one thread: the fastest of the repeats.
+def stages_profile(
+    model: StageFolder, repeats: int, progress: Progress | None = None, *, unit: str = "piece"
+) -> Profile:
+    """What stages take on this machine, with one thread: the fastest of the repeats, on noise of
+    the sizes that operations were counted at.
+
+    Args:
+        model: its stages.
+        repeats: of which the fastest counts.
+        progress: told after each repeat how many are done.
+        unit: what is worked on.
 
     Raises:
         InputError: the model cannot be run, or its operations not be counted.
     """
     costs = stage_costs(model)
     runner = StageRunner(model)
-    values = [reading_of(model).examples(1, 0)[0]]
+    values = [drawn_inputs(model, 1, 0)[0]]
     for stage in range(model.stages):
         values.append(runner.run(values[-1], stage, stage + 1))
     fastest = np.full(model.stages, np.inf)
@@ -451,6 +471,8 @@ def stages_profile(model: StageFolder, repeats: int, progress: Progress | None =
         codecs=_codec_costs(model, middle, values[middle], repeats),
         pixel_bytes=sum(each.nbytes for each in values[0].values()),
         vector_bytes=outputs,
+        unit=unit,
+        step="stage",
     )
 
 
