@@ -6,6 +6,7 @@ import operator
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "stages"
 
 
-ROW = {
+ROW: dict[str, Any] = {
     **{name: "a" for name in ("piece", "file", "label_true", "answer", "codec", "state")},
     **{"alone": False, "audited": False, "facts": {"label": "cat"}},
     **{"device_seconds": 0.1, "encode_seconds": 0.1},
@@ -146,8 +147,9 @@ def test_devices_get_pieces_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_line_keeps_what_a_reading_has_added() -> None:
-    row = {name: 0 for name in StagedResult.__dataclass_fields__ if name != "more"}
-    row |= dict.fromkeys(name for name in row if name.endswith("_seconds")) | ROW
+    names = [name for name in StagedResult.__dataclass_fields__ if name != "more"]
+    timed = dict.fromkeys(name for name in names if name.endswith("_seconds"))
+    row = dict.fromkeys(names, 0) | timed | ROW
     line = json.dumps(row | {"vector": [1.0]})
     found = StagedResult.from_line(line)
     assert found is not None
