@@ -67,17 +67,20 @@ class Handed:
         dtype: as NumPy calls it, one of `WIRE`.
         shape: numbers, and names of free sizes.
         control: whether it is an input that every stage gets as it is.
+        exact: whether no codec may pack it, such as a pitch, whose errors would add up.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     control: bool = False
+    exact: bool = False
 
     @property
     def coded(self) -> bool:
         """Whether a codec packs it: activations are, inputs that are control are not."""
-        return self.dtype == "float32" and not self.control and len(self.shape) > 0
+        exact = self.control or self.exact
+        return self.dtype == "float32" and not exact and len(self.shape) > 0
 
     def spec(self, *, coded: bool) -> TensorSpec:
         """As it travels.
@@ -121,7 +124,8 @@ class Handed:
 
     def as_json(self) -> dict[str, Any]:
         """As `stages.json` has it."""
-        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        found: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+        return found | ({"exact": True} if self.exact else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,8 +398,8 @@ class _Reader:
                     raise self._wrong(f"{place}.shape", "numbers, and names of free sizes", size)
             if math.prod(size for size in shape if isinstance(size, int)) > ELEMENTS_MAX:
                 raise self._wrong(f"{place}.shape", f"at most {ELEMENTS_MAX} numbers", shape)
-            control = row.get("control", False) is True
-            found.append(Handed(name=name, dtype=dtype, shape=tuple(shape), control=control))
+            marks = {mark: row.get(mark, False) is True for mark in ("control", "exact")}
+            found.append(Handed(name=name, dtype=dtype, shape=tuple(shape), **marks))
         if len({each.name for each in found}) < len(found):
             raise self._wrong(field, "names that differ", "the same twice")
         return tuple(found)

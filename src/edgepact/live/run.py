@@ -20,7 +20,7 @@ from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.jobs.staged.place import is_staged
 from edgepact.live.report import print_summary, write_report
-from edgepact.live.run_config import RunConfig
+from edgepact.live.run_config import RunConfig, free_folder
 from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
 from edgepact.pacts.partition_settings import DEVICES
 from edgepact.pacts.partition_stackelberg import PACT, PHOTO, SENTENCES, STAGED, PartitionTerms
@@ -106,16 +106,6 @@ def _run_staged(config: RunConfig, on_live: Callable[[], None]) -> Path:
     for sheet in (*played.decided, *played.sheets):
         Console().print(rich_table(sheet))
     return write_staged_report(config.out, terms, played)
-
-
-def free_folder(name: str) -> Path:
-    """A folder that is not there yet: a second run must not touch the first one's report."""
-    number = 1
-    folder = Path(name)
-    while folder.exists():
-        number += 1
-        folder = Path(f"{name}-{number}")
-    return folder
 
 
 @contextmanager

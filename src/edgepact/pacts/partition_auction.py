@@ -545,3 +545,6 @@ SENTENCES = PartitionAuction(name="partition-auction-sentences", job="sentences"
 
 STAGED = PartitionAuction(name="partition-auction-staged", job="staged")
 """The same of any model in stages."""
+
+SPEECH = PartitionAuction(name="partition-auction-speech", job="speech")
+"""The same of a voice."""

@@ -540,3 +540,6 @@ SENTENCES = PartitionContract(name="partition-contract-sentences", job="sentence
 
 STAGED = PartitionContract(name="partition-contract-staged", job="staged")
 """The same of any model in stages."""
+
+SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
+"""The same of a voice."""

@@ -32,6 +32,7 @@ SPLIT_JOBS = {
     "picture": "edgepact.pacts.partition_pictures:PICTURES",
     "sentences": "edgepact.pacts.partition_staged:SPLIT_SENTENCES",
     "staged": "edgepact.pacts.partition_staged:SPLIT_STAGED",
+    "speech": "edgepact.pacts.partition_speech:SPEECH",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""

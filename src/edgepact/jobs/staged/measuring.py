@@ -6,7 +6,8 @@ allows; each saves some work:
 
 - `stage J skipped`, where a stage gives what has the shape of what it takes;
 - `int8 weights`: every matrix and kernel rounded to 8 bits with a scale for each column or channel;
-- `an eighth made up`: an eighth of each tensor is that of another piece;
+  no cheat where the model's products are in whole numbers already;
+- `an eighth made up`: an eighth of each tensor, in its middle, is that of another piece;
 - `another piece's`: all of it is.
 """
 
@@ -31,7 +32,7 @@ from edgepact.inference.calibration import (
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.pipeline import stage_path
 from edgepact.inference.sketch import sketch
-from edgepact.inference.stage_folder import StageFolder, StageRunner, run_session
+from edgepact.inference.stage_folder import Handed, StageFolder, StageRunner, run_session
 from edgepact.inference.tolerances import Margin, Tolerances
 from edgepact.jobs.staged.evidence import deviation, kept
 from edgepact.jobs.staged.halves import through
@@ -43,6 +44,9 @@ EXAMPLES_LEAST = 4
 
 FAR = 1e9
 """As a deviation whatever is farther is told."""
+
+WHOLE = frozenset({"ConvInteger", "MatMulInteger", "MatMulNBits", "QLinearConv", "QLinearMatMul"})
+"""Operators whose weights are of 8 bits or less."""
 
 CHANGED = 1e-2
 """By how much of its spread one number of a piece is changed, to know a copy by."""
@@ -105,7 +109,7 @@ class _Measuring:
         # Behind stage 1, 2, ...: what every example has there.
         self._base = [list(examples), *self._chain([self._own(at) for at in self._stages])]
         self._seen = {
-            (amount, codec.name): [through(folder, codec, amount, x) for x in self._base[amount]]
+            (amount, codec.name): [self._came(codec, amount, x) for x in self._base[amount]]
             for amount in range(1, folder.stages + 1)
             for codec in codecs
             if self._can(codec, amount)
@@ -193,7 +197,7 @@ class _Measuring:
                 name = f"stage {stage + 1} skipped"
                 self._hold(self._cheats, name, self._without(stage))
         rounded = {at: self._int8(at) for at in self._stages}
-        if any(content is not None for content in rounded.values()):
+        if any(rounded.values()) and not any(self._in_whole_numbers(at) for at in self._stages):
             runs = (self._rounded(at, content) for at, content in rounded.items())
             self._hold(self._cheats, "int8 weights", enumerate(self._chain(runs), 1))
         for amount in range(1, self._folder.stages + 1):
@@ -223,12 +227,15 @@ class _Measuring:
     def _eighth(self, amount: int, own: Values, other: Values) -> Values:
         found = dict(own)
         for name, x in self._data(amount, own).items():
-            if x.shape == other[name].shape and x.size > 1:
+            if x.ndim == other[name].ndim and x.size > 1:
                 copy = x.copy()
-                axis = 1 if x.ndim > 1 and x.shape[1] > 1 else x.ndim - 1
+                axis = self._reading.rows_axis
+                if axis is None:
+                    axis = 1 if x.ndim > 1 and x.shape[1] > 1 else x.ndim - 1
                 part = [slice(None)] * x.ndim
-                part[axis] = slice(-max(1, x.shape[axis] // 8), None)
-                copy[tuple(part)] = other[name][tuple(part)]
+                middle = x.shape[axis] // 2
+                part[axis] = slice(middle, middle + max(1, x.shape[axis] // 8))
+                copy[tuple(part)] = _fitted(other[name], x.shape)[tuple(part)]
                 found[name] = copy
         return found
 
@@ -236,6 +243,11 @@ class _Measuring:
         if content is None:
             return self._own(stage)
         return self._opened(content, ort.GraphOptimizationLevel.ORT_ENABLE_ALL, 1, stage)
+
+    def _in_whole_numbers(self, stage: int) -> bool:
+        """Whether a stage multiplies whole numbers."""
+        graph = onnx.load(self._path(stage), load_external_data=False).graph
+        return any(node.op_type in WHOLE for node in graph.node)
 
     def _int8(self, stage: int) -> bytes | None:
         """A stage whose float weights are rounded to 8 bits; None if it has none."""
@@ -331,11 +343,22 @@ class _Measuring:
             xs = [run(x) for x in xs]
             yield xs
 
+    def _handed(self, amount: int) -> tuple[Handed, ...]:
+        """What an audit compares at a cut."""
+        last = amount == self._folder.stages
+        return self._reading.compared() if last else self._folder.handed(amount)
+
+    def _came(self, codec: Codec, amount: int, values: Values) -> Values:
+        """The same, as a codec hands it on; what the whole model gives passes by."""
+        if amount == self._folder.stages:
+            return self._reading.comparable(values)
+        return through(self._folder, codec, amount, values)
+
     def _can(self, codec: Codec, amount: int) -> bool:
         """Whether a codec can express what is handed over at a cut: fp16 ends at 65,504."""
         try:
             for values in self._base[amount]:
-                through(self._folder, codec, amount, values)
+                self._came(codec, amount, values)
         except InputError:
             return False
         return True
@@ -345,16 +368,22 @@ class _Measuring:
             self._at(devs, name, amount, xs)
 
     def _at(self, devs: Devs, name: str, amount: int, xs: Sequence[Values]) -> None:
-        handed = self._folder.handed(amount)
+        handed = self._handed(amount)
         for codec in self._codecs:
             own = self._seen.get((amount, codec.name))
             for i, x in enumerate(xs if own is not None else ()):
                 assert own is not None
-                if any(x[each.name].shape != own[i][each.name].shape for each in handed):
-                    continue
                 try:
-                    came = through(self._folder, codec, amount, x)
+                    came = self._came(codec, amount, x)
                 except InputError:  # a cheat that the codec cannot express
+                    continue
+                if any(came[each.name].shape != own[i][each.name].shape for each in handed):
                     continue
                 far = deviation(kept(handed, came, self._keys[i]), handed, own[i], self._keys[i])
                 devs[amount, codec.name][name].append(far)
+
+
+def _fitted(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor at another's sizes: cut, or begun again, along each axis."""
+    places = [np.arange(size) % own for size, own in zip(shape, x.shape, strict=True)]
+    return x[np.ix_(*places)]

@@ -21,6 +21,7 @@ READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
     "photographs": "edgepact.jobs.staged.photographs:Photographs",
     "sentences": "edgepact.jobs.staged.sentences:Sentences",
+    "speech": "edgepact.jobs.speech.reading:Speakable",
 }
 """Where each reading's class is; loaded when a model asks for it."""
 
@@ -76,17 +77,29 @@ class Reading:
     same_words = "same answer as the unsplit model"
     """What `same` counts, in words."""
 
+    rows_axis: int | None = None
+    """Axis of tensors of which a device could leave a part out, such as time; None for the first
+    behind the batch."""
+
     def __init__(self, model: StageFolder) -> None:
         self.model = model
 
-    def own_pieces(self) -> Sequence[Piece]:
-        """What there is to work on if nothing is said.
+    def own_inputs(self) -> Path:
+        """Where there is something to work on if nothing is said.
 
         Raises:
-            InputError: there is nothing.
+            InputError: there is no such place.
             MissingExtraError: there is, in an extra that is not installed.
         """
         raise InputError("job", "inputs", "something to work on", "none")
+
+    def own_pieces(self) -> Sequence[Piece]:
+        """What there is to work on if nothing is said; by default what is at that place.
+
+        Raises:
+            InputError, MissingExtraError: there is nothing.
+        """
+        return self.pieces(self.own_inputs())
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """What there is to work on, at least one.
@@ -139,6 +152,14 @@ class Reading:
     def same(self, result: Mapping[str, Json], whole: Answer) -> bool:
         """Whether a line of results says what the unsplit model says."""
         return bool(result.get("answer") == whole.text)
+
+    def compared(self) -> tuple[Handed, ...]:
+        """What an audit compares of a piece of which the device has run all stages."""
+        return self.model.outputs
+
+    def comparable(self, outputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same of the model's outputs."""
+        return dict(outputs)
 
     def alike(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """A vector of length 1 that is near where pieces are, to know slightly changed ones; None
