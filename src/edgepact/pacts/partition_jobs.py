@@ -31,8 +31,8 @@ SPLIT_JOBS = {
     "photo": "edgepact.pacts.partition_staged:SPLIT_PHOTOGRAPHS",
     "picture": "edgepact.pacts.partition_pictures:PICTURES",
     "sentences": "edgepact.pacts.partition_staged:SPLIT_SENTENCES",
-    "staged": "edgepact.pacts.partition_staged:SPLIT_STAGED",
     "speech": "edgepact.pacts.partition_speech:SPEECH",
+    "staged": "edgepact.pacts.partition_staged:SPLIT_STAGED",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""
