@@ -82,7 +82,7 @@ def test_each_is_a_job_in_the_eyes_of_a_partition(split: object) -> None:
 
 @pytest.mark.parametrize("mechanism", list(TOPS))
 def test_scenarios_state_units_and_inputs(tmp_path: Path, stages: Path, mechanism: str) -> None:
-    path = stated(tmp_path, stages, mechanism, f'{JOB}arrays_from = "arrays"\n')
+    path = stated(tmp_path, stages, mechanism, f'{JOB}pieces_from = "arrays"\n')
     terms = read_scenario(path).terms
     assert isinstance(terms, SplitTerms)
     assert (terms.job, terms.units, terms.inputs_from) == ("staged", 4, tmp_path / "arrays")
@@ -170,7 +170,7 @@ def test_every_mechanism_prices_stages(tmp_path: Path, stages: Path, mechanism: 
     for at in range(8):
         words = np.random.default_rng(at).integers(50, size=(1, 6 + at))
         np.savez(arrays / f"<script>{at}.npz", words=words)
-    job = f'{JOB}arrays_from = "arrays"\ncodec = "fp32"\n'
+    job = f'{JOB}pieces_from = "arrays"\ncodec = "fp32"\n'
     told = run(stated(tmp_path, stages, mechanism, job), "--out", tmp_path / "out")
     assert "NO" not in told.split("Step 4")[1].split()
     page = (tmp_path / "out" / "report.html").read_text()

@@ -19,6 +19,7 @@ from edgepact.work import Json
 
 READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
+    "lines": "edgepact.jobs.staged.lines:Lines",
     "photographs": "edgepact.jobs.staged.photographs:Photographs",
     "sentences": "edgepact.jobs.staged.sentences:Sentences",
     "speech": "edgepact.jobs.speech.reading:Speakable",
