@@ -241,6 +241,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 repeat_rounds=shares.repeat_rounds,
             )
         )
+        run.on_served(out, live.page)
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(
                 DeviceConfig(

@@ -175,6 +175,8 @@ class Quoting:
             "saving": known.saving,
             "price_min": known.price_min,
             "price_max": known.price_max,
+            # For the eyes of who looks at the live page: quotes know nothing of it.
+            "best_price": float(equilibrium(self.market.game).price),
             "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
         }
 

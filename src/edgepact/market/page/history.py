@@ -5,6 +5,7 @@ half are put together two by two, so that a day costs no more than an hour and w
 stays exact.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -63,6 +64,7 @@ class Point:
 
     Attributes:
         first, last: numbers of the rounds.
+        closed: whether they are over; of one that is on, sums still grow.
         price: credits that were posted for a step and a unit, the mean over rounds; None where no
             price was posted.
         answered, working: devices that answered, and that were assigned work, the mean.
@@ -75,6 +77,7 @@ class Point:
 
     first: int
     last: int
+    closed: bool
     price: float | None
     answered: float
     working: float
@@ -95,6 +98,7 @@ class Point:
         return Point(
             first=self.first,
             last=after.last,
+            closed=self.closed and after.closed,
             price=mean(self.price or 0.0, after.price or 0.0) if known else None,
             answered=mean(self.answered, after.answered),
             working=mean(self.working, after.working),
@@ -115,6 +119,7 @@ class Point:
         return {
             "first": self.first,
             "last": self.last,
+            "closed": self.closed,
             "price": self.price,
             "answered": self.answered,
             "working": self.working,
@@ -160,7 +165,7 @@ class History:
             known = self._points[at]
             if known.first <= point.first <= known.last:
                 if known.first == known.last and known is not point:
-                    self._points[at] = point.with_load(known.load + load)
+                    self._points[at] = point.with_load(known.load)
                 break
         self._note_amounts(record)
         if len(self._points) > POINTS_MAX:
@@ -177,17 +182,18 @@ class History:
         pay = sum(record.paid_microcredits.values()) + sum(record.pending_microcredits.values())
         worth = None
         if self._worth is not None:
-            worth = sum(
+            worth = math.fsum(
                 self._worth(working.get(name, 0.0)) * units
                 for name, units in record.delivered.items()
             )
         return Point(
             first=record.number,
             last=record.number,
+            closed=record.closed,
             price=_price(record.question),
-            answered=len(record.answers),
-            working=len(working),
-            amount=sum(working.values()),
+            answered=float(len(record.answers)),
+            working=float(len(working)),
+            amount=float(sum(working.values())),
             units=sum(record.delivered.values()),
             pay=in_credits(pay),
             worth=worth,

@@ -2,6 +2,7 @@
 "use strict";
 
 const ABSENT = 65535;          // in packed amounts: the device did not answer
+const NAMED_ROWS = 24;         // devices up to which the map names its rows
 const PAGE_ROWS = 50;          // devices of a page of the table
 const TOKEN = "edgepact-operator-token";
 const RETRY_MS = [500, 1000, 2000, 5000];
@@ -172,7 +173,7 @@ function drawTiles() {
     ["Pieces", plain(pieces, 9), `${plain(facts.audited, 9)} audited`],
     ["Strikes", plain(facts.strikes), `${facts.audits_open} audits open, ${jobs.forfeit || 0} pieces lost their pay`],
     ["In flight", plain(facts.exchanges_in_flight), `${facts.sessions} pieces begun`],
-    ["Health", facts.ready && facts.books ? "good" : "not ready",
+    ["Health", facts.state === "over" ? "ended" : facts.ready && facts.books ? "good" : "not ready",
       facts.books ? "the ledger can be read" : "the ledger cannot be read just now"],
   ];
   byId("tiles").replaceChildren(...tiles.map(([name, value, note]) =>
@@ -198,11 +199,12 @@ const CHARTS = [
     ["to devices", "--server", (p) => each(p, p.bytes_out), [6, 4]] ] },
   { id: "work", title: "Work", unit: "a round", lines: [
     ["units delivered", "--device", (p) => each(p, p.units), []],
-    ["devices that work", "--server", (p) => p.working, [6, 4]],
-    ["devices that answered", "--link", (p) => p.answered, [2, 3]] ] },
+    ["devices that work", "--server", (p) => each(p, p.working * (p.last - p.first + 1)), [6, 4]],
+    ["devices that answered", "--link", (p) => each(p, p.answered * (p.last - p.first + 1)), [2, 3]] ] },
 ];
-const each = (p, sum) => sum === null ? null : sum / (p.last - p.first + 1);
+const each = (p, sum) => sum === null || !p.closed ? null : sum / (p.last - p.first + 1);
 const some = (p, value) => p.exchanges ? value : null;
+const latest = (column) => column.findLast((value) => value !== null);
 const charts = new Map();
 
 function makeCharts() {
@@ -241,11 +243,15 @@ function drawCharts() {
         width, height: 220, scales: { x: { time: false } },
         legend: { live: true },
         cursor: { drag: { x: true, y: false } },
-        axes: [{ ...axis, label: "round" }, { ...axis, size: 60,
+        axes: [{ ...axis, label: "round", size: 28, labelSize: 20, labelFont: "13px system-ui" }, { ...axis, size: 62,
           values: (_, at) => at.map((value) => chart.id === "bytes" ? bytes(value) : plain(value)) }],
-        series: [{ label: "round" }, ...lines.map(([name, ink, , dash]) => ({
+        series: [{ label: "round",
+          value: (plot, value, _, at) => at === null ? `latest, ${latest(plot.data[0]) ?? "none"}` : value }, ...lines.map(([name, ink, , dash]) => ({
           label: name, stroke: colour(ink), dash, width: 2, points: { show: points.length < 60, size: 5 },
-          value: (_, value) => value === null ? "none" : chart.id === "bytes" ? bytes(value) : plain(value, 6),
+          value: (plot, value, line, at) => {
+            const one = at === null ? latest(plot.data[line]) : value;
+            return one === null || one === undefined ? "none" : chart.id === "bytes" ? bytes(one) : plain(one, 6);
+          },
         }))],
       }, columns, made.plot);
     } else {
@@ -255,7 +261,7 @@ function drawCharts() {
     const last = points[points.length - 1];
     made.plot.setAttribute("aria-label", last
       ? `${chart.title}, ${chart.unit}, rounds ${points[0].first} to ${last.last}. Latest: ${
-          lines.map(([name, , of]) => `${name} ${plain(of(last))}`).join(", ")}. All under Numbers.`
+          lines.map(([name], at) => `${name} ${plain(latest(columns[at + 1]))}`).join(", ")}. All under Numbers.`
       : `${chart.title}: no round has ended yet.`);
     if (!made.table.hidden) fillTable(made.table, lines, points);
   }
@@ -284,12 +290,15 @@ function drawMap() {
   const most = Math.max(1, state.about.amount_max);
   byId("map-said").textContent = numbers.length
     ? `A column is a round (${numbers[0]} to ${numbers[numbers.length - 1]}), a row a device (${devices.length}); `
-      + `the darker, the more of the model it runs, up to ${most}. The same stands in the table of devices.`
+      + `the stronger the colour, the more of the model it runs, up to ${most}. The same stands in the table of devices.`
     : "No device has answered yet.";
   const canvas = byId("map"), context = canvas.getContext("2d");
   canvas.width = Math.max(1, numbers.length);
   canvas.height = Math.max(1, devices.length);
-  canvas.style.height = `${Math.min(480, Math.max(60, 14 * devices.length))}px`;
+  const named = devices.length <= NAMED_ROWS;
+  canvas.style.height = `${named ? 22 * Math.max(1, devices.length) : Math.min(480, 4 * devices.length)}px`;
+  byId("map-names").hidden = !named;
+  byId("map-names").replaceChildren(...(named ? devices : []).map((device) => element("li", {}, device.name)));
   const image = context.createImageData(canvas.width, canvas.height);
   numbers.forEach((number, x) => {
     const row = state.map.get(number);
@@ -385,7 +394,7 @@ function drawWay(piece) {
     element("p", {}, `${piece.device} did ${piece.amount} of ${state.about.amount_max} steps; `
       + `${piece.exchanges.length} exchange${piece.exchanges.length === 1 ? "" : "s"}, `
       + `${bytes(size("bytes_in"))} to the server, ${bytes(size("bytes_out"))} back; `
-      + `its pay is ${piece.state || "not decided: it is under way"}.`),
+      + `${piece.state ? `when it was finished its pay was ${piece.state}` : "it is under way"}.`),
     svg, table, told === "{}" ? "" : element("pre", { "aria-label": "What the job told the device" }, told));
 }
 
