@@ -181,9 +181,9 @@ def test_a_budget_holds_from_then_on(playing: Playing) -> None:
 def test_who_is_revoked_takes_no_part_until_it_is_readmitted(playing: Playing) -> None:
     with playing() as server, client(server) as http:
         wait_until(lambda: len(server.market.present) == 3)
-        assert http.post(
-            "/page/control", json={"action": "revoke", "device": "cam-2"}
-        ).json() == {"done": "revoke"}
+        assert http.post("/page/control", json={"action": "revoke", "device": "cam-2"}).json() == {
+            "done": "revoke"
+        }
         out = http.get("/market/status").json()["shut_out"]
         assert out == {"cam-2": "revoked by the operator"}
         wait_until(lambda: "cam-2" not in server.market.present)
