@@ -49,7 +49,8 @@ def page(chromium: Any) -> Iterator[Page]:
     page.set_default_timeout(60_000)
     page.complaints, page.hosts = [], set()
     page.on(
-        "console", lambda said: said.type in ("error", "warning") and page.complaints.append(said.text)
+        "console",
+        lambda said: said.type in ("error", "warning") and page.complaints.append(said.text),
     )
     page.on("pageerror", lambda error: page.complaints.append(f"{error}"))
     page.on("request", lambda asked: page.hosts.add(asked.url.split("/")[2]))
@@ -82,7 +83,9 @@ def waits_for(page: Page, script: str) -> None:
     pytest.fail(f"waited in vain for {script}")
 
 
-def test_it_loads_moves_and_asks_no_other_host(playing: Playing, page: Page, tmp_path: Path) -> None:
+def test_it_loads_moves_and_asks_no_other_host(
+    playing: Playing, page: Page, tmp_path: Path
+) -> None:
     mechanism = Bounded(price=1.0, steps_max=12)
     with playing(mechanism=mechanism, best_price=1.25) as server:
         opened(page, server)
