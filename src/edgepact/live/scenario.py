@@ -37,7 +37,10 @@ STEPS = {
 }
 
 REPORTS = {
+    "photo": "edgepact.live.staged_report:write_staged_report",
     "picture": "edgepact.live.picture_report:write_picture_report",
+    "sentences": "edgepact.live.staged_report:write_staged_report",
+    "staged": "edgepact.live.staged_report:write_staged_report",
     "speech": "edgepact.live.speech_report:write_speech_report",
     "text": "edgepact.live.text_report:write_text_report",
 }
