@@ -63,7 +63,8 @@ def test_what_a_device_imports_later_is_carried_too() -> None:
     names = carried() | {"edgepact.inference.calibration", "edgepact.chat.endpoint"}
     commands = {each for each in names if each.startswith("edgepact.cli.")}
     commands -= {
-        f"edgepact.cli.{each}" for each in ("complaints", "device", "list", "options", "output")
+        f"edgepact.cli.{each}"
+        for each in ("complaints", "device", "doctor", "list", "options", "output")
     }
     commands.add("edgepact.live.run_config")  # of a command; its choices are the whole's solvers
     for name in carried() - commands - {"edgepact"}:

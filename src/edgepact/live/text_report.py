@@ -82,6 +82,8 @@ def _text(device: str, each: TextResult, blocks: int) -> str:
         f"{each.bytes_sent:,} bytes sent, {each.bytes_received:,} received: {coded}",
         f"{in_credits(each.paid_microcredits):.3f} credits, {each.state}, {audit}",
     ]
+    if ":" in each.piece:  # the id of a piece that a buyer asked for is the request's
+        told.append(f"asked for by {each.piece.partition(':')[0]}")
     if each.replays:
         told.append(f"its session was lost {each.replays} times, and brought back")
     if each.tokens_alone:

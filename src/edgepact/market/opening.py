@@ -11,6 +11,7 @@ from edgepact.credits import in_microcredits
 from edgepact.engagement import Engagement
 from edgepact.errors import MarketError
 from edgepact.market.books import Books
+from edgepact.market.demand import read_demand
 from edgepact.market.evidence import secret_of
 from edgepact.market.fair_queue import Batching
 from edgepact.market.ledger import Ledger, Limits
@@ -141,6 +142,7 @@ def market_on(
             enrol_tokens=frozenset(config.enrol_tokens),
             unpaid_per_minute=config.unpaid_per_minute,
             batching=Batching(size_max=config.batch_max, wait_s=config.batch_wait_ms / 1000),
+            demand=None if config.demand is None else read_demand(config.demand),
         )
         return Market(rules, books, key, part, codecs, engagement, log=log), books
     except BaseException:

@@ -8,7 +8,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
+from edgepact.pacts.partition_demand import HandedOut, handed_out
 from edgepact.pacts.partition_jobs import SplitJob
 from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
@@ -218,6 +220,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         stated = {"job": terms.job, "job_settings": terms.settings}
     with (
         inputs as shares,
+        _asked_of(terms, names, shares.folders) as orders,
         LiveMarket(out) as live,
         watching(names, rounds, terms.units, terms.split.unit, terms.split.step) as on_status,
     ):
@@ -243,6 +246,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
                 repeat_rounds=shares.repeat_rounds,
+                demand=None if orders is None else orders.demand,
             )
         )
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
@@ -253,7 +257,8 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                     job=terms.job,
                     job_settings=terms.settings,
                     model=terms.model_folder,
-                    inputs=shares.folders[name],
+                    inputs=shares.folders[name] if orders is None else orders.inputs[name],
+                    requests=None if orders is None else orders.requests[name],
                     results=out / f"{name}.jsonl",
                     alpha=float(fleet.alpha[at]),
                     capacity=float(fleet.capacity[at]),
@@ -276,6 +281,18 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         on_status(_last_status(statement))
         lost = live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
+
+
+@contextmanager
+def _asked_of(
+    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path | None]
+) -> Iterator[HandedOut | None]:
+    """What buyers ask of devices; None where devices bring work of their own."""
+    if not terms.buyers:
+        yield None
+        return
+    with handed_out(terms, names, inputs) as orders:
+        yield orders
 
 
 def _link(links: Links | None, at: int) -> dict[str, Any]:

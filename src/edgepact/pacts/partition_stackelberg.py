@@ -5,6 +5,7 @@ the top a fleet is drawn.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.pacts.partition_demand import Asking, mean_worth, read_buyers
 from edgepact.pacts.partition_findings import WorkDone
+from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
@@ -42,7 +45,7 @@ from edgepact.pacts.partition_live import (
     play,
     tell_other_sizes,
 )
-from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, find, priced
+from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, earnings_of, find, priced
 from edgepact.pacts.partition_terms import (
     PrivateDevices,
     SplitTerms,
@@ -217,12 +220,15 @@ class PartitionStackelberg:
     def read(self, source: Path, document: Document, *, smoke: bool) -> PartitionTerms:
         """Terms: the market, and how it is played."""
         fields = read_split(self, source, document, smoke=smoke)
-        stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
+        buyers = read_buyers(source, document, split_job(self.job), fields["settings"])
+        drawn = PartitionTerms(**fields, buyers=buyers)
+        stated = {name for name in document if name not in (*FRAMEWORK, "mechanism", "buyer")}
         if not stated:
-            return PartitionTerms(**fields)
-        drawn = PartitionTerms(**fields)
+            return drawn
+        if buyers:
+            document = _paid_by_buyers(source, document)
         market = game_of(source, document, traffic=lambda: _traffic(drawn))
-        return replace(drawn, market=market)
+        return replace(drawn, market=_paid(market, buyers))
 
     def expect_runnable(self, terms: PartitionTerms) -> None:
         """Refuses a market that processes here cannot play."""
@@ -267,10 +273,13 @@ class PartitionStackelberg:
             played=played,
         )
         if not isinstance(work, WorkDone):
-            return priced(work, measured.market, terms.solver)
+            return priced(work, measured.market, terms.solver, terms.buyers)
         findings = find(work, measured.market, _prior_price(terms, measured.market.game))
         return MarketPlayed(
-            findings=findings, solver=terms.solver, images_folder=terms.inputs_place or samples()
+            findings=findings,
+            solver=terms.solver,
+            images_folder=terms.inputs_place or samples(),
+            earnings=earnings_of(work, measured.market, terms.buyers),
         )
 
 
@@ -291,7 +300,32 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
         layers_max=costs.layers_max,
         satisfaction=FAMILIES["log"],
     )
-    return GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
+    market = GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
+    return _paid(market, terms.buyers)
+
+
+def _paid_by_buyers(source: Path, document: Document) -> Document:
+    """The market of a file whose revenue its buyers state.
+
+    Raises:
+        InputError: it states another.
+    """
+    market = {name: value for name, value in document.items() if name != "buyer"}
+    server = market.get("server")
+    if isinstance(server, dict):
+        if "revenue" in server:
+            expected = "nothing beside [[buyer]], who say what a unit brings"
+            raise InputError(source, "server.revenue", expected, server["revenue"])
+        market["server"] = {**server, "revenue": 0.0}
+    return market
+
+
+def _paid(market: GameFile, buyers: Sequence[Asking]) -> GameFile:
+    """The market with what buyers pay for a unit of each device, if there are any."""
+    if not buyers:
+        return market
+    revenue = len(market.names) * mean_worth(buyers)
+    return replace(market, game=replace(market.game, revenue=revenue))
 
 
 def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:

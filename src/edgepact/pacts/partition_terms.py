@@ -19,6 +19,7 @@ from edgepact.framework import Document, Pact
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.mechanisms.stackelberg.link import Links
+from edgepact.pacts.partition_demand import Asking
 from edgepact.pacts.partition_jobs import SplitJob, split_job
 from edgepact.pacts.partition_settings import DEVICES, PlaySettings
 from edgepact.registry import JOBS_SPELT
@@ -53,6 +54,7 @@ class SplitTerms:
             which cheating loses money.
         solver: name of the solver.
         smoke: in small.
+        buyers: who ask for work and pay the server; none where devices bring work of their own.
     """
 
     source: Path
@@ -71,6 +73,7 @@ class SplitTerms:
     audit_probability: float | None = None
     solver: str
     smoke: bool = False
+    buyers: tuple[Asking, ...] = ()
 
     @property
     def rounds_played(self) -> int:

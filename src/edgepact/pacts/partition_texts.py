@@ -200,9 +200,14 @@ class TextsDone:
     @property
     def server_saved(self) -> float:
         """Share of the server's computing that devices took over."""
-        server = sum(each.server_gmac for each in self.devices)
+        server = self.server_gmac
         whole = server + sum(each.device_gmac for each in self.devices)
         return 1.0 - server / whole if whole else 0.0
+
+    @property
+    def server_gmac(self) -> float:
+        """The server's computing, prompts included."""
+        return sum(each.server_gmac for each in self.devices)
 
     @property
     def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
@@ -288,6 +293,11 @@ class SplitTexts:
             raise InputError(source, place, error.expected, error.found) from None
         if smoke:
             found["tokens_max"] = min(found["tokens_max"], SMOKE_TOKENS)
+        return found
+
+    def units_most(self, settings: Mapping[str, Any]) -> int:
+        """See `partition_demand.SizesPieces`: tokens of a text."""
+        found: int = settings["tokens_max"]
         return found
 
     def make_ready(self, model: Path, inputs: Path | None) -> None:
