@@ -534,3 +534,12 @@ TEXT = PartitionContract(name="partition-contract-text", job="text")
 
 SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
 """The same of a voice."""
+
+PHOTO = PartitionContract(name="partition-contract-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionContract(name="partition-contract-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionContract(name="partition-contract-staged", job="staged")
+"""The same of any model in stages."""

@@ -437,3 +437,12 @@ TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 
 SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
 """The same of a voice."""
+
+PHOTO = PartitionStackelberg(name="partition-stackelberg-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionStackelberg(name="partition-stackelberg-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionStackelberg(name="partition-stackelberg-staged", job="staged")
+"""The same of any model in stages."""

@@ -76,7 +76,8 @@ class StagedDevice(_Half):
 
     def __init__(self, folder: StageFolder, inputs: Path | None) -> None:
         super().__init__(folder)
-        self._pieces = list(self.reading.pieces(inputs or self.reading.own_inputs()))
+        reading = self.reading
+        self._pieces = list(reading.own_pieces() if inputs is None else reading.pieces(inputs))
 
     def pieces(self) -> Sequence[Piece]:
         """All that the reading finds."""

@@ -74,14 +74,8 @@ class Reading:
     name = ""
     """As `stages.json` spells it."""
 
-    inputs_field = "inputs_from"
-    """How a scenario's `[job]` spells where pieces come from."""
-
-    inputs_words = "a file or folder"
-    """What that is, in words."""
-
-    inputs_are_folder = True
-    """Whether it is a folder, or a file."""
+    same_words = "same answer as the unsplit model"
+    """What `same` counts, in words."""
 
     rows_axis: int | None = None
     """Axis of tensors of which a device could leave a part out, such as time; None for the first
@@ -90,14 +84,14 @@ class Reading:
     def __init__(self, model: StageFolder) -> None:
         self.model = model
 
-    def own_inputs(self) -> Path:
+    def own_pieces(self) -> Sequence[Piece]:
         """What there is to work on if nothing is said.
 
         Raises:
             InputError: there is nothing.
             MissingExtraError: there is, in an extra that is not installed.
         """
-        raise InputError("job", self.inputs_field, self.inputs_words, "none")
+        raise InputError("job", "inputs", "something to work on", "none")
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """What there is to work on, at least one.
@@ -146,6 +140,10 @@ class Reading:
     def result(self, piece: Piece, tensors: Mapping[str, np.ndarray]) -> Mapping[str, Json]:
         """Fields of the device's results, of what came back to it."""
         return {}
+
+    def same(self, result: Mapping[str, Json], whole: Answer) -> bool:
+        """Whether a line of results says what the unsplit model says."""
+        return bool(result.get("answer") == whole.text)
 
     def compared(self) -> tuple[Handed, ...]:
         """What an audit compares of a piece of which the device has run all stages."""
