@@ -10,7 +10,7 @@ computed with too, about five frames to each, and attention between them grows a
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -480,27 +480,27 @@ def _device(
 ) -> DeviceSpeech:
     own = [result for device, result in results if device == name]
     times = [time_split(each) for each in own]
-    seconds = sum(each.seconds for each in own)
+    seconds = sum((each.seconds for each in own), 0.0)
     costs = profile.costs
 
-    def a_second(total: float) -> float:
-        return total / max(seconds, 1e-9)
+    def a_second(values: Iterable[float]) -> float:
+        return sum(values, 0.0) / max(seconds, 1e-9)
 
-    computing = sum(each.device_seconds + (each.compute_seconds or 0.0) for each in own)
+    computing = sum((each.device_s + each.compute_s for each in times), 0.0)
     return DeviceSpeech(
         name=name,
         sentences=len(own),
         seconds=seconds,
         units=sum(each.units for each in own),
         paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=a_second(sum(each.device_s for each in times)),
-        link_s=a_second(sum(each.link_s for each in times)),
-        compute_s=a_second(sum(each.compute_s for each in times)),
-        wait_s=a_second(sum(each.wait_s for each in times)),
+        device_s=a_second(each.device_s for each in times),
+        link_s=a_second(each.link_s for each in times),
+        compute_s=a_second(each.compute_s for each in times),
+        wait_s=a_second(each.wait_s for each in times),
         realtime=seconds / max(computing, 1e-9),
-        bytes_sent=a_second(sum(each.bytes_sent for each in own)),
-        bytes_received=a_second(sum(each.bytes_received for each in own)),
-        device_gmac=sum(each.frames * costs.device(each.amount) for each in own),
-        server_gmac=sum(each.frames * costs.server(each.amount) for each in own),
+        bytes_sent=a_second(each.bytes_sent for each in own),
+        bytes_received=a_second(each.bytes_received for each in own),
+        device_gmac=sum((each.frames * costs.device(each.amount) for each in own), 0.0),
+        server_gmac=sum((each.frames * costs.server(each.amount) for each in own), 0.0),
         lost=lost.get(name),
     )
