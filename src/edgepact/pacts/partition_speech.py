@@ -53,12 +53,12 @@ from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
 from edgepact.pacts.partition_terms import SplitTerms
 from edgepact.work import Model
 
-SECONDS = 12
+SECONDS = 20
 SECONDS_MAX = 3_600
 SMOKE_SECONDS = 4
 
-FRAMES_LEAST = FRAMES_PER_S
-"""Frames that a sentence has at least, to know how many a round may take."""
+FRAMES_A_CHARACTER = 4
+"""Frames that a character of a sentence takes, rather few, to know how many a round may take."""
 
 REFERENCE = "The device reads the first half of this sentence aloud."
 """What stages are timed on."""
@@ -364,7 +364,8 @@ class SplitSpeech:
         """A file of sentences of its own for each device, where there are enough."""
         sentences = read_sentences(inputs or own_sentences())
         share = len(sentences) // len(names)
-        in_round = 1 + per_round // FRAMES_LEAST
+        characters = sum(len(each) for each in sentences) / len(sentences)
+        in_round = 1 + int(per_round / (FRAMES_A_CHARACTER * characters))
         repeat_rounds = min(REPEAT_ROUNDS, rounds, share // in_round)
         order = np.random.default_rng(seed).permutation(len(sentences))
         with tempfile.TemporaryDirectory(prefix="edgepact-sentences-") as place:

@@ -39,6 +39,9 @@ from edgepact.work import Json, Model, Reply, ServerAway, Work
 SOUND = "sound"
 """Name of the tensor that a sound travels in."""
 
+WARM = (0, 50, 83, 54, 156, 31, 0)
+"""Phonemes of a greeting."""
+
 DURATIONS = 2
 """Stages after which it is known how many frames a sound has."""
 
@@ -156,6 +159,11 @@ class SpeechServer(StagedServer):
     def returns(self, amount: int) -> tuple[TensorSpec, ...]:
         """The sound, where the device has not made it."""
         return _returned(amount, self.folder.stages)
+
+    def warm(self) -> None:
+        """As any model in stages; and speaks, so that what sounds are made with is loaded too."""
+        super().warm()
+        self._sound(SpeechSession(0, 0), self.reading.inputs(WARM))
 
     def begin(self, amount: int, seed: int) -> SpeechSession:  # type: ignore[override]
         """A sentence on its way."""
