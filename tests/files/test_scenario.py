@@ -42,6 +42,7 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
         "scenario-layer-menu.toml": "partition-contract-classification",
         "scenario-local-work.toml": "selection-contract-training",
         "scenario-partition.toml": "partition-stackelberg-classification",
+        "scenario-photo.toml": "partition-stackelberg-photo",
         "scenario-picture.toml": "partition-stackelberg-picture",
         "scenario-price.toml": "selection-stackelberg-training",
         "scenario-selection.toml": "selection-auction-training",

@@ -116,7 +116,7 @@ def _named_as_settings(config: RunConfig) -> Iterator[None]:
         "job.images_from": ("samples", config.samples),
         "job.photographs_from": ("samples", config.samples),
         "job.sentences_from": ("samples", config.samples),
-        "job.arrays_from": ("samples", config.samples),
+        "job.pieces_from": ("samples", config.samples),
     }
     try:
         yield

@@ -15,6 +15,7 @@ from PIL import Image
 from edgepact.credits import in_credits
 from edgepact.errors import InputError
 from edgepact.inference.pictures import decoded, read_picture
+from edgepact.jobs.classification import IMAGE_SUFFIXES
 from edgepact.live import work_page
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
@@ -163,9 +164,11 @@ def _nearest(each: StagedResult, vectors: Mapping[str, np.ndarray]) -> str:
 
 def _thumbnail(each: StagedResult, place: Path | None) -> str:
     """A small copy of a picture, decoded as carefully as the job does it."""
-    if place is None or not place.is_dir() or each.label is None:
+    if place is None or not place.is_dir():
         return ""
     path = place / each.file
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return ""
     try:
         picture = decoded(read_picture(path), image_size=THUMBNAIL, source=path).convert("RGB")
     except InputError:

@@ -532,9 +532,6 @@ PICTURE = PartitionContract(name="partition-contract-picture", job="picture")
 TEXT = PartitionContract(name="partition-contract-text", job="text")
 """The same of a language model."""
 
-SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
-"""The same of a voice."""
-
 PHOTO = PartitionContract(name="partition-contract-photo", job="photo")
 """The same of photographs, by a model in stages."""
 
@@ -543,3 +540,6 @@ SENTENCES = PartitionContract(name="partition-contract-sentences", job="sentence
 
 STAGED = PartitionContract(name="partition-contract-staged", job="staged")
 """The same of any model in stages."""
+
+SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
+"""The same of a voice."""

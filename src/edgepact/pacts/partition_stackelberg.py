@@ -435,9 +435,6 @@ PICTURE = PartitionStackelberg(name="partition-stackelberg-picture", job="pictur
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""
 
-SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
-"""The same of a voice."""
-
 PHOTO = PartitionStackelberg(name="partition-stackelberg-photo", job="photo")
 """The same of photographs, by a model in stages."""
 
@@ -446,3 +443,6 @@ SENTENCES = PartitionStackelberg(name="partition-stackelberg-sentences", job="se
 
 STAGED = PartitionStackelberg(name="partition-stackelberg-staged", job="staged")
 """The same of any model in stages."""
+
+SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
+"""The same of a voice."""

@@ -10,7 +10,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,6 @@ from edgepact.framework import Json
 from edgepact.inference.codecs import BUILT_IN, packed_bytes
 from edgepact.inference.stage_folder import STAGES_JSON, StageFolder, StageRunner, read_stage_folder
 from edgepact.jobs.staged import STAGED, Staged
-from edgepact.jobs.staged.arrays import INPUTS_WORDS as ARRAYS_WORDS
 from edgepact.jobs.staged.arrays import arrays_in
 from edgepact.jobs.staged.photographs import PHOTO, own_photographs, photographs_in
 from edgepact.jobs.staged.place import stages_of
@@ -373,13 +372,27 @@ class SplitStaged:
         return reading.own_pieces() if inputs is None else reading.pieces(inputs)
 
 
+def arrays_or_images_in(folder: Path) -> Sequence[Piece]:
+    """What models of any reading work on: the arrays of a folder, or else its images.
+
+    Raises:
+        InputError: there are neither.
+    """
+    try:
+        return arrays_in(folder)
+    except InputError:
+        with suppress(InputError):
+            return photographs_in(folder)
+        raise
+
+
 SPLIT_STAGED = SplitStaged(
     job=STAGED,
     units_field="pieces",
-    inputs_field="arrays_from",
-    inputs_words=ARRAYS_WORDS,
+    inputs_field="pieces_from",
+    inputs_words="a folder of .npy or .npz files, or of images where the model reads them",
     inputs_are_folder=True,
-    find=arrays_in,
+    find=arrays_or_images_in,
 )
 """A model of which nothing more is known."""
 

@@ -24,6 +24,14 @@ def cut(
     possible: Annotated[
         bool, typer.Option("--list", help="Print the tensors it can be cut at, and cut nothing.")
     ] = False,
+    stages: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=98,
+            help="Of a file: so many stages of about equal computing, instead of --at",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="For the stages of a file [default: beside it]"),
@@ -41,7 +49,8 @@ def cut(
 
     A model can be cut in two where a few tensors carry all that depends on its data. All
     stages read the weights of the whole model, which stay where they are. The stages are run
-    and compared with the whole model before they get their names.
+    and compared with the whole model before they get their names. Beside those of a file lies
+    stages.json, with which jobs run them: edgepact run --model FOLDER.
     """
     from edgepact.cli.model.inspect import pairs
     from edgepact.inference import graph
@@ -58,22 +67,30 @@ def cut(
             print(name)
         return
     if model.is_dir():
-        for option, given in (("--out", out), ("--control", control), ("--state", state)):
+        for option, given in (
+            *(("--out", out), ("--stages", stages)),
+            *(("--control", control), ("--state", state)),
+        ):
             if given:
                 raise InputError("model cut", option, "a file to cut, not a folder", str(model))
         if at:
             graph.choose_boundaries(model, at)
         paths = graph.cut(model)
     else:
-        if not at:
-            expected = "the tensors to cut at; edgepact model inspect lists them"
-            raise InputError("model cut", "--at", expected, "none")
+        if bool(at) == (stages is not None):
+            expected = "the tensors to cut at; edgepact model inspect lists them; or --stages"
+            raise InputError("model cut", "--at", expected, "both" if at else "neither")
+        controls, states = control or None, dict(pairs("--state", state)) or None
+        if stages is not None:
+            from edgepact.inference.stage_writing import even_cuts
+
+            at = [",".join(cut) for cut in even_cuts(model, stages, control=controls, state=states)]
         paths = graph.cut_file(
             model,
-            [text.split(",") for text in at],
+            [text.split(",") for text in at or ()],
             out or model.parent,
-            control=control or None,
-            state=dict(pairs("--state", state)) or None,
+            control=controls,
+            state=states,
         )
     for path in paths:
         print(path)

@@ -113,9 +113,9 @@ class Photographs(Reading):
                 model.folder / STAGES_JSON, "outputs", expected, list(self._output.shape)
             )
 
-    def own_pieces(self) -> Sequence[Piece]:
-        """The photographs of scikit-image."""
-        return photographs_in(own_photographs())
+    def own_inputs(self) -> Path:
+        """The sample images of scikit-image, of which the photographs are taken."""
+        return own_photographs()
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """Images of a folder: flat, or one folder for each class."""

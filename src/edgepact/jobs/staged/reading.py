@@ -19,6 +19,7 @@ from edgepact.work import Json
 
 READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
+    "lines": "edgepact.jobs.staged.lines:Lines",
     "photographs": "edgepact.jobs.staged.photographs:Photographs",
     "sentences": "edgepact.jobs.staged.sentences:Sentences",
     "speech": "edgepact.jobs.speech.reading:Speakable",
@@ -84,14 +85,22 @@ class Reading:
     def __init__(self, model: StageFolder) -> None:
         self.model = model
 
-    def own_pieces(self) -> Sequence[Piece]:
-        """What there is to work on if nothing is said.
+    def own_inputs(self) -> Path:
+        """Where there is something to work on if nothing is said.
 
         Raises:
-            InputError: there is nothing.
+            InputError: there is no such place.
             MissingExtraError: there is, in an extra that is not installed.
         """
         raise InputError("job", "inputs", "something to work on", "none")
+
+    def own_pieces(self) -> Sequence[Piece]:
+        """What there is to work on if nothing is said; by default what is at that place.
+
+        Raises:
+            InputError, MissingExtraError: there is nothing.
+        """
+        return self.pieces(self.own_inputs())
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """What there is to work on, at least one.

@@ -87,9 +87,9 @@ class Sentences(Reading):
             )
         self._tokenizer = _tokenizer(model)
 
-    def own_pieces(self) -> Sequence[Piece]:
+    def own_inputs(self) -> Path:
         """Sentences that come with the job."""
-        return sentences_in(own_sentences())
+        return own_sentences()
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """The lines of a file, without those that are blank."""
