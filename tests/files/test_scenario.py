@@ -46,6 +46,7 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
         "scenario-picture.toml": "partition-stackelberg-picture",
         "scenario-price.toml": "selection-stackelberg-training",
         "scenario-selection.toml": "selection-auction-training",
+        "scenario-speech.toml": "partition-stackelberg-speech",
         "scenario-supply-curves.toml": "partition-auction-classification",
         "scenario-text.toml": "partition-stackelberg-text",
     }.items() <= {name: each.pact.name for name, each in found.items()}.items()
