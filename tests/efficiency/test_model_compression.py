@@ -467,7 +467,9 @@ class TestReport:
 class TestCompress:
     def test_options_that_do_not_fit_the_method(self, small: Path, tmp_path: Path) -> None:
         for options, message in (
-            ({"method": "zip"}, "--method: expected int8 or magnitude or structured"),
+            ({"method": "zip"}, "--method: expected int8 or weights8 or weights4 or "),
+            ({"method": "weights4", "share": 0.5}, "--share: expected none with weights4"),
+            ({"method": "heads"}, "--share: expected one with heads"),
             ({"method": "int8", "share": 0.5}, "--share: expected none with int8"),
             ({"method": "magnitude"}, "--share: expected one with magnitude"),
             (

@@ -36,9 +36,9 @@ def compress(
     int8: weights and products in whole numbers; fewer bytes, as many operations, each of them
     cheaper. weights8, weights4: weights alone in 8 or 4 bits; fewer bytes, and seconds as the
     runtime has them. heads: fewer attention heads and hidden units of the embedded model, taught
-    for a minute what the original hands on. structured: fewer hidden units in every block; fewer bytes, operations and seconds.
-    magnitude: the smallest weights of every matrix become 0; fewer bytes only where the model
-    is sent or stored compressed, and no seconds.
+    for a minute what the original hands on. structured: fewer hidden units in every block; fewer
+    bytes, operations and seconds. magnitude: the smallest weights of every matrix become 0; fewer
+    bytes only where the model is sent or stored compressed, and no seconds.
 
     With --fit-from, structured removes the units that the others can best stand in for on those
     images, and lets them; without, those with the smallest weights. OUT is a model directory like
