@@ -29,6 +29,7 @@ from edgepact.efficiency.model_compression.structured import (
     prune_by_norm,
     prune_structured,
 )
+from edgepact.efficiency.model_compression.weight_only import quantise_weights4, quantise_weights8
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.efficiency.profile import profile
 from edgepact.errors import InputError
@@ -48,6 +49,8 @@ Compress = Callable[[Path, Path], None]
 
 METHODS: dict[str, Compress] = {
     "int8": quantise_int8,
+    "weights8": quantise_weights8,
+    "weights4": quantise_weights4,
     "magnitude": lambda model, out: prune_magnitude(model, out, 0.5),
     "structured": lambda model, out: prune_structured(model, out, 0.5),
 }
