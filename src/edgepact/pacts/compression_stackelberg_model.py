@@ -80,7 +80,7 @@ from edgepact.tables import IF_KNOWN, yes
 from edgepact.training.forms import FORMS, TEACHING_STEPS, FormsConfig, make_forms
 from edgepact.work import Model
 
-BELIEVED_DEVICES = 200
+BELIEVED_DEVICES = 100
 """Drawn of the prior by a server that knows no device."""
 
 SMOKE_IMAGES = 60
