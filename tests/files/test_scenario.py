@@ -39,6 +39,7 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
         "scenario-block.toml": "partition-auction-classification",
         "scenario-compressed.toml": "compression-stackelberg-classification",
         "scenario-compression.toml": "compression-contract-training",
+        "scenario-generation-auction.toml": "selection-auction-text",
         "scenario-layer-menu.toml": "partition-contract-classification",
         "scenario-local-work.toml": "selection-contract-training",
         "scenario-partition.toml": "partition-stackelberg-classification",

@@ -70,6 +70,7 @@ def measured(terms: HalvesTerms, *, pruned: float = 0.88) -> FormsMeasured:
     return FormsMeasured(
         profile=base,
         devices=devices_of(terms.market),
+        split=terms.split,
         market=terms.market,
         halves=HalvesMeasured(model="m", forms=forms, accuracy=accuracy, images=300),
         folders={each.name: Path(each.name) for each in forms},

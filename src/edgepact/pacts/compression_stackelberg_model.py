@@ -39,6 +39,7 @@ from edgepact.files.written import written_toml
 from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.inference.calibration import calibrate
 from edgepact.inference.digests import digest_of
+from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import ModelInfo, preprocess
 from edgepact.inference.tolerances import Tolerances
@@ -444,7 +445,7 @@ class CompressionStackelbergModel:
         text = written_toml(market_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
         devices = devices_of(market)
-        tell_other_sizes(profile, devices)
+        tell_other_sizes(profile, devices, terms.split.step)
         with progress_bar("Make the model's forms") as advance:
             folders = make_forms(
                 terms.model_folder, run.out / "forms", terms.forms, progress=advance
@@ -459,7 +460,7 @@ class CompressionStackelbergModel:
         return FormsMeasured(
             profile=profile,
             devices=devices,
-            unit=terms.split.unit,
+            split=terms.split,
             market=market,
             halves=found,
             folders=folders,
@@ -594,11 +595,12 @@ def judged_by(terms: HalvesTerms) -> Images:
         InputError: they do not.
     """
     info = ModelInfo.read(terms.model_folder)
-    pictures = find_images(terms.inputs_place)
+    place = terms.inputs_place or samples()
+    pictures = find_images(place)
     labels = [each.label for each in pictures]
     if not all(label in info.labels for label in labels):
         expected = "images in a folder for each class: a form's accuracy counts"
-        raise InputError(terms.source, "job.images_from", expected, f"{terms.inputs_place}")
+        raise InputError(terms.source, "job.images_from", expected, f"{place}")
     if terms.smoke:
         kept = np.linspace(0, len(pictures) - 1, min(SMOKE_IMAGES, len(pictures))).astype(int)
         pictures = [pictures[at] for at in kept]
