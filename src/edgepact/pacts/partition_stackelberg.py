@@ -244,9 +244,9 @@ class PartitionStackelberg:
         self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
         market = terms.market or drawn_market(terms, profile.costs)
-        text = written_toml(_document(market))
+        text = written_toml(market_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
-        devices = _devices(market)
+        devices = devices_of(market)
         tell_other_sizes(profile, devices, terms.split.step)
         return MarketMeasured(profile=profile, devices=devices, split=terms.split, market=market)
 
@@ -337,7 +337,8 @@ def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
     return terms.market or drawn_market(terms, costs_of(terms))
 
 
-def _devices(market: GameFile) -> PrivateDevices:
+def devices_of(market: GameFile) -> PrivateDevices:
+    """Its devices, with what only they know."""
     game = market.game
     return PrivateDevices(
         names=market.names,
@@ -358,7 +359,7 @@ def _traffic(terms: SplitTerms) -> Traffic:
 
 def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
     game, step = market.game, terms.split.step
-    expect_fitting(terms, _devices(market), game.layers_max)
+    expect_fitting(terms, devices_of(market), game.layers_max)
     for field, fits, expected, found in (
         ("layers", game.integer, f"'integer', since processes do whole {step}s", "'continuous'"),
         (
@@ -380,26 +381,30 @@ def _prior(A: float, B: float) -> FleetPrior:
     )
 
 
-def _prior_price(terms: PartitionTerms, game: Game) -> float:
-    """What an operator would post that knows the prior and never looks at an answer."""
+def believed_prior(terms: PartitionTerms, game: Game) -> FleetPrior:
+    """What an operator believes of the devices before it has seen an answer."""
     fleet = game.fleet
     A, B = float(fleet.A.mean()), float(fleet.B.mean())
     if terms.market is None:
-        prior = _prior(A, B)
-    else:
-        # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
-        prior = FleetPrior(
-            alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
-            capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
-            A=A,
-            B=B,
-        )
-    drawn = prior.sample(jax.random.key(terms.seed + 1), 20_000)
+        return _prior(A, B)
+    # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
+    return FleetPrior(
+        alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
+        capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
+        A=A,
+        B=B,
+    )
+
+
+def _prior_price(terms: PartitionTerms, game: Game) -> float:
+    """What an operator would post that knows the prior and never looks at an answer."""
+    drawn = believed_prior(terms, game).sample(jax.random.key(terms.seed + 1), 20_000)
     sample = jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
     return float(bayesian_price(game, sample))
 
 
-def _document(market: GameFile) -> Document:
+def market_document(market: GameFile) -> Document:
+    """The market as a file that `edgepact solve` reads."""
     game = market.game
     fleet = game.fleet
     columns = {name: getattr(fleet, name) for name in COLUMNS}
