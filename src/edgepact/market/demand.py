@@ -231,6 +231,17 @@ class Demand:
         return hmac.digest(self.key, told + bound, "sha256")
 
 
+def buyer_in(piece: str) -> str | None:
+    """The buyer who asked for a piece; None of one whose id is no request's.
+
+    Example:
+        >>> buyer_in("shop:17"), buyer_in("3-0")
+        ('shop', None)
+    """
+    buyer, _, number = piece.rpartition(":")
+    return buyer if buyer and number.isdecimal() else None
+
+
 def read_demand(path: Path) -> Demand:
     """Reads what `Demand.write` wrote.
 

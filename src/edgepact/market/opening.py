@@ -3,9 +3,9 @@
 import contextlib
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from edgepact.credits import in_microcredits
 from edgepact.engagement import Engagement
@@ -41,6 +41,26 @@ class StatesModel(Protocol):
     @property
     def model(self) -> Path | None:
         """Folder of the model; None for the job's own."""
+        ...
+
+
+@runtime_checkable
+class CutsModel(Protocol):
+    """Terms of a pact whose model may be a file, from which a folder is made."""
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the model is, cut into stages; of a file they are written the first time."""
+        ...
+
+
+@runtime_checkable
+class StatesSettings(Protocol):
+    """Terms of a pact that may state settings of the job."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of both its halves."""
         ...
 
 

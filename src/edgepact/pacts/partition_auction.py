@@ -531,5 +531,8 @@ def _ceilings_set(terms: AuctionTerms) -> Callable[[Sequence[RoundRecord]], Lear
 
 PACT = PartitionAuction()
 
+PICTURE = PartitionAuction(name="partition-auction-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionAuction(name="partition-auction-text", job="text")
 """The same of a language model."""

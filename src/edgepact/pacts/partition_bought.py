@@ -334,5 +334,5 @@ def gain(item: Item, cost: Cost) -> float:
 def _kept(work: Work, costs: Mapping[str, Cost]) -> dict[str, float]:
     kept = dict.fromkeys(costs, 0.0)
     for name, layers, units, paid_microcredits in work.paid_pieces:
-        kept[name] += (paid_microcredits - units * costs[name](layers)) / MICRO
+        kept[name] += (paid_microcredits - units * costs[name](float(layers))) / MICRO
     return kept

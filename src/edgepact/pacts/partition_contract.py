@@ -526,5 +526,8 @@ def _best_items_taken(record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
 
 PACT = PartitionContract()
 
+PICTURE = PartitionContract(name="partition-contract-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionContract(name="partition-contract-text", job="text")
 """The same of a language model."""

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from edgepact.credits import PRICE_CREDITS_MAX, in_credits, in_microcredits
+from edgepact.credits import in_credits, in_microcredits
 from edgepact.errors import InputError
-from edgepact.fields import Table, check_list, check_text
+from edgepact.files.buyers import buyers_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.market.demand import (
-    BUYERS_MAX,
     PER,
-    UNITS_MAX,
     Buyer,
     Demand,
     write_requests,
@@ -32,9 +30,6 @@ from edgepact.tables import one
 if TYPE_CHECKING:
     from edgepact.pacts.partition_jobs import SplitJob
     from edgepact.pacts.partition_terms import SplitTerms
-
-PROMPTS_MAX = 1000
-"""Most prompts of a buyer."""
 
 
 @runtime_checkable
@@ -78,31 +73,23 @@ def read_buyers(
     Raises:
         InputError: names the file, the field, what was expected and what was found.
     """
-    if "buyer" not in document:
-        return ()
     each = units_most(split, settings)
     asking: list[Asking] = []
-    rows = check_list(source, "buyer", document["buyer"], of="buyers", least=1, most=BUYERS_MAX)
-    for at, values in enumerate(rows, start=1):
-        row = Table(source, f"buyer[{at}]", values)
-        name = row.text("name", f"buyer-{at}")
-        paid = row.number("revenue_per_unit", least=0.0, most=PRICE_CREDITS_MAX)
-        units = row.whole("units", least=1, most=UNITS_MAX)
-        prompts = _prompts(source, row, split) if "prompts" in row else ()
-        row.close()
+    for at, stated in enumerate(buyers_of(source, document), start=1):
+        if stated.prompts and split.inputs_are_folder:
+            expected = f"none: what is worked on is {one(split.unit)} of a folder"
+            raise InputError(source, f"buyer[{at}].prompts", expected, "some")
         try:
             buyer = Buyer(
-                name=name, microcredits=in_microcredits(paid), units=units, units_each=each
+                name=stated.name,
+                microcredits=in_microcredits(stated.revenue_per_unit),
+                units=stated.units,
+                units_each=each,
             )
         except InputError as error:
             field = f"buyer[{at}].{error.field}"
             raise InputError(source, field, error.expected, error.found) from None
-        if name in [other.buyer.name for other in asking]:
-            raise InputError(source, f"buyer[{at}].name", "each name once", name)
-        asking.append(Asking(buyer=buyer, prompts=prompts))
-    if len({bool(each.prompts) for each in asking}) > 1:
-        expected = "prompts of every buyer, or of none"
-        raise InputError(source, "buyer.prompts", expected, "some of them have any")
+        asking.append(Asking(buyer=buyer, prompts=stated.prompts))
     return tuple(asking)
 
 
@@ -242,7 +229,7 @@ class Earnings:
             head=("", "credits"),
             rows=rows,
             notes=(
-                f"All that it computed is counted, also what {one(self.unit)} needs besides its "
+                f"Its computing is counted with what {one(self.unit)} needs besides its "
                 f"{self.step}s; the utilities of the rounds count {self.step}s alone.",
             ),
         )
@@ -296,17 +283,6 @@ def earned(
 
 
 # ---------------------------------------------------------------- private
-
-
-def _prompts(source: Path, row: Table, split: "SplitJob") -> tuple[str, ...]:
-    place, field = row.place("prompts")
-    if split.inputs_are_folder:
-        expected = f"none: what is worked on is {one(split.unit)} of a folder"
-        raise InputError(place, field, expected, "prompts")
-    listed = check_list(
-        source, field, row.raw("prompts", "a list"), of="prompts", least=1, most=PROMPTS_MAX
-    )
-    return tuple(check_text(source, f"{field}[{at}]", each) for at, each in enumerate(listed))
 
 
 def _in_turn(terms: "SplitTerms", names: Sequence[str]) -> dict[str, list[tuple[Asking, int]]]:

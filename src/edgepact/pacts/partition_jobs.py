@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
+    "picture": "edgepact.pacts.partition_pictures:PICTURES",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""

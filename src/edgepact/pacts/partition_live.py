@@ -214,8 +214,10 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     inputs = terms.split.shared_out(
         terms.inputs_place, names, per_round=terms.units, rounds=rounds, seed=terms.seed
     )
-    # Beside a scenario, which names its own job, a server is told none.
-    job = None if "scenario" in asked else terms.job
+    # Beside a scenario, which states its own job, a server is told none.
+    stated: dict[str, Any] = {}
+    if "scenario" not in asked:
+        stated = {"job": terms.job, "job_settings": terms.settings}
     with (
         inputs as shares,
         _asked_of(terms, names, shares.folders) as orders,
@@ -231,8 +233,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         live.start_server(
             ServeOptions(
                 **asked,
-                job=job,
-                job_settings=terms.settings,
+                **stated,
                 model=terms.model_folder,
                 ledger_url=url,
                 port=0,
@@ -284,7 +285,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
 
 @contextmanager
 def _asked_of(
-    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path]
+    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path | None]
 ) -> Iterator[HandedOut | None]:
     """What buyers ask of devices; None where devices bring work of their own."""
     if not terms.buyers:

@@ -245,7 +245,7 @@ def read_bought(
         | {"A": server.A, "B": server.B, "layers_max": server.layers_max},
         "efficiency": {"method": document["efficiency"]["method"]},
         "solver": {"name": split["solver"]},
-        "job": {"name": document["job"]["name"]},
+        "job": {"name": document["job"]["name"], **split["settings"]},
     }
     ordered = {name: public[name] for name in public if name not in FRAMEWORK}
     ordered |= {name: public[name] for name in FRAMEWORK}

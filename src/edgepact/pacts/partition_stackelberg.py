@@ -5,7 +5,6 @@ the top a fleet is drawn.
 """
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pacts.partition_demand import Asking, mean_worth, read_buyers
+from edgepact.pacts.partition_demand import mean_worth, read_buyers
 from edgepact.pacts.partition_findings import WorkDone
 from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
@@ -59,6 +58,9 @@ from edgepact.solvers.by_name import OPTIMUM, quoter, quoters
 from edgepact.solvers.quoter import Known
 from edgepact.tables import IF_KNOWN
 from edgepact.work import Model
+
+REVENUE = 20.0
+"""What a unit of a device brings in a market that is drawn, credits, if no buyer says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,10 +227,8 @@ class PartitionStackelberg:
         stated = {name for name in document if name not in (*FRAMEWORK, "mechanism", "buyer")}
         if not stated:
             return drawn
-        if buyers:
-            document = _paid_by_buyers(source, document)
         market = game_of(source, document, traffic=lambda: _traffic(drawn))
-        return replace(drawn, market=_paid(market, buyers))
+        return replace(drawn, market=market)
 
     def expect_runnable(self, terms: PartitionTerms) -> None:
         """Refuses a market that processes here cannot play."""
@@ -293,39 +293,14 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
     fleet = _prior(costs.A, costs.B).sample(jax.random.key(terms.seed), terms.devices)
     game = Game(
         fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
-        revenue=20.0 * terms.devices,
+        revenue=terms.devices * (mean_worth(terms.buyers) if terms.buyers else REVENUE),
         beta=1.0 / costs.A,
         price_min=0.05,
         price_max=1.2,
         layers_max=costs.layers_max,
         satisfaction=FAMILIES["log"],
     )
-    market = GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
-    return _paid(market, terms.buyers)
-
-
-def _paid_by_buyers(source: Path, document: Document) -> Document:
-    """The market of a file whose revenue its buyers state.
-
-    Raises:
-        InputError: it states another.
-    """
-    market = {name: value for name, value in document.items() if name != "buyer"}
-    server = market.get("server")
-    if isinstance(server, dict):
-        if "revenue" in server:
-            expected = "nothing beside [[buyer]], who say what a unit brings"
-            raise InputError(source, "server.revenue", expected, server["revenue"])
-        market["server"] = {**server, "revenue": 0.0}
-    return market
-
-
-def _paid(market: GameFile, buyers: Sequence[Asking]) -> GameFile:
-    """The market with what buyers pay for a unit of each device, if there are any."""
-    if not buyers:
-        return market
-    revenue = len(market.names) * mean_worth(buyers)
-    return replace(market, game=replace(market.game, revenue=revenue))
+    return GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
 
 
 def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
@@ -428,6 +403,9 @@ def _document(market: GameFile) -> Document:
 
 PACT = PartitionStackelberg()
 """The main job."""
+
+PICTURE = PartitionStackelberg(name="partition-stackelberg-picture", job="picture")
+"""The same of the steps of a picture's chain."""
 
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""

@@ -30,11 +30,15 @@ from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.jobs.text.exchange import job_model
 from edgepact.jobs.text.prompts import TextSettings, own_prompts, read_prompts
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_findings import paid_as_promised
 from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_results import (
+    paid_as_promised,
+    results_of,
+    settled_rows,
+    time_split,
+)
 from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
 from edgepact.pacts.partition_terms import SplitTerms
-from edgepact.tables import yes
 from edgepact.work import Model
 
 ATTENDED = 128
@@ -226,8 +230,12 @@ class TextsDone:
             ("the server's computing saved", f"{self.server_saved:.2%}"),
             ("texts audited before payment", f"{self.audited}"),
             ("texts that lost their pay", f"{self.forfeit}"),
-            (f"paid {promised} for each token", yes(self.paid_as_earned)),
-            ("the books balance", yes(self.statement.balanced)),
+            *settled_rows(
+                self.statement,
+                paid_as_earned=self.paid_as_earned,
+                promised=promised,
+                unit=self.unit,
+            ),
         )
 
     def as_json(self) -> dict[str, Json]:
@@ -350,7 +358,7 @@ class SplitTexts:
         played: Played,
     ) -> TextsDone:
         """What was written."""
-        results = _results(folder, names)
+        results = results_of(folder, names, TextResult.from_line)
         if not results:
             raise MarketError(f"no text was finished; see the logs in {folder}")
         statement = played.statement
@@ -403,22 +411,11 @@ def _stage_seconds(model: TextModel, repeats: int, progress: Progress) -> list[f
     return [float(each) for each in fastest]
 
 
-def _results(folder: Path, names: Sequence[str]) -> list[tuple[str, TextResult]]:
-    results: dict[tuple[str, str], TextResult] = {}
-    for name in names:
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                found = TextResult.from_line(line)
-                if found is not None:
-                    results[name, found.piece] = found
-    return [(name, result) for (name, _), result in results.items()]
-
-
 def _device(
     name: str, results: list[tuple[str, TextResult]], profile: Profile, lost: dict[str, str]
 ) -> DeviceTexts:
     own = [result for device, result in results if device == name]
+    times = [time_split(each) for each in own]
     tokens = sum(each.tokens for each in own)
     per_stage = profile.costs.per_stage
 
@@ -438,14 +435,10 @@ def _device(
         tokens=tokens,
         units=sum(each.units for each in own),
         paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=each_token(sum(each.device_seconds + each.encode_seconds for each in own)),
-        link_s=each_token(
-            sum((each.roundtrip_seconds or 0.0) - (each.server_seconds or 0.0) for each in own)
-        ),
-        compute_s=each_token(sum(each.compute_seconds or 0.0 for each in own)),
-        wait_s=each_token(
-            sum((each.server_seconds or 0.0) - (each.compute_seconds or 0.0) for each in own)
-        ),
+        device_s=each_token(sum(each.device_s for each in times)),
+        link_s=each_token(sum(each.link_s for each in times)),
+        compute_s=each_token(sum(each.compute_s for each in times)),
+        wait_s=each_token(sum(each.wait_s for each in times)),
         tokens_per_s=tokens / max(sum(each.text_seconds for each in own), 1e-9),
         bytes_sent=each_token(sum(each.bytes_sent for each in own)),
         bytes_received=each_token(sum(each.bytes_received for each in own)),

@@ -386,3 +386,6 @@ def _without_prompts(source: Path, stated: Document) -> tuple[Document, tuple[st
 
 TEXT = SelectionSlots(name="selection-auction-text", job="text")
 """Slots of texts."""
+
+PICTURE = SelectionSlots(name="selection-auction-picture", job="picture")
+"""Slots of pictures."""
