@@ -110,8 +110,8 @@ class Request:
     bound: bytes
 
     def price(self, units: int) -> int:
-        """What the buyer pays for so many units, micro-credits."""
-        return self.microcredits * (units if self.per == "unit" else 1)
+        """What the buyer pays for so many units, micro-credits; nothing for none."""
+        return self.microcredits * (units if self.per == "unit" else min(units, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

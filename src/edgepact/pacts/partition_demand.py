@@ -41,16 +41,37 @@ class SizesPieces(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesTries(Protocol):
+    """What `TriesPieces.until` tells."""
+
+    @property
+    def sold_per_unit(self) -> float:
+        """Units that a buyer pays for, of each that a device is paid for; expected."""
+        ...
+
+
+@runtime_checkable
+class TriesPieces(Protocol):
+    """What a `SplitJob` has besides if a piece is tried until it is good, each try a unit."""
+
+    def until(self, folder: Path, settings: Mapping[str, Any]) -> TakesTries | None:
+        """What a good piece takes; None where any is taken at once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """A buyer, and what it asks for.
 
     Attributes:
-        buyer: who pays.
+        buyer: who pays; a piece that is tried counts all tries in its quota.
+        units: its quota as it is stated.
         prompts: what its requests ask for, in turn; none for whatever the inputs are.
     """
 
     buyer: Buyer
+    units: int
     prompts: tuple[str, ...] = ()
 
     @property
@@ -74,6 +95,8 @@ def read_buyers(
         InputError: names the file, the field, what was expected and what was found.
     """
     each = units_most(split, settings)
+    # A buyer asks for good pieces, however often each is tried.
+    tries = each if isinstance(split, TriesPieces) else 1
     asking: list[Asking] = []
     for at, stated in enumerate(buyers_of(source, document), start=1):
         if stated.prompts and split.inputs_are_folder:
@@ -83,20 +106,29 @@ def read_buyers(
             buyer = Buyer(
                 name=stated.name,
                 microcredits=in_microcredits(stated.revenue_per_unit),
-                units=stated.units,
+                units=stated.units * tries,
                 units_each=each,
             )
         except InputError as error:
             field = f"buyer[{at}].{error.field}"
             raise InputError(source, field, error.expected, error.found) from None
-        asking.append(Asking(buyer=buyer, prompts=stated.prompts))
+        asking.append(Asking(buyer=buyer, units=stated.units, prompts=stated.prompts))
     return tuple(asking)
 
 
 def mean_worth(asking: Sequence[Asking]) -> float:
     """What a unit brings on average over all quotas, credits."""
-    units = sum(each.buyer.units for each in asking)
-    return sum(each.worth * each.buyer.units for each in asking) / units
+    units = sum(each.units for each in asking)
+    return sum(each.worth * each.units for each in asking) / units
+
+
+def sold_per_unit(terms: "SplitTerms") -> float:
+    """Units that a buyer pays for, of each that a device is paid for; expected."""
+    split = terms.split
+    found = (
+        split.until(terms.model_folder, terms.settings) if isinstance(split, TriesPieces) else None
+    )
+    return 1.0 if found is None else found.sold_per_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +306,7 @@ def earned(
     for sale in statement.sales:
         sold.setdefault(sale.buyer, []).append(sale)
     return Earnings(
-        buyers=tuple(_served(each.buyer, sold.get(each.buyer.name, [])) for each in asking),
+        buyers=tuple(_served(each, sold.get(each.buyer.name, [])) for each in asking),
         payments_microcredits=sum(each.microcredits for each in statement.payments),
         computing=computing,
         unit=unit,
@@ -317,12 +349,12 @@ def _sources(
     return inputs, [held.source(piece) for piece in chosen]
 
 
-def _served(buyer: Buyer, sold: Sequence[Sale]) -> BuyerServed:
+def _served(asking: Asking, sold: Sequence[Sale]) -> BuyerServed:
     paid = [each for each in sold if each.state is PieceState.PAID]
     lost = [each for each in sold if each.state in (PieceState.FORFEIT, PieceState.EXPIRED)]
     return BuyerServed(
-        name=buyer.name,
-        units_asked=buyer.units,
+        name=asking.buyer.name,
+        units_asked=asking.units,
         requests=len(paid),
         units=sum(each.units for each in paid),
         lost=len(lost),

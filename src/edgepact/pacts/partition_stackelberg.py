@@ -32,7 +32,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pacts.partition_demand import mean_worth, read_buyers
+from edgepact.pacts.partition_demand import mean_worth, read_buyers, sold_per_unit
 from edgepact.pacts.partition_findings import WorkDone
 from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
@@ -241,7 +241,7 @@ class PartitionStackelberg:
         expect_ready(terms, run.out)
         self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
-        market = terms.market or drawn_market(terms, profile.costs)
+        market = _sold(terms, terms.market or drawn_market(terms, profile.costs))
         text = written_toml(_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
         devices = _devices(market)
@@ -306,7 +306,15 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
 def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
     if measured is not None:
         return measured.market
-    return terms.market or drawn_market(terms, costs_of(terms))
+    return _sold(terms, terms.market or drawn_market(terms, costs_of(terms)))
+
+
+def _sold(terms: PartitionTerms, market: GameFile) -> GameFile:
+    """The market with what a unit brings where not every one is sold."""
+    if not terms.buyers:
+        return market
+    revenue = float(market.game.revenue) * sold_per_unit(terms)
+    return replace(market, game=replace(market.game, revenue=revenue))
 
 
 def _devices(market: GameFile) -> PrivateDevices:

@@ -346,7 +346,8 @@ def winners(terms: SlotTerms, solution: AuctionSolution) -> tuple[Asking, ...]:
         except InputError as error:
             field = f"bid[{at + 1}].{error.field}"
             raise InputError(terms.source, field, error.expected, error.found) from None
-        found.append(Asking(buyer=buyer, prompts=() if prompt is None else (prompt,)))
+        asked = () if prompt is None else (prompt,)
+        found.append(Asking(buyer=buyer, units=terms.pieces, prompts=asked))
     return tuple(found)
 
 
