@@ -184,7 +184,8 @@ class BuyerServed:
         name: of the buyer.
         units_asked: its quota.
         requests, units: that were delivered and are paid.
-        lost: requests whose work was forfeit or could not be audited: it does not pay for them.
+        lost: requests that it does not pay for: their work was forfeit, could not be audited, or
+            did not come out as it was asked for.
         paid_microcredits: by it.
     """
 
@@ -351,7 +352,8 @@ def _sources(
 
 def _served(asking: Asking, sold: Sequence[Sale]) -> BuyerServed:
     paid = [each for each in sold if each.state is PieceState.PAID]
-    lost = [each for each in sold if each.state in (PieceState.FORFEIT, PieceState.EXPIRED)]
+    ended = (PieceState.FORFEIT, PieceState.EXPIRED)
+    lost = [each for each in sold if each.state in ended or (each in paid and each.units == 0)]
     return BuyerServed(
         name=asking.buyer.name,
         units_asked=asking.units,

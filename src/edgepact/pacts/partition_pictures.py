@@ -22,7 +22,7 @@ from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.models import garments
 from edgepact.jobs.picture.appropriate import Until, drawn_until
-from edgepact.jobs.picture.chain import DRAWS_MAX, Recipe, TextVectors, read_generator, recipe_of
+from edgepact.jobs.picture.chain import Recipe, TextVectors, read_generator, recipe_of
 from edgepact.jobs.picture.prompts import built_in, read_prompts
 from edgepact.market.statement import Statement
 from edgepact.pacts.partition_live import Played
@@ -294,8 +294,7 @@ class SplitPictures:
     def read_units(self, job: Table, *, smoke: bool) -> int:
         """The field `pictures`: of each device in a round."""
         found = job.whole("pictures", PlaySettings().images, least=1, most=IMAGES_MAX)
-        draws = job.whole("draws", 1, least=1, most=DRAWS_MAX)
-        return draws * (min(found, SMOKE_PICTURES) if smoke else found)
+        return min(found, SMOKE_PICTURES) if smoke else found
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
         """See `partition_demand.SizesPieces`: draws of a picture."""
