@@ -17,7 +17,7 @@ from edgepact.errors import InputError
 from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.live.report import print_summary, write_report
-from edgepact.live.run_config import RunConfig
+from edgepact.live.run_config import RunConfig, free_folder
 from edgepact.pacts.partition_priced import MarketPlayed
 from edgepact.pacts.partition_settings import DEVICES
 from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
@@ -80,16 +80,6 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     assert isinstance(played, MarketPlayed)  # as images are classified
     print_summary(played.findings)
     return write_report(out, config, played)
-
-
-def free_folder(name: str) -> Path:
-    """A folder that is not there yet: a second run must not touch the first one's report."""
-    number = 1
-    folder = Path(name)
-    while folder.exists():
-        number += 1
-        folder = Path(f"{name}-{number}")
-    return folder
 
 
 @contextmanager

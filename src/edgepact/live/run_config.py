@@ -55,3 +55,13 @@ class RunConfig:
         check(self)
         if self.fleet is not None and self.devices is not None:
             raise InputError(self.SOURCE, "fleet, devices", "one of them", "both")
+
+
+def free_folder(name: str) -> Path:
+    """A folder that is not there yet: a second run must not touch the first one's report."""
+    number = 1
+    folder = Path(name)
+    while folder.exists():
+        number += 1
+        folder = Path(f"{name}-{number}")
+    return folder

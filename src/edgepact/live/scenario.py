@@ -38,6 +38,7 @@ STEPS = {
 
 REPORTS = {
     "picture": "edgepact.live.picture_report:write_picture_report",
+    "speech": "edgepact.live.speech_report:write_speech_report",
     "text": "edgepact.live.text_report:write_text_report",
 }
 """What writes the report of a job, called with the folder, the terms and the outcome; of images

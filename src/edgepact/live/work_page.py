@@ -159,6 +159,7 @@ article:first-of-type {{ border-top:0; padding-top:0; }}
 .prompt {{ font-weight:600; margin:0 0 6px; overflow-wrap:anywhere; }}
 .text {{ margin:0 0 8px; white-space:pre-wrap; overflow-wrap:anywhere;
   border-left:3px solid var(--green); padding-left:12px; }}
+audio {{ display:block; width:100%; max-width:520px; margin:0 0 8px; }}
 article ul {{ color:var(--quiet); font-size:13px; margin:6px 0 0; padding-left:18px; }}
 .strip {{ display:flex; gap:2px; height:8px; max-width:420px; border-radius:4px;
   overflow:hidden; }}

@@ -536,3 +536,6 @@ PICTURE = PartitionAuction(name="partition-auction-picture", job="picture")
 
 TEXT = PartitionAuction(name="partition-auction-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionAuction(name="partition-auction-speech", job="speech")
+"""The same of a voice."""

@@ -531,3 +531,6 @@ PICTURE = PartitionContract(name="partition-contract-picture", job="picture")
 
 TEXT = PartitionContract(name="partition-contract-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
+"""The same of a voice."""

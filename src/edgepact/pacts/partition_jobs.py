@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
     "picture": "edgepact.pacts.partition_pictures:PICTURES",
+    "speech": "edgepact.pacts.partition_speech:SPEECH",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""

@@ -417,3 +417,6 @@ PICTURE = PartitionStackelberg(name="partition-stackelberg-picture", job="pictur
 
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
+"""The same of a voice."""
