@@ -95,8 +95,13 @@ def _tile(device: str, each: PictureResult, steps: int) -> str:
 
 
 def _asked(each: PictureResult) -> str:
+    """For whom it was drawn, and how often until it was accepted."""
     buyer = buyer_in(each.piece)
-    return "" if buyer is None else f", for {escape(buyer)}"
+    told = "" if buyer is None else f", for {escape(buyer)}"
+    if each.appropriate is not None:
+        draws = "1 draw" if each.draws == 1 else f"{each.draws} draws"
+        told += f", {draws}" if each.appropriate else f", {draws}, none accepted"
+    return told
 
 
 def _strip(device: str, each: PictureResult, steps: int) -> str:

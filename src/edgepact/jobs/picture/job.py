@@ -488,10 +488,15 @@ class ServerHalf(_Half):
 
 def as_png(picture: bytes) -> str:
     """A picture as a PNG file, in base64."""
+    return base64.b64encode(as_png_bytes(picture)).decode()
+
+
+def as_png_bytes(picture: bytes) -> bytes:
+    """A picture as a PNG file."""
     grey = np.frombuffer(picture, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def _text(sent: Tensors) -> str:
