@@ -16,6 +16,7 @@ from pathlib import Path
 from edgepact.errors import InputError
 from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
+from edgepact.live.opened import no_page, open_page
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig, free_folder
 from edgepact.pacts.partition_priced import MarketPlayed
@@ -73,7 +74,8 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     out = config.out or free_folder(f"edgepact-run-{config.seed}")
     devices = config.devices or (DEVICES if config.fleet is None else None)
     config = replace(config, out=out, devices=devices)
-    terms, run = terms_of(config), Run(out=out, on_live=on_live)
+    on_served = open_page if config.open_page else no_page
+    terms, run = terms_of(config), Run(out=out, on_live=on_live, on_served=on_served)
     with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)

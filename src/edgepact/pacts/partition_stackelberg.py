@@ -59,9 +59,6 @@ from edgepact.solvers.quoter import Known
 from edgepact.tables import IF_KNOWN
 from edgepact.work import Model
 
-REVENUE = 20.0
-"""What a unit of a device brings in a market that is drawn, credits, if no buyer says it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionTerms(SplitTerms):
@@ -185,6 +182,8 @@ class Quoting:
             "saving": known.saving,
             "price_min": known.price_min,
             "price_max": known.price_max,
+            # For the eyes of who looks at the live page: quotes know nothing of it.
+            "best_price": float(equilibrium(self.market.game).price),
             "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
         }
 
@@ -291,9 +290,11 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
     and one of 358 play the same game.
     """
     fleet = _prior(costs.A, costs.B).sample(jax.random.key(terms.seed), terms.devices)
+    # Without buyers: of a unit that the server does alone it keeps 40 %.
+    brought = mean_worth(terms.buyers) if terms.buyers else 5.0 * costs.layers_max / 3.0
     game = Game(
         fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
-        revenue=terms.devices * (mean_worth(terms.buyers) if terms.buyers else REVENUE),
+        revenue=terms.devices * brought,
         beta=1.0 / costs.A,
         price_min=0.05,
         price_max=1.2,
