@@ -6,6 +6,8 @@ that neighbours fall on all alike; ratios are medians over prompts.
 
 - `difference`: largest difference of logits between stages in two halves, in one chain, and one
   graph of all stages: 0 is the target.
+- `together`: one token of each of several texts in one step, as a server with several devices takes
+  it, against one text after another: how many times as fast, and the largest difference of logits.
 - llama.cpp writes on from each prompt, taking the likeliest token; its stages are shown the same
   tokens. Told are the share of places with the same likeliest token, of those where llama.cpp's
   margin exceeds .1, and the divergence (KL) of the probabilities of its 20 likeliest tokens and of
@@ -33,12 +35,15 @@ from edgepact.inference.gguf.folder import WEIGHTS, TextModel, stage_path
 from edgepact.inference.gguf.known import packaged_gguf, text_model
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.inference.pipeline import open_session
+from edgepact.inference.together import Rows, Together
 from edgepact.jobs.text.prompts import own_prompts, read_prompts
 
 PROMPTS, TOKENS = 20, 24
 LIKELIEST = 20
 MARGIN = 0.1
 ROWS = 256
+TOKENS_CHAINED = 128
+TEXTS_TOGETHER, STEPS_TOGETHER = (1, 2, 4, 8, 16), 24
 BLOCKS_OF_DEVICE, TOKENS_OF_DEVICE, ROWS_OF_CACHE = 10, 64, 1024
 TARGETS = {
     "difference": 0.0,
@@ -99,10 +104,12 @@ def measure() -> dict[str, Any]:
     decoder.load(range(model.stages))
     with tempfile.TemporaryDirectory() as place:
         split = _against_whole(decoder, states, Whole(model, Path(place)))
+    beside = _together(decoder, states)
     rival = _against_llama(decoder, states, TextTokenizer(model))
     memory = _memory_mb()
     reached = {
         "difference": split["difference"] == TARGETS["difference"],
+        "together": beside["together_difference"] == TARGETS["difference"],
         "chained": split["chained_slower_percent"] <= TARGETS["chained_slower_percent_max"],
         "top": rival["same_top_share"] >= TARGETS["same_top_share_min"]
         and rival["same_top_share_beyond_margin"] == 1.0,
@@ -112,6 +119,7 @@ def measure() -> dict[str, Any]:
     }
     return {
         **split,
+        **beside,
         **rival,
         "memory_mb": memory,
         "threads": 1,
@@ -138,23 +146,25 @@ def main() -> None:
 
 def _against_whole(decoder: Decoder, states: States, whole: Whole) -> dict[str, Any]:
     model = decoder.model
-    tokens = (np.arange(64) * 7919 + 11) % model.sizes.vocabulary
+    tokens = (np.arange(TOKENS_CHAINED) * 7919 + 11) % model.sizes.vocabulary
     last = model.sizes.blocks + 1
     chain = states.new(range(1, last))
     halves = states.new(range(1, 11)), states.new(range(11, last))
     difference, chained_s, whole_s = 0.0, [], []
-    for token in tokens:
-        start_s = time.process_time()
-        chained = decoder.logits(decoder.blocks(chain, decoder.embed(token)))[0]
-        middle_s = time.process_time()
-        expected = whole.step(int(token))
-        end_s = time.process_time()
+    for at, token in enumerate(tokens):
+        # In turns: whoever comes first finds less of what it needs in the cache.
+        for first in (True, False):
+            start_s = time.process_time()
+            if first == bool(at % 2):
+                chained = decoder.logits(decoder.blocks(chain, decoder.embed(token)))[0]
+                chained_s.append(time.process_time() - start_s)
+            else:
+                expected = whole.step(int(token))
+                whole_s.append(time.process_time() - start_s)
         hidden = decoder.blocks(halves[0], decoder.embed(token))
         split = decoder.logits(decoder.blocks(halves[1], hidden))[0]
         for found in (chained, split):
             difference = max(difference, float(np.abs(found - expected).max()))
-        chained_s.append(middle_s - start_s)
-        whole_s.append(end_s - middle_s)
     ratios = np.array(chained_s[8:]) / np.array(whole_s[8:])
     return {
         "difference": difference,
@@ -162,6 +172,50 @@ def _against_whole(decoder: Decoder, states: States, whole: Whole) -> dict[str, 
         "chained_ms": float(1e3 * np.median(chained_s)),
         "whole_ms": float(1e3 * np.median(whole_s)),
     }
+
+
+def _together(decoder: Decoder, states: States) -> dict[str, Any]:
+    """A token of each of several texts in one step, against one text after another."""
+    together, every = Together(decoder), range(1, decoder.model.sizes.blocks + 1)
+    together.load()
+    difference, speed = 0.0, {}
+    for count in TEXTS_TOGETHER:
+        own, other = ([states.new(every) for _ in range(count)] for _ in range(2))
+        ratios = []
+        for step in range(STEPS_TOGETHER):
+            tokens = (
+                np.arange(count) * 7919 + step * 104_729 + 11
+            ) % decoder.model.sizes.vocabulary
+            took_s, logits = {}, {}
+            for beside in (True, False) if step % 2 else (False, True):
+                start_s = time.process_time()
+                if beside:
+                    hidden = [decoder.embed(token) for token in tokens]
+                    for state in other:
+                        decoder.begin(state, 1)
+                    for block in every:
+                        rows = [
+                            Rows(state=state, hidden=each, singly=True)
+                            for state, each in zip(other, hidden, strict=True)
+                        ]
+                        hidden = together.block(block, rows)
+                    for state in other:
+                        decoder.end(state, 1)
+                    logits[beside] = decoder.logits(np.concatenate(hidden, axis=1))
+                else:
+                    logits[beside] = np.concatenate(
+                        [
+                            decoder.logits(decoder.blocks(state, decoder.embed(token)))
+                            for state, token in zip(own, tokens, strict=True)
+                        ]
+                    )
+                took_s[beside] = time.process_time() - start_s
+            difference = max(difference, float(np.abs(logits[True] - logits[False]).max()))
+            ratios.append(took_s[False] / took_s[True])
+        speed[f"{count}"] = float(np.median(ratios))
+        for state in (*own, *other):
+            states.release(state)
+    return {"together_difference": difference, "together_speed_by_texts": speed}
 
 
 def _against_llama(decoder: Decoder, states: States, tokenizer: TextTokenizer) -> dict[str, Any]:

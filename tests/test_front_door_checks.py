@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgepact.mechanisms.contract.lottery import WideContract
 from edgepact.mechanisms.contract.quality import Log1p
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.solvers.learners import training
+from edgepact.studies.asked import Asked
 from edgepact.training.federated import run as federated
 from edgepact.training.federated.task_config import TaskConfig
 
@@ -75,7 +77,9 @@ ENTRIES: dict[str, Callable[[], Entry]] = {
         call=edgepact.solve, right={"terms": edgepact.Game(**terms())}, optional=("mechanism",)
     ),
     "study": lambda: Entry(
-        call=edgepact.study, right={"name": "fig4"}, optional=("smoke", "out", "train")
+        call=edgepact.study,
+        right={"name": "fig4"},
+        optional=tuple(signature(edgepact.study).parameters)[1:],
     ),
     "train": lambda: Entry(
         call=edgepact.train, right={"settings": edgepact.TrainConfig()}, optional=("on_progress",)
@@ -159,9 +163,25 @@ def idle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(federated, "train", nothing)
     monkeypatch.setattr("edgepact.solvers.in_context.rehearsal.quoted", nothing)
     monkeypatch.setattr(training, "check", stop)
-    for known in (studies.STUDIES, studies.TRAININGS):
-        for name in known:
-            monkeypatch.setitem(known, name, nothing)
+    for name in studies.STUDIES:
+        monkeypatch.setitem(studies.STUDIES, name, Idle())
+
+
+class Idle(studies.Study):
+    """A study that does nothing but keep its folders."""
+
+    def __init__(self, seen: list[Path] | None = None) -> None:
+        super().__init__(module="fig4", spreads=True)
+        object.__setattr__(self, "seen", [] if seen is None else seen)
+
+    def __call__(self, folder: Path, asked: Asked) -> None:
+        self.seen.append(folder)  # type: ignore[attr-defined]
+
+    def check(self, name: str, asked: Asked) -> None:
+        pass
+
+    def train(self, folder: Path, smoke: bool) -> None:
+        pass
 
 
 class Stopped(Exception):
@@ -295,7 +315,7 @@ class TestSettings:
 @pytest.mark.usefixtures("untyped", "idle")
 def test_folders_as_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Path] = []
-    monkeypatch.setitem(studies.STUDIES, "fig4", lambda folder, smoke: seen.append(folder))
+    monkeypatch.setitem(studies.STUDIES, "fig4", Idle(seen))
     monkeypatch.setattr("edgepact.files.scenario.read_scenario", lambda file, *, smoke: file)
 
     class Ran:

@@ -39,6 +39,9 @@ QUOTES_MAX = 200
 QUOTES_USUAL = 8
 """Rounds of quotes where no number is asked for."""
 
+WORKERS_MAX = 1024
+"""Most processes of a study."""
+
 SEED_MAX = 2**31 - 1
 """Largest seed."""
 
@@ -269,21 +272,39 @@ stackelberg, found "bribery"
 
 
 def study(
-    name: str, *, smoke: bool = False, out: str | Path | None = None, train: bool = False
+    name: str,
+    *,
+    smoke: bool = False,
+    out: str | Path | None = None,
+    train: bool = False,
+    seeds: int | None = None,
+    epochs: int | None = None,
+    fleets: int | None = None,
+    workers: int = 1,
+    format: str = "png",
+    style: str = "page",
 ) -> "Written":
-    """Reproduces a figure or a comparison: CSV, PNG and `metrics.json` in one folder.
+    """Reproduces a figure or a comparison: tables, a picture and `metrics.json` in one folder.
 
     Args:
         name: one of `edgepact.studies.STUDIES`.
         smoke: in small: does it run?
         out: folder of the results; `study-NAME` if None.
         train: train the study's policies first, into the folder, where it has any.
+        seeds, epochs, fleets: sizes, in place of the study's own; which of them a study has, its
+            `Config` says.
+        workers: processes that share the work, where the study can be shared; results do not
+            depend on it. A script that asks for more than one needs `if __name__ == "__main__":`,
+            since each process loads it.
+        format: of the pictures, `png`, `svg` or `pdf`.
+        style: of the pictures, `page` for a screen or `article` for a column of print.
 
     Returns:
         Where the results are, and what they say.
 
     Raises:
-        InputError: there is no such study, or it trains nothing.
+        InputError: there is no such study, it trains nothing, it has no such size, it cannot be
+            shared, or the folder holds another one.
 
     Example:
         >>> import edgepact
@@ -295,6 +316,8 @@ robustness, dynamics, ablation, contract, speed, selection, auctions, cheating, 
 pictures, found "fig99"; did you mean "fig4"?
     """
     from edgepact.studies import STUDIES, TRAININGS
+    from edgepact.studies.asked import FORMATS, STYLES, Asked, check_size
+    from edgepact.studies.place import check_place
     from edgepact.written import Written
 
     check_choice("study", "NAME", name, STUDIES)
@@ -303,9 +326,24 @@ pictures, found "fig99"; did you mean "fig4"?
     if train and name not in TRAININGS:
         raise InputError("study", "--train", f"only with {' or '.join(TRAININGS)}", shown(name))
     folder = Path(f"study-{name}") if out is None else check_path("study", "out", out)
+    asked = Asked(
+        smoke=smoke,
+        seeds=check_size("seeds", seeds),
+        epochs=check_size("epochs", epochs),
+        fleets=check_size("fleets", fleets),
+        workers=check_whole("study", "workers", workers, least=1, most=WORKERS_MAX),
+        format=check_choice("study", "format", format, FORMATS),
+        style=check_choice("study", "style", style, STYLES),
+    )
+    chosen = STUDIES[name]
+    if asked.workers > 1 and not chosen.spreads:
+        able = ", ".join(each for each, of in STUDIES.items() if of.spreads)
+        raise InputError("study", "--workers", f"1, or one of the studies {able}", f"{workers}")
+    check_place(folder, name)
+    chosen.check(name, asked)
     if train:
-        TRAININGS[name](folder, smoke)
-    STUDIES[name](folder, smoke)
+        chosen.train(folder, smoke)
+    chosen(folder, asked)
     page = folder / "page.md"
     return Written(page=page if page.exists() else folder, facts=folder / "metrics.json")
 

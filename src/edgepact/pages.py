@@ -1,12 +1,21 @@
 """What a study found as a page of the documentation: Markdown that nobody types by hand."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 SMOKE = "**A smoke run: it shows that everything works; its figures mean nothing.**"
 
 
-def write_page(folder: Path, name: str, title: str, parts: Iterable[str], *, smoke: bool) -> None:
+def write_page(
+    folder: Path,
+    name: str,
+    title: str,
+    parts: Iterable[str],
+    *,
+    smoke: bool,
+    format: str = "png",
+) -> None:
     """Writes `page.md`, headed by the command that made it.
 
     Args:
@@ -15,6 +24,7 @@ def write_page(folder: Path, name: str, title: str, parts: Iterable[str], *, smo
         title: of the page.
         parts: paragraphs, tables and headings.
         smoke: whether it was a smoke run.
+        format: of its pictures, which `parts` name as PNG.
     """
     command = f"edgepact study {name}" + (" --smoke" if smoke else "")
     head = [
@@ -25,6 +35,10 @@ def write_page(folder: Path, name: str, title: str, parts: Iterable[str], *, smo
         "CSV and `metrics.json`.",
     ]
     text = "\n\n".join([*head, *([SMOKE] if smoke else []), *parts])
+    if format != "png":
+        # No browser shows a PDF in a page: it is linked.
+        shown = "" if format == "pdf" else "!"
+        text = re.sub(r"!(\[[^]]*\]\([\w-]+)\.png\)", rf"{shown}\1.{format})", text)
     (folder / "page.md").write_text(text + "\n", encoding="utf-8")
 
 

@@ -5,8 +5,9 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,34 @@ def provenance(config: Any) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "edgepact": edgepact.__version__,
         "commit": _commit(),
-        "versions": {name: version(name) for name in ("jax", "numpy", "onnxruntime")},
+        "versions": {name: _version(name) for name in ("jax", "numpy", "onnxruntime")},
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
 
 
-def write_metrics(folder: Path, config: Any, metrics: dict[str, Any]) -> None:
-    """Writes `metrics.json`: the figures and their provenance."""
-    text = json.dumps({**metrics, "provenance": provenance(config)}, indent=2, allow_nan=False)
+def write_metrics(
+    folder: Path, config: Any, metrics: dict[str, Any], asked: Mapping[str, Any] | None = None
+) -> None:
+    """Writes `metrics.json`: the figures and their provenance.
+
+    Args:
+        folder: of the results.
+        config: a dataclass, the settings as they were played.
+        metrics: the figures.
+        asked: what else is to be known of the run, such as its study and whether it was in small.
+    """
+    facts = {**metrics, "provenance": {**(asked or {}), **provenance(config)}}
+    text = json.dumps(facts, indent=2, allow_nan=False)
     (folder / "metrics.json").write_text(text + "\n")
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: not every result needs every package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:

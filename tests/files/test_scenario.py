@@ -38,6 +38,7 @@ def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
     assert {
         "scenario-block.toml": "partition-auction-classification",
         "scenario-compression.toml": "compression-contract-training",
+        "scenario-generation-auction.toml": "selection-auction-text",
         "scenario-layer-menu.toml": "partition-contract-classification",
         "scenario-local-work.toml": "selection-contract-training",
         "scenario-partition.toml": "partition-stackelberg-classification",

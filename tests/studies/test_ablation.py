@@ -11,6 +11,7 @@ from edgepact.solvers.in_context import curves
 from edgepact.solvers.in_context.pricing import SHIPPED, InContext
 from edgepact.studies import STUDIES, ablation
 from edgepact.studies.ablation import BASE, Result, Variant, draw, lost, noises, page
+from edgepact.studies.asked import Asked
 from edgepact.studies.methods import CEILING
 
 KINDS = ("reference, whole", "reference, continuous", "odd, whole")
@@ -78,7 +79,7 @@ def test_the_page_says_what_is_worse_and_what_is_better() -> None:
 
 @pytest.mark.slow
 def test_in_small(tmp_path: Path) -> None:
-    STUDIES["ablation"](tmp_path, True)
+    STUDIES["ablation"](tmp_path, Asked(smoke=True))
     measured = json.loads((tmp_path / "metrics.json").read_text())["variants"]
     assert set(measured) == set(ablation.variants(tmp_path))
     rows = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))

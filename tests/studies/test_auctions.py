@@ -9,6 +9,7 @@ import pytest
 
 from edgepact.mechanisms.auction.tariffs import no_fee, sell
 from edgepact.studies import STUDIES, auctions
+from edgepact.studies.asked import Asked
 
 TWO = "2 bidders, 2 items, additive on [0, 1]"
 
@@ -42,7 +43,7 @@ def test_theory_of_separate_items() -> None:
 
 @pytest.mark.slow
 def test_in_small(tmp_path: Path) -> None:
-    STUDIES["auctions"](tmp_path, True)
+    STUDIES["auctions"](tmp_path, Asked(smoke=True))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics["several_items"]) == set(auctions.SMOKED)
     for ways in metrics["several_items"].values():

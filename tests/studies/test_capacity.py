@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgepact.studies import STUDIES
+from edgepact.studies.asked import Asked
 from edgepact.studies.capacity import Config, Costs, line, need, predicted
 from edgepact.studies.queueing import group_response, shared_response
 
@@ -58,7 +59,7 @@ def test_the_line_through_writes() -> None:
 
 @pytest.mark.slow
 def test_it_runs_in_small(tmp_path: Path) -> None:
-    STUDIES["capacity"](tmp_path, True)
+    STUDIES["capacity"](tmp_path, Asked(smoke=True))
     told = json.loads((tmp_path / "metrics.json").read_text())
     assert told["costs"]["capacity"] > 0
     assert len(told["waiting"]) == 2

@@ -18,6 +18,7 @@ from edgepact.solvers.quoting import play
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.random_quotes import RandomQuotes
 from edgepact.studies import STUDIES
+from edgepact.studies.asked import Asked
 from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.dynamics import (
     EVERYTHING,
@@ -234,7 +235,7 @@ class TestMarks:
 
 @pytest.mark.slow
 def test_the_study_in_small(tmp_path: Path) -> None:
-    STUDIES["dynamics"](tmp_path, True)
+    STUDIES["dynamics"](tmp_path, Asked(smoke=True))
     figures = json.loads((tmp_path / "metrics.json").read_text())["changes"]
     assert list(figures) == list(kinds(Config()))
     methods = set(figures["still"]["integer"])

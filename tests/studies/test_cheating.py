@@ -11,6 +11,7 @@ from edgepact.inference.models import samples
 from edgepact.jobs.classification import find_images
 from edgepact.mechanisms.audit_rate import expected_gain
 from edgepact.studies import STUDIES, cheating
+from edgepact.studies.asked import Asked
 from edgepact.studies.cheating import FIXED, Rules, derived_rate, interval, reckoned
 from edgepact.studies.cheats import CHEATS, HONEST, one_bit_changed
 from edgepact.studies.cheats_at_market import write_pictures
@@ -69,7 +70,7 @@ def test_pictures_of_devices_are_different_ones(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_in_small(tmp_path: Path) -> None:
-    STUDIES["cheating"](tmp_path, True)
+    STUDIES["cheating"](tmp_path, Asked(smoke=True))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     played = metrics["played"]
     assert set(played) == set(CHEATS)

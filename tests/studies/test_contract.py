@@ -13,7 +13,8 @@ from edgepact.mechanisms.contract.responses import profit
 from edgepact.mechanisms.contract.take_up import TakeUp
 from edgepact.solvers.in_context.menus import SHIPPED
 from edgepact.solvers.known_form.frequencies import expected_frequencies
-from edgepact.studies import STUDIES, TRAININGS, contract
+from edgepact.studies import STUDIES, contract
+from edgepact.studies.asked import Asked
 
 
 def test_rules_keep_promises_and_do_not_look_at_frequencies() -> None:
@@ -73,9 +74,9 @@ def test_bayes_is_right_where_it_can_be_told_by_hand() -> None:
 
 @pytest.mark.slow
 def test_in_small(tmp_path: Path) -> None:
-    TRAININGS["contract"](tmp_path, True)
+    STUDIES["contract"].train(tmp_path, True)
     assert (tmp_path / contract.TRAINED).is_file()
-    STUDIES["contract"](tmp_path, True)
+    STUDIES["contract"](tmp_path, Asked(smoke=True))
     metrics = json.loads((tmp_path / "metrics.json").read_text())["profit"]
     assert set(metrics["one_contract"]) == set(contract.SMOKED)
     assert metrics["promises"][contract.GDM]["largest_gain_from_lying"] < 1e-6

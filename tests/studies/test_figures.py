@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgepact.studies import STUDIES
+from edgepact.studies.asked import Asked
 from edgepact.studies.fig4 import FAR_APART, HARD_SMOKED, SMOKED, SOLVERS, stays_above
 
 
@@ -25,7 +26,7 @@ def test_after_which_epoch_a_seed_stays_above_the_mark() -> None:
 @pytest.mark.slow
 def test_both_figures_in_small(tmp_path: Path) -> None:
     for name in ("fig4", "fig5"):
-        STUDIES[name](tmp_path / name, True)
+        STUDIES[name](tmp_path / name, Asked(smoke=True))
         metrics = json.loads((tmp_path / name / "metrics.json").read_text())
         assert set(metrics["solvers"]) == set(SMOKED)
         assert metrics["rounds_per_epoch"] == 64

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edgepact.studies.asked import Asked
 from edgepact.studies.pictures import Found, Quality, Split, config_for, run, verdicts
 
 
@@ -45,7 +46,7 @@ def test_marks_are_told_reached_or_missed(
 
 @pytest.mark.slow
 def test_the_study_in_small_writes_its_page(tmp_path: Path) -> None:
-    run(tmp_path, True)
+    run(tmp_path, Asked(smoke=True))
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
     assert "smoke run" in page
     assert page.count("**reached**") + page.count("**missed**") == 3

@@ -9,6 +9,7 @@ import pytest
 from edgepact.solvers.in_context.curves_training import EVERY_FAMILY
 from edgepact.solvers.in_context.pricing import SHIPPED
 from edgepact.studies import STUDIES
+from edgepact.studies.asked import Asked
 from edgepact.studies.methods import GDM
 from edgepact.studies.odd_fleets import odd_fleets
 from edgepact.studies.quoting import KINDS
@@ -97,7 +98,7 @@ def test_odd_fleets_are_the_same_whatever_the_layers() -> None:
 @pytest.mark.slow
 def test_the_study_in_small(tmp_path: Path) -> None:
     trained_without(tmp_path, "exp").write_bytes(SHIPPED.read_bytes())
-    STUDIES["robustness"](tmp_path, True)
+    STUDIES["robustness"](tmp_path, Asked(smoke=True))
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert list(figures["cases"]) == list(cases(Config()))
     assert UNSEEN in figures["cases"]["satisfaction exp"]["integer"]

@@ -18,8 +18,36 @@ def study(
             help="Train the models of quoting, robustness, ablation, contract or auctions first."
         ),
     ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Play so many seeds, instead of the study's own number."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Let learners learn for so many epochs.")
+    ] = None,
+    fleets: Annotated[
+        int | None, typer.Option(metavar="N", help="Meet so many fleets of each kind.")
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="Share the work among so many processes, in quoting, robustness, dynamics or "
+            "contract; results do not depend on it.",
+        ),
+    ] = 1,
+    format: Annotated[
+        str, typer.Option(metavar="png|svg|pdf", help="Write pictures in this format.")
+    ] = "png",
+    style: Annotated[
+        str,
+        typer.Option(
+            metavar="page|article",
+            help="Draw for a screen, or for a column of print: narrow, serif and without a title.",
+        ),
+    ] = "page",
 ) -> None:
-    """Reproduce a figure or benchmark: CSV, PNG and metrics.json in one folder.
+    """Reproduce a figure or benchmark: tables, a picture and metrics.json in one folder.
 
     fig4: the server's utility against training epochs, for the GDM, PPO and random pricing,
     with the exact optimum as ceiling. fig5: their final and mean utility. quoting: how soon quotes
@@ -33,5 +61,16 @@ def study(
     """
     from edgepact import api
 
-    written = api.study(name, smoke=smoke, out=out, train=train)
+    written = api.study(
+        name,
+        smoke=smoke,
+        out=out,
+        train=train,
+        seeds=seeds,
+        epochs=epochs,
+        fleets=fleets,
+        workers=workers,
+        format=format,
+        style=style,
+    )
     print(f"Results: {written.out}")

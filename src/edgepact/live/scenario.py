@@ -9,6 +9,7 @@ Private costs appear in steps 2 and 3 as the yardstick of whoever looks on; the 
 server of step 4 never see them.
 """
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,14 @@ STEPS = {
     3: "a solver",
     4: "the job",
 }
+
+REPORTS = {
+    "picture": "edgepact.live.picture_report:write_picture_report",
+    "speech": "edgepact.live.speech_report:write_speech_report",
+    "text": "edgepact.live.text_report:write_text_report",
+}
+"""What writes the report of a job, called with the folder, the terms and the outcome; of images
+that were classified for a posted price there is `live.report`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +137,10 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
     told.add(4, outcome.sheets)
     if isinstance(outcome, MarketPlayed):
         write_report(run.out, config_of(terms, run.out), outcome)
-    elif isinstance(outcome, WorkPriced | LayersBought) and outcome.work.unit == "token":
-        # Here, so that scenarios of images load no tokenizer.
-        from edgepact.live.text_report import write_text_report
-
-        write_text_report(run.out, terms, outcome)
+    elif isinstance(outcome, WorkPriced | LayersBought) and pact.job in REPORTS:
+        # Loaded here, so that scenarios of images load no tokenizer.
+        module, _, name = REPORTS[pact.job].partition(":")
+        getattr(importlib.import_module(module), name)(run.out, terms, outcome)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)

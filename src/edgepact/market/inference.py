@@ -231,6 +231,7 @@ class Inference:
                 amount=amount,
                 commitment=messages.check_commitment(SOURCE, parameters.get("commitment")),
                 sent=asked.inputs,
+                request=parameters.get("request"),
             )
             answered = await market.exchange(exchange, codec.name)
             given = answered.reply.outputs

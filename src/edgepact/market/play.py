@@ -31,6 +31,7 @@ from edgepact.engagement import (
 from edgepact.errors import InputError, MarketError
 from edgepact.market import rounds
 from edgepact.market.books import Books, Busy
+from edgepact.market.demand import Demand
 from edgepact.market.exchanges import Answered, Exchange, Exchanges
 from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
@@ -81,6 +82,7 @@ class Rules:
         enrol_tokens: one-time tokens that are accepted beside those that the ledger knows.
         unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
         batching: how pieces pass the job's stages together.
+        demand: who asks for pieces and pays the server; None where devices bring their own.
     """
 
     terms: Terms
@@ -92,6 +94,7 @@ class Rules:
     enrol_tokens: frozenset[str]
     unpaid_per_minute: int = 0
     batching: Batching = ONE_BY_ONE
+    demand: Demand | None = None
 
 
 class Market:
@@ -128,7 +131,13 @@ class Market:
         self._ledger = books.ledger
         self._engagement = engagement
         self._exchanges = Exchanges(
-            part, codecs, books, rules.secret, batching=rules.batching, recorded=self._record
+            part,
+            codecs,
+            books,
+            rules.secret,
+            batching=rules.batching,
+            demand=rules.demand,
+            recorded=self._record,
         )
         self._settling = Settling(
             books,

@@ -205,6 +205,10 @@ class ServeConfig:
         least=0,
         most=10_000,
     )
+    demand: Path | None = setting(
+        "File of buyers, who ask for work and pay the server for it: a piece that none of them has "
+        "asked for is refused [default: devices bring their own work]"
+    )
     round_budget: float | None = setting(
         "Most credits to pay in a round [default: no limit].", least=0
     )

@@ -5,6 +5,7 @@ the top a fleet is drawn.
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.files.written import written_toml
 from edgepact.fleet import COLUMNS, FleetPrior, Interval
 from edgepact.framework import Document, Json, Run, Sheet
+from edgepact.inference.models import samples
 from edgepact.market.link_cost import sent_bytes
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
@@ -31,7 +33,9 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.pacts.partition_demand import Asking, mean_worth, read_buyers
 from edgepact.pacts.partition_findings import WorkDone
+from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
@@ -41,7 +45,7 @@ from edgepact.pacts.partition_live import (
     play,
     tell_other_sizes,
 )
-from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, find, priced
+from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, earnings_of, find, priced
 from edgepact.pacts.partition_terms import (
     PrivateDevices,
     SplitTerms,
@@ -87,11 +91,13 @@ class BestPrice:
         market: devices and server.
         outcome: the price and the answers.
         audit: of it.
+        step: what one step of an amount is.
     """
 
     market: GameFile
     outcome: Outcome
     audit: Audit
+    step: str
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -109,12 +115,12 @@ class BestPrice:
         )
         return (
             Sheet(
-                title="Stackelberg game: the server posts a price per layer, devices answer; "
-                f"{IF_KNOWN}",
-                head=("device", "layers", "payment", "utility", "over staying away"),
+                title=f"Stackelberg game: the server posts a price per {self.step}, devices "
+                f"answer; {IF_KNOWN}",
+                head=("device", f"{self.step}s", "payment", "utility", "over staying away"),
                 rows=rows,
                 notes=(
-                    f"Best price {float(best.price):.5g} credits per layer, server's utility "
+                    f"Best price {float(best.price):.5g} credits per {self.step}, server's utility "
                     f"{float(best.server_utility):.5g} credits.",
                 ),
             ),
@@ -147,13 +153,15 @@ class Quoting:
 
     Attributes:
         solver: its name.
-        market: devices and server; of the devices it sees what a layer of theirs saves.
+        market: devices and server; of the devices it sees what a step of theirs saves.
         seed: of the noise that prices are drawn from.
+        step: what one step of an amount is.
     """
 
     solver: str
     market: GameFile
     seed: int
+    step: str = "layer"
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -182,7 +190,7 @@ class Quoting:
         """The prices at work."""
         game = self.market.game
         if game.layers_max != model.amount_max:
-            expected = f"{model.amount_max}, the layers of {model.name}"
+            expected = f"{model.amount_max}, the {self.step}s of {model.name}"
             raise InputError(self.market.source, "server.layers_max", expected, game.layers_max)
         if self.solver == OPTIMUM.name:
             return FixedPrice(price=float(equilibrium(game).price), steps_max=game.layers_max)
@@ -212,12 +220,15 @@ class PartitionStackelberg:
     def read(self, source: Path, document: Document, *, smoke: bool) -> PartitionTerms:
         """Terms: the market, and how it is played."""
         fields = read_split(self, source, document, smoke=smoke)
-        stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
+        buyers = read_buyers(source, document, split_job(self.job), fields["settings"])
+        drawn = PartitionTerms(**fields, buyers=buyers)
+        stated = {name for name in document if name not in (*FRAMEWORK, "mechanism", "buyer")}
         if not stated:
-            return PartitionTerms(**fields)
-        drawn = PartitionTerms(**fields)
+            return drawn
+        if buyers:
+            document = _paid_by_buyers(source, document)
         market = game_of(source, document, traffic=lambda: _traffic(drawn))
-        return replace(drawn, market=market)
+        return replace(drawn, market=_paid(market, buyers))
 
     def expect_runnable(self, terms: PartitionTerms) -> None:
         """Refuses a market that processes here cannot play."""
@@ -234,21 +245,20 @@ class PartitionStackelberg:
         text = written_toml(_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
         devices = _devices(market)
-        tell_other_sizes(profile, devices)
-        return MarketMeasured(
-            profile=profile, devices=devices, unit=terms.split.unit, market=market
-        )
+        tell_other_sizes(profile, devices, terms.split.step)
+        return MarketMeasured(profile=profile, devices=devices, split=terms.split, market=market)
 
     def optimum(self, terms: PartitionTerms, measured: MarketMeasured | None) -> BestPrice:
         """The equilibrium with everybody's costs known."""
         market = _market(terms, measured)
         best = equilibrium(market.game)
-        return BestPrice(market=market, outcome=best, audit=audit_price(market.game, best))
+        audit, step = audit_price(market.game, best), terms.split.step
+        return BestPrice(market=market, outcome=best, audit=audit, step=step)
 
     def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
         market = _market(terms, measured)
-        return Quoting(solver=terms.solver, market=market, seed=terms.seed)
+        return Quoting(solver=terms.solver, market=market, seed=terms.seed, step=terms.split.step)
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
@@ -263,10 +273,13 @@ class PartitionStackelberg:
             played=played,
         )
         if not isinstance(work, WorkDone):
-            return priced(work, measured.market, terms.solver)
+            return priced(work, measured.market, terms.solver, terms.buyers)
         findings = find(work, measured.market, _prior_price(terms, measured.market.game))
         return MarketPlayed(
-            findings=findings, solver=terms.solver, images_folder=terms.inputs_place
+            findings=findings,
+            solver=terms.solver,
+            images_folder=terms.inputs_place or samples(),
+            earnings=earnings_of(work, measured.market, terms.buyers),
         )
 
 
@@ -287,7 +300,32 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
         layers_max=costs.layers_max,
         satisfaction=FAMILIES["log"],
     )
-    return GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
+    market = GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
+    return _paid(market, terms.buyers)
+
+
+def _paid_by_buyers(source: Path, document: Document) -> Document:
+    """The market of a file whose revenue its buyers state.
+
+    Raises:
+        InputError: it states another.
+    """
+    market = {name: value for name, value in document.items() if name != "buyer"}
+    server = market.get("server")
+    if isinstance(server, dict):
+        if "revenue" in server:
+            expected = "nothing beside [[buyer]], who say what a unit brings"
+            raise InputError(source, "server.revenue", expected, server["revenue"])
+        market["server"] = {**server, "revenue": 0.0}
+    return market
+
+
+def _paid(market: GameFile, buyers: Sequence[Asking]) -> GameFile:
+    """The market with what buyers pay for a unit of each device, if there are any."""
+    if not buyers:
+        return market
+    revenue = len(market.names) * mean_worth(buyers)
+    return replace(market, game=replace(market.game, revenue=revenue))
 
 
 def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
@@ -316,10 +354,10 @@ def _traffic(terms: SplitTerms) -> Traffic:
 
 
 def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
-    game = market.game
+    game, step = market.game, terms.split.step
     expect_fitting(terms, _devices(market), game.layers_max)
     for field, fits, expected, found in (
-        ("layers", game.integer, "'integer', since processes run whole layers", "'continuous'"),
+        ("layers", game.integer, f"'integer', since processes do whole {step}s", "'continuous'"),
         (
             "server.price_max",
             game.price_max > game.price_min,
@@ -391,5 +429,11 @@ def _document(market: GameFile) -> Document:
 PACT = PartitionStackelberg()
 """The main job."""
 
+PICTURE = PartitionStackelberg(name="partition-stackelberg-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""
+
+SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
+"""The same of a voice."""

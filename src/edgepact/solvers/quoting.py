@@ -75,6 +75,7 @@ def play(
     *,
     rounds: int,
     seed: int,
+    first: int = 0,
     on_fleet: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "fleets rounds"]:
     """Lets a quoter meet fleets, each for some rounds, and scores its quotes.
@@ -84,6 +85,7 @@ def play(
         games: fleets as NumPy arrays, the devices of each with one A and one B.
         rounds: quotes to each fleet.
         seed: of the quoter's own randomness.
+        first: number of the first of these fleets among all, which its own seed is drawn by.
         on_fleet: told after each fleet how many are done, and how many there are.
 
     Returns:
@@ -92,7 +94,7 @@ def play(
     shares = np.empty((len(games), rounds))
     for index, game in enumerate(games):
         known = Known.of(game, form=quoter.knows_form)
-        met = meet(quoter, game, known, rounds=rounds, seed=seed_of(seed, index))
+        met = meet(quoter, game, known, rounds=rounds, seed=seed_of(seed, first + index))
         shares[index] = range_of(game).share(met.server_utility)
         if on_fleet:
             on_fleet(index + 1, len(games))

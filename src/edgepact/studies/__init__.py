@@ -1,52 +1,84 @@
 """One file per figure or benchmark, each headed by its Config."""
 
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from edgepact.compiled import VARIABLE, keep_compiled
+from edgepact.studies.asked import Asked, check_sizes
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables that numerical libraries read when they are loaded."""
 
 
-def _study(
-    module: str, *, one_thread: bool = False, times_compiling: bool = False, function: str = "run"
-) -> Callable[[Path, bool], None]:
-    def run(folder: Path, smoke: bool) -> None:
-        if one_thread:
-            # Quotes are small sums, which threads slow down, and whose times are compared.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A study by the module that holds it, which is loaded when it is needed: it loads JAX.
+
+    Attributes:
+        module: of this package, with `Config`, `run` and, where it trains something, `train`.
+        one_thread: whether it consists of small sums, which threads slow down, or compares times.
+        times_compiling: whether seconds that it reports include compiling, which then must not
+            depend on what was run before.
+        spreads: whether its work can be shared among processes.
+        draws_again: whether it can draw from the data of a study that was run before.
+    """
+
+    module: str
+    one_thread: bool = False
+    times_compiling: bool = False
+    spreads: bool = False
+    draws_again: bool = False
+
+    def load(self) -> ModuleType:
+        """The module, in a process that is prepared for it."""
+        if self.one_thread:
             os.environ.update(dict.fromkeys(THREADS, "1"))
-        if times_compiling:
-            # Seconds that include compiling must not depend on what was run before.
+        if self.times_compiling:
             os.environ[VARIABLE] = "off"
         keep_compiled()
-        # Here, since every study loads JAX and the list must not.
-        getattr(import_module(f"edgepact.studies.{module}"), function)(folder, smoke)
+        return import_module(f"edgepact.studies.{self.module}")
 
-    return run
+    def check(self, name: str, asked: Asked) -> None:
+        """Refuses sizes that it does not have.
+
+        Args:
+            name: that it is called by.
+            asked: what was asked for.
+
+        Raises:
+            InputError: names the size, and those that there are.
+        """
+        if asked.sizes:
+            check_sizes(name, self.load().Config, asked)
+
+    def __call__(self, folder: Path, asked: Asked) -> None:
+        """Runs it; results go into the folder."""
+        self.load().run(folder, asked)
+
+    def train(self, folder: Path, smoke: bool) -> None:
+        """Trains what it compares, into the folder."""
+        self.load().train(folder, smoke)
 
 
-STUDIES: dict[str, Callable[[Path, bool], None]] = {
-    "fig4": _study("fig4", times_compiling=True),
-    "fig5": _study("fig5", times_compiling=True),
-    "quoting": _study("quoting", one_thread=True),
-    "robustness": _study("robustness", one_thread=True),
-    "dynamics": _study("dynamics", one_thread=True),
-    "ablation": _study("ablation", one_thread=True),
-    "contract": _study("contract", one_thread=True),
-    "speed": _study("speed", one_thread=True),
-    "selection": _study("selection"),
-    "auctions": _study("auctions", one_thread=True),
-    "cheating": _study("cheating", one_thread=True),
-    "capacity": _study("capacity", one_thread=True),
-    "pictures": _study("pictures", one_thread=True),
+STUDIES: dict[str, Study] = {
+    "fig4": Study(module="fig4", times_compiling=True),
+    "fig5": Study(module="fig5", times_compiling=True),
+    "quoting": Study(module="quoting", one_thread=True, spreads=True),
+    "robustness": Study(module="robustness", one_thread=True, spreads=True),
+    "dynamics": Study(module="dynamics", one_thread=True, spreads=True),
+    "ablation": Study(module="ablation", one_thread=True),
+    "contract": Study(module="contract", one_thread=True, spreads=True),
+    "speed": Study(module="speed", one_thread=True),
+    "selection": Study(module="selection"),
+    "auctions": Study(module="auctions", one_thread=True),
+    "cheating": Study(module="cheating", one_thread=True),
+    "capacity": Study(module="capacity", one_thread=True),
+    "pictures": Study(module="pictures", one_thread=True),
 }
-"""What `edgepact study NAME` runs, each with a folder and whether it is a smoke run."""
+"""What `edgepact study NAME` runs."""
 
-TRAININGS: dict[str, Callable[[Path, bool], None]] = {
-    name: _study(name, function="train")
-    for name in ("quoting", "robustness", "ablation", "contract", "auctions")
-}
-"""What `edgepact study NAME --train` does first: policies, into the folder."""
+TRAININGS = ("quoting", "robustness", "ablation", "contract", "auctions")
+"""Studies for which `edgepact study NAME --train` trains policies first, into the folder."""

@@ -19,7 +19,7 @@ there, and leaves them out if not.
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context import curves, pricing
@@ -38,6 +38,8 @@ from edgepact.solvers.in_context.pricing import INDEPENDENT, SHIPPED, InContext,
 from edgepact.solvers.known_form.told_posterior import ToldPosterior
 from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.quoting import play, reference_fleets, regret
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.marks import standard_error
 from edgepact.studies.methods import CEILING, SHIPPING, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
@@ -86,8 +88,8 @@ class Config:
         rounds: quotes to each fleet.
     """
 
-    fleets: int = 80
-    odd: int = 40
+    fleets: int = field(default=80, metadata=size("fleets"))
+    odd: int = field(default=40, metadata=size("fleets"))
     fleets_seed: int = 20_319
     seed: int = 1
     rounds: int = 10
@@ -358,14 +360,14 @@ def train(folder: Path, smoke: bool) -> None:
         train_to(folder / file, smoke=smoke, course=course)
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, ablation.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config, chosen = config_for(smoke), variants(folder)
+    config, chosen = sized(config_for(asked.smoke), asked), variants(folder)
     found = play_all(config, chosen)
     write_curves(folder, found, chosen)
-    draw(found, chosen).savefig(folder / "ablation.png", dpi=110)
-    write_metrics(folder, config, {"variants": measures(found, chosen)})
+    write_picture(folder, "ablation", lambda: draw(found, chosen), config, asked)
+    write_metrics(folder, config, {"variants": measures(found, chosen)}, asked.record("ablation"))
     trained = [name for name in TRAININGS if name in chosen]
     made = (
         "The shorter trainings were made for this page, by `--train`, from nothing and with the "
@@ -374,5 +376,5 @@ def run(folder: Path, smoke: bool) -> None:
         else "Shorter trainings are not here, since they take `--train`."
     )
     title = "What each part of quoting in context is worth"
-    command = "ablation --train" if trained else "ablation"
-    write_page(folder, command, title, page(found, chosen, config, made), smoke=smoke)
+    command = "ablation" + (" --train" if trained else "")
+    write_findings(folder, command, title, page(found, chosen, config, made), asked)

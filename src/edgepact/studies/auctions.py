@@ -18,7 +18,7 @@ Third, why they must not: the best lie over a horizon, for ways to learn reserve
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ from edgepact.mechanisms.auction.problem import (
     tables,
 )
 from edgepact.mechanisms.auction.revenue_flow import flow_bound
-from edgepact.pages import percent, write_page
+from edgepact.pages import percent
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
@@ -80,6 +80,8 @@ from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver
 from edgepact.solvers.learners.training import train as learn
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
 
 BINS = 14
 """Of the histogram, each with as many past bids."""
@@ -155,8 +157,8 @@ class Config:
     flows: int = 400_000
     horizons: int = 100
     blocks: int = 5
-    epochs: int = 100
-    seeds: int = 2
+    epochs: int = field(default=100, metadata=size("epochs"))
+    seeds: int = field(default=2, metadata=size("seeds"))
     contexts: int = 1000
     settings: tuple[str, ...] = ()
     learners: tuple[str, ...] = ()
@@ -1338,13 +1340,13 @@ def train(folder: Path, smoke: bool) -> None:
         reserves.save(folder / TRAINED, train_generator(TRAINING_SEED, course, advance))
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes auctions.csv, shares.csv, auctions.png, metrics.json and page.md.
 
     The weights of the generator are those in the folder, if it was trained to, or those that ship.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = sized(config_for(asked.smoke), asked)
     sold = sell_several_items(config)
     write_auctions(folder, sold)
     bounds = {name: bound_of(SETTINGS[name], config) for name in sold}
@@ -1354,8 +1356,10 @@ def run(folder: Path, smoke: bool) -> None:
     write_shares(folder, proposals)
     others = on_other_forms(config, weights)
     lies = lies_over_rounds(config)
-    draw(sold, bounds, proposals, lies).savefig(folder / "auctions.png", dpi=120)
-    write_metrics(folder, config, measures(sold, bounds, proposals, others, lies))
+    write_picture(folder, "auctions", lambda: draw(sold, bounds, proposals, lies), config, asked)
+    write_metrics(
+        folder, config, measures(sold, bounds, proposals, others, lies), asked.record("auctions")
+    )
     title = "Auctions that are learnt and cannot be gamed"
     parts = page(sold, bounds, proposals, others, lies, config)
-    write_page(folder, "auctions", title, parts, smoke=smoke)
+    write_findings(folder, "auctions", title, parts, asked)

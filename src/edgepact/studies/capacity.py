@@ -26,10 +26,12 @@ from matplotlib.figure import Figure
 from edgepact import registry
 from edgepact.engagement import Answer, Item, posted
 from edgepact.market.ledger import Ledger, Piece
-from edgepact.pages import table, write_page
+from edgepact.pages import table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
+from edgepact.studies.asked import Asked
 from edgepact.studies.crowd import Crowd, Round, Server, enrolled, served
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.light import MODEL
 from edgepact.studies.queueing import group_response, group_size, shared_response
 
@@ -520,20 +522,20 @@ def _plain(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes waiting.csv, capacity.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = config_for(asked.smoke)
     costs, waits, writes = measure(config)
     with (folder / "waiting.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(Waiting._fields)
         rows.writerows(waits)
-    draw(costs, waits, writes).savefig(folder / "capacity.png", dpi=110)
-    write_metrics(folder, config, measures(costs, waits, writes, config))
+    write_picture(folder, "capacity", lambda: draw(costs, waits, writes), config, asked)
+    write_metrics(folder, config, measures(costs, waits, writes, config), asked.record("capacity"))
     running = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     parts = page(costs, waits, config, running)
-    write_page(folder, "capacity", "What a market can carry", parts, smoke=smoke)
+    write_findings(folder, "capacity", "What a market can carry", parts, asked)
 
 
 def measures(

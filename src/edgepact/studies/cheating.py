@@ -17,7 +17,7 @@ it is honest. Profit is pay less own cost, told as a share of what honest work b
 import csv
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,9 +27,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from edgepact.mechanisms.audit_rate import audit_rate, best_cheat
-from edgepact.pages import table, write_page
+from edgepact.pages import table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
+from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.cheats import CHEATS, HONEST, Cheat, other_model
 from edgepact.studies.cheats_at_market import (
     REPEAT_ROUNDS,
@@ -40,6 +41,7 @@ from edgepact.studies.cheats_at_market import (
     play_market,
     write_pictures,
 )
+from edgepact.studies.drawing import write_findings, write_picture
 
 FIXED = 0.05
 """The share that was audited before it was derived."""
@@ -74,7 +76,7 @@ class Config:
     pieces: int = 16
     margin: float = 0.25
     market_rounds: int = 8
-    market_seeds: int = 10
+    market_seeds: int = field(default=10, metadata=size("seeds", least=2))
     audits: int = 200
     rounds: int = 20
     runs: int = 20_000
@@ -527,15 +529,15 @@ def write_tables(folder: Path, found: Found) -> None:
             lines.writerows([rules, kind, *each] for kind, each in kinds.items())
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Measures, plays, reckons, and writes everything."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = sized(config_for(asked.smoke), asked)
     with tempfile.TemporaryDirectory() as place:
         powers, markets = measure(config, Path(place))
     found = Found(config, powers, summed(config, markets), reckon(config, powers))
-    draw(found).savefig(folder / "cheating.png", dpi=130)
+    write_picture(folder, "cheating", lambda: draw(found), config, asked)
     write_tables(folder, found)
-    write_metrics(folder, config, measures(found))
+    write_metrics(folder, config, measures(found), asked.record("cheating"))
     title = "What cheating earns"
-    write_page(folder, "cheating", title, page(found), smoke=smoke)
+    write_findings(folder, "cheating", title, page(found), asked)

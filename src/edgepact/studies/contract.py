@@ -15,7 +15,9 @@ Part B, accuracy against bytes and money in federated training, is `contract_tra
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +41,7 @@ from edgepact.mechanisms.contract.quality import Log1p, Saturating, Value, cost_
 from edgepact.mechanisms.contract.responses import NONE, choose, profit, rents
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
@@ -65,6 +67,9 @@ from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver
 from edgepact.studies import contract_training
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.spread import spread
 
 TRAINED = "menus.npz"
 """Weights that `--train` leaves in the folder."""
@@ -123,17 +128,17 @@ class Config:
     """
 
     seed: int = 20_000
-    populations: int = 500
+    populations: int = field(default=500, metadata=size("fleets"))
     rounds: int = 3
     devices: tuple[int, ...] = (10, 100, 1000)
     sweeps: int = 120
     own_rounds: int = 4
     own_devices: int = 100
-    own_populations: int = 300
+    own_populations: int = field(default=300, metadata=size("fleets"))
     contracts: int = 8
-    seeds: int = 2
+    seeds: int = field(default=2, metadata=size("seeds"))
     types: int = 8
-    epochs: int = 200
+    epochs: int = field(default=200, metadata=size("epochs"))
     lanes: int = 8
 
 
@@ -405,9 +410,49 @@ def expected_of(
     return [row[: len(each.psi)] for row, each in zip(found, contracts, strict=True)]
 
 
-def score_all(config: Config, compared: dict[str, Rule]) -> tuple[list[Score], dict[str, float]]:
+class Population(NamedTuple):
+    """A population, and what is known of it in turn.
+
+    Attributes:
+        weights: of the GDM.
+        prior: that it is drawn from, by name.
+        number: of it among those of the prior.
+        contract: with the true frequencies.
+        best: what the optimal menu earns, credits.
+        given: what rules are told of it, a condition each.
+    """
+
+    weights: Path
+    prior: str
+    number: int
+    contract: Contract
+    best: float
+    given: tuple[Known, ...]
+
+
+_rules = cache(rules)
+"""Once a process."""
+
+
+def score_population(drawn: Population) -> list[Score]:
+    """Every rule on one population under every condition."""
+    contract, scores = drawn.contract, []
+    for known in drawn.given:
+        for name, rule in _rules(drawn.weights).items():
+            menu = rule(contract, known)
+            share = profit(contract, menu) / drawn.best
+            lie = largest_gain_from_lying(contract, menu)
+            loss = max(0.0, -float(np.min(rents(contract, menu))))
+            place = (drawn.prior, known.label, drawn.number, name)
+            scores.append(Score(*place, share, lie, loss))
+    return scores
+
+
+def score_all(
+    config: Config, weights: Path, *, workers: int = 1
+) -> tuple[list[Score], dict[str, float]]:
     """Every rule on every population under every condition; and first best over the optimum."""
-    scores: list[Score] = []
+    drawn: list[Population] = []
     first_best: dict[str, float] = {}
     for name, prior in priors(config).items():
         rng = np.random.default_rng([config.seed, len(first_best)])
@@ -432,17 +477,14 @@ def score_all(config: Config, compared: dict[str, Rule]) -> tuple[list[Score], d
                     for each, bayes, apart in zip(past, *expected, strict=True)
                 ]
             )
-        with progress_bar(name) as advance:
-            for at, contract in enumerate(contracts):
-                for known in (each[at] for each in given):
-                    for rule_name, rule in compared.items():
-                        menu = rule(contract, known)
-                        share = profit(contract, menu) / best[at]
-                        lie = largest_gain_from_lying(contract, menu)
-                        loss = max(0.0, -float(np.min(rents(contract, menu))))
-                        scores.append(Score(name, known.label, at, rule_name, share, lie, loss))
-                advance(at + 1, len(contracts))
-    return scores, first_best
+        told = zip(*given, strict=True)
+        drawn += [
+            Population(weights, name, at, *each)
+            for at, each in enumerate(zip(contracts, best, told, strict=True))
+        ]
+    with progress_bar(f"{config.populations} populations of each prior") as advance:
+        scores = spread(score_population, drawn, workers=workers, on_piece=advance)
+    return list(chain.from_iterable(scores)), first_best
 
 
 Shares = dict[str, dict[str, np.ndarray]]
@@ -458,63 +500,47 @@ BELIEVED_TYPES = 6
 """Types of the beliefs that past menus were best for, where nobody was told any."""
 
 
-def score_untold(config: Config, weights: Path) -> Shares:
+def score_untold(config: Config, weights: Path, at: int) -> dict[str, np.ndarray]:
     """Menus for types whose costs are not told, only the range they lie in, by devices seen."""
-    gdm = Menus(load(weights))
-    found: Shares = {}
-    for name, prior in priors(config).items():
-        rng = np.random.default_rng([config.seed, 7, len(found)])
-        shares: dict[str, list[list[float]]] = {UNTOLD: [], UNTOLD_PLUG_IN: []}
-        with progress_bar(f"{name}, costs not told") as advance:
-            for at in range(config.populations):
-                contract = prior.draw(rng)
-                best = profit(contract, optimal_menu(contract))
-                public = _only_range(contract)
-                rows: dict[str, list[float]] = {rule: [] for rule in shares}
-                for devices in config.devices:
-                    seen = _untold_take_up(rng, contract, public, config.rounds, devices)
-                    decided = gdm.decide(public, seen, 0)
-                    spread = _spread_evenly(public, seen)
-                    for rule, menu in ((UNTOLD, decided), (UNTOLD_PLUG_IN, spread)):
-                        earned = profit(contract, offered_to(contract, menu))
-                        rows[rule].append(earned / best)
-                for rule, each in rows.items():
-                    shares[rule].append(each)
-                advance(at + 1, config.populations)
-        found[name] = {rule: np.array(each) for rule, each in shares.items()}
-    return found
+    gdm, prior = Menus(load(weights)), tuple(priors(config).values())[at]
+    rng = np.random.default_rng([config.seed, 7, at])
+    shares: dict[str, list[list[float]]] = {UNTOLD: [], UNTOLD_PLUG_IN: []}
+    for _ in range(config.populations):
+        contract = prior.draw(rng)
+        best = profit(contract, optimal_menu(contract))
+        public = _only_range(contract)
+        rows: dict[str, list[float]] = {rule: [] for rule in shares}
+        for devices in config.devices:
+            seen = _untold_take_up(rng, contract, public, config.rounds, devices)
+            decided, evenly = gdm.decide(public, seen, 0), _spread_evenly(public, seen)
+            for rule, menu in ((UNTOLD, decided), (UNTOLD_PLUG_IN, evenly)):
+                rows[rule].append(profit(contract, offered_to(contract, menu)) / best)
+        for rule, each in rows.items():
+            shares[rule].append(each)
+    return {rule: np.array(each) for rule, each in shares.items()}
 
 
-def play_untold(config: Config, weights: Path) -> Shares:
+def play_untold(config: Config, weights: Path, at: int) -> dict[str, np.ndarray]:
     """Shares of menus written one after another where only the range of costs is known."""
-    gdm = Menus(load(weights))
-    found: Shares = {}
-    for name, prior in priors(config).items():
-        rng = np.random.default_rng([config.seed, 9, len(found)])
-        shares = {
-            rule: np.zeros((config.own_populations, config.own_rounds)) for rule in UNTOLD_OWN
-        }
-        with progress_bar(f"{name}, own menus, costs not told") as advance:
-            for at in range(config.own_populations):
-                contract = prior.draw(rng)
-                best = profit(contract, optimal_menu(contract))
-                public = _only_range(contract)
-                drawn = rng.multinomial(config.own_devices, contract.probability, config.own_rounds)
-                for rule in UNTOLD_OWN:
-                    past: list[PastMenu] = []
-                    for number, devices in enumerate(drawn):
-                        seen = takeup.TakeUp(menus=past)
-                        decided = (
-                            gdm.decide(public, seen, 0)
-                            if rule == UNTOLD
-                            else _spread_evenly(public, seen)
-                        )
-                        taken = offered_to(contract, decided)
-                        shares[rule][at, number] = profit(contract, taken) / best
-                        past.append(_taken_by(contract, decided, devices))
-                advance(at + 1, config.own_populations)
-        found[name] = shares
-    return found
+    gdm, prior = Menus(load(weights)), tuple(priors(config).values())[at]
+    rng = np.random.default_rng([config.seed, 9, at])
+    shares = {rule: np.zeros((config.own_populations, config.own_rounds)) for rule in UNTOLD_OWN}
+    for population in range(config.own_populations):
+        contract = prior.draw(rng)
+        best = profit(contract, optimal_menu(contract))
+        public = _only_range(contract)
+        drawn = rng.multinomial(config.own_devices, contract.probability, config.own_rounds)
+        for rule in UNTOLD_OWN:
+            past: list[PastMenu] = []
+            for number, devices in enumerate(drawn):
+                seen = takeup.TakeUp(menus=past)
+                decided = (
+                    gdm.decide(public, seen, 0) if rule == UNTOLD else _spread_evenly(public, seen)
+                )
+                taken = offered_to(contract, decided)
+                shares[rule][population, number] = profit(contract, taken) / best
+                past.append(_taken_by(contract, decided, devices))
+    return shares
 
 
 def _only_range(contract: Contract) -> Public:
@@ -579,45 +605,59 @@ OWN = {
 """Rules that write their own menus: what they expect, and whether they pay to tell types apart."""
 
 
-def play_own(config: Config, weights: Path) -> Shares:
+def play_own(config: Config, weights: Path, at: int) -> dict[str, np.ndarray]:
     """Shares of menus that rules write one after another, from the take-up of their own."""
-    gdm = Menus(load(weights))
-    found: Shares = {}
-    for name, prior in priors(config).items():
-        rng = np.random.default_rng([config.seed, 8, len(found)])
-        contracts = [prior.draw(rng) for _ in range(config.own_populations)]
-        best = [profit(contract, optimal_menu(contract)) for contract in contracts]
-        drawn = [
-            rng.multinomial(config.own_devices, c.probability, config.own_rounds) for c in contracts
-        ]
-        found[name] = {}
-        with progress_bar(f"{name}, own menus") as advance:
-            for done, (rule, (expects, learns)) in enumerate(OWN.items(), start=1):
-                menus: list[list[Menu]] = [[] for _ in contracts]
-                shares = np.zeros((len(contracts), config.own_rounds))
-                for at in range(config.own_rounds):
-                    past = [list(each[:at]) for each in drawn]
-                    counts = [
-                        take_up_of(c, m, p) for c, m, p in zip(contracts, menus, past, strict=True)
-                    ]
-                    if expects == "bayes":
-                        expected = expected_of(contracts, counts, prior, config, apart=False)
-                    elif expects == "gdm":
-                        expected = [
-                            gdm.frequencies(Public(contract=c), seen_of(m, p), 0)
-                            for c, m, p in zip(contracts, menus, past, strict=True)
-                        ]
-                    else:
-                        expected = [frequencies(c, np.ones(c.first.shape[-1]), 1.0) for c in counts]
-                    for number, (contract, each) in enumerate(
-                        zip(contracts, expected, strict=True)
-                    ):
-                        believed = replace(contract, probability=_positive(each))
-                        menu = best_menu(believed, LEARNING if learns else 0.0)
-                        menus[number].append(menu)
-                        shares[number, at] = profit(contract, menu) / best[number]
-                found[name][rule] = shares
-                advance(done, len(OWN))
+    gdm, prior = Menus(load(weights)), tuple(priors(config).values())[at]
+    rng = np.random.default_rng([config.seed, 8, at])
+    contracts = [prior.draw(rng) for _ in range(config.own_populations)]
+    best = [profit(contract, optimal_menu(contract)) for contract in contracts]
+    drawn = [
+        rng.multinomial(config.own_devices, c.probability, config.own_rounds) for c in contracts
+    ]
+    found = {}
+    for rule, (expects, learns) in OWN.items():
+        menus: list[list[Menu]] = [[] for _ in contracts]
+        shares = np.zeros((len(contracts), config.own_rounds))
+        for now in range(config.own_rounds):
+            past = [list(each[:now]) for each in drawn]
+            counts = [take_up_of(c, m, p) for c, m, p in zip(contracts, menus, past, strict=True)]
+            if expects == "bayes":
+                expected = expected_of(contracts, counts, prior, config, apart=False)
+            elif expects == "gdm":
+                expected = [
+                    gdm.frequencies(Public(contract=c), seen_of(m, p), 0)
+                    for c, m, p in zip(contracts, menus, past, strict=True)
+                ]
+            else:
+                expected = [frequencies(c, np.ones(c.first.shape[-1]), 1.0) for c in counts]
+            for number, (contract, each) in enumerate(zip(contracts, expected, strict=True)):
+                believed = replace(contract, probability=_positive(each))
+                menu = best_menu(believed, LEARNING if learns else 0.0)
+                menus[number].append(menu)
+                shares[number, now] = profit(contract, menu) / best[number]
+        found[rule] = shares
+    return found
+
+
+WRITTEN = {"own": play_own, "untold": score_untold, "untold, own": play_untold}
+"""Comparisons that go through the populations of a prior in order, and so by one process each."""
+
+
+def _write_menus(piece: tuple[str, Config, Path, int]) -> dict[str, np.ndarray]:
+    comparison, config, weights, at = piece
+    return WRITTEN[comparison](config, weights, at)
+
+
+def write_all(config: Config, weights: Path, *, workers: int = 1) -> dict[str, Shares]:
+    """All of `WRITTEN`, by name and prior."""
+    names = tuple(priors(config))
+    places = [(comparison, at) for comparison in WRITTEN for at in range(len(names))]
+    pieces = [(comparison, config, weights, at) for comparison, at in places]
+    with progress_bar("menus of their own, costs not told") as advance:
+        shares = spread(_write_menus, pieces, workers=workers, on_piece=advance)
+    found: dict[str, Shares] = {comparison: {} for comparison in WRITTEN}
+    for (comparison, at), each in zip(places, shares, strict=True):
+        found[comparison][names[at]] = each
     return found
 
 
@@ -639,8 +679,17 @@ SMOKED = ("GDM, expert", "random")
 """Learners of a smoke run: each costs its own compilation."""
 
 
-def learn(config: Config, smoke: bool) -> dict[str, Learned]:
-    """Learners of one contract: all contracts and seeds side by side, one compiled program."""
+def learn(config: Config, smoke: bool, *, workers: int = 1) -> dict[str, Learned]:
+    """Learners of one contract, by name."""
+    pieces = [(config, smoke, name) for name in solvers() if not smoke or name in SMOKED]
+    with progress_bar("learners of one contract") as advance:
+        learned = spread(learn_one, pieces, workers=workers, on_piece=advance)
+    return {name: each for (_, _, name), each in zip(pieces, learned, strict=True)}
+
+
+def learn_one(piece: tuple[Config, bool, str]) -> Learned:
+    """One learner: all contracts and seeds side by side, one compiled program."""
+    config, smoke, name = piece
     of_contracts, of_learning = jax.random.split(jax.random.key(config.seed))
     prior = InstancePrior()
     instances = jax.vmap(lambda key: prior.sample(key, config.types))(
@@ -649,16 +698,10 @@ def learn(config: Config, smoke: bool) -> dict[str, Learned]:
     # One axis for contracts and seeds together: every axis more takes longer to compile.
     instances = jax.tree.map(lambda column: jnp.repeat(column, config.seeds, axis=0), instances)
     keys = jax.random.split(of_learning, config.contracts * config.seeds)
-    found = {}
-    for name, (solver, problem) in solvers().items():
-        if smoke and name not in SMOKED:
-            continue
-        if smoke and isinstance(solver, Diffusion):
-            solver = replace(solver, steps=1)  # the chain is written out when it is compiled
-        with progress_bar(name) as advance:
-            found[name] = _learned(solver, problem, instances, keys, config)
-            advance(1, 1)
-    return found
+    solver, problem = solvers()[name]
+    if smoke and isinstance(solver, Diffusion):
+        solver = replace(solver, steps=1)  # the chain is written out when it is compiled
+    return _learned(solver, problem, instances, keys, config)
 
 
 def _learned(
@@ -921,21 +964,21 @@ def train(folder: Path, smoke: bool) -> None:
         save(folder / TRAINED, train_generator(TRAINING_SEED, course, advance))
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes two CSV and PNG for each part, metrics.json and page.md.
 
     The weights are those in the folder, if it was trained to, or else those that ship.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config, trained = config_for(smoke), folder / TRAINED
+    config, trained = sized(config_for(asked.smoke), asked), folder / TRAINED
     weights = trained if trained.is_file() else SHIPPED
-    scores, first_best = score_all(config, rules(weights))
-    own, untold = play_own(config, weights), score_untold(config, weights)
-    untold_own = play_untold(config, weights)
-    learned = learn(config, smoke)
+    workers = asked.workers
+    scores, first_best = score_all(config, weights, workers=workers)
+    own, untold, untold_own = write_all(config, weights, workers=workers).values()
+    learned = learn(config, asked.smoke, workers=workers)
     write_tables(folder, scores, learned)
-    draw(scores, learned, config).savefig(folder / "contract.png", dpi=120)
-    training, of_training = contract_training.write(folder, smoke)
+    write_picture(folder, "contract", lambda: draw(scores, learned, config), config, asked)
+    training, of_training = contract_training.write(folder, asked)
     found = {
         "profit": measures(scores, first_best, learned)
         | {
@@ -949,9 +992,9 @@ def run(folder: Path, smoke: bool) -> None:
         *profit_page(scores, first_best, learned, (untold, untold_own), own, config),
         *of_training,
     ]
-    write_metrics(folder, config, found)
+    write_metrics(folder, config, found, asked.record("contract"))
     title = "Menus for private types"
-    write_page(folder, "contract", title, parts, smoke=smoke)
+    write_findings(folder, "contract", title, parts, asked)
 
 
 def _told(shares: Shares) -> dict[str, Any]:

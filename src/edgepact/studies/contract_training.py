@@ -8,7 +8,7 @@ the rates they take. Accuracy stands against the bytes that were sent and the cr
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_picture
 from edgepact.studies.federation import federate, task_for
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
@@ -62,7 +64,7 @@ class FederationConfig:
     psi: tuple[float, ...] = (12.0, 6.0, 2.0)
     probability: tuple[float, ...] = (0.3, 0.3, 0.4)
     credits: float = 1.0
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = field(default=(0, 1), metadata=size("seeds"))
     within: float = 0.01
     fewer: float = 10.0
 
@@ -287,10 +289,10 @@ def _times(whole: list[Federation], other: list[Federation]) -> str:
     return f"{ratio:.1f}" if np.isfinite(ratio) else "none sent"
 
 
-def write(folder: Path, smoke: bool) -> tuple[dict[str, Any], list[str]]:
+def write(folder: Path, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     """Plays part B into a folder; returns its figures and its page."""
-    config = config_for(smoke)
-    measured, contract, found = study(config, smoke)
+    config = sized(config_for(asked.smoke), asked)
+    measured, contract, found = study(config, asked.smoke)
     write_table(folder, found)
-    draw(found).savefig(folder / "federations.png", dpi=120)
+    write_picture(folder, "federations", lambda: draw(found), config, asked)
     return measures(measured, contract, found), page(contract, found, config)

@@ -12,8 +12,8 @@ Beside these episodes stand fleets that stay as they are, quoted to as a live ma
 
 import csv
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +22,18 @@ from matplotlib.figure import Figure
 
 from edgepact.mechanisms.stackelberg.channel import Channel
 from edgepact.mechanisms.stackelberg.dynamics import Dynamics
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.quoter import Quoter
+from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.changing import Episode, draw_episode, play_changing
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.live_quotes import live_example, play_live, run_market
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
 from edgepact.studies.methods import COLOURS, GDM, TRANSFORMER, methods
 from edgepact.studies.quoting import KINDS
+from edgepact.studies.spread import spread
 
 LEFT_OUT = ("CMA-ES",)
 """It needs a generation of quotes to one and the same fleet for each of its steps."""
@@ -92,14 +95,14 @@ class Config:
         still_rounds: in which fleets that do not change are watched.
     """
 
-    episodes: int = 30
+    episodes: int = field(default=30, metadata=size("fleets"))
     rounds: int = 25
     early: int = 5
     window: int = 20
     slots: int = 24
     seed: int = 20_314
     everything: Dynamics = EVERYTHING
-    runs: int = 10
+    runs: int = field(default=10, metadata=size("seeds"))
     run_rounds: int = 12
     still_rounds: int = 200
 
@@ -201,32 +204,47 @@ def episodes_of(config: Config, dynamics: Dynamics, *, integer: bool) -> list[Ep
     ]
 
 
-def play_all(config: Config, who: dict[str, Quoter]) -> Found:
-    """Lets every method meet every episode."""
-    found: Found = {}
-    for name, kind in kinds(config).items():
-        found[name] = {}
-        for layers, integer in KINDS.items():
-            with progress_bar(f"{name}, {layers}") as advance:
-                episodes = episodes_of(config, kind.dynamics, integer=integer)
-                found[name][layers] = _meet(episodes, who, config, advance)
+class Piece(NamedTuple):
+    """What one process does at a time: a method in all episodes of one kind of change."""
+
+    config: Config
+    change: str
+    layers: str
+    method: str
+
+
+_quoters = cache(quoters)
+"""Once a process."""
+
+
+@cache
+def _episodes(config: Config, change: str, layers: str) -> list[Episode]:
+    """Drawn once a process."""
+    return episodes_of(config, kinds(config)[change].dynamics, integer=KINDS[layers])
+
+
+def meet_piece(piece: Piece) -> Shares:
+    """Lets a method meet the episodes, each of which has its own seed."""
+    config, quoter = piece.config, _quoters()[piece.method]
+    episodes = _episodes(config, piece.change, piece.layers)
+    met = [play_changing(quoter, each, window=config.window) for each in episodes]
+    return Shares(np.stack([each.quoted for each in met]), np.stack([each.earned for each in met]))
+
+
+def play_all(config: Config, *, workers: int = 1) -> Found:
+    """Lets every method meet every episode; by as many processes as there are workers."""
+    pieces = [
+        Piece(config, change, layers, method)
+        for change in kinds(config)
+        for layers in KINDS
+        for method in _quoters()
+    ]
+    with progress_bar(f"{config.episodes} episodes of each kind") as advance:
+        met = spread(meet_piece, pieces, workers=workers, on_piece=advance)
+    found: Found = {change: {layers: {} for layers in KINDS} for change in kinds(config)}
+    for piece, shares in zip(pieces, met, strict=True):
+        found[piece.change][piece.layers][piece.method] = shares
     return found
-
-
-def _meet(
-    episodes: list[Episode],
-    who: dict[str, Quoter],
-    config: Config,
-    advance: Callable[[int, int], None],
-) -> dict[str, Shares]:
-    shares = {}
-    for done, (method, quoter) in enumerate(who.items()):
-        met = [play_changing(quoter, each, window=config.window) for each in episodes]
-        shares[method] = Shares(
-            np.stack([each.quoted for each in met]), np.stack([each.earned for each in met])
-        )
-        advance(done + 1, len(who))
-    return shares
 
 
 def by_episode(shares: np.ndarray) -> np.ndarray:
@@ -290,18 +308,21 @@ def write_tables(folder: Path, found: Found, live: Live) -> None:
                         rows.writerow([*place, *(f"{x:.6g}" for x in values)])
 
 
-def play_lives(config: Config) -> Live:
+def play_seed(piece: tuple[Config, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Live quotes of one seed to a fleet that `edgepact run` draws, and to that of the example."""
+    config, seed = piece
+    example = np.full(config.still_rounds, np.nan)
+    rounds = config.run_rounds if seed else config.still_rounds
+    example[:rounds] = play_live(live_example(), rounds=rounds, seed=seed)
+    return play_live(run_market(seed), rounds=config.still_rounds, seed=seed), example
+
+
+def play_lives(config: Config, *, workers: int = 1) -> Live:
     """Live quotes to fleets that do not change."""
-    of = config.runs
-    runs = np.empty((of, config.still_rounds))
-    example = np.full((of, config.still_rounds), np.nan)
+    pieces = [(config, seed) for seed in range(config.runs)]
     with progress_bar("live markets") as advance:
-        for seed in range(of):
-            runs[seed] = play_live(run_market(seed), rounds=config.still_rounds, seed=seed)
-            rounds = config.run_rounds if seed else config.still_rounds
-            example[seed, :rounds] = play_live(live_example(), rounds=rounds, seed=seed)
-            advance(seed + 1, of)
-    return Live(runs, example)
+        played = spread(play_seed, pieces, workers=workers, on_piece=advance)
+    return Live(*(np.stack(each) for each in zip(*played, strict=True)))
 
 
 def live_verdicts(live: Live, config: Config) -> list[Verdict]:
@@ -526,15 +547,15 @@ def _place(each: Behind) -> str:
     return f"reached: {apart}" if each.reached else f"**missed**: {apart}"
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, dynamics.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config, who = config_for(smoke), quoters()
-    told = frozenset(name for name, each in who.items() if each.knows_form)
-    found, live = play_all(config, who), play_lives(config)
+    config, workers = sized(config_for(asked.smoke), asked), asked.workers
+    told = frozenset(name for name, each in _quoters().items() if each.knows_form)
+    found, live = play_all(config, workers=workers), play_lives(config, workers=workers)
     figures = measures(found, config)
     write_tables(folder, found, live)
-    draw(found, figures, live, config).savefig(folder / "dynamics.png", dpi=100)
+    write_picture(folder, "dynamics", lambda: draw(found, figures, live, config), config, asked)
     held = places(found, told, config)
     write_metrics(
         folder,
@@ -553,7 +574,8 @@ def run(folder: Path, smoke: bool) -> None:
             },
             "live_marks": [each.to_dict() for each in live_verdicts(live, config)],
         },
+        asked.record("dynamics"),
     )
     title = "Quotes to fleets that change"
     parts = page(found, figures, live, told, config)
-    write_page(folder, "dynamics", title, parts, smoke=smoke)
+    write_findings(folder, "dynamics", title, parts, asked)

@@ -16,7 +16,7 @@ over no trade (`mechanisms.stackelberg.score`).
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.mechanisms.stackelberg.score import Gain, Range, gain_of, range_of
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import Diffusion
@@ -37,6 +37,8 @@ from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver, train
 from edgepact.studies import false_peaks
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.false_peaks import Learned, exact_game
 
 SOLVERS: dict[str, Solver] = {
@@ -75,36 +77,50 @@ FAR_APART = "fleets that enter far apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Settings of figures 4 and 5.
+class OneFleet:
+    """Settings of learning the fleet of the article's figures, which figure 5 needs alone.
 
     Attributes:
         fleet_seed: draws the fleet of five devices: alpha in [2, 6], W in [8, 14], A = 1, B = 0.5.
         seed: of everything else.
         seeds: independent learners.
         epochs: of 64 rounds each.
-        settled_from: epoch from which the mean of figure 5 is taken.
+        settled_share: share of the epochs before the mean of figure 5 begins: of 500, 200.
         mark: share of the range a learner should reach and keep, and of the gain over no trade
             in which it should end.
-        hard_epochs: of the hard games. Rates of learning fall over as many.
-        fleets: whose devices enter at prices far apart.
-        seeds_of_fleets: learners on each of them.
-        hard: names of the hard games that are played.
-        solvers: names of the learners on figure 4's fleet.
-        hard_solvers: of those on the hard games.
+        solvers: names of the learners.
     """
 
     fleet_seed: int = 0
     seed: int = 1
-    seeds: int = 16
-    epochs: int = 500
-    settled_from: int = 200
+    seeds: int = field(default=16, metadata=size("seeds", least=2))
+    epochs: int = field(default=500, metadata=size("epochs"))
+    settled_share: float = 0.4
     mark: float = 0.99
-    hard_epochs: int = 160
-    fleets: int = 20
+    solvers: tuple[str, ...] = tuple(SOLVERS)
+
+    @property
+    def settled_from(self) -> int:
+        """Epoch from which the mean of figure 5 is taken."""
+        return max(1, round(self.settled_share * self.epochs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(OneFleet):
+    """Settings of figure 4: those of its fleet, and of the hard games.
+
+    Attributes:
+        hard_epochs: of the hard games. Rates of learning fall over as many.
+        fleets: whose devices enter at prices far apart.
+        seeds_of_fleets: learners on each of them.
+        hard: names of the hard games that are played.
+        hard_solvers: of the learners on the hard games.
+    """
+
+    hard_epochs: int = field(default=160, metadata=size("epochs"))
+    fleets: int = field(default=20, metadata=size("fleets"))
     seeds_of_fleets: int = 2
     hard: tuple[str, ...] = (TWO_PEAKS, WIDE, FAR_APART)
-    solvers: tuple[str, ...] = tuple(SOLVERS)
     hard_solvers: tuple[str, ...] = HARD_SOLVERS
 
 
@@ -155,7 +171,6 @@ def config_for(smoke: bool) -> Config:
     return Config(
         seeds=2,
         epochs=20,
-        settled_from=10,
         hard_epochs=20,
         fleets=2,
         hard=(FAR_APART,),
@@ -207,7 +222,7 @@ def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
     return found
 
 
-def learn(config: Config) -> Curves:
+def learn(config: OneFleet) -> Curves:
     """Trains every solver on the fleet of figure 4."""
     fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
     problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
@@ -241,7 +256,7 @@ def learn(config: Config) -> Curves:
     )
 
 
-def measures(curves: Curves, config: Config) -> dict[str, Any]:
+def measures(curves: Curves, config: OneFleet) -> dict[str, Any]:
     """The figures in numbers, solver by solver."""
     table: dict[str, Any] = {}
     for name, run in curves.learning.items():
@@ -417,20 +432,20 @@ def write_curves(folder: Path, curves: Curves) -> None:
                 lines.writerow([name, seed, epoch + 1, *row])
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, curves-hard.csv, fig4.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = sized(config_for(asked.smoke), asked)
     hard = learn_hard(config)
     write_hard_curves(folder, hard)
     curves = learn(config)
     write_curves(folder, curves)
-    draw(curves, hard, config).savefig(folder / "fig4.png", dpi=150)
+    write_picture(folder, "fig4", lambda: draw(curves, hard, config), config, asked)
     found = measures(curves, config)
     found["hard_games"] = {
         game: {name: final_shares(each, config) for name, each in learners.items()}
         for game, learners in hard.items()
     }
-    write_metrics(folder, config, found)
+    write_metrics(folder, config, found, asked.record("fig4"))
     title = "Learning one fleet: figure 4 and hard games"
-    write_page(folder, "fig4", title, page(curves, hard, config), smoke=smoke)
+    write_findings(folder, "fig4", title, page(curves, hard, config), asked)

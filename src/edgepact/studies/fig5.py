@@ -11,18 +11,28 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgepact.provenance import write_metrics
+from edgepact.studies.asked import Asked, sized
+from edgepact.studies.drawing import write_picture
 from edgepact.studies.fig4 import (
     COLOURS,
-    Config,
+    SMOKED,
     Curves,
-    config_for,
+    OneFleet,
     learn,
     measures,
     write_curves,
 )
 
+Config = OneFleet
+"""Settings of the study: those of figure 4's fleet."""
 
-def draw(curves: Curves, config: Config, table: dict[str, Any]) -> Figure:
+
+def config_for(smoke: bool) -> OneFleet:
+    """The full study, or one that only shows that everything runs."""
+    return OneFleet(seeds=2, epochs=20, solvers=SMOKED) if smoke else OneFleet()
+
+
+def draw(curves: Curves, config: OneFleet, table: dict[str, Any]) -> Figure:
     """Bars of final and mean utility under the exact optimum."""
     figure = Figure(figsize=(8.5, 4.2), layout="constrained")
     axes = figure.subplots()
@@ -54,12 +64,12 @@ def draw(curves: Curves, config: Config, table: dict[str, Any]) -> Figure:
     return figure
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, fig5.png and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = sized(config_for(asked.smoke), asked)
     curves = learn(config)
     table = measures(curves, config)
     write_curves(folder, curves)
-    draw(curves, config, table).savefig(folder / "fig5.png", dpi=150)
-    write_metrics(folder, config, table)
+    write_picture(folder, "fig5", lambda: draw(curves, config, table), config, asked)
+    write_metrics(folder, config, table, asked.record("fig5"))

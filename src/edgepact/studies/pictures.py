@@ -27,9 +27,11 @@ from edgepact.jobs.picture.chain import Generator, TextVectors, read_generator
 from edgepact.jobs.picture.job import as_png
 from edgepact.jobs.picture.prompts import built_in
 from edgepact.jobs.picture.sharing import SharedBeginnings
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
+from edgepact.studies.asked import Asked
+from edgepact.studies.drawing import write_findings
 from edgepact.studies.picture_quality import frechet, recall, spread
 from edgepact.tensors import TensorSpec
 from edgepact.training import fashion_mnist
@@ -459,12 +461,17 @@ def parts_of(found: Found) -> list[str]:
 NAME = "pictures"
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """The whole study; results go into `folder`."""
-    config = config_for(smoke)
+    config = config_for(asked.smoke)
     folder.mkdir(parents=True, exist_ok=True)
-    found = measure(config, smoke, folder)
-    write_metrics(folder, config, {"verdicts": [list(each) for each in verdicts(found)]})
+    found = measure(config, asked.smoke, folder)
+    write_metrics(
+        folder,
+        config,
+        {"verdicts": [list(each) for each in verdicts(found)]},
+        asked.record("pictures"),
+    )
     with (folder / "pictures.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["setting", *Quality._fields])
@@ -477,7 +484,7 @@ def run(folder: Path, smoke: bool) -> None:
                 writer.writerow([f"{count} steps shared {name}", *each])
         for one in found.split:
             writer.writerow([f"{one.amount} steps on the device, {one.codec}", *one.quality])
-    write_page(folder, NAME, "Pictures made together", parts_of(found), smoke=smoke)
+    write_findings(folder, NAME, "Pictures made together", parts_of(found), asked)
 
 
 def _draw_grid(

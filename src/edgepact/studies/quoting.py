@@ -10,20 +10,24 @@ the same fleets.
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from edgepact.pages import percent, points, spans, table, write_page
+from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.pages import percent, points, spans, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.pricing import SHIPPED
 from edgepact.solvers.pretrained import transformer
 from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.quoting import best_so_far, play, reference_fleets, regret
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.methods import (
     CEILING,
     COLOURS,
@@ -36,6 +40,7 @@ from edgepact.studies.methods import (
     train_transformer_to,
     with_ceiling,
 )
+from edgepact.studies.spread import spread, stretches
 
 TRAINED, TRAINED_TRANSFORMER = "quoting.npz", "transformer.npz"
 """Weights that `--train` leaves in the folder, of the GDM and of the transformer."""
@@ -54,6 +59,8 @@ TAUGHT = (
     "it takes for the likeliest."
 )
 """Words of the page where there are weights of it."""
+FLEETS_AT_A_TIME = 10
+"""Of one method, which one process meets before it is asked for the next."""
 LEAST_SHOWN = 1e-3
 """Percent of the range; what is less is drawn as this."""
 
@@ -69,7 +76,7 @@ class Config:
         rounds: quotes to each fleet.
     """
 
-    fleets: int = 400
+    fleets: int = field(default=400, metadata=size("fleets"))
     fleets_seed: int = 20_312
     seed: int = 1
     rounds: int = 20
@@ -141,6 +148,11 @@ class Play(NamedTuple):
     knows_form: bool
     seconds: float
 
+    def followed_by(self, later: "Play") -> "Play":
+        """The same method on more fleets."""
+        shares = np.concatenate([self.shares, later.shares])
+        return Play(shares, self.knows_form, self.seconds + later.seconds)
+
 
 Plays = dict[str, dict[str, Play]]
 """By kind of layers and method."""
@@ -151,19 +163,79 @@ def config_for(smoke: bool) -> Config:
     return Config(fleets=10) if smoke else Config()
 
 
-def play_all(config: Config, quoters: dict[str, Quoter]) -> Plays:
-    """Lets every method meet every fleet."""
+@cache
+def quoters(weights: Path = SHIPPED, lessons: Path = transformer.SHIPPED) -> dict[str, Quoter]:
+    """All methods, and the ceiling, once a process."""
+    return with_ceiling(methods(weights, lessons))
+
+
+class Piece(NamedTuple):
+    """What one process does at a time: a method's quotes to some of the fleets of a kind.
+
+    Attributes:
+        config: of the study.
+        weights, lessons: of the GDM and of the transformer.
+        kind: of layers.
+        method: by name.
+        fleets: by number.
+    """
+
+    config: Config
+    weights: Path
+    lessons: Path
+    kind: str
+    method: str
+    fleets: range
+
+
+def play_piece(piece: Piece) -> Play:
+    """Lets a method meet some of the fleets; each has its own seed, whoever else is met."""
+    config, fleets = piece.config, piece.fleets
+    quoter = quoters(piece.weights, piece.lessons)[piece.method]
+    games = _fleets(config.fleets_seed, config.fleets, KINDS[piece.kind])
+    started = time.process_time()
+    shares = play(
+        quoter,
+        games[fleets.start : fleets.stop],
+        rounds=config.rounds,
+        seed=config.seed,
+        first=fleets.start,
+    )
+    return Play(shares, quoter.knows_form, time.process_time() - started)
+
+
+@cache
+def _fleets(seed: int, fleets: int, integer: bool) -> list[Game]:
+    """Drawn once a process."""
+    return reference_fleets(seed, fleets, integer=integer)
+
+
+def play_all(
+    config: Config,
+    *,
+    weights: Path = SHIPPED,
+    lessons: Path = transformer.SHIPPED,
+    workers: int = 1,
+) -> Plays:
+    """Lets every method meet every fleet.
+
+    Args:
+        config: of the study.
+        weights, lessons: of the GDM and of the transformer.
+        workers: processes; how many does not change what comes.
+    """
+    pieces = [
+        Piece(config, weights, lessons, kind, method, fleets)
+        for kind in KINDS
+        for method in quoters(weights, lessons)
+        for fleets in stretches(config.fleets, FLEETS_AT_A_TIME)
+    ]
+    with progress_bar(f"{config.fleets} fleets of each kind") as advance:
+        played = spread(play_piece, pieces, workers=workers, on_piece=advance)
     plays: Plays = {kind: {} for kind in KINDS}
-    for kind, integer in KINDS.items():
-        games = reference_fleets(config.fleets_seed, config.fleets, integer=integer)
-        for name, quoter in quoters.items():
-            with progress_bar(f"{name}, {kind}") as advance:
-                started = time.process_time()
-                shares = play(
-                    quoter, games, rounds=config.rounds, seed=config.seed, on_fleet=advance
-                )
-                spent = time.process_time() - started
-            plays[kind][name] = Play(shares, quoter.knows_form, spent)
+    for piece, part in zip(pieces, played, strict=True):
+        before = plays[piece.kind].get(piece.method)
+        plays[piece.kind][piece.method] = part if before is None else before.followed_by(part)
     return plays
 
 
@@ -470,21 +542,20 @@ def train(folder: Path, smoke: bool) -> None:
     train_transformer_to(folder / TRAINED_TRANSFORMER, smoke=smoke)
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, shares.csv, quoting.png, metrics.json and page.md.
 
     The weights are those in the folder, if it was trained to, or else those that ship.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
-    weights = {"weights": (TRAINED, SHIPPED), "lessons": (TRAINED_TRANSFORMER, transformer.SHIPPED)}
-    found = {
-        name: folder / own if (folder / own).is_file() else shipped
-        for name, (own, shipped) in weights.items()
-    }
-    plays = play_all(config, with_ceiling(methods(**found)))
+    config = sized(config_for(asked.smoke), asked)
+    weights, lessons = (
+        folder / own if (folder / own).is_file() else shipped
+        for own, shipped in ((TRAINED, SHIPPED), (TRAINED_TRANSFORMER, transformer.SHIPPED))
+    )
+    plays = play_all(config, weights=weights, lessons=lessons, workers=asked.workers)
     write_tables(folder, plays)
-    draw(plays).savefig(folder / "quoting.png", dpi=120)
-    write_metrics(folder, config, measures(plays))
+    write_picture(folder, "quoting", lambda: draw(plays), config, asked)
+    write_metrics(folder, config, measures(plays), asked.record("quoting"))
     title = "Quotes to fleets never seen: the GDM in context and its rivals"
-    write_page(folder, "quoting", title, page(plays, config), smoke=smoke)
+    write_findings(folder, "quoting", title, page(plays, config), asked)

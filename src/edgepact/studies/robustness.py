@@ -16,7 +16,8 @@ far is the one that looked best to the server.
 
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from edgepact.mechanisms.stackelberg.responses import best_response, layers_cap,
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.curves_training import EVERY_FAMILY, Course
@@ -36,16 +37,22 @@ from edgepact.solvers.known_form.identify import IdentifyThenSolve
 from edgepact.solvers.quoter import Form, Known, Quoter, profits
 from edgepact.solvers.quoting import REFERENCE, Answer, meet, reference_fleets, seed_of
 from edgepact.solvers.search.golden_section import GoldenSection
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
 from edgepact.studies.methods import COLOURS, GDM, SHIPPING, in_context, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
 from edgepact.studies.quoting import KINDS, error_of
+from edgepact.studies.spread import spread, stretches
 
 SHOWN = (1, 2, 3, 5, 8, 12)
 """Quotes that are reported."""
 
 BELIEVED = Form(satisfaction=REFERENCE.satisfaction, A=REFERENCE.A, B=REFERENCE.B)
 """What methods that want to know the form are told, true or not."""
+
+FLEETS_AT_A_TIME = 10
+"""Of one method, which one process meets before it is asked for the next."""
 
 UNSEEN = "GDM that never saw the family"
 """In each case of a family, the generator trained without it."""
@@ -100,9 +107,9 @@ class Config:
         noise: standard deviation of continuous answers, as a share of the model.
     """
 
-    fleets: int = 100
-    others: int = 40
-    odd: int = 50
+    fleets: int = field(default=100, metadata=size("fleets"))
+    others: int = field(default=40, metadata=size("fleets"))
+    odd: int = field(default=50, metadata=size("fleets"))
     fleets_seed: int = 20_313
     seed: int = 1
     rounds: int = 12
@@ -134,6 +141,10 @@ class Met(NamedTuple):
 
     posted: np.ndarray
     best_so_far: np.ndarray
+
+    def followed_by(self, later: "Met") -> "Met":
+        """The same method on more fleets."""
+        return Met(*(np.concatenate(both) for both in zip(self, later, strict=True)))
 
 
 Found = dict[str, dict[str, dict[str, Met]]]
@@ -229,36 +240,79 @@ def quoters(folder: Path, case: Case) -> dict[str, Quoter]:
 
 
 def meet_all(
-    quoter: Quoter, games: list[Game], case: Case, config: Config, on_fleet: Callable[..., None]
+    quoter: Quoter, games: list[Game], case: Case, config: Config, *, first: int = 0
 ) -> Met:
-    """Lets a method meet the fleets of a case."""
+    """Lets a method meet the fleets of a case, or those from a number on."""
     posted = np.empty((len(games), config.rounds))
     kept = np.empty_like(posted)
     for at, game in enumerate(games):
         known = Known.of(game, form=False)
         if quoter.knows_form:
             known = replace(known, form=BELIEVED)
-        seed = seed_of(config.seed, at)
+        seed = seed_of(config.seed, first + at)
         met = meet(quoter, game, known, rounds=config.rounds, seed=seed, answer=case.answer)
         posted[at] = range_of(game).share(outcome(game, met.price).server_utility)
         seen = profits(known, met.price, met.layers)
         best = [int(np.argmax(seen[: now + 1])) for now in range(config.rounds)]
         kept[at] = posted[at, best]
-        on_fleet(at + 1, len(games))
     return Met(posted, kept)
 
 
-def play_all(config: Config, named: dict[str, Case], folder: Path) -> Found:
-    """Every method in every case, with both kinds of layers."""
-    found: Found = {}
-    for name, case in named.items():
-        found[name] = {kind: {} for kind in KINDS}
-        who = quoters(folder, case)
-        for kind, integer in KINDS.items():
-            games = case.fleets(integer)
-            for method, quoter in who.items():
-                with progress_bar(f"{name}, {kind}: {method}"[:34]) as advance:
-                    found[name][kind][method] = meet_all(quoter, games, case, config, advance)
+class Piece(NamedTuple):
+    """What one process does at a time: a method's quotes to some of the fleets of a case.
+
+    Attributes:
+        config: of the study.
+        folder: may hold the generators of `WITHOUT`.
+        case: by name.
+        kind: of layers.
+        method: by name.
+        fleets: by number.
+    """
+
+    config: Config
+    folder: Path
+    case: str
+    kind: str
+    method: str
+    fleets: range
+
+
+@cache
+def _prepared(
+    config: Config, folder: Path, case: str, kind: str
+) -> tuple[Case, list[Game], dict[str, Quoter]]:
+    """A case, its fleets and who quotes to them, once a process."""
+    named = cases(config)[case]
+    return named, named.fleets(KINDS[kind]), quoters(folder, named)
+
+
+def meet_piece(piece: Piece) -> Met:
+    """Lets a method meet some of the fleets; each has its own seed, whoever else is met."""
+    case, games, who = _prepared(piece.config, piece.folder, piece.case, piece.kind)
+    fleets = piece.fleets
+    some = games[fleets.start : fleets.stop]
+    return meet_all(who[piece.method], some, case, piece.config, first=fleets.start)
+
+
+def play_all(config: Config, named: dict[str, Case], folder: Path, *, workers: int = 1) -> Found:
+    """Every method in every case, with both kinds of layers; by as many processes as there are."""
+    pieces = []
+    for name in named:
+        for kind in KINDS:
+            _, games, who = _prepared(config, folder, name, kind)
+            pieces += [
+                Piece(config, folder, name, kind, method, fleets)
+                for method in who
+                for fleets in stretches(len(games), FLEETS_AT_A_TIME)
+            ]
+    with progress_bar(f"{len(named)} cases") as advance:
+        met = spread(meet_piece, pieces, workers=workers, on_piece=advance)
+    found: Found = {name: {kind: {} for kind in KINDS} for name in named}
+    for piece, part in zip(pieces, met, strict=True):
+        of_kind = found[piece.case][piece.kind]
+        before = of_kind.get(piece.method)
+        of_kind[piece.method] = part if before is None else before.followed_by(part)
     return found
 
 
@@ -464,19 +518,19 @@ def train(folder: Path, smoke: bool) -> None:
         train_to(trained_without(folder, family), smoke=smoke, course=course)
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, robustness.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = sized(config_for(asked.smoke), asked)
     named = cases(config)
-    found = play_all(config, named, folder)
+    found = play_all(config, named, folder, workers=asked.workers)
     write_tables(folder, found)
-    draw(found).savefig(folder / "robustness.png", dpi=100)
-    write_metrics(folder, config, measures(found, named))
+    write_picture(folder, "robustness", lambda: draw(found), config, asked)
+    write_metrics(folder, config, measures(found, named), asked.record("robustness"))
     there = [family for family in WITHOUT if trained_without(folder, family).is_file()]
     parts = page(found, named, _trained(there))
-    command = "robustness --train" if there else "robustness"
-    write_page(folder, command, "Quotes where the prior is wrong", parts, smoke=smoke)
+    command = "robustness" + (" --train" if there else "")
+    write_findings(folder, command, "Quotes where the prior is wrong", parts, asked)
 
 
 def _trained(there: list[str]) -> str:

@@ -12,7 +12,7 @@ part asks what a client gains by lying, if winners are paid their threshold or w
 """
 
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +29,11 @@ from edgepact.efficiency.selection import (
 )
 from edgepact.engagement import Engagement
 from edgepact.mechanisms.auction.proportional_share import ProportionalShare
-from edgepact.pages import percent, table, write_page
+from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
+from edgepact.studies.asked import Asked, size, sized
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.federation import federate, task_for
 from edgepact.training.federated.bidding import ByAuction
 from edgepact.training.federated.config import TrainConfig
@@ -84,7 +86,7 @@ class Config:
     rate: float = 0.09
     deadline_quantile: float = 0.5
     warm_up_steps: int = 24
-    seeds: tuple[int, ...] = (0, 1)
+    seeds: tuple[int, ...] = field(default=(0, 1), metadata=size("seeds"))
     money_max: float = 0.7
     lies: tuple[float, ...] = (0.8, 1.0, 1.1, 1.25, 1.5, 2.0)
     auctions: int = 500
@@ -389,12 +391,12 @@ def page(found: Found, told: list[Lie], config: Config) -> list[str]:
     ]
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, selection.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
-    found, told = train_all(config, smoke), lies(config)
+    config = sized(config_for(asked.smoke), asked)
+    found, told = train_all(config, asked.smoke), lies(config)
     write_tables(folder, found)
-    draw(found).savefig(folder / "selection.png", dpi=110)
-    write_metrics(folder, config, measures(found, told))
-    write_page(folder, "selection", "Who should train", page(found, told, config), smoke=smoke)
+    write_picture(folder, "selection", lambda: draw(found), config, asked)
+    write_metrics(folder, config, measures(found, told), asked.record("selection"))
+    write_findings(folder, "selection", "Who should train", page(found, told, config), asked)

@@ -22,13 +22,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from edgepact.mechanisms.stackelberg.responses import outcome
-from edgepact.pages import table, write_page
+from edgepact.pages import table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.curves_training import train_generator
 from edgepact.solvers.quoter import Known, Quoter
 from edgepact.solvers.quoting import REFERENCE
 from edgepact.studies import THREADS
+from edgepact.studies.asked import Asked
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.marks import Verdict, verdict_table
 from edgepact.studies.methods import (
     COLOURS,
@@ -335,10 +337,10 @@ def _plain(number: float) -> str:
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
-def run(folder: Path, smoke: bool) -> None:
+def run(folder: Path, asked: Asked) -> None:
     """Writes times.csv, speed.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_for(smoke)
+    config = config_for(asked.smoke)
     training = time_training(config)
     with one_core() as pinned:
         found = measure(config, methods())
@@ -346,7 +348,7 @@ def run(folder: Path, smoke: bool) -> None:
         rows = csv.writer(file)
         rows.writerow(Timing._fields)
         rows.writerows(found)
-    draw(found, config).savefig(folder / "speed.png", dpi=110)
-    write_metrics(folder, config, measures(found, pinned, training))
+    write_picture(folder, "speed", lambda: draw(found, config), config, asked)
+    write_metrics(folder, config, measures(found, pinned, training), asked.record("speed"))
     parts = page(found, config, pinned, training)
-    write_page(folder, "speed", "The time of a quote", parts, smoke=smoke)
+    write_findings(folder, "speed", "The time of a quote", parts, asked)

@@ -14,7 +14,7 @@ MODEL_JSON = "model.json"
 TOKENIZER_JSON = "tokenizer.json"
 WEIGHTS = "weights.bin"
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder; folders of another are written anew."""
 
 JSON_BYTES_MAX = 16 << 20
@@ -23,6 +23,16 @@ JSON_BYTES_MAX = 16 << 20
 def stage_path(folder: Path, stage: int) -> Path:
     """Where a folder keeps a stage: embed is 0, blocks come from 1, the head is last."""
     return folder / f"stage_{stage:02d}.onnx"
+
+
+def attention_path(folder: Path) -> Path:
+    """Where a folder keeps the attention of a block, the same for all."""
+    return folder / "attention.onnx"
+
+
+def around_path(folder: Path, stage: int, *, behind: bool) -> Path:
+    """Where a folder keeps what a block computes before its attention, or behind it."""
+    return folder / f"stage_{stage:02d}_{'behind' if behind else 'before'}.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,6 +143,27 @@ class Generator:
         return found
 
 
+def recipe_of(settings: Mapping[str, Json], *, steps: int, guidance: float) -> Recipe:
+    """The recipe that settings of the job state.
+
+    Args:
+        settings: `steps`, `guidance`, `shared`, `group`, each of which may be missing.
+        steps, guidance: where they are.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    own = Table(Path("job"), "settings", dict(settings))
+    recipe = Recipe(
+        steps=own.whole("steps", steps, least=1, most=STEPS_MAX),
+        guidance=own.number("guidance", guidance, least=0.0, most=GUIDANCE_MAX),
+        shared=own.whole("shared", 1, least=0, most=STEPS_MAX),
+        group=own.whole("group", 8, least=1, most=GROUP_MAX),
+    )
+    own.close()
+    return recipe
+
+
 def read_generator(folder: Path, settings: Mapping[str, Json]) -> Generator:
     """The generator of a folder; settings of the job stand above what the folder states.
 
@@ -167,22 +188,12 @@ def read_generator(folder: Path, settings: Mapping[str, Json]) -> Generator:
     for at, template in enumerate(templates):
         if "{}" not in template:
             raise InputError(path, f"templates[{at}]", "a prompt with {}", template)
-    own = Table(Path("job"), "settings", dict(settings))
-    recipe = Recipe(
-        steps=own.whole(
-            "steps", table.whole("steps", least=1, most=STEPS_MAX), least=1, most=STEPS_MAX
-        ),
-        guidance=own.number(
-            "guidance",
-            table.number("guidance", least=0.0, most=GUIDANCE_MAX),
-            least=0.0,
-            most=GUIDANCE_MAX,
-        ),
-        shared=own.whole("shared", 1, least=0, most=STEPS_MAX),
-        group=own.whole("group", 8, least=1, most=GROUP_MAX),
+    recipe = recipe_of(
+        settings,
+        steps=table.whole("steps", least=1, most=STEPS_MAX),
+        guidance=table.number("guidance", least=0.0, most=GUIDANCE_MAX),
     )
     table.close()
-    own.close()
     text_folder = folder if (folder / TEXT_GRAPH).is_file() else embedded()
     return Generator(
         name=name,

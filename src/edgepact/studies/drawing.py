@@ -1,0 +1,106 @@
+"""How pictures of studies are drawn and written: for a screen, or for a column of print.
+
+A study draws its picture as it is; what depends on the style is set around that. In the style
+`article` text is serif and embedded as letters, a picture of one panel across is a column wide and
+any other one two columns, as journals of the IEEE have them; there is no title, since captions say
+what is seen. A smoke run is marked in its picture, with what it really played.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from edgepact.pages import write_page
+from edgepact.palette import PURPLE
+from edgepact.studies.asked import SIZE, Asked
+
+COLUMN_IN, COLUMNS_IN = 3.5, 7.16
+"""Width of one column of print and of two with what is between them, inches."""
+
+PAGE: dict[str, Any] = {"svg.hashsalt": "edgepact"}
+ARTICLE: dict[str, Any] = {
+    "font.family": "serif",
+    "font.serif": ["STIXGeneral"],
+    "mathtext.fontset": "stix",
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "legend.fontsize": 7.0,
+    "figure.labelsize": 8.0,
+    "figure.titlesize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "lines.markersize": 3.5,
+    "axes.linewidth": 0.6,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "edgepact",
+}
+"""Type 42 keeps letters of fonts as letters, which printers ask for."""
+
+DPI = {"page": 120, "article": 300}
+
+
+def write_picture(
+    folder: Path, name: str, draw: Callable[[], Any], config: Any, asked: Asked
+) -> None:
+    """Draws a picture in the style that was asked for and writes it in the format.
+
+    Args:
+        folder: of the results.
+        name: of the file, without its ending.
+        draw: draws a `matplotlib.figure.Figure`.
+        config: of the study, as it was played.
+        asked: style, format, and whether it is a smoke run.
+    """
+    from matplotlib import rc_context
+
+    settings: Any = ARTICLE if asked.style == "article" else PAGE
+    with rc_context(settings):
+        figure = draw()
+        if asked.style == "article":
+            width, height = figure.get_size_inches()
+            wide = COLUMN_IN if across(figure) == 1 else COLUMNS_IN
+            figure.set_size_inches(wide, wide * height / width)
+        if asked.smoke:
+            figure.suptitle(mark(config), color=PURPLE, fontsize="medium", fontweight="bold")
+        # No date, so that the same results give the same file.
+        dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(asked.format)
+        path = folder / f"{name}.{asked.format}"
+        figure.savefig(path, dpi=DPI[asked.style], metadata=dated)
+
+
+def write_findings(folder: Path, name: str, title: str, parts: Iterable[str], asked: Asked) -> None:
+    """Writes `page.md`.
+
+    Args:
+        folder: of the results.
+        name: of the study, and options of the command that are not sizes.
+        title: of the page.
+        parts: paragraphs, tables and headings.
+        asked: sizes, format, and whether it is a smoke run.
+    """
+    command = f"{name}{asked.words}"
+    write_page(folder, command, title, parts, smoke=asked.smoke, format=asked.format)
+
+
+def across(figure: Any) -> int:
+    """How many panels stand beside each other."""
+    spans = [axes.get_subplotspec() for axes in figure.axes]
+    return max((span.get_gridspec().ncols for span in spans if span is not None), default=1)
+
+
+def mark(config: Any) -> str:
+    """What is written over the picture of a smoke run: what it played, and that it means nothing.
+
+    Args:
+        config: of the study, as it was played.
+    """
+    played: dict[str, int] = {}
+    for field in fields(config):
+        if SIZE in field.metadata:
+            value = getattr(config, field.name)
+            number = len(value) if isinstance(value, tuple) else value
+            played.setdefault(field.name.replace("_", " "), number)
+    words = ", ".join(f"{name}: {number}" for name, number in played.items())
+    return "smoke run" + (f" ({words})" if words else "") + ": means nothing"

@@ -1,0 +1,40 @@
+"""A folder of results belongs to one study: another one would leave a mixture of both."""
+
+import json
+from pathlib import Path
+
+from edgepact.errors import InputError
+
+
+def check_place(folder: Path, study: str) -> None:
+    """Refuses a folder that holds another study.
+
+    Raises:
+        InputError: names the folder and what it holds.
+    """
+    held = held_in(folder)
+    if held is not None and held != study:
+        raise InputError("study", "--out", f"a folder for {study}, empty or with it", _said(held))
+
+
+def held_in(folder: Path) -> str | None:
+    """The study whose results a folder holds; None if it holds none.
+
+    Where it holds the results of something else, the command that wrote them is returned.
+    """
+    try:
+        facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        source = facts["provenance"]
+        command = str(source.get("command", ""))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return "metrics.json of something else"
+    words = command.split()
+    # Folders of earlier versions do not name their study but by the command.
+    told = words[words.index("study") + 1 :][:1] if "study" in words else []
+    return str(source.get("study") or (told[0] if told else command))
+
+
+def _said(held: str) -> str:
+    return f"one that holds {held}"

@@ -1,0 +1,73 @@
+"""Work of a study spread over processes, with results that do not depend on how many there are.
+
+Each piece of work says by itself what it needs, its seeds included, so it does not matter who does
+it or after what; results come back in the order of the pieces. Processes are started afresh
+(`spawn`): a copy of one in which JAX runs may hang.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
+from multiprocessing import get_context
+from typing import TypeVar
+
+from edgepact.errors import EdgepactError
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+def spread(
+    work: Callable[[Piece], Result],
+    pieces: Sequence[Piece],
+    *,
+    workers: int,
+    on_piece: Callable[[int, int], None] | None = None,
+) -> list[Result]:
+    """Does all pieces of work, in this process if there is one worker.
+
+    Args:
+        work: does a piece; a function of a module, so that another process finds it.
+        pieces: all of them, small enough to be sent to a process.
+        workers: processes.
+        on_piece: told after each piece how many are done, and how many there are.
+
+    Returns:
+        What each piece came to, in their order.
+
+    Raises:
+        EdgepactError: a process ended before its work did.
+    """
+    found: list[Result] = []
+
+    def keep(result: Result) -> None:
+        found.append(result)
+        if on_piece:
+            on_piece(len(found), len(pieces))
+
+    if workers == 1:
+        for piece in pieces:
+            keep(work(piece))
+        return found
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, max(1, len(pieces))), mp_context=context) as pool:
+        try:
+            for result in pool.map(work, pieces):
+                keep(result)
+        except BrokenProcessPool as error:
+            message = (
+                f"one of {workers} processes of the study ended before its work did; "
+                "if memory ran out, ask for fewer --workers"
+            )
+            raise EdgepactError(message) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return found
+
+
+def stretches(total: int, most: int) -> list[range]:
+    """Consecutive numbers from 0 on, at most so many in each stretch."""
+    ends = [*range(0, total, most), total]
+    return [range(first, last) for first, last in pairwise(ends)]
