@@ -103,10 +103,15 @@ for at, block in enumerate(sys.stdin.read().split("\\0"), start=1):
 """
 
 
+TUTORIALS = ROOT / "docs" / "tutorials"
+"""Their blocks are run in order, in tests/test_tutorials.py."""
+
 CODE_PAGES = [
     page
     for page in PAGES
-    if blocks(page, "python") and page not in (NEEDS_A_SERVER, NEEDS_A_DEVICE)
+    if blocks(page, "python")
+    and page not in (NEEDS_A_SERVER, NEEDS_A_DEVICE)
+    and page.parent != TUTORIALS
 ]
 
 
