@@ -1,8 +1,9 @@
 """Tutorials are done as a reader does them: every block, in order, in one empty folder.
 
-`toml` blocks become the file that their first line names. `console` blocks are run by the command
-line, and `python` blocks as one session; every line of a `text` block has to stand in what the
-commands before it have printed. Installing is left to the stage of CI that installs the base.
+`toml` blocks, and `python` blocks without prompts, become the file that their first line names.
+`console` blocks are run by the command line, and `python` blocks with prompts as one session; every
+line of a `text` block has to stand in what the commands before it have printed. Installing is left
+to the stage of CI that installs the base.
 """
 
 import doctest
@@ -34,11 +35,17 @@ class Reader:
         self.page, self.printed, self.names = page, "", dict[str, Any]()
 
     def do(self, kind: str, block: str) -> None:
-        getattr(self, kind)(block)
+        does = {
+            "console": self.console,
+            "text": self.text,
+            "python": self.python,
+            "toml": self.file,
+        }
+        does[kind](block)
 
-    def toml(self, block: str) -> None:
+    def file(self, block: str) -> None:
         name = block.splitlines()[0].removeprefix("# ")
-        assert re.fullmatch(r"[a-z-]+\.toml", name), "its first line names the file"
+        assert re.fullmatch(r"[a-z-]+\.(toml|py)", name), "its first line names the file"
         Path(name).write_text(block)
 
     def console(self, block: str) -> None:
@@ -58,6 +65,9 @@ class Reader:
             assert plain(line) in printed, line
 
     def python(self, block: str) -> None:
+        if ">>> " not in block:
+            self.file(block)
+            return
         name = self.page.name
         session = doctest.DocTestParser().get_doctest(block, self.names, name, name, 0)
         said: list[str] = []
@@ -74,6 +84,7 @@ def test_a_reader_gets_what_it_shows(
 ) -> None:
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
     assert {kind for kind, _ in blocks} <= KINDS
