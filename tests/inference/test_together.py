@@ -1,6 +1,5 @@
 """Several texts through a block together: every bit as alone, whoever is beside."""
 
-
 import numpy as np
 import pytest
 

@@ -285,7 +285,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
 
 @contextmanager
 def _asked_of(
-    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path]
+    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path | None]
 ) -> Iterator[HandedOut | None]:
     """What buyers ask of devices; None where devices bring work of their own."""
     if not terms.buyers:
