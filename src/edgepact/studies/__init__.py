@@ -64,8 +64,8 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
-    "fig4": Study(module="fig4", times_compiling=True),
-    "fig5": Study(module="fig5", times_compiling=True),
+    "fig4": Study(module="fig4", times_compiling=True, draws_again=True),
+    "fig5": Study(module="fig5", times_compiling=True, draws_again=True),
     "quoting": Study(module="quoting", one_thread=True, spreads=True),
     "robustness": Study(module="robustness", one_thread=True, spreads=True),
     "dynamics": Study(module="dynamics", one_thread=True, spreads=True),

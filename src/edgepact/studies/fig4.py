@@ -40,6 +40,7 @@ from edgepact.studies import false_peaks
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.false_peaks import Learned, exact_game
+from edgepact.studies.learned_before import NOTHING, Before, Learning, settle
 
 SOLVERS: dict[str, Solver] = {
     "GDM": Diffusion(),
@@ -124,14 +125,6 @@ class Config(OneFleet):
     hard_solvers: tuple[str, ...] = HARD_SOLVERS
 
 
-class Learning(NamedTuple):
-    """One solver's training."""
-
-    utility: np.ndarray
-    action: np.ndarray
-    cpu_seconds: float
-
-
 class Curves(NamedTuple):
     """All that the two figures show."""
 
@@ -199,12 +192,18 @@ def over_epochs(solver: Solver, epochs: int) -> Solver:
     return replace(solver, learning_epochs=epochs) if isinstance(solver, PPO) else solver
 
 
-def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
-    """Trains the diffusion model and its best rival on the hard games: game, solver, shares."""
+def learn_hard(config: Config, before: Before = NOTHING) -> dict[str, dict[str, Learned]]:
+    """Trains the diffusion model and its best rival on the hard games: game, solver, shares.
+
+    What an earlier run learned is taken from there.
+    """
     found: dict[str, dict[str, Learned]] = {}
     for game, (fleets, high, seeds) in hard_games(config).items():
         found[game] = {}
         for name in config.hard_solvers:
+            if name in before.hard.get(game, {}):
+                found[game][name] = before.hard[game][name]
+                continue
             with progress_bar(f"{name}: {game}") as advance:
 
                 def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
@@ -222,14 +221,17 @@ def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
     return found
 
 
-def learn(config: OneFleet) -> Curves:
-    """Trains every solver on the fleet of figure 4."""
+def learn(config: OneFleet, before: Before = NOTHING) -> Curves:
+    """Trains every solver on the fleet of figure 4, but those that an earlier run trained."""
     fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
     problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
     game = exact_game(problem, fleet)
     best = equilibrium(game)
     learning = {}
     for name in config.solvers:
+        if name in before.learning:
+            learning[name] = before.learning[name]
+            continue
         with progress_bar(name) as advance:
 
             def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
@@ -411,7 +413,7 @@ def write_hard_curves(folder: Path, hard: dict[str, dict[str, Learned]]) -> None
         for game, learners in hard.items():
             for name, learned in learners.items():
                 for at, epoch in np.ndindex(learned.gain.shape):
-                    row = (f"{part[at, epoch]:.6g}" for part in (learned.range, learned.gain))
+                    row = (f"{part[at, epoch]:.9g}" for part in (learned.range, learned.gain))
                     lines.writerow([game, name, at, epoch + 1, *row])
 
 
@@ -428,17 +430,17 @@ def write_curves(folder: Path, curves: Curves) -> None:
                 run.action,
             )
             for seed, epoch in np.ndindex(run.utility.shape):
-                row = (f"{column[seed, epoch]:.6g}" for column in columns)
+                row = (f"{column[seed, epoch]:.9g}" for column in columns)
                 lines.writerow([name, seed, epoch + 1, *row])
 
 
 def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, curves-hard.csv, fig4.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = sized(config_for(asked.smoke), asked)
-    hard = learn_hard(config)
+    asked, config, before = settle(asked, sized(config_for(asked.smoke), asked))
+    hard = learn_hard(config, before)
     write_hard_curves(folder, hard)
-    curves = learn(config)
+    curves = learn(config, before)
     write_curves(folder, curves)
     write_picture(folder, "fig4", lambda: draw(curves, hard, config), config, asked)
     found = measures(curves, config)
@@ -446,6 +448,6 @@ def run(folder: Path, asked: Asked) -> None:
         game: {name: final_shares(each, config) for name, each in learners.items()}
         for game, learners in hard.items()
     }
-    write_metrics(folder, config, found, asked.record("fig4"))
+    write_metrics(folder, config, found, asked.record("fig4") | before.record())
     title = "Learning one fleet: figure 4 and hard games"
     write_findings(folder, "fig4", title, page(curves, hard, config), asked)

@@ -1,7 +1,8 @@
 """Figure 5: final and mean utility of the server, for GDM, PPO and random pricing.
 
-The same training as figure 4. The mean is taken over epochs 200 to 500, as in
-the article; bars show means over seeds, whiskers 95 % confidence intervals.
+The same training as figure 4, taken from its folder where that is at hand. The mean is taken over
+epochs 200 to 500, as in the article; bars show means over seeds, whiskers 95 % confidence
+intervals.
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgepact.studies.fig4 import (
     measures,
     write_curves,
 )
+from edgepact.studies.learned_before import USUAL, settle
 
 Config = OneFleet
 """Settings of the study: those of figure 4's fleet."""
@@ -67,9 +69,10 @@ def draw(curves: Curves, config: OneFleet, table: dict[str, Any]) -> Figure:
 def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, fig5.png and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = sized(config_for(asked.smoke), asked)
-    curves = learn(config)
+    wanted = sized(config_for(asked.smoke), asked)
+    asked, config, before = settle(asked, wanted, usual=USUAL)
+    curves = learn(config, before)
     table = measures(curves, config)
     write_curves(folder, curves)
     write_picture(folder, "fig5", lambda: draw(curves, config, table), config, asked)
-    write_metrics(folder, config, table, asked.record("fig5"))
+    write_metrics(folder, config, table, asked.record("fig5") | before.record())

@@ -405,25 +405,24 @@ def draw(plays: Plays) -> Figure:
 
 
 def write_tables(folder: Path, plays: Plays) -> None:
-    """Writes `curves.csv`, a line a quote, and `shares.csv`, a line a fleet."""
+    """Writes `curves.csv`, a line for each quote, and `shares.csv`, one for each to each fleet."""
     with (
         (folder / "curves.csv").open("w", newline="") as of_curves,
         (folder / "shares.csv").open("w", newline="") as of_shares,
     ):
         curves, shares = csv.writer(of_curves), csv.writer(of_shares)
         columns = ("mean", "standard_error", "percentile_5")
-        curves.writerow(
-            ["layers", "method", "quote", *(f"{c}_{x}" for c in COUNTED for x in columns)]
-        )
-        rounds = len(next(iter(plays[next(iter(plays))].values())).shares[0])
-        shares.writerow(["layers", "method", "fleet", *(f"quote_{at + 1}" for at in range(rounds))])
+        curves.writerow(["layers", "method", "counted", "quote", *columns])
+        shares.writerow(["layers", "method", "fleet", "quote", "share"])
         for kind, of_kind in plays.items():
             for name, each in of_kind.items():
-                found = [x for count in COUNTED.values() for x in scores(count(each.shares))]
-                for at in range(rounds):
-                    curves.writerow([kind, name, at + 1, *(f"{x[at]:.6g}" for x in found)])
-                for fleet, row in enumerate(each.shares):
-                    shares.writerow([kind, name, fleet, *(f"{x:.6g}" for x in row)])
+                for counted, count in COUNTED.items():
+                    for at, found in enumerate(zip(*scores(count(each.shares)), strict=True)):
+                        row = (f"{x:.6g}" for x in found)
+                        curves.writerow([kind, name, counted, at + 1, *row])
+                for fleet, at in np.ndindex(each.shares.shape):
+                    share = f"{each.shares[fleet, at]:.6g}"
+                    shares.writerow([kind, name, fleet, at + 1, share])
 
 
 def page(plays: Plays, config: Config) -> list[str]:

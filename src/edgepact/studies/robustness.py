@@ -395,20 +395,14 @@ def write_tables(folder: Path, found: Found) -> None:
     with (folder / "curves.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         columns = ("mean", "standard_error", "percentile_5")
-        counts = ("posted", "best_so_far")
-        head = ["case", "layers", "method", "fleets", "quote"]
-        rows.writerow([*head, *(f"{count}_{each}" for count in counts for each in columns)])
+        rows.writerow(["case", "layers", "method", "fleets", "counted", "quote", *columns])
         for case, of_case in found.items():
             for kind, of_kind in of_case.items():
                 for method, met in of_kind.items():
-                    lists = [
-                        _as_lists(shares)[column]
-                        for shares in (met.posted, met.best_so_far)
-                        for column in columns
-                    ]
-                    for at, values in enumerate(zip(*lists, strict=True)):
-                        place = [case, kind, method, len(met.posted), at + 1]
-                        rows.writerow([*place, *(f"{x:.6g}" for x in values)])
+                    for counted, shares in met._asdict().items():
+                        place = [case, kind, method, len(shares), counted]
+                        for at, values in enumerate(zip(*_as_lists(shares).values(), strict=True)):
+                            rows.writerow([*place, at + 1, *(f"{x:.6g}" for x in values)])
 
 
 LEAST_MISSED = 5e-3
