@@ -14,6 +14,7 @@ from edgepact.framework import Json, Sheet
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_texts import DeviceTexts, TextResult, TextsDone
+from edgepact.palette import DEEP_GREEN
 from edgepact.provenance import provenance, write_metrics
 
 TEXTS_SHOWN = 60
@@ -45,6 +46,7 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
     blocks = work.profile.costs.layers_max
     sheets = "".join(_sheet(each) for each in (*outcome.sheets, *outcome.decided))
     page = _PAGE.format(
+        green=DEEP_GREEN,
         title=f"{len(work.devices)} devices, {len(work.texts)} texts, {work.tokens} tokens",
         model=escape(work.profile.model),
         blocks=blocks,
@@ -145,7 +147,7 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>edgepact run: text</title>
 <style>
-:root {{ --ink:#1f2933; --quiet:#616e7c; --line:#e4e7eb; --green:#0b6e4f; }}
+:root {{ --ink:#1f2933; --quiet:#616e7c; --line:#e4e7eb; --green:{green}; }}
 * {{ box-sizing:border-box; }}
 body {{ margin:0; background:#f5f7f9; color:var(--ink);
   font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif; }}

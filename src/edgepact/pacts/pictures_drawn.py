@@ -21,6 +21,7 @@ from edgepact.market.statement import Statement
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import settle
 from edgepact.mechanisms.stackelberg.score import range_of
+from edgepact.palette import DEEP_GREEN, PURPLE
 from edgepact.tables import yes
 
 SHOWN_MAX = 80
@@ -265,7 +266,9 @@ def write_report(folder: Path, drawn: PicturesDrawn) -> Path:
         "red where that is not what was meant."
     )
     path = folder / "report.html"
-    path.write_text(_PAGE.format(text=escape(text), tiles=tiles, tables=tables), encoding="utf-8")
+    looks = {"green": DEEP_GREEN, "red": PURPLE}
+    page = _PAGE.format(text=escape(text), tiles=tiles, tables=tables, **looks)
+    path.write_text(page, encoding="utf-8")
     return path
 
 
@@ -345,14 +348,14 @@ p {{ color:#616e7c; max-width:76ch; }}
 section {{ background:white; border:1px solid #e4e7eb; border-radius:10px; padding:22px 24px;
   margin-top:18px; }}
 .tiles {{ display:grid; grid-template-columns:repeat(auto-fill,minmax(120px,1fr)); gap:10px; }}
-.tile {{ border:1px solid #e4e7eb; border-top:3px solid #0b6e4f; border-radius:8px; padding:8px;
+.tile {{ border:1px solid #e4e7eb; border-top:3px solid {green}; border-radius:8px; padding:8px;
   text-align:center; font-size:13px; line-height:1.3; }}
 .tile img {{ width:84px; height:84px; image-rendering:pixelated; display:block;
   margin:0 auto 6px; background:black; border-radius:4px; }}
 .tile b, .tile i, .tile small {{ display:block; overflow-wrap:anywhere; }}
-.tile i {{ font-style:normal; color:#0b6e4f; }}
-.tile.miss {{ border-top-color:#d1495b; }}
-.tile.miss i {{ color:#d1495b; }}
+.tile i {{ font-style:normal; color:{green}; }}
+.tile.miss {{ border-top-color:{red}; }}
+.tile.miss i {{ color:{red}; }}
 .tile small {{ color:#616e7c; font-size:12px; }}
 table {{ border-collapse:collapse; width:100%; font-size:14px; display:block; overflow-x:auto; }}
 th, td {{ text-align:right; padding:6px 10px; border-bottom:1px solid #e4e7eb;

@@ -22,6 +22,7 @@ from edgepact.mechanisms.contract.optimum import menu_at
 from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table
+from edgepact.palette import AMBER_LINE, BLUE_LINE, GREY_LINE, INK_LINE, PURPLE_LINE, Look
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
@@ -33,11 +34,11 @@ from edgepact.training.federated.everyone import Everyone
 from edgepact.training.federated.simulated import CostTypes, Simulated
 
 UNCOMPRESSED = "no compression, unpaid"
-COLOURS = {
-    UNCOMPRESSED: "#1f2933",
-    "optimal menu": "#2f6690",
-    "GDM's menu": "#0b6e4f",
-    "one item for all": "#d1495b",
+LOOKS: dict[str, Look] = {
+    UNCOMPRESSED: INK_LINE,
+    "optimal menu": PURPLE_LINE,
+    "GDM's menu": BLUE_LINE,
+    "one item for all": AMBER_LINE,
 }
 
 
@@ -217,7 +218,7 @@ def draw(found: Found) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     by_bytes, by_money = figure.subplots(1, 2, sharey=True)
     for name, of_name in found.items():
-        look = {"color": COLOURS.get(name, "#9aa5b1")}
+        look: dict[str, Any] = {**LOOKS.get(name, GREY_LINE).line, "markevery": 4}
         for at, each in enumerate(of_name):
             label = {"label": name} if at == 0 else {}
             by_bytes.plot(each.bytes_up[1:] / 1e6, 100.0 * each.accuracy[1:], **look, **label)
@@ -230,7 +231,7 @@ def draw(found: Found) -> Figure:
     for axes in (by_bytes, by_money):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

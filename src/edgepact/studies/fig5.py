@@ -11,19 +11,26 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgepact.palette import INK
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked, sized
 from edgepact.studies.drawing import write_picture
 from edgepact.studies.fig4 import (
-    COLOURS,
+    LOOKS,
     SMOKED,
     Curves,
     OneFleet,
     learn,
     measures,
+    seconds_of_fleet,
     write_curves,
 )
 from edgepact.studies.learned_before import USUAL, settle
+
+seconds = seconds_of_fleet
+
+HATCHES = dict(zip(LOOKS, ("", "//", "..", "xx"), strict=True))
+"""Told apart without colours, too."""
 
 Config = OneFleet
 """Settings of the study: those of figure 4's fleet."""
@@ -47,10 +54,18 @@ def draw(curves: Curves, config: OneFleet, table: dict[str, Any]) -> Figure:
         whiskers = [means - [b["low"] for b in bars], [b["high"] for b in bars] - means]
         x = places + (at - (len(names) - 1) / 2) * width
         drawn = axes.bar(
-            x, means, width * 0.92, yerr=whiskers, color=COLOURS[name], label=name, capsize=3
+            x,
+            means,
+            width * 0.92,
+            yerr=whiskers,
+            color=LOOKS[name].colour,
+            hatch=HATCHES[name],
+            edgecolor="white",
+            label=name,
+            capsize=3,
         )
-        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8)
-    axes.axhline(curves.optimum, color="black", linestyle=":", label="exact optimum")
+        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize="small")
+    axes.axhline(curves.optimum, color=INK, linestyle=":", label="exact optimum")
     low = min(float(run.utility[:, -1].min()) for run in curves.learning.values())
     axes.set_ylim(min(low, curves.random_mean) - 3.0, curves.optimum + 3.0)
     axes.set_xticks(
