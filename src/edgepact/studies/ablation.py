@@ -262,6 +262,7 @@ def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
             bars = [[below], [each.error]]
             axes.errorbar([each.mean], [row], xerr=bars, markersize=7, capsize=3, **look)
         axes.set_xscale("log")
+        axes.invert_xaxis()
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
@@ -271,7 +272,8 @@ def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
     figure.supxlabel(
-        "regret over all quotes, rounds of the full range (± standard error; grey: as shipped)",
+        "regret over all quotes, rounds of the full range; better to the right\n"
+        "(± standard error; grey: as shipped)",
     )
     there = dict.fromkeys(chosen[name].changed for name in names)
     handles = [

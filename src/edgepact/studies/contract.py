@@ -841,14 +841,14 @@ def draw(scores: list[Score], learned: dict[str, Learned], config: Config) -> Fi
         axes.set_xticks(places, [each.replace(" x ", " x\n", 1) for each in conditions])
         axes.set_title(f"never seen, {prior}:\n{sort}")
     panels[0].invert_yaxis()
-    panels[0].set_ylabel("missed share of the optimum, %: mean, and its standard error")
+    panels[0].set_ylabel("missed share of the optimum, %")
     for row, (_, found) in enumerate(learned.items()):
         each = 100.0 * np.maximum(found.share.mean(axis=2).ravel(), 0.0)
         reached.plot(each, [row] * len(each), "o", color=LOOKS[GDM].colour, alpha=0.5)
     reached.set_yticks(range(len(learned)), list(learned))
     reached.invert_yaxis()
     reached.axvline(100.0, color=INK, linestyle=":")
-    reached.set_xlabel("share of the optimum, %; below 0 shown as 0")
+    reached.set_xlabel("share of the optimum, %\n(below 0 shown as 0)")
     reached.set_title(f"one contract, {config.epochs} epochs")
     for axes in panels:
         axes.grid(alpha=0.25)

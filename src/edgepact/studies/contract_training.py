@@ -10,6 +10,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,17 @@ from edgepact.mechanisms.contract.optimum import menu_at
 from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table
-from edgepact.palette import AMBER_LINE, BLUE_LINE, GREY_LINE, INK_LINE, PURPLE_LINE, Look
+from edgepact.palette import (
+    AMBER_LINE,
+    BLUE_LINE,
+    BROWN_LINE,
+    GREEN_LINE,
+    GREY_LINE,
+    INK_LINE,
+    PURPLE_LINE,
+    SKY_LINE,
+    Look,
+)
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
@@ -40,6 +51,8 @@ LOOKS: dict[str, Look] = {
     "GDM's menu": BLUE_LINE,
     "one item for all": AMBER_LINE,
 }
+UNPAID = (SKY_LINE, BROWN_LINE, GREEN_LINE, GREY_LINE)
+"""Of federations that compress by one rate and are not paid, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,10 +220,12 @@ def write_table(folder: Path, found: Found) -> None:
     with (folder / "federations.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["offered", "seed", "round", "accuracy", "bytes_up", "paid_credits"])
-        for name, of_name in found.items():
-            for seed, each in enumerate(of_name):
-                for at, values in enumerate(zip(*each[:3], strict=True)):
-                    rows.writerow([name, seed, at, *(f"{x:.8g}" for x in values)])
+        others = [name for name in found if name not in LOOKS]
+    looks = LOOKS | dict(zip(others, cycle(UNPAID), strict=False))
+    for name, of_name in found.items():
+        for seed, each in enumerate(of_name):
+            for at, values in enumerate(zip(*each[:3], strict=True)):
+                rows.writerow([name, seed, at, *(f"{x:.8g}" for x in values)])
 
 
 def draw(found: Found) -> Figure:
@@ -218,13 +233,15 @@ def draw(found: Found) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     by_bytes, by_money = figure.subplots(1, 2, sharey=True)
     for name, of_name in found.items():
-        look: dict[str, Any] = {**LOOKS.get(name, GREY_LINE).line, "markevery": 4}
+        look: dict[str, Any] = {**looks[name].line, "markevery": 4}
         for at, each in enumerate(of_name):
             label = {"label": name} if at == 0 else {}
             by_bytes.plot(each.bytes_up[1:] / 1e6, 100.0 * each.accuracy[1:], **look, **label)
             if each.paid[-1] > 0:
                 by_money.plot(each.paid[1:], 100.0 * each.accuracy[1:], **look)
     by_bytes.set_xscale("log")
+    by_bytes.xaxis.set_major_formatter("{x:g}")
+    by_bytes.xaxis.set_minor_formatter("")
     by_bytes.set_xlabel("megabytes sent by clients")
     by_bytes.set_ylabel("test images told right, %")
     by_money.set_xlabel("credits paid")

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context, rcParams, rcParamsDefault
 
 from edgepact.pages import write_page
@@ -68,7 +69,7 @@ def write_picture(
             wide = COLUMN_IN if across(figure) == 1 else COLUMNS_IN
             figure.set_size_inches(wide, max(wide * height / width, LEAST_IN))
         if asked.smoke:
-            figure.suptitle(mark(config), color=PURPLE, fontsize="medium", fontweight="bold")
+            _mark_across(figure, mark(config))
         # No date, so that the same results give the same file.
         dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(asked.format)
         path = folder / f"{name}.{asked.format}"
@@ -130,6 +131,22 @@ def write_findings(folder: Path, name: str, title: str, parts: Iterable[str], as
     """
     command = f"{name}{asked.words}"
     write_page(folder, command, title, parts, smoke=asked.smoke, format=asked.format)
+
+
+def _mark_across(figure: Any, words: str) -> None:
+    """Writes over the whole picture, from corner to corner: no part can be cut out of it."""
+    width, height = figure.get_size_inches()
+    points = 72.0 * float(np.hypot(width, height))
+    usual = {"ha": "center", "va": "center", "fontweight": "bold", "color": PURPLE, "alpha": 0.3}
+    figure.text(
+        0.5,
+        0.5,
+        words,
+        rotation=float(np.degrees(np.arctan2(height, width))),
+        fontsize=min(1.2 * points / len(words), 0.05 * points),
+        zorder=9.0,
+        **usual,
+    )
 
 
 def across(figure: Any) -> int:

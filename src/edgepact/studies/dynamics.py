@@ -428,10 +428,13 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
                 look["fillstyle"] = "none"
             axes.errorbar(100.0 * missed, at, xerr=bars, **(usual | look))
         axes.set_xscale("log")
+        axes.invert_xaxis()
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_yticks(range(len(names)), names if layers == next(iter(KINDS)) else [])
         axes.invert_yaxis()
-        axes.set_xlabel(f"missed share of the range from round {config.early + 1} on, %")
+        axes.set_xlabel(
+            f"missed share of the range from round {config.early + 1} on, % (better to the right)"
+        )
         axes.set_title(f"{layers} layers")
         for row in range(len(names) - 1):
             axes.axhline(row + 0.5, color=GREY, alpha=0.5, linewidth=0.8)

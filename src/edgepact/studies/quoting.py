@@ -392,10 +392,11 @@ def draw(plays: Plays) -> Figure:
             axes.grid(axis="y", alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            rivals = "told how devices decide" if told else "not told"
-            axes.set_title(f"{kind} layers, {COUNTED_AS[counted]}; rivals {rivals}")
+            rivals = "rivals told how devices decide" if told else "rivals not told"
+            axes.set_title(f"{kind} layers, {COUNTED_AS[counted]}:\n{rivals}")
     panels[0, 0].invert_yaxis()
-    figure.supxlabel("quote")
+    for axes in panels[-1]:
+        axes.set_xlabel("quote")
     figure.supylabel("missed share of the range, %: mean, and two standard errors")
     return with_legend(figure, panels, ncols=4)
 
