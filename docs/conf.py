@@ -3,7 +3,8 @@
 project = "edgepact"
 extensions = ["myst_parser", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "deflist"]
-exclude_patterns = ["_build"]
+# Pages that are parts of others.
+exclude_patterns = ["_build", "how-to/small-devices-measured.md"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Split a model, price the work, pay for it."}
 # Links into the repository, such as to examples/, lead nowhere in the HTML.

@@ -33,6 +33,16 @@ IF_KNOWN = "the exact optimum, if the costs of all were known"
 """What a yardstick is that needs what is private."""
 
 
+def one(noun: str) -> str:
+    """One of what a noun says.
+
+    Example:
+        >>> one("image"), one("step")
+        ('an image', 'a step')
+    """
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 class Shown:
     """Base of results: a notebook shows their sheets as HTML, `rich.print` as tables."""
 

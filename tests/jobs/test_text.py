@@ -13,6 +13,7 @@ import pytest
 from edgepact import registry
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.inference.codecs import FP16, FP32, INT8
+from edgepact.inference.decoder import States
 from edgepact.inference.gguf import known
 from edgepact.inference.sampling import Drawn, Sampling, drawn
 from edgepact.jobs.text import TEXT
@@ -23,12 +24,20 @@ from edgepact.jobs.text.prompts import Prompt, TextSettings
 from edgepact.jobs.text.server import TextServer
 from edgepact.market.evidence import unpacked
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, ServerPart, SessionLost
+from edgepact.work import (
+    DevicePart,
+    Job,
+    Reply,
+    ServerAway,
+    ServerPart,
+    SessionLost,
+    StagedPart,
+)
 from tests.tiny_llama import write_tiny_llama
 
 KEY = bytes(32)
 SEED = 12345
-SETTINGS = {"tokens_max": 12, "temperature": 1.0}
+SETTINGS = {"tokens_max": 12, "temperature": 1.0, "texts_kept": 0}
 
 
 @pytest.fixture(scope="module")
@@ -317,6 +326,56 @@ def test_skipped_blocks_wrong_weights_and_canned_texts_fail(
 
         _, evidence, _ = write(server, device, piece, amount, change=lied)
         assert not passes(server, piece, amount, evidence)
+
+
+def test_texts_that_pass_the_blocks_together_are_those_written_one_by_one(
+    gguf: Path, device: TextDevice
+) -> None:
+    server = TEXT.server_part(gguf, SETTINGS)
+    assert server.stages == 0
+    server.warm()
+    if not server.stages:
+        pytest.skip("on this processor rows change each other")
+    assert isinstance(server, StagedPart)
+    pieces = [
+        replace(piece, tokens=piece.tokens[: 9 + 5 * at])
+        for at, piece in enumerate(device.pieces()[:6])
+    ]
+    pieces = [replace(pieces[0], tokens=(5,)), *pieces[1:]]
+    amounts = (0, 0, 2, 1, 4, 2)
+    alone = [
+        write(server, device, piece, amount, codec=FP32)[0]
+        for piece, amount in zip(pieces, amounts, strict=True)
+    ]
+    server.states = States(server.text_model, count_max=3)  # some are computed again
+    running = [device.work(*each) for each in zip(pieces, amounts, strict=True)]
+    sessions = [server.begin(amount, SEED) for amount in amounts]
+    sent = [next(each) for each in running]
+    told: list[list[int]] = [[] for _ in pieces]
+    left = set(range(len(pieces)))
+    while left:
+        on_way: dict[int, tuple[int, Any]] = {}
+        for at in sorted(left):
+            entered = server.enter(sessions[at], sent[at])
+            assert not isinstance(entered, InputError), entered
+            on_way[at] = entered
+        for stage in range(server.stages):
+            here = [at for at in on_way if on_way[at][0] == stage]
+            travelled = [on_way[at][1] for at in here]
+            found, reached = server.advance(travelled, stage, server.stages, lambda: True)
+            assert reached == stage + 1
+            on_way.update({at: (reached, each) for at, each in zip(here, found, strict=True)})
+        for at in sorted(left):
+            reply = server.leave(sessions[at], on_way[at][1])
+            assert isinstance(reply, Reply), reply
+            if "token" in reply.outputs:
+                told[at].append(int(np.asarray(reply.outputs["token"])[0, 0]))
+            try:
+                sent[at] = running[at].send(reply)
+            except StopIteration:
+                left.remove(at)
+    assert told == alone
+    assert server.states.evictions
 
 
 def test_who_computes_as_the_server_does_is_held_to_more(

@@ -524,7 +524,7 @@ def test_ledger_of_another_edition_is_an_input_error(
 ) -> None:
     with open_ledger(tmp_path) as ledger, ledger._write() as books:
         books.exec_driver_sql(change)
-    with pytest.raises(InputError, match=f"a ledger of edition 3 .*{says}"):
+    with pytest.raises(InputError, match=f"a ledger of edition 4 .*{says}"):
         open_ledger(tmp_path, **options)
 
 

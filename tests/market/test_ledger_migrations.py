@@ -252,7 +252,7 @@ def test_who_only_reads_is_told_the_way_out(tmp_path: Path, options: dict[str, b
     url = edition_2(tmp_path)
     with pytest.raises(InputError) as error:
         Ledger(url, **options)  # type: ignore[arg-type]
-    assert "a ledger of edition 3" in str(error.value)
+    assert "a ledger of edition 4" in str(error.value)
     assert "edition 2" in str(error.value)
     assert "`edgepact serve` brings it up to date" in str(error.value)
     before = sqlite3.connect(tmp_path / "ledger.db")

@@ -12,6 +12,8 @@ from edgepact import __version__
 from edgepact.cli import (
     complaints,
     device,
+    doctor,
+    init,
     interrupt,
     ledger,
     model,
@@ -64,6 +66,8 @@ app.command(short_help="Take part in a live market as one device.")(device.devic
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(token.app, name="token")
 app.command(short_help="Train a model together with devices that keep their images.")(train.train)
+app.command(short_help="Tell what is missing here for which job.")(doctor.doctor)
+app.command(short_help="Write a commented file to start from.")(init.init)
 app.command("list", short_help="List installed mechanisms, solvers, jobs, codecs and pacts.")(
     list_command.list_
 )

@@ -22,7 +22,7 @@ from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.counting import Count, Uncounted, node_counts, summed
 from edgepact.inference.cuts import Cut, find_cuts
 from edgepact.inference.gguf.file import read_gguf
-from edgepact.inference.gguf.llama import llama_sizes
+from edgepact.inference.gguf.llama import llama_sizes, rest_macs_per_stage
 from edgepact.inference.onnx_files import check_external_data, read_model
 from edgepact.inference.sizes import LENGTH, Sizes, Value, fitting_sizes
 from edgepact.inference.stages import stage_nodes
@@ -240,7 +240,8 @@ def _of_gguf(path: Path, told: Mapping[str, int]) -> Inspection:
         raise InputError(path, "size", "one of its free sizes (length, past)", unknown[0])
     length, past = told.get("length", 1), told.get("past", LENGTH)
     # A token sees all before it and itself: of several, on average, half of the others too.
-    macs = [length * each for each in model.macs_per_stage(0)]
+    counts = zip(model.macs_per_stage(0), rest_macs_per_stage(file, model), strict=True)
+    macs = [length * sum(each) for each in counts]
     seen = length * past + length * (length + 1) // 2
     macs[1:-1] = [each + 2 * seen * model.width for each in macs[1:-1]]
     kept = 2 * (past + length) * model.width_kv * DATATYPES["FP32"].itemsize

@@ -9,10 +9,9 @@ Memory is bounded: `States` hands states out, and takes the buffers of the least
 when there are too many, or too large. Whoever finds his state `evicted` computes it again from
 what he kept of the text, which is smaller by far than keys and values.
 
-Chunks of several texts are run one by one, and not as a batch: with 8-bit inputs a block's product
-of several rows differs from that of one by more than rounding, and a result that depends on who
-else was there could not be computed again by an audit. For the same reason an audit uses the
-chunks that were used.
+Chunks of several texts are run one by one here, and together in `inference.together`. Attention to
+a chunk differs from that to one token after another in the last bit, and inputs that are rounded to
+8 bits make more of it: an audit therefore uses the chunks that were used.
 
 Used by one thread. ONNX Runtime and NumPy only.
 """
@@ -51,11 +50,14 @@ class State:
         blocks: numbers of the blocks, from 1.
         position: tokens that it holds; may be set to an earlier one.
         evicted: whether its buffers were taken away: it begins at position 0 again.
+        busy: whether a chunk is on its way through its blocks, so that its buffers must stay.
+        attentions: what `together` keeps for its blocks, until the buffers change.
     """
 
     def __init__(self, model: TextModel, blocks: range, states: "States") -> None:
         self.blocks = blocks
-        self.evicted = False
+        self.evicted = self.busy = False
+        self.attentions: dict[int, tuple[np.ndarray, np.ndarray, Callable[[], None], Any]] = {}
         self._position = 0
         self._model, self._states = model, states
         self._rows = 0
@@ -89,10 +91,49 @@ class State:
             raise InputError("text", "position", expected, position)
         self._position = position
 
+    def take(self, other: "State", position: int) -> None:
+        """Holds the first tokens that another state of the same blocks holds, in memory of its own.
+
+        Raises:
+            InputError: the other has not come so far.
+        """
+        if not len(self.blocks):
+            return
+        if other.blocks != self.blocks or not 0 <= position <= other.position:
+            expected = f"a number from 0 to {other.position}"
+            raise InputError("text", "position", expected, position)
+        self._states._use(other)
+        self._states._use(self)
+        self._reach(position)
+        for pair, held in zip(self._buffers, other._buffers, strict=True):
+            for own, its in zip(pair, held, strict=True):
+                own[:, :, :position] = its[:, :, :position]
+        self._position = position
+        self._states._hold_limits(self)
+
     def drop(self) -> None:
         """Gives its buffers up."""
-        self._buffers, self._values, self._steps = [], [], {}
+        self._buffers, self._values, self._steps, self.attentions = [], [], {}, {}
         self._rows = self._position = 0
+        self.busy = False
+
+    def count(self, total: int) -> None:
+        """Says how many tokens there are with the rows that attend next, for which it has room."""
+        self._last[0], self._total[0] = total - 1, total
+
+    def bind(self, binding: Any, at: int) -> None:
+        """Binds the keys and values of a block, counted from its first, and their number."""
+        key, value = self._values[at]
+        last, total = self._counts
+        for name, held in (
+            ("past_key", key),
+            ("past_value", value),
+            ("last", last),
+            ("total", total),
+        ):
+            binding.bind_ortvalue_input(name, held)
+        for name, held in (("present_key", key), ("present_value", value)):
+            binding.bind_ortvalue_output(name, held)
 
     def _reach(self, total: int) -> None:
         """Makes room for so many rows."""
@@ -104,7 +145,7 @@ class State:
             while rows < total:
                 rows *= 2
             self._grow(min(rows, self._model.rows_max))
-        self._last[0], self._total[0] = total - 1, total
+        self.count(total)
 
     def _grow(self, rows: int) -> None:
         sizes = self._model.sizes
@@ -116,7 +157,7 @@ class State:
                 for new, old in zip(pair, self._buffers[at], strict=True):
                     new[:, :, : self._position] = old[:, :, : self._position]
             grown.append(pair)
-        self._buffers, self._rows, self._steps = grown, rows, {}
+        self._buffers, self._rows, self._steps, self.attentions = grown, rows, {}, {}
         # On a CPU a value is no copy: it stands for the array's own memory.
         self._values = [
             (ort.OrtValue.ortvalue_from_numpy(key), ort.OrtValue.ortvalue_from_numpy(value))
@@ -182,13 +223,11 @@ class States:
         self._held.move_to_end(id(state))
 
     def _hold_limits(self, state: State) -> None:
-        while len(self._held) > 1 and (
-            len(self._held) > self._count_max or self.nbytes > self._bytes_max
-        ):
-            _, oldest = self._held.popitem(last=False)
-            if oldest is state:  # never what is at work
-                self._held[id(state)] = state
-                continue
+        idle = [each for each in self._held.values() if each is not state and not each.busy]
+        for oldest in idle:  # never what is at work
+            if len(self._held) <= self._count_max and self.nbytes <= self._bytes_max:
+                break
+            del self._held[id(oldest)]
             oldest.drop()
             oldest.evicted = True
             self.evictions += 1
@@ -209,7 +248,7 @@ class Decoder:
         if threads < 1:
             raise InputError("decoder", "threads", "at least 1", threads)
         self.model = model
-        self._threads = threads
+        self.threads = threads
         self._sessions: dict[int, ort.InferenceSession] = {}
         width = model.sizes.width
         # Blocks take turns in writing to two buffers; a text's next token goes through them.
@@ -268,27 +307,37 @@ class Decoder:
         chunk = hidden.shape[1]
         if not len(state.blocks):
             return hidden.copy()
-        states = state._states
-        states._use(state)
-        state._reach(state._position + chunk)
-        states._hold_limits(state)
-        if chunk == 1:
-            self._pair[0][...] = hidden
-            for at in range(len(state.blocks)):
-                found_step = state._steps.get(at)
-                if found_step is None:
-                    found_step = state._steps[at] = self._tied(state, at, self._pair_values)
-                found_step[0]()
-            found: np.ndarray = self._pair[len(state.blocks) % 2].copy()
-        else:
-            arrays = (np.array(hidden), np.empty_like(hidden))
-            values = tuple(ort.OrtValue.ortvalue_from_numpy(each) for each in arrays)
-            for at in range(len(state.blocks)):
-                step, _ = self._tied(state, at, values)
-                step()
-            found = arrays[len(state.blocks) % 2]
-        state._position += chunk
+        self.begin(state, chunk)
+        try:
+            found = self._passed(state, hidden)
+        finally:
+            state.busy = False
+        self.end(state, chunk)
         return found
+
+    def singly(self, state: State, hidden: np.ndarray) -> np.ndarray:
+        """As `blocks`, a row after another: tokens that are written, not a prompt."""
+        rows = range(hidden.shape[1])
+        found = [self.blocks(state, np.ascontiguousarray(hidden[:, at : at + 1])) for at in rows]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+
+    def begin(self, state: State, rows: int) -> None:
+        """Makes room for a chunk, which is then `busy` until its `end`.
+
+        Raises:
+            InputError: the text becomes too long.
+        """
+        if len(state.blocks):
+            state._states._use(state)
+            state._reach(state._position + rows)
+            state.busy = True
+            state._states._hold_limits(state)
+
+    def end(self, state: State, rows: int) -> None:
+        """Notes that a chunk has passed the blocks of a state, which holds so many rows more."""
+        state.busy = False
+        if len(state.blocks):
+            state._position += rows
 
     def logits(self, hidden: np.ndarray) -> np.ndarray:
         """What comes next, behind the last block.
@@ -303,30 +352,35 @@ class Decoder:
         found: np.ndarray = self._session(head).run(["logits"], {"hidden": hidden})[0]
         return found[0]
 
+    def _passed(self, state: State, hidden: np.ndarray) -> np.ndarray:
+        if hidden.shape[1] == 1:
+            self._pair[0][...] = hidden
+            for at in range(len(state.blocks)):
+                found_step = state._steps.get(at)
+                if found_step is None:
+                    found_step = state._steps[at] = self._tied(state, at, self._pair_values)
+                found_step[0]()
+            found: np.ndarray = self._pair[len(state.blocks) % 2].copy()
+        else:
+            arrays = (np.array(hidden), np.empty_like(hidden))
+            values = tuple(ort.OrtValue.ortvalue_from_numpy(each) for each in arrays)
+            for at in range(len(state.blocks)):
+                step, _ = self._tied(state, at, values)
+                step()
+            found = arrays[len(state.blocks) % 2]
+        return found
+
     def _tied(self, state: State, at: int, values: tuple[Any, ...]) -> _Step:
         session = self._session(state.blocks[at])
         binding = session.io_binding()
-        key, value = state._values[at]
-        last, total = state._counts
-        for name, held in (
-            ("hidden", values[at % 2]),
-            ("past_key", key),
-            ("past_value", value),
-            ("last", last),
-            ("total", total),
-        ):
-            binding.bind_ortvalue_input(name, held)
-        for name, held in (
-            ("hidden_next", values[(at + 1) % 2]),
-            ("present_key", key),
-            ("present_value", value),
-        ):
-            binding.bind_ortvalue_output(name, held)
+        state.bind(binding, at)
+        binding.bind_ortvalue_input("hidden", values[at % 2])
+        binding.bind_ortvalue_output("hidden_next", values[(at + 1) % 2])
         return tied(session, binding), binding
 
     def _session(self, stage: int) -> ort.InferenceSession:
         session = self._sessions.get(stage)
         if session is None:
             path = stage_path(self.model.folder, stage)
-            session = self._sessions[stage] = open_session(path, threads=self._threads)
+            session = self._sessions[stage] = open_session(path, threads=self.threads)
         return session

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgepact.errors import InputError
 from edgepact.inference.pipeline import MODEL_JSON
+from edgepact.inference.stage_folder import STAGES_JSON
 
 FIELD = "weights_sha256"
 
@@ -52,14 +53,27 @@ def digest_of(model: Path) -> str:
     """
     weights = weights_digests(model)
     _check(model / MODEL_JSON, weights)
-    graphs = [model / MODEL_JSON, *sorted(model.glob("stage_*.onnx"))]
+    return _digest_of(model, MODEL_JSON, weights)
+
+
+def digest_of_stages(model: Path) -> str:
+    """The same of a folder of stages of any model, which `stages.json` describes.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    return _digest_of(model, STAGES_JSON, weights_digests(model))
+
+
+# ---------------------------------------------------------------- private
+
+
+def _digest_of(model: Path, description: str, weights: dict[str, str]) -> str:
+    graphs = [model / description, *sorted(model.glob("stage_*.onnx"))]
     told = hashlib.sha256()
     for name, digest in [*((path.name, _digest(path)) for path in graphs), *weights.items()]:
         told.update(f"{name} {digest}\n".encode())
     return told.hexdigest()
-
-
-# ---------------------------------------------------------------- private
 
 
 def _check(path: Path, found: dict[str, str]) -> None:

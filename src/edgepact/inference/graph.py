@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -28,6 +29,8 @@ from edgepact.inference.onnx_files import (
 )
 from edgepact.inference.pipeline import IMAGE_GRAPH, LAYERS_MAX, stage_path
 from edgepact.inference.sizes import Relations, Sizes, free_sizes, usual_sizes
+from edgepact.inference.stage_folder import STAGES_JSON
+from edgepact.inference.stage_writing import described
 from edgepact.inference.stages import (
     STAGE_KEY,
     Stage,
@@ -162,12 +165,15 @@ def cut_file(
     *,
     control: Sequence[str] | None = None,
     state: Mapping[str, str] | None = None,
+    name: str | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> tuple[Path, ...]:
     """Write the stages of a model of any kind: `stage_00.onnx`, ... in a folder.
 
     Each stage says in its metadata, under `edgepact.roles`, what it takes, which control it
     reads, which state it keeps, and what it gives; `stages.Chain` runs them. Whole and stages are
-    run and compared before any file gets its name.
+    run and compared before any file gets its name. `stages.json` beside them says what a job needs
+    to know (`stage_folder`); a model with state, or with tensors that cannot travel, has none.
 
     Args:
         path: an ONNX file.
@@ -175,6 +181,8 @@ def cut_file(
         folder: for the stages; weight files are copied there if it is another one.
         control: names of inputs that every stage gets; by default as `Inputs.of` finds them.
         state: the present of each past; likewise.
+        name: of the model; by default the file's.
+        reading: how files become its inputs, for `stages.json`; by default nothing is said.
 
     Returns:
         Paths of the stage files in order.
@@ -195,7 +203,12 @@ def cut_file(
     bring_external_data(model, path, folder)
     # Short sequences first: many models know few positions.
     short = usual_sizes(model, inputs, length=16)
-    return _written(model, wiring, stages, path, folder, [short, relations.free[0]])
+    written = _written(model, wiring, stages, path, folder, [short, relations.free[0]])
+    (folder / STAGES_JSON).unlink(missing_ok=True)
+    found = described(model, wiring, relations, cuts, path, folder, name=name, reading=reading)
+    if found is not None:
+        found.write()
+    return written
 
 
 def _written(

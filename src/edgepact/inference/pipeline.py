@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import onnxruntime as ort
@@ -32,6 +32,8 @@ from edgepact.inference.pictures import decoded
 
 IMAGE_GRAPH = "image.onnx"
 MODEL_JSON = "model.json"
+SERVER_HALF = "server"
+"""Folder in a model folder with another form of the model, which the server runs its stages of."""
 BATCH_MAX = 1024
 LAYERS_MAX = 97
 """Stage files carry two digits, and there are two stages more than layers."""
@@ -177,8 +179,43 @@ class ModelInfo:
         )
 
 
+@runtime_checkable
+class PictureInput(Protocol):
+    """What a model says of the pictures that it sees, as `ModelInfo` does."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width, pixels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        ...
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Subtracted from each channel after scaling to [0, 1]."""
+        ...
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Divides each channel after that."""
+        ...
+
+    @property
+    def fit(self) -> str:
+        """One of `FITS`."""
+        ...
+
+    @property
+    def resample(self) -> str:
+        """One of `RESAMPLES`."""
+        ...
+
+
 def preprocess(
-    image_bytes: bytes, info: ModelInfo, *, source: object = "image"
+    image_bytes: bytes, info: PictureInput, *, source: object = "image"
 ) -> Float[np.ndarray, "1 channels size size"]:
     """Make the model's input from the bytes of an image file.
 
@@ -210,7 +247,7 @@ def preprocess(
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
 
 
-def _kept(sides: tuple[int, int], info: ModelInfo) -> tuple[float, float, float, float]:
+def _kept(sides: tuple[int, int], info: PictureInput) -> tuple[float, float, float, float]:
     """What of a picture of these sides fills the model's input: left, top, right, lower."""
     width, height = sides
     if info.fit == "squash":

@@ -35,9 +35,12 @@ class RunConfig:
     rounds: int = same(PlaySettings, "rounds")
     images: int = same(PlaySettings, "images")
     seed: int = same(PlaySettings, "seed")
-    model: Path | None = setting("A model directory instead of the embedded CLIP.")
+    model: Path | None = setting(
+        "A model directory instead of the embedded CLIP, or stages of any model."
+    )
     samples: Path | None = setting(
-        "A folder of images instead of the sample set.", flag="--images-from"
+        "A folder of images instead of the sample set, or what stages of another model read.",
+        flag="--images-from",
     )
     out: Path | None = setting(
         "New folder for the results; the same again resumes a training "
@@ -49,9 +52,22 @@ class RunConfig:
         default="gdm",
         choices=_solvers,
     )
+    open_page: bool = setting(
+        "Open the market's live page in a browser.", flag="--open", default=False
+    )
     smoke: bool = setting("Measure briefly, play few rounds: a test.", default=False)
 
     def __post_init__(self) -> None:
         check(self)
         if self.fleet is not None and self.devices is not None:
             raise InputError(self.SOURCE, "fleet, devices", "one of them", "both")
+
+
+def free_folder(name: str) -> Path:
+    """A folder that is not there yet: a second run must not touch the first one's report."""
+    number = 1
+    folder = Path(name)
+    while folder.exists():
+        number += 1
+        folder = Path(f"{name}-{number}")
+    return folder

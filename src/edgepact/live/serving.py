@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, check_choice
-from edgepact.market.opening import Mechanism, Served, StatesModel
+from edgepact.market.opening import CutsModel, Mechanism, Served, StatesModel, StatesSettings
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.market.serve_config import ServeOptions
@@ -117,9 +117,10 @@ def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, M
     Raises:
         InputError: the settings state a job, or another model where the scenario has its own.
     """
-    if options.job is not None:
-        expected = f"none beside a scenario: {scenario} says which job is done"
-        raise InputError(options.SOURCE, "job", expected, options.job)
+    for field, given in (("job", options.job), ("job_settings", options.job_settings)):
+        if given:
+            expected = f"none beside a scenario: {scenario} says which job is done, and how"
+            raise InputError(options.SOURCE, field, expected, given)
     from edgepact.files.scenario import read_scenario
 
     stated = read_scenario(scenario)
@@ -136,10 +137,21 @@ def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, M
         if options.model is not None:
             expected = f"none beside a scenario with a model of its own, {model}"
             raise InputError(options.SOURCE, "model", expected, options.model)
+        if model.is_file() and isinstance(stated.terms, CutsModel):
+            model = stated.terms.model_folder
         if not model.is_dir():
             raise InputError(scenario, "efficiency.model", "a model directory", f"{model}")
+    if getattr(stated.terms, "buyers", ()) and options.demand is None:
+        print(
+            f"note: {scenario} has buyers, but nobody hands out their requests here: devices bring "
+            "work of their own; --demand names a file of those who do",
+            file=sys.stderr,
+        )
     seed = _seed_of_quotes(options)
-    served = replace(options, job=stated.pact.job, model=model or options.model)
+    settings = stated.terms.settings if isinstance(stated.terms, StatesSettings) else {}
+    served = replace(
+        options, job=stated.pact.job, job_settings=settings, model=model or options.model
+    )
     return served, lambda made: decision.engagement(made, seed)
 
 

@@ -1,7 +1,4 @@
-"""The report of a run in which texts were written: one HTML file, with CSV beside it.
-
-Texts come from a model and prompts from a user: all of it is escaped, and no line of it is run.
-"""
+"""The report of a run in which texts were written: one HTML file, with CSV beside it."""
 
 import csv
 from dataclasses import asdict, fields
@@ -10,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.credits import in_credits
-from edgepact.framework import Json, Sheet
+from edgepact.live import work_page
+from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
+from edgepact.pacts.partition_results import TimeSplit
 from edgepact.pacts.partition_texts import DeviceTexts, TextResult, TextsDone
-from edgepact.palette import DEEP_GREEN
 from edgepact.provenance import provenance, write_metrics
 
 TEXTS_SHOWN = 60
-
-Cells = list[tuple[str, ...]]
 
 
 def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBought) -> Path:
@@ -41,20 +37,25 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
         table.writeheader()
         for device, result in work.texts:
             table.writerow({"device": device, **asdict(result)})
-    kept: dict[str, Json] = outcome.to_dict()
-    write_metrics(folder, terms, kept)
+    write_metrics(folder, terms, outcome.to_dict())
     blocks = work.profile.costs.layers_max
-    sheets = "".join(_sheet(each) for each in (*outcome.sheets, *outcome.decided))
-    page = _PAGE.format(
-        green=DEEP_GREEN,
+    page = work_page.page(
+        kind="text",
         title=f"{len(work.devices)} devices, {len(work.texts)} texts, {work.tokens} tokens",
-        model=escape(work.profile.model),
-        blocks=blocks,
-        cards=_cards(work),
-        texts=_texts(work, blocks),
-        devices=_devices(work, blocks),
-        sheets=sheets,
-        origin=escape(f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s"),
+        intro=(
+            f"{work.profile.model}, a language model of {blocks} blocks, split between "
+            "self-interested devices and one edge server. A device runs the first blocks for each "
+            "token, the server the rest, and draws the token; blocks are paid for each token."
+        ),
+        cards=work_page.cards(work.rows("as promised")),
+        sections=(
+            work_page.section("Where the time went", _times(work)),
+            work_page.section("What each device did", _devices(work)),
+            work_page.section("What was written", _texts(work, blocks)),
+            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            work_page.payments(work.statement, [each.name for each in work.devices]),
+        ),
+        origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -64,121 +65,76 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
 # ---------------------------------------------------------------- private
 
 
-def _cards(work: TextsDone) -> str:
-    return "".join(
-        f'<div class="card"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
-        for name, value in work.rows("as promised")
+def _texts(work: TextsDone, blocks: int) -> str:
+    shown = work_page.spread_out(work.texts, TEXTS_SHOWN)
+    return "".join(_text(device, each, blocks) for device, each in shown)
+
+
+def _text(device: str, each: TextResult, blocks: int) -> str:
+    audit = "audited" if each.audited else "not audited"
+    speed = each.tokens / each.text_seconds if each.text_seconds else 0.0
+    who = f"{device} did {_first(each.amount)}, the server {_rest(each.amount, blocks)}"
+    coded = "token ids" if each.codec is None else f"activations in {each.codec}"
+    told = [
+        who,
+        f"{each.prompt_tokens} tokens of prompt, {each.tokens} generated, "
+        + ("all that were allowed" if each.reason == "length" else "to its end"),
+        f"first token after {each.first_token_seconds:.2f} s, {speed:.3g} tokens a second",
+        f"{each.bytes_sent:,} bytes sent, {each.bytes_received:,} received: {coded}",
+        f"{in_credits(each.paid_microcredits):.3f} credits, {each.state}, {audit}",
+    ]
+    asked = buyer_in(each.piece)
+    if asked is not None:
+        told.append(f"asked for by {asked}")
+    if each.replays:
+        told.append(f"its session was lost {each.replays} times, and brought back")
+    if each.tokens_alone:
+        told.append(f"{each.tokens_alone} tokens were written without the server")
+    notes = "".join(f"<li>{escape(line)}</li>" for line in told)
+    return (
+        f'<article><p class="prompt">{escape(each.prompt)}</p>'
+        f'<p class="text">{escape(each.text)}</p>'
+        f"{work_page.strip(each.amount, blocks - each.amount, words=who)}<ul>{notes}</ul></article>"
     )
 
 
-def _texts(work: TextsDone, blocks: int) -> str:
-    step = max(1, len(work.texts) // TEXTS_SHOWN)
-    shown = []
-    for device, each in work.texts[::step][:TEXTS_SHOWN]:
-        audit = "audited" if each.audited else "not audited"
-        paid = f"{in_credits(each.paid_microcredits):.3f} credits, {each.state}, {audit}"
-        speed = each.tokens / each.text_seconds if each.text_seconds else 0.0
-        told = [
-            f"{device} did {_blocks(1, each.amount)}, the server {_rest(each.amount, blocks)}",
-            f"{each.prompt_tokens} tokens of prompt, {each.tokens} generated, {each.reason}",
-            f"first token after {each.first_token_seconds:.2f} s, {speed:.3g} tokens a second",
-            f"{each.bytes_sent:,} bytes sent, {each.bytes_received:,} received, {each.codec}",
-            paid,
-        ]
-        if each.replays:
-            told.append(f"its session was lost {each.replays} times, and brought back")
-        if each.tokens_alone:
-            told.append(f"{each.tokens_alone} tokens were written without the server")
-        notes = "".join(f"<li>{escape(line)}</li>" for line in told)
-        shown.append(
-            f'<article><p class="prompt">{escape(each.prompt)}</p>'
-            f'<p class="text">{escape(each.text)}</p><ul>{notes}</ul></article>'
-        )
-    return "".join(shown)
-
-
-def _blocks(first: int, last: int) -> str:
-    return f"embed and blocks {first} to {last}" if last >= first else "nothing but asking"
+def _first(amount: int) -> str:
+    if amount == 0:
+        return "nothing but asking"
+    return f"the embedding and {'block 1' if amount == 1 else f'blocks 1 to {amount}'}"
 
 
 def _rest(amount: int, blocks: int) -> str:
+    if amount == 0:
+        return "all of it"
     if amount == blocks:
         return "the head"
-    return f"blocks {amount + 1} to {blocks} and the head" if amount else "all of it"
+    rest = f"blocks {amount + 1} to {blocks}" if amount + 1 < blocks else f"block {blocks}"
+    return f"{rest} and the head"
 
 
-def _devices(work: TextsDone, blocks: int) -> str:
+def _times(work: TextsDone) -> str:
+    times = [
+        (each.name, TimeSplit(each.device_s, each.link_s, each.compute_s, each.wait_s))
+        for each in work.devices
+        if each.tokens
+    ]
+    return work_page.time_bars(times, unit="a token")
+
+
+def _devices(work: TextsDone) -> str:
     head = (
-        *("device", "texts", "tokens", "tokens a second"),
-        *("ms a token: device", "link", "server's blocks", "waiting"),
-        *("bytes sent a token", "received", "GMAC: device", "server", "paid, credits", "lost"),
+        *("device", "texts", "tokens", "tokens a second", "bytes sent a token", "received"),
+        *("GMAC: device", "server", "paid, credits"),
     )
-    return _table(head, [_device(each) for each in work.devices])
+    lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
+    told = "".join(f"<p>{escape(each)}</p>" for each in lost)
+    return work_page.table(head, [_device(each) for each in work.devices]) + told
 
 
 def _device(each: DeviceTexts) -> tuple[str, ...]:
-    times = (each.device_s, each.link_s, each.compute_s, each.wait_s)
     return (
         *(each.name, f"{each.texts}", f"{each.tokens}", f"{each.tokens_per_s:.3g}"),
-        *(f"{1e3 * seconds:.1f}" for seconds in times),
         *(f"{each.bytes_sent:.0f}", f"{each.bytes_received:.0f}"),
-        *(f"{each.device_gmac:.3g}", f"{each.server_gmac:.3g}"),
-        *(f"{each.paid_credits:.3f}", each.lost or ""),
+        *(f"{each.device_gmac:.3g}", f"{each.server_gmac:.3g}", f"{each.paid_credits:.3f}"),
     )
-
-
-def _sheet(sheet: Sheet) -> str:
-    notes = "".join(f"<p>{escape(each)}</p>" for each in sheet.notes)
-    table = _table(sheet.head, list(sheet.rows))
-    return f"<section><h2>{escape(sheet.title)}</h2>{table}{notes}</section>"
-
-
-def _table(head: tuple[str, ...], rows: Cells) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>edgepact run: text</title>
-<style>
-:root {{ --ink:#1f2933; --quiet:#616e7c; --line:#e4e7eb; --green:{green}; }}
-* {{ box-sizing:border-box; }}
-body {{ margin:0; background:#f5f7f9; color:var(--ink);
-  font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif; }}
-main {{ max-width:960px; margin:0 auto; padding:32px 20px 64px; }}
-h1 {{ font-size:30px; margin:0 0 4px; }}
-h2 {{ font-size:20px; margin:0 0 6px; }}
-section, article {{ background:white; border:1px solid var(--line); border-radius:10px;
-  padding:18px 22px; margin-top:18px; }}
-article {{ margin-top:10px; }}
-.cards {{ display:grid; grid-template-columns:repeat(auto-fit,minmax(200px,1fr)); gap:12px;
-  margin-top:22px; }}
-.card {{ background:white; border:1px solid var(--line); border-radius:10px; padding:14px 16px; }}
-.card b {{ display:block; font-size:24px; color:var(--green); }}
-.prompt {{ font-weight:600; margin:0 0 6px; }}
-.text {{ margin:0 0 8px; white-space:pre-wrap; border-left:3px solid var(--green);
-  padding-left:12px; }}
-ul, section p {{ color:var(--quiet); font-size:13px; margin:0; padding-left:18px; }}
-table {{ border-collapse:collapse; width:100%; font-size:14px; display:block; overflow-x:auto; }}
-th, td {{ text-align:right; padding:6px 10px; border-bottom:1px solid var(--line);
-  font-variant-numeric:tabular-nums; }}
-th:first-child, td:first-child {{ text-align:left; }}
-footer {{ margin-top:24px; color:var(--quiet); font-size:13px; }}
-</style></head><body><main>
-<h1>{title}</h1>
-<p>{model}, a language model of {blocks} blocks, split between self-interested devices and one edge
-server. A device runs the first blocks for each token, the server the rest, and draws the token;
-blocks are paid for each token.</p>
-<div class="cards">{cards}</div>
-<section><h2>What each device did</h2>{devices}</section>
-<section><h2>What was written</h2>{texts}</section>
-{sheets}
-<footer>{origin}</footer>
-</main></body></html>
-"""

@@ -44,6 +44,7 @@ from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
 from edgepact.market.asked import Asked, Desk
+from edgepact.market.demand import Asks, read_requests
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
 from edgepact.market.device_token import held_alone, store_token, stored_token
 from edgepact.market.evidence import cut_name, unpacked
@@ -63,7 +64,7 @@ from edgepact.market.tracing import HEADER as TRACE_HEADER
 from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
+from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost, SizedPart
 
 RESTARTS_MAX = 10
 """How often a piece is begun again whose session was lost."""
@@ -153,6 +154,7 @@ def run_device(
     pieces = list(part.pieces())
     # With its name, so that devices of one seed do not all send the same pieces.
     random.Random(f"{config.seed} {config.name}").shuffle(pieces)
+    requests = None if config.requests is None else _placed(config.requests, part, pieces)
     codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
     path = config.results or Path(f"{config.name}.jsonl")
     link = Link(config.addresses, config.away_timeout_s, config.name, config.ca)
@@ -164,7 +166,7 @@ def run_device(
         _Stop(link) as stop,
         desk_of as desk,
     ):
-        worker = _Worker(config, job.name, part, pieces, codec, results, stop, link, desk)
+        worker = _Worker(config, job.name, part, pieces, codec, results, stop, link, desk, requests)
         try:
             worker.take_part()
         except _Stopped:
@@ -250,8 +252,10 @@ class _Worker:
         stop: _Stop,
         link: Link,
         desk: Desk | None,
+        requests: "dict[str, tuple[Asks, int]] | None" = None,
     ) -> None:
         self._desk = desk
+        self._requests = requests
         self._sources: OrderedDict[str, bytes] = OrderedDict()  # of what was asked for
         self._looked_in_s = -math.inf
         self._config = config
@@ -827,11 +831,19 @@ class _Worker:
         """Whether another piece is to be begun, as far as is known of those under way."""
         fresh = sum(name not in offer.pieces_done for name in flying.values())
         untold = any(not self._results.has(name) for name in offer.pieces_done)
-        return done + fresh < offer.units_per_round or (untold and not flying)
+        most = self._part.units_most if isinstance(self._part, SizedPart) else 1
+        return done + most * (fresh + 1) <= offer.units_per_round or (untold and not flying)
 
     def _places(self, offer: Offer) -> Iterator[tuple[str, int]]:
         """Ids of the pieces of a round and the places of their inputs: first those that the
         server knows and the results file does not, then such as were not delivered lately."""
+        if self._requests is not None:
+            yield from (
+                (name, at)
+                for name, (_, at) in self._requests.items()
+                if not self._results.has(name)
+            )
+            return
         number, inputs = offer.round, len(self._pieces)
         again = {name for name in offer.pieces_done if not self._results.has(name)}
         for index in count():
@@ -1018,6 +1030,8 @@ class _Worker:
         told = {"round": offer.round, "exchange": exchange, "codec": self._codec.name}
         if commitment is not None:
             told["commitment"] = commitment
+        if exchange == 0 and self._requests is not None and result.piece in self._requests:
+            told["request"] = self._requests[result.piece][0].text
         packed = self._codec.pack(sent, specs)
         body, length = oip.encode_request(result.piece, packed, told)
         headers = {oip.HEADER_LENGTH: str(length), "Content-Type": oip.BINARY_TYPE}
@@ -1078,6 +1092,24 @@ class _Worker:
         """Whether the device has the capacity for the whole model."""
         config = self._config
         return config.capacity >= config.A * self._part.model.amount_max + config.B
+
+
+def _placed(path: Path, part: DevicePart, pieces: list[Any]) -> "dict[str, tuple[Asks, int]]":
+    """Requests by id, each with the place of its input.
+
+    Raises:
+        InputError: the file cannot be read, or an input is not there.
+    """
+    places = dict[str, int]()
+    for at, piece in enumerate(pieces):
+        with suppress(InputError):  # it is told where it is to be worked on
+            places.setdefault(hashlib.sha256(part.source(piece)).hexdigest(), at)
+    found = dict[str, tuple[Asks, int]]()
+    for asks in read_requests(path):
+        if asks.source not in places:
+            raise InputError(path, asks.id, "a request for one of the inputs", "another")
+        found[asks.id] = asks, places[asks.source]
+    return found
 
 
 def _seconds(value: object) -> float:

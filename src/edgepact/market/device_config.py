@@ -52,6 +52,9 @@ class DeviceConfig:
     inputs: Path | None = setting(
         "What to work on, such as a folder of images [default: the job's samples]", flag="--images"
     )
+    requests: Path | None = setting(
+        "File of the requests of buyers, which alone are worked on, where the server asks for them"
+    )
     results: Path | None = setting(
         "File of results, a line of JSON a piece of work [default: NAME.jsonl]"
     )

@@ -19,6 +19,7 @@ import numpy as np
 
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books, Busy
+from edgepact.market.demand import Demand, Request
 from edgepact.market.evidence import (
     chosen_codec,
     digest,
@@ -59,6 +60,7 @@ class Exchange:
         at: which of the piece's exchanges it is, counted from 0.
         amount: of the piece that the device does.
         commitment: SHA-256 by which the device has bound itself to its source; None for none.
+        request: of a buyer, as it came; None for none.
         sent: tensors as they came.
     """
 
@@ -69,6 +71,7 @@ class Exchange:
     amount: int
     commitment: bytes | None
     sent: Tensors
+    request: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +109,7 @@ class Exchanges:
         books: the ledger.
         secret: key that draws the seeds of sessions, and what is kept of work.
         batching: how pieces pass the job's stages together, where it has any.
+        demand: who asks for pieces; None where nobody has to.
         recorded: told of every delivery: device, round, piece, and how it stands.
     """
 
@@ -117,10 +121,11 @@ class Exchanges:
         secret: bytes,
         *,
         batching: Batching = ONE_BY_ONE,
+        demand: Demand | None = None,
         recorded: Callable[[str, int, str, Settlement], Awaitable[None]],
     ) -> None:
         self._part, self._codecs, self._books, self._secret = part, codecs, books, secret
-        self._recorded = recorded
+        self._recorded, self._demand = recorded, demand
         self._staged = part if isinstance(part, StagedPart) and part.stages > 0 else None
         replicas = len(part) if isinstance(part, Replicas) else 0
         self.compute = (
@@ -194,6 +199,8 @@ class Exchanges:
             LostSession: the piece has to be begun again.
             MarketError: the device may not deliver it; nothing is paid.
         """
+        # Before anything is computed: what nobody asked for is nobody's to pay.
+        request = self._request(asked) if asked.at == 0 else None
         if known and not self._may_compute(asked):
             found = await self._books.read(lambda ledger: ledger.find(asked.device, [asked.piece]))
             settled = found[asked.piece]
@@ -201,7 +208,7 @@ class Exchanges:
             return Answered(
                 reply=told, codec=codec, compute_s=0.0, settlement=settled, from_books=True
             )
-        session = self._session(asked)
+        session = self._session(asked, request)
         async with session.lock:
             mark = self._mark(session, asked)
             if not session.answers_again(asked.at, mark):
@@ -228,6 +235,9 @@ class Exchanges:
             CannotAudit: nobody can tell here.
             InputError: it cannot be worked with.
         """
+        asks, bound = self._demand, kept.bound
+        if asks is not None and bound is not None and not asks.fits(piece, device, bound, source):
+            return False  # it is work on something else than what was asked for
         name, evidence = unpack_evidence(kept.evidence)
         codec = next((each for each in self._codecs if each.name == name), None)
         if codec is None:
@@ -247,6 +257,17 @@ class Exchanges:
             self._repeats.drop(device, piece)
 
     # ------------------------------------------------------------ private
+
+    def _request(self, asked: Exchange) -> Request | None:
+        """What a piece is worked for.
+
+        Raises:
+            InputError: it is no request.
+            MarketError: nobody asked for the piece.
+        """
+        if self._demand is None:
+            return None
+        return self._demand.accepted(asked.request, asked.device, asked.piece)
 
     def _may_compute(self, asked: Exchange) -> bool:
         """Whether an exchange of a piece that the books know is worked on, or was just now.
@@ -272,7 +293,7 @@ class Exchanges:
             self._computed_again.popitem(last=False)
         return True
 
-    def _session(self, asked: Exchange) -> Session:
+    def _session(self, asked: Exchange, request: Request | None) -> Session:
         """The session of a piece; a new one at its first exchange.
 
         Raises:
@@ -297,6 +318,7 @@ class Exchanges:
             amount=asked.amount,
             seed=session_seed(self._secret, device, piece),
             commitment=asked.commitment,
+            request=request,
         )
         try:
             self._sessions.add(session, now_s)
@@ -391,6 +413,8 @@ class Exchanges:
             commitment=session.commitment,
             evidence=kept,
             sketch=b"" if sketch is None else sketch.astype("<f4").tobytes(),
+            request=session.request,
+            units_sold=session.reply.units_sold,
         )
         try:
             if sketch is not None and not self._is_new(done, sketch):
@@ -407,6 +431,6 @@ class Exchanges:
 
     def _is_new(self, done: Piece, sketch: np.ndarray) -> bool:
         """Whether nobody has delivered nearly the same work lately."""
-        if self._repeats is None:
+        if self._repeats is None or done.request is not None:
             return True
         return self._repeats.take(done.round, done.device, done.piece, sketch)

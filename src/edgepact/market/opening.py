@@ -3,14 +3,15 @@
 import contextlib
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from edgepact.credits import in_microcredits
 from edgepact.engagement import Engagement
 from edgepact.errors import MarketError
 from edgepact.market.books import Books
+from edgepact.market.demand import read_demand
 from edgepact.market.evidence import secret_of
 from edgepact.market.fair_queue import Batching
 from edgepact.market.ledger import Ledger, Limits
@@ -40,6 +41,26 @@ class StatesModel(Protocol):
     @property
     def model(self) -> Path | None:
         """Folder of the model; None for the job's own."""
+        ...
+
+
+@runtime_checkable
+class CutsModel(Protocol):
+    """Terms of a pact whose model may be a file, from which a folder is made."""
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the model is, cut into stages; of a file they are written the first time."""
+        ...
+
+
+@runtime_checkable
+class StatesSettings(Protocol):
+    """Terms of a pact that may state settings of the job."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of both its halves."""
         ...
 
 
@@ -121,6 +142,7 @@ def market_on(
             enrol_tokens=frozenset(config.enrol_tokens),
             unpaid_per_minute=config.unpaid_per_minute,
             batching=Batching(size_max=config.batch_max, wait_s=config.batch_wait_ms / 1000),
+            demand=None if config.demand is None else read_demand(config.demand),
         )
         return Market(rules, books, key, part, codecs, engagement, log=log), books
     except BaseException:

@@ -153,6 +153,16 @@ class ServeConfig:
         least=0,
         most=1_000_000,
     )
+    page: bool = setting(
+        "Show the market as it runs under /page, to those who have the operator's token.",
+        default=True,
+    )
+    best_price: float | None = setting(
+        "Price of the exact optimum, credits, where somebody knows it: a line on the page, by "
+        "which nothing is decided.",
+        least=0,
+        most=PRICE_CREDITS_MAX,
+    )
     grpc_port: int | None = setting(
         "Port to answer the Open Inference Protocol over gRPC on, for which edgepact is installed "
         "with its extra grpc; 0 lets the system choose [default: no gRPC]",
@@ -204,6 +214,10 @@ class ServeConfig:
         default=2,
         least=0,
         most=10_000,
+    )
+    demand: Path | None = setting(
+        "File of buyers, who ask for work and pay the server for it: a piece that none of them has "
+        "asked for is refused [default: devices bring their own work]"
     )
     round_budget: float | None = setting(
         "Most credits to pay in a round [default: no limit].", least=0

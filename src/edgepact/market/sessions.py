@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgepact.errors import MarketError
+from edgepact.market.demand import Request
 from edgepact.market.ledger import Piece
 from edgepact.tensors import Codec
 from edgepact.work import Reply
@@ -41,6 +42,7 @@ class Session:
         device, piece, round, amount: whose, which, when, and at which amount.
         seed: of whatever the job draws.
         commitment: SHA-256 by which the device has bound itself to the source.
+        request: of a buyer; None where nobody has to ask.
         job: what the job keeps; None before it was begun and after it is finished.
         codec: of the first exchange.
         exchange: number of the last exchange that was answered; -1 at the start.
@@ -60,6 +62,7 @@ class Session:
     amount: int
     seed: int
     commitment: bytes | None
+    request: Request | None = None
     job: Any = None
     codec: Codec | None = None
     exchange: int = -1

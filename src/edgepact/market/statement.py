@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from edgepact.credits import in_credits
 from edgepact.framework import Json, Sheet
-from edgepact.market.ledger import Ledger, Member, Payment, RoundRecord
+from edgepact.market.ledger import Ledger, Member, Payment, RoundRecord, Sale
 from edgepact.tables import Shown
 
 ROUNDS_SHOWN = 20
@@ -29,6 +29,7 @@ class Statement(Shown):
         members: enrolled devices, with their strikes.
         payments: every paid job; empty in an overview.
         rounds: as offered, committed to and closed; empty in an overview.
+        sales: what was delivered for buyers; empty in an overview.
     """
 
     balances: dict[str, int]
@@ -41,6 +42,7 @@ class Statement(Shown):
     members: tuple[Member, ...]
     payments: tuple[Payment, ...] = ()
     rounds: tuple[RoundRecord, ...] = ()
+    sales: tuple[Sale, ...] = ()
 
     @property
     def balanced(self) -> bool:
@@ -163,6 +165,7 @@ def read_statement(url: str, *, overview: bool = False) -> Statement:
             members=tuple(books.members()),
             payments=() if overview else tuple(books.payments()),
             rounds=() if overview else tuple(books.rounds()),
+            sales=() if overview else tuple(books.sales()),
         )
 
 

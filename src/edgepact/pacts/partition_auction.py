@@ -50,6 +50,7 @@ from edgepact.tables import (
     audit_sheet,
     decimals,
     figure,
+    one,
     yes,
 )
 from edgepact.work import Model
@@ -219,7 +220,7 @@ class LayersAwarded(Shown):
             notes.insert(0, f"Shown are the first {DEVICES_SHOWN} of {len(rows)} devices.")
         devices = Sheet(
             title=_rule_told(self.terms),
-            head=("device", "layers", cost, "payment", "over staying away"),
+            head=("device", f"{self.terms.split.step}s", cost, "payment", "over staying away"),
             rows=rows[:DEVICES_SHOWN],
             notes=tuple(notes),
         )
@@ -293,7 +294,7 @@ class RuleHeld(Shown):
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
         """The rule at work."""
-        self.terms.server.expect_model(self.terms.source, model)
+        self.terms.server.expect_model(self.terms.source, model, self.terms.split.step)
         rule = self.terms.mechanism
         if self.terms.solver != LEARNT or not isinstance(rule, ByBlock):
             return rule
@@ -427,20 +428,20 @@ def _limits(rule: ByCurves | ByBlock) -> dict[str, Json]:
 
 
 def _rule_told(terms: AuctionTerms) -> str:
-    rule = terms.mechanism
+    rule, split = terms.mechanism, terms.split
     if isinstance(rule, ByBlock):
         return (
-            f"Proportional-share auction: a block of {rule.steps} layers of each winner, for at "
-            f"most {rule.budget:g} credits an image of each device"
+            f"Proportional-share auction: a block of {rule.steps} {split.step}s of each winner, "
+            f"for at most {rule.budget:g} credits {one(split.unit)} of each device"
         )
     competition = rule.competition
     limits = []
     if competition.steps_total is not None:
-        limits.append(f"at most {competition.steps_total} layers in all")
+        limits.append(f"at most {competition.steps_total} {split.step}s in all")
     if competition.bidders_max is not None:
         limits.append(f"at most {competition.bidders_max} devices")
     if competition.rise > 0.0:
-        limits.append("a server whose own layers get dearer")
+        limits.append(f"a server whose own {split.step}s get dearer")
     return f"VCG auction of cost curves, {' and '.join(limits)}"
 
 
@@ -518,9 +519,9 @@ def _ceilings_set(terms: AuctionTerms) -> Callable[[Sequence[RoundRecord]], Lear
             ),
             rows=tuple(rows),
             notes=(
-                "Credits an image. Nobody's own bids set what it may be paid. Before there are "
-                "enough bids to learn from, what the file says that devices may be does, or what "
-                "the block saves.",
+                f"Credits {one(terms.split.unit)}. Nobody's own bids set what it may be paid. "
+                "Before there are enough bids to learn from, what the file says that devices may "
+                "be does, or what the block saves.",
             ),
         )
         return Learnt(sheet=sheet, rounds=tuple(told))
@@ -530,5 +531,20 @@ def _ceilings_set(terms: AuctionTerms) -> Callable[[Sequence[RoundRecord]], Lear
 
 PACT = PartitionAuction()
 
+PICTURE = PartitionAuction(name="partition-auction-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionAuction(name="partition-auction-text", job="text")
 """The same of a language model."""
+
+PHOTO = PartitionAuction(name="partition-auction-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionAuction(name="partition-auction-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionAuction(name="partition-auction-staged", job="staged")
+"""The same of any model in stages."""
+
+SPEECH = PartitionAuction(name="partition-auction-speech", job="speech")
+"""The same of a voice."""

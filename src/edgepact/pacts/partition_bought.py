@@ -114,7 +114,7 @@ class LayersBought:
                 head=(
                     "round",
                     "asked",
-                    "layers of all",
+                    f"{self.work.step}s of all",
                     "paid",
                     "profit",
                     "server's utility",
@@ -164,7 +164,7 @@ class LayersBought:
                 head=(
                     "device",
                     f"{work.unit}s",
-                    "layers, last round",
+                    f"{work.step}s, last round",
                     "paid, credits",
                     "over staying away",
                 ),
@@ -254,8 +254,8 @@ def measured_layers(terms: BoughtTerms, run: Run) -> LayersMeasured:
     expect_runnable(terms)
     devices = terms.private
     profile = layers_profiled(terms, run.out)
-    tell_other_sizes(profile, devices)
-    return LayersMeasured(profile=profile, devices=devices, unit=terms.split.unit)
+    tell_other_sizes(profile, devices, terms.split.step)
+    return LayersMeasured(profile=profile, devices=devices, split=terms.split)
 
 
 def bought(
@@ -334,5 +334,5 @@ def gain(item: Item, cost: Cost) -> float:
 def _kept(work: Work, costs: Mapping[str, Cost]) -> dict[str, float]:
     kept = dict.fromkeys(costs, 0.0)
     for name, layers, units, paid_microcredits in work.paid_pieces:
-        kept[name] += (paid_microcredits - units * costs[name](layers)) / MICRO
+        kept[name] += (paid_microcredits - units * costs[name](float(layers))) / MICRO
     return kept

@@ -54,7 +54,7 @@ from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
 from edgepact.solutions.contract import menu_audit
 from edgepact.solvers.in_context.layer_menus import LayerMenus, LayersPublic
-from edgepact.tables import DEVICES_SHOWN, IF_KNOWN, Shown, decimals, figure
+from edgepact.tables import DEVICES_SHOWN, IF_KNOWN, Shown, decimals, figure, one
 from edgepact.work import Model
 
 PROMISES = (
@@ -76,6 +76,7 @@ class BestLayerMenu(Shown):
         menu: the best.
         audit: of it.
         revenue: of the server, credits.
+        step: what one step of an amount is.
     """
 
     devices: PrivateDevices
@@ -83,6 +84,7 @@ class BestLayerMenu(Shown):
     menu: LayerMenu
     audit: LayerMenuAudit
     revenue: float
+    step: str
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -106,7 +108,7 @@ class BestLayerMenu(Shown):
 
     @property
     def server_utility(self) -> float:
-        """For an image of each device, credits."""
+        """For a unit of each device, credits."""
         return self.revenue - self.alone + self.menu.profit
 
     @property
@@ -126,8 +128,9 @@ class BestLayerMenu(Shown):
     def _items(self) -> Sheet:
         takers, items = self._takers, [(0, 0.0), *self.menu.items()]
         return Sheet(
-            title=f"Contract: a menu of layers and rewards, each device takes an item; {IF_KNOWN}",
-            head=("layers", "reward", "devices that take it"),
+            title=f"Contract: a menu of {self.step}s and rewards, each device takes an item; "
+            f"{IF_KNOWN}",
+            head=(f"{self.step}s", "reward", "devices that take it"),
             rows=tuple(
                 (f"{layers}", decimals(paid), f"{len(takers.get(layers, []))}")
                 for layers, paid in items
@@ -147,7 +150,7 @@ class BestLayerMenu(Shown):
         few = shown == len(rows)
         return Sheet(
             title="What each device takes",
-            head=("device", "layers", "reward", "its cost", "over staying away"),
+            head=("device", f"{self.step}s", "reward", "its cost", "over staying away"),
             rows=rows[:shown],
             notes=() if few else (f"Shown are the first {shown} of {len(rows)} devices.",),
         )
@@ -160,7 +163,9 @@ class BestLayerMenu(Shown):
             ("this menu", menu.profit),
         ]
         if menu.lottery_profit is not None:
-            rows.append(("with lotteries over layers", max(menu.lottery_profit, menu.profit)))
+            rows.append(
+                (f"with lotteries over {self.step}s", max(menu.lottery_profit, menu.profit))
+            )
         rows.append(("first best, costs in public", menu.first_best_profit))
         proof = (
             "No menu earns more than this one."
@@ -275,7 +280,7 @@ class OfferedLayerMenu(Shown):
     @property
     def sheets(self) -> tuple[Sheet, ...]:
         """The menu; its audit."""
-        weight = self.types.weight
+        weight, split = self.types.weight, self.terms.split
         shares = [float(np.sum(weight[self.taken.layers == at])) for at in range(len(self.reward))]
         items = sorted((int(item.amount), item.reward_microcredits) for item in self.items)
         rows = [("0", "0", f"{shares[0]:.1%}")]
@@ -286,7 +291,11 @@ class OfferedLayerMenu(Shown):
         return (
             Sheet(
                 title=f"The menu that {self.terms.solver} offers {self._when}, written {written}",
-                head=("layers", "reward, credits an image", "expected to take it"),
+                head=(
+                    f"{split.step}s",
+                    f"reward, credits {one(split.unit)}",
+                    "expected to take it",
+                ),
                 rows=tuple(rows),
                 notes=(
                     f"Expected to leave the server {self.profit:.5g} credits a device of what it "
@@ -321,7 +330,7 @@ class OfferedLayerMenu(Shown):
 
     def engagement(self, model: Model, seed: int | None) -> Engagement:
         """The menu at work; of what learns it is the first one."""
-        self.terms.server.expect_model(self.terms.source, model)
+        self.terms.server.expect_model(self.terms.source, model, self.terms.split.step)
         if self.terms.solver != LEARNT:
             return FixedMenu(items=self.items)
         return self.learnt(secrets.randbits(31) if seed is None else seed)
@@ -377,6 +386,7 @@ class PartitionContract:
             menu=menu,
             audit=audit_layer_menu(menu.reward, menu.layers, types),
             revenue=terms.server.revenue,
+            step=terms.split.step,
         )
 
     def decide(self, terms: BoughtTerms, measured: LayersMeasured | None) -> OfferedLayerMenu:
@@ -456,15 +466,17 @@ def _menus_written(first: OfferedLayerMenu) -> Callable[[Sequence[RoundRecord]],
                     assigned={},
                 )
             )
+        split = first.terms.split
         sheet = Sheet(
             title=f"Menus that {LEARNT} wrote from what was taken before",
             head=(
-                *("round", "answers learnt from", "layers", "rewards"),
+                *("round", "answers learnt from", f"{split.step}s", "rewards"),
                 *("expected to take it", "took it", "expected profit"),
             ),
             rows=tuple(rows),
             notes=(
-                "Credits for an image of a device; 0 layers are taken by whoever takes no item. "
+                f"Credits for {one(split.unit)} of a device; 0 {split.step}s are taken by whoever "
+                "takes no item. "
                 "The first menu is written for what the file says that devices may be.",
             ),
         )
@@ -514,5 +526,20 @@ def _best_items_taken(record: RoundRecord, costs: Mapping[str, Cost]) -> bool:
 
 PACT = PartitionContract()
 
+PICTURE = PartitionContract(name="partition-contract-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionContract(name="partition-contract-text", job="text")
 """The same of a language model."""
+
+PHOTO = PartitionContract(name="partition-contract-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionContract(name="partition-contract-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionContract(name="partition-contract-staged", job="staged")
+"""The same of any model in stages."""
+
+SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
+"""The same of a voice."""

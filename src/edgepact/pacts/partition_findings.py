@@ -5,7 +5,6 @@ the run. What the server earned by it is the mechanism's business.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -15,13 +14,19 @@ from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
 from edgepact.errors import MarketError
 from edgepact.framework import Json
+from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
 from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_results import (
+    paid_as_promised,
+    results_of,
+    settled_rows,
+    time_split,
+)
 from edgepact.pacts.partition_terms import SplitTerms
-from edgepact.tables import yes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +78,9 @@ class ImageResult:
     @staticmethod
     def from_line(line: str) -> "ImageResult | None":
         """Reads a line; of its fields those that are told here. None where a device was killed
-        before it could tell more than that there was such a piece."""
+        before it could tell more than that there was such a piece, or the piece was refused."""
         row = json.loads(line)
-        if "amount" not in row:
+        if "amount" not in row or "file" not in row:
             return None
         row["layers"] = row["amount"]
         return ImageResult(**{each.name: row[each.name] for each in fields(ImageResult)})
@@ -142,6 +147,11 @@ class WorkDone:
         return "image"
 
     @property
+    def step(self) -> str:
+        """What one step of an amount is."""
+        return "layer"
+
+    @property
     def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
         """See `partition_jobs.Work`."""
         return tuple((name, each.layers, 1, each.paid_microcredits) for name, each in self.images)
@@ -174,11 +184,12 @@ def work_done(
     Raises:
         MarketError: no image was finished, so there is nothing to report.
     """
-    results = _read_results(folder, names)
+    results = results_of(folder, names, _classified)
     if not results:
         raise MarketError(f"no image was finished; see the logs in {folder}")
     files = {result.file for _, result in results}
-    whole = _whole_predictions(terms.model_folder, terms.inputs_place, files)
+    images = terms.inputs_place or samples()
+    whole = _whole_predictions(terms.model_folder, images, files)
     labelled = [result for _, result in results if result.label_true is not None]
     costs, statement = profile.costs, played.statement
     return WorkDone(
@@ -212,8 +223,9 @@ def work_rows(work: WorkDone, promised: str) -> tuple[tuple[str, str], ...]:
         ("the server's computing saved", f"{work.server_saved:.2%}"),
         ("bytes sent over JPEG's", f"{work.bytes_ratio:.2f}"),
         ("jobs audited before payment", f"{work.audited}"),
-        (f"paid {promised} for each image", yes(work.paid_as_earned)),
-        ("the books balance", yes(work.statement.balanced)),
+        *settled_rows(
+            work.statement, paid_as_earned=work.paid_as_earned, promised=promised, unit=work.unit
+        ),
     )
 
 
@@ -231,16 +243,10 @@ def work_dict(work: WorkDone) -> dict[str, Json]:
     }
 
 
-def _read_results(folder: Path, names: Sequence[str]) -> list[tuple[str, ImageResult]]:
-    results: dict[tuple[str, str], ImageResult] = {}
-    for name in names:
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            for line in path.read_text().splitlines():
-                result = ImageResult.from_line(line)
-                if result is not None and result.label_predicted is not None:
-                    results[name, result.piece] = result
-    return [(name, result) for (name, _), result in results.items()]
+def _classified(line: str) -> ImageResult | None:
+    """Of a line, if its image got a class."""
+    result = ImageResult.from_line(line)
+    return None if result is None or result.label_predicted is None else result
 
 
 def _device(
@@ -248,7 +254,7 @@ def _device(
 ) -> DeviceFindings:
     own = [result for device, result in results if device == name]
     finished = [r for r in own if r.roundtrip_seconds is not None and r.server_seconds is not None]
-    costs = profile.costs
+    times, costs = [time_split(each) for each in finished], profile.costs
 
     def median(values: list[float]) -> float:
         return float(np.median(values)) if values else 0.0
@@ -257,10 +263,10 @@ def _device(
         name=name,
         images=len(own),
         paid_credits=in_credits(sum(r.paid_microcredits for r in own)),
-        device_s=median([r.device_seconds + r.encode_seconds for r in finished]),
-        link_s=median([(r.roundtrip_seconds or 0.0) - (r.server_seconds or 0.0) for r in finished]),
-        compute_s=median([r.compute_seconds or 0.0 for r in finished]),
-        wait_s=median([(r.server_seconds or 0.0) - (r.compute_seconds or 0.0) for r in finished]),
+        device_s=median([each.device_s for each in times]),
+        link_s=median([each.link_s for each in times]),
+        compute_s=median([each.compute_s for each in times]),
+        wait_s=median([each.wait_s for each in times]),
         bytes_sent=float(np.mean([r.bytes_sent for r in own])) if own else 0.0,
         jpeg_bytes=float(np.mean([r.jpeg_bytes for r in own])) if own else 0.0,
         device_gmac=sum(costs.device(r.layers) for r in own),
@@ -279,17 +285,6 @@ def _whole_predictions(model: Path, images: Path, files: set[str]) -> dict[str, 
         probabilities = knowledge.classify(pipeline.run(pixels, 0, stages))
         said[file] = knowledge.labels[int(np.argmax(probabilities[0]))]
     return said
-
-
-def paid_as_promised(statement: Statement) -> bool:
-    """Whether each payment is the reward its round assigned its device, for each unit."""
-    assigned = {each.number: each.assigned for each in statement.rounds}
-    return statement.balanced and all(
-        payment.amount == assigned[payment.round][payment.device].amount
-        and payment.microcredits
-        == assigned[payment.round][payment.device].reward_microcredits * payment.units
-        for payment in statement.payments
-    )
 
 
 def _share(hits: list[bool]) -> float | None:

@@ -31,6 +31,8 @@ class SplitImages:
     """See `partition_jobs.SplitJob`."""
 
     unit: str = "image"
+    step: str = "layer"
+    device_share: str = "runs the first L layers of the model"
     inputs_field: str = "images_from"
     inputs_words: str = "a folder of images"
     inputs_are_folder: bool = True
@@ -43,7 +45,7 @@ class SplitImages:
         """The embedded CLIP if none is named."""
         return model or embedded()
 
-    def model(self, folder: Path) -> Model:
+    def model(self, folder: Path, settings: Mapping[str, Any]) -> Model:
         """As `model.json` says."""
         info = ModelInfo.read(folder)
         return Model(name=info.name, amount_max=info.layers_max)
@@ -57,27 +59,30 @@ class SplitImages:
         """None."""
         return {}
 
-    def make_ready(self, model: Path, inputs: Path) -> None:
+    def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Opens the images that will be used first: a broken one should not end a device later."""
         size = ModelInfo.read(model).image_size
-        for picture in find_images(inputs)[:IMAGES_CHECKED]:
+        for picture in find_images(inputs or samples())[:IMAGES_CHECKED]:
             check_picture(read_picture(picture.path), image_size=size, source=picture.path)
         if not stage_path(model, 0).is_file():
             graph.cut(model)
 
-    def costs(self, model: Path) -> LayerCosts:
+    def costs(self, model: Path, settings: Mapping[str, Any]) -> LayerCosts:
         """Counted in the graph."""
         return LayerCosts.of_model(model)
 
-    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+    def profile(
+        self, model: Path, settings: Mapping[str, Any], repeats: int, progress: Progress
+    ) -> Profile:
         """Measured."""
         return profile(model, repeats=repeats, progress=progress)
 
     def shared_out(
-        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+        self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
     ) -> AbstractContextManager[Shares]:
         """A folder of links for each device."""
-        return shared_out(inputs, names, per_round=per_round, rounds=rounds, seed=seed)
+        images = inputs or samples()
+        return shared_out(images, names, per_round=per_round, rounds=rounds, seed=seed)
 
     def done(
         self,

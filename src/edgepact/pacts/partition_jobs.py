@@ -1,10 +1,10 @@
-"""What a partition asks of a job whose pieces are done in blocks, whichever it is.
+"""What a partition asks of a job whose pieces are done step by step, whichever it is.
 
-A pact of a partition prices blocks, plays the market, and holds it against the optimum; all of that
-is the same for images and for texts. What is not, stands behind this protocol: what the model's
-blocks cost, what a scenario states of the job, what each device is given to work on, and what came
-of it. A further job is a further implementation, named in `SPLIT_JOBS`, and an entry point for each
-mechanism's pact.
+A pact of a partition prices steps, plays the market, and holds it against the optimum; all of that
+is the same for images, texts and pictures. What is not, stands behind this protocol: what a step
+is called and costs, what a scenario states of the job, what each device is given to work on, and
+what came of it. A further job is a further implementation, named in `SPLIT_JOBS`, and an entry
+point for each mechanism's pact.
 """
 
 import importlib
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
+    "photo": "edgepact.pacts.partition_staged:SPLIT_PHOTOGRAPHS",
+    "picture": "edgepact.pacts.partition_pictures:PICTURES",
+    "sentences": "edgepact.pacts.partition_staged:SPLIT_SENTENCES",
+    "speech": "edgepact.pacts.partition_speech:SPEECH",
+    "staged": "edgepact.pacts.partition_staged:SPLIT_STAGED",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""
@@ -65,6 +70,11 @@ class Work(Protocol):
     @property
     def unit(self) -> str:
         """What is counted: `image`."""
+        ...
+
+    @property
+    def step(self) -> str:
+        """What one step of an amount is: `layer`."""
         ...
 
     @property
@@ -110,6 +120,16 @@ class SplitJob(Protocol):
         ...
 
     @property
+    def step(self) -> str:
+        """What one step of an amount is, as `work.Job.step`: `layer`."""
+        ...
+
+    @property
+    def device_share(self) -> str:
+        """What a device does that takes the amount L: `runs the first L layers of the model`."""
+        ...
+
+    @property
     def inputs_field(self) -> str:
         """Field of `[job]` that says what devices work on: `images_from`."""
         ...
@@ -124,8 +144,8 @@ class SplitJob(Protocol):
         """Whether it names a folder, or a file."""
         ...
 
-    def own_inputs(self) -> Path:
-        """What is worked on if nothing is said."""
+    def own_inputs(self) -> Path | None:
+        """What is worked on if nothing is said; None for what the model itself brings."""
         ...
 
     def model_folder(self, model: Path | None) -> Path:
@@ -136,8 +156,8 @@ class SplitJob(Protocol):
         """
         ...
 
-    def model(self, folder: Path) -> Model:
-        """Its name and its blocks.
+    def model(self, folder: Path, settings: Mapping[str, Any]) -> Model:
+        """Its name and its largest amount, which may hang on the job's settings.
 
         Raises:
             InputError: it cannot be read.
@@ -160,7 +180,7 @@ class SplitJob(Protocol):
         """
         ...
 
-    def make_ready(self, model: Path, inputs: Path) -> None:
+    def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Refuses what cannot work before anything is written, and cuts the model.
 
         Raises:
@@ -168,16 +188,18 @@ class SplitJob(Protocol):
         """
         ...
 
-    def costs(self, model: Path) -> LayerCosts:
+    def costs(self, model: Path, settings: Mapping[str, Any]) -> LayerCosts:
         """GMAC of a unit, stage by stage."""
         ...
 
-    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+    def profile(
+        self, model: Path, settings: Mapping[str, Any], repeats: int, progress: Progress
+    ) -> Profile:
         """What stages cost on this machine."""
         ...
 
     def shared_out(
-        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+        self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
     ) -> "AbstractContextManager[Shares]":
         """Gives each device what it works on, its own as far as there is enough."""
         ...

@@ -8,7 +8,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from edgepact.market.protocol.messages import check_name
 from edgepact.market.serve_config import ServeOptions
 from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
+from edgepact.pacts.partition_demand import HandedOut, handed_out
+from edgepact.pacts.partition_jobs import SplitJob
 from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
+from edgepact.tables import one
 
 COMMIT_TIMEOUT_S = 20.0
 """Time to answer after the first answer. Bids wait for each other, and one that is late has no
@@ -48,31 +52,31 @@ class LayersMeasured:
     Attributes:
         profile: what layers cost.
         devices: with what only they know.
-        unit: what is counted and paid.
+        split: how its units and steps are called.
     """
 
     profile: Profile
     devices: PrivateDevices
-    unit: str = "image"
+    split: SplitJob
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
         """One table."""
-        costs, profile = self.profile.costs, self.profile
+        costs, profile, step = self.profile.costs, self.profile, self.split.step
         rows = (
-            ("layers of the model, L_max", f"{costs.layers_max}"),
-            ("A, GMAC of a layer", f"{costs.A:.4g}"),
-            ("B, GMAC before the first", f"{costs.B:.4g}"),
-            ("milliseconds of a layer", f"{1e3 * profile.fit.A_s:.4g}"),
+            (f"{step}s of the model, L_max", f"{costs.layers_max}"),
+            (f"A, GMAC of {one(step)}", f"{costs.A:.4g}"),
+            (f"B, GMAC of a device besides its {step}s", f"{costs.B:.4g}"),
+            (f"milliseconds of {one(step)}", f"{1e3 * profile.fit.A_s:.4g}"),
             ("R2 of milliseconds as A L + B", f"{profile.fit.r_squared:.4f}"),
             (
-                f"milliseconds of {_one(self.unit)}, unsplit",
+                f"milliseconds of {one(self.split.unit)}, unsplit",
                 f"{1e3 * sum(profile.seconds_per_stage):.4g}",
             ),
         )
         return (
             Sheet(
-                title="Partition: each device runs the first L layers of the model",
+                title=f"Partition: each device {self.split.device_share}",
                 head=("measured on this machine", "value"),
                 rows=rows,
             ),
@@ -122,7 +126,7 @@ def expect_folders(terms: SplitTerms) -> None:
     """
     split = terms.split
     place = terms.inputs_place
-    if not (place.is_dir() if split.inputs_are_folder else place.is_file()):
+    if place is not None and not (place.is_dir() if split.inputs_are_folder else place.is_file()):
         found = f"no such {'folder' if split.inputs_are_folder else 'file'}"
         raise InputError(terms.source, f"job.{split.inputs_field}", split.inputs_words, found)
     if terms.model is not None and not terms.model.exists():
@@ -137,12 +141,12 @@ def expect_fitting(terms: SplitTerms, devices: PrivateDevices, layers_max: int) 
     Raises:
         InputError: names the field.
     """
-    model = terms.split.model(terms.model_folder)
+    model, step = terms.split.model(terms.model_folder, terms.settings), terms.split.step
     for field, fits, expected, found in (
         (
             "server.layers_max",
             layers_max == model.amount_max,
-            f"{model.amount_max}, the layers of {model.name}",
+            f"{model.amount_max}, the {step}s of {model.name}",
             layers_max,
         ),
         (
@@ -173,16 +177,17 @@ def layers_profiled(terms: SplitTerms, out: Path) -> Profile:
         raise InputError("run", "out", "a folder that can be made", f"{error}") from None
     signal.signal(signal.SIGTERM, _end)
     repeats = SMOKE_REPEATS if terms.smoke else PROFILE_REPEATS
-    with progress_bar("Measure the model's layers") as advance:
-        return terms.split.profile(terms.model_folder, repeats, advance)
+    split = terms.split
+    with progress_bar(f"Measure the model's {split.step}s") as advance:
+        return split.profile(terms.model_folder, terms.settings, repeats, advance)
 
 
-def tell_other_sizes(measured: Profile, devices: PrivateDevices) -> None:
-    """A line on standard error where layers of the file are not as large as those measured."""
+def tell_other_sizes(measured: Profile, devices: PrivateDevices, step: str) -> None:
+    """A line on standard error where steps of the file are not as large as those measured."""
     ratio = float(np.mean(devices.fleet.A)) / measured.costs.A
     if not 0.5 < ratio < 2.0:
         print(
-            f"note: a layer of {measured.model} takes {measured.costs.A:.4g} GMAC, the fleet's "
+            f"note: {one(step)} of {measured.model} takes {measured.costs.A:.4g} GMAC, the fleet's "
             f"A is {ratio:.3g} times that; devices decide and are paid by the file",
             file=sys.stderr,
         )
@@ -209,12 +214,15 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     inputs = terms.split.shared_out(
         terms.inputs_place, names, per_round=terms.units, rounds=rounds, seed=terms.seed
     )
-    # Beside a scenario, which names its own job, a server is told none.
-    job = None if "scenario" in asked else terms.job
+    # Beside a scenario, which states its own job, a server is told none.
+    stated: dict[str, Any] = {}
+    if "scenario" not in asked:
+        stated = {"job": terms.job, "job_settings": terms.settings}
     with (
         inputs as shares,
+        _asked_of(terms, names, shares.folders) as orders,
         LiveMarket(out) as live,
-        watching(names, rounds, terms.units, terms.split.unit) as on_status,
+        watching(names, rounds, terms.units, terms.split.unit, terms.split.step) as on_status,
     ):
         # The server is not told the seed of the run. Audits would be drawn from it, and devices
         # know it, since it orders their images: one that works out which pieces are audited can
@@ -225,8 +233,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
         live.start_server(
             ServeOptions(
                 **asked,
-                job=job,
-                job_settings=terms.settings,
+                **stated,
                 model=terms.model_folder,
                 ledger_url=url,
                 port=0,
@@ -239,8 +246,10 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 gather_timeout_s=GATHER_TIMEOUT_S,
                 audit_probability=terms.audit_probability,
                 repeat_rounds=shares.repeat_rounds,
+                demand=None if orders is None else orders.demand,
             )
         )
+        run.on_served(out, live.page)
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(
                 DeviceConfig(
@@ -249,7 +258,8 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                     job=terms.job,
                     job_settings=terms.settings,
                     model=terms.model_folder,
-                    inputs=shares.folders[name],
+                    inputs=shares.folders[name] if orders is None else orders.inputs[name],
+                    requests=None if orders is None else orders.requests[name],
                     results=out / f"{name}.jsonl",
                     alpha=float(fleet.alpha[at]),
                     capacity=float(fleet.capacity[at]),
@@ -274,8 +284,16 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
 
 
-def _one(unit: str) -> str:
-    return f"{'an' if unit[0] in 'aeiou' else 'a'} {unit}"
+@contextmanager
+def _asked_of(
+    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path | None]
+) -> Iterator[HandedOut | None]:
+    """What buyers ask of devices; None where devices bring work of their own."""
+    if not terms.buyers:
+        yield None
+        return
+    with handed_out(terms, names, inputs) as orders:
+        yield orders
 
 
 def _link(links: Links | None, at: int) -> dict[str, Any]:

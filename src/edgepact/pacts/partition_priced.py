@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
+from edgepact.pacts.partition_demand import Asking, Earnings, earned
 from edgepact.pacts.partition_findings import WorkDone, work_dict, work_rows
 from edgepact.pacts.partition_jobs import Work
 from edgepact.tables import yes
@@ -89,16 +91,19 @@ class MarketPlayed:
         findings: all of it.
         solver: whose prices were posted.
         images_folder: where the images are.
+        earnings: what the server earned; None where it was not paid.
     """
 
     findings: Findings
     solver: str
     images_folder: Path
+    earnings: Earnings | None = None
 
     @property
     def decided(self) -> tuple[Sheet, ...]:
         """The prices of all rounds."""
-        return (_prices_sheet(self.findings.rounds, self.findings.best, self.solver),)
+        found = self.findings
+        return (_prices_sheet(found.rounds, found.best, self.solver, found.step),)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -109,12 +114,14 @@ class MarketPlayed:
                 head=("figure", "value"),
                 rows=work_rows(self.findings, "price times layers"),
             ),
+            *_earned_sheets(self.earnings),
         )
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
         return {
             **work_dict(self.findings),
+            **_earned_dict(self.earnings),
             "rounds": [_round_dict(each) for each in self.findings.rounds],
         }
 
@@ -129,6 +136,7 @@ class WorkPriced:
         best: the exact equilibrium.
         rounds: as played.
         paid_by_price: whether each payment was price times amount times units.
+        earnings: what the server earned; None where it was not paid.
     """
 
     work: Work
@@ -136,27 +144,30 @@ class WorkPriced:
     best: Outcome
     rounds: tuple[PlayedRound, ...]
     paid_by_price: bool
+    earnings: Earnings | None = None
 
     @property
     def decided(self) -> tuple[Sheet, ...]:
         """The prices of all rounds."""
-        return (_prices_sheet(self.rounds, self.best, self.solver),)
+        return (_prices_sheet(self.rounds, self.best, self.solver, self.work.step),)
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
         """One table."""
-        rows = self.work.rows("price times layers")
+        rows = self.work.rows(f"price times {self.work.step}s")
         paid = ("each payment is the posted price's", yes(self.paid_by_price))
         head = ("figure", "value")
-        return (Sheet(title="Split inference by real processes", head=head, rows=(*rows, paid)),)
+        done = Sheet(title="Split inference by real processes", head=head, rows=(*rows, paid))
+        return (done, *_earned_sheets(self.earnings))
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
         rounds = [_round_dict(each) for each in self.rounds]
-        return {**self.work.as_json(), "paid_by_price": self.paid_by_price, "rounds": rounds}
+        paid = {"paid_by_price": self.paid_by_price, **_earned_dict(self.earnings)}
+        return {**self.work.as_json(), **paid, "rounds": rounds}
 
 
-def priced(work: Work, market: GameFile, solver: str) -> WorkPriced:
+def priced(work: Work, market: GameFile, solver: str, buyers: Sequence[Asking] = ()) -> WorkPriced:
     """Holds what was played against the game's exact answers, whatever the job."""
     game = market.game
     rounds = _rounds(market, work.statement, range_of(game))
@@ -166,7 +177,40 @@ def priced(work: Work, market: GameFile, solver: str) -> WorkPriced:
         best=equilibrium(game),
         rounds=rounds,
         paid_by_price=_paid_by_price(rounds, work.statement),
+        earnings=earnings_of(work, market, buyers),
     )
+
+
+def earnings_of(work: Work, market: GameFile, buyers: Sequence[Asking]) -> Earnings | None:
+    """What the server earned with its own computing at the game's price for a GMAC; None where
+    nobody was asked to pay."""
+    game = market.game
+    if isinstance(work, CountsComputing):
+        computing = float(game.beta) * work.server_gmac
+    else:
+        # What devices left to the server, as the game counts it.
+        saving = float(np.mean(np.asarray(game.saving)))
+        left = sum((game.layers_max - at) * units for _, at, units, _ in work.paid_pieces)
+        computing = saving * left
+    return earned(buyers, work.statement, computing, unit=work.unit, step=work.step)
+
+
+@runtime_checkable
+class CountsComputing(Protocol):
+    """What `Work` has besides if it counts what the server computed."""
+
+    @property
+    def server_gmac(self) -> float:
+        """All of it, whatever it was for."""
+        ...
+
+
+def _earned_sheets(earnings: Earnings | None) -> tuple[Sheet, ...]:
+    return () if earnings is None else earnings.sheets
+
+
+def _earned_dict(earnings: Earnings | None) -> dict[str, Json]:
+    return {} if earnings is None else {"earned": earnings.to_dict()}
 
 
 def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
@@ -195,7 +239,7 @@ def find(work: WorkDone, market: GameFile, prior_price: float) -> Findings:
     )
 
 
-def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str) -> Sheet:
+def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str, step: str) -> Sheet:
     rows = [
         (
             f"{each.number}",
@@ -211,7 +255,7 @@ def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str) -> 
     rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
     return Sheet(
         title=f"Prices posted in live rounds by {solver}",
-        head=("round", "price", "layers of all", "server's utility", "share of the optimum"),
+        head=("round", "price", f"{step}s of all", "server's utility", "share of the optimum"),
         rows=tuple(rows),
         notes=("A share of 0 is the mean of random prices.",),
     )

@@ -72,14 +72,14 @@ class ServerTerms:
         """What it saves by a layer that a device runs, credits."""
         return self.beta * self.A
 
-    def expect_model(self, source: Path, model: Model) -> None:
-        """Refuses a model of other layers.
+    def expect_model(self, source: Path, model: Model, step: str) -> None:
+        """Refuses a model of another number of steps.
 
         Raises:
             InputError: names both.
         """
         if self.layers_max != model.amount_max:
-            expected = f"{model.amount_max}, the layers of {model.name}"
+            expected = f"{model.amount_max}, the {step}s of {model.name}"
             raise InputError(source, "server.layers_max", expected, self.layers_max)
 
 
@@ -245,7 +245,7 @@ def read_bought(
         | {"A": server.A, "B": server.B, "layers_max": server.layers_max},
         "efficiency": {"method": document["efficiency"]["method"]},
         "solver": {"name": split["solver"]},
-        "job": {"name": document["job"]["name"]},
+        "job": {"name": document["job"]["name"], **split["settings"]},
     }
     ordered = {name: public[name] for name in public if name not in FRAMEWORK}
     ordered |= {name: public[name] for name in FRAMEWORK}

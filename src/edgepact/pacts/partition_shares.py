@@ -27,12 +27,12 @@ class Shares:
     """Who has which images.
 
     Attributes:
-        folders: by device.
+        folders: by device; a file where the job's inputs are one, None for the model's own.
         repeat_rounds: within so many rounds none of them need bring an image again; 0 where there
             are too few for everybody to have their own, and all have all.
     """
 
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Path | None]
     repeat_rounds: int
 
 

@@ -21,6 +21,7 @@ from edgepact.files.stackelberg import GameFile, game_of
 from edgepact.files.written import written_toml
 from edgepact.fleet import COLUMNS, FleetPrior, Interval
 from edgepact.framework import Document, Json, Run, Sheet
+from edgepact.inference.models import samples
 from edgepact.market.link_cost import sent_bytes
 from edgepact.market.posted import FixedPrice
 from edgepact.market.quoted_price import QuotedPrice
@@ -31,7 +32,9 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.pacts.partition_demand import mean_worth, read_buyers, sold_per_unit
 from edgepact.pacts.partition_findings import WorkDone
+from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
     LayersMeasured,
     expect_fitting,
@@ -41,7 +44,7 @@ from edgepact.pacts.partition_live import (
     play,
     tell_other_sizes,
 )
-from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, find, priced
+from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced, earnings_of, find, priced
 from edgepact.pacts.partition_terms import (
     PrivateDevices,
     SplitTerms,
@@ -87,11 +90,13 @@ class BestPrice:
         market: devices and server.
         outcome: the price and the answers.
         audit: of it.
+        step: what one step of an amount is.
     """
 
     market: GameFile
     outcome: Outcome
     audit: Audit
+    step: str
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -109,12 +114,12 @@ class BestPrice:
         )
         return (
             Sheet(
-                title="Stackelberg game: the server posts a price per layer, devices answer; "
-                f"{IF_KNOWN}",
-                head=("device", "layers", "payment", "utility", "over staying away"),
+                title=f"Stackelberg game: the server posts a price per {self.step}, devices "
+                f"answer; {IF_KNOWN}",
+                head=("device", f"{self.step}s", "payment", "utility", "over staying away"),
                 rows=rows,
                 notes=(
-                    f"Best price {float(best.price):.5g} credits per layer, server's utility "
+                    f"Best price {float(best.price):.5g} credits per {self.step}, server's utility "
                     f"{float(best.server_utility):.5g} credits.",
                 ),
             ),
@@ -147,13 +152,15 @@ class Quoting:
 
     Attributes:
         solver: its name.
-        market: devices and server; of the devices it sees what a layer of theirs saves.
+        market: devices and server; of the devices it sees what a step of theirs saves.
         seed: of the noise that prices are drawn from.
+        step: what one step of an amount is.
     """
 
     solver: str
     market: GameFile
     seed: int
+    step: str = "layer"
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
@@ -175,6 +182,8 @@ class Quoting:
             "saving": known.saving,
             "price_min": known.price_min,
             "price_max": known.price_max,
+            # For the eyes of who looks at the live page: quotes know nothing of it.
+            "best_price": float(equilibrium(self.market.game).price),
             "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
         }
 
@@ -182,7 +191,7 @@ class Quoting:
         """The prices at work."""
         game = self.market.game
         if game.layers_max != model.amount_max:
-            expected = f"{model.amount_max}, the layers of {model.name}"
+            expected = f"{model.amount_max}, the {self.step}s of {model.name}"
             raise InputError(self.market.source, "server.layers_max", expected, game.layers_max)
         if self.solver == OPTIMUM.name:
             return FixedPrice(price=float(equilibrium(game).price), steps_max=game.layers_max)
@@ -212,10 +221,11 @@ class PartitionStackelberg:
     def read(self, source: Path, document: Document, *, smoke: bool) -> PartitionTerms:
         """Terms: the market, and how it is played."""
         fields = read_split(self, source, document, smoke=smoke)
-        stated = {name for name in document if name not in (*FRAMEWORK, "mechanism")}
+        buyers = read_buyers(source, document, split_job(self.job), fields["settings"])
+        drawn = PartitionTerms(**fields, buyers=buyers)
+        stated = {name for name in document if name not in (*FRAMEWORK, "mechanism", "buyer")}
         if not stated:
-            return PartitionTerms(**fields)
-        drawn = PartitionTerms(**fields)
+            return drawn
         market = game_of(source, document, traffic=lambda: _traffic(drawn))
         return replace(drawn, market=market)
 
@@ -230,25 +240,24 @@ class PartitionStackelberg:
         expect_ready(terms, run.out)
         self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
-        market = terms.market or drawn_market(terms, profile.costs)
-        text = written_toml(_document(market))
+        market = _sold(terms, terms.market or drawn_market(terms, profile.costs))
+        text = written_toml(market_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
-        devices = _devices(market)
-        tell_other_sizes(profile, devices)
-        return MarketMeasured(
-            profile=profile, devices=devices, unit=terms.split.unit, market=market
-        )
+        devices = devices_of(market)
+        tell_other_sizes(profile, devices, terms.split.step)
+        return MarketMeasured(profile=profile, devices=devices, split=terms.split, market=market)
 
     def optimum(self, terms: PartitionTerms, measured: MarketMeasured | None) -> BestPrice:
         """The equilibrium with everybody's costs known."""
         market = _market(terms, measured)
         best = equilibrium(market.game)
-        return BestPrice(market=market, outcome=best, audit=audit_price(market.game, best))
+        audit, step = audit_price(market.game, best), terms.split.step
+        return BestPrice(market=market, outcome=best, audit=audit, step=step)
 
     def decide(self, terms: PartitionTerms, measured: MarketMeasured | None) -> Quoting:
         """Prices follow from the answers, round by round."""
         market = _market(terms, measured)
-        return Quoting(solver=terms.solver, market=market, seed=terms.seed)
+        return Quoting(solver=terms.solver, market=market, seed=terms.seed, step=terms.split.step)
 
     def engage(
         self, terms: PartitionTerms, measured: MarketMeasured, decision: Quoting, run: Run
@@ -263,10 +272,13 @@ class PartitionStackelberg:
             played=played,
         )
         if not isinstance(work, WorkDone):
-            return priced(work, measured.market, terms.solver)
+            return priced(work, measured.market, terms.solver, terms.buyers)
         findings = find(work, measured.market, _prior_price(terms, measured.market.game))
         return MarketPlayed(
-            findings=findings, solver=terms.solver, images_folder=terms.inputs_place
+            findings=findings,
+            solver=terms.solver,
+            images_folder=terms.inputs_place or samples(),
+            earnings=earnings_of(work, measured.market, terms.buyers),
         )
 
 
@@ -278,9 +290,11 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
     and one of 358 play the same game.
     """
     fleet = _prior(costs.A, costs.B).sample(jax.random.key(terms.seed), terms.devices)
+    # Without buyers: of a unit that the server does alone it keeps 40 %.
+    brought = mean_worth(terms.buyers) if terms.buyers else 5.0 * costs.layers_max / 3.0
     game = Game(
         fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
-        revenue=20.0 * terms.devices,
+        revenue=terms.devices * brought,
         beta=1.0 / costs.A,
         price_min=0.05,
         price_max=1.2,
@@ -293,10 +307,19 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
 def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
     if measured is not None:
         return measured.market
-    return terms.market or drawn_market(terms, costs_of(terms))
+    return _sold(terms, terms.market or drawn_market(terms, costs_of(terms)))
 
 
-def _devices(market: GameFile) -> PrivateDevices:
+def _sold(terms: PartitionTerms, market: GameFile) -> GameFile:
+    """The market with what a unit brings where not every one is sold."""
+    if not terms.buyers:
+        return market
+    revenue = float(market.game.revenue) * sold_per_unit(terms)
+    return replace(market, game=replace(market.game, revenue=revenue))
+
+
+def devices_of(market: GameFile) -> PrivateDevices:
+    """Its devices, with what only they know."""
     game = market.game
     return PrivateDevices(
         names=market.names,
@@ -316,10 +339,10 @@ def _traffic(terms: SplitTerms) -> Traffic:
 
 
 def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
-    game = market.game
-    expect_fitting(terms, _devices(market), game.layers_max)
+    game, step = market.game, terms.split.step
+    expect_fitting(terms, devices_of(market), game.layers_max)
     for field, fits, expected, found in (
-        ("layers", game.integer, "'integer', since processes run whole layers", "'continuous'"),
+        ("layers", game.integer, f"'integer', since processes do whole {step}s", "'continuous'"),
         (
             "server.price_max",
             game.price_max > game.price_min,
@@ -339,26 +362,30 @@ def _prior(A: float, B: float) -> FleetPrior:
     )
 
 
-def _prior_price(terms: PartitionTerms, game: Game) -> float:
-    """What an operator would post that knows the prior and never looks at an answer."""
+def believed_prior(terms: PartitionTerms, game: Game) -> FleetPrior:
+    """What an operator believes of the devices before it has seen an answer."""
     fleet = game.fleet
     A, B = float(fleet.A.mean()), float(fleet.B.mean())
     if terms.market is None:
-        prior = _prior(A, B)
-    else:
-        # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
-        prior = FleetPrior(
-            alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
-            capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
-            A=A,
-            B=B,
-        )
-    drawn = prior.sample(jax.random.key(terms.seed + 1), 20_000)
+        return _prior(A, B)
+    # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
+    return FleetPrior(
+        alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
+        capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
+        A=A,
+        B=B,
+    )
+
+
+def _prior_price(terms: PartitionTerms, game: Game) -> float:
+    """What an operator would post that knows the prior and never looks at an answer."""
+    drawn = believed_prior(terms, game).sample(jax.random.key(terms.seed + 1), 20_000)
     sample = jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
     return float(bayesian_price(game, sample))
 
 
-def _document(market: GameFile) -> Document:
+def market_document(market: GameFile) -> Document:
+    """The market as a file that `edgepact solve` reads."""
     game = market.game
     fleet = game.fleet
     columns = {name: getattr(fleet, name) for name in COLUMNS}
@@ -391,5 +418,20 @@ def _document(market: GameFile) -> Document:
 PACT = PartitionStackelberg()
 """The main job."""
 
+PICTURE = PartitionStackelberg(name="partition-stackelberg-picture", job="picture")
+"""The same of the steps of a picture's chain."""
+
 TEXT = PartitionStackelberg(name="partition-stackelberg-text", job="text")
 """The same of a language model."""
+
+PHOTO = PartitionStackelberg(name="partition-stackelberg-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionStackelberg(name="partition-stackelberg-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionStackelberg(name="partition-stackelberg-staged", job="staged")
+"""The same of any model in stages."""
+
+SPEECH = PartitionStackelberg(name="partition-stackelberg-speech", job="speech")
+"""The same of a voice."""

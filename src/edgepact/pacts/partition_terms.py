@@ -19,6 +19,7 @@ from edgepact.framework import Document, Pact
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.mechanisms.stackelberg.link import Links
+from edgepact.pacts.partition_demand import Asking, TriesPieces, units_most
 from edgepact.pacts.partition_jobs import SplitJob, split_job
 from edgepact.pacts.partition_settings import DEVICES, PlaySettings
 from edgepact.registry import JOBS_SPELT
@@ -53,6 +54,7 @@ class SplitTerms:
             which cheating loses money.
         solver: name of the solver.
         smoke: in small.
+        buyers: who ask for work and pay the server; none where devices bring work of their own.
     """
 
     source: Path
@@ -71,6 +73,7 @@ class SplitTerms:
     audit_probability: float | None = None
     solver: str
     smoke: bool = False
+    buyers: tuple[Asking, ...] = ()
 
     @property
     def rounds_played(self) -> int:
@@ -83,8 +86,8 @@ class SplitTerms:
         return self.split.model_folder(self.model)
 
     @property
-    def inputs_place(self) -> Path:
-        """Where there is what devices work on."""
+    def inputs_place(self) -> Path | None:
+        """Where there is what devices work on; None for what the model itself brings."""
         return self.inputs_from or self.split.own_inputs()
 
     @property
@@ -130,13 +133,17 @@ def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> 
     if listed and "devices" in job:
         found: Any = document["job"]["devices"]
         raise InputError(source, "job.devices", "nothing beside listed devices", found)
+    settings = split.read_settings(job, smoke=smoke)
+    units = split.read_units(job, smoke=smoke)
+    if isinstance(split, TriesPieces):  # so many pieces, however often each is tried
+        units *= units_most(split, settings)
     fields: dict[str, Any] = {
         "source": source,
         "model": model,
         "job": pact.job,
         "inputs_from": _folder(source, job, split.inputs_field),
-        "settings": split.read_settings(job, smoke=smoke),
-        "units": split.read_units(job, smoke=smoke),
+        "settings": settings,
+        "units": units,
         "devices": 0 if listed else DEVICES,
         "solver": solver,
         "smoke": smoke,
@@ -157,7 +164,7 @@ def costs_of(terms: SplitTerms) -> LayerCosts:
     if terms.model is not None and not terms.model.exists():
         expected = "a model directory"
         raise InputError(terms.source, "efficiency.model", expected, f"{terms.model}")
-    return terms.split.costs(terms.model_folder)
+    return terms.split.costs(terms.model_folder, terms.settings)
 
 
 def drawn_names(count: int) -> list[str]:

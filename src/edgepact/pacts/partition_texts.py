@@ -30,11 +30,15 @@ from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.jobs.text.exchange import job_model
 from edgepact.jobs.text.prompts import TextSettings, own_prompts, read_prompts
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_findings import paid_as_promised
 from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_results import (
+    paid_as_promised,
+    results_of,
+    settled_rows,
+    time_split,
+)
 from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
 from edgepact.pacts.partition_terms import SplitTerms
-from edgepact.tables import yes
 from edgepact.work import Model
 
 ATTENDED = 128
@@ -53,7 +57,7 @@ SMOKE_TOKENS = 6
 TEXTS_CHECKED = 8
 """Texts that the unsplit model is asked of."""
 
-OPTIONS = ("tokens_max", "temperature", "top_k", "top_p", "chat")
+OPTIONS = ("tokens_max", "temperature", "top_k", "top_p", "chat", "drafts", "texts_kept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +68,8 @@ class TextResult:
         round, piece: of it.
         prompt, text: as they are read.
         prompt_tokens, tokens: of each.
+        reused_tokens: of the prompt, that were kept of a text before.
+        steps: exchanges that told a token; fewer than tokens where guesses were right.
         reason: why it ended: `stop` or `length`.
         amount: blocks of the device.
         units: tokens that the server has counted.
@@ -87,6 +93,8 @@ class TextResult:
     text: str
     prompt_tokens: int
     tokens: int
+    reused_tokens: int
+    steps: int
     reason: str
     amount: int
     units: int
@@ -165,6 +173,7 @@ class TextsDone:
         paid_as_earned: whether the books balance, and each token was paid as promised.
         live_seconds: from the start of the server to the end of the last round.
         unit: what is counted.
+        step: what one step of an amount is.
     """
 
     profile: Profile
@@ -175,6 +184,7 @@ class TextsDone:
     paid_as_earned: bool
     live_seconds: float
     unit: str = "token"
+    step: str = "block"
 
     @property
     def tokens(self) -> int:
@@ -194,9 +204,14 @@ class TextsDone:
     @property
     def server_saved(self) -> float:
         """Share of the server's computing that devices took over."""
-        server = sum(each.server_gmac for each in self.devices)
+        server = self.server_gmac
         whole = server + sum(each.device_gmac for each in self.devices)
         return 1.0 - server / whole if whole else 0.0
+
+    @property
+    def server_gmac(self) -> float:
+        """The server's computing, prompts included."""
+        return sum(each.server_gmac for each in self.devices)
 
     @property
     def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
@@ -208,6 +223,10 @@ class TextsDone:
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
         sent = sum(each.bytes_sent for _, each in self.texts) / max(self.tokens, 1)
+        told = sum(each.tokens - each.tokens_alone for _, each in self.texts)
+        steps = sum(each.steps for _, each in self.texts) / max(told, 1)
+        prompts = sum(each.prompt_tokens for _, each in self.texts)
+        reused = sum(each.reused_tokens for _, each in self.texts) / max(prompts, 1)
         speed = float(np.median([each.tokens_per_s for each in self.devices if each.tokens]))
         agreed = () if self.agreement is None else ((AGREEMENT, f"{self.agreement:.2%}"),)
         return (
@@ -215,12 +234,18 @@ class TextsDone:
             ("tokens generated", f"{self.tokens}"),
             *agreed,
             ("tokens a second of a text, median device", f"{speed:.3g}"),
+            ("round trips a token", f"{steps:.3g}"),
+            ("prompts' tokens that were kept of texts before", f"{reused:.2%}"),
             ("bytes sent a token, prompts included", f"{sent:.0f}"),
             ("the server's computing saved", f"{self.server_saved:.2%}"),
             ("texts audited before payment", f"{self.audited}"),
             ("texts that lost their pay", f"{self.forfeit}"),
-            (f"paid {promised} for each token", yes(self.paid_as_earned)),
-            ("the books balance", yes(self.statement.balanced)),
+            *settled_rows(
+                self.statement,
+                paid_as_earned=self.paid_as_earned,
+                promised=promised,
+                unit=self.unit,
+            ),
         )
 
     def as_json(self) -> dict[str, Json]:
@@ -244,6 +269,8 @@ class SplitTexts:
     """See `partition_jobs.SplitJob`."""
 
     unit: str = "token"
+    step: str = "block"
+    device_share: str = "runs the first L blocks of the model"
     inputs_field: str = "prompts_from"
     inputs_words: str = "a file of prompts, a line each"
     inputs_are_folder: bool = False
@@ -256,7 +283,7 @@ class SplitTexts:
         """The stages of a GGUF file, written the first time; SmolLM2 if none is named."""
         return _stages_of(model)
 
-    def model(self, folder: Path) -> Model:
+    def model(self, folder: Path, settings: Mapping[str, Any]) -> Model:
         """As its folder says."""
         return job_model(read_text_model(folder))
 
@@ -278,17 +305,24 @@ class SplitTexts:
             found["tokens_max"] = min(found["tokens_max"], SMOKE_TOKENS)
         return found
 
-    def make_ready(self, model: Path, inputs: Path) -> None:
+    def units_most(self, settings: Mapping[str, Any]) -> int:
+        """See `partition_demand.SizesPieces`: tokens of a text."""
+        found: int = settings["tokens_max"]
+        return found
+
+    def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Reads both."""
         TextTokenizer(read_text_model(model))
-        read_prompts(inputs)
+        read_prompts(inputs or own_prompts())
 
-    def costs(self, model: Path) -> LayerCosts:
+    def costs(self, model: Path, settings: Mapping[str, Any]) -> LayerCosts:
         """Counted by the model's sizes."""
-        macs = read_text_model(model).sizes.macs_per_stage(ATTENDED)
+        macs = read_text_model(model).macs_per_stage(ATTENDED)
         return LayerCosts(per_stage=tuple(count / MACS_PER_GMAC for count in macs))
 
-    def profile(self, model: Path, repeats: int, progress: Progress) -> Profile:
+    def profile(
+        self, model: Path, settings: Mapping[str, Any], repeats: int, progress: Progress
+    ) -> Profile:
         """One token behind `PROFILE_ROWS` others; a cut's time is the sum of its stages'."""
         found = read_text_model(model)
         seconds = _stage_seconds(found, repeats, progress)
@@ -299,7 +333,7 @@ class SplitTexts:
             repeats=repeats,
             seconds_per_stage=tuple(seconds),
             seconds_per_cut=tuple(cuts.tolist()),
-            gmac_per_stage=self.costs(model).per_stage,
+            gmac_per_stage=self.costs(model, settings).per_stage,
             fit=fit_line(cuts.tolist()),
             codecs=(),
             pixel_bytes=0,
@@ -308,10 +342,10 @@ class SplitTexts:
 
     @contextmanager
     def shared_out(
-        self, inputs: Path, names: Sequence[str], *, per_round: int, rounds: int, seed: int
+        self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
     ) -> Iterator[Shares]:
         """A file of prompts of its own for each device, where there are enough."""
-        prompts = read_prompts(inputs)
+        prompts = read_prompts(inputs or own_prompts())
         share = len(prompts) // len(names)
         # How many prompts a round takes shows as texts end; a text has at least one token.
         repeat_rounds = min(REPEAT_ROUNDS, rounds, share // per_round)
@@ -334,7 +368,7 @@ class SplitTexts:
         played: Played,
     ) -> TextsDone:
         """What was written."""
-        results = _results(folder, names)
+        results = results_of(folder, names, TextResult.from_line)
         if not results:
             raise MarketError(f"no text was finished; see the logs in {folder}")
         statement = played.statement
@@ -387,22 +421,11 @@ def _stage_seconds(model: TextModel, repeats: int, progress: Progress) -> list[f
     return [float(each) for each in fastest]
 
 
-def _results(folder: Path, names: Sequence[str]) -> list[tuple[str, TextResult]]:
-    results: dict[tuple[str, str], TextResult] = {}
-    for name in names:
-        path = folder / f"{name}.jsonl"
-        if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                found = TextResult.from_line(line)
-                if found is not None:
-                    results[name, found.piece] = found
-    return [(name, result) for (name, _), result in results.items()]
-
-
 def _device(
     name: str, results: list[tuple[str, TextResult]], profile: Profile, lost: dict[str, str]
 ) -> DeviceTexts:
     own = [result for device, result in results if device == name]
+    times = [time_split(each) for each in own]
     tokens = sum(each.tokens for each in own)
     per_stage = profile.costs.per_stage
 
@@ -411,7 +434,7 @@ def _device(
 
     def gmac(result: TextResult) -> tuple[float, float]:
         # The last token is told, and goes through no block.
-        through = result.prompt_tokens + result.tokens - 1
+        through = result.prompt_tokens - result.reused_tokens + result.tokens - 1
         device = sum(per_stage[: result.amount + 1])
         rest = sum(per_stage[result.amount + 1 : -1])
         return through * device, through * rest + result.tokens * per_stage[-1]
@@ -422,14 +445,10 @@ def _device(
         tokens=tokens,
         units=sum(each.units for each in own),
         paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=each_token(sum(each.device_seconds + each.encode_seconds for each in own)),
-        link_s=each_token(
-            sum((each.roundtrip_seconds or 0.0) - (each.server_seconds or 0.0) for each in own)
-        ),
-        compute_s=each_token(sum(each.compute_seconds or 0.0 for each in own)),
-        wait_s=each_token(
-            sum((each.server_seconds or 0.0) - (each.compute_seconds or 0.0) for each in own)
-        ),
+        device_s=each_token(sum(each.device_s for each in times)),
+        link_s=each_token(sum(each.link_s for each in times)),
+        compute_s=each_token(sum(each.compute_s for each in times)),
+        wait_s=each_token(sum(each.wait_s for each in times)),
         tokens_per_s=tokens / max(sum(each.text_seconds for each in own), 1e-9),
         bytes_sent=each_token(sum(each.bytes_sent for each in own)),
         bytes_received=each_token(sum(each.bytes_received for each in own)),

@@ -16,7 +16,7 @@ ROUNDS_SHOWN = 16
 
 @contextmanager
 def watching(
-    names: Sequence[str], rounds: int, units: int, unit: str = "image"
+    names: Sequence[str], rounds: int, units: int, unit: str = "image", step: str = "layer"
 ) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Shows the rounds while the block runs.
 
@@ -25,6 +25,7 @@ def watching(
         rounds: rounds that will be played.
         units: units of work, such as images, of each device in a round.
         unit: what one is called.
+        step: what one step of an amount is called.
 
     Yields:
         A function that is told each status of the market.
@@ -46,15 +47,15 @@ def watching(
                 f"Play rounds on real {unit}s" if done else f"{here} of {len(names)} devices here"
             )
             progress.update(task, completed=done, description=what)
-            live.update(Group(_table(names, status["rounds"], unit), progress))
+            live.update(Group(_table(names, status["rounds"], unit, step), progress))
 
         yield on_status
     if not console.is_terminal:
         console.print()  # what follows must not start on the last line of the bar
 
 
-def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str) -> Table:
-    table = Table(title="Layers each device runs", title_justify="left")
+def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str, step: str) -> Table:
+    table = Table(title=f"{step.capitalize()}s each device runs", title_justify="left")
     table.add_column("round", justify="right")
     priced = any(each["price"] is not None for each in rounds)
     if priced or not rounds:

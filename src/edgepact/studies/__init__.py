@@ -85,6 +85,7 @@ STUDIES: dict[str, Study] = {
     "cheating": Study(module="cheating", one_thread=True),
     "capacity": Study(module="capacity", one_thread=True),
     "pictures": Study(module="pictures", one_thread=True),
+    "best-of": Study(module="best_of", one_thread=True),
 }
 """What `edgepact study NAME` runs."""
 

@@ -151,17 +151,28 @@ class Block(eqx.Module):
         """One stage; where `present` is false no token looks."""
         n, tokens, width = x.shape
         flat = x.reshape(n * tokens, width)
-        qkv = self.attention_in(self.attention_norm(flat))
-        query, key, value = jnp.moveaxis(
-            qkv.reshape(n, tokens, 3, self.heads, width // self.heads), 2, 0
-        )
-        score = jnp.einsum("nqhd,nkhd->nhqk", query, key) * (width // self.heads) ** -0.5
+        flat = flat + self.attention_out(self.mixed(x, present))
+        flat = flat + self.mlp_out(self.hidden(flat))
+        return flat.reshape(n, tokens, width)
+
+    def mixed(
+        self, x: Float[Array, "n tokens width"], present: Bool[Array, "n tokens"] | None
+    ) -> Float[Array, "rows mixed"]:
+        """What the heads make of a block's input, head after head in each row."""
+        n, tokens, width = x.shape
+        qkv = self.attention_in(self.attention_norm(x.reshape(n * tokens, width)))
+        # Not the width over the heads: a pruned block has fewer heads of the same size.
+        size = qkv.shape[-1] // (3 * self.heads)
+        query, key, value = jnp.moveaxis(qkv.reshape(n, tokens, 3, self.heads, size), 2, 0)
+        score = jnp.einsum("nqhd,nkhd->nhqk", query, key) * size**-0.5
         if present is not None:
             score = jnp.where(present[:, None, None, :], score, _MASKED)
         mixed = jnp.einsum("nhqk,nkhd->nqhd", jax.nn.softmax(score, axis=-1), value)
-        flat = flat + self.attention_out(mixed.reshape(n * tokens, width))
-        flat = flat + self.mlp_out(quick_gelu(self.mlp_in(self.mlp_norm(flat))))
-        return flat.reshape(n, tokens, width)
+        return mixed.reshape(n * tokens, self.heads * size)
+
+    def hidden(self, flat: Float[Array, "rows width"]) -> Float[Array, "rows units"]:
+        """What the hidden units of the MLP make of the stream after attention."""
+        return quick_gelu(self.mlp_in(self.mlp_norm(flat)))
 
 
 class ImageEncoder(eqx.Module):

@@ -114,6 +114,26 @@ def export(
     cut(model_dir)
 
 
+def image_graph(encoder: ImageEncoder, config: ClipConfig) -> onnx.ModelProto:
+    """The graph of an image encoder with its weights inside, rounded to half precision.
+
+    Args:
+        encoder: of NumPy or JAX arrays; blocks may have fewer heads and units than the shape says.
+        config: its shape.
+    """
+    weights = _Weights()
+    halves = jax.tree.map(lambda leaf: np.asarray(leaf, np.float16), encoder)
+    model = _image_graph(halves, config, weights)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            offset, length = int(place["offset"]), int(place["length"])
+            del tensor.external_data[:]
+            tensor.data_location = TensorProto.DEFAULT
+            tensor.raw_data = bytes(weights.data[offset : offset + length])
+    return model
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A model read back from its directory, ready to be trained further."""
@@ -244,8 +264,8 @@ class _Graph:
             tokens: number of them.
             added: what is added to the attention scores before the softmax.
         """
-        width, heads = layer.attention_norm.scale.shape[0], layer.heads
-        size = width // heads
+        heads = layer.heads
+        size = layer.attention_out.weight.shape[0] // heads
         at = f"{name}.attention"
         normal = self.norm(x, layer.attention_norm, f"{name}.attention_norm")
         qkv = self.dense(normal, layer.attention_in, f"{name}.attention_in")
@@ -267,7 +287,7 @@ class _Graph:
         share = self.node("Softmax", [score], f"{at}.share", axis=-1)
         mixed = self.node("MatMul", [share, value], f"{at}.mixed")
         mixed = self.node("Transpose", [mixed], f"{at}.by_token", perm=[0, 2, 1, 3])
-        mixed = self.reshape(mixed, (0, tokens, width), f"{at}.joined")
+        mixed = self.reshape(mixed, (0, tokens, heads * size), f"{at}.joined")
         attended = self.dense(mixed, layer.attention_out, f"{name}.attention_out")
         x = self.node("Add", [x, attended], f"{name}.middle")
         hidden = self.dense(

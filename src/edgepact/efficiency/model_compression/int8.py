@@ -51,7 +51,7 @@ def quantise_int8(model_dir: Path, out_dir: Path) -> None:
     """
     check_free(out_dir)
     image = read_image_encoder(model_dir)
-    if not _fold_casts(image.graph):
+    if not fold_casts(image.graph):
         path = model_dir / IMAGE_GRAPH
         raise InputError(path, "graph", "a MatMul or Gemm with a constant matrix", "none")
     # Otherwise the quantiser advises to fuse operators first, which would lose the cuts.
@@ -71,7 +71,7 @@ def quantise_int8(model_dir: Path, out_dir: Path) -> None:
     write_model(quantised, model_dir, out_dir, method=METHOD)
 
 
-def _fold_casts(graph: onnx.GraphProto) -> int:
+def fold_casts(graph: onnx.GraphProto) -> int:
     """Give products their matrices in float32, which the quantiser wants; count them."""
     weights = Weights(graph)
     products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]

@@ -3,6 +3,8 @@
 Weights stay packed as they are in the GGUF file (`blocks`), so that nothing is rounded anew; each
 stage takes its own out of the one file, so that one set of stages serves every cut. A block has its
 keys and values of the tokens before as inputs and outputs, which its user keeps in one buffer.
+Beside each block lies the same in three parts, before, in and behind its attention: several texts
+pass what is before and behind together, and attend each to its own tokens (`together`).
 
 A folder is written once for a file, under the user's cache, and named after the file's digest. It
 holds everything that work needs: stages, weights, `model.json`, and the tokenizer.
@@ -32,9 +34,11 @@ from edgepact.inference.gguf.folder import (
     MODEL_JSON,
     TOKENIZER_JSON,
     WEIGHTS,
+    around_path,
+    attention_path,
     stage_path,
 )
-from edgepact.inference.gguf.llama import LlamaSizes, llama_sizes
+from edgepact.inference.gguf.llama import LlamaSizes, llama_sizes, rest_macs_per_stage
 from edgepact.inference.gguf.tokenizer import chat_facts, tokenizer_json
 
 ROWS_MAX = 4096
@@ -45,28 +49,38 @@ CONTRIB = "com.microsoft"
 ALIGNMENT = 4096
 """Of weights in their file: pages, so that they can be mapped."""
 
-ACCURACY = 4
-"""`accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits a block, as llama.cpp does; ten
-times as fast as the exact product."""
+ROUNDED, WHOLE = 4, 1
+"""`accuracy_level` of `MatMulNBits`: its inputs are rounded to 8 bits a block, or stay numbers of
+32 bits."""
+
+PRODUCTS = {"fast": (ROUNDED, ROUNDED), "precise": (WHOLE, ROUNDED), "exact": (WHOLE, WHOLE)}
+"""How products of blocks, and that of the head, take their inputs. `fast` is what llama.cpp does;
+`precise` costs half as much again, and takes the token that the exact model takes wherever that is
+sure of it; with `exact`, to compare with other programs, the head alone takes ten times as long."""
 
 
-def write_stages(file: GgufFile, folder: Path, *, source_sha256: str = "") -> None:
+def write_stages(
+    file: GgufFile, folder: Path, *, source_sha256: str = "", products: str = "fast"
+) -> None:
     """Writes a folder of stages.
 
     Args:
         file: a model of the llama architecture.
         folder: where to, empty or missing.
         source_sha256: of the file, kept in `model.json`.
+        products: one of `PRODUCTS`.
 
     Raises:
-        InputError: the file holds no such model.
+        InputError: the file holds no such model, or there are no such products.
         OSError: the folder cannot be written.
     """
+    if products not in PRODUCTS:
+        raise InputError("stages", "products", f"one of {', '.join(PRODUCTS)}", products)
     sizes = llama_sizes(file)
     tokenizer = tokenizer_json(file)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / WEIGHTS).open("wb") as weights:
-        writer = _Writer(file, sizes, weights, folder)
+        writer = _Writer(file, sizes, weights, folder, products)
         writer.write()
     (folder / TOKENIZER_JSON).write_text(tokenizer, encoding="utf-8")
     with (folder / WEIGHTS).open("rb") as written:
@@ -79,6 +93,8 @@ def write_stages(file: GgufFile, folder: Path, *, source_sha256: str = "") -> No
         "weights_sha256": digest.hexdigest(),
         "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
         "source_sha256": source_sha256,
+        "products": products,
+        "rest_macs_per_stage": rest_macs_per_stage(file, sizes),
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (folder / MODEL_JSON).write_text(text, encoding="utf-8")
@@ -152,8 +168,11 @@ class _Graph:
 
 
 class _Writer:
-    def __init__(self, file: GgufFile, sizes: LlamaSizes, weights: BinaryIO, folder: Path) -> None:
+    def __init__(
+        self, file: GgufFile, sizes: LlamaSizes, weights: BinaryIO, folder: Path, products: str
+    ) -> None:
         self._file, self._sizes, self._weights, self._folder = file, sizes, weights, folder
+        self._accuracy, self._accuracy_of_head = PRODUCTS[products]
         self._places: dict[str, tuple[int, np.ndarray]] = {}
         self.rows = min(sizes.context, ROWS_MAX)
 
@@ -247,7 +266,7 @@ class _Writer:
             N=rows,
             bits=matrix.bits,
             block_size=BLOCK,
-            accuracy_level=ACCURACY,
+            accuracy_level=self._accuracy,
         )
         if matrix.rest is None:
             return str(product)
@@ -318,16 +337,9 @@ class _Writer:
             self._put(graph, name, values)
             for name, values in zip(("rope.cos", "rope.sin"), angles, strict=True)
         )
-        mixed, *_ = graph.add(
-            "GroupQueryAttention",
-            [query, key, value, "past_key", "past_value", "last", "total", cos, sin],
-            ["mixed", "present_key", "present_value"],
-            domain=CONTRIB,
-            num_heads=sizes.heads,
-            kv_num_heads=sizes.heads_kv,
-            do_rotary=1,
-            rotary_interleaved=1,  # GGUF has rotated pairs side by side
-        )
+        before = list(graph.nodes)
+        mixed = self._attention(graph, [query, key, value], cos, sin)
+        attention = graph.nodes[-1]
         out = self._product(graph, mixed, f"{start}attn_output.weight", sizes.width, sizes.width)
         summed = graph.add("Add", ["hidden", out])
         normed = self._norm(graph, summed, f"{start}ffn_norm.weight")
@@ -341,23 +353,75 @@ class _Writer:
         inner = graph.add("Mul", [opened, up])
         down = self._product(graph, inner, f"{start}ffn_down.weight", sizes.width, sizes.mlp)
         graph.add("Add", [summed, down], ["hidden_next"])
+        hidden, following = _value("hidden", sizes.width), _value("hidden_next", sizes.width)
+        past, present = self._caches()
+        self._save(graph, block + 1, [hidden, *past], [following, *present])
+        self._save_around(graph, block + 1, before, attention)
+        if block == 0:
+            self._save_attention(attention, graph)
+
+    def _attention(self, graph: _Graph, triple: list[str], cos: str, sin: str) -> str:
+        """Of queries, keys and values; or of all three side by side, named once."""
+        mixed, *_ = graph.add(
+            "GroupQueryAttention",
+            [*triple, "past_key", "past_value", "last", "total", cos, sin],
+            ["mixed", "present_key", "present_value"],
+            domain=CONTRIB,
+            num_heads=self._sizes.heads,
+            kv_num_heads=self._sizes.heads_kv,
+            do_rotary=1,
+            rotary_interleaved=1,  # GGUF has rotated pairs side by side
+        )
+        return str(mixed)
+
+    def _caches(self) -> tuple[list[Any], list[Any]]:
+        """Keys and values as they come in, with their length, and as they go out."""
+        sizes = self._sizes
         cache: list[str | int | None] = ["batch", sizes.heads_kv, "rows", sizes.head_width]
-        pairs = [
+        past, present = (
             [
                 helper.make_tensor_value_info(f"{when}_{what}", TensorProto.FLOAT, cache)
                 for what in ("key", "value")
             ]
             for when in ("past", "present")
-        ]
-        inputs = [_value("hidden", sizes.width), *pairs[0]]
-        inputs += [
+        )
+        past += [
             helper.make_tensor_value_info("last", TensorProto.INT32, ["batch"]),
             helper.make_tensor_value_info("total", TensorProto.INT32, [1]),
         ]
-        self._save(graph, block + 1, inputs, [_value("hidden_next", sizes.width), *pairs[1]])
+        return past, present
+
+    def _save_around(self, graph: _Graph, stage: int, before: list[Any], attention: Any) -> None:
+        """What a block computes before its attention, and behind it."""
+        sizes, triple = self._sizes, list(attention.input[:3])
+        first = _Graph()
+        first.weights, first.nodes = graph.weights, list(before)
+        last = before[-1]
+        if last.op_type == "Split" and list(last.output) == triple:
+            first.nodes[-1] = helper.make_node("Identity", [last.input[0]], ["projected"])
+        else:
+            first.add("Concat", triple, ["projected"], axis=-1)
+        hidden, mixed = _value("hidden", sizes.width), _value("mixed", sizes.width)
+        projected = _value("projected", sizes.width + 2 * sizes.width_kv)
+        path = around_path(self._folder, stage, behind=False)
+        self._save_as(path, first, [hidden], [projected])
+        rest = _Graph()
+        rest.weights, rest.nodes = graph.weights, graph.nodes[len(before) + 1 :]
+        path = around_path(self._folder, stage, behind=True)
+        self._save_as(path, rest, [hidden, mixed], [_value("hidden_next", sizes.width)])
+
+    def _save_attention(self, attention: Any, block: _Graph) -> None:
+        graph, sizes = _Graph(), self._sizes
+        graph.weights = block.weights
+        self._attention(graph, ["projected", "", ""], *attention.input[-2:])
+        past, present = self._caches()
+        projected = _value("projected", sizes.width + 2 * sizes.width_kv)
+        outputs = [_value("mixed", sizes.width), *present]
+        self._save_as(attention_path(self._folder), graph, [projected, *past], outputs)
 
     def _write_head(self) -> None:
         graph, sizes = _Graph(), self._sizes
+        self._accuracy = self._accuracy_of_head
         normed = self._norm(graph, "hidden", "output_norm.weight")
         name = "token_embd.weight" if sizes.tied else "output.weight"
         logits = self._product(graph, normed, name, sizes.vocabulary, sizes.width)
@@ -370,12 +434,17 @@ class _Writer:
         )
 
     def _save(self, graph: _Graph, stage: int, inputs: list[Any], outputs: list[Any]) -> None:
+        self._save_as(stage_path(self._folder, stage), graph, inputs, outputs)
+
+    def _save_as(self, path: Path, graph: _Graph, inputs: list[Any], outputs: list[Any]) -> None:
         # Weights that no node of this stage reads would only be looked up.
-        made = helper.make_graph(graph.nodes, f"stage_{stage}", inputs, outputs, graph.weights)
+        read = {name for node in graph.nodes for name in node.input}
+        weights = [each for each in graph.weights if each.name in read]
+        made = helper.make_graph(graph.nodes, path.stem, inputs, outputs, weights)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(made, opset_imports=opsets, producer_name="edgepact")
         model.ir_version = 10
-        onnx.save(model, stage_path(self._folder, stage))
+        onnx.save(model, path)
 
 
 def _value(name: str, width: int) -> Any:

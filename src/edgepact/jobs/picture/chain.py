@@ -28,6 +28,7 @@ GENERATOR_JSON = "generator.json"
 STEPS_MAX = 64
 GUIDANCE_MAX = 20.0
 GROUP_MAX = 1024
+DRAWS_MAX = 16
 VECTORS_HELD = 4096
 """Text vectors that are kept; further ones are computed again."""
 
@@ -41,12 +42,17 @@ class Recipe:
         guidance: 1 follows the text as it was learnt; more follows it more.
         shared: first steps that are done once for a group of prompts, at most.
         group: pictures for which a shared beginning serves.
+        draws: most that are made of a picture, until one is accepted.
+        accepted_at: least probability of what is meant, as the judge sees it, at which a picture
+            is accepted; None to take any.
     """
 
     steps: int
     guidance: float
     shared: int = 1
     group: int = 8
+    draws: int = 1
+    accepted_at: float | None = None
 
     def time(self, step: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
         """Time before a step."""
@@ -143,12 +149,41 @@ class Generator:
         return found
 
 
+def recipe_of(settings: Mapping[str, Json], *, steps: int, guidance: float) -> Recipe:
+    """The recipe that settings of the job state.
+
+    Args:
+        settings: `steps`, `guidance`, `shared`, `group`, `draws`, `accepted_at`, each of which may
+            be missing.
+        steps, guidance: where they are.
+
+    Raises:
+        InputError: a setting cannot be used.
+    """
+    own = Table(Path("job"), "settings", dict(settings))
+    recipe = Recipe(
+        steps=own.whole("steps", steps, least=1, most=STEPS_MAX),
+        guidance=own.number("guidance", guidance, least=0.0, most=GUIDANCE_MAX),
+        shared=own.whole("shared", 1, least=0, most=STEPS_MAX),
+        group=own.whole("group", 8, least=1, most=GROUP_MAX),
+        draws=own.whole("draws", 1, least=1, most=DRAWS_MAX),
+        accepted_at=own.number("accepted_at", above=0.0, most=1.0)
+        if "accepted_at" in own
+        else None,
+    )
+    if recipe.draws > 1 and recipe.accepted_at is None:
+        expected = "a threshold beside draws, or all are alike"
+        raise InputError(Path("job"), "settings.accepted_at", expected, "none")
+    own.close()
+    return recipe
+
+
 def read_generator(folder: Path, settings: Mapping[str, Json]) -> Generator:
     """The generator of a folder; settings of the job stand above what the folder states.
 
     Args:
         folder: with weights, `generator.json`, and a text encoder if it is not the embedded CLIP's.
-        settings: `steps`, `guidance`, `shared`, `group`.
+        settings: of the recipe, see `recipe_of`.
 
     Raises:
         InputError: a file or a setting cannot be used.
@@ -167,22 +202,12 @@ def read_generator(folder: Path, settings: Mapping[str, Json]) -> Generator:
     for at, template in enumerate(templates):
         if "{}" not in template:
             raise InputError(path, f"templates[{at}]", "a prompt with {}", template)
-    own = Table(Path("job"), "settings", dict(settings))
-    recipe = Recipe(
-        steps=own.whole(
-            "steps", table.whole("steps", least=1, most=STEPS_MAX), least=1, most=STEPS_MAX
-        ),
-        guidance=own.number(
-            "guidance",
-            table.number("guidance", least=0.0, most=GUIDANCE_MAX),
-            least=0.0,
-            most=GUIDANCE_MAX,
-        ),
-        shared=own.whole("shared", 1, least=0, most=STEPS_MAX),
-        group=own.whole("group", 8, least=1, most=GROUP_MAX),
+    recipe = recipe_of(
+        settings,
+        steps=table.whole("steps", least=1, most=STEPS_MAX),
+        guidance=table.number("guidance", least=0.0, most=GUIDANCE_MAX),
     )
     table.close()
-    own.close()
     text_folder = folder if (folder / TEXT_GRAPH).is_file() else embedded()
     return Generator(
         name=name,

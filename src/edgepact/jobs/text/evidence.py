@@ -20,6 +20,7 @@ import math
 import os
 import struct
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ import numpy as np
 from edgepact.errors import InputError
 from edgepact.inference.decoder import Decoder, States
 from edgepact.inference.gguf.tokenizer import TextTokenizer
+from edgepact.jobs.text.exchange import PROBE_BYTES
 from edgepact.jobs.text.prompts import own_prompts
 
 DRAWN_PER_TOKEN, DRAWN_MAX = 48, 256
@@ -52,7 +54,7 @@ HONEST_LEAST, HONEST_MOST = 1.5, 4.0
 """Least and most multiple of the largest honest deviation that a tolerance is."""
 
 AUDIT_FILE = "audit.npz"
-_HEAD = struct.Struct("<Ii")
+_HEAD, _COUNT = struct.Struct("<IH"), struct.Struct("<H")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,37 +62,65 @@ class Kept:
     """What is kept of an exchange.
 
     Attributes:
-        chunk: tokens that it brought.
-        token: that was drawn after it; -1 for none.
+        chunk: tokens that it brought, wrong guesses left out.
+        tokens: that were drawn after it.
         numbers: float32.
     """
 
     chunk: int
-    token: int
+    tokens: tuple[int, ...]
     numbers: np.ndarray
 
 
-def kept(hidden: np.ndarray, *, token: int, key: bytes, exchange: int) -> bytes:
+def kept(hidden: np.ndarray, *, tokens: Sequence[int], key: bytes, exchange: int) -> bytes:
     """Evidence of an exchange.
 
     Args:
         hidden: `(1, chunk, width)`, as it was unpacked.
-        token: that was drawn after it; -1 for none.
+        tokens: that were drawn after it.
         key: secret of the piece.
         exchange: counted from 0.
     """
     places = _places(hidden.shape, key, exchange)
     numbers = np.ascontiguousarray(hidden, np.float32).reshape(-1)[places]
-    return _HEAD.pack(hidden.shape[1], token) + numbers.astype("<f4").tobytes()
+    head = _HEAD.pack(hidden.shape[1], len(tokens)) + np.array(tokens, "<i4").tobytes()
+    return head + numbers.astype("<f4").tobytes()
 
 
 def read_kept(content: bytes) -> Kept | None:
     """What `kept` made; None if it is none of it."""
     if len(content) < _HEAD.size or (len(content) - _HEAD.size) % 4:
         return None
-    chunk, token = _HEAD.unpack_from(content)
-    numbers = np.frombuffer(content, "<f4", offset=_HEAD.size)
-    return Kept(chunk=chunk, token=token, numbers=numbers) if chunk else None
+    chunk, count = _HEAD.unpack_from(content)
+    start = _HEAD.size + 4 * count
+    if not chunk or start > len(content):
+        return None
+    tokens = np.frombuffer(content, "<i4", count, _HEAD.size)
+    numbers = np.frombuffer(content, "<f4", offset=start)
+    return Kept(chunk=chunk, tokens=tuple(tokens.tolist()), numbers=numbers)
+
+
+def first_kept(probed: str, runs: Sequence[int]) -> bytes:
+    """What stands before the evidence of a text's first exchange.
+
+    Args:
+        probed: how the device computes, as it says.
+        runs: how what it has of an earlier text has attended (`exchange.as_numbers`).
+    """
+    return bytes.fromhex(probed) + _COUNT.pack(len(runs)) + np.array(runs, "<i4").tobytes()
+
+
+def read_first(content: bytes) -> tuple[str, list[tuple[int, bool]], bytes] | None:
+    """What `first_kept` made, and what stands behind it; None if it is none of it."""
+    start = PROBE_BYTES + _COUNT.size
+    if len(content) < start:
+        return None
+    (count,) = _COUNT.unpack_from(content, PROBE_BYTES)
+    stop = start + 4 * count
+    if stop > len(content):
+        return None
+    runs = np.frombuffer(content, "<i4", count, start).tolist()
+    return content[:PROBE_BYTES].hex(), [(abs(each), each < 0) for each in runs], content[stop:]
 
 
 def deviation(
@@ -192,7 +222,7 @@ def calibrated(decoder: Decoder, states: States, *, seed: int = 0) -> Tolerances
         found = []
         for exchange, (came, mine) in enumerate(zip(of[behind], own[behind], strict=True)):
             key = f"{seed} {behind}".encode()
-            evidence = read_kept(kept(came, token=-1, key=key, exchange=exchange))
+            evidence = read_kept(kept(came, tokens=(), key=key, exchange=exchange))
             assert evidence is not None
             found.append(deviation(evidence, mine, scale[behind], key=key, exchange=exchange))
         return np.array(found)

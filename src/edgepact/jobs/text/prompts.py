@@ -15,6 +15,8 @@ PROMPTS_BYTES_MAX = 64 << 20
 TOKENS_MAX = 4096
 """Most tokens of a text that are generated."""
 
+DRAFTS_MAX, TEXTS_KEPT_MAX = 16, 1024
+
 
 def own_prompts() -> Path:
     """Prompts that come with the job, a line each."""
@@ -33,6 +35,11 @@ class TextSettings:
             the beginning of a text.
         alternatives: of how many of the likeliest tokens the probabilities are told.
         seed: of the tokens that are drawn; -1 for one that the server chooses.
+        drafts: most tokens that the device guesses ahead (`inference.drafts`), which the server
+            looks at in one step; on the server, the most that a device may. The text stays the
+            same. Both sides have to allow some, or none.
+        texts_kept: finished texts whose keys and values a side keeps, so that a prompt that begins
+            like one of them is computed from where it differs; 0 for none.
 
     Raises:
         InputError: a value is out of range.
@@ -45,9 +52,16 @@ class TextSettings:
     chat: bool = True
     alternatives: int = 0
     seed: int = -1
+    drafts: int = 0
+    texts_kept: int = 4
 
     def __post_init__(self) -> None:
-        for name, most in (("tokens_max", TOKENS_MAX), ("alternatives", ALTERNATIVES_MAX)):
+        for name, most in (
+            ("tokens_max", TOKENS_MAX),
+            ("alternatives", ALTERNATIVES_MAX),
+            ("drafts", DRAFTS_MAX),
+            ("texts_kept", TEXTS_KEPT_MAX),
+        ):
             least = 1 if name == "tokens_max" else 0
             if not least <= getattr(self, name) <= most:
                 expected = f"a whole number from {least} to {most}"

@@ -5,7 +5,7 @@ rounds, answers, assignments and pieces. `database` opens the database and keeps
 whole. `Ledger` joins them: what is recorded and what is paid for it stand in one transaction.
 """
 
-from edgepact.market.ledger.accounts import FORFEITED, SERVER, account_of, pending_of
+from edgepact.market.ledger.accounts import FORFEITED, SERVER, account_of, buyer_of, pending_of
 from edgepact.market.ledger.database import LedgerError
 from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
 from edgepact.market.ledger.ledger import (
@@ -26,6 +26,7 @@ from edgepact.market.ledger.records import (
     Piece,
     PieceState,
     RoundRecord,
+    Sale,
     Settlement,
     Stage,
     Token,
@@ -53,6 +54,7 @@ __all__ = [
     "PieceState",
     "RepeatedWork",
     "RoundRecord",
+    "Sale",
     "Seal",
     "Settlement",
     "Stage",
@@ -61,6 +63,7 @@ __all__ = [
     "Transfer",
     "Work",
     "account_of",
+    "buyer_of",
     "pending_of",
     "token_hash",
 ]

@@ -23,6 +23,16 @@ def pending_of(device: str) -> str:
     return f"pending:{device}"
 
 
+def buyer_of(name: str) -> str:
+    """A buyer's account."""
+    return f"buyer:{name}"
+
+
+def sold_of(request: str) -> str:
+    """Reference of the transfer that a buyer pays for a request with."""
+    return f"sold:{request}"
+
+
 def delivery_of(device: str, piece: str) -> str:
     """Reference of the transfer that a piece is delivered with."""
     return f"{device}/{piece}"

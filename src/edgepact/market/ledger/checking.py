@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgepact.market.ledger import double_entry, records
+from edgepact.market.ledger import double_entry, records, sales
 from edgepact.market.ledger.accounts import (
     FORFEITED,
     SERVER,
@@ -91,6 +91,11 @@ def _rows(books: sa.Connection) -> Iterator[str]:
         mark = hashlib.sha256(row.told.encode()).digest()
         if transfer is not None and transfer.about != mark:
             yield f"the verdict on {row.device} in round {row.round} was altered"
+    for each in sales.wrong(books):
+        if each is None:
+            bound += 1
+        else:
+            yield each
     explained = double_entry.count_explained(books)
     if explained != bound:
         yield f"{explained - bound} transfers are for pieces or verdicts that are not there"

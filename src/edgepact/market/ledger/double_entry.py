@@ -258,6 +258,13 @@ def balance(books: sa.Connection, account: str) -> int:
     return int(books.execute(query).scalar() or 0)
 
 
+def total_of(books: sa.Connection, begins: str) -> int:
+    """Credits less debits of all accounts whose names begin so, micro-credits."""
+    total = sa.func.sum(_ACCOUNTS.c.balance_microcredits)
+    query = sa.select(total).where(_ACCOUNTS.c.account.startswith(begins, autoescape=True))
+    return int(books.execute(query).scalar() or 0)
+
+
 def totals(books: sa.Connection) -> tuple[int, int]:
     """Sums of the balances below zero and of those above, micro-credits: equal in whole books."""
     kept = balances(books).values()

@@ -28,7 +28,8 @@ import sqlalchemy as sa
 from edgepact.credits import in_credits
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError, check_choice
-from edgepact.market.ledger import double_entry, records
+from edgepact.market.demand import Request
+from edgepact.market.ledger import double_entry, records, sales
 from edgepact.market.ledger.accounts import (
     FORFEITED,
     SERVER,
@@ -56,6 +57,7 @@ from edgepact.market.ledger.records import (
     Piece,
     PieceState,
     RoundRecord,
+    Sale,
     Settlement,
     Stage,
     Token,
@@ -373,6 +375,15 @@ class Ledger:
                         f"{name!r} is neither an enrolled device nor the label of a token"
                     ) from None
 
+    def revoke_device(self, name: str) -> None:
+        """Voids the token of a device.
+
+        Raises:
+            MarketError: none is enrolled under this name.
+        """
+        with self._write() as books:
+            records.change_device(books, name, revoked=True)
+
     # ------------------------------------------------------------ rounds
 
     def open_round(
@@ -674,6 +685,7 @@ class Ledger:
         """
         with self._read() as books:
             row = records.expect_piece(books, device, piece)
+            bound = sales.bound_of(books, device, piece)
         if row.state != PieceState.PENDING or not row.audited or row.evidence is None:
             return None
         return Evidence(
@@ -681,6 +693,7 @@ class Ledger:
             amount=int(row.amount),
             commitment=None if row.commitment is None else bytes(row.commitment),
             evidence=bytes(row.evidence),
+            bound=bound,
         )
 
     def passed(self, device: str, piece: str) -> Stage:
@@ -823,6 +836,22 @@ class Ledger:
         with self._read() as books:
             return double_entry.unbalanced(books)
 
+    def sales(self) -> list[Sale]:
+        """What was delivered for buyers, by round, device and the order of delivery."""
+        with self._read() as books:
+            return [
+                Sale(
+                    request=row.request,
+                    buyer=row.buyer,
+                    device=row.device,
+                    round=row.round,
+                    units=row.units,
+                    microcredits=0 if moved is None else moved.microcredits,
+                    state=PieceState(row.state),
+                )
+                for row, moved in sales.all_sales(books)
+            ]
+
     def paid_by_round(self) -> dict[int, dict[str, int]]:
         """Micro-credits that were paid, by round and device."""
         with self._read() as books:
@@ -953,11 +982,15 @@ class _Delivery:
             # What was forfeit is nobody's, and may be promised anew.
             self._promised = -double_entry.balance(books, SERVER)
             self._promised -= double_entry.balance(books, FORFEITED)
+            self._promised += sales.received(books)
         if fresh and self._limits.round_microcredits is not None:
             self._promised_in = {
                 n: records.bought_in(books, n, double_entry.beside) for n in _rounds_of(fresh)
             }
+        asked = [each.request.id for each in fresh if each.request is not None]
+        self._sold = sales.known(books, asked) if asked else set[str]()
         rows: list[dict[str, Any]] = []
+        sold: list[dict[str, Any]] = []
         transfers: list[Transfer] = []
         found: list[Settlement | MarketError] = []
         taken: dict[tuple[str, str], tuple[Piece, Settlement]] = {}
@@ -981,6 +1014,9 @@ class _Delivery:
                     settlement = self._weighed(each)
                     taken[key] = each, settlement
                     rows.append(_row(each, settlement, self._now_s))
+                    if each.request is not None:
+                        self._sold.add(each.request.id)
+                        sold.append(_sale(each, each.request, settlement))
                     transfers.append(
                         Transfer(
                             reference=delivery_of(each.device, each.piece),
@@ -1003,6 +1039,7 @@ class _Delivery:
                 found.append(error)
         if rows:
             records.add_pieces(books, rows)
+            sales.add(books, sold)
             records.count_delivered(books, self._added)
             double_entry.move(books, transfers)
         return found
@@ -1029,9 +1066,14 @@ class _Delivery:
                 f"{each.device!r} has delivered all {terms.units_per_device} units "
                 f"of round {each.round}"
             )
-        if self._first_round is not None and each.amount > 0 and each.digest in self._before:
+        request, units = each.request, min(each.units, left)
+        if request is not None:
+            # Two buyers may ask for the same; each request is delivered once.
+            if request.id in self._sold:
+                raise RepeatedWork(f"the request {request.id!r} was delivered before")
+            units = min(units, request.units_most)
+        elif self._first_round is not None and each.amount > 0 and each.digest in self._before:
             raise RepeatedWork(f"the work of {each.piece!r} was delivered before")
-        units = min(each.units, left)
         microcredits = units * assigned.reward_microcredits
         self._expect_budget(each.round, microcredits)
         more[0], more[1] = more[0] + units, more[1] + microcredits
@@ -1073,6 +1115,21 @@ def _row(each: Piece, settlement: Settlement, now_s: float) -> dict[str, Any]:
         "recorded_s": now_s,
         "commitment": each.commitment,
         "sketch": each.sketch or None,
+    }
+
+
+def _sale(each: Piece, request: Request, settlement: Settlement) -> dict[str, Any]:
+    sold = settlement.units
+    if each.units_sold is not None:
+        sold = min(max(each.units_sold, 0), sold)
+    return {
+        "request": request.id,
+        "buyer": request.buyer,
+        "device": each.device,
+        "round": each.round,
+        "units": sold,
+        "microcredits": request.price(sold),
+        "bound": request.bound,
     }
 
 
@@ -1128,6 +1185,7 @@ def _settle(books: sa.Connection, number: int, device: str) -> None:
             )
         ],
     )
+    sales.bill(books, number, device)
     records.set_stage(books, number, device, Stage.SETTLED, pending_microcredits=0)
 
 

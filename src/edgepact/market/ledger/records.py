@@ -31,6 +31,7 @@ import sqlalchemy as sa
 
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError
+from edgepact.market.demand import Request
 from edgepact.market.ledger.database import META, READ_AT_ONCE, SERIAL, fact
 from edgepact.market.protocol.messages import (
     answer_json,
@@ -117,7 +118,7 @@ _VERDICTS = sa.Table(
     sa.Column("told", sa.Text, nullable=False),
     sa.Column("signature", sa.String(128), nullable=False),
 )
-_PIECES = sa.Table(
+PIECES = sa.Table(
     "pieces",
     META,
     sa.Column("id", SERIAL, primary_key=True),
@@ -186,6 +187,8 @@ class Piece:
             came was the input.
         evidence: what an audit is held against; empty where there is nothing to audit.
         sketch: by which work that is nearly the same is known again; empty for none.
+        request: of a buyer, that the piece was worked for; None where nobody has to ask.
+        units_sold: that the buyer pays for; None for those that count.
     """
 
     device: str
@@ -197,6 +200,8 @@ class Piece:
     commitment: bytes | None = None
     evidence: bytes = b""
     sketch: bytes = b""
+    request: Request | None = None
+    units_sold: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +225,20 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a picked piece is audited by."""
+    """What a picked piece is audited by.
+
+    Attributes:
+        round, amount: of the piece.
+        commitment: SHA-256 by which the device has bound itself to its source.
+        evidence: what is held against what the source gives.
+        bound: what the source itself is held against; None where nobody asked for the piece.
+    """
 
     round: int
     amount: int
     commitment: bytes | None
     evidence: bytes
+    bound: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +255,29 @@ class OpenAudit:
     device: str
     pieces: tuple[str, ...]
     deadline_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sale:
+    """What was delivered for a buyer.
+
+    Attributes:
+        request: its id, and that of the piece.
+        buyer: who asked.
+        device: that has worked on it.
+        round: number of the round.
+        units: that it pays for, if it pays.
+        microcredits: that the buyer has paid the server; 0 as long as the piece is not paid.
+        state: of the piece's payment.
+    """
+
+    request: str
+    buyer: str
+    device: str
+    round: int
+    units: int
+    microcredits: int
+    state: PieceState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -791,21 +827,21 @@ def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRe
         if row.rate is not None:
             rates[row.round][row.device] = float(row.rate)
     sums = {row.number: list[Any]() for row in found}
-    of_device = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.state)
+    of_device = (PIECES.c.round, PIECES.c.device, PIECES.c.state)
     summed = sa.select(
         *of_device,
-        sa.func.sum(_PIECES.c.units).label("units"),
-        sa.func.sum(_PIECES.c.microcredits).label("microcredits"),
+        sa.func.sum(PIECES.c.units).label("units"),
+        sa.func.sum(PIECES.c.microcredits).label("microcredits"),
     )
-    for row in books.execute(summed.where(_PIECES.c.round >= first).group_by(*of_device)):
+    for row in books.execute(summed.where(PIECES.c.round >= first).group_by(*of_device)):
         sums[row.round].append(row)
     named = [row.number for row in found if pieces or not row.closed]
     if named:
-        columns = (_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.units)
-        wanted = _PIECES.c.round >= named[0]
+        columns = (PIECES.c.round, PIECES.c.device, PIECES.c.piece, PIECES.c.units)
+        wanted = PIECES.c.round >= named[0]
         if len(named) < len(found):
-            wanted = _PIECES.c.round.in_(named)
-        for row in books.execute(sa.select(*columns).where(wanted).order_by(_PIECES.c.id)):
+            wanted = PIECES.c.round.in_(named)
+        for row in books.execute(sa.select(*columns).where(wanted).order_by(PIECES.c.id)):
             done[row.round].setdefault(row.device, {})[row.piece] = row.units
     return [
         RoundRecord(
@@ -837,7 +873,7 @@ def rounds(books: sa.Connection, last: int | None, pieces: bool) -> list[RoundRe
 def piece_row(books: sa.Connection, device: str, piece: str) -> Any:
     """The row of a piece, or None."""
     return books.execute(
-        sa.select(_PIECES).where(_PIECES.c.device == device, _PIECES.c.piece == piece)
+        sa.select(PIECES).where(PIECES.c.device == device, PIECES.c.piece == piece)
     ).first()
 
 
@@ -855,7 +891,7 @@ def expect_piece(books: sa.Connection, device: str, piece: str) -> Any:
 
 def known_pieces(books: sa.Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Any]:
     """Rows of pieces by device and id, of those that there are."""
-    rows = _of_keys(books, _PIECES, ("device", "piece"), keys)
+    rows = _of_keys(books, PIECES, ("device", "piece"), keys)
     return {(row.device, row.piece): row for row in rows}
 
 
@@ -864,10 +900,10 @@ def delivered_since(
 ) -> dict[bytes, tuple[str, str]]:
     """Who has delivered work of these digests from a round on: device and piece. What has expired
     may be delivered again: the server did not pay for it, and the device is not to blame."""
-    query = sa.select(_PIECES.c.digest, _PIECES.c.device, _PIECES.c.piece).where(
-        _PIECES.c.digest.in_(digests),
-        _PIECES.c.round >= first_round,
-        _PIECES.c.state != PieceState.EXPIRED,
+    query = sa.select(PIECES.c.digest, PIECES.c.device, PIECES.c.piece).where(
+        PIECES.c.digest.in_(digests),
+        PIECES.c.round >= first_round,
+        PIECES.c.state != PieceState.EXPIRED,
     )
     return {bytes(row.digest): (row.device, row.piece) for row in books.execute(query)}
 
@@ -878,7 +914,7 @@ def add_pieces(books: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     Raises:
         sqlalchemy.exc.IntegrityError: there is one of such an id.
     """
-    books.execute(_PIECES.insert(), list(rows))
+    books.execute(PIECES.insert(), list(rows))
 
 
 _PENDING_OR_PAID = {PieceState.PENDING, PieceState.PAID}
@@ -887,13 +923,13 @@ _PENDING_OR_PAID = {PieceState.PENDING, PieceState.PAID}
 def pending(books: sa.Connection, number: int, device: str) -> list[Pending]:
     """Pieces of a device-round whose pay is pending, in order."""
     query = (
-        sa.select(_PIECES)
+        sa.select(PIECES)
         .where(
-            _PIECES.c.round == number,
-            _PIECES.c.device == device,
-            _PIECES.c.state == PieceState.PENDING,
+            PIECES.c.round == number,
+            PIECES.c.device == device,
+            PIECES.c.state == PieceState.PENDING,
         )
-        .order_by(_PIECES.c.id)
+        .order_by(PIECES.c.id)
     )
     return [
         Pending(
@@ -909,15 +945,15 @@ def pending(books: sa.Connection, number: int, device: str) -> list[Pending]:
 
 def rows_of(books: sa.Connection, number: int, device: str) -> list[Any]:
     """Rows of all pieces of a device-round, in order."""
-    query = sa.select(_PIECES).where(_PIECES.c.round == number, _PIECES.c.device == device)
-    return list(books.execute(query.order_by(_PIECES.c.id)))
+    query = sa.select(PIECES).where(PIECES.c.round == number, PIECES.c.device == device)
+    return list(books.execute(query.order_by(PIECES.c.id)))
 
 
 def pick(books: sa.Connection, device: str, pieces: Sequence[str]) -> None:
     """Notes which pieces are audited."""
     books.execute(
-        _PIECES.update()
-        .where(_PIECES.c.device == device, _PIECES.c.piece.in_(pieces))
+        PIECES.update()
+        .where(PIECES.c.device == device, PIECES.c.piece.in_(pieces))
         .values(audited=True)
     )
 
@@ -925,9 +961,7 @@ def pick(books: sa.Connection, device: str, pieces: Sequence[str]) -> None:
 def change_piece(books: sa.Connection, device: str, piece: str, **values: Any) -> None:
     """Sets columns of a piece."""
     books.execute(
-        _PIECES.update()
-        .where(_PIECES.c.device == device, _PIECES.c.piece == piece)
-        .values(**values)
+        PIECES.update().where(PIECES.c.device == device, PIECES.c.piece == piece).values(**values)
     )
 
 
@@ -939,12 +973,12 @@ def end_pending(
     Returns:
         Its micro-credits, and a mark of the pieces, see `pieces_mark`.
     """
-    which = [_PIECES.c.device == device, _PIECES.c.state == PieceState.PENDING]
+    which = [PIECES.c.device == device, PIECES.c.state == PieceState.PENDING]
     if number is not None:
-        which.append(_PIECES.c.round == number)
-    query = sa.select(_PIECES.c.piece, _PIECES.c.microcredits).where(*which).order_by(_PIECES.c.id)
+        which.append(PIECES.c.round == number)
+    query = sa.select(PIECES.c.piece, PIECES.c.microcredits).where(*which).order_by(PIECES.c.id)
     found = books.execute(query).all()
-    books.execute(_PIECES.update().where(*which).values(state=state, evidence=None))
+    books.execute(PIECES.update().where(*which).values(state=state, evidence=None))
     return sum(row.microcredits for row in found), pieces_mark(row.piece for row in found)
 
 
@@ -958,22 +992,22 @@ def pieces_mark(pieces: Iterable[str]) -> bytes:
 
 def sketches(books: sa.Connection, first_round: int) -> list[tuple[int, str, str, bytes]]:
     """Round, device, id and sketch of pieces from a round on that have one and have not expired."""
-    query = sa.select(_PIECES.c.round, _PIECES.c.device, _PIECES.c.piece, _PIECES.c.sketch).where(
-        _PIECES.c.round >= first_round,
-        _PIECES.c.sketch.is_not(None),
-        _PIECES.c.state != PieceState.EXPIRED,
+    query = sa.select(PIECES.c.round, PIECES.c.device, PIECES.c.piece, PIECES.c.sketch).where(
+        PIECES.c.round >= first_round,
+        PIECES.c.sketch.is_not(None),
+        PIECES.c.state != PieceState.EXPIRED,
     )
-    rows = books.execute(query.order_by(_PIECES.c.id))
+    rows = books.execute(query.order_by(PIECES.c.id))
     return [(row.round, row.device, row.piece, bytes(row.sketch)) for row in rows]
 
 
 def all_pieces(books: sa.Connection, *, device: str | None = None) -> Iterator[Any]:
     """Rows of all pieces, or of a device's, without their evidence; by round, device and id, and
     not all at once."""
-    kept = (each for each in _PIECES.c if each.name not in ("evidence", "sketch"))
-    query = sa.select(*kept).order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
+    kept = (each for each in PIECES.c if each.name not in ("evidence", "sketch"))
+    query = sa.select(*kept).order_by(PIECES.c.round, PIECES.c.device, PIECES.c.id)
     if device is not None:
-        query = query.where(_PIECES.c.device == device)
+        query = query.where(PIECES.c.device == device)
     yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
 
 
@@ -992,10 +1026,10 @@ def pieces_beside(
         each, and what `beside` adds; not all at once.
     """
     names = ("id", "device", "piece", "round", "amount", "units", "microcredits", "state")
-    kept = (_PIECES.c[name] for name in (*names, "digest", "commitment"))
-    reference = _PIECES.c.device + "/" + _PIECES.c.piece  # as `accounts.delivery_of` has it
+    kept = (PIECES.c[name] for name in (*names, "digest", "commitment"))
+    reference = PIECES.c.device + "/" + PIECES.c.piece  # as `accounts.delivery_of` has it
     query = beside(sa.select(*kept), reference)
-    query = query.order_by(_PIECES.c.round, _PIECES.c.device, _PIECES.c.id)
+    query = query.order_by(PIECES.c.round, PIECES.c.device, PIECES.c.id)
     yield from books.execute(query.execution_options(yield_per=READ_AT_ONCE))
 
 
@@ -1008,12 +1042,10 @@ def all_verdicts(books: sa.Connection) -> Iterator[Any]:
 def paid_by_round(books: sa.Connection) -> dict[int, dict[str, int]]:
     """Micro-credits that were paid, by round and device."""
     query = (
-        sa.select(
-            _PIECES.c.round, _PIECES.c.device, sa.func.sum(_PIECES.c.microcredits).label("paid")
-        )
-        .where(_PIECES.c.state == PieceState.PAID)
-        .group_by(_PIECES.c.round, _PIECES.c.device)
-        .order_by(_PIECES.c.round, _PIECES.c.device)
+        sa.select(PIECES.c.round, PIECES.c.device, sa.func.sum(PIECES.c.microcredits).label("paid"))
+        .where(PIECES.c.state == PieceState.PAID)
+        .group_by(PIECES.c.round, PIECES.c.device)
+        .order_by(PIECES.c.round, PIECES.c.device)
     )
     found = dict[int, dict[str, int]]()
     for row in books.execute(query):
@@ -1024,8 +1056,8 @@ def paid_by_round(books: sa.Connection) -> dict[int, dict[str, int]]:
 def worth_by_state(books: sa.Connection) -> dict[str, dict[str, int]]:
     """Micro-credits of all pieces by device and state."""
     query = sa.select(
-        _PIECES.c.device, _PIECES.c.state, sa.func.sum(_PIECES.c.microcredits).label("total")
-    ).group_by(_PIECES.c.device, _PIECES.c.state)
+        PIECES.c.device, PIECES.c.state, sa.func.sum(PIECES.c.microcredits).label("total")
+    ).group_by(PIECES.c.device, PIECES.c.state)
     found = dict[str, dict[str, int]]()
     for row in books.execute(query):
         found.setdefault(row.device, {})[row.state] = int(row.total)
@@ -1056,9 +1088,9 @@ def take_lease(books: sa.Connection, holder: str, fence: int, until_s: float) ->
 
 def payments(books: sa.Connection, round: int | None) -> list[Payment]:
     """Pieces that were paid, in order, of all rounds or of one."""
-    query = sa.select(_PIECES).where(_PIECES.c.state == PieceState.PAID).order_by(_PIECES.c.id)
+    query = sa.select(PIECES).where(PIECES.c.state == PieceState.PAID).order_by(PIECES.c.id)
     if round is not None:
-        query = query.where(_PIECES.c.round == round)
+        query = query.where(PIECES.c.round == round)
     return [
         Payment(
             round=row.round,
@@ -1076,14 +1108,14 @@ def payments(books: sa.Connection, round: int | None) -> list[Payment]:
 
 def count_by_state(books: sa.Connection) -> dict[str, int]:
     """How many pieces are in each state."""
-    query = sa.select(_PIECES.c.state, sa.func.count().label("pieces")).group_by(_PIECES.c.state)
+    query = sa.select(PIECES.c.state, sa.func.count().label("pieces")).group_by(PIECES.c.state)
     counts = {str(row.state): int(row.pieces) for row in books.execute(query)}
     return {state.value: counts.get(state.value, 0) for state in PieceState}
 
 
 def count_audited(books: sa.Connection) -> int:
     """How many pieces were picked for an audit."""
-    return int(books.execute(sa.select(sa.func.count()).where(_PIECES.c.audited)).scalar_one())
+    return int(books.execute(sa.select(sa.func.count()).where(PIECES.c.audited)).scalar_one())
 
 
 def settlement_of(row: Any, *, repeated: bool) -> Settlement:

@@ -584,6 +584,7 @@ def _infer_request() -> Table:
                         "type": "string",
                         "pattern": f"^[0-9a-f]{{{2 * messages.COMMITMENT_BYTES}}}$",
                     },
+                    "request": {"type": "string", "maxLength": 256, "pattern": "^[ -~]*$"},
                     "binary_data_output": {"type": "boolean"},
                 },
             },

@@ -9,10 +9,10 @@ from importlib import import_module
 
 import sqlalchemy as sa
 
-EDITION = "3"
+EDITION = "4"
 """Of the tables as they are declared today."""
 
-_STEPS = {"2": "3"}
+_STEPS = {"2": "3", "3": "4"}
 """From which to which."""
 
 OLDER = frozenset(_STEPS)
