@@ -61,14 +61,6 @@ def test_what_a_device_imports_later_is_carried_too() -> None:
     """Imports within functions, of all but the commands that say what to install."""
     # Of a job's server half alone; of `--chat`, which needs a web server, and says what to install.
     names = carried() | {"edgepact.inference.calibration", "edgepact.chat.endpoint"}
-    # Of what cuts models into stages, which `jobs.staged.place` says has to be done elsewhere.
-    names |= {
-        f"edgepact.inference.{each}"
-        for each in (
-            *("checkpoints.torch_file", "efficientnet", "graph"),
-            *("onnx_files", "stage_writing"),
-        )
-    }
     commands = {each for each in names if each.startswith("edgepact.cli.")}
     commands -= {
         f"edgepact.cli.{each}"
