@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text demo-photo demo-speech test test-slow test-full test-federated test-ray lint format bench chaos device-wheel docs clean
+.PHONY: help demo demo-text demo-photo demo-speech test test-slow test-full test-browser test-federated test-ray lint format bench chaos device-wheel docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,14 @@ test: $(VENV)/dev ## set up, then run the default test suite
 
 test-slow: $(VENV)/dev $(VENV)/text ## the tests that train or measure
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
+
+$(VENV)/browser: $(VENV)/dev
+	$(PIP_INSTALL) -e '.[browser]'
+	touch $@
+
+test-browser: $(VENV)/browser ## the live page in a real Chromium, which has to be on the machine
+	sh scripts/chromium.sh
+	$(BIN)/python -m pytest -m browser tests/market/page $(ARGS)
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full $(ARGS)

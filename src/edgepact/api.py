@@ -182,6 +182,7 @@ def run(
     *,
     out: str | Path | None = None,
     smoke: bool = False,
+    open_page: bool = False,
     on_live: Callable[[], None] = lambda: None,
 ) -> "Written":
     """Does the main job, or what the file of a whole scenario says, with real processes.
@@ -190,6 +191,8 @@ def run(
         what: settings of the main job, or path of a scenario in TOML.
         out: folder of a scenario's results; the settings of the main job name their own.
         smoke: a scenario in small; the settings of the main job say this themselves.
+        open_page: whether a scenario's market is shown in a browser while it runs; the settings of
+            the main job say this themselves.
         on_live: called before the first process is started.
 
     Returns:
@@ -211,17 +214,21 @@ none there
     from edgepact.written import Written
 
     check_flag("run", "smoke", smoke)
+    check_flag("run", "open_page", open_page)
     check_callable("run", "on_live", on_live)
     folder = None if out is None else check_path("run", "out", out)
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
         from edgepact.framework import Run
+        from edgepact.live import opened
         from edgepact.live.run_config import free_folder
         from edgepact.live.scenario import run_scenario
 
         file = check_path("run", "what", what)
         folder = folder or free_folder(f"edgepact-run-{file.stem}")
-        ran = run_scenario(read_scenario(file, smoke=smoke), Run(out=folder, on_live=on_live))
+        shows = opened.open_page if open_page else opened.no_page
+        run = Run(out=folder, on_live=on_live, on_served=shows)
+        ran = run_scenario(read_scenario(file, smoke=smoke), run)
         facts = ran.page.with_suffix(".json")
         return Written(page=ran.page, facts=facts, broken=ran.broken)
     from edgepact.live.run import run_market

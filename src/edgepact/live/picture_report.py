@@ -14,7 +14,7 @@ from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_results import TimeSplit
 from edgepact.provenance import provenance, write_metrics
 
-SHOWN_MAX = 80
+SHOWN_MAX = 60
 """Pictures in the report."""
 
 
@@ -46,8 +46,8 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
         title=f"{len(work.devices)} devices, {len(work.pictures)} pictures",
         intro=(
             f"Pictures drawn of prompts by {work.profile.model}, in chains of {recipe.steps} "
-            f"steps: one edge server does the first{together}; a self-interested device does the "
-            "last, and is paid for each."
+            f"steps with a guidance of {recipe.guidance:g}: one edge server does the "
+            f"first{together}; a self-interested device does the last, and is paid for each."
         ),
         cards=work_page.cards(work.rows("as promised")),
         sections=(
@@ -61,6 +61,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
             work_page.section("Where the time went", _times(work), "Medians over pictures."),
             work_page.section("What each device did", _devices(work)),
             *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
     )
@@ -73,8 +74,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
 
 
 def _tiles(work: PicturesDone) -> str:
-    stride = max(1, len(work.pictures) // SHOWN_MAX)
-    shown = work.pictures[::stride][:SHOWN_MAX]
+    shown = work_page.spread_out(work.pictures, SHOWN_MAX)
     tiles = "".join(_tile(device, each, work.recipe.steps) for device, each in shown)
     return f'<div class="tiles">{tiles}</div>'
 

@@ -19,6 +19,7 @@ from edgepact.errors import InputError
 from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.jobs.staged.place import is_staged
+from edgepact.live.opened import no_page, open_page
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig, free_folder
 from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
@@ -79,7 +80,8 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     config = replace(config, out=out, devices=devices)
     if config.model is not None and is_staged(config.model):
         return _run_staged(config, on_live)
-    terms, run = terms_of(config), Run(out=out, on_live=on_live)
+    on_served = open_page if config.open_page else no_page
+    terms, run = terms_of(config), Run(out=out, on_live=on_live, on_served=on_served)
     with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)

@@ -52,6 +52,9 @@ class RunConfig:
         default="gdm",
         choices=_solvers,
     )
+    open_page: bool = setting(
+        "Open the market's live page in a browser.", flag="--open", default=False
+    )
     smoke: bool = setting("Measure briefly, play few rounds: a test.", default=False)
 
     def __post_init__(self) -> None:

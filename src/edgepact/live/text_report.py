@@ -52,6 +52,7 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
             work_page.section("What each device did", _devices(work)),
             work_page.section("What was written", _texts(work, blocks)),
             *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
     )
@@ -64,9 +65,8 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
 
 
 def _texts(work: TextsDone, blocks: int) -> str:
-    step = max(1, len(work.texts) // TEXTS_SHOWN)
-    shown = [_text(device, each, blocks) for device, each in work.texts[::step][:TEXTS_SHOWN]]
-    return "".join(shown)
+    shown = work_page.spread_out(work.texts, TEXTS_SHOWN)
+    return "".join(_text(device, each, blocks) for device, each in shown)
 
 
 def _text(device: str, each: TextResult, blocks: int) -> str:

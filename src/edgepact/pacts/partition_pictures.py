@@ -192,7 +192,7 @@ class PicturesDone:
         return (
             ("pictures drawn", f"{count}"),
             *right,
-            ("steps of a chain, guidance", f"{self.recipe.steps}, {self.recipe.guidance:g}"),
+            ("steps of a chain", f"{self.recipe.steps}"),
             ("of them shared by prompts that belong together", f"{self.recipe.shared}"),
             ("steps done by devices", f"{self.device_share:.2%}"),
             ("bytes to a device for a picture", f"{received:.0f}"),

@@ -183,6 +183,8 @@ class Quoting:
             "saving": known.saving,
             "price_min": known.price_min,
             "price_max": known.price_max,
+            # For the eyes of who looks at the live page: quotes know nothing of it.
+            "best_price": float(equilibrium(self.market.game).price),
             "quote_seed": self.seed,  # of quotes alone: see `partition_live.play`
         }
 
@@ -293,7 +295,8 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
     fleet = _prior(costs.A, costs.B).sample(jax.random.key(terms.seed), terms.devices)
     game = Game(
         fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
-        revenue=20.0 * terms.devices,
+        # Of a unit that the server does alone it keeps 40 %.
+        revenue=5.0 * costs.layers_max / 3.0 * terms.devices,
         beta=1.0 / costs.A,
         price_min=0.05,
         price_max=1.2,

@@ -375,6 +375,15 @@ class Ledger:
                         f"{name!r} is neither an enrolled device nor the label of a token"
                     ) from None
 
+    def revoke_device(self, name: str) -> None:
+        """Voids the token of a device.
+
+        Raises:
+            MarketError: none is enrolled under this name.
+        """
+        with self._write() as books:
+            records.change_device(books, name, revoked=True)
+
     # ------------------------------------------------------------ rounds
 
     def open_round(
