@@ -127,6 +127,12 @@ def test_a_size_that_only_running_tells_is_told(tmp_path: Path) -> None:
     assert any("known only when it runs" in note for note in found.sheets[0].notes)
     with pytest.raises(InputError, match="one of its free sizes"):
         inspection(path, sizes={"rows": 3})
+    # An exporter may have named the size, so that it is known as soon as it is told.
+    place = helper.make_tensor_value_info("places", TensorProto.FLOAT, ["unk__1"])
+    made.value_info.append(place)
+    path = saved(tmp_path, helper.make_model(made, opset_imports=model.opset_import, ir_version=8))
+    assert inspection(path).assumed == {"unk__1": 128}
+    assert inspection(path, sizes={"unk__1": 500}).gmac == 1500 / 1e9
 
 
 def test_the_picture_has_a_line_for_each_codec(tmp_path: Path) -> None:

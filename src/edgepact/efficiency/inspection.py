@@ -27,6 +27,7 @@ from edgepact.inference.onnx_files import check_external_data, read_model
 from edgepact.inference.sizes import LENGTH, Sizes, Value, fitting_sizes
 from edgepact.inference.stages import stage_nodes
 from edgepact.inference.wiring import Inputs, Wiring
+from edgepact.palette import LOOKS
 from edgepact.tables import Shown
 from edgepact.tensors import DATATYPES, TensorSpec
 
@@ -281,10 +282,10 @@ def picture(found: Inspection) -> "Figure":
     figure = Figure(figsize=(8.6, 4.4), layout="constrained")
     axes = figure.subplots()
     known = [cut for cut in found.cuts if cut.device_gmac is not None]
-    for codec, colour in zip(CODECS, ("#9aa5b1", "#0b6e4f", "#d1495b"), strict=False):
+    for codec, look in zip(CODECS, LOOKS, strict=False):
         points = [(cut.device_gmac, cut.bytes[codec]) for cut in known if cut.bytes[codec]]
         if points:
-            axes.plot(*zip(*points, strict=True), "o-", label=codec, color=colour, markersize=3.5)
+            axes.plot(*zip(*points, strict=True), label=codec, markersize=3.5, **look.line)
             axes.set_yscale("log")
     axes.set_xlabel("computed on the device, GMAC")
     axes.set_ylabel("handed over, bytes")

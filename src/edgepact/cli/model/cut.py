@@ -24,6 +24,14 @@ def cut(
     possible: Annotated[
         bool, typer.Option("--list", help="Print the tensors it can be cut at, and cut nothing.")
     ] = False,
+    stages: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=98,
+            help="Of a file: so many stages of about equal computing, instead of --at",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -51,16 +59,18 @@ def cut(
 
     A model can be cut in two where a few tensors carry all that depends on its data. All
     stages read the weights of the whole model, which stay where they are. The stages are run
-    and compared with the whole model before they get their names.
+    and compared with the whole model before they get their names. Beside those of a file lies
+    stages.json, with which jobs run them: edgepact run --model FOLDER.
 
     A GGUF file is cut everywhere: embed, each block, head, into a folder that the job text takes
     as its model.
     """
     if model.suffix.lower() == ".gguf":
-        for name, asked in (("--at", at), ("--control", control), ("--state", state)):
+        others = ("--at", at), ("--stages", stages), ("--control", control), ("--state", state)
+        for name, asked in others:
             if asked:
                 expected = "nothing: a GGUF file is cut at every block"
-                raise InputError("model cut", name, expected, ", ".join(asked))
+                raise InputError("model cut", name, expected, str(asked))
         if possible:
             raise InputError("model cut", "--list", "edgepact model inspect", "a GGUF file")
         _cut_gguf(model, out, products or "fast")
@@ -82,22 +92,30 @@ def cut(
             print(name)
         return
     if model.is_dir():
-        for option, given in (("--out", out), ("--control", control), ("--state", state)):
+        for option, given in (
+            *(("--out", out), ("--stages", stages)),
+            *(("--control", control), ("--state", state)),
+        ):
             if given:
                 raise InputError("model cut", option, "a file to cut, not a folder", str(model))
         if at:
             graph.choose_boundaries(model, at)
         paths = graph.cut(model)
     else:
-        if not at:
-            expected = "the tensors to cut at; edgepact model inspect lists them"
-            raise InputError("model cut", "--at", expected, "none")
+        if bool(at) == (stages is not None):
+            expected = "the tensors to cut at; edgepact model inspect lists them; or --stages"
+            raise InputError("model cut", "--at", expected, "both" if at else "neither")
+        controls, states = control or None, dict(pairs("--state", state)) or None
+        if stages is not None:
+            from edgepact.inference.stage_writing import even_cuts
+
+            at = [",".join(cut) for cut in even_cuts(model, stages, control=controls, state=states)]
         paths = graph.cut_file(
             model,
-            [text.split(",") for text in at],
+            [text.split(",") for text in at or ()],
             out or model.parent,
-            control=control or None,
-            state=dict(pairs("--state", state)) or None,
+            control=controls,
+            state=states,
         )
     for path in paths:
         print(path)

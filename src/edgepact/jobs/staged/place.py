@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from edgepact.errors import InputError
 from edgepact.inference.gguf.known import cache_folder
-from edgepact.inference.stage_folder import STAGES_JSON, StageFolder, read_stage_folder
+from edgepact.inference.stage_folder import (
+    STAGES_JSON,
+    StageFolder,
+    is_stage_folder,
+    read_stage_folder,
+)
 from edgepact.work import Json
 
 if TYPE_CHECKING:
@@ -47,6 +52,11 @@ def stages_of(job: "Staged", model: Path | None) -> StageFolder:
         )
         raise InputError(model, "", expected, "none")
     return read_stage_folder(model)
+
+
+def is_staged(model: Path) -> bool:
+    """Whether a path is that of stages of any model, or of an ONNX file to make them of."""
+    return is_stage_folder(model) or (model.suffix.lower() == ".onnx" and model.is_file())
 
 
 def kept_stages(file: Path, *, stages: int = STAGES) -> Path:
@@ -90,8 +100,9 @@ def kept_folder(name: str, make: Callable[[Path], None], source: object) -> Path
     folder = home / name
     if (folder / STAGES_JSON).is_file():
         return folder
-    if find_spec("onnx") is None:
-        expected = "a folder of stages, or the package onnx, which cuts models"
+    # The install of a device leaves out what cuts, and the ONNX package with it.
+    if find_spec("onnx") is None or find_spec("edgepact.inference.stage_writing") is None:
+        expected = "a folder of stages, or all of edgepact, which cuts models"
         raise InputError(source, "", expected, "neither")
     try:
         home.mkdir(parents=True, exist_ok=True)
