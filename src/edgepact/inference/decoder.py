@@ -16,6 +16,7 @@ a chunk differs from that to one token after another in the last bit, and inputs
 Used by one thread. ONNX Runtime and NumPy only.
 """
 
+import mmap
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -152,7 +153,7 @@ class State:
         shape = (1, sizes.heads_kv, rows, sizes.head_width)
         self._steps, self.attentions = {}, {}
         for at in range(len(self.blocks)):
-            pair = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+            pair = _cleared(shape)
             # On a CPU a value is no copy: it stands for the array's own memory.
             key, value = (ort.OrtValue.ortvalue_from_numpy(each) for each in pair)
             if at == len(self._buffers):
@@ -387,3 +388,11 @@ class Decoder:
                 path, threads=self.threads, planned=False
             )
         return session
+
+
+def _cleared(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of a block, all 0, in pages of their own: what a text has outgrown goes back
+    to the system, and what it has not reached yet takes no memory."""
+    size = 2 * int(np.prod(shape)) * np.dtype(np.float32).itemsize
+    both = np.frombuffer(mmap.mmap(-1, size), np.float32).reshape(2, *shape)
+    return both[0], both[1]
