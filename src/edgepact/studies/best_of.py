@@ -161,7 +161,7 @@ def parts_of(config: Config, found: list[Setting], steps: int) -> list[str]:
 
 def draw(config: Config, found: list[Setting], steps: int) -> Figure:
     """What the second judge finds right against what a picture takes."""
-    figure = Figure(figsize=(6.4, 3.6), dpi=120)
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for threshold, look in zip(config.thresholds, LOOKS, strict=False):
         chosen = [each for each in found if each.accepted_at == threshold]
@@ -170,15 +170,14 @@ def draw(config: Config, found: list[Setting], steps: int) -> Figure:
             cost,
             [100.0 * each.second for each in chosen],
             yerr=[100.0 * each.error for each in chosen],
-            capsize=3,
             **look.line,
+            capsize=3,
             label=f"accepted at {threshold:g}",
         )
     axes.axhline(100.0 * found[0].second, color=GREY, linestyle=":", label="first draws")
     axes.set_xlabel("steps of a picture, mean")
     axes.set_ylabel("as meant by CLIP, %")
     axes.legend(frameon=False)
-    figure.tight_layout()
     return figure
 
 
