@@ -106,6 +106,25 @@ PURPOSES = (
         on_device=True,
     ),
     Purpose(
+        name="speech",
+        about="text spoken by a split voice, the job `speech`",
+        extras=("speech",),
+        on_device=True,
+    ),
+    Purpose(
+        name="photo",
+        about="photographs, sorted into ImageNet's classes: the job `photo`",
+        extras=("photo",),
+        on_device=True,
+    ),
+    Purpose(
+        name="sentences",
+        about="vectors of sentences, the job `sentences`",
+        extras=("sentences",),
+        on_device=True,
+    ),
+    Purpose(name="staged", about="any ONNX model of yours, the job `staged`", on_device=True),
+    Purpose(
         name="training",
         about="federated training, `edgepact train` and its scenarios",
         extras=("federated",),
@@ -123,6 +142,7 @@ PURPOSES = (
 """The first is what edgepact is judged by if nothing is asked for."""
 
 CONTRIBUTORS = {
+    "browser": "the live page in a real Chromium: `make test-browser`",
     "dev": "tests, types and style: `make test`, `make lint`",
     "docs": "the documentation as HTML: `make docs`",
     "bench": "the rivals of the benchmarks: `make bench`",

@@ -39,8 +39,11 @@ STEPS = {
 }
 
 REPORTS = {
+    "photo": "edgepact.live.staged_report:write_staged_report",
     "picture": "edgepact.live.picture_report:write_picture_report",
+    "sentences": "edgepact.live.staged_report:write_staged_report",
     "speech": "edgepact.live.speech_report:write_speech_report",
+    "staged": "edgepact.live.staged_report:write_staged_report",
     "text": "edgepact.live.text_report:write_text_report",
 }
 """What writes the report of a job, called with the folder, the terms and the outcome; of images
