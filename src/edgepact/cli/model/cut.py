@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from edgepact.cli.model.options import Control, State, pairs
 from edgepact.errors import InputError
 
 
@@ -36,14 +37,8 @@ def cut(
         Path | None,
         typer.Option(metavar="FOLDER", help="For the stages of a file [default: beside it]"),
     ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="INPUT", help="An input that every stage gets: once for each."),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PAST=PRESENT", help="A state that stays with its stage."),
-    ] = None,
+    control: Control = None,
+    state: State = None,
 ) -> None:
     """Cut a model into stages: stage_00.onnx, stage_01.onnx, ... beside image.onnx.
 
@@ -52,17 +47,17 @@ def cut(
     and compared with the whole model before they get their names. Beside those of a file lies
     stages.json, with which jobs run them: edgepact run --model FOLDER.
     """
-    from edgepact.cli.model.inspect import pairs
     from edgepact.inference import graph
     from edgepact.inference.pipeline import IMAGE_GRAPH
 
+    controls, states = control or None, dict(pairs("model cut", "--state", state)) or None
     if possible:
         if at:
             raise InputError("model cut", "--list", "either --list or --at", "both")
         if model.is_dir():
             names = graph.single_tensor_cuts(model / IMAGE_GRAPH)
         else:
-            names = graph.cut_names(model, control or None, dict(pairs("--state", state)) or None)
+            names = graph.cut_names(model, controls, states)
         for name in names:
             print(name)
         return
@@ -80,7 +75,6 @@ def cut(
         if bool(at) == (stages is not None):
             expected = "the tensors to cut at; edgepact model inspect lists them; or --stages"
             raise InputError("model cut", "--at", expected, "both" if at else "neither")
-        controls, states = control or None, dict(pairs("--state", state)) or None
         if stages is not None:
             from edgepact.inference.stage_writing import even_cuts
 
