@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text demo-photo test test-slow test-full test-browser test-federated test-ray lint format bench chaos device-wheel docs clean
+.PHONY: help demo demo-text demo-photo demo-speech test test-slow test-full test-browser test-federated test-ray lint format bench chaos device-wheel docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ $(VENV)/photo: $(VENV)/base
 	$(PIP_INSTALL) -e '.[photo]'
 	touch $@
 
+$(VENV)/speech: $(VENV)/base
+	$(PIP_INSTALL) -e '.[speech]'
+	touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(PIP_INSTALL) -e '.[docs]'
 	touch $@
@@ -53,6 +57,9 @@ demo-text: $(VENV)/text ## the same with a language model: edgepact run examples
 
 demo-photo: $(VENV)/photo ## the same with photographs: edgepact run examples/scenario-photo.toml
 	$(BIN)/edgepact run examples/scenario-photo.toml $(ARGS)
+
+demo-speech: $(VENV)/speech ## the same with a voice: edgepact run examples/scenario-speech.toml
+	$(BIN)/edgepact run examples/scenario-speech.toml $(ARGS)
 
 test: $(VENV)/dev ## set up, then run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

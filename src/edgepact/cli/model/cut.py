@@ -12,7 +12,7 @@ from edgepact.errors import InputError
 def cut(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A folder with image.onnx, or any ONNX file."),
+        typer.Argument(metavar="MODEL", help="A folder with image.onnx, or any ONNX or GGUF file."),
     ],
     at: Annotated[
         list[str] | None,
@@ -35,10 +35,20 @@ def cut(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For the stages of a file [default: beside it]"),
+        typer.Option(
+            metavar="FOLDER",
+            help="For the stages of a file [default: beside it]; of a GGUF file a new folder",
+        ),
     ] = None,
     control: Control = None,
     state: State = None,
+    products: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Of a GGUF file: fast, precise or exact products [default: fast]",
+        ),
+    ] = None,
 ) -> None:
     """Cut a model into stages: stage_00.onnx, stage_01.onnx, ... beside image.onnx.
 
@@ -46,7 +56,22 @@ def cut(
     stages read the weights of the whole model, which stay where they are. The stages are run
     and compared with the whole model before they get their names. Beside those of a file lies
     stages.json, with which jobs run them: edgepact run --model FOLDER.
+
+    A GGUF file is cut everywhere: embed, each block, head, into a folder that the job text takes
+    as its model.
     """
+    if model.suffix.lower() == ".gguf":
+        others = ("--at", at), ("--stages", stages), ("--control", control), ("--state", state)
+        for name, asked in others:
+            if asked:
+                expected = "nothing: a GGUF file is cut at every block"
+                raise InputError("model cut", name, expected, str(asked))
+        if possible:
+            raise InputError("model cut", "--list", "edgepact model inspect", "a GGUF file")
+        _cut_gguf(model, out, products or "fast")
+        return
+    if products is not None:
+        raise InputError("model cut", "--products", "a GGUF file", str(model))
     from edgepact.inference import graph
     from edgepact.inference.pipeline import IMAGE_GRAPH
 
@@ -88,3 +113,16 @@ def cut(
         )
     for path in paths:
         print(path)
+
+
+def _cut_gguf(model: Path, out: Path | None, products: str) -> None:
+    from edgepact.inference.gguf.file import read_gguf
+    from edgepact.inference.gguf.folder import read_text_model, stage_path
+    from edgepact.inference.gguf.stages import write_stages
+
+    folder = model.with_suffix(".stages") if out is None else out
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("model cut", "--out", "a folder that is new or empty", str(folder))
+    write_stages(read_gguf(model), folder, products=products)
+    for stage in range(read_text_model(folder).stages):
+        print(stage_path(folder, stage))

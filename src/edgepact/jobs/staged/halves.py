@@ -33,7 +33,7 @@ class _Half:
     def __init__(self, folder: StageFolder) -> None:
         self.folder = folder
         self.reading = reading_of(folder)
-        self._runner = StageRunner(folder)
+        self.runner = StageRunner(folder)
         self._digest = digest_of_stages(folder.folder)
 
     @property
@@ -59,7 +59,7 @@ class _Half:
 
     def _device_part(self, source: bytes, amount: int, name: object) -> dict[str, np.ndarray]:
         """What is handed over after the device's stages."""
-        return self._runner.run(self._read_in(source, name), 0, amount)
+        return self.runner.run(self._read_in(source, name), 0, amount)
 
 
 class StagedDevice(_Half):
@@ -85,7 +85,7 @@ class StagedDevice(_Half):
 
     def prepare(self, amount: int) -> None:
         """Opens the device's stages."""
-        self._runner.load(range(amount))
+        self.runner.load(range(amount))
 
     def work(self, piece: Piece, amount: int) -> Work:
         """Sends the piece or what its stages make of it; is told the answer."""
@@ -104,7 +104,7 @@ class StagedDevice(_Half):
             answer = _told(reply, self.reading.returned())
         except ServerAway:
             values = values or self._read_in(source, piece.name)
-            outputs = self._runner.run(values, amount, self.folder.stages)
+            outputs = self.runner.run(values, amount, self.folder.stages)
             answer, alone = self.reading.answer(outputs), True
         return {
             "file": piece.name,
@@ -149,7 +149,7 @@ class StagedServer(_Half):
 
     def warm(self) -> None:
         """Opens every stage, and measures the model's tolerances unless its folder has them."""
-        self._runner.load(range(self.folder.stages))
+        self.runner.load(range(self.folder.stages))
         self._tolerances()
 
     def begin(self, amount: int, seed: int) -> int:
@@ -193,7 +193,7 @@ class StagedServer(_Half):
     def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
         try:
             values = self._values(amount, sent)
-            outputs = self._runner.run(values, amount, self.folder.stages)
+            outputs = self.runner.run(values, amount, self.folder.stages)
             answer = self.reading.answer(outputs)
         except InputError as error:
             return error
