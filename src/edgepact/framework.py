@@ -91,11 +91,14 @@ class Run:
     Attributes:
         out: folder of the results.
         on_live: called before the first process is started, so that an interrupt is handled.
+        on_served: called with the folder and the address of the live page, once a market is
+            served; the address holds the operator's token.
         on_progress: told how much of how much is done, and of what.
     """
 
     out: Path
     on_live: Callable[[], None] = field(default=lambda: None)
+    on_served: Callable[[Path, str], None] = field(default=lambda folder, address: None)
     on_progress: Callable[[int, int, str], None] = field(default=lambda done, of, what: None)
 
 

@@ -142,6 +142,7 @@ PURPOSES = (
 """The first is what edgepact is judged by if nothing is asked for."""
 
 CONTRIBUTORS = {
+    "browser": "the live page in a real Chromium: `make test-browser`",
     "dev": "tests, types and style: `make test`, `make lint`",
     "docs": "the documentation as HTML: `make docs`",
     "bench": "the rivals of the benchmarks: `make bench`",

@@ -59,6 +59,14 @@ class TensorSpec:
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
+def bytes_of(tensors: Tensors) -> int:
+    """How many bytes the values of tensors have."""
+    return sum(
+        value.nbytes if isinstance(value, np.ndarray) else sum(map(len, value))
+        for value in tensors.values()
+    )
+
+
 def as_bytes(tensors: Tensors) -> bytes:
     """Named tensors in one piece, in the order of their names: for evidence and digests.
 

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from edgepact.cli import app
+from edgepact.cli.run import BESIDE_SCENARIO
 from edgepact.errors import InputError
 from edgepact.live.run_config import RunConfig
 from edgepact.market.device import DeviceSummary
@@ -361,7 +362,7 @@ def test_a_fleet_is_played_or_drawn_not_both() -> None:
 def test_a_scenario_says_its_settings_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made(monkeypatch, "run", "s.toml", "--out", "o", "--smoke") == Path("s.toml")
     for each in settings_of(RunConfig):
-        if each.name not in ("out", "smoke"):
+        if each.name not in BESIDE_SCENARIO:
             value = {int: "3", str: "grid", Path: "p"}[each.type]
             with pytest.raises(InputError, match=f"run: {each.flag}: expected the setting in s"):
                 made(monkeypatch, "run", "s.toml", each.flag, value)

@@ -36,15 +36,19 @@ def selection(*, top: str = "", efficiency: str = "", solver: str = "", job: str
 def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
     found = {path.name: read_scenario(path) for path in sorted(EXAMPLES.glob("scenario-*.toml"))}
     assert {
+        "scenario-best-of.toml": "partition-stackelberg-picture",
         "scenario-block.toml": "partition-auction-classification",
+        "scenario-compressed.toml": "compression-stackelberg-classification",
         "scenario-compression.toml": "compression-contract-training",
         "scenario-generation-auction.toml": "selection-auction-text",
         "scenario-layer-menu.toml": "partition-contract-classification",
         "scenario-local-work.toml": "selection-contract-training",
         "scenario-partition.toml": "partition-stackelberg-classification",
+        "scenario-photo.toml": "partition-stackelberg-photo",
         "scenario-picture.toml": "partition-stackelberg-picture",
         "scenario-price.toml": "selection-stackelberg-training",
         "scenario-selection.toml": "selection-auction-training",
+        "scenario-speech.toml": "partition-stackelberg-speech",
         "scenario-supply-curves.toml": "partition-auction-classification",
         "scenario-text.toml": "partition-stackelberg-text",
     }.items() <= {name: each.pact.name for name, each in found.items()}.items()

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from edgepact.errors import InputError
 from edgepact.files.scenario import read_scenario
 from edgepact.framework import Run
+from edgepact.inference.gguf import known
 from edgepact.inference.models import embedded
 from edgepact.live.serving import asked
 from edgepact.market.processes import LiveMarket
@@ -20,6 +23,8 @@ from edgepact.pacts.partition_terms import PrivateDevices
 from edgepact.settings import arguments
 from edgepact.work import Model
 from tests.pacts.bought import EXAMPLES
+from tests.tiny_generator import write_tiny
+from tests.tiny_llama import write_tiny_llama
 
 MODEL = Model(name="m", amount_max=12)
 
@@ -78,6 +83,58 @@ def test_quotes_are_repeatable_by_either_seed(seeds: dict[str, int]) -> None:
         assert callable(each)
         prices.append(each(MODEL).question(1).price_microcredits)
     assert prices[0] == prices[1]
+
+
+OPERATOR = "operator-of-these-tests-and-of-nothing-else"
+
+TINY = """mechanism = "stackelberg"
+[efficiency]
+method = "partition"
+model = "{model}"
+[solver]
+[job]
+devices = 2
+"""
+
+
+def served(folder: Path, job: str, model: Path) -> tuple[ServeOptions, dict[str, Any]]:
+    """A server process of a scenario, and what it tells of its model."""
+    file = folder / "scenario.toml"
+    file.write_text(TINY.format(model=model) + job)
+    url = f"sqlite:///{folder / 'ledger.db'}"
+    options = ServeOptions(scenario=file, port=0, ledger_url=url, operator_token=OPERATOR)
+    with LiveMarket(folder) as live:
+        live.start_server(options)
+        seen = httpx.get(
+            f"{live.url}/market/status", headers={"Authorization": f"Bearer {OPERATOR}"}
+        )
+        found: dict[str, Any] = seen.raise_for_status().json()
+    return asked(options)[0], found
+
+
+@pytest.mark.slow
+def test_a_server_does_pictures_as_its_scenario_states(tmp_path: Path) -> None:
+    model = write_tiny(tmp_path / "generator", steps=8)
+    job = 'name = "picture"\nsteps = 5\nguidance = 1.25\nshared = 2\n'
+    options, told = served(tmp_path, job, model)
+    assert options.job_settings == {"steps": 5, "guidance": 1.25, "shared": 2}
+    assert told["about"]["steps"] == 5
+    assert told["about"]["guidance"] == 1.25
+    assert told["about"]["shared"] == 2
+
+
+@pytest.mark.slow
+def test_a_server_writes_texts_as_its_scenario_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model file is cut by whoever comes first, here this process, and its folder is served."""
+    monkeypatch.setenv(known.VARIABLE, str(tmp_path / "stages"))
+    model = write_tiny_llama(tmp_path / "tiny.gguf", blocks=3)
+    options, told = served(tmp_path, 'name = "text"\ntokens_max = 7\n', model)
+    assert options.job_settings["tokens_max"] == 7
+    assert options.model is not None
+    assert options.model.is_dir()
+    assert told["about"]["tokens_max"] == 7
 
 
 class Started(Exception):

@@ -169,6 +169,7 @@ def test_pictures_are_drawn_paid_audited_and_told(tmp_path: Path, mechanism: str
         tmp_path,
         mechanism,
         'prompts_from = "prompts.txt"',
+        "steps = 5",
         "audit_probability = 1.0",
         model=tmp_path / "generator",
     )
@@ -192,6 +193,7 @@ def test_pictures_are_drawn_paid_audited_and_told(tmp_path: Path, mechanism: str
         last = {each.piece: each for each in map(PictureResult.from_line, lines) if each}
         for each in last.values():
             assert each.audited == (each.amount > 0)
+            assert each.amount <= 5
             with Image.open(io.BytesIO(base64.b64decode(each.picture))) as image:
                 assert image.size == (28, 28)
     page = (out / "report.html").read_text(encoding="utf-8")

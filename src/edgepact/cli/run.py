@@ -11,7 +11,7 @@ from edgepact.cli.options import said_of
 from edgepact.errors import InputError
 from edgepact.live.run_config import RunConfig
 
-BESIDE_SCENARIO = ("out", "smoke")
+BESIDE_SCENARIO = ("out", "smoke", "open_page")
 """Settings that a scenario does not state."""
 
 
@@ -34,7 +34,7 @@ def run(
 
     With SCENARIO it does what that file says instead: any method (partition, compression,
     selection), mechanism (Stackelberg game, contract, auction), solver and job that fit together,
-    with its tables. Only --out and --smoke go with it.
+    with its tables. Only --out, --smoke and --open go with it.
     """
     from edgepact import api
 

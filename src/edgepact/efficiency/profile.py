@@ -77,6 +77,8 @@ class Profile(Shown):
         codecs: each on the activation between two blocks.
         pixel_bytes: the image as one byte for each pixel and channel.
         vector_bytes: the image vector, which a device sends that runs all layers.
+        unit: what is worked on.
+        step: what the parts between the first and the last are called.
     """
 
     model: str
@@ -89,6 +91,8 @@ class Profile(Shown):
     codecs: tuple[CodecCost, ...]
     pixel_bytes: int
     vector_bytes: int
+    unit: str = "image"
+    step: str = "block"
 
     @property
     def costs(self) -> LayerCosts:
@@ -117,11 +121,15 @@ class Profile(Shown):
         for stage, (seconds, gmac) in enumerate(
             zip(self.seconds_per_stage, self.gmac_per_stage, strict=True)
         ):
-            name = "embed" if stage == 0 else "head" if stage == last else f"block {stage}"
+            name = "embed" if stage == 0 else "head" if stage == last else f"{self.step} {stage}"
+            if seconds == 0.0 and gmac == 0.0:  # a model without that part
+                continue
             rows.append((name, f"{1e3 * seconds:.3f}", f"{gmac:.6f}", f"{gmac / seconds:.1f}"))
         fit, costs = self.fit, self.costs
+        of_image = self.unit == "image"
+        ends = ("bytes of pixels", "vector") if of_image else ("bytes of inputs", "outputs")
         sheet = Sheet(
-            title=f"{self.model}: stages of one image, {self.threads} thread(s)",
+            title=f"{self.model}: stages of one {self.unit}, {self.threads} thread(s)",
             head=("stage", "ms", "GMAC", "GMAC/s"),
             rows=tuple(rows),
             notes=(
@@ -134,7 +142,8 @@ class Profile(Shown):
                     f"{1e3 * cost.decode_s:.3f} ms to decode"
                     for cost in self.codecs
                 ),
-                f"image: {self.pixel_bytes:,} bytes of pixels; vector: {self.vector_bytes:,} bytes",
+                f"{self.unit}: {self.pixel_bytes:,} {ends[0]}; "
+                f"{ends[1]}: {self.vector_bytes:,} bytes",
             ),
         )
         return (sheet,)
@@ -206,6 +215,37 @@ def profile(
         pixel_bytes=int(np.prod(pixels_shape)),
         vector_bytes=inputs[-1].nbytes,
     )
+
+
+def seconds_together(
+    pipelines: Sequence[Pipeline], repeats: int
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Seconds of each stage and of each cut of several models, which take turns.
+
+    Args:
+        pipelines: of models of one shape.
+        repeats: of which the fastest counts.
+
+    Returns:
+        Of each model the seconds of its stages, and of embed and the first L blocks in one go.
+    """
+    tasks: dict[tuple[str, int | str], Callable[[], object]] = {}
+    for at, pipeline in enumerate(pipelines):
+        shape = (1, *pipeline.expects(0)[1])
+        x = pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
+        for stage in range(pipeline.stage_count):
+            tasks[f"stage {at}", stage] = partial(pipeline.run, x, stage, stage + 1)
+            x = pipeline.run(x, stage, stage + 1)
+        for layers in range(pipeline.layers_max + 1):
+            tasks[f"cut {at}", layers] = partial(pipeline.run, pixels, 0, layers + 1)
+    found = _fastest(tasks, repeats, None)
+    return [
+        (
+            tuple(found[f"stage {at}", stage] for stage in range(pipeline.stage_count)),
+            tuple(found[f"cut {at}", layers] for layers in range(pipeline.layers_max + 1)),
+        )
+        for at, pipeline in enumerate(pipelines)
+    ]
 
 
 def fit_line(seconds_per_cut: Sequence[float]) -> LineFit:

@@ -32,6 +32,8 @@ from edgepact.inference.pictures import decoded
 
 IMAGE_GRAPH = "image.onnx"
 MODEL_JSON = "model.json"
+SERVER_HALF = "server"
+"""Folder in a model folder with another form of the model, which the server runs its stages of."""
 BATCH_MAX = 1024
 LAYERS_MAX = 97
 """Stage files carry two digits, and there are two stages more than layers."""

@@ -181,13 +181,20 @@ def fitting_sizes(
         except InputError as error:
             refused = refused or error
             continue
-        unknown = sorted({*(told or {})} - {*sizes} - {*walked.assumed})
+        # Of those that only running tells, one that is told is assumed no more.
+        unknown = sorted({*(told or {})} - {*sizes} - {*walked.assumed} - _named_inside(model))
         if unknown:
             known = ", ".join((*sizes, *walked.assumed)) or "none: all sizes are fixed"
             raise InputError(path, "size", f"one of its free sizes ({known})", unknown[0])
         return sizes | dict(told or {})
     assert refused is not None
     raise refused
+
+
+def _named_inside(model: onnx.ModelProto) -> set[str]:
+    """Names of sizes of tensors between the inputs and the outputs, and of the outputs."""
+    values = (*model.graph.value_info, *model.graph.output)
+    return {dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim} - {""}
 
 
 def other_sizes(

@@ -8,13 +8,14 @@ from typing import Any
 
 from edgepact.credits import in_credits
 from edgepact.live import work_page
+from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_pictures import DevicePictures, PictureResult, PicturesDone
 from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_results import TimeSplit
 from edgepact.provenance import provenance, write_metrics
 
-SHOWN_MAX = 80
+SHOWN_MAX = 60
 """Pictures in the report."""
 
 
@@ -46,8 +47,8 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
         title=f"{len(work.devices)} devices, {len(work.pictures)} pictures",
         intro=(
             f"Pictures drawn of prompts by {work.profile.model}, in chains of {recipe.steps} "
-            f"steps: one edge server does the first{together}; a self-interested device does the "
-            "last, and is paid for each."
+            f"steps with a guidance of {recipe.guidance:g}: one edge server does the "
+            f"first{together}; a self-interested device does the last, and is paid for each."
         ),
         cards=work_page.cards(work.rows("as promised")),
         sections=(
@@ -61,6 +62,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
             work_page.section("Where the time went", _times(work), "Medians over pictures."),
             work_page.section("What each device did", _devices(work)),
             *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
     )
@@ -73,8 +75,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
 
 
 def _tiles(work: PicturesDone) -> str:
-    stride = max(1, len(work.pictures) // SHOWN_MAX)
-    shown = work.pictures[::stride][:SHOWN_MAX]
+    shown = work_page.spread_out(work.pictures, SHOWN_MAX)
     tiles = "".join(_tile(device, each, work.recipe.steps) for device, each in shown)
     return f'<div class="tiles">{tiles}</div>'
 
@@ -87,10 +88,20 @@ def _tile(device: str, each: PictureResult, steps: int) -> str:
         f'src="data:image/png;base64,{escape(each.picture)}"><b>{escape(each.prompt)}</b>'
         f"<em>{escape(seen)}</em>{_strip(device, each, steps)}"
         f"<small>{escape(_who(device, each, steps))}<br>"
-        f"{in_credits(each.paid_microcredits):.3f} credits"
+        f"{in_credits(each.paid_microcredits):.3f} credits{_asked(each)}"
         f"{', audited' if each.audited else ''}"
         f"{'' if each.state == 'paid' else f', {escape(each.state)}'}</small></div>"
     )
+
+
+def _asked(each: PictureResult) -> str:
+    """For whom it was drawn, and how often until it was accepted."""
+    buyer = buyer_in(each.piece)
+    told = "" if buyer is None else f", for {escape(buyer)}"
+    if each.appropriate is not None:
+        draws = "1 draw" if each.draws == 1 else f"{each.draws} draws"
+        told += f", {draws}" if each.appropriate else f", {draws}, none accepted"
+    return told
 
 
 def _strip(device: str, each: PictureResult, steps: int) -> str:

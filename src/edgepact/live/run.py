@@ -13,14 +13,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from edgepact.errors import InputError
 from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
+from edgepact.jobs.staged.place import is_staged
+from edgepact.live.opened import no_page, open_page
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig, free_folder
-from edgepact.pacts.partition_priced import MarketPlayed
+from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
 from edgepact.pacts.partition_settings import DEVICES
-from edgepact.pacts.partition_stackelberg import PACT, PartitionTerms
+from edgepact.pacts.partition_stackelberg import PACT, PHOTO, SENTENCES, STAGED, PartitionTerms
+from edgepact.tables import rich_table
 
 
 def config_of(terms: PartitionTerms, out: Path) -> RunConfig:
@@ -73,7 +78,11 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     out = config.out or free_folder(f"edgepact-run-{config.seed}")
     devices = config.devices or (DEVICES if config.fleet is None else None)
     config = replace(config, out=out, devices=devices)
-    terms, run = terms_of(config), Run(out=out, on_live=on_live)
+    on_served = open_page if config.open_page else no_page
+    run = Run(out=out, on_live=on_live, on_served=on_served)
+    if config.model is not None and is_staged(config.model):
+        return _run_staged(config, run)
+    terms = terms_of(config)
     with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
@@ -82,12 +91,34 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     return write_report(out, config, played)
 
 
+def _run_staged(config: RunConfig, run: Run) -> Path:
+    """The same with stages of another model than an image encoder, by the job that it is for."""
+    # Here, so that the main job loads no more than it needs.
+    from edgepact.live.staged_report import write_staged_report
+    from edgepact.pacts.partition_staged import job_for
+
+    assert config.model is not None
+    job = job_for(config.model)
+    pact = {"photo": PHOTO, "sentences": SENTENCES}.get(job, STAGED)
+    terms = replace(terms_of(config), job=job)
+    with _named_as_settings(config):
+        measured = pact.measure(terms, run)
+    played = pact.engage(terms, measured, pact.decide(terms, measured), run)
+    assert isinstance(played, WorkPriced)
+    for sheet in (*played.decided, *played.sheets):
+        Console().print(rich_table(sheet))
+    return write_staged_report(run.out, terms, played)
+
+
 @contextmanager
 def _named_as_settings(config: RunConfig) -> Iterator[None]:
     """Fields of a scenario that are settings here are named as such."""
     settings = {
         "efficiency.model": ("model", config.model),
         "job.images_from": ("samples", config.samples),
+        "job.photographs_from": ("samples", config.samples),
+        "job.sentences_from": ("samples", config.samples),
+        "job.pieces_from": ("samples", config.samples),
     }
     try:
         yield

@@ -35,9 +35,12 @@ class RunConfig:
     rounds: int = same(PlaySettings, "rounds")
     images: int = same(PlaySettings, "images")
     seed: int = same(PlaySettings, "seed")
-    model: Path | None = setting("A model directory instead of the embedded CLIP.")
+    model: Path | None = setting(
+        "A model directory instead of the embedded CLIP, or stages of any model."
+    )
     samples: Path | None = setting(
-        "A folder of images instead of the sample set.", flag="--images-from"
+        "A folder of images instead of the sample set, or what stages of another model read.",
+        flag="--images-from",
     )
     out: Path | None = setting(
         "New folder for the results; the same again resumes a training "
@@ -48,6 +51,9 @@ class RunConfig:
         "gaussian-process, random, or optimum, which is shown what devices keep private.",
         default="gdm",
         choices=_solvers,
+    )
+    open_page: bool = setting(
+        "Open the market's live page in a browser.", flag="--open", default=False
     )
     smoke: bool = setting("Measure briefly, play few rounds: a test.", default=False)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgepact.credits import in_credits
 from edgepact.live import work_page
+from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_results import TimeSplit
@@ -52,6 +53,7 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
             work_page.section("What each device did", _devices(work)),
             work_page.section("What was written", _texts(work, blocks)),
             *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
     )
@@ -64,9 +66,8 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
 
 
 def _texts(work: TextsDone, blocks: int) -> str:
-    step = max(1, len(work.texts) // TEXTS_SHOWN)
-    shown = [_text(device, each, blocks) for device, each in work.texts[::step][:TEXTS_SHOWN]]
-    return "".join(shown)
+    shown = work_page.spread_out(work.texts, TEXTS_SHOWN)
+    return "".join(_text(device, each, blocks) for device, each in shown)
 
 
 def _text(device: str, each: TextResult, blocks: int) -> str:
@@ -82,8 +83,9 @@ def _text(device: str, each: TextResult, blocks: int) -> str:
         f"{each.bytes_sent:,} bytes sent, {each.bytes_received:,} received: {coded}",
         f"{in_credits(each.paid_microcredits):.3f} credits, {each.state}, {audit}",
     ]
-    if ":" in each.piece:  # the id of a piece that a buyer asked for is the request's
-        told.append(f"asked for by {each.piece.partition(':')[0]}")
+    asked = buyer_in(each.piece)
+    if asked is not None:
+        told.append(f"asked for by {asked}")
     if each.replays:
         told.append(f"its session was lost {each.replays} times, and brought back")
     if each.tokens_alone:

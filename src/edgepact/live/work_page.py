@@ -6,9 +6,14 @@ come from models and from users: all of it is escaped, and no script is run.
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TypeVar
 
+from edgepact.credits import in_credits
 from edgepact.framework import Sheet
+from edgepact.market.statement import Statement
 from edgepact.pacts.partition_results import TimeSplit
+
+T = TypeVar("T")
 
 PARTS = (
     ("device", "in the device's part and its codec"),
@@ -76,6 +81,44 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return (
         '<div class="wide" tabindex="0"><table>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def spread_out(items: Sequence[T], most: int) -> list[T]:
+    """So many of them at most, evenly over all, in order.
+
+    Example:
+        >>> spread_out("abcdefg", 3)
+        ['a', 'd', 'g']
+    """
+    if len(items) <= most:
+        return list(items)
+    return [items[round(at * (len(items) - 1) / max(most - 1, 1))] for at in range(most)]
+
+
+def payments(statement: Statement, names: Sequence[str]) -> str:
+    """Credits by round and device, and what became of the pieces.
+
+    Args:
+        statement: of the ledger.
+        names: of devices.
+    """
+    paid = statement.paid_by_round()
+    rows = {
+        f"{number}": [devices.get(name, 0) for name in names]
+        for number, devices in sorted(paid.items())
+    }
+    rows["all"] = [sum(each.get(name, 0) for each in paid.values()) for name in names]
+    cells = [
+        (first, *(f"{in_credits(each):.6f}" for each in (*micro, sum(micro))))
+        for first, micro in rows.items()
+    ]
+    jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()))
+    balance = "equal" if statement.balanced else "DO NOT EQUAL"
+    return section(
+        "Payments",
+        table(("round", *names, "all"), cells),
+        f"Credits, as the ledger has them. Debits {balance} credits; pieces: {jobs}.",
     )
 
 

@@ -64,7 +64,7 @@ from edgepact.market.tracing import HEADER as TRACE_HEADER
 from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
+from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost, SizedPart
 
 RESTARTS_MAX = 10
 """How often a piece is begun again whose session was lost."""
@@ -831,7 +831,8 @@ class _Worker:
         """Whether another piece is to be begun, as far as is known of those under way."""
         fresh = sum(name not in offer.pieces_done for name in flying.values())
         untold = any(not self._results.has(name) for name in offer.pieces_done)
-        return done + fresh < offer.units_per_round or (untold and not flying)
+        most = self._part.units_most if isinstance(self._part, SizedPart) else 1
+        return done + most * (fresh + 1) <= offer.units_per_round or (untold and not flying)
 
     def _places(self, offer: Offer) -> Iterator[tuple[str, int]]:
         """Ids of the pieces of a round and the places of their inputs: first those that the

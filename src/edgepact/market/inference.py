@@ -20,7 +20,8 @@ from edgepact.market.protocol import messages, oip
 from edgepact.market.protocol.model_facts import VERSION, model_config, model_metadata
 from edgepact.market.tracing import trace_of
 from edgepact.market.unpaid import BATCH_MAX, is_batched
-from edgepact.tensors import Codec, Tensors, TensorSpec
+from edgepact.market.witness import ExchangeSeen
+from edgepact.tensors import Codec, Tensors, TensorSpec, bytes_of
 from edgepact.work import EXCHANGES_MAX
 
 SOURCE = "infer request"
@@ -179,6 +180,7 @@ class Inference:
             counts.failed_s += time.perf_counter() - start_s
             raise
         server_s = time.perf_counter() - start_s
+        self._show(device, amount, asked, answer, body_s, compute_s, server_s)
         counts.requests += 1
         counts.pieces += pieces
         counts.ok_s += server_s
@@ -262,11 +264,54 @@ class Inference:
         )
         return answer, compute_s, pieces
 
+    def _show(
+        self,
+        device: str | None,
+        amount: int,
+        asked: oip.InferRequest,
+        answer: Answer,
+        body_s: float,
+        compute_s: float,
+        server_s: float,
+    ) -> None:
+        """Lets the market's witness see an exchange that is paid for and was computed now."""
+        told, witness = answer.parameters, self.market.witness
+        if witness is None or device is None or told.get("from_books", True):
+            return
+        seen = ExchangeSeen(
+            device=device,
+            piece=asked.id,
+            round=int(str(asked.parameters["round"])),
+            exchange=int(str(told["exchange"])),
+            amount=amount,
+            began_s=time.time() - server_s - body_s,
+            body_s=body_s,
+            queue_s=float(str(told["queue_seconds"])),
+            compute_s=compute_s,
+            ledger_s=float(str(told["ledger_seconds"])),
+            server_s=server_s,
+            bytes_in=bytes_of(asked.inputs),
+            bytes_out=bytes_of(answer.outputs),
+            state=str(told["state"]) if "state" in told else None,
+            told={name: value for name, value in told.items() if name not in OWN_WORDS},
+        )
+        witness.exchanged(seen)
+
     def _batch_max(self, amount: int) -> int:
         """Pieces of a batch; 0 where they come one by one."""
         part = self.market.part
         specs = (*part.expects(amount, 0), *part.returns(amount))
         return BATCH_MAX if self.market.unpaid.offered and is_batched(specs) else 0
+
+
+OWN_WORDS = frozenset(
+    (
+        "finished", "state", "audited", "units", "paid_microcredits", "pending_microcredits",
+        "repeated", "from_books", "audits", "queue_seconds", "ledger_seconds", "exchange",
+        "compute_seconds", "server_seconds", "unpaid",
+    )
+)  # fmt: skip
+"""Parameters of an answer that are the market's; all others are the job's."""
 
 
 def outcome(settled: Settlement) -> dict[str, object]:

@@ -12,7 +12,7 @@ back from the ledger. How a piece is worked on is in `exchanges`, how a device-r
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
@@ -35,6 +35,8 @@ from edgepact.market.demand import Demand
 from edgepact.market.exchanges import Answered, Exchange, Exchanges
 from edgepact.market.fair_queue import ONE_BY_ONE, Batching
 from edgepact.market.ledger import (
+    Ledger,
+    Limits,
     PieceState,
     RoundRecord,
     Settlement,
@@ -53,6 +55,7 @@ from edgepact.market.settling import (
     told_rates,
 )
 from edgepact.market.unpaid import Unpaid
+from edgepact.market.witness import Witness
 from edgepact.tensors import Codec
 from edgepact.work import ServerPart
 
@@ -168,6 +171,9 @@ class Market:
         self._endings: set[asyncio.Task[None]] = set()
         self._over = False
         self._stopping = False
+        self._paused = False
+        self.witness: Witness | None = None
+        """Told of every round that has ended."""
         self._changed = asyncio.Event()
         self._found = self._ledger.rounds(last=HISTORY_ROUNDS_MAX, pieces=False)
         self._round, self._number = self._resume(self._found)
@@ -394,10 +400,110 @@ class Market:
         patience_s = commit_timeout_s if self._number else self.rules.gather_timeout_s
         while self.rules.rounds is None or self._number < self.rules.rounds:
             await self._gather(patience_s)
+            if self._paused:
+                await self._change(None)
+                continue
             self._round = await self._open(self._number + 1)
             self._number += 1
             await self._play_round()
             patience_s = 0.0
+
+    # ------------------------------------------------------------ what an operator may change
+
+    @property
+    def engagement(self) -> Engagement:
+        """The mechanism at work."""
+        return self._engagement
+
+    @property
+    def paused(self) -> bool:
+        """Whether no further round begins."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Lets no further round begin, or lets it; the one that is on goes on."""
+        self._paused = paused
+        self._log.info("paused" if paused else "resumed")
+        self._notify()
+
+    @property
+    def limits(self) -> Limits:
+        """What may be promised at most."""
+        return self._books.limits
+
+    def limit(self, limits: Limits) -> None:
+        """Promises no more than this from now on; what is promised already is paid."""
+        self._books.limits = limits
+        self._log.info(
+            "limits",
+            round_microcredits=limits.round_microcredits,
+            total_microcredits=limits.total_microcredits,
+        )
+        self._notify()
+
+    async def revoke(self, device: str) -> None:
+        """Voids a device's token: it takes no part from now on.
+
+        Raises:
+            MarketError: no device is enrolled under this name.
+        """
+        await self._books.write(lambda: self._ledger.revoke_device(device))
+        await self._settling.hear_of_members()
+        self._log.info("revoked", device=device)
+        self._notify()
+
+    async def readmit(self, device: str) -> None:
+        """Lets a device that was shut out take part again.
+
+        Raises:
+            MarketError: no device is enrolled under this name.
+        """
+        await self._books.write(lambda: self._ledger.readmit(device))
+        await self._settling.hear_of_members()
+        self._log.info("readmitted", device=device)
+        self._notify()
+
+    # ------------------------------------------------------------ what an onlooker may see
+
+    @property
+    def rounds_found(self) -> Sequence[RoundRecord]:
+        """Rounds that the ledger had at the start; none once the market plays."""
+        return self._found
+
+    async def read(self, call: Callable[[Ledger], _T]) -> _T:
+        """Reads from the books, beside whatever is written.
+
+        Raises:
+            LedgerError: the database fails.
+        """
+        return await self._books.read(call)
+
+    async def changed(self, within_s: float) -> bool:
+        """Waits for the next change; False if none came in this time."""
+        return await self._change(time.monotonic() + within_s)
+
+    @property
+    def present(self) -> frozenset[str]:
+        """Devices whose next answer is waited for."""
+        return frozenset(self._present)
+
+    def glance(self) -> dict[str, object]:
+        """What is known without a look at the books."""
+        current = self._round
+        left_s = None
+        if current is not None and current.deadline_s is not None:
+            left_s = max(0.0, current.deadline_s - time.monotonic())
+        return {
+            "state": self._state(),
+            "paused": self._paused,
+            "ready": self.ready,
+            "round": self._number,
+            "left_s": left_s,
+            "answered": 0 if current is None else len(current.answers),
+            "exchanges_in_flight": self._exchanges.in_flight,
+            "sessions": self._exchanges.sessions,
+            "audits_open": self._settling.auditing,
+        }
 
     def stop(self) -> None:
         """Lets every waiting poll return, so that the server can stop."""
@@ -569,6 +675,8 @@ class Market:
                 await self._settling.end(number, device, least)
         if record.answers and isinstance(self._engagement, Learning):
             await asyncio.to_thread(self._engagement.observe, _finished(record))
+        if self.witness is not None:
+            self.witness.round_closed(record)
 
     async def _poll(self, device: str, after: int, end_s: float) -> Offer | NoOffer:
         asked_for = {each["piece"] for each in self.due(device)}
@@ -661,6 +769,8 @@ class Market:
             return "over"
         if self._stopping:
             return "stopping"
+        if self._paused and (self._round is None or self._round.phase is Phase.CLOSED):
+            return "paused"
         if self._round is None or self._round.phase is Phase.CLOSED:
             return "waiting"
         return self._round.phase.value

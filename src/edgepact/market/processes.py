@@ -100,6 +100,11 @@ class LiveMarket:
         self.ca = None if options.tls is None else options.tls / AUTHORITY
         self.url = str(told["url"])
 
+    @property
+    def page(self) -> str:
+        """Address of the live page, with the operator's token where no browser sends it."""
+        return f"{self.url}/page#token={self._operator_token}"
+
     def start_device(self, config: DeviceConfig) -> None:
         """Starts `edgepact device` with all of its settings; its enrolment token does not show in
         the process list."""

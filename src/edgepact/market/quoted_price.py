@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgepact.credits import in_credits
+from edgepact.credits import PRICE_CREDITS_MAX, in_credits
 from edgepact.engagement import Answer, Finished, Item, Question, posted, taken
+from edgepact.errors import MarketError
 from edgepact.market.posted import price_in_microcredits
 from edgepact.solvers.quoter import Known, Quoter, ask
 
@@ -43,6 +44,28 @@ class QuotedPrice:
     ) -> dict[str, Item]:
         """Everybody for what it has taken."""
         return taken(question, answers)
+
+    @property
+    def price_bounds(self) -> tuple[float, float]:
+        """Within which prices are quoted, credits."""
+        return self._known.price_min, self._known.price_max
+
+    def bound_prices(self, low: float, high: float) -> None:
+        """Quotes within other bounds from the next round on.
+
+        Raises:
+            MarketError: they are none.
+        """
+        if not 0 < low < high <= PRICE_CREDITS_MAX:
+            raise MarketError(
+                f"expected bounds above 0, the first below the second, and at most "
+                f"{PRICE_CREDITS_MAX:g} credits, found {low:g} and {high:g}"
+            )
+        self._known = replace(self._known, price_min=low, price_max=high)
+
+    def worth(self, amount: float) -> float:
+        """What a unit saves the server when devices do so much of it, credits."""
+        return self._known.saving * amount
 
     def observe(self, finished: Finished) -> None:
         """Remembers who took how much at which price; a round nobody answered tells nothing."""

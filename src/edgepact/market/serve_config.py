@@ -153,6 +153,16 @@ class ServeConfig:
         least=0,
         most=1_000_000,
     )
+    page: bool = setting(
+        "Show the market as it runs under /page, to those who have the operator's token.",
+        default=True,
+    )
+    best_price: float | None = setting(
+        "Price of the exact optimum, credits, where somebody knows it: a line on the page, by "
+        "which nothing is decided.",
+        least=0,
+        most=PRICE_CREDITS_MAX,
+    )
     grpc_port: int | None = setting(
         "Port to answer the Open Inference Protocol over gRPC on, for which edgepact is installed "
         "with its extra grpc; 0 lets the system choose [default: no gRPC]",

@@ -30,6 +30,7 @@ from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
 from edgepact.market.logs import Complaints, Log
 from edgepact.market.opening import Mechanism, market_on
+from edgepact.market.page.watch import Watch
 from edgepact.market.play import Market
 from edgepact.market.rates import Rate
 from edgepact.market.serve_config import DEFAULT_JOB, ServeConfig, is_loopback
@@ -335,6 +336,10 @@ class MarketServer(uvicorn.Server):
         """Opens the market on a ledger that this server leads, and lets it answer."""
         config = self._settings
         self._market, self._books = self._market_on(ledger)
+        watch = None
+        if config.page:
+            watch = Watch(self._market, self._market.rounds_found, config.best_price)
+            self._market.witness = watch
         self._switch.current = self._app = application(
             self._market,
             self.operator_token,
@@ -347,6 +352,7 @@ class MarketServer(uvicorn.Server):
             ),
             body_timeout_s=config.body_timeout_s,
             complaints=self._complaints,
+            watch=watch,
         )
 
     async def _start_grpc(self) -> None:

@@ -166,7 +166,7 @@ class Settling:
         await self._books.insist(lambda: self._books.ledger.postpone(until_s))
         for each in await self._books.insist_on_reading(lambda ledger: ledger.open_audits()):
             self._open[each.round, each.device] = self._begun(each.pieces, until_s)
-        await self._hear_of_members(insist=True)
+        await self.hear_of_members(insist=True)
         offered = {each.number: least_reward(each.question, each.assigned) for each in records}
         for number, device, stage in await self._books.insist_on_reading(
             lambda ledger: ledger.unsettled()
@@ -302,7 +302,7 @@ class Settling:
         while True:
             await asyncio.sleep(WATCH_S)
             with suppress(LedgerError):
-                await self._hear_of_members()
+                await self.hear_of_members()
             now_s = self._clock()
             stood_s = now_s - looked_s if not self._books.sound else now_s - looked_s - WATCH_S
             looked_s = now_s
@@ -335,6 +335,13 @@ class Settling:
             audit.in_hand -= 1
             audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
 
+    async def hear_of_members(self, *, insist: bool = False) -> None:
+        """Who may take no part, and who has failed audits."""
+        read = self._books.insist_on_reading if insist else self._books.read
+        self.shut_out, self._strikes = await read(
+            lambda ledger: (ledger.shut_out(), ledger.strikes())
+        )
+
     async def drained(self) -> None:
         """Returns once no audit is open."""
         while self._open:
@@ -357,7 +364,7 @@ class Settling:
         )
         for key in [key for key in self._open if key[1] == device]:
             del self._open[key]
-        await self._hear_of_members(insist=True)
+        await self.hear_of_members(insist=True)
         self._changed()
 
     async def _expire(self, number: int, device: str, piece: str) -> None:
@@ -382,13 +389,6 @@ class Settling:
         # What was picked comes last: with it the device-round is settled, also after a restart.
         for piece in [*sorted(pending - set(picked)), *sorted(picked)]:
             await self._expire(number, device, piece)
-
-    async def _hear_of_members(self, *, insist: bool = False) -> None:
-        """Who may take no part, and who has failed audits."""
-        read = self._books.insist_on_reading if insist else self._books.read
-        self.shut_out, self._strikes = await read(
-            lambda ledger: (ledger.shut_out(), ledger.strikes())
-        )
 
 
 def least_reward(question: Question, assigned: Mapping[str, Item]) -> int:

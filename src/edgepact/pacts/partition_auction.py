@@ -537,5 +537,14 @@ PICTURE = PartitionAuction(name="partition-auction-picture", job="picture")
 TEXT = PartitionAuction(name="partition-auction-text", job="text")
 """The same of a language model."""
 
+PHOTO = PartitionAuction(name="partition-auction-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionAuction(name="partition-auction-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionAuction(name="partition-auction-staged", job="staged")
+"""The same of any model in stages."""
+
 SPEECH = PartitionAuction(name="partition-auction-speech", job="speech")
 """The same of a voice."""

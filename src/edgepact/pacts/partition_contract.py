@@ -532,5 +532,14 @@ PICTURE = PartitionContract(name="partition-contract-picture", job="picture")
 TEXT = PartitionContract(name="partition-contract-text", job="text")
 """The same of a language model."""
 
+PHOTO = PartitionContract(name="partition-contract-photo", job="photo")
+"""The same of photographs, by a model in stages."""
+
+SENTENCES = PartitionContract(name="partition-contract-sentences", job="sentences")
+"""The same of sentences, by a model in stages."""
+
+STAGED = PartitionContract(name="partition-contract-staged", job="staged")
+"""The same of any model in stages."""
+
 SPEECH = PartitionContract(name="partition-contract-speech", job="speech")
 """The same of a voice."""

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
+    "photo": "edgepact.pacts.partition_staged:SPLIT_PHOTOGRAPHS",
     "picture": "edgepact.pacts.partition_pictures:PICTURES",
+    "sentences": "edgepact.pacts.partition_staged:SPLIT_SENTENCES",
     "speech": "edgepact.pacts.partition_speech:SPEECH",
+    "staged": "edgepact.pacts.partition_staged:SPLIT_STAGED",
     "text": "edgepact.pacts.partition_texts:TEXTS",
 }
 """Where each job's implementation is; loaded when it is asked for."""

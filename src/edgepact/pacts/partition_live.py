@@ -249,6 +249,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                 demand=None if orders is None else orders.demand,
             )
         )
+        run.on_served(out, live.page)
         for at, (name, token) in enumerate(zip(names, tokens, strict=True)):
             live.start_device(
                 DeviceConfig(

@@ -10,7 +10,7 @@ computed with too, about five frames to each, and attention between them grows a
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -53,12 +53,15 @@ from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
 from edgepact.pacts.partition_terms import SplitTerms
 from edgepact.work import Model
 
-SECONDS = 12
+SECONDS = 20
 SECONDS_MAX = 3_600
 SMOKE_SECONDS = 4
 
-FRAMES_LEAST = FRAMES_PER_S
-"""Frames that a sentence has at least, to know how many a round may take."""
+FRAMES_A_CHARACTER = 4
+"""Frames that a character of a sentence takes, rather few, to know how many a round may take."""
+
+FRAMES_ASKED = 10 * FRAMES_PER_S
+"""Most frames of a sentence that a buyer asks for; further ones are not counted."""
 
 REFERENCE = "The device reads the first half of this sentence aloud."
 """What stages are timed on."""
@@ -236,9 +239,14 @@ class SpeechDone:
         return sum(each.state == "forfeit" for _, each in self.spoken)
 
     @property
+    def server_gmac(self) -> float:
+        """The server's computing."""
+        return sum(each.server_gmac for each in self.devices)
+
+    @property
     def server_saved(self) -> float:
         """Share of the server's computing that devices took over."""
-        server = sum(each.server_gmac for each in self.devices)
+        server = self.server_gmac
         whole = server + sum(each.device_gmac for each in self.devices)
         return 1.0 - server / whole if whole else 0.0
 
@@ -328,6 +336,10 @@ class SplitSpeech:
             raise InputError(source, place, error.expected, error.found) from None
         return found
 
+    def units_most(self, settings: Mapping[str, Any]) -> int:
+        """See `partition_demand.SizesPieces`: frames of a sentence that a buyer asks for."""
+        return FRAMES_ASKED
+
     def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Reads both."""
         read_voice(model, SpeechSettings())
@@ -364,7 +376,8 @@ class SplitSpeech:
         """A file of sentences of its own for each device, where there are enough."""
         sentences = read_sentences(inputs or own_sentences())
         share = len(sentences) // len(names)
-        in_round = 1 + per_round // FRAMES_LEAST
+        characters = sum(len(each) for each in sentences) / len(sentences)
+        in_round = 1 + int(per_round / (FRAMES_A_CHARACTER * characters))
         repeat_rounds = min(REPEAT_ROUNDS, rounds, share // in_round)
         order = np.random.default_rng(seed).permutation(len(sentences))
         with tempfile.TemporaryDirectory(prefix="edgepact-sentences-") as place:
@@ -480,27 +493,27 @@ def _device(
 ) -> DeviceSpeech:
     own = [result for device, result in results if device == name]
     times = [time_split(each) for each in own]
-    seconds = sum(each.seconds for each in own)
+    seconds = sum((each.seconds for each in own), 0.0)
     costs = profile.costs
 
-    def a_second(total: float) -> float:
-        return total / max(seconds, 1e-9)
+    def a_second(values: Iterable[float]) -> float:
+        return sum(values, 0.0) / max(seconds, 1e-9)
 
-    computing = sum(each.device_seconds + (each.compute_seconds or 0.0) for each in own)
+    computing = sum((each.device_s + each.compute_s for each in times), 0.0)
     return DeviceSpeech(
         name=name,
         sentences=len(own),
         seconds=seconds,
         units=sum(each.units for each in own),
         paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=a_second(sum(each.device_s for each in times)),
-        link_s=a_second(sum(each.link_s for each in times)),
-        compute_s=a_second(sum(each.compute_s for each in times)),
-        wait_s=a_second(sum(each.wait_s for each in times)),
+        device_s=a_second(each.device_s for each in times),
+        link_s=a_second(each.link_s for each in times),
+        compute_s=a_second(each.compute_s for each in times),
+        wait_s=a_second(each.wait_s for each in times),
         realtime=seconds / max(computing, 1e-9),
-        bytes_sent=a_second(sum(each.bytes_sent for each in own)),
-        bytes_received=a_second(sum(each.bytes_received for each in own)),
-        device_gmac=sum(each.frames * costs.device(each.amount) for each in own),
-        server_gmac=sum(each.frames * costs.server(each.amount) for each in own),
+        bytes_sent=a_second(each.bytes_sent for each in own),
+        bytes_received=a_second(each.bytes_received for each in own),
+        device_gmac=sum((each.frames * costs.device(each.amount) for each in own), 0.0),
+        server_gmac=sum((each.frames * costs.server(each.amount) for each in own), 0.0),
         lost=lost.get(name),
     )

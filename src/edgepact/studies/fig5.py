@@ -1,7 +1,8 @@
 """Figure 5: final and mean utility of the server, for GDM, PPO and random pricing.
 
-The same training as figure 4. The mean is taken over epochs 200 to 500, as in
-the article; bars show means over seeds, whiskers 95 % confidence intervals.
+The same training as figure 4, taken from its folder where that is at hand. The mean is taken over
+epochs 200 to 500, as in the article; bars show means over seeds, whiskers 95 % confidence
+intervals.
 """
 
 from pathlib import Path
@@ -10,18 +11,26 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from edgepact.palette import INK
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked, sized
 from edgepact.studies.drawing import write_picture
 from edgepact.studies.fig4 import (
-    COLOURS,
+    LOOKS,
     SMOKED,
     Curves,
     OneFleet,
     learn,
     measures,
+    seconds_of_fleet,
     write_curves,
 )
+from edgepact.studies.learned_before import USUAL, settle
+
+seconds = seconds_of_fleet
+
+HATCHES = dict(zip(LOOKS, ("", "//", "..", "xx"), strict=True))
+"""Told apart without colours, too."""
 
 Config = OneFleet
 """Settings of the study: those of figure 4's fleet."""
@@ -45,10 +54,18 @@ def draw(curves: Curves, config: OneFleet, table: dict[str, Any]) -> Figure:
         whiskers = [means - [b["low"] for b in bars], [b["high"] for b in bars] - means]
         x = places + (at - (len(names) - 1) / 2) * width
         drawn = axes.bar(
-            x, means, width * 0.92, yerr=whiskers, color=COLOURS[name], label=name, capsize=3
+            x,
+            means,
+            width * 0.92,
+            yerr=whiskers,
+            color=LOOKS[name].colour,
+            hatch=HATCHES[name],
+            edgecolor="white",
+            label=name,
+            capsize=3,
         )
-        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8)
-    axes.axhline(curves.optimum, color="black", linestyle=":", label="exact optimum")
+        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize="small")
+    axes.axhline(curves.optimum, color=INK, linestyle=":", label="exact optimum")
     low = min(float(run.utility[:, -1].min()) for run in curves.learning.values())
     axes.set_ylim(min(low, curves.random_mean) - 3.0, curves.optimum + 3.0)
     axes.set_xticks(
@@ -67,9 +84,10 @@ def draw(curves: Curves, config: OneFleet, table: dict[str, Any]) -> Figure:
 def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, fig5.png and metrics.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = sized(config_for(asked.smoke), asked)
-    curves = learn(config)
+    wanted = sized(config_for(asked.smoke), asked)
+    asked, config, before = settle(asked, wanted, usual=USUAL)
+    curves = learn(config, before)
     table = measures(curves, config)
     write_curves(folder, curves)
     write_picture(folder, "fig5", lambda: draw(curves, config, table), config, asked)
-    write_metrics(folder, config, table, asked.record("fig5"))
+    write_metrics(folder, config, table, asked.record("fig5") | before.record())

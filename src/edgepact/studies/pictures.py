@@ -56,7 +56,7 @@ class Config:
     """
 
     pictures: int = 2000
-    guidances: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    guidances: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
     steps: tuple[int, ...] = (4, 8, 16)
     shared: tuple[int, ...] = (0, 1, 2, 4, 8)
     shown: int = 8

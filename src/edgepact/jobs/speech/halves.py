@@ -39,6 +39,9 @@ from edgepact.work import Json, Model, Reply, ServerAway, Work
 SOUND = "sound"
 """Name of the tensor that a sound travels in."""
 
+WARM = (0, 50, 83, 54, 156, 31, 0)
+"""Phonemes of a greeting."""
+
 DURATIONS = 2
 """Stages after which it is known how many frames a sound has."""
 
@@ -87,7 +90,7 @@ class SpeechDevice(StagedDevice):
         phonemes = values["ids"].shape[1] - 2
         # Of a whole sound the seed is asked for first: see this module.
         done = amount if amount < stages else 0
-        values = self._runner.run(values, 0, done)
+        values = self.runner.run(values, 0, done)
         sent: Tensors = {SOURCE: (source,)}
         if done:
             sent = {name: np.asarray(value) for name, value in values.items()}
@@ -96,7 +99,7 @@ class SpeechDevice(StagedDevice):
             reply = yield sent
             seed = int(str(reply.told.get("seed", "0")))
             if amount == stages:
-                pcm = as_pcm(waveform(self._runner.run(values, 0, stages), seed))
+                pcm = as_pcm(waveform(self.runner.run(values, 0, stages), seed))
                 yield {SOUND: (pcm,)}
             else:
                 (sound,) = reply.outputs[SOUND]
@@ -105,7 +108,7 @@ class SpeechDevice(StagedDevice):
             alone = True
             if not pcm:
                 seed = secrets.randbits(62)
-                pcm = as_pcm(waveform(self._runner.run(values, done, stages), seed))
+                pcm = as_pcm(waveform(self.runner.run(values, done, stages), seed))
         return {
             "sentence": piece.name,
             "phonemes": phonemes,
@@ -157,6 +160,11 @@ class SpeechServer(StagedServer):
         """The sound, where the device has not made it."""
         return _returned(amount, self.folder.stages)
 
+    def warm(self) -> None:
+        """As any model in stages; and speaks, so that what sounds are made with is loaded too."""
+        super().warm()
+        self._sound(SpeechSession(0, 0), self.reading.inputs(WARM))
+
     def begin(self, amount: int, seed: int) -> SpeechSession:  # type: ignore[override]
         """A sentence on its way."""
         return SpeechSession(amount, seed)
@@ -206,7 +214,7 @@ class SpeechServer(StagedServer):
     def _spoken(self, session: SpeechSession, sent: Tensors) -> Reply | InputError:
         try:
             if session.amount < self.folder.stages:
-                return self._sound(session, self._values(session.amount, sent))
+                return self._sound(session, self._expected(self._values(session.amount, sent)))
             if not session.asked:
                 (source,) = sent[SOURCE]
                 self._read_in(bytes(source), SOURCE)
@@ -218,16 +226,23 @@ class SpeechServer(StagedServer):
         except InputError as error:
             return error
 
+    def _expected(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Tensors with the speed that was agreed on: durations are divided by it."""
+        speed, own = values["speed"], self.reading.inputs(())["speed"]
+        if not np.array_equal(speed, own):
+            raise InputError("infer request", "speed", f"{own.tolist()}", f"{speed.tolist()}")
+        return values
+
     def _sound(self, session: SpeechSession, values: Mapping[str, np.ndarray]) -> Reply:
         """The server's stages, and the sound; durations are looked at before they are gone on."""
         at = session.amount
         if at < DURATIONS:
-            values, at = self._runner.run(values, at, DURATIONS), DURATIONS
+            values, at = self.runner.run(values, at, DURATIONS), DURATIONS
             frames = values[PITCH].shape[1]
             if frames > FRAMES_MAX:
                 expected = f"a sentence of at most {FRAMES_MAX} frames"
                 raise InputError("infer request", "sentence", expected, frames)
-        spectra = self._runner.run(values, at, self.folder.stages)
+        spectra = self.runner.run(values, at, self.folder.stages)
         pcm = as_pcm(waveform(spectra, session.seed))
         told = {"seed": str(session.seed)}
         return Reply(outputs={SOUND: (pcm,)}, units=_frames(pcm), told=told)

@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from edgepact.errors import InputError, shown
 from edgepact.inference.stage_folder import ELEMENTS_MAX, Handed
-from edgepact.jobs.staged.reading import Answer, Piece, Reading
+from edgepact.jobs.staged.reading import Answer, Piece, Reading, drawn_inputs
 from edgepact.work import Json
 
 SUFFIXES = frozenset({".npy", ".npz"})
@@ -30,30 +30,37 @@ _MAGIC_ZIP, _MAGIC_NPY = b"PK", b"\x93NUMPY"
 _HEADER_MAX = 4096
 
 
+INPUTS_WORDS = "a folder of .npy or .npz files"
+
+DRAWN = 32
+"""Pieces of noise, where there are no files."""
+
+CLOSE = 0.02
+"""Within this share of its range a number is the same."""
+
+
 class Arrays(Reading):
     """See this module."""
 
     name = "arrays"
-    inputs_words = "a folder of .npy or .npz files"
+    same_words = "same numbers as the unsplit model's, to 2 % of their range"
+
+    def own_pieces(self) -> Sequence[Piece]:
+        """Noise of the model's shapes."""
+        found = []
+        for at, values in enumerate(drawn_inputs(self.model, DRAWN, 0)):
+            file = io.BytesIO()
+            np.savez(file, allow_pickle=False, **values)
+            found.append(Piece(name=f"noise-{at}", content=file.getvalue()))
+        return found
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """All files of a folder, in the order of their names; or one file."""
-        if inputs.is_file():
-            return [Piece(name=inputs.name, path=inputs)]
-        if not inputs.is_dir():
-            raise InputError(inputs, "", self.inputs_words, "no such folder")
-        paths = [
-            path
-            for path in sorted(inputs.iterdir())
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-        ]
-        if not 1 <= len(paths) <= FILES_MAX:
-            raise InputError(inputs, "", self.inputs_words, f"{len(paths)} of them")
-        return [Piece(name=path.name, path=path) for path in paths]
+        return arrays_in(inputs)
 
     def source(self, piece: Piece) -> bytes:
         """The file."""
-        return file_content(piece, BYTES_MAX)
+        return piece.content if piece.path is None else file_content(piece.path, BYTES_MAX)
 
     def tensors(self, source: bytes, *, name: object = "piece") -> dict[str, np.ndarray]:
         """The arrays of a file."""
@@ -87,6 +94,19 @@ class Arrays(Reading):
         ]
         return Answer(text="; ".join(words), facts=facts, tensors=dict(outputs))
 
+    def same(self, result: Mapping[str, Json], whole: Answer) -> bool:
+        """Whether the first numbers of each output are."""
+        facts = result.get("facts") or {}
+        for name, right in whole.facts.items():
+            said = facts.get(name) or {}
+            if said.get("shape") != right["shape"]:
+                return False
+            reach = (right.get("max") or 0.0) - (right.get("min") or 0.0)
+            for mine, theirs in zip(said.get("first", ()), right.get("first", ()), strict=False):
+                if mine is None or theirs is None or abs(mine - theirs) > CLOSE * reach:
+                    return False
+        return True
+
     def _with_control(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """With ones for control that is missing, of the sizes that the data has."""
         sizes: dict[str, int] = {}
@@ -105,20 +125,39 @@ class Arrays(Reading):
         return found
 
 
-def file_content(piece: Piece, most: int) -> bytes:
-    """The bytes of a piece that is a file.
+def arrays_in(inputs: Path) -> list[Piece]:
+    """The files of a folder, in the order of their names; or one file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if inputs.is_file():
+        return [Piece(name=inputs.name, path=inputs)]
+    if not inputs.is_dir():
+        raise InputError(inputs, "", INPUTS_WORDS, "no such folder")
+    paths = [
+        path
+        for path in sorted(inputs.iterdir())
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    ]
+    if not 1 <= len(paths) <= FILES_MAX:
+        raise InputError(inputs, "", INPUTS_WORDS, f"{len(paths)} of them")
+    return [Piece(name=path.name, path=path) for path in paths]
+
+
+def file_content(path: Path, most: int) -> bytes:
+    """The bytes of a file.
 
     Raises:
         InputError: it cannot be read, or is larger.
     """
-    assert piece.path is not None
     try:
-        with piece.path.open("rb") as file:
+        with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        raise InputError(piece.path, "", "a file", error.strerror or "none") from None
+        raise InputError(path, "", "a file", error.strerror or "none") from None
     if len(content) > most:
-        raise InputError(piece.path, "", f"at most {most} bytes", "more")
+        raise InputError(path, "", f"at most {most} bytes", "more")
     return content
 
 

@@ -33,7 +33,7 @@ class _Half:
     def __init__(self, folder: StageFolder) -> None:
         self.folder = folder
         self.reading = reading_of(folder)
-        self._runner = StageRunner(folder)
+        self.runner = StageRunner(folder)
         self._digest = digest_of_stages(folder.folder)
 
     @property
@@ -59,7 +59,7 @@ class _Half:
 
     def _device_part(self, source: bytes, amount: int, name: object) -> dict[str, np.ndarray]:
         """What is handed over after the device's stages."""
-        return self._runner.run(self._read_in(source, name), 0, amount)
+        return self.runner.run(self._read_in(source, name), 0, amount)
 
 
 class StagedDevice(_Half):
@@ -76,7 +76,8 @@ class StagedDevice(_Half):
 
     def __init__(self, folder: StageFolder, inputs: Path | None) -> None:
         super().__init__(folder)
-        self._pieces = list(self.reading.pieces(inputs or self.reading.own_inputs()))
+        reading = self.reading
+        self._pieces = list(reading.own_pieces() if inputs is None else reading.pieces(inputs))
 
     def pieces(self) -> Sequence[Piece]:
         """All that the reading finds."""
@@ -84,7 +85,7 @@ class StagedDevice(_Half):
 
     def prepare(self, amount: int) -> None:
         """Opens the device's stages."""
-        self._runner.load(range(amount))
+        self.runner.load(range(amount))
 
     def work(self, piece: Piece, amount: int) -> Work:
         """Sends the piece or what its stages make of it; is told the answer."""
@@ -103,7 +104,7 @@ class StagedDevice(_Half):
             answer = _told(reply, self.reading.returned())
         except ServerAway:
             values = values or self._read_in(source, piece.name)
-            outputs = self._runner.run(values, amount, self.folder.stages)
+            outputs = self.runner.run(values, amount, self.folder.stages)
             answer, alone = self.reading.answer(outputs), True
         return {
             "file": piece.name,
@@ -148,7 +149,7 @@ class StagedServer(_Half):
 
     def warm(self) -> None:
         """Opens every stage, and measures the model's tolerances unless its folder has them."""
-        self._runner.load(range(self.folder.stages))
+        self.runner.load(range(self.folder.stages))
         self._tolerances()
 
     def begin(self, amount: int, seed: int) -> int:
@@ -192,7 +193,7 @@ class StagedServer(_Half):
     def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
         try:
             values = self._values(amount, sent)
-            outputs = self._runner.run(values, amount, self.folder.stages)
+            outputs = self.runner.run(values, amount, self.folder.stages)
             answer = self.reading.answer(outputs)
         except InputError as error:
             return error

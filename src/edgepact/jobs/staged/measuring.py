@@ -109,8 +109,9 @@ class _Measuring:
         # Behind stage 1, 2, ...: what every example has there.
         self._base = [list(examples), *self._chain([self._own(at) for at in self._stages])]
         self._seen = {
-            (amount, codec.name): [self._came(codec, amount, x) for x in self._base[amount]]
+            (amount, codec.name): [self._came(codec, amount, x) for x in own]
             for amount in range(1, folder.stages + 1)
+            for own in [self._compared(amount, self._base[amount])]
             for codec in codecs
             if self._can(codec, amount)
         }
@@ -351,8 +352,14 @@ class _Measuring:
     def _came(self, codec: Codec, amount: int, values: Values) -> Values:
         """The same, as a codec hands it on; what the whole model gives passes by."""
         if amount == self._folder.stages:
-            return self._reading.comparable(values)
+            return values
         return through(self._folder, codec, amount, values)
+
+    def _compared(self, amount: int, xs: Sequence[Values]) -> Sequence[Values]:
+        """What is handed over, as an audit looks at it."""
+        if amount < self._folder.stages:
+            return xs
+        return [self._reading.comparable(x) for x in xs]
 
     def _can(self, codec: Codec, amount: int) -> bool:
         """Whether a codec can express what is handed over at a cut: fp16 ends at 65,504."""
@@ -368,7 +375,7 @@ class _Measuring:
             self._at(devs, name, amount, xs)
 
     def _at(self, devs: Devs, name: str, amount: int, xs: Sequence[Values]) -> None:
-        handed = self._handed(amount)
+        handed, xs = self._handed(amount), self._compared(amount, xs)
         for codec in self._codecs:
             own = self._seen.get((amount, codec.name))
             for i, x in enumerate(xs if own is not None else ()):

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from edgepact.errors import InputError
 from edgepact.inference.gguf.known import cache_folder
-from edgepact.inference.stage_folder import STAGES_JSON, StageFolder, read_stage_folder
+from edgepact.inference.stage_folder import (
+    STAGES_JSON,
+    StageFolder,
+    is_stage_folder,
+    read_stage_folder,
+)
 from edgepact.work import Json
 
 if TYPE_CHECKING:
@@ -47,6 +52,11 @@ def stages_of(job: "Staged", model: Path | None) -> StageFolder:
         )
         raise InputError(model, "", expected, "none")
     return read_stage_folder(model)
+
+
+def is_staged(model: Path) -> bool:
+    """Whether a path is that of stages of any model, or of an ONNX file to make them of."""
+    return is_stage_folder(model) or (model.suffix.lower() == ".onnx" and model.is_file())
 
 
 def kept_stages(file: Path, *, stages: int = STAGES) -> Path:

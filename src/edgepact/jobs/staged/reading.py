@@ -19,6 +19,7 @@ from edgepact.work import Json
 
 READINGS = {
     "arrays": "edgepact.jobs.staged.arrays:Arrays",
+    "lines": "edgepact.jobs.staged.lines:Lines",
     "photographs": "edgepact.jobs.staged.photographs:Photographs",
     "sentences": "edgepact.jobs.staged.sentences:Sentences",
     "speech": "edgepact.jobs.speech.reading:Speakable",
@@ -74,14 +75,8 @@ class Reading:
     name = ""
     """As `stages.json` spells it."""
 
-    inputs_field = "inputs_from"
-    """How a scenario's `[job]` spells where pieces come from."""
-
-    inputs_words = "a file or folder"
-    """What that is, in words."""
-
-    inputs_are_folder = True
-    """Whether it is a folder, or a file."""
+    same_words = "same answer as the unsplit model"
+    """What `same` counts, in words."""
 
     rows_axis: int | None = None
     """Axis of tensors of which a device could leave a part out, such as time; None for the first
@@ -91,13 +86,21 @@ class Reading:
         self.model = model
 
     def own_inputs(self) -> Path:
-        """What there is to work on if nothing is said.
+        """Where there is something to work on if nothing is said.
 
         Raises:
-            InputError: there is nothing.
+            InputError: there is no such place.
             MissingExtraError: there is, in an extra that is not installed.
         """
-        raise InputError("job", self.inputs_field, self.inputs_words, "none")
+        raise InputError("job", "inputs", "something to work on", "none")
+
+    def own_pieces(self) -> Sequence[Piece]:
+        """What there is to work on if nothing is said; by default what is at that place.
+
+        Raises:
+            InputError, MissingExtraError: there is nothing.
+        """
+        return self.pieces(self.own_inputs())
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """What there is to work on, at least one.
@@ -146,6 +149,10 @@ class Reading:
     def result(self, piece: Piece, tensors: Mapping[str, np.ndarray]) -> Mapping[str, Json]:
         """Fields of the device's results, of what came back to it."""
         return {}
+
+    def same(self, result: Mapping[str, Json], whole: Answer) -> bool:
+        """Whether a line of results says what the unsplit model says."""
+        return bool(result.get("answer") == whole.text)
 
     def compared(self) -> tuple[Handed, ...]:
         """What an audit compares of a piece of which the device has run all stages."""

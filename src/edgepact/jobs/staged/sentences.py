@@ -22,6 +22,7 @@ import numpy as np
 from edgepact.errors import InputError, MissingExtraError, shown
 from edgepact.inference.stage_folder import STAGES_JSON, Handed, StageFolder
 from edgepact.jobs.staged import Staged
+from edgepact.jobs.staged.arrays import file_content
 from edgepact.jobs.staged.place import STAGES, kept_folder
 from edgepact.jobs.staged.reading import Answer, Piece, Reading
 from edgepact.work import Json
@@ -34,6 +35,11 @@ FILE_BYTES_MAX = 64 << 20
 SENTENCES_MAX = 1_000_000
 TOKENS_MAX = 256
 """Longest sentence, in tokens, if nothing is said; what is longer is cut off."""
+
+INPUTS_WORDS = "a file of sentences, a line each"
+
+ALIKE = 0.99
+"""Least cosine of two vectors that say the same."""
 
 DIGITS = 6
 """Of each number of a vector in results."""
@@ -57,9 +63,7 @@ class Sentences(Reading):
     """See this module."""
 
     name = "sentences"
-    inputs_field = "sentences_from"
-    inputs_words = "a file of sentences, a line each"
-    inputs_are_folder = False
+    same_words = f"vectors within a cosine of {ALIKE:g} of the unsplit model's"
 
     def __init__(self, model: StageFolder) -> None:
         super().__init__(model)
@@ -85,24 +89,11 @@ class Sentences(Reading):
 
     def own_inputs(self) -> Path:
         """Sentences that come with the job."""
-        return Path(__file__).with_name("sentences.txt")
+        return own_sentences()
 
     def pieces(self, inputs: Path) -> Sequence[Piece]:
         """The lines of a file, without those that are blank."""
-        try:
-            with inputs.open("rb") as file:
-                content = file.read(FILE_BYTES_MAX + 1)
-            if len(content) > FILE_BYTES_MAX:
-                raise InputError(inputs, "", f"at most {FILE_BYTES_MAX} bytes", "more")
-            lines = content.decode("utf-8-sig").splitlines()
-        except OSError as error:
-            raise InputError(inputs, "", self.inputs_words, error.strerror or "none") from None
-        except UnicodeDecodeError:
-            raise InputError(inputs, "", "UTF-8 text", "other bytes") from None
-        found = [line.strip() for line in lines if line.strip()]
-        if not 1 <= len(found) <= SENTENCES_MAX:
-            raise InputError(inputs, "", self.inputs_words, f"{len(found)} sentences")
-        return [Piece(name=line, content=line.encode()) for line in found]
+        return sentences_in(inputs)
 
     def source(self, piece: Piece) -> bytes:
         """The sentence."""
@@ -128,8 +119,7 @@ class Sentences(Reading):
 
     def examples(self, count: int, seed: int) -> list[dict[str, np.ndarray]]:
         """Sentences that come with the job, all of one length so that they can be compared."""
-        pieces = self.pieces(self.own_inputs())
-        text = b" ".join(piece.content for piece in pieces)
+        text = b" ".join(piece.content for piece in self.own_pieces())
         words = text.split()
         size = max(8, len(words) // count)
         found = []
@@ -161,6 +151,12 @@ class Sentences(Reading):
         numbers = [] if vector is None else vector.reshape(-1).tolist()
         return {VECTOR: [round(float(each), DIGITS) for each in numbers]}
 
+    def same(self, result: Mapping[str, Json], whole: Answer) -> bool:
+        """Whether the vectors point the same way."""
+        vector = np.array(result.get(VECTOR) or [0.0])
+        right = whole.tensors[VECTOR].reshape(-1)
+        return vector.shape == right.shape and float(vector @ right) >= ALIKE
+
     def alike(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """The vector itself."""
         return self._pooled(outputs)
@@ -173,6 +169,28 @@ class Sentences(Reading):
             return None
         found: np.ndarray = pooled / np.float32(length)
         return found
+
+
+def own_sentences() -> Path:
+    """The file of sentences that comes with the job."""
+    return Path(__file__).with_name("sentences.txt")
+
+
+def sentences_in(inputs: Path) -> list[Piece]:
+    """The lines of a file, without those that are blank.
+
+    Raises:
+        InputError: it cannot be read, or there is none.
+    """
+    content = file_content(inputs, FILE_BYTES_MAX)
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(inputs, "", "UTF-8 text", "other bytes") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not 1 <= len(found) <= SENTENCES_MAX:
+        raise InputError(inputs, "", INPUTS_WORDS, f"{len(found)} sentences")
+    return [Piece(name=line, content=line.encode()) for line in found]
 
 
 def minilm() -> Path:

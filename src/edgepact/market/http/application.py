@@ -12,6 +12,7 @@
 `GET /market/status`                     everything at a glance, for the operator's token;
                                          others hear only that the market is up
 `GET /metrics`                           for Prometheus, for the operator's token
+`GET /page` and what is under it         the live page, see `page.routes`
 `GET /v2`, `/v2/health/{live,ready}`     Open Inference Protocol v2, with the binary tensor
 `GET /v2/models/M`, `/v2/models/M/ready` extension; one model M for every cut
 `POST /v2/models/M/infer`                one exchange of a piece: the request's `id` is the
@@ -54,6 +55,8 @@ from edgepact.market.inference import Inference, NoSuchModel
 from edgepact.market.ledger import LedByAnother, LedgerError, NoBudget, RepeatedWork
 from edgepact.market.logs import Complaints, Log
 from edgepact.market.metrics import Metrics
+from edgepact.market.page.routes import page_routes
+from edgepact.market.page.watch import Watch
 from edgepact.market.play import Market
 from edgepact.market.protocol import messages
 from edgepact.market.protocol.compression import TooLarge
@@ -70,6 +73,7 @@ def application(
     bounds: Bounds | None = None,
     body_timeout_s: float = 30.0,
     complaints: Complaints | None = None,
+    watch: Watch | None = None,
 ) -> Starlette:
     """The HTTP interface of a market.
 
@@ -80,6 +84,7 @@ def application(
         bounds: of what anybody may have in hand.
         body_timeout_s: how long a body may take.
         complaints: told of everything that is refused.
+        watch: what the live page shows; None for no page.
     """
     complaints = complaints or Complaints(Log())
     metrics = Metrics()
@@ -99,7 +104,7 @@ def application(
         500: _defect,
     }
     app = Starlette(
-        routes=[*oip_routes(), *market_routes()],
+        routes=[*oip_routes(), *market_routes(), *(page_routes() if watch else ())],
         exception_handlers={
             kind: _noted(handler, complaints, metrics) for kind, handler in handlers.items()
         },
@@ -111,6 +116,7 @@ def application(
     app.state.metrics = metrics
     app.state.inference = Inference(market, metrics, complaints.log)
     app.state.body_timeout_s = body_timeout_s
+    app.state.watch = watch
     return app
 
 

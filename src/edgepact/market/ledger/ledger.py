@@ -375,6 +375,15 @@ class Ledger:
                         f"{name!r} is neither an enrolled device nor the label of a token"
                     ) from None
 
+    def revoke_device(self, name: str) -> None:
+        """Voids the token of a device.
+
+        Raises:
+            MarketError: none is enrolled under this name.
+        """
+        with self._write() as books:
+            records.change_device(books, name, revoked=True)
+
     # ------------------------------------------------------------ rounds
 
     def open_round(
@@ -1110,12 +1119,16 @@ def _row(each: Piece, settlement: Settlement, now_s: float) -> dict[str, Any]:
 
 
 def _sale(each: Piece, request: Request, settlement: Settlement) -> dict[str, Any]:
+    sold = settlement.units
+    if each.units_sold is not None:
+        sold = min(max(each.units_sold, 0), sold)
     return {
         "request": request.id,
         "buyer": request.buyer,
         "device": each.device,
         "round": each.round,
-        "microcredits": request.price(settlement.units),
+        "units": sold,
+        "microcredits": request.price(sold),
         "bound": request.bound,
     }
 

@@ -1,0 +1,36 @@
+"""The live page in the user's own browser, opened without showing its token to anybody else.
+
+The address holds the operator's token, and what a program is started with is seen by everybody on
+the machine. So the browser is given a file that only its owner can read, which leads on.
+"""
+
+import html
+import os
+import webbrowser
+from pathlib import Path
+
+FILE = "live-page.html"
+
+_PAGE = """<!doctype html><meta charset="utf-8"><title>edgepact</title>
+<meta http-equiv="refresh" content="0; url={address}">
+<a href="{address}">The market's live page</a>
+"""
+
+
+def open_page(folder: Path, address: str) -> None:
+    """Opens the live page in a browser; where there is none, a line says where it is.
+
+    Args:
+        folder: of the run's results; the file that leads on stands there.
+        address: of the page, with the operator's token.
+    """
+    file = folder / FILE
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as leading:
+        leading.write(_PAGE.format(address=html.escape(address)))
+    if not webbrowser.open(file.resolve().as_uri()):
+        print(f"no browser could be opened; open {file} to see the market", flush=True)
+
+
+def no_page(folder: Path, address: str) -> None:
+    """Opens nothing."""
