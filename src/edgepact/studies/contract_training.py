@@ -220,8 +220,6 @@ def write_table(folder: Path, found: Found) -> None:
     with (folder / "federations.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["offered", "seed", "round", "accuracy", "bytes_up", "paid_credits"])
-        others = [name for name in found if name not in LOOKS]
-    looks = LOOKS | dict(zip(others, cycle(UNPAID), strict=False))
     for name, of_name in found.items():
         for seed, each in enumerate(of_name):
             for at, values in enumerate(zip(*each[:3], strict=True)):
@@ -232,6 +230,8 @@ def draw(found: Found) -> Figure:
     """Accuracy against bytes and against money; thin lines are seeds."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     by_bytes, by_money = figure.subplots(1, 2, sharey=True)
+    others = [name for name in found if name not in LOOKS]
+    looks = LOOKS | dict(zip(others, cycle(UNPAID), strict=False))
     for name, of_name in found.items():
         look: dict[str, Any] = {**looks[name].line, "markevery": 4}
         for at, each in enumerate(of_name):
