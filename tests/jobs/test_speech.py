@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(folder: Path) -> SpeechServer:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "EXAMPLES", 4)
+        patch.setattr(reading, "EXAMPLES", 3)
         part = SPEECH.server_part(folder, {})
         part.warm()
         return part

@@ -220,10 +220,10 @@ def write_table(folder: Path, found: Found) -> None:
     with (folder / "federations.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["offered", "seed", "round", "accuracy", "bytes_up", "paid_credits"])
-    for name, of_name in found.items():
-        for seed, each in enumerate(of_name):
-            for at, values in enumerate(zip(*each[:3], strict=True)):
-                rows.writerow([name, seed, at, *(f"{x:.8g}" for x in values)])
+        for name, of_name in found.items():
+            for seed, each in enumerate(of_name):
+                for at, values in enumerate(zip(*each[:3], strict=True)):
+                    rows.writerow([name, seed, at, *(f"{x:.8g}" for x in values)])
 
 
 def draw(found: Found) -> Figure:

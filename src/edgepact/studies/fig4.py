@@ -62,6 +62,9 @@ HARD_SOLVERS = ("GDM", "PPO, tuned on this game")
 SMOKED, HARD_SMOKED = ("GDM", "random"), ("PPO, tuned on this game",)
 """Learners of a smoke run, each of which costs its own compilation: every program once."""
 
+DEVICES = 5
+"""Of the fleet of the article's figures."""
+
 BOUND = 0.99
 """An action beyond this, of [-1, 1], counts as sitting at a price bound."""
 
@@ -239,7 +242,7 @@ def learn_hard(config: Config, before: Before = NOTHING) -> dict[str, dict[str, 
 
 def learn(config: OneFleet, before: Before = NOTHING) -> Curves:
     """Trains every solver on the fleet of figure 4, but those that an earlier run trained."""
-    fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
+    fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), DEVICES)
     problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
     game = exact_game(problem, fleet)
     best = equilibrium(game)
@@ -413,6 +416,35 @@ def page(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
         "error over learners.",
         "![Utility, and what is missed of the gain, against epochs](fig4.png)",
         table(head, rows),
+        *beside_the_article(curves, config),
+    ]
+
+
+def beside_the_article(curves: Curves, config: OneFleet) -> list[str]:
+    """What figures 4 and 5 have in common with the article's, and what had to be inferred."""
+    ends = {name: float(run.utility[:, -1].mean()) for name, run in curves.learning.items()}
+    order = sorted(ends, key=lambda name: -ends[name])
+    rows = [
+        ["who decides", "a GDM, PPO, random pricing", "the same; PPO with two settings"],
+        ["order at the end", "the GDM ahead of PPO and of random pricing", " > ".join(order)],
+        ["runs", "three", f"{config.seeds} seeds, bands are 95 % confidence intervals"],
+        ["mean of figure 5", "over epochs 200 to 500", f"from epoch {config.settled_from} on"],
+        ["the best that can be", "not shown", "the exact optimum, dotted"],
+        ["an epoch", "not said", "64 rounds of the game for every learner *(inferred)*"],
+        [
+            "fleet",
+            "not said in full",
+            f"{DEVICES} devices, drawn once from ranges of our own *(inferred)*",
+        ],
+        ["satisfaction", "rises with what is kept", "its logarithm, `log1p` *(inferred)*"],
+        ["PPO's settings", "not said", "those usual in the literature, and tuned *(inferred)*"],
+        ["reward", "whether utility rose", "the utility itself: the other rewards cycles"],
+    ]
+    return [
+        "## Beside the article",
+        "The article does not give all settings of its game: shape and order of its figures can be "
+        "compared with these, and values cannot. What it does not say is marked as inferred.",
+        table(["", "the article", "here"], rows),
     ]
 
 

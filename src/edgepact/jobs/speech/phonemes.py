@@ -52,14 +52,10 @@ class FrontEnd:
     def __init__(self, accent: str) -> None:
         self._vocabulary = _vocabulary(packaged("vocab.json"))
         self._british = accent == "british"
-        self._reads: Any = None
 
     def load(self) -> None:
         """Loads the dictionaries."""
-        if self._reads is None:
-            from hibari.g2p import G2P
-
-            self._reads = G2P(british=self._british)
+        _reader(self._british)
 
     def phonemes(self, sentence: str) -> str:
         """As phonemes, in the alphabet of the voices.
@@ -68,9 +64,9 @@ class FrontEnd:
             InputError: it cannot be spoken.
         """
         check_sentence(sentence)
-        self.load()
+        reads = _reader(self._british)
         try:
-            found = str(self._reads(sentence))
+            found = str(reads(sentence))
         except Exception as error:  # such as a number of forty digits
             reason = f"{shown(sentence)}, which ends its front end with {type(error).__name__}"
             raise InputError("sentence", "", "words that can be read", reason) from None
@@ -100,6 +96,14 @@ def checked_ids(found: object, source: str) -> tuple[int, ...]:
         if type(each) is not int or not 0 <= each < PHONEMES_KNOWN:
             raise InputError(source, "ids", expected, shown(each))
     return tuple(found)
+
+
+@lru_cache(maxsize=2)
+def _reader(british: bool) -> Any:
+    """The front end and its dictionaries, once in a process."""
+    from hibari.g2p import G2P
+
+    return G2P(british=british)
 
 
 @lru_cache(maxsize=2)
