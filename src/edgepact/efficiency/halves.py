@@ -31,6 +31,7 @@ from edgepact.inference.pipeline import MODEL_JSON, SERVER_HALF, ModelInfo, Pipe
 from edgepact.inference.tolerances import TOLERANCES_JSON
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.mechanisms.stackelberg.halves import Forms
+from edgepact.palette import GREY
 from edgepact.tables import Shown
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ def picture(measured: HalvesMeasured) -> "Figure":
         [1e3 * measured.seconds(*pair, middle) for pair in front],
         [100 * measured.accuracy[(*pair, middle)] for pair in front],
         where="post",
-        color="0.6",
+        color=GREY,
         label="Pareto front",
     )
     for d, s in {*front, *((at, at) for at in range(len(names)))}:
