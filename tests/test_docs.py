@@ -202,6 +202,21 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
+def anchors(page: Path) -> set[str]:
+    """What its headings can be linked to by, as forges and MyST spell it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_anchors_are_headings(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        target = page.parent / file if file else page
+        assert target.suffix != ".md" or anchor in anchors(target), f"{file}#{anchor}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_installing_names_no_index(page: Path) -> None:
     for line in page.read_text(encoding="utf-8").splitlines():

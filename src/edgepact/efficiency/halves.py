@@ -31,6 +31,7 @@ from edgepact.inference.pipeline import MODEL_JSON, SERVER_HALF, ModelInfo, Pipe
 from edgepact.inference.tolerances import TOLERANCES_JSON
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.mechanisms.stackelberg.halves import Forms
+from edgepact.palette import AMBER_LINE, BLUE_LINE, GREY
 from edgepact.tables import Shown
 
 if TYPE_CHECKING:
@@ -310,13 +311,14 @@ def picture(measured: HalvesMeasured) -> "Figure":
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.subplots()
     pairs = [(d, s) for d in range(len(names)) for s in range(len(names))]
-    for same, marker, size in ((False, "o", 22.0), (True, "D", 48.0)):
+    for same, look, size in ((False, BLUE_LINE, 22.0), (True, AMBER_LINE, 48.0)):
         kept = [pair for pair in pairs if (pair[0] == pair[1]) == same]
         axes.scatter(
             [1e3 * measured.seconds(*pair, middle) for pair in kept],
             [100 * measured.accuracy[(*pair, middle)] for pair in kept],
             s=size,
-            marker=marker,
+            marker=look.marker,
+            color=look.colour,
             label="one form on both sides" if same else "two forms",
             zorder=3,
         )
@@ -325,7 +327,7 @@ def picture(measured: HalvesMeasured) -> "Figure":
         [1e3 * measured.seconds(*pair, middle) for pair in front],
         [100 * measured.accuracy[(*pair, middle)] for pair in front],
         where="post",
-        color="0.6",
+        color=GREY,
         label="Pareto front",
     )
     for d, s in {*front, *((at, at) for at in range(len(names)))}:

@@ -21,6 +21,7 @@ from edgepact.jobs.picture.appropriate import Tries, Until, shown, tried, until
 from edgepact.jobs.picture.chain import read_generator
 from edgepact.jobs.picture.job import as_png_bytes
 from edgepact.pages import percent, table
+from edgepact.palette import GREY, LOOKS
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked
@@ -160,24 +161,23 @@ def parts_of(config: Config, found: list[Setting], steps: int) -> list[str]:
 
 def draw(config: Config, found: list[Setting], steps: int) -> Figure:
     """What the second judge finds right against what a picture takes."""
-    figure = Figure(figsize=(6.4, 3.6), dpi=120)
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    for threshold in config.thresholds:
+    for threshold, look in zip(config.thresholds, LOOKS, strict=False):
         chosen = [each for each in found if each.accepted_at == threshold]
         cost = [steps * each.until.draws for each in chosen]
         axes.errorbar(
             cost,
             [100.0 * each.second for each in chosen],
             yerr=[100.0 * each.error for each in chosen],
-            marker="o",
+            **look.line,
             capsize=3,
             label=f"accepted at {threshold:g}",
         )
-    axes.axhline(100.0 * found[0].second, color="#9aa5b1", linestyle=":", label="first draws")
+    axes.axhline(100.0 * found[0].second, color=GREY, linestyle=":", label="first draws")
     axes.set_xlabel("steps of a picture, mean")
     axes.set_ylabel("as meant by CLIP, %")
     axes.legend(frameon=False)
-    figure.tight_layout()
     return figure
 
 

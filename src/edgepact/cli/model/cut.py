@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from edgepact.cli.model.options import Control, State, pairs
 from edgepact.errors import InputError
 
 
@@ -39,14 +40,8 @@ def cut(
             help="For the stages of a file [default: beside it]; of a GGUF file a new folder",
         ),
     ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="INPUT", help="An input that every stage gets: once for each."),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PAST=PRESENT", help="A state that stays with its stage."),
-    ] = None,
+    control: Control = None,
+    state: State = None,
     products: Annotated[
         str | None,
         typer.Option(
@@ -77,17 +72,17 @@ def cut(
         return
     if products is not None:
         raise InputError("model cut", "--products", "a GGUF file", str(model))
-    from edgepact.cli.model.inspect import pairs
     from edgepact.inference import graph
     from edgepact.inference.pipeline import IMAGE_GRAPH
 
+    controls, states = control or None, dict(pairs("model cut", "--state", state)) or None
     if possible:
         if at:
             raise InputError("model cut", "--list", "either --list or --at", "both")
         if model.is_dir():
             names = graph.single_tensor_cuts(model / IMAGE_GRAPH)
         else:
-            names = graph.cut_names(model, control or None, dict(pairs("--state", state)) or None)
+            names = graph.cut_names(model, controls, states)
         for name in names:
             print(name)
         return
@@ -105,7 +100,6 @@ def cut(
         if bool(at) == (stages is not None):
             expected = "the tensors to cut at; edgepact model inspect lists them; or --stages"
             raise InputError("model cut", "--at", expected, "both" if at else "neither")
-        controls, states = control or None, dict(pairs("--state", state)) or None
         if stages is not None:
             from edgepact.inference.stage_writing import even_cuts
 
