@@ -56,7 +56,8 @@ def test_every_route_is_described(server: MarketServer, device: Device) -> None:
         (route.path, method)
         for route in server._app.routes
         for method in route.methods or ()
-        if method != "HEAD"
+        # What the live page asks is between it and its server: docs/how-to/watch-a-market.md.
+        if method != "HEAD" and not route.path.startswith("/page")
     }
     told = {(path, method.upper()) for path, each in paths.items() for method in each}
     assert told == there
