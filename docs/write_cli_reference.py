@@ -18,9 +18,9 @@ The help of every command, as `edgepact COMMAND --help` prints it. Written by
 `python docs/write_cli_reference.py`.
 
 Exit status: 0 for success; 1 for an answer that lacks a property which its mechanism promises, told
-in one line below it; 2 for bad input, with one line that names the file or option, what was
-expected and what was found; 130 after Ctrl-C, where `serve` and `device` end their work and exit
-with 0.
+in one line below it, for books that are not whole, and for what `doctor` finds missing; 2 for bad
+input, with one line that names the file or option, what was expected and what was found; 130 after
+Ctrl-C, where `serve` and `device` end their work and exit with 0.
 """
 
 

@@ -155,7 +155,12 @@ def test_it_says_what_it_is_and_what_it_lacks(installed: Path) -> None:
     assert "pip install edgepact" in command(installed, "list", "pacts").stdout
     everything = command(installed, "list", "--json")
     assert (everything.returncode, everything.stderr) == (0, "")
-    for words in (["solve", "market.toml"], ["run"], ["serve", "--price", "1"], ["ledger"]):
+    diagnosis = json.loads(command(installed, "doctor", "--json").stdout)
+    assert (diagnosis["asked"], diagnosis["fit"]) == ("device", True)
+    states = {each["name"]: each["state"] for each in diagnosis["purposes"]}
+    assert (states["picture"], states["run"], states["text"]) == ("good", "MISSING", "MISSING")
+    lacked = (["solve", "market.toml"], ["run"], ["serve", "--price", "1"], ["ledger"])
+    for words in (*lacked, ["init", "market"]):
         lacking = command(installed, *words)
         assert (lacking.returncode, lacking.stdout) == (2, ""), words
         assert lacking.stderr.count("\n") == 1

@@ -103,10 +103,15 @@ for at, block in enumerate(sys.stdin.read().split("\\0"), start=1):
 """
 
 
+TUTORIALS = ROOT / "docs" / "tutorials"
+"""Their blocks are run in order, in tests/test_tutorials.py."""
+
 CODE_PAGES = [
     page
     for page in PAGES
-    if blocks(page, "python") and page not in (NEEDS_A_SERVER, NEEDS_A_DEVICE)
+    if blocks(page, "python")
+    and page not in (NEEDS_A_SERVER, NEEDS_A_DEVICE)
+    and page.parent != TUTORIALS
 ]
 
 
@@ -195,6 +200,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     links += [f"{target}.md" for target in re.findall(r"\{doc\}`([^`]+)`", text)]
     for link in links:
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def anchors(page: Path) -> set[str]:
+    """What its headings can be linked to by, as forges and MyST spell it."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_anchors_are_headings(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        target = page.parent / file if file else page
+        assert target.suffix != ".md" or anchor in anchors(target), f"{file}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -292,13 +312,16 @@ def test_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     assert (tmp_path / "index.html").is_file()
 
 
-FORMULAS = (ROOT / "docs" / "reference" / "formulas.md").read_text(encoding="utf-8")
+FORMULAS = "".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("reference/formulas.md", "article.md")
+)
 
 
 @pytest.mark.parametrize(
     "name", sorted(set(re.findall(r"`([a-z]\w*(?:\.\w+)+)`", FORMULAS)) - {"edgepact"})
 )
-def test_what_the_page_of_formulas_names_is_there(name: str) -> None:
+def test_what_the_pages_of_formulas_and_of_the_article_name_is_there(name: str) -> None:
     parts = name.removeprefix("edgepact.").removesuffix(".py").split(".")
     for length in range(len(parts), 0, -1):
         try:

@@ -20,7 +20,18 @@ from tests.test_cli import edgepact as command
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SURFACE = {
-    *("quote", "run", "solve", "study", "train", "installed", "part", "parts", "learn"),
+    *(
+        "quote",
+        "run",
+        "solve",
+        "study",
+        "load_study",
+        "train",
+        "installed",
+        "part",
+        "parts",
+        "learn",
+    ),
     *("Contract", "Fleet", "Game", "Payoff", "Problem", "RunConfig", "TrainConfig"),
     *("Diffusion", "PPO", "Random"),
     *("EdgepactError", "InputError", "InputWarning", "MarketError", "MissingExtraError"),

@@ -1,5 +1,6 @@
 """What is called from Python is refused in words, whatever is passed for any one argument."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from inspect import signature
@@ -45,6 +46,13 @@ def a_family() -> object:
     return FAMILIES["log"]
 
 
+def a_study() -> Path:
+    """Results that a study may have left in the working folder."""
+    facts = {"provenance": {"study": "speed", "config": {}}}
+    Path("metrics.json").write_text(json.dumps(facts))
+    return Path()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A public name with a call of it that is right.
@@ -81,6 +89,7 @@ ENTRIES: dict[str, Callable[[], Entry]] = {
         right={"name": "fig4"},
         optional=tuple(signature(edgepact.study).parameters)[1:],
     ),
+    "load_study": lambda: Entry(call=edgepact.load_study, right={"folder": a_study()}),
     "train": lambda: Entry(
         call=edgepact.train, right={"settings": edgepact.TrainConfig()}, optional=("on_progress",)
     ),

@@ -14,7 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    **dict.fromkeys(("quote", "run", "solve", "study", "train"), "edgepact.api"),
+    **dict.fromkeys(("load_study", "quote", "run", "solve", "study", "train"), "edgepact.api"),
     **dict.fromkeys(
         ("EdgepactError", "InputError", "InputWarning", "MarketError", "MissingExtraError"),
         "edgepact.errors",
@@ -45,6 +45,7 @@ __all__ = [  # noqa: RUF022  (what is done, what is stated, how one learns, what
     "run",
     "solve",
     "study",
+    "load_study",
     "train",
     "installed",
     "part",

@@ -1,3 +1,4 @@
+from edgepact.api import load_study as load_study
 from edgepact.api import quote as quote
 from edgepact.api import run as run
 from edgepact.api import solve as solve

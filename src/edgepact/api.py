@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgepact.solvers.in_context.menus import MenuDecision
     from edgepact.solvers.in_context.rehearsal import Quoted
     from edgepact.solvers.in_context.reserves import ReserveDecision
+    from edgepact.studies.results import StudyResults
     from edgepact.training.federated.config import TrainConfig
     from edgepact.training.federated.run import Trained
     from edgepact.written import Written
@@ -290,6 +291,7 @@ def study(
     workers: int = 1,
     format: str = "png",
     style: str = "page",
+    data: str | Path | None = None,
 ) -> "Written":
     """Reproduces a figure or a comparison: tables, a picture and `metrics.json` in one folder.
 
@@ -305,6 +307,8 @@ def study(
             since each process loads it.
         format: of the pictures, `png`, `svg` or `pdf`.
         style: of the pictures, `page` for a screen or `article` for a column of print.
+        data: folder of figure 4's results, from which fig4 and fig5 draw again and learn only what
+            is missing; for fig5 `study-fig4` if it is there and fits.
 
     Returns:
         Where the results are, and what they say.
@@ -325,6 +329,7 @@ pictures, found "fig99"; did you mean "fig4"?
     from edgepact.studies import STUDIES, TRAININGS
     from edgepact.studies.asked import FORMATS, STYLES, Asked, check_size
     from edgepact.studies.place import check_place
+    from edgepact.studies.results import write_parquet
     from edgepact.written import Written
 
     check_choice("study", "NAME", name, STUDIES)
@@ -341,8 +346,12 @@ pictures, found "fig99"; did you mean "fig4"?
         workers=check_whole("study", "workers", workers, least=1, most=WORKERS_MAX),
         format=check_choice("study", "format", format, FORMATS),
         style=check_choice("study", "style", style, STYLES),
+        data=None if data is None else check_path("study", "data", data),
     )
     chosen = STUDIES[name]
+    if asked.data is not None and not chosen.draws_again:
+        able = ", ".join(each for each, of in STUDIES.items() if of.draws_again)
+        raise InputError("study", "--data", f"only with {able}", f"{asked.data}")
     if asked.workers > 1 and not chosen.spreads:
         able = ", ".join(each for each, of in STUDIES.items() if of.spreads)
         raise InputError("study", "--workers", f"1, or one of the studies {able}", f"{workers}")
@@ -351,8 +360,26 @@ pictures, found "fig99"; did you mean "fig4"?
     if train:
         chosen.train(folder, smoke)
     chosen(folder, asked)
+    write_parquet(folder)
     page = folder / "page.md"
     return Written(page=page if page.exists() else folder, facts=folder / "metrics.json")
+
+
+def load_study(folder: str | Path) -> "StudyResults":
+    """Reads the results of a study: its settings, figures and tables.
+
+    Args:
+        folder: that `study` wrote.
+
+    Returns:
+        A frozen result whose `tables` are Arrow tables by name, each with `to_pandas()`.
+
+    Raises:
+        InputError: there is no study in the folder, or its files cannot be read.
+    """
+    from edgepact.studies.results import load
+
+    return load(check_path("load_study", "folder", folder))
 
 
 def _solve_document(source: Path, document: "Document") -> "Solution":

@@ -6,7 +6,7 @@ distance of two of them in CIELAB, to them and to everybody else, is held by a t
 how they see (Machado, Oliveira and Fernandes 2009, severity 1).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 INK = "#1f2933"
 """Text, axes, and what all else is held against."""
@@ -18,6 +18,9 @@ BROWN = "#661a00"
 SKY = "#00aaff"
 GREY = "#a3adb8"
 """What is only there for comparison."""
+
+DEEP_GREEN = "#0b6e4f"
+"""Of reports, in the place of `GREEN`: dark enough for letters on white."""
 
 COLOURS = (BLUE, AMBER, PURPLE, GREEN, BROWN, SKY, INK, GREY)
 """All of them, those that are easiest to tell apart first."""
@@ -55,7 +58,7 @@ class Look(NamedTuple):
     marker: str
 
     @property
-    def line(self) -> dict[str, object]:
+    def line(self) -> dict[str, Any]:
         """What `Axes.plot` takes."""
         return {"color": self.colour, "linestyle": self.dashes, "marker": self.marker}
 

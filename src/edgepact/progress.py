@@ -16,13 +16,20 @@ def progress_bar(title: str, *, enabled: bool = True) -> Iterator[Callable[[int,
         A function told how many steps are done and how many there are.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=32),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), disable=not enabled) as progress:
         task = progress.add_task(title, total=None)

@@ -106,6 +106,25 @@ PURPOSES = (
         on_device=True,
     ),
     Purpose(
+        name="speech",
+        about="text spoken by a split voice, the job `speech`",
+        extras=("speech",),
+        on_device=True,
+    ),
+    Purpose(
+        name="photo",
+        about="photographs, sorted into ImageNet's classes: the job `photo`",
+        extras=("photo",),
+        on_device=True,
+    ),
+    Purpose(
+        name="sentences",
+        about="vectors of sentences, the job `sentences`",
+        extras=("sentences",),
+        on_device=True,
+    ),
+    Purpose(name="staged", about="any ONNX model of yours, the job `staged`", on_device=True),
+    Purpose(
         name="training",
         about="federated training, `edgepact train` and its scenarios",
         extras=("federated",),

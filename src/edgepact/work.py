@@ -70,6 +70,9 @@ class Reply:
         finished: whether the piece is done; it is then settled.
         units: how many units it was, if it is finished; at least 1. No more are paid than are
             left of the device's quota of the round.
+        units_sold: of a finished piece: those that a buyer pays for, if they are others than those
+            that the device is paid for: of a picture that was drawn until it was appropriate one,
+            whatever draws it took.
         told: further facts, as JSON values, such as the label found.
         sketch: of a finished piece: float32, at most `SKETCH_NUMBERS_MAX` numbers, in the unit of
             `NEAR_REPEAT_DISTANCE`. It tells work that was delivered before, slightly changed, by
@@ -79,6 +82,7 @@ class Reply:
     outputs: Tensors
     finished: bool = True
     units: int = 1
+    units_sold: int | None = None
     told: Mapping[str, Json] = field(default_factory=dict)
     sketch: np.ndarray | None = None
 
@@ -134,6 +138,17 @@ class DevicePart(Protocol):
 
     def source(self, piece: Any) -> bytes:
         """What an audit is shown: from it the server can do the device's part again."""
+        ...
+
+
+@runtime_checkable
+class SizedPart(Protocol):
+    """What a `DevicePart` has besides if its pieces may be several units and are worth nothing in
+    part: a piece is begun only where all of it would be paid."""
+
+    @property
+    def units_most(self) -> int:
+        """Most units of a piece."""
         ...
 
 

@@ -27,6 +27,7 @@ from edgepact.jobs.text import TEXT
 from edgepact.market.asked import Desk
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
+from edgepact.market.listening import listen_at
 from edgepact.market.posted import FixedPrice
 from edgepact.market.server import MarketServer
 from edgepact.work import DevicePart
@@ -460,10 +461,8 @@ def test_a_device_that_holds_all_blocks_goes_on_without_its_server(
 
 
 def test_it_listens_on_loopback_alone() -> None:
-    listener = endpoint._listen(0)
-    try:
-        assert listener.getsockname()[0] == "127.0.0.1"
+    with listen_at(endpoint.HOST, 0, 8) as listener:
+        host, port = listener.getsockname()
+        assert host == "127.0.0.1"
         with pytest.raises(MarketError, match="in use"):
-            endpoint._listen(listener.getsockname()[1])
-    finally:
-        listener.close()
+            listen_at(endpoint.HOST, port, 8)

@@ -13,9 +13,11 @@ from edgepact.cli import app
 from edgepact.efficiency.inspection import Inspection, inspection, model_file, picture
 from edgepact.errors import InputError
 from edgepact.inference import graph
+from edgepact.inference.gguf.folder import read_text_model
 from edgepact.inference.models import embedded
 from tests.inference import exports
 from tests.inference.test_stages import BLOCKS, WIDTH, decoder
+from tests.tiny_llama import write_tiny_llama
 
 
 def saved(folder: Path, model: onnx.ModelProto) -> Path:
@@ -169,6 +171,27 @@ def test_the_commands(tmp_path: Path) -> None:
         assert isinstance(
             runner.invoke(app, ["model", "inspect", str(path), *wrong]).exception, InputError
         )
+
+
+def test_a_gguf_file_is_cut_everywhere(tmp_path: Path) -> None:
+    path = write_tiny_llama(tmp_path / "x.gguf", blocks=2)
+    runner, stages = CliRunner(), tmp_path / "stages"
+    args = ["model", "cut", str(path), "--out", str(stages), "--products", "precise"]
+    cut = runner.invoke(app, args)
+    assert cut.exit_code == 0, cut.output
+    assert [Path(line).name for line in cut.output.split()] == [
+        f"stage_0{at}.onnx" for at in range(4)
+    ]
+    model = read_text_model(stages)
+    # Two counts of one file: before it is cut, and of what it was cut into.
+    macs = sum(model.macs_per_stage(1)) / 1e9
+    assert inspection(path, sizes={"length": 1, "past": 0}).to_dict()["gmac"] == pytest.approx(macs)
+    for wrong in ([], ["--at", "x"], ["--list"], ["--products", "quick", "--out", "other"]):
+        words = ["model", "cut", str(path), "--out", str(stages), *wrong]
+        assert isinstance(runner.invoke(app, words).exception, InputError)
+    onnx_file = saved(tmp_path, decoder())
+    words = ["model", "cut", str(onnx_file), "--at", "x1", "--products", "exact"]
+    assert isinstance(runner.invoke(app, words).exception, InputError)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from edgepact.efficiency.model_compression.structured import (
     prune_by_norm,
     prune_structured,
 )
+from edgepact.efficiency.model_compression.weight_only import quantise_weights4, quantise_weights8
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.efficiency.profile import profile
 from edgepact.errors import InputError
@@ -48,6 +49,8 @@ Compress = Callable[[Path, Path], None]
 
 METHODS: dict[str, Compress] = {
     "int8": quantise_int8,
+    "weights8": quantise_weights8,
+    "weights4": quantise_weights4,
     "magnitude": lambda model, out: prune_magnitude(model, out, 0.5),
     "structured": lambda model, out: prune_structured(model, out, 0.5),
 }
@@ -467,7 +470,9 @@ class TestReport:
 class TestCompress:
     def test_options_that_do_not_fit_the_method(self, small: Path, tmp_path: Path) -> None:
         for options, message in (
-            ({"method": "zip"}, "--method: expected int8 or magnitude or structured"),
+            ({"method": "zip"}, "--method: expected int8 or weights8 or weights4 or "),
+            ({"method": "weights4", "share": 0.5}, "--share: expected none with weights4"),
+            ({"method": "heads"}, "--share: expected one with heads"),
             ({"method": "int8", "share": 0.5}, "--share: expected none with int8"),
             ({"method": "magnitude"}, "--share: expected one with magnitude"),
             (

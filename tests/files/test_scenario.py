@@ -36,7 +36,9 @@ def selection(*, top: str = "", efficiency: str = "", solver: str = "", job: str
 def test_every_pact_with_an_example_is_found_and_reads_it() -> None:
     found = {path.name: read_scenario(path) for path in sorted(EXAMPLES.glob("scenario-*.toml"))}
     assert {
+        "scenario-best-of.toml": "partition-stackelberg-picture",
         "scenario-block.toml": "partition-auction-classification",
+        "scenario-compressed.toml": "compression-stackelberg-classification",
         "scenario-compression.toml": "compression-contract-training",
         "scenario-generation-auction.toml": "selection-auction-text",
         "scenario-layer-menu.toml": "partition-contract-classification",

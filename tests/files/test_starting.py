@@ -121,8 +121,18 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere.toml").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("job", JOBS)
+QUICK = ("classification", "picture")
+"""Scenarios that run in the slow suite; the others load models that take half a minute each, and
+differ little from the examples that CI runs anyhow."""
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job, marks=pytest.mark.slow if job in QUICK else pytest.mark.full)
+        for job in JOBS
+    ],
+)
 def test_a_scenario_runs(job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_a_model(job)
     if job == "training" and find_spec("flwr") is None:

@@ -1,6 +1,7 @@
 """Who asks and pays: devices are not paid for demand they invent, and buyers' money balances."""
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgepact.market.demand import (
 )
 from edgepact.market.ledger import SERVER, Ledger, PieceState, RepeatedWork, account_of, buyer_of
 from edgepact.market.statement import read_statement
-from tests.market.echo import PIECES, Echo, EchoServer
+from tests.market.echo import PIECES, Echo, EchoDevice, EchoServer
 from tests.market.harness import Device, parameters
 from tests.market.ledger_cases import delivered, forfeit, open_ledger, picking, piece, with_round
 from tests.market.test_exchanges import REWARD, market, run, sent
@@ -204,6 +205,49 @@ def test_a_request_is_delivered_once_and_revenue_is_no_budget(tmp_path: Path) ->
         limits = Limits(total_microcredits=spent)
         (refused,) = ledger.deliver([replace(asked(1), round=2)], limits=limits)
         assert "the budget of the market is used up" in str(refused)
+
+
+def test_what_is_sold_may_be_less_than_what_is_paid(tmp_path: Path) -> None:
+    """Two tries of a piece, both paid to the device: the buyer pays for one, or for none."""
+    with open_ledger(tmp_path) as ledger:
+        with_round(ledger)
+        good = replace(asked(0, units=2), units_sold=1)
+        bad = replace(asked(1, units=2), units_sold=0)
+        flat = replace(asked(0, units=2, buyer=CLUB), units_sold=0)
+        delivered(ledger, good, bad, flat)
+        ledger.settle(1, "cam-1")
+        assert [(each.units, each.microcredits) for each in ledger.sales()] == [
+            (1, SHOP.microcredits),
+            (0, 0),
+            (0, 0),
+        ]
+        assert sum(each.units for each in ledger.payments()) == 6
+        assert buyer_of("club") not in ledger.balances()
+        assert ledger.check() == []
+
+
+class Whole(Echo):
+    """Pieces that are worth nothing in part, of at most three units."""
+
+    def device_part(
+        self, model: Path | None, inputs: Path | None, settings: Mapping[str, Any]
+    ) -> EchoDevice:
+        return _Sized(self)
+
+
+class _Sized(EchoDevice):
+    units_most = 3
+
+
+def test_no_piece_is_begun_that_might_not_be_paid_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.market.echo.PIECES", (PIECES[0],))
+    for job, units in ((Echo(), 4), (Whole(), 3)):
+        folder = tmp_path / type(job).__name__
+        folder.mkdir()
+        with market(folder, rounds=1, units_per_round=4) as server:
+            assert run(server, folder, job).units == units
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ UNITS = st.integers(0, 50)
 def test_what_the_server_earns_is_what_is_left_of_what_it_was_paid(
     sold: list[tuple[str, int, PieceState]], computing: float
 ) -> None:
-    asking = [Asking(buyer=Buyer(name=name, microcredits=7, units=99)) for name in "xy"]
+    asking = [Asking(buyer=Buyer(name=name, microcredits=7, units=99), units=99) for name in "xy"]
     sales = tuple(
         Sale(
             request=f"{buyer}:{at}",

@@ -65,9 +65,10 @@ def test_every_mechanism_prices_the_blocks_of_a_token(
     assert (terms.units, terms.settings["tokens_max"], terms.model_folder) == (8, 4, stages)
     costs = TEXTS.costs(stages, terms.settings)
     assert costs.layers_max == 6
-    # Projections and MLP, each number of a weight once; attention besides.
+    # Projections and MLP, each number of a weight once, and the least value of each block of 32;
+    # attention besides.
     weights = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96
-    assert pytest.approx(weights + 2 * 128 * 64) == 1e9 * costs.A
+    assert pytest.approx(weights + weights // 32 + 2 * 128 * 64) == 1e9 * costs.A
     assert costs.B == 0.0
     assert pact.optimum(terms, None).broken == ()
     small = read_scenario(stated(tmp_path, stages, mechanism), smoke=True).terms
@@ -131,7 +132,7 @@ def test_texts_are_written_paid_audited_and_told(
     # Prompts of random weights: what is written is noise, and may hold anything.
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(f"<script>alert({at})</script>" for at in range(30)))
-    job = f'{JOB}prompts_from = "{prompts}"\naudit_probability = 1.0\ncodec = "fp32"\n'
+    job = f'{JOB}drafts = 3\nprompts_from = "{prompts}"\naudit_probability = 1.0\ncodec = "fp32"\n'
     told = run(stated(tmp_path, stages, mechanism, job), tmp_path / "out")
     assert "NO" not in told.split("Step 4")[1].split()
     page = (tmp_path / "out" / "report.html").read_text()

@@ -77,12 +77,11 @@ def test_the_fleet_limits_what_is_sold(tmp_path: Path, stages: Path) -> None:
 
 
 def test_what_a_slot_costs_is_counted_where_it_is_not_said(tmp_path: Path, stages: Path) -> None:
-    """At least the head of its tokens, at most all of the model, at a credit a block."""
+    """All of the model for each of its tokens, at a credit a block."""
     terms = terms_of(tmp_path, stages)
     split = terms.play.split
     costs = split.costs(stages, terms.play.settings)
-    head, whole = (4 * each / costs.A for each in (costs.per_stage[-1], costs.total))
-    assert head < terms.rule.unit_cost <= whole + 1e-9
+    assert terms.rule.unit_cost == pytest.approx(4 * costs.total / costs.A)
     # Above all that the prior holds possible a value is its own virtual value.
     assert terms.rule.reserve == pytest.approx(terms.rule.unit_cost)
 

@@ -10,8 +10,9 @@ import pytest
 
 from edgepact import api
 from edgepact.errors import InputError
-from edgepact.studies import STUDIES, contract, dynamics, quoting, robustness
+from edgepact.studies import STUDIES, contract, dynamics, fig4, quoting, robustness
 from edgepact.studies.asked import Asked, check_sizes, size, sized, sizes_of
+from edgepact.studies.durations import how_long, in_words, reckoned
 from edgepact.studies.methods import GDM
 from edgepact.studies.place import check_place, held_in
 from edgepact.studies.spread import spread, stretches
@@ -146,3 +147,21 @@ def test_workers_are_refused_where_nothing_can_be_shared(tmp_path: Path) -> None
     with pytest.raises(InputError, match="--workers: expected 1, or one of the studies quoting"):
         api.study("speed", out=tmp_path / "new", workers=2)
     assert not (tmp_path / "new").exists()
+
+
+def test_durations_grow_with_sizes_and_are_shared() -> None:
+    for module in (quoting, robustness, fig4):
+        usual = reckoned(module, module.Config())
+        double = sized(module.Config(), Asked(fleets=2 * module.Config().fleets))
+        assert usual is not None
+        assert reckoned(module, double) > usual > 60.0  # type: ignore[operator]
+    assert how_long("quoting", 6000.0, Asked()).startswith("quoting: about 1.7 hours of one core")
+    assert "about 10 minutes of each of 10 cores" in how_long("x", 6000.0, Asked(workers=10))
+    assert "not been recorded" in how_long("x", None, Asked())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3.0, "10 seconds"), (80.0, "80 seconds"), (600.0, "10 minutes")]
+)
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

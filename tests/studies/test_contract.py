@@ -81,6 +81,6 @@ def test_in_small(tmp_path: Path) -> None:
     assert set(metrics["one_contract"]) == set(contract.SMOKED)
     assert metrics["promises"][contract.GDM]["largest_gain_from_lying"] < 1e-6
     rows = list(csv.DictReader((tmp_path / "shares.csv").read_text().splitlines()))
-    assert len(rows) == 3 * 8 * 3 * len(contract.COLOURS)
+    assert len(rows) == 3 * 8 * 3 * len(contract.LOOKS)
     assert all(float(row["share"]) <= 1.0 + 1e-6 for row in rows)
     assert (tmp_path / "page.md").read_text().count("\n| ") > 20

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgepact.studies.methods import CEILING, COLOURS, DASHES, GDM, POSTED, TRANSFORMER
+from edgepact.studies.methods import CEILING, GDM, LOOKS, POSTED, TRANSFORMER
 from edgepact.studies.quoting import COUNTED, KINDS, Config, Play, Plays, draw, measures, page
 
 TOLD = (POSTED, "Bayesian posterior", CEILING, "identify, then solve")
@@ -13,7 +13,7 @@ TOLD = (POSTED, "Bayesian posterior", CEILING, "identify, then solve")
 def plays() -> Plays:
     rng = np.random.default_rng(0)
     return {
-        kind: {name: Play(1.0 - rng.uniform(size=(7, 20)), name in TOLD, 1.0) for name in COLOURS}
+        kind: {name: Play(1.0 - rng.uniform(size=(7, 20)), name in TOLD, 1.0) for name in LOOKS}
         for kind in KINDS
     }
 
@@ -32,7 +32,7 @@ def test_a_lead_is_over_the_best_rival_counted_in_the_same_way(plays: Plays) -> 
 
 
 def test_no_two_methods_look_alike(plays: Plays) -> None:
-    assert len({(COLOURS[name], DASHES[name]) for name in COLOURS}) == len(COLOURS)
+    assert len(set(LOOKS.values())) == len(LOOKS)
     labels = [each.get_text() for each in draw(plays).legends[0].get_texts()]
     assert {GDM, CEILING, TRANSFORMER} <= set(labels)
 

@@ -7,7 +7,6 @@ of other origins, and requests to other names, are refused before anything is re
 """
 
 import asyncio
-import errno
 import secrets
 import socket
 import stat
@@ -36,6 +35,7 @@ from edgepact.market.asked import Desk
 from edgepact.market.connections import BoundedProtocol, Connection, Room
 from edgepact.market.device_token import store_token, stored_token
 from edgepact.market.entry import Entry
+from edgepact.market.listening import listen_at
 from edgepact.work import DevicePart
 
 HOST = "127.0.0.1"
@@ -73,7 +73,7 @@ def chat_endpoint(
         )
     token = _token(token_file)
     desk = Desk()
-    server = _Server(application(part, desk, token), _listen(port))
+    server = _Server(application(part, desk, token), listen_at(HOST, port, CONNECTIONS_MAX))
     thread = threading.Thread(target=server.run, name="chat", daemon=True)
     thread.start()
     end_s = time.monotonic() + STARTUP_TIMEOUT_S
@@ -175,23 +175,6 @@ class _Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         await super().startup([])  # which would bound neither connections nor heads
         self.servers.append(await loop.create_server(connected, sock=self._listener))
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-        listener.listen(CONNECTIONS_MAX)
-        return listener
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise MarketError(
-                f"port {port} on {HOST} is in use by another program; "
-                "choose another port, or 0 for any that is free"
-            ) from None
-        raise MarketError(f"cannot listen on {HOST} port {port}: {error.strerror}") from None
 
 
 def _token(path: Path) -> str:

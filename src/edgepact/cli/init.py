@@ -30,7 +30,7 @@ def init(
         str | None,
         typer.Option(
             metavar="<str>",
-            help="Job of a scenario: classification, picture, text or training "
+            help="Job of a scenario: classification, photo, picture, speech, text or training "
             "[default: classification]",
         ),
     ] = None,

@@ -46,6 +46,13 @@ def study(
             help="Draw for a screen, or for a column of print: narrow, serif and without a title.",
         ),
     ] = "page",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw fig4 or fig5 from this folder of fig4, and learn only what is missing in "
+            "it; fig5 finds study-fig4 by itself."
+        ),
+    ] = None,
 ) -> None:
     """Reproduce a figure or benchmark: tables, a picture and metrics.json in one folder.
 
@@ -72,5 +79,6 @@ def study(
         workers=workers,
         format=format,
         style=style,
+        data=data,
     )
     print(f"Results: {written.out}")

@@ -22,11 +22,12 @@ from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.counting import Count, Uncounted, node_counts, summed
 from edgepact.inference.cuts import Cut, find_cuts
 from edgepact.inference.gguf.file import read_gguf
-from edgepact.inference.gguf.llama import llama_sizes
+from edgepact.inference.gguf.llama import llama_sizes, rest_macs_per_stage
 from edgepact.inference.onnx_files import check_external_data, read_model
 from edgepact.inference.sizes import LENGTH, Sizes, Value, fitting_sizes
 from edgepact.inference.stages import stage_nodes
 from edgepact.inference.wiring import Inputs, Wiring
+from edgepact.palette import LOOKS
 from edgepact.tables import Shown
 from edgepact.tensors import DATATYPES, TensorSpec
 
@@ -239,7 +240,8 @@ def _of_gguf(path: Path, told: Mapping[str, int]) -> Inspection:
         raise InputError(path, "size", "one of its free sizes (length, past)", unknown[0])
     length, past = told.get("length", 1), told.get("past", LENGTH)
     # A token sees all before it and itself: of several, on average, half of the others too.
-    macs = [length * each for each in model.macs_per_stage(0)]
+    counts = zip(model.macs_per_stage(0), rest_macs_per_stage(file, model), strict=True)
+    macs = [length * sum(each) for each in counts]
     seen = length * past + length * (length + 1) // 2
     macs[1:-1] = [each + 2 * seen * model.width for each in macs[1:-1]]
     kept = 2 * (past + length) * model.width_kv * DATATYPES["FP32"].itemsize
@@ -280,10 +282,10 @@ def picture(found: Inspection) -> "Figure":
     figure = Figure(figsize=(8.6, 4.4), layout="constrained")
     axes = figure.subplots()
     known = [cut for cut in found.cuts if cut.device_gmac is not None]
-    for codec, colour in zip(CODECS, ("#9aa5b1", "#0b6e4f", "#d1495b"), strict=False):
+    for codec, look in zip(CODECS, LOOKS, strict=False):
         points = [(cut.device_gmac, cut.bytes[codec]) for cut in known if cut.bytes[codec]]
         if points:
-            axes.plot(*zip(*points, strict=True), "o-", label=codec, color=colour, markersize=3.5)
+            axes.plot(*zip(*points, strict=True), label=codec, markersize=3.5, **look.line)
             axes.set_yscale("log")
     axes.set_xlabel("computed on the device, GMAC")
     axes.set_ylabel("handed over, bytes")

@@ -217,6 +217,37 @@ def profile(
     )
 
 
+def seconds_together(
+    pipelines: Sequence[Pipeline], repeats: int
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Seconds of each stage and of each cut of several models, which take turns.
+
+    Args:
+        pipelines: of models of one shape.
+        repeats: of which the fastest counts.
+
+    Returns:
+        Of each model the seconds of its stages, and of embed and the first L blocks in one go.
+    """
+    tasks: dict[tuple[str, int | str], Callable[[], object]] = {}
+    for at, pipeline in enumerate(pipelines):
+        shape = (1, *pipeline.expects(0)[1])
+        x = pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
+        for stage in range(pipeline.stage_count):
+            tasks[f"stage {at}", stage] = partial(pipeline.run, x, stage, stage + 1)
+            x = pipeline.run(x, stage, stage + 1)
+        for layers in range(pipeline.layers_max + 1):
+            tasks[f"cut {at}", layers] = partial(pipeline.run, pixels, 0, layers + 1)
+    found = _fastest(tasks, repeats, None)
+    return [
+        (
+            tuple(found[f"stage {at}", stage] for stage in range(pipeline.stage_count)),
+            tuple(found[f"cut {at}", layers] for layers in range(pipeline.layers_max + 1)),
+        )
+        for at, pipeline in enumerate(pipelines)
+    ]
+
+
 def fit_line(seconds_per_cut: Sequence[float]) -> LineFit:
     """Least squares over 0, 1, 2, ... layers.
 

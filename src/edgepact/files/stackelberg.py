@@ -9,6 +9,7 @@ import numpy as np
 
 from edgepact.errors import InputError
 from edgepact.fields import Table, check_list, load, terms_in
+from edgepact.files.buyers import buyers_of, mean_revenue
 from edgepact.files.columns import ROWS_MAX
 from edgepact.files.fleet import read_devices
 from edgepact.files.scenario import is_scenario, scenario_of
@@ -19,7 +20,7 @@ from edgepact.mechanisms.stackelberg.terms import LAYERS_MAX, LEAST, Game
 
 FIELDS = (
     *("mechanism", "layers", "satisfaction", "outside_option"),
-    *("server", "device", "devices", "traffic"),
+    *("server", "device", "devices", "traffic", "buyer"),
 )
 """All that a file says at its top."""
 
@@ -78,7 +79,13 @@ def game_of(
     satisfaction = table.choice("satisfaction", tuple(FAMILIES), "log1p")
     outside_option = table.flag("outside_option", False)
     server = Table(path, "server", table.raw("server", "a table [server]"))
-    revenue = server.number("revenue")
+    buyers = buyers_of(path, document)
+    if buyers:
+        table.raw("buyer", "tables [[buyer]]")
+        if "revenue" in server:
+            expected = "nothing beside [[buyer]], who say what a unit brings"
+            raise InputError(path, "server.revenue", expected, document["server"]["revenue"])
+    revenue = 0.0 if buyers else server.number("revenue")
     beta = server.number("beta", least=LEAST)
     layers_max = server.whole("layers_max", least=1, most=LAYERS_MAX)
     price_min, price_max = server.interval("price_min", "price_max", least=LEAST)
@@ -87,6 +94,8 @@ def game_of(
     wanted = COLUMNS if travels is None else (*COLUMNS, *LINK_COLUMNS)
     columns, names = read_devices(path, table, wanted, most=ROWS_MAX)
     fleet = fleet_of(path, {name: columns[name] for name in COLUMNS})
+    if buyers:  # a unit of each device
+        revenue = len(fleet) * mean_revenue(buyers)
     links = None if travels is None else Links(**{name: columns[name] for name in LINK_COLUMNS})
     table.close()
     if links is not None and layers != "integer":

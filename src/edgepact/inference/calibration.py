@@ -8,6 +8,7 @@ come as near to the honest activation as that allows:
 - `block J skipped`, each single one;
 - `int8 weights`: every matrix rounded to 8 bits with a scale for each column, and the rest exact;
 - `tokens passed by`: the quarter of the tokens with the shortest activations skips the last block;
+- `NAME instead`: the stages of a cheaper form of the model, where there are other forms of it;
 - `ridge regression`: a linear map from pixels to activation, fitted to half of the images and
   tried on the others, where there are images enough.
 
@@ -23,7 +24,8 @@ int8 products spans a batch.
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,7 @@ def calibrate(
     codecs: Sequence[Codec] = BUILT_IN,
     seed: int = 0,
     seconds_max: float = 20.0,
+    cheaper: Mapping[str, Path] | None = None,
 ) -> Tolerances:
     """Measure a cut model.
 
@@ -77,6 +80,7 @@ def calibrate(
         seed: of keys, perturbations and drawn images.
         seconds_max: about how long it may take; fewer drawn images are used where a block is
             slow, down to `IMAGES_LEAST`. Images that are handed in are all used.
+        cheaper: folders of other forms of the model by name, which a device could run instead.
 
     Raises:
         InputError: the model cannot be used.
@@ -85,7 +89,8 @@ def calibrate(
     if pixels is None:
         drawn = draw_pixels(pipeline.info, IMAGES_DRAWN, seed)
         pixels = drawn[: _affordable(pipeline, drawn[0], seconds_max)]
-    return _Calibration(model_dir, pipeline, pixels, codecs, seed).result(model_digest)
+    measured = _Calibration(model_dir, pipeline, pixels, codecs, seed, cheaper or {})
+    return measured.result(model_digest)
 
 
 def draw_pixels(info: ModelInfo, count: int, seed: int) -> list[np.ndarray]:
@@ -174,7 +179,9 @@ class _Calibration:
         pixels: Sequence[np.ndarray],
         codecs: Sequence[Codec],
         seed: int,
+        cheaper: Mapping[str, Path],
     ) -> None:
+        self._cheaper = cheaper
         self._model_dir, self._pipeline, self._pixels = model_dir, pipeline, pixels
         self._codecs, self._seed = codecs, seed
         self._layers = pipeline.layers_max
@@ -262,6 +269,10 @@ class _Calibration:
         if int8_weights(stage_path(self._model_dir, 1)) is not None:
             runs = (self._int8_stage(stage) for stage in self._stages)
             self._hold(self._cheats, "int8 weights", enumerate(self._chains(runs)))
+        for name, folder in self._cheaper.items():
+            other = Pipeline(folder)
+            stages = [partial(other.run, start=at, stop=at + 1) for at in self._stages]
+            self._hold(self._cheats, f"{name} instead", enumerate(self._chains(stages)))
         for amount in range(1, self._layers + 1):
             passed_by = [
                 _passed_by(before, after)
@@ -336,7 +347,7 @@ class _Calibration:
     def _base_stage(self, stage: int) -> Run:
         return lambda x: self._pipeline.run(x, stage, stage + 1)
 
-    def _chains(self, runs: Iterator[Run] | list[Run]) -> Iterator[list[np.ndarray]]:
+    def _chains(self, runs: Iterable[Run]) -> Iterator[list[np.ndarray]]:
         """Outputs of one stage after the other, of all images; one stage is open at a time."""
         xs = list(self._pixels)
         for run in runs:

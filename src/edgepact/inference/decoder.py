@@ -150,19 +150,20 @@ class State:
     def _grow(self, rows: int) -> None:
         sizes = self._model.sizes
         shape = (1, sizes.heads_kv, rows, sizes.head_width)
-        grown = []
+        self._steps, self.attentions = {}, {}
         for at in range(len(self.blocks)):
             pair = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-            if self._buffers and self._position:
-                for new, old in zip(pair, self._buffers[at], strict=True):
-                    new[:, :, : self._position] = old[:, :, : self._position]
-            grown.append(pair)
-        self._buffers, self._rows, self._steps, self.attentions = grown, rows, {}, {}
-        # On a CPU a value is no copy: it stands for the array's own memory.
-        self._values = [
-            (ort.OrtValue.ortvalue_from_numpy(key), ort.OrtValue.ortvalue_from_numpy(value))
-            for key, value in grown
-        ]
+            # On a CPU a value is no copy: it stands for the array's own memory.
+            key, value = (ort.OrtValue.ortvalue_from_numpy(each) for each in pair)
+            if at == len(self._buffers):
+                self._buffers.append(pair)
+                self._values.append((key, value))
+                continue
+            for new, old in zip(pair, self._buffers[at], strict=True):
+                new[:, :, : self._position] = old[:, :, : self._position]
+            # Block by block, so that never all is there twice.
+            self._buffers[at], self._values[at] = pair, (key, value)
+        self._rows = rows
 
 
 class States:
@@ -382,5 +383,7 @@ class Decoder:
         session = self._sessions.get(stage)
         if session is None:
             path = stage_path(self.model.folder, stage)
-            session = self._sessions[stage] = open_session(path, threads=self.threads)
+            session = self._sessions[stage] = open_session(
+                path, threads=self.threads, planned=False
+            )
         return session

@@ -32,6 +32,8 @@ from edgepact.inference.pictures import decoded
 
 IMAGE_GRAPH = "image.onnx"
 MODEL_JSON = "model.json"
+SERVER_HALF = "server"
+"""Folder in a model folder with another form of the model, which the server runs its stages of."""
 BATCH_MAX = 1024
 LAYERS_MAX = 97
 """Stage files carry two digits, and there are two stages more than layers."""
@@ -52,7 +54,7 @@ def stage_path(model_dir: Path, stage: int) -> Path:
     return model_dir / f"stage_{stage:02d}.onnx"
 
 
-def open_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
+def open_session(path: Path, *, threads: int = 1, planned: bool = True) -> ort.InferenceSession:
     """Open an ONNX model the one way this package does.
 
     Five devices and a server share the cores of a machine, so the number of
@@ -64,6 +66,12 @@ def open_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
     would reach across the end of a block in the whole model but not in its
     stages, and the two would differ in the last bit; it saves no time here.
 
+    Args:
+        path: of the model.
+        threads: that one operator may use.
+        planned: whether the memory of a run is one piece, laid out after the first run with its
+            sizes; chunks of many sizes need less of it without.
+
     Raises:
         InputError: `path` is missing or ONNX Runtime cannot load it.
     """
@@ -74,6 +82,7 @@ def open_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = planned
     options.log_severity_level = 4  # What goes wrong is raised and told once, by us.
     for key, value in {
         "session.use_env_allocators": "1",

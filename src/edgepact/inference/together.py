@@ -111,14 +111,16 @@ class Together:
     def _attending(self) -> ort.InferenceSession:
         if self._attention is None:
             path = attention_path(self._model.folder)
-            self._attention = open_session(path, threads=self._threads)
+            self._attention = open_session(path, threads=self._threads, planned=False)
         return self._attention
 
     def _part(self, block: int, behind: bool) -> ort.InferenceSession:
         session = self._around.get((block, behind))
         if session is None:
             path = around_path(self._model.folder, block, behind=behind)
-            session = self._around[block, behind] = open_session(path, threads=self._threads)
+            session = self._around[block, behind] = open_session(
+                path, threads=self._threads, planned=False
+            )
         return session
 
 

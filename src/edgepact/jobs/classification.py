@@ -34,7 +34,13 @@ from edgepact.inference.compact_evidence import deviation, kept
 from edgepact.inference.digests import digest_of
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pictures import decoded, read_picture
-from edgepact.inference.pipeline import Pipeline, preprocess, stage_path
+from edgepact.inference.pipeline import (
+    MODEL_JSON,
+    SERVER_HALF,
+    Pipeline,
+    preprocess,
+    stage_path,
+)
 from edgepact.inference.sketch import sketch
 from edgepact.inference.tolerances import Tolerances, read_tolerances
 from edgepact.inference.zero_shot import KnowledgeBase
@@ -236,6 +242,9 @@ class DeviceHalf(_Half):
 class ServerHalf(_Half):
     """The model, cut everywhere, with its classes. Used by one thread.
 
+    A folder may hold another form of the model for the server's stages (`SERVER_HALF`): with fewer
+    bits, or pruned. Audits run the device's stages again, which are those of the folder itself.
+
     Images pass the stages together from wherever they come in (`work.StagedPart`), unless the
     model's stages take one image at a time only.
 
@@ -249,9 +258,23 @@ class ServerHalf(_Half):
     def __init__(self, model: Path) -> None:
         super().__init__(model)
         self._folder = model
+        self._own = self._server_form(model / SERVER_HALF)
         self._classes = KnowledgeBase.from_texts(model)
         self._known: Tolerances | None = None
         self._together = False
+
+    def _server_form(self, folder: Path) -> Pipeline:
+        """What the server's stages are of."""
+        if not (folder / MODEL_JSON).is_file():
+            return self._pipeline
+        digest_of(folder)  # refuses damaged weights
+        own, info = Pipeline(folder, threads=1), self._pipeline.info
+        for field in ("layers_max", "image_size", "channels", "tokens", "width", "dim"):
+            found, expected = getattr(own.info, field), getattr(info, field)
+            if found != expected:
+                expected = f"{expected} as in {info.name}"
+                raise InputError(folder / MODEL_JSON, field, expected, found)
+        return own
 
     @property
     def about(self) -> Mapping[str, Json]:
@@ -267,8 +290,8 @@ class ServerHalf(_Half):
         """Loads every stage, and measures the model's tolerances unless its folder has them."""
         info = self._pipeline.info
         shape = (1, info.channels, info.image_size, info.image_size)
-        self._classes.classify(self._pipeline.server_part(np.zeros(shape, np.float32), 0))
-        self._together = self._pipeline.takes_batches()
+        self._classes.classify(self._own.server_part(np.zeros(shape, np.float32), 0))
+        self._together = self._own.takes_batches()
         self._tolerances()
 
     def begin(self, amount: int, seed: int) -> int:
@@ -282,12 +305,12 @@ class ServerHalf(_Half):
     @property
     def stages(self) -> int:
         """All stages of the model; 0 before it is warm, and if its stages take single images."""
-        return self._pipeline.stage_count if self._together else 0
+        return self._own.stage_count if self._together else 0
 
     def enter(self, session: int, sent: Tensors) -> tuple[int, np.ndarray] | InputError:
         """The first stage that is left to the server, and what it starts from."""
         try:
-            return self._pipeline.server_stages(session).start, self._boundary(session, sent)
+            return self._own.server_stages(session).start, self._boundary(session, sent)
         except InputError as error:
             return error
 
@@ -295,7 +318,7 @@ class ServerHalf(_Half):
         self, travelling: Sequence[np.ndarray], start: int, stop: int, pause: Callable[[], bool]
     ) -> tuple[list[np.ndarray], int]:
         """Runs stages on what came of several images at once."""
-        return self._pipeline.advance(travelling, start, stop, pause)
+        return self._own.advance(travelling, start, stop, pause)
 
     def leave(self, session: int, travelled: np.ndarray) -> Reply | InputError:
         """Probabilities and label, from the image's vector."""
@@ -363,7 +386,7 @@ class ServerHalf(_Half):
     def _answered(self, amount: int, sent: Tensors) -> Reply | InputError:
         try:
             x = self._boundary(amount, sent)
-            return self._named(self._pipeline.server_part(x, amount))
+            return self._named(self._own.server_part(x, amount))
         except InputError as error:
             return error
 

@@ -10,9 +10,10 @@ from edgepact.market.serve_config import MARGIN
 from edgepact.mechanisms.stackelberg.optimum import breakpoints
 from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.pacts.partition_priced import Findings
+from edgepact.palette import AMBER, DEEP_GREEN, GREY, INK, PURPLE
 
-INK, DEVICE, SERVER, LINK, QUIET = "#1f2933", "#0b6e4f", "#d1495b", "#edae49", "#9aa5b1"
-DEPTH = LinearSegmentedColormap.from_list("depth", ["#f2f7f5", "#0b6e4f"])
+DEVICE, SERVER, LINK, QUIET = DEEP_GREEN, PURPLE, AMBER, GREY
+DEPTH = LinearSegmentedColormap.from_list("depth", ["#f2f7f5", DEEP_GREEN])
 
 
 def utility_curve(findings: Findings) -> Figure:

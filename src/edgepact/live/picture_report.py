@@ -8,6 +8,7 @@ from typing import Any
 
 from edgepact.credits import in_credits
 from edgepact.live import work_page
+from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_pictures import DevicePictures, PictureResult, PicturesDone
 from edgepact.pacts.partition_priced import WorkPriced
@@ -87,10 +88,20 @@ def _tile(device: str, each: PictureResult, steps: int) -> str:
         f'src="data:image/png;base64,{escape(each.picture)}"><b>{escape(each.prompt)}</b>'
         f"<em>{escape(seen)}</em>{_strip(device, each, steps)}"
         f"<small>{escape(_who(device, each, steps))}<br>"
-        f"{in_credits(each.paid_microcredits):.3f} credits"
+        f"{in_credits(each.paid_microcredits):.3f} credits{_asked(each)}"
         f"{', audited' if each.audited else ''}"
         f"{'' if each.state == 'paid' else f', {escape(each.state)}'}</small></div>"
     )
+
+
+def _asked(each: PictureResult) -> str:
+    """For whom it was drawn, and how often until it was accepted."""
+    buyer = buyer_in(each.piece)
+    told = "" if buyer is None else f", for {escape(buyer)}"
+    if each.appropriate is not None:
+        draws = "1 draw" if each.draws == 1 else f"{each.draws} draws"
+        told += f", {draws}" if each.appropriate else f", {draws}, none accepted"
+    return told
 
 
 def _strip(device: str, each: PictureResult, steps: int) -> str:

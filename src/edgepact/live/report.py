@@ -24,6 +24,7 @@ from edgepact.market.serve_config import MARGIN
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.pacts.partition_findings import ImageResult
 from edgepact.pacts.partition_priced import Findings, MarketPlayed
+from edgepact.palette import DEEP_GREEN, PURPLE
 from edgepact.provenance import provenance, write_metrics
 from edgepact.solvers.by_name import OPTIMUM
 from edgepact.tables import NOBODY_LOSES
@@ -134,6 +135,8 @@ def write_report(folder: Path, config: Any, played: MarketPlayed) -> Path:
     sections += _deterrence(folder, findings)
     path = folder / "report.html"
     page = _PAGE.format(
+        green=DEEP_GREEN,
+        red=PURPLE,
         title=f"{len(findings.devices)} devices, {len(findings.rounds)} rounds, "
         f"{len(findings.images)} images",
         who=pricing.who,
@@ -403,7 +406,7 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>edgepact run</title>
 <style>
-:root {{ --ink:#1f2933; --quiet:#616e7c; --line:#e4e7eb; --green:#0b6e4f; --red:#d1495b; }}
+:root {{ --ink:#1f2933; --quiet:#616e7c; --line:#e4e7eb; --green:{green}; --red:{red}; }}
 * {{ box-sizing:border-box; }}
 body {{ margin:0; background:#f5f7f9; color:var(--ink);
   font:16px/1.55 system-ui,-apple-system,"Segoe UI",sans-serif; }}

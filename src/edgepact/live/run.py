@@ -78,10 +78,11 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     out = config.out or free_folder(f"edgepact-run-{config.seed}")
     devices = config.devices or (DEVICES if config.fleet is None else None)
     config = replace(config, out=out, devices=devices)
-    if config.model is not None and is_staged(config.model):
-        return _run_staged(config, on_live)
     on_served = open_page if config.open_page else no_page
-    terms, run = terms_of(config), Run(out=out, on_live=on_live, on_served=on_served)
+    run = Run(out=out, on_live=on_live, on_served=on_served)
+    if config.model is not None and is_staged(config.model):
+        return _run_staged(config, run)
+    terms = terms_of(config)
     with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
@@ -90,24 +91,23 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     return write_report(out, config, played)
 
 
-def _run_staged(config: RunConfig, on_live: Callable[[], None]) -> Path:
+def _run_staged(config: RunConfig, run: Run) -> Path:
     """The same with stages of another model than an image encoder, by the job that it is for."""
     # Here, so that the main job loads no more than it needs.
     from edgepact.live.staged_report import write_staged_report
     from edgepact.pacts.partition_staged import job_for
 
     assert config.model is not None
-    assert config.out is not None
     job = job_for(config.model)
     pact = {"photo": PHOTO, "sentences": SENTENCES}.get(job, STAGED)
-    terms, run = replace(terms_of(config), job=job), Run(out=config.out, on_live=on_live)
+    terms = replace(terms_of(config), job=job)
     with _named_as_settings(config):
         measured = pact.measure(terms, run)
     played = pact.engage(terms, measured, pact.decide(terms, measured), run)
     assert isinstance(played, WorkPriced)
     for sheet in (*played.decided, *played.sheets):
         Console().print(rich_table(sheet))
-    return write_staged_report(config.out, terms, played)
+    return write_staged_report(run.out, terms, played)
 
 
 @contextmanager

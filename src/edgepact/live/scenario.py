@@ -22,8 +22,10 @@ from rich.console import Console
 from edgepact.errors import InputError
 from edgepact.files.scenario import Scenario
 from edgepact.framework import Outcome, Run, Sheet
+from edgepact.live.halves_report import write_halves_report
 from edgepact.live.report import write_report
 from edgepact.live.run import config_of
+from edgepact.pacts.compression_stackelberg_model import HalvesPlayed
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
 from edgepact.progress import progress_bar
@@ -140,6 +142,8 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
     told.add(4, outcome.sheets)
     if isinstance(outcome, MarketPlayed):
         write_report(run.out, config_of(terms, run.out), outcome)
+    elif isinstance(outcome, HalvesPlayed):
+        write_halves_report(run.out, terms, outcome)
     elif isinstance(outcome, WorkPriced | LayersBought) and pact.job in REPORTS:
         # Loaded here, so that scenarios of images load no tokenizer.
         module, _, name = REPORTS[pact.job].partition(":")

@@ -141,6 +141,12 @@ def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, M
             model = stated.terms.model_folder
         if not model.is_dir():
             raise InputError(scenario, "efficiency.model", "a model directory", f"{model}")
+    if getattr(stated.terms, "buyers", ()) and options.demand is None:
+        print(
+            f"note: {scenario} has buyers, but nobody hands out their requests here: devices bring "
+            "work of their own; --demand names a file of those who do",
+            file=sys.stderr,
+        )
     seed = _seed_of_quotes(options)
     settings = stated.terms.settings if isinstance(stated.terms, StatesSettings) else {}
     served = replace(

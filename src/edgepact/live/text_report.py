@@ -8,6 +8,7 @@ from typing import Any
 
 from edgepact.credits import in_credits
 from edgepact.live import work_page
+from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_results import TimeSplit
@@ -82,8 +83,9 @@ def _text(device: str, each: TextResult, blocks: int) -> str:
         f"{each.bytes_sent:,} bytes sent, {each.bytes_received:,} received: {coded}",
         f"{in_credits(each.paid_microcredits):.3f} credits, {each.state}, {audit}",
     ]
-    if ":" in each.piece:  # the id of a piece that a buyer asked for is the request's
-        told.append(f"asked for by {each.piece.partition(':')[0]}")
+    asked = buyer_in(each.piece)
+    if asked is not None:
+        told.append(f"asked for by {asked}")
     if each.replays:
         told.append(f"its session was lost {each.replays} times, and brought back")
     if each.tokens_alone:

@@ -113,7 +113,7 @@ def payments(statement: Statement, names: Sequence[str]) -> str:
         (first, *(f"{in_credits(each):.6f}" for each in (*micro, sum(micro))))
         for first, micro in rows.items()
     ]
-    jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()))
+    jobs = ", ".join(f"{count} {kind}" for kind, count in sorted(statement.jobs.items()) if count)
     balance = "equal" if statement.balanced else "DO NOT EQUAL"
     return section(
         "Payments",

@@ -110,8 +110,8 @@ class Request:
     bound: bytes
 
     def price(self, units: int) -> int:
-        """What the buyer pays for so many units, micro-credits."""
-        return self.microcredits * (units if self.per == "unit" else 1)
+        """What the buyer pays for so many units, micro-credits; nothing for none."""
+        return self.microcredits * (units if self.per == "unit" else min(units, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +229,17 @@ class Demand:
     def _code(self, buyer: str, number: int, device: str, bound: bytes) -> bytes:
         told = f"request\n{buyer}\n{number}\n{device}\n".encode()
         return hmac.digest(self.key, told + bound, "sha256")
+
+
+def buyer_in(piece: str) -> str | None:
+    """The buyer who asked for a piece; None of one whose id is no request's.
+
+    Example:
+        >>> buyer_in("shop:17"), buyer_in("3-0")
+        ('shop', None)
+    """
+    buyer, _, number = piece.rpartition(":")
+    return buyer if buyer and number.isdecimal() else None
 
 
 def read_demand(path: Path) -> Demand:

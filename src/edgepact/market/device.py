@@ -64,7 +64,7 @@ from edgepact.market.tracing import HEADER as TRACE_HEADER
 from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost
+from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost, SizedPart
 
 RESTARTS_MAX = 10
 """How often a piece is begun again whose session was lost."""
@@ -848,9 +848,13 @@ class _Worker:
         """Whether another piece is to be begun, as far as is known of those under way."""
         fresh = sum(name not in offer.pieces_done for name in flying.values())
         untold = any(not self._results.has(name) for name in offer.pieces_done)
-        with self._counting:
-            each = self._units / self._finished if self._finished else 1.0
-        few = not bring_enough(fresh, each, offer.units_per_round - done)
+        if isinstance(self._part, SizedPart):
+            most = self._part.units_most
+            few = done + most * (fresh + 1) <= offer.units_per_round
+        else:
+            with self._counting:
+                each = self._units / self._finished if self._finished else 1.0
+            few = not bring_enough(fresh, each, offer.units_per_round - done)
         return few or (untold and not flying)
 
     def _places(self, offer: Offer) -> Iterator[tuple[str, int]]:

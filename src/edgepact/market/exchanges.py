@@ -414,6 +414,7 @@ class Exchanges:
             evidence=kept,
             sketch=b"" if sketch is None else sketch.astype("<f4").tobytes(),
             request=session.request,
+            units_sold=session.reply.units_sold,
         )
         try:
             if sketch is not None and not self._is_new(done, sketch):

@@ -5,7 +5,6 @@ What it answers is in `http.application`; the market itself is in `play`.
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import secrets
@@ -28,6 +27,7 @@ from edgepact.market.bounds import Bounds
 from edgepact.market.connections import BoundedProtocol, Connection, Handshake, Room
 from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
+from edgepact.market.listening import listen_at
 from edgepact.market.logs import Complaints, Log
 from edgepact.market.opening import Mechanism, market_on
 from edgepact.market.page.watch import Watch
@@ -102,7 +102,7 @@ class MarketServer(uvicorn.Server):
         self._grpc: GrpcServer | None = None
         self._life: asyncio.Task[None] | None = None
         self._engine: RayEngine | None = None
-        self._listener = _listen(config.host, config.port)
+        self._listener = listen_at(config.host, config.port, BACKLOG)
         try:
             _expect_grpc(config)
             _forget(config.ready_file)
@@ -415,7 +415,7 @@ def _expect_grpc(config: ServeConfig) -> None:
         if find_spec(package) is None:
             expected = "edgepact installed with its extra grpc: pip install 'edgepact[grpc]'"
             raise InputError("serve", "grpc_port", expected, f"no package {package}")
-    _listen(config.host, config.grpc_port).close()
+    listen_at(config.host, config.grpc_port, BACKLOG).close()
 
 
 def _tls(config: ServeConfig, log: Log) -> ssl.SSLContext | None:
@@ -453,26 +453,6 @@ def _files_allow(connections: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         soft = most
     return max(1, min(connections, soft - FILES_KEPT))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named since asyncio switches Nagle's algorithm off only where it is, and
-    # with it on every answer waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-        return listener
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise MarketError(
-                f"port {port} on {host} is in use by another program; "
-                "choose another port, or 0 for any that is free"
-            ) from None
-        raise MarketError(f"cannot listen on {host} port {port}: {error.strerror}") from None
 
 
 def _forget(ready_file: Path | None) -> None:

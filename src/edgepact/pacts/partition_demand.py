@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from edgepact.credits import PRICE_CREDITS_MAX, in_credits, in_microcredits
+from edgepact.credits import in_credits, in_microcredits
 from edgepact.errors import InputError
-from edgepact.fields import Table, check_list, check_text
+from edgepact.files.buyers import buyers_of
 from edgepact.framework import Document, Json, Sheet
 from edgepact.market.demand import (
-    BUYERS_MAX,
     PER,
-    UNITS_MAX,
     Buyer,
     Demand,
     write_requests,
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
     from edgepact.pacts.partition_jobs import SplitJob
     from edgepact.pacts.partition_terms import SplitTerms
 
-PROMPTS_MAX = 1000
-"""Most prompts of a buyer."""
-
 
 @runtime_checkable
 class SizesPieces(Protocol):
@@ -46,16 +41,37 @@ class SizesPieces(Protocol):
         ...
 
 
+@runtime_checkable
+class TakesTries(Protocol):
+    """What `TriesPieces.until` tells."""
+
+    @property
+    def sold_per_unit(self) -> float:
+        """Units that a buyer pays for, of each that a device is paid for; expected."""
+        ...
+
+
+@runtime_checkable
+class TriesPieces(Protocol):
+    """What a `SplitJob` has besides if a piece is tried until it is good, each try a unit."""
+
+    def until(self, folder: Path, settings: Mapping[str, Any]) -> TakesTries | None:
+        """What a good piece takes; None where any is taken at once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """A buyer, and what it asks for.
 
     Attributes:
-        buyer: who pays.
+        buyer: who pays; a piece that is tried counts all tries in its quota.
+        units: its quota as it is stated.
         prompts: what its requests ask for, in turn; none for whatever the inputs are.
     """
 
     buyer: Buyer
+    units: int
     prompts: tuple[str, ...] = ()
 
     @property
@@ -78,38 +94,41 @@ def read_buyers(
     Raises:
         InputError: names the file, the field, what was expected and what was found.
     """
-    if "buyer" not in document:
-        return ()
     each = units_most(split, settings)
+    # A buyer asks for good pieces, however often each is tried.
+    tries = each if isinstance(split, TriesPieces) else 1
     asking: list[Asking] = []
-    rows = check_list(source, "buyer", document["buyer"], of="buyers", least=1, most=BUYERS_MAX)
-    for at, values in enumerate(rows, start=1):
-        row = Table(source, f"buyer[{at}]", values)
-        name = row.text("name", f"buyer-{at}")
-        paid = row.number("revenue_per_unit", least=0.0, most=PRICE_CREDITS_MAX)
-        units = row.whole("units", least=1, most=UNITS_MAX)
-        prompts = _prompts(source, row, split) if "prompts" in row else ()
-        row.close()
+    for at, stated in enumerate(buyers_of(source, document), start=1):
+        if stated.prompts and split.inputs_are_folder:
+            expected = f"none: what is worked on is {one(split.unit)} of a folder"
+            raise InputError(source, f"buyer[{at}].prompts", expected, "some")
         try:
             buyer = Buyer(
-                name=name, microcredits=in_microcredits(paid), units=units, units_each=each
+                name=stated.name,
+                microcredits=in_microcredits(stated.revenue_per_unit),
+                units=stated.units * tries,
+                units_each=each,
             )
         except InputError as error:
             field = f"buyer[{at}].{error.field}"
             raise InputError(source, field, error.expected, error.found) from None
-        if name in [other.buyer.name for other in asking]:
-            raise InputError(source, f"buyer[{at}].name", "each name once", name)
-        asking.append(Asking(buyer=buyer, prompts=prompts))
-    if len({bool(each.prompts) for each in asking}) > 1:
-        expected = "prompts of every buyer, or of none"
-        raise InputError(source, "buyer.prompts", expected, "some of them have any")
+        asking.append(Asking(buyer=buyer, units=stated.units, prompts=stated.prompts))
     return tuple(asking)
 
 
 def mean_worth(asking: Sequence[Asking]) -> float:
     """What a unit brings on average over all quotas, credits."""
-    units = sum(each.buyer.units for each in asking)
-    return sum(each.worth * each.buyer.units for each in asking) / units
+    units = sum(each.units for each in asking)
+    return sum(each.worth * each.units for each in asking) / units
+
+
+def sold_per_unit(terms: "SplitTerms") -> float:
+    """Units that a buyer pays for, of each that a device is paid for; expected."""
+    split = terms.split
+    found = (
+        split.until(terms.model_folder, terms.settings) if isinstance(split, TriesPieces) else None
+    )
+    return 1.0 if found is None else found.sold_per_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +184,8 @@ class BuyerServed:
         name: of the buyer.
         units_asked: its quota.
         requests, units: that were delivered and are paid.
-        lost: requests whose work was forfeit or could not be audited: it does not pay for them.
+        lost: requests that it does not pay for: their work was forfeit, could not be audited, or
+            did not come out as it was asked for.
         paid_microcredits: by it.
     """
 
@@ -242,7 +262,7 @@ class Earnings:
             head=("", "credits"),
             rows=rows,
             notes=(
-                f"All that it computed is counted, also what {one(self.unit)} needs besides its "
+                f"Its computing is counted with what {one(self.unit)} needs besides its "
                 f"{self.step}s; the utilities of the rounds count {self.step}s alone.",
             ),
         )
@@ -287,7 +307,7 @@ def earned(
     for sale in statement.sales:
         sold.setdefault(sale.buyer, []).append(sale)
     return Earnings(
-        buyers=tuple(_served(each.buyer, sold.get(each.buyer.name, [])) for each in asking),
+        buyers=tuple(_served(each, sold.get(each.buyer.name, [])) for each in asking),
         payments_microcredits=sum(each.microcredits for each in statement.payments),
         computing=computing,
         unit=unit,
@@ -296,17 +316,6 @@ def earned(
 
 
 # ---------------------------------------------------------------- private
-
-
-def _prompts(source: Path, row: Table, split: "SplitJob") -> tuple[str, ...]:
-    place, field = row.place("prompts")
-    if split.inputs_are_folder:
-        expected = f"none: what is worked on is {one(split.unit)} of a folder"
-        raise InputError(place, field, expected, "prompts")
-    listed = check_list(
-        source, field, row.raw("prompts", "a list"), of="prompts", least=1, most=PROMPTS_MAX
-    )
-    return tuple(check_text(source, f"{field}[{at}]", each) for at, each in enumerate(listed))
 
 
 def _in_turn(terms: "SplitTerms", names: Sequence[str]) -> dict[str, list[tuple[Asking, int]]]:
@@ -341,12 +350,13 @@ def _sources(
     return inputs, [held.source(piece) for piece in chosen]
 
 
-def _served(buyer: Buyer, sold: Sequence[Sale]) -> BuyerServed:
+def _served(asking: Asking, sold: Sequence[Sale]) -> BuyerServed:
     paid = [each for each in sold if each.state is PieceState.PAID]
-    lost = [each for each in sold if each.state in (PieceState.FORFEIT, PieceState.EXPIRED)]
+    ended = (PieceState.FORFEIT, PieceState.EXPIRED)
+    lost = [each for each in sold if each.state in ended or (each in paid and each.units == 0)]
     return BuyerServed(
-        name=buyer.name,
-        units_asked=buyer.units,
+        name=asking.buyer.name,
+        units_asked=asking.units,
         requests=len(paid),
         units=sum(each.units for each in paid),
         lost=len(lost),

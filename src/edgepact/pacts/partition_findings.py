@@ -78,9 +78,9 @@ class ImageResult:
     @staticmethod
     def from_line(line: str) -> "ImageResult | None":
         """Reads a line; of its fields those that are told here. None where a device was killed
-        before it could tell more than that there was such a piece."""
+        before it could tell more than that there was such a piece, or the piece was refused."""
         row = json.loads(line)
-        if "amount" not in row:
+        if "amount" not in row or "file" not in row:
             return None
         row["layers"] = row["amount"]
         return ImageResult(**{each.name: row[each.name] for each in fields(ImageResult)})

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgepact.errors import InputError, MarketError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.models import garments
+from edgepact.jobs.picture.appropriate import Until, drawn_until
 from edgepact.jobs.picture.chain import Recipe, TextVectors, read_generator, recipe_of
 from edgepact.jobs.picture.prompts import built_in, read_prompts
 from edgepact.market.statement import Statement
@@ -38,7 +39,10 @@ from edgepact.work import Model
 
 SMOKE_PICTURES = 2
 
-OPTIONS = ("steps", "guidance", "shared", "group")
+OPTIONS = ("steps", "guidance", "shared", "group", "draws", "accepted_at")
+
+TRIALS = 100
+"""Pictures that are drawn to see how many draws an appropriate one takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +54,9 @@ class PictureResult:
         prompt: what was asked for.
         label_meant: in it, if it is known.
         label_judged: what the judge saw; None where the server was away.
-        picture: as a PNG file, in base64.
+        picture: as a PNG file, in base64; of several draws the best.
+        draws: that were made of it, each of which is a unit.
+        appropriate: whether the judge accepted one; None where it is not asked.
         amount: steps of the device.
         codec: how the chain was sent; None where a picture was.
         alone: whether the device drew it without the server.
@@ -69,6 +75,8 @@ class PictureResult:
     label_meant: str | None
     label_judged: str | None
     picture: str
+    draws: int
+    appropriate: bool | None
     amount: int
     codec: str | None
     alone: bool
@@ -140,12 +148,14 @@ class PicturesDone:
         statement: of the ledger.
         paid_as_earned: whether the books balance, and each picture was paid as promised.
         live_seconds: from the start of the server to the end of the last round.
+        until: what an appropriate picture was expected to take; None where any is taken.
         unit: what is counted.
         step: what one step of an amount is.
     """
 
     profile: Profile
     recipe: Recipe
+    until: Until | None
     pictures: tuple[tuple[str, PictureResult], ...]
     devices: tuple[DevicePictures, ...]
     statement: Statement
@@ -163,9 +173,13 @@ class PicturesDone:
     @property
     def device_share(self) -> float:
         """Share of all steps that devices did."""
-        return sum(each.amount for _, each in self.pictures) / (
-            self.recipe.steps * len(self.pictures)
-        )
+        done = sum(each.amount * each.draws for _, each in self.pictures)
+        return done / (self.recipe.steps * self.draws)
+
+    @property
+    def draws(self) -> int:
+        """Of all pictures."""
+        return sum(each.draws for _, each in self.pictures)
 
     @property
     def audited(self) -> int:
@@ -178,9 +192,18 @@ class PicturesDone:
         return sum(each.state == "forfeit" for _, each in self.pictures)
 
     @property
+    def server_gmac(self) -> float:
+        """The server's steps, also where prompts that belong together share them; judging costs
+        little beside them and is left out."""
+        costs = self.profile.costs
+        return sum(costs.server(each.amount) * each.draws for _, each in self.pictures)
+
+    @property
     def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
         """See `partition_jobs.Work`."""
-        return tuple((name, each.amount, 1, each.paid_microcredits) for name, each in self.pictures)
+        return tuple(
+            (name, each.amount, each.draws, each.paid_microcredits) for name, each in self.pictures
+        )
 
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
@@ -192,6 +215,7 @@ class PicturesDone:
         return (
             ("pictures drawn", f"{count}"),
             *right,
+            *self._until_rows(),
             ("steps of a chain", f"{self.recipe.steps}"),
             ("of them shared by prompts that belong together", f"{self.recipe.shared}"),
             ("steps done by devices", f"{self.device_share:.2%}"),
@@ -208,9 +232,33 @@ class PicturesDone:
             ),
         )
 
+    def _until_rows(self) -> tuple[tuple[str, str], ...]:
+        if self.until is None:
+            return ()
+        count, until = len(self.pictures), self.until
+        got = sum(each.appropriate is True for _, each in self.pictures) / count
+        return (
+            (
+                f"draws of a picture, at most {self.recipe.draws}: expected, made",
+                f"{until.draws:.2f}, {self.draws / count:.2f}",
+            ),
+            (
+                f"appropriate, at {self.recipe.accepted_at:g}: expected, drawn",
+                f"{until.appropriate:.2%}, {got:.2%}",
+            ),
+            (
+                "steps of an appropriate picture: expected, done",
+                f"{self.recipe.steps * until.draws / max(until.appropriate, 1e-9):.2f}, "
+                f"{self.recipe.steps * self.draws / count / max(got, 1e-9):.2f}",
+            ),
+        )
+
     def as_json(self) -> dict[str, Json]:
         """See `partition_jobs.Work`."""
+        until = None if self.until is None else asdict(self.until)
         return {
+            "draws": self.draws,
+            "expected": until,
             "pictures": len(self.pictures),
             "judged_as_meant": self.as_meant,
             "device_share": self.device_share,
@@ -247,6 +295,17 @@ class SplitPictures:
         """The field `pictures`: of each device in a round."""
         found = job.whole("pictures", PlaySettings().images, least=1, most=IMAGES_MAX)
         return min(found, SMOKE_PICTURES) if smoke else found
+
+    def units_most(self, settings: Mapping[str, Any]) -> int:
+        """See `partition_demand.SizesPieces`: draws of a picture."""
+        return recipe_of(settings, steps=1, guidance=1.0).draws
+
+    def until(self, folder: Path, settings: Mapping[str, Any]) -> Until | None:
+        """See `partition_demand.TriesPieces`: what an appropriate picture takes."""
+        recipe = recipe_of(settings, steps=1, guidance=1.0)
+        if recipe.accepted_at is None:
+            return None
+        return drawn_until(read_generator(folder, settings), trials=TRIALS)
 
     def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """The recipe, as far as it is stated."""
@@ -328,6 +387,7 @@ class SplitPictures:
         return PicturesDone(
             profile=profile,
             recipe=read_generator(terms.model_folder, terms.settings).recipe,
+            until=self.until(terms.model_folder, terms.settings),
             pictures=tuple(results),
             devices=tuple(_device(name, results, played.lost) for name in names),
             statement=played.statement,

@@ -60,6 +60,9 @@ SMOKE_SECONDS = 4
 FRAMES_A_CHARACTER = 4
 """Frames that a character of a sentence takes, rather few, to know how many a round may take."""
 
+FRAMES_ASKED = 10 * FRAMES_PER_S
+"""Most frames of a sentence that a buyer asks for; further ones are not counted."""
+
 REFERENCE = "The device reads the first half of this sentence aloud."
 """What stages are timed on."""
 
@@ -236,9 +239,14 @@ class SpeechDone:
         return sum(each.state == "forfeit" for _, each in self.spoken)
 
     @property
+    def server_gmac(self) -> float:
+        """The server's computing."""
+        return sum(each.server_gmac for each in self.devices)
+
+    @property
     def server_saved(self) -> float:
         """Share of the server's computing that devices took over."""
-        server = sum(each.server_gmac for each in self.devices)
+        server = self.server_gmac
         whole = server + sum(each.device_gmac for each in self.devices)
         return 1.0 - server / whole if whole else 0.0
 
@@ -327,6 +335,10 @@ class SplitSpeech:
             source, place = job.place(error.field)
             raise InputError(source, place, error.expected, error.found) from None
         return found
+
+    def units_most(self, settings: Mapping[str, Any]) -> int:
+        """See `partition_demand.SizesPieces`: frames of a sentence that a buyer asks for."""
+        return FRAMES_ASKED
 
     def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Reads both."""

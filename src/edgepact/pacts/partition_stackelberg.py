@@ -5,7 +5,6 @@ the top a fleet is drawn.
 """
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pacts.partition_demand import Asking, mean_worth, read_buyers
+from edgepact.pacts.partition_demand import mean_worth, read_buyers, sold_per_unit
 from edgepact.pacts.partition_findings import WorkDone
 from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
@@ -227,10 +226,8 @@ class PartitionStackelberg:
         stated = {name for name in document if name not in (*FRAMEWORK, "mechanism", "buyer")}
         if not stated:
             return drawn
-        if buyers:
-            document = _paid_by_buyers(source, document)
         market = game_of(source, document, traffic=lambda: _traffic(drawn))
-        return replace(drawn, market=_paid(market, buyers))
+        return replace(drawn, market=market)
 
     def expect_runnable(self, terms: PartitionTerms) -> None:
         """Refuses a market that processes here cannot play."""
@@ -243,10 +240,10 @@ class PartitionStackelberg:
         expect_ready(terms, run.out)
         self.expect_runnable(terms)
         profile = layers_profiled(terms, run.out)
-        market = terms.market or drawn_market(terms, profile.costs)
-        text = written_toml(_document(market))
+        market = _sold(terms, terms.market or drawn_market(terms, profile.costs))
+        text = written_toml(market_document(market))
         (run.out / "market.toml").write_text(text, encoding="utf-8")
-        devices = _devices(market)
+        devices = devices_of(market)
         tell_other_sizes(profile, devices, terms.split.step)
         return MarketMeasured(profile=profile, devices=devices, split=terms.split, market=market)
 
@@ -293,51 +290,36 @@ def drawn_market(terms: PartitionTerms, costs: LayerCosts) -> GameFile:
     and one of 358 play the same game.
     """
     fleet = _prior(costs.A, costs.B).sample(jax.random.key(terms.seed), terms.devices)
+    # Without buyers: of a unit that the server does alone it keeps 40 %.
+    brought = mean_worth(terms.buyers) if terms.buyers else 5.0 * costs.layers_max / 3.0
     game = Game(
         fleet=jax.tree.map(lambda column: np.asarray(column, np.float64), fleet),
-        # Of a unit that the server does alone it keeps 40 %.
-        revenue=5.0 * costs.layers_max / 3.0 * terms.devices,
+        revenue=terms.devices * brought,
         beta=1.0 / costs.A,
         price_min=0.05,
         price_max=1.2,
         layers_max=costs.layers_max,
         satisfaction=FAMILIES["log"],
     )
-    market = GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
-    return _paid(market, terms.buyers)
-
-
-def _paid_by_buyers(source: Path, document: Document) -> Document:
-    """The market of a file whose revenue its buyers state.
-
-    Raises:
-        InputError: it states another.
-    """
-    market = {name: value for name, value in document.items() if name != "buyer"}
-    server = market.get("server")
-    if isinstance(server, dict):
-        if "revenue" in server:
-            expected = "nothing beside [[buyer]], who say what a unit brings"
-            raise InputError(source, "server.revenue", expected, server["revenue"])
-        market["server"] = {**server, "revenue": 0.0}
-    return market
-
-
-def _paid(market: GameFile, buyers: Sequence[Asking]) -> GameFile:
-    """The market with what buyers pay for a unit of each device, if there are any."""
-    if not buyers:
-        return market
-    revenue = len(market.names) * mean_worth(buyers)
-    return replace(market, game=replace(market.game, revenue=revenue))
+    return GameFile(source=terms.source, game=game, names=drawn_names(terms.devices))
 
 
 def _market(terms: PartitionTerms, measured: MarketMeasured | None) -> GameFile:
     if measured is not None:
         return measured.market
-    return terms.market or drawn_market(terms, costs_of(terms))
+    return _sold(terms, terms.market or drawn_market(terms, costs_of(terms)))
 
 
-def _devices(market: GameFile) -> PrivateDevices:
+def _sold(terms: PartitionTerms, market: GameFile) -> GameFile:
+    """The market with what a unit brings where not every one is sold."""
+    if not terms.buyers:
+        return market
+    revenue = float(market.game.revenue) * sold_per_unit(terms)
+    return replace(market, game=replace(market.game, revenue=revenue))
+
+
+def devices_of(market: GameFile) -> PrivateDevices:
+    """Its devices, with what only they know."""
     game = market.game
     return PrivateDevices(
         names=market.names,
@@ -358,7 +340,7 @@ def _traffic(terms: SplitTerms) -> Traffic:
 
 def _expect_playable(terms: PartitionTerms, market: GameFile) -> None:
     game, step = market.game, terms.split.step
-    expect_fitting(terms, _devices(market), game.layers_max)
+    expect_fitting(terms, devices_of(market), game.layers_max)
     for field, fits, expected, found in (
         ("layers", game.integer, f"'integer', since processes do whole {step}s", "'continuous'"),
         (
@@ -380,26 +362,30 @@ def _prior(A: float, B: float) -> FleetPrior:
     )
 
 
-def _prior_price(terms: PartitionTerms, game: Game) -> float:
-    """What an operator would post that knows the prior and never looks at an answer."""
+def believed_prior(terms: PartitionTerms, game: Game) -> FleetPrior:
+    """What an operator believes of the devices before it has seen an answer."""
     fleet = game.fleet
     A, B = float(fleet.A.mean()), float(fleet.B.mean())
     if terms.market is None:
-        prior = _prior(A, B)
-    else:
-        # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
-        prior = FleetPrior(
-            alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
-            capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
-            A=A,
-            B=B,
-        )
-    drawn = prior.sample(jax.random.key(terms.seed + 1), 20_000)
+        return _prior(A, B)
+    # Of a fleet from a file the operator is taken to know the ranges, twice as wide.
+    return FleetPrior(
+        alpha=Interval(float(fleet.alpha.min()) / 2.0, float(fleet.alpha.max()) * 2.0),
+        capacity=Interval(float(fleet.capacity.min()) / 2.0, float(fleet.capacity.max()) * 2),
+        A=A,
+        B=B,
+    )
+
+
+def _prior_price(terms: PartitionTerms, game: Game) -> float:
+    """What an operator would post that knows the prior and never looks at an answer."""
+    drawn = believed_prior(terms, game).sample(jax.random.key(terms.seed + 1), 20_000)
     sample = jax.tree.map(lambda column: np.asarray(column, np.float64), drawn)
     return float(bayesian_price(game, sample))
 
 
-def _document(market: GameFile) -> Document:
+def market_document(market: GameFile) -> Document:
+    """The market as a file that `edgepact solve` reads."""
     game = market.game
     fleet = game.fleet
     columns = {name: getattr(fleet, name) for name in COLUMNS}

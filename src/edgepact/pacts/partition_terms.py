@@ -19,7 +19,7 @@ from edgepact.framework import Document, Pact
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.mechanisms.stackelberg.link import Links
-from edgepact.pacts.partition_demand import Asking
+from edgepact.pacts.partition_demand import Asking, TriesPieces, units_most
 from edgepact.pacts.partition_jobs import SplitJob, split_job
 from edgepact.pacts.partition_settings import DEVICES, PlaySettings
 from edgepact.registry import JOBS_SPELT
@@ -133,13 +133,17 @@ def read_split(pact: Pact, source: Path, document: Document, *, smoke: bool) -> 
     if listed and "devices" in job:
         found: Any = document["job"]["devices"]
         raise InputError(source, "job.devices", "nothing beside listed devices", found)
+    settings = split.read_settings(job, smoke=smoke)
+    units = split.read_units(job, smoke=smoke)
+    if isinstance(split, TriesPieces):  # so many pieces, however often each is tried
+        units *= units_most(split, settings)
     fields: dict[str, Any] = {
         "source": source,
         "model": model,
         "job": pact.job,
         "inputs_from": _folder(source, job, split.inputs_field),
-        "settings": split.read_settings(job, smoke=smoke),
-        "units": split.read_units(job, smoke=smoke),
+        "settings": settings,
+        "units": units,
         "devices": 0 if listed else DEVICES,
         "solver": solver,
         "smoke": smoke,

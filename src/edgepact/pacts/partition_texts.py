@@ -57,7 +57,7 @@ SMOKE_TOKENS = 6
 TEXTS_CHECKED = 8
 """Texts that the unsplit model is asked of."""
 
-OPTIONS = ("tokens_max", "temperature", "top_k", "top_p", "chat")
+OPTIONS = ("tokens_max", "temperature", "top_k", "top_p", "chat", "drafts", "texts_kept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,8 @@ class TextResult:
         round, piece: of it.
         prompt, text: as they are read.
         prompt_tokens, tokens: of each.
+        reused_tokens: of the prompt, that were kept of a text before.
+        steps: exchanges that told a token; fewer than tokens where guesses were right.
         reason: why it ended: `stop` or `length`.
         amount: blocks of the device.
         units: tokens that the server has counted.
@@ -91,6 +93,8 @@ class TextResult:
     text: str
     prompt_tokens: int
     tokens: int
+    reused_tokens: int
+    steps: int
     reason: str
     amount: int
     units: int
@@ -219,6 +223,10 @@ class TextsDone:
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
         sent = sum(each.bytes_sent for _, each in self.texts) / max(self.tokens, 1)
+        told = sum(each.tokens - each.tokens_alone for _, each in self.texts)
+        steps = sum(each.steps for _, each in self.texts) / max(told, 1)
+        prompts = sum(each.prompt_tokens for _, each in self.texts)
+        reused = sum(each.reused_tokens for _, each in self.texts) / max(prompts, 1)
         speed = float(np.median([each.tokens_per_s for each in self.devices if each.tokens]))
         agreed = () if self.agreement is None else ((AGREEMENT, f"{self.agreement:.2%}"),)
         return (
@@ -226,6 +234,8 @@ class TextsDone:
             ("tokens generated", f"{self.tokens}"),
             *agreed,
             ("tokens a second of a text, median device", f"{speed:.3g}"),
+            ("round trips a token", f"{steps:.3g}"),
+            ("prompts' tokens that were kept of texts before", f"{reused:.2%}"),
             ("bytes sent a token, prompts included", f"{sent:.0f}"),
             ("the server's computing saved", f"{self.server_saved:.2%}"),
             ("texts audited before payment", f"{self.audited}"),
@@ -307,7 +317,7 @@ class SplitTexts:
 
     def costs(self, model: Path, settings: Mapping[str, Any]) -> LayerCosts:
         """Counted by the model's sizes."""
-        macs = read_text_model(model).sizes.macs_per_stage(ATTENDED)
+        macs = read_text_model(model).macs_per_stage(ATTENDED)
         return LayerCosts(per_stage=tuple(count / MACS_PER_GMAC for count in macs))
 
     def profile(
@@ -424,7 +434,7 @@ def _device(
 
     def gmac(result: TextResult) -> tuple[float, float]:
         # The last token is told, and goes through no block.
-        through = result.prompt_tokens + result.tokens - 1
+        through = result.prompt_tokens - result.reused_tokens + result.tokens - 1
         device = sum(per_stage[: result.amount + 1])
         rest = sum(per_stage[result.amount + 1 : -1])
         return through * device, through * rest + result.tokens * per_stage[-1]

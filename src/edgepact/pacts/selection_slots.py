@@ -24,7 +24,6 @@ from edgepact.files.auction import BIDS_MAX, AuctionFile, auction_of
 from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.demand import UNITS_MAX, Buyer
 from edgepact.mechanisms.auction.reserve import ReserveAuction
-from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.pacts.partition_demand import Asking, units_most
 from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_priced import WorkPriced
@@ -80,13 +79,12 @@ class SlotTerms:
 
     @cached_property
     def slot_cost(self) -> float:
-        """What a slot costs the server at the best price for the fleet, credits: what it pays to
-        devices, and what it computes itself for so many units; prompts are not counted."""
+        """What a slot costs a server that computes all of it itself, credits; prompts are not
+        counted. The best price for a step is at most what the step costs the server, so that
+        with devices it costs no more, whatever they keep to themselves."""
         costs = costs_of(self.play)
-        market = drawn_market(self.play, costs)
-        best, beta = equilibrium(market.game), float(market.game.beta)
-        own = [beta * costs.server(int(amount)) for amount in np.asarray(best.layers)]
-        return self.slot * float(np.mean(np.asarray(best.payments) + np.array(own)))
+        beta = float(drawn_market(self.play, costs).game.beta)
+        return self.slot * beta * costs.total
 
     @cached_property
     def auction(self) -> AuctionFile:
@@ -348,7 +346,8 @@ def winners(terms: SlotTerms, solution: AuctionSolution) -> tuple[Asking, ...]:
         except InputError as error:
             field = f"bid[{at + 1}].{error.field}"
             raise InputError(terms.source, field, error.expected, error.found) from None
-        found.append(Asking(buyer=buyer, prompts=() if prompt is None else (prompt,)))
+        asked = () if prompt is None else (prompt,)
+        found.append(Asking(buyer=buyer, units=terms.pieces, prompts=asked))
     return tuple(found)
 
 
@@ -386,3 +385,6 @@ def _without_prompts(source: Path, stated: Document) -> tuple[Document, tuple[st
 
 TEXT = SelectionSlots(name="selection-auction-text", job="text")
 """Slots of texts."""
+
+PICTURE = SelectionSlots(name="selection-auction-picture", job="picture")
+"""Slots of pictures."""

@@ -1,13 +1,15 @@
 """One file per figure or benchmark, each headed by its Config."""
 
 import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from edgepact.compiled import VARIABLE, keep_compiled
-from edgepact.studies.asked import Asked, check_sizes
+from edgepact.studies.asked import Asked, check_sizes, sized
+from edgepact.studies.durations import how_long, reckoned
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables that numerical libraries read when they are loaded."""
@@ -18,7 +20,8 @@ class Study:
     """A study by the module that holds it, which is loaded when it is needed: it loads JAX.
 
     Attributes:
-        module: of this package, with `Config`, `run` and, where it trains something, `train`.
+        module: of this package, with `Config`, `config_for`, `run` and, where it trains something,
+            `train`; and `seconds`, where it is recorded how long it takes.
         one_thread: whether it consists of small sums, which threads slow down, or compares times.
         times_compiling: whether seconds that it reports include compiling, which then must not
             depend on what was run before.
@@ -55,8 +58,13 @@ class Study:
             check_sizes(name, self.load().Config, asked)
 
     def __call__(self, folder: Path, asked: Asked) -> None:
-        """Runs it; results go into the folder."""
-        self.load().run(folder, asked)
+        """Runs it; results go into the folder. How long it takes is told on standard error."""
+        module = self.load()
+        if asked.data is None:
+            config = sized(module.config_for(asked.smoke), asked)
+            told = how_long(self.module, reckoned(module, config), asked)
+            print(told, file=sys.stderr, flush=True)
+        module.run(folder, asked)
 
     def train(self, folder: Path, smoke: bool) -> None:
         """Trains what it compares, into the folder."""
@@ -64,8 +72,8 @@ class Study:
 
 
 STUDIES: dict[str, Study] = {
-    "fig4": Study(module="fig4", times_compiling=True),
-    "fig5": Study(module="fig5", times_compiling=True),
+    "fig4": Study(module="fig4", times_compiling=True, draws_again=True),
+    "fig5": Study(module="fig5", times_compiling=True, draws_again=True),
     "quoting": Study(module="quoting", one_thread=True, spreads=True),
     "robustness": Study(module="robustness", one_thread=True, spreads=True),
     "dynamics": Study(module="dynamics", one_thread=True, spreads=True),
@@ -77,6 +85,7 @@ STUDIES: dict[str, Study] = {
     "cheating": Study(module="cheating", one_thread=True),
     "capacity": Study(module="capacity", one_thread=True),
     "pictures": Study(module="pictures", one_thread=True),
+    "best-of": Study(module="best_of", one_thread=True),
 }
 """What `edgepact study NAME` runs."""
 

@@ -30,6 +30,8 @@ from matplotlib.ticker import LogLocator
 
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table
+from edgepact.palette import GREY, Look
+from edgepact.palette import LOOKS as PALETTE
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context import curves, pricing
@@ -66,13 +68,9 @@ TRAININGS = {
 }
 """Trainings shorter than the one that ships, and where their weights are put."""
 
-LOOKS = {
-    "drawn from": ("#0072b2", "o"),
-    "H": ("#d55e00", "s"),
-    "samples": ("#009e73", "^"),
-    "steps": ("#cc79a7", "D"),
-    "training": ("#56646f", "v"),
-}
+LOOKS: dict[str, Look] = dict(
+    zip(("drawn from", "H", "samples", "steps", "training"), PALETTE, strict=False)
+)
 """Colour, of Okabe and Ito's palette for the colour-blind, and marker of what is changed."""
 
 
@@ -253,34 +251,36 @@ def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
     panels = figure.subplots(1, len(every), sharey=True)
     for axes, kind in zip(panels, every, strict=True):
         base = lost(found, BASE, kind)
-        axes.axvspan(base.mean - base.error, base.mean + base.error, color="#b8c2cc", alpha=0.5)
+        axes.axvspan(base.mean - base.error, base.mean + base.error, color=GREY, alpha=0.4)
         for row, name in enumerate(names):
             if kind not in found[name]:
                 continue
-            each, (colour, marker) = lost(found, name, kind), LOOKS[chosen[name].changed]
-            look = {"color": colour, "marker": marker, "markersize": 7, "capsize": 3}
+            each, changed = lost(found, name, kind), LOOKS[chosen[name].changed]
+            look: dict[str, Any] = {"color": changed.colour, "marker": changed.marker}
             # The axis is logarithmic: an error bar must not reach down to 0.
             below = min(each.error, 0.9 * each.mean)
-            axes.errorbar([each.mean], [row], xerr=[[below], [each.error]], **look)
+            bars = [[below], [each.error]]
+            axes.errorbar([each.mean], [row], xerr=bars, markersize=7, capsize=3, **look)
         axes.set_xscale("log")
+        axes.invert_xaxis()
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        axes.set_title(kind, fontsize=11)
+        axes.set_title(kind)
         axes.grid(axis="both", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(len(names)), names, fontsize=10)
+    panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
     figure.supxlabel(
-        "regret over all quotes, rounds of the full range (± standard error; grey: as shipped)",
-        fontsize=10,
+        "regret over all quotes, rounds of the full range; better to the right\n"
+        "(± standard error; grey: as shipped)",
     )
     there = dict.fromkeys(chosen[name].changed for name in names)
     handles = [
-        Line2D([], [], color=LOOKS[each][0], marker=LOOKS[each][1], linestyle="none", label=each)
-        for each in there
+        Line2D([], [], color=look.colour, marker=look.marker, linestyle="none", label=each)
+        for each, look in ((each, LOOKS[each]) for each in there)
     ]
-    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=5, fontsize=10)
+    figure.legend(handles=handles, frameon=False, loc="outside upper center", ncols=5)
     return figure
 
 

@@ -57,6 +57,7 @@ from edgepact.mechanisms.auction.problem import (
 )
 from edgepact.mechanisms.auction.revenue_flow import flow_bound
 from edgepact.pages import percent
+from edgepact.palette import AMBER, BLUE, GREY, INK, PURPLE
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
@@ -98,7 +99,8 @@ TRAINED = "reserves.npz"
 TRAINING_SEED = 0
 """Of the weights that ship."""
 
-COLOURS = {"learnt": "#0b6e4f", "RegretNet": "#d1495b", "theory": "#6c757d", "PPO": "#edae49"}
+COLOURS = {"learnt": BLUE, "RegretNet": AMBER, "theory": INK}
+BARS = (BLUE, AMBER, PURPLE, GREY)
 
 SEPARATELY = "items separately (Myerson)"
 MENU = "menu, learnt"
@@ -955,7 +957,7 @@ def draw(
             height,
             xerr=[100.0 * each.error for each in ways.values()],
             label=prior,
-            color=list(COLOURS.values())[number % len(COLOURS)],
+            color=BARS[number % len(BARS)],
             hatch=hatches[number % len(hatches)],
             edgecolor="white",
         )
@@ -963,7 +965,7 @@ def draw(
     lied.invert_yaxis()
     lied.axvline(0.0, color=COLOURS["theory"], linewidth=1.0)
     lied.set_xlabel("gain of the best lie over the horizon, % of what truth earns")
-    lied.legend(fontsize=8, frameon=False)
+    lied.legend(frameon=False)
     for axes in (revenue, learned, shares, lied):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
@@ -998,13 +1000,13 @@ def _draw_revenue(
         bound = bounds[name]
         if bound is not None:
             most = 100.0 * (bound.revenue / base - 1.0)
-            axes.vlines(most, first - 0.4, len(names) - 0.6, color="black", linestyle="--")
+            axes.vlines(most, first - 0.4, len(names) - 0.6, color=INK, linestyle="--")
             axes.annotate(
                 "no auction earns more",
                 (most, first - 0.45),
                 ha="right",
                 va="bottom",
-                fontsize=8,
+                fontsize="small",
             )
     axes.axvline(0.0, color=COLOURS["theory"], linestyle=":", linewidth=1.0)
     axes.set_yticks(np.arange(len(names)), names)

@@ -27,6 +27,7 @@ from edgepact import registry
 from edgepact.engagement import Answer, Item, posted
 from edgepact.market.ledger import Ledger, Piece
 from edgepact.pages import table
+from edgepact.palette import AMBER, AMBER_LINE, BLUE, BLUE_LINE, PURPLE_LINE
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked
@@ -392,21 +393,25 @@ def draw(costs: Costs, waits: list[Waiting], writes: list[tuple[int, float]]) ->
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     loads = [each.rate / each.capacity for each in waits]
-    left.plot(loads, [each.measured_ms for each in waits], "o-", label="measured, mean")
-    left.plot(loads, [each.median_ms for each in waits], "o:", label="measured, median")
-    left.plot(loads, [each.predicted_ms for each in waits], "s--", label="predicted, mean")
+    curves = {
+        "measured, mean": ([each.measured_ms for each in waits], BLUE_LINE),
+        "measured, median": ([each.median_ms for each in waits], PURPLE_LINE),
+        "predicted, mean": ([each.predicted_ms for each in waits], AMBER_LINE),
+    }
+    for name, (waited, look) in curves.items():
+        left.plot(loads, waited, label=name, **look.line)
     left.set_xlabel("share of the capacity")
     left.set_ylabel("milliseconds a piece")
-    left.set_ylim(bottom=0.0)
+    left.set_ylim(left.get_ylim()[1], 0.0)
     left.legend(frameon=False)
     sizes = [size for size, _ in writes]
-    right.plot(sizes, [1e3 * seconds for _, seconds in writes], "o", label="measured")
+    right.plot(sizes, [1e3 * seconds for _, seconds in writes], "o", color=BLUE, label="measured")
     fitted = [costs.write_fixed_ms + costs.write_each_ms * size for size in sizes]
-    right.plot(sizes, fitted, "--", label="a + b n")
+    right.plot(sizes, fitted, "--", color=AMBER, label="a + b n")
     right.set_xlabel("pieces of a durable write")
     right.set_ylabel("milliseconds")
     right.set_xscale("log", base=2)
-    right.set_ylim(bottom=0.0)
+    right.set_ylim(right.get_ylim()[1], 0.0)
     right.xaxis.set_major_formatter("{x:g}")
     right.legend(frameon=False)
     for axes in (left, right):

@@ -28,6 +28,7 @@ from scipy import stats
 
 from edgepact.mechanisms.audit_rate import audit_rate, best_cheat
 from edgepact.pages import table
+from edgepact.palette import AMBER_LINE, BLUE_LINE, GREY, INK, PURPLE_LINE
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked, size, sized
@@ -48,12 +49,10 @@ FIXED = 0.05
 
 TWINS = "two-identities"
 MARGINS = (0.5, 0.25, 0.1)
-COLOURS = {0.5: "#9aa5b1", 0.25: "#d1495b", 0.1: "#0b6e4f"}
+LOOKS = dict(zip(MARGINS, (BLUE_LINE, AMBER_LINE, PURPLE_LINE), strict=True))
 RATES = tuple(float(rate) for rate in np.geomspace(0.01, 1.0, 41))
 RATES_SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 PIECES_SHOWN = (1, 2, 4, 8, 16, 32, 64, 128)
-
-INK, QUIET = "#1f2933", "#9aa5b1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,27 +335,29 @@ def draw(found: Found) -> Figure:
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     for margin in MARGINS:
-        colour = COLOURS[margin]
-        left.plot(RATES, curve(config, margin), color=colour, label=f"margin {margin:g}")
+        look: dict[str, Any] = {**LOOKS[margin].line, "markersize": 4}
+        colour = LOOKS[margin].colour
+        usual = {"markevery": 6, "label": f"margin {margin:g}"}
+        left.plot(RATES, curve(config, margin), **(look | usual))
         rate = derived_rate(config, config.pieces, margin)
         alike = {"margin": margin, "reward": 1.0, "least_reward": 1.0}
         best = best_cheat(rate, [1.0] * config.pieces, **alike)
-        left.plot([rate], [best], "o", color=colour, markersize=9)
+        left.plot([rate], [best], "*", color=colour, markersize=13)
         lengths = [derived_rate(config, pieces, margin) for pieces in PIECES_SHOWN]
-        right.plot(PIECES_SHOWN, lengths, "o-", color=colour, markersize=4)
+        right.plot(PIECES_SHOWN, lengths, **look)
     for rate in RATES[::5]:
         rules = Rules(rate, True, True, 1)
         each = reckoned(CHEATS["random"], found.powers["random"].share, rules, config)
         left.errorbar([rate], [each.mean], [each.half], fmt="x", color=INK, markersize=5)
     left.axhline(1.0, color=INK, linewidth=0.9, linestyle=":")
-    left.axvline(FIXED, color=QUIET, linewidth=0.9, linestyle="--")
+    left.axvline(FIXED, color=GREY, linewidth=0.9, linestyle="--")
     left.annotate("honest work", (RATES[0], 1.0), xytext=(2, 3), textcoords="offset points")
     left.annotate(
-        "5 %, as before", (FIXED, 0), xytext=(3, 3), textcoords="offset points", color=QUIET
+        "5 %, as before", (FIXED, 0), xytext=(3, 3), textcoords="offset points", color=GREY
     )
     left.set_xscale("log")
     left.set_ylim(-1.0, 5.0)
-    left.set_xlabel("share of pieces that is audited  (dot: the derived one)")
+    left.set_xlabel("share of pieces that is audited  (star: the derived one)")
     left.set_ylabel("best cheat's profit over honest profit")
     left.set_title(f"one round of {config.pieces} pieces")
     left.legend(frameon=False)

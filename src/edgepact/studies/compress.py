@@ -15,17 +15,24 @@ from edgepact.efficiency.model_compression.magnitude import prune_magnitude
 from edgepact.efficiency.model_compression.model_folder import check_free
 from edgepact.efficiency.model_compression.report import CompressionReport, Images, report
 from edgepact.efficiency.model_compression.structured import prune_structured
+from edgepact.efficiency.model_compression.weight_only import quantise_weights4, quantise_weights8
 from edgepact.errors import InputError, shown
 from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import ModelInfo, preprocess
 from edgepact.jobs.classification import find_images
 from edgepact.training import fashion_mnist
+from edgepact.training.pruning import PruningConfig, prune_heads
 
-METHODS = ("int8", "magnitude", "structured")
+METHODS = ("int8", "weights8", "weights4", "magnitude", "structured", "heads")
+
+WITHOUT_SHARE = ("int8", "weights8", "weights4")
 
 FIT_IMAGES_MAX = 1000
 """Units are chosen by the first so many images; more change the choice no more."""
+
+TEACH_IMAGES_MAX = 8000
+"""Pruned heads are taught by so many at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +43,10 @@ class CompressConfig:
         model: the folder to compress.
         out: the folder to write.
         method: one of `METHODS`.
-        share: to remove; None for int8.
+        share: to remove; None where only bits become fewer.
         images: folder to judge by; None takes the sample images.
-        fit_images: folder to choose hidden units by; None chooses by norms.
+        fit_images: folder to choose hidden units by; None chooses by norms, or has pictures drawn
+            to choose heads by.
     """
 
     model: Path
@@ -57,11 +65,13 @@ def compress(config: CompressConfig) -> CompressionReport:
     """
     if config.method not in METHODS:
         raise InputError("compress", "--method", " or ".join(METHODS), shown(config.method))
-    if (config.share is None) != (config.method == "int8"):
-        expected = "none with int8" if config.method == "int8" else f"one with {config.method}"
+    if (config.share is None) != (config.method in WITHOUT_SHARE):
+        word = "none" if config.method in WITHOUT_SHARE else "one"
+        expected = f"{word} with {config.method}"
         raise InputError("compress", "--share", expected, config.share)
-    if config.fit_images is not None and config.method != "structured":
-        raise InputError("compress", "--fit-from", "only with structured", shown(config.method))
+    if config.fit_images is not None and config.method not in ("structured", "heads"):
+        expected = "only with structured or heads"
+        raise InputError("compress", "--fit-from", expected, shown(config.method))
     check_free(config.out)
     info = ModelInfo.read(config.model)
     # Read first: a mistake in them must not leave a folder behind.
@@ -113,14 +123,23 @@ def _fashion_mnist(folder: Path, info: ModelInfo, split: str) -> Images:
 def _methods(config: CompressConfig, info: ModelInfo) -> dict[str, Callable[[], None]]:
     share = config.share or 0.0
 
+    def fit_pixels(most: int) -> np.ndarray | None:
+        if config.fit_images is None:
+            return None
+        return read_images(config.fit_images, info, split="train").pixels[:most]
+
     def structured() -> None:
-        pixels = None
-        if config.fit_images is not None:
-            pixels = read_images(config.fit_images, info, split="train").pixels[:FIT_IMAGES_MAX]
-        prune_structured(config.model, config.out, share, pixels=pixels)
+        prune_structured(config.model, config.out, share, pixels=fit_pixels(FIT_IMAGES_MAX))
+
+    def heads() -> None:
+        pruning = PruningConfig(share=share)
+        prune_heads(config.model, config.out, pruning, pixels=fit_pixels(TEACH_IMAGES_MAX))
 
     return {
         "int8": lambda: quantise_int8(config.model, config.out),
         "magnitude": lambda: prune_magnitude(config.model, config.out, share),
         "structured": structured,
+        "heads": heads,
+        "weights8": lambda: quantise_weights8(config.model, config.out),
+        "weights4": lambda: quantise_weights4(config.model, config.out),
     }

@@ -42,6 +42,17 @@ from edgepact.mechanisms.contract.responses import NONE, choose, profit, rents
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table
+from edgepact.palette import (
+    AMBER_LINE,
+    BLUE_LINE,
+    BROWN_LINE,
+    GREY_LINE,
+    INK,
+    INK_LINE,
+    PURPLE_LINE,
+    SKY_LINE,
+    Look,
+)
 from edgepact.problem import flat_observation
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
@@ -68,7 +79,7 @@ from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver
 from edgepact.studies import contract_training
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, with_legend, write_findings, write_picture
 from edgepact.studies.spread import spread
 
 TRAINED = "menus.npz"
@@ -83,17 +94,22 @@ SMOOTHED = "plug-in, one device added to each type"
 BAYES = "exact Bayes, told the prior"
 BAYES_APART = "exact Bayes, told the prior and every device's type"
 
-COLOURS = {
-    GDM: "#0b6e4f",
-    PLUG_IN: "#d1495b",
-    SMOOTHED: "#edae49",
-    BAYES: "#1b1b1b",
-    BAYES_APART: "#6a6a6a",
-    "equal frequencies": "#2f6690",
-    "one item for all": "#8f6bb3",
-    "qualities pooled, unweighted": "#c77d3a",
-    "no rent term": "#9aa5b1",
+LOOKS: dict[str, Look] = {
+    GDM: BLUE_LINE,
+    PLUG_IN: AMBER_LINE,
+    SMOOTHED: PURPLE_LINE,
+    BAYES: INK_LINE,
+    BAYES_APART: GREY_LINE,
+    "equal frequencies": AMBER_LINE._replace(dashes=":", marker="h"),
+    "one item for all": BROWN_LINE,
+    "qualities pooled, unweighted": SKY_LINE,
+    "no rent term": GREY_LINE._replace(dashes=(0, (2, 1)), marker="<"),
 }
+SORTS = {
+    "rules that learn from take-up": (GDM, PLUG_IN, SMOOTHED, BAYES, BAYES_APART),
+    "the GDM, and rules that leave something out": (GDM, *tuple(LOOKS)[5:]),
+}
+"""Rules that are drawn in one panel."""
 
 TOLD = "frequencies told"
 
@@ -102,6 +118,9 @@ TYPES_OF_LITERATURE = (110.0, 140.0, 175.0, 200.0, 220.0, 235.0, 245.0, 250.0)
 
 BROKEN = 1e-4
 """A promise broken by more than this share of V's largest value counts as a violation."""
+
+LEAST_MISSED = 1e-3
+"""Percent; what is less is drawn as this."""
 
 LOW = 5.0
 """Percentile shown beside means."""
@@ -801,32 +820,40 @@ def write_tables(folder: Path, scores: list[Score], learned: dict[str, Learned])
 
 def draw(scores: list[Score], learned: dict[str, Learned], config: Config) -> Figure:
     """What rules miss against what is known, and what learners of one contract reach."""
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
-    missed, reached = figure.subplots(1, 2)
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    panels = figure.subplots(1, 3)
+    reached = panels[-1]
     shares = grouped(scores)
     prior = scores[0].prior
     conditions = list(dict.fromkeys(each.known for each in scores))
     conditions = [*conditions[1:], conditions[0]]
-    for rule, colour in COLOURS.items():
-        lost = [100.0 * (1.0 - shares[prior, known, rule].mean()) for known in conditions]
-        missed.plot(range(len(lost)), np.maximum(lost, 1e-3), color=colour, marker="o", label=rule)
-    missed.set_yscale("log")
-    missed.set_xticks(range(len(conditions)), conditions, fontsize=8)
-    missed.set_ylabel("mean share of the optimum missed, %")
-    missed.set_title(f"Populations never seen, {prior}", fontsize=10)
-    missed.legend(frameon=False, fontsize=7)
+    for axes, (sort, named) in zip(panels, SORTS.items(), strict=False):
+        axes.sharey(panels[0])
+        for rule in named:
+            missed = [100.0 * (1.0 - shares[prior, known, rule]) for known in conditions]
+            lost = np.array([each.mean() for each in missed])
+            error = np.array([each.std() / len(each) ** 0.5 for each in missed])
+            band = tuple(np.maximum(lost + side * error, LEAST_MISSED) for side in (-1.0, 1.0))
+            places, at_least = np.arange(len(lost)), np.maximum(lost, LEAST_MISSED)
+            draw_curve(axes, places, at_least, band, LOOKS[rule], label=rule, marks=len(lost))
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xticks(places, [each.replace(" x ", " x\n", 1) for each in conditions])
+        axes.set_title(f"never seen, {prior}:\n{sort}")
+    panels[0].invert_yaxis()
+    panels[0].set_ylabel("missed share of the optimum, %")
     for row, (_, found) in enumerate(learned.items()):
         each = 100.0 * np.maximum(found.share.mean(axis=2).ravel(), 0.0)
-        reached.plot(each, [row] * len(each), "o", color="#0b6e4f", alpha=0.5)
+        reached.plot(each, [row] * len(each), "o", color=LOOKS[GDM].colour, alpha=0.5)
     reached.set_yticks(range(len(learned)), list(learned))
     reached.invert_yaxis()
-    reached.axvline(100.0, color="black", linestyle=":")
-    reached.set_xlabel("share of the optimum, %; below 0 shown as 0")
-    reached.set_title(f"One contract, {config.epochs} epochs", fontsize=10)
-    for axes in (missed, reached):
+    reached.axvline(100.0, color=INK, linestyle=":")
+    reached.set_xlabel("share of the optimum, %\n(below 0 shown as 0)")
+    reached.set_title(f"one contract, {config.epochs} epochs")
+    for axes in panels:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return with_legend(figure, panels, ncols=3)
 
 
 def profit_page(

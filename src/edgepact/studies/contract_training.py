@@ -10,6 +10,7 @@ import csv
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,17 @@ from edgepact.mechanisms.contract.optimum import menu_at
 from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
 from edgepact.mechanisms.contract.terms import Contract, Menu
 from edgepact.pages import percent, table
+from edgepact.palette import (
+    AMBER_LINE,
+    BLUE_LINE,
+    BROWN_LINE,
+    GREEN_LINE,
+    GREY_LINE,
+    INK_LINE,
+    PURPLE_LINE,
+    SKY_LINE,
+    Look,
+)
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
@@ -33,12 +45,14 @@ from edgepact.training.federated.everyone import Everyone
 from edgepact.training.federated.simulated import CostTypes, Simulated
 
 UNCOMPRESSED = "no compression, unpaid"
-COLOURS = {
-    UNCOMPRESSED: "#1f2933",
-    "optimal menu": "#2f6690",
-    "GDM's menu": "#0b6e4f",
-    "one item for all": "#d1495b",
+LOOKS: dict[str, Look] = {
+    UNCOMPRESSED: INK_LINE,
+    "optimal menu": PURPLE_LINE,
+    "GDM's menu": BLUE_LINE,
+    "one item for all": AMBER_LINE,
 }
+UNPAID = (SKY_LINE, BROWN_LINE, GREEN_LINE, GREY_LINE)
+"""Of federations that compress by one rate and are not paid, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,21 +230,25 @@ def draw(found: Found) -> Figure:
     """Accuracy against bytes and against money; thin lines are seeds."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     by_bytes, by_money = figure.subplots(1, 2, sharey=True)
+    others = [name for name in found if name not in LOOKS]
+    looks = LOOKS | dict(zip(others, cycle(UNPAID), strict=False))
     for name, of_name in found.items():
-        look = {"color": COLOURS.get(name, "#9aa5b1")}
+        look: dict[str, Any] = {**looks[name].line, "markevery": 4}
         for at, each in enumerate(of_name):
             label = {"label": name} if at == 0 else {}
             by_bytes.plot(each.bytes_up[1:] / 1e6, 100.0 * each.accuracy[1:], **look, **label)
             if each.paid[-1] > 0:
                 by_money.plot(each.paid[1:], 100.0 * each.accuracy[1:], **look)
     by_bytes.set_xscale("log")
+    by_bytes.xaxis.set_major_formatter("{x:g}")
+    by_bytes.xaxis.set_minor_formatter("")
     by_bytes.set_xlabel("megabytes sent by clients")
     by_bytes.set_ylabel("test images told right, %")
     by_money.set_xlabel("credits paid")
     for axes in (by_bytes, by_money):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

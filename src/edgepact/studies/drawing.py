@@ -11,12 +11,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib import rc_context, rcParams, rcParamsDefault
+
 from edgepact.pages import write_page
-from edgepact.palette import PURPLE
+from edgepact.palette import BAND, COLOURS, PURPLE, Look
 from edgepact.studies.asked import SIZE, Asked
 
 COLUMN_IN, COLUMNS_IN = 3.5, 7.16
 """Width of one column of print and of two with what is between them, inches."""
+
+LEAST_IN = 2.6
+"""Least height in print, inches: labels of axes need it."""
 
 PAGE: dict[str, Any] = {"svg.hashsalt": "edgepact"}
 ARTICLE: dict[str, Any] = {
@@ -31,7 +37,9 @@ ARTICLE: dict[str, Any] = {
     "figure.titlesize": 8.0,
     "xtick.labelsize": 7.0,
     "ytick.labelsize": 7.0,
+    "lines.linewidth": 1.0,
     "lines.markersize": 3.5,
+    "hatch.linewidth": 0.6,
     "axes.linewidth": 0.6,
     "pdf.fonttype": 42,
     "svg.hashsalt": "edgepact",
@@ -53,21 +61,62 @@ def write_picture(
         config: of the study, as it was played.
         asked: style, format, and whether it is a smoke run.
     """
-    from matplotlib import rc_context
-
     settings: Any = ARTICLE if asked.style == "article" else PAGE
     with rc_context(settings):
         figure = draw()
         if asked.style == "article":
             width, height = figure.get_size_inches()
             wide = COLUMN_IN if across(figure) == 1 else COLUMNS_IN
-            figure.set_size_inches(wide, wide * height / width)
+            figure.set_size_inches(wide, max(wide * height / width, LEAST_IN))
         if asked.smoke:
-            figure.suptitle(mark(config), color=PURPLE, fontsize="medium", fontweight="bold")
+            _mark_across(figure, mark(config))
         # No date, so that the same results give the same file.
         dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(asked.format)
         path = folder / f"{name}.{asked.format}"
         figure.savefig(path, dpi=DPI[asked.style], metadata=dated)
+
+
+def draw_curve(
+    axes: Any,
+    x: Any,
+    middle: Any,
+    band: tuple[Any, ...],
+    look: Look,
+    *,
+    label: str | None = None,
+    width: float = 1.5,
+    marks: int = 6,
+) -> None:
+    """A curve with its band, and so many markers along it, so that it is told apart without colour.
+
+    Args:
+        axes: panel.
+        x, middle: points of the curve.
+        band: its lower and upper edge.
+        look: how it looks.
+        label: in the legend; none if None.
+        width: of the line, points.
+        marks: markers, fewer where there are fewer points.
+    """
+    axes.fill_between(x, *band, color=look.colour, alpha=BAND, linewidth=0)
+    every = max(1, round(len(x) / marks))
+    # Curves that lie on each other have their markers at different points.
+    first = COLOURS.index(look.colour) * every // len(COLOURS)
+    named = {} if label is None else {"label": label}
+    thin = rcParams["lines.linewidth"] / rcParamsDefault["lines.linewidth"]
+    usual = {"linewidth": width * thin, "markersize": 4.5 * thin, "markevery": (first, every)}
+    axes.plot(x, middle, **look.line, **usual, **named)
+
+
+def with_legend(figure: Any, panels: Any, *, ncols: int, place: str = "lower center") -> Any:
+    """The figure with one legend of all panels outside of them, each name once."""
+    labels: dict[str, Any] = {}
+    for axes in panels.flat:
+        handles, names = axes.get_legend_handles_labels()
+        labels |= dict(zip(names, handles, strict=True))
+    around = {"frameon": False, "loc": f"outside {place}", "ncols": ncols}
+    figure.legend(labels.values(), labels.keys(), **around)
+    return figure
 
 
 def write_findings(folder: Path, name: str, title: str, parts: Iterable[str], asked: Asked) -> None:
@@ -82,6 +131,22 @@ def write_findings(folder: Path, name: str, title: str, parts: Iterable[str], as
     """
     command = f"{name}{asked.words}"
     write_page(folder, command, title, parts, smoke=asked.smoke, format=asked.format)
+
+
+def _mark_across(figure: Any, words: str) -> None:
+    """Writes over the whole picture, from corner to corner: no part can be cut out of it."""
+    width, height = figure.get_size_inches()
+    points = 72.0 * float(np.hypot(width, height))
+    usual = {"ha": "center", "va": "center", "fontweight": "bold", "color": PURPLE, "alpha": 0.3}
+    figure.text(
+        0.5,
+        0.5,
+        words,
+        rotation=float(np.degrees(np.arctan2(height, width))),
+        fontsize=min(1.2 * points / len(words), 0.05 * points),
+        zorder=9.0,
+        **usual,
+    )
 
 
 def across(figure: Any) -> int:

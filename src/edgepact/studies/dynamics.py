@@ -23,15 +23,16 @@ from matplotlib.figure import Figure
 from edgepact.mechanisms.stackelberg.channel import Channel
 from edgepact.mechanisms.stackelberg.dynamics import Dynamics
 from edgepact.pages import percent, table
+from edgepact.palette import AMBER_LINE, GREY
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.quoter import Quoter
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.changing import Episode, draw_episode, play_changing
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, write_findings, write_picture
 from edgepact.studies.live_quotes import live_example, play_live, run_market
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
-from edgepact.studies.methods import COLOURS, GDM, TRANSFORMER, methods
+from edgepact.studies.methods import GDM, LOOKS, QUOTE_CPU_S, TRANSFORMER, methods
 from edgepact.studies.quoting import KINDS
 from edgepact.studies.spread import spread
 
@@ -47,20 +48,21 @@ EXAMPLE_MARK, EXAMPLE_AFTER = 0.90, 2
 STILL_FALL, STILL_AFTER = 0.01, 10
 """Most that a quote to a fleet that does not change is worse than its best, after this many."""
 
-MARKERS: dict[str, dict[str, Any]] = {
-    GDM: {"marker": "o", "markersize": 10},
-    TRANSFORMER: {"marker": "X"},
-    "golden section": {"marker": "s"},
-    "Gaussian process": {"marker": "^"},
-    "GP-TS-M": {"marker": "v"},
-    "identify, then solve": {"marker": "D", "fillstyle": "none"},
-    "Bayesian posterior": {"marker": "P", "fillstyle": "none"},
-}
-"""Methods in the picture; hollow ones are told how devices decide. Others miss so much that the
-scale would have to be another."""
+DRAWN = (
+    GDM,
+    TRANSFORMER,
+    "golden section",
+    "Gaussian process",
+    "GP-TS-M",
+    "identify, then solve",
+    "Bayesian posterior",
+)
+"""Methods in the picture. Others miss so much that the scale would have to be another."""
 
-RUN_LOOK = {"color": COLOURS[GDM], "linestyle": "-"}
-EXAMPLE_LOOK = {"color": "#56646f", "linestyle": "--"}
+TOLD = ("identify, then solve", "Bayesian posterior")
+"""Those of them that are told how devices decide: their markers are hollow."""
+
+RUN_LOOK, EXAMPLE_LOOK = LOOKS[GDM], AMBER_LINE
 """Of quotes to the fleets that `edgepact run` draws, and to that of `examples/live.toml`."""
 
 EVERYTHING = Dynamics(
@@ -202,6 +204,14 @@ def episodes_of(config: Config, dynamics: Dynamics, *, integer: bool) -> list[Ep
         )
         for at in range(config.episodes)
     ]
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the recorded times of quotes."""
+    every = sum(QUOTE_CPU_S[name] for name in quoters())
+    changing = len(kinds(config)) * len(KINDS) * config.episodes * config.rounds * every
+    live = config.runs * (config.still_rounds + config.run_rounds) + config.still_rounds
+    return changing + live * QUOTE_CPU_S[GDM]
 
 
 class Piece(NamedTuple):
@@ -404,7 +414,7 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
     panels = figure.subplots(2, 2, gridspec_kw={"height_ratios": [1.5, 1.0]})
     names = list(found)
     for axes, layers in zip(panels[0], KINDS, strict=True):
-        drawn = [name for name in MARKERS if name in figures[names[0]][layers]]
+        drawn = [name for name in DRAWN if name in figures[names[0]][layers]]
         for place, method in enumerate(drawn):
             late = [figures[kind][layers][method]["quoted_late"] for kind in names]
             missed = np.array([max(1.0 - each["mean"], 1e-5) for each in late])
@@ -413,22 +423,27 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
             at = np.arange(len(names)) + 0.11 * (place - (len(drawn) - 1) / 2.0)
             bars = [100.0 * below, 100.0 * error]
             usual = {"linestyle": "none", "capsize": 2, "markersize": 7, "label": method}
-            look = {"color": COLOURS[method]} | MARKERS[method]
+            look = {"color": LOOKS[method].colour, "marker": LOOKS[method].marker}
+            if method in TOLD:
+                look["fillstyle"] = "none"
             axes.errorbar(100.0 * missed, at, xerr=bars, **(usual | look))
         axes.set_xscale("log")
+        axes.invert_xaxis()
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_yticks(range(len(names)), names if layers == next(iter(KINDS)) else [])
         axes.invert_yaxis()
-        axes.set_xlabel(f"missed share of the range from round {config.early + 1} on, %")
+        axes.set_xlabel(
+            f"missed share of the range from round {config.early + 1} on, % (better to the right)"
+        )
         axes.set_title(f"{layers} layers")
         for row in range(len(names) - 1):
-            axes.axhline(row + 0.5, color="#d0d7de", linewidth=0.8)
+            axes.axhline(row + 0.5, color=GREY, alpha=0.5, linewidth=0.8)
     _draw_runs(panels[1, 0], live, config)
     _draw_still(panels[1, 1], live)
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=3, fontsize=11)
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=4)
     return figure
 
 
@@ -441,10 +456,10 @@ def _draw_runs(axes: Any, live: Live, config: Config) -> None:
         "examples/live.toml": (live.example[:, :shown], EXAMPLE_LOOK),
     }
     for name, (shares, look) in looks.items():
-        low, high = 100.0 * shares.min(axis=0), 100.0 * shares.max(axis=0)
-        axes.fill_between(rounds, low, high, color=look["color"], alpha=0.2, linewidth=0)
-        axes.plot(rounds, 100.0 * shares.mean(axis=0), label=f"{name}: mean and range", **look)
-    axes.axhline(100.0 * EXAMPLE_MARK, color="grey", linewidth=0.8, linestyle=":")
+        band = 100.0 * shares.min(axis=0), 100.0 * shares.max(axis=0)
+        label = f"{name}: mean and range"
+        draw_curve(axes, rounds, 100.0 * shares.mean(axis=0), band, look, label=label)
+    axes.axhline(100.0 * EXAMPLE_MARK, color=GREY, linewidth=0.8, linestyle=":")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("round of a live market")
     axes.set_ylabel("share of the gain over no trade, %")
@@ -456,15 +471,15 @@ def _draw_still(axes: Any, live: Live) -> None:
     for shares, look in ((live.runs, RUN_LOOK), (live.example[:1], EXAMPLE_LOOK)):
         below = 100.0 * (shares.max(axis=1, keepdims=True) - shares)
         rounds = np.arange(1, below.shape[1] + 1)
-        axes.plot(rounds, below.max(axis=0), **look)
-    axes.axhline(100.0 * STILL_FALL, color="grey", linewidth=0.8, linestyle=":")
+        draw_curve(axes, rounds, below.max(axis=0), (below.min(axis=0), below.max(axis=0)), look)
+    axes.axhline(100.0 * STILL_FALL, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yscale("symlog", linthresh=0.1)
-    axes.set_ylim(0.0, 100.0)
+    axes.set_ylim(100.0, 0.0)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("round of a live market")
-    axes.set_ylabel("worst fleet below its best quote, points")
+    axes.set_ylabel("below its best quote, points:\nworst fleet, and all as a band")
 
 
 def page(

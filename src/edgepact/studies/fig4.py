@@ -30,6 +30,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.mechanisms.stackelberg.score import Gain, Range, gain_of, range_of
 from edgepact.pages import percent, table
+from edgepact.palette import AMBER_LINE, BLUE_LINE, GREY, GREY_LINE, INK, PURPLE_LINE, Look
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.learners.diffusion import Diffusion
@@ -38,8 +39,9 @@ from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver, train
 from edgepact.studies import false_peaks
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, with_legend, write_findings, write_picture
 from edgepact.studies.false_peaks import Learned, exact_game
+from edgepact.studies.learned_before import NOTHING, Before, Learning, settle
 
 SOLVERS: dict[str, Solver] = {
     "GDM": Diffusion(),
@@ -47,25 +49,21 @@ SOLVERS: dict[str, Solver] = {
     "PPO, usual settings": PPO(learning_rate=3e-4, passes=10, minibatches=2, discount=0.99),
     "random": Random(),
 }
-COLOURS = {
-    "GDM": "#0072b2",
-    "PPO, tuned on this game": "#d55e00",
-    "PPO, usual settings": "#e69f00",
-    "random": "#6c757d",
+LOOKS: dict[str, Look] = {
+    "GDM": BLUE_LINE,
+    "PPO, tuned on this game": AMBER_LINE,
+    "PPO, usual settings": PURPLE_LINE,
+    "random": GREY_LINE,
 }
-DASHES = {
-    "GDM": "-",
-    "PPO, tuned on this game": "--",
-    "PPO, usual settings": "-.",
-    "random": ":",
-}
-"""Told apart without colours, too."""
 LEAST_MISSED = 1e-3
 """Where the logarithmic axis of what is missed ends, percent."""
 HARD_SOLVERS = ("GDM", "PPO, tuned on this game")
 """Who plays the hard games: the diffusion model and the better of its rivals."""
 SMOKED, HARD_SMOKED = ("GDM", "random"), ("PPO, tuned on this game",)
 """Learners of a smoke run, each of which costs its own compilation: every program once."""
+
+DEVICES = 5
+"""Of the fleet of the article's figures."""
 
 BOUND = 0.99
 """An action beyond this, of [-1, 1], counts as sitting at a price bound."""
@@ -124,14 +122,6 @@ class Config(OneFleet):
     hard_solvers: tuple[str, ...] = HARD_SOLVERS
 
 
-class Learning(NamedTuple):
-    """One solver's training."""
-
-    utility: np.ndarray
-    action: np.ndarray
-    cpu_seconds: float
-
-
 class Curves(NamedTuple):
     """All that the two figures show."""
 
@@ -179,6 +169,28 @@ def config_for(smoke: bool) -> Config:
     )
 
 
+EPOCH_CPU_S = {
+    "GDM": 0.0177,
+    "PPO, tuned on this game": 0.0059,
+    "PPO, usual settings": 0.0059,
+    "random": 0.0009,
+}
+"""CPU seconds of one epoch of one learner of many, compiling included: those of the full figure 4
+on `docs/studies/fig4.md`, recorded in November 2026."""
+
+
+def seconds_of_fleet(config: OneFleet) -> float:
+    """CPU seconds of learning figure 4's fleet, by the recorded times of epochs."""
+    return config.seeds * config.epochs * sum(EPOCH_CPU_S[name] for name in config.solvers)
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the recorded times of epochs."""
+    learners = 2 * config.seeds + config.fleets * config.seeds_of_fleets
+    each = sum(EPOCH_CPU_S[name] for name in config.hard_solvers)
+    return seconds_of_fleet(config) + learners * config.hard_epochs * each
+
+
 def hard_games(config: Config) -> dict[str, HardGame]:
     """Games in which the best price is hard to find, by the name of their panel."""
     fleet, wide = [false_peaks.two_peaks()], 10.0 * false_peaks.BETA
@@ -199,12 +211,18 @@ def over_epochs(solver: Solver, epochs: int) -> Solver:
     return replace(solver, learning_epochs=epochs) if isinstance(solver, PPO) else solver
 
 
-def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
-    """Trains the diffusion model and its best rival on the hard games: game, solver, shares."""
+def learn_hard(config: Config, before: Before = NOTHING) -> dict[str, dict[str, Learned]]:
+    """Trains the diffusion model and its best rival on the hard games: game, solver, shares.
+
+    What an earlier run learned is taken from there.
+    """
     found: dict[str, dict[str, Learned]] = {}
     for game, (fleets, high, seeds) in hard_games(config).items():
         found[game] = {}
         for name in config.hard_solvers:
+            if name in before.hard.get(game, {}):
+                found[game][name] = before.hard[game][name]
+                continue
             with progress_bar(f"{name}: {game}") as advance:
 
                 def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
@@ -222,14 +240,17 @@ def learn_hard(config: Config) -> dict[str, dict[str, Learned]]:
     return found
 
 
-def learn(config: OneFleet) -> Curves:
-    """Trains every solver on the fleet of figure 4."""
-    fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), 5)
+def learn(config: OneFleet, before: Before = NOTHING) -> Curves:
+    """Trains every solver on the fleet of figure 4, but those that an earlier run trained."""
+    fleet = FleetPrior().sample(jax.random.key(config.fleet_seed), DEVICES)
     problem = RepeatedPricing(fleet, price=Interval(0.05, 3.0))
     game = exact_game(problem, fleet)
     best = equilibrium(game)
     learning = {}
     for name in config.solvers:
+        if name in before.learning:
+            learning[name] = before.learning[name]
+            continue
         with progress_bar(name) as advance:
 
             def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
@@ -312,26 +333,21 @@ def draw(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
         for name, run in curves.learning.items():
             mean = run.utility.mean(axis=0)
             half = stats.t.ppf(0.975, config.seeds - 1) * stats.sem(run.utility, axis=0)
-            colour, dashes = COLOURS[name], DASHES[name]
-            axes.plot(epochs, mean, dashes, color=colour, label=name, linewidth=1.6)
-            axes.fill_between(
-                epochs, mean - half, mean + half, color=COLOURS[name], alpha=0.2, linewidth=0
-            )
-        axes.axhline(curves.optimum, color="black", linestyle=":", label="exact optimum")
+            draw_curve(axes, epochs, mean, (mean - half, mean + half), LOOKS[name], label=name)
+        axes.axhline(curves.optimum, color=INK, linestyle=":", label="exact optimum")
         axes.set_xlabel("epoch (64 rounds each)")
         axes.spines[["top", "right"]].set_visible(False)
     whole.set_ylabel("utility of the server, credits")
-    whole.legend(frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.6))
     whole.set_title("All of training")
     close.set_title("The last two percent of the range")
     reach = curves.optimum - curves.random_mean
     whole.set_ylim(curves.random_mean - 0.25 * reach, curves.optimum + 0.06 * reach)
     close.set_ylim(curves.optimum - 0.02 * reach, curves.optimum + 0.002 * reach)
-    close.axhline(curves.optimum - 0.01 * reach, color="grey", linewidth=0.8, linestyle="--")
+    close.axhline(curves.optimum - 0.01 * reach, color=GREY, linewidth=0.8, linestyle="--")
     close.annotate(
         "99 % of the range", (config.epochs, curves.optimum - 0.0098 * reach), ha="right"
     )
-    return figure
+    return with_legend(figure, np.array([whole]), ncols=5, place="upper center")
 
 
 def _draw_missed(axes: Any, title: str, learned: dict[str, Learned], config: Config) -> None:
@@ -339,13 +355,13 @@ def _draw_missed(axes: Any, title: str, learned: dict[str, Learned], config: Con
     epochs = np.arange(1, config.hard_epochs + 1)
     for name, shares in learned.items():
         missed = np.maximum(100.0 * (1.0 - shares.gain), LEAST_MISSED)
-        axes.plot(epochs, missed.mean(axis=0), DASHES[name], color=COLOURS[name], linewidth=1.6)
-        low, high = missed.min(axis=0), missed.max(axis=0)
-        axes.fill_between(epochs, low, high, color=COLOURS[name], alpha=0.2, linewidth=0)
+        band = missed.min(axis=0), missed.max(axis=0)
+        draw_curve(axes, epochs, missed.mean(axis=0), band, LOOKS[name])
     mark = 100.0 * (1.0 - config.mark)
-    axes.axhline(mark, color="grey", linewidth=0.8, linestyle="--")
-    axes.annotate(f"{mark:.2g} %", (config.hard_epochs, 1.08 * mark), ha="right")
-    axes.set(title=title, xlabel="epoch (64 rounds each)", yscale="log", ylim=(LEAST_MISSED, 100.0))
+    axes.axhline(mark, color=GREY, linewidth=0.8, linestyle="--")
+    axes.annotate(f"{mark:.2g} %", (config.hard_epochs, 1.08 * mark), ha="right", va="top")
+    axes.set(title=title, xlabel="epoch (64 rounds each)", yscale="log", ylim=(100.0, LEAST_MISSED))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -400,6 +416,35 @@ def page(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
         "error over learners.",
         "![Utility, and what is missed of the gain, against epochs](fig4.png)",
         table(head, rows),
+        *beside_the_article(curves, config),
+    ]
+
+
+def beside_the_article(curves: Curves, config: OneFleet) -> list[str]:
+    """What figures 4 and 5 have in common with the article's, and what had to be inferred."""
+    ends = {name: float(run.utility[:, -1].mean()) for name, run in curves.learning.items()}
+    order = sorted(ends, key=lambda name: -ends[name])
+    rows = [
+        ["who decides", "a GDM, PPO, random pricing", "the same; PPO with two settings"],
+        ["order at the end", "the GDM ahead of PPO and of random pricing", " > ".join(order)],
+        ["runs", "three", f"{config.seeds} seeds, bands are 95 % confidence intervals"],
+        ["mean of figure 5", "over epochs 200 to 500", f"from epoch {config.settled_from} on"],
+        ["the best that can be", "not shown", "the exact optimum, dotted"],
+        ["an epoch", "not said", "64 rounds of the game for every learner *(inferred)*"],
+        [
+            "fleet",
+            "not said in full",
+            f"{DEVICES} devices, drawn once from ranges of our own *(inferred)*",
+        ],
+        ["satisfaction", "rises with what is kept", "its logarithm, `log1p` *(inferred)*"],
+        ["PPO's settings", "not said", "those usual in the literature, and tuned *(inferred)*"],
+        ["reward", "whether utility rose", "the utility itself: the other rewards cycles"],
+    ]
+    return [
+        "## Beside the article",
+        "The article does not give all settings of its game: shape and order of its figures can be "
+        "compared with these, and values cannot. What it does not say is marked as inferred.",
+        table(["", "the article", "here"], rows),
     ]
 
 
@@ -411,7 +456,7 @@ def write_hard_curves(folder: Path, hard: dict[str, dict[str, Learned]]) -> None
         for game, learners in hard.items():
             for name, learned in learners.items():
                 for at, epoch in np.ndindex(learned.gain.shape):
-                    row = (f"{part[at, epoch]:.6g}" for part in (learned.range, learned.gain))
+                    row = (f"{part[at, epoch]:.9g}" for part in (learned.range, learned.gain))
                     lines.writerow([game, name, at, epoch + 1, *row])
 
 
@@ -428,17 +473,17 @@ def write_curves(folder: Path, curves: Curves) -> None:
                 run.action,
             )
             for seed, epoch in np.ndindex(run.utility.shape):
-                row = (f"{column[seed, epoch]:.6g}" for column in columns)
+                row = (f"{column[seed, epoch]:.9g}" for column in columns)
                 lines.writerow([name, seed, epoch + 1, *row])
 
 
 def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, curves-hard.csv, fig4.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = sized(config_for(asked.smoke), asked)
-    hard = learn_hard(config)
+    asked, config, before = settle(asked, sized(config_for(asked.smoke), asked))
+    hard = learn_hard(config, before)
     write_hard_curves(folder, hard)
-    curves = learn(config)
+    curves = learn(config, before)
     write_curves(folder, curves)
     write_picture(folder, "fig4", lambda: draw(curves, hard, config), config, asked)
     found = measures(curves, config)
@@ -446,6 +491,6 @@ def run(folder: Path, asked: Asked) -> None:
         game: {name: final_shares(each, config) for name, each in learners.items()}
         for game, learners in hard.items()
     }
-    write_metrics(folder, config, found, asked.record("fig4"))
+    write_metrics(folder, config, found, asked.record("fig4") | before.record())
     title = "Learning one fleet: figure 4 and hard games"
     write_findings(folder, "fig4", title, page(curves, hard, config), asked)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from edgepact.errors import InputError
 
+FACTS = "metrics.json"
+"""The file that each study writes."""
+
 
 def check_place(folder: Path, study: str) -> None:
     """Refuses a folder that holds another study.
@@ -14,7 +17,8 @@ def check_place(folder: Path, study: str) -> None:
     """
     held = held_in(folder)
     if held is not None and held != study:
-        raise InputError("study", "--out", f"a folder for {study}, empty or with it", _said(held))
+        expected = f"a folder of its own for {study}"
+        raise InputError("study", "--out", expected, f"{folder}, which holds {held}")
 
 
 def held_in(folder: Path) -> str | None:
@@ -23,7 +27,7 @@ def held_in(folder: Path) -> str | None:
     Where it holds the results of something else, the command that wrote them is returned.
     """
     try:
-        facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         source = facts["provenance"]
         command = str(source.get("command", ""))
     except FileNotFoundError:
@@ -34,7 +38,3 @@ def held_in(folder: Path) -> str | None:
     # Folders of earlier versions do not name their study but by the command.
     told = words[words.index("study") + 1 :][:1] if "study" in words else []
     return str(source.get("study") or (told[0] if told else command))
-
-
-def _said(held: str) -> str:
-    return f"one that holds {held}"

@@ -27,13 +27,13 @@ from edgepact.solvers.pretrained import transformer
 from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.quoting import best_so_far, play, reference_fleets, regret
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, with_legend, write_findings, write_picture
 from edgepact.studies.methods import (
     CEILING,
-    COLOURS,
-    DASHES,
     GDM,
+    LOOKS,
     POSTED,
+    QUOTE_CPU_S,
     TRANSFORMER,
     methods,
     train_to,
@@ -210,6 +210,11 @@ def _fleets(seed: int, fleets: int, integer: bool) -> list[Game]:
     return reference_fleets(seed, fleets, integer=integer)
 
 
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the recorded times of quotes."""
+    return len(KINDS) * config.fleets * config.rounds * sum(QUOTE_CPU_S.values())
+
+
 def play_all(
     config: Config,
     *,
@@ -358,72 +363,63 @@ def _as_lists(found: Scores) -> dict[str, list[float]]:
 
 
 def draw(plays: Plays) -> Figure:
-    """What is still missed at each quote, on a logarithmic scale, with two standard errors."""
-    figure = Figure(figsize=(10, 7.8), layout="constrained")
-    panels = figure.subplots(2, len(plays), sharex=True, sharey="row", squeeze=False)
+    """What is still missed at each quote, up to nothing, with two standard errors.
+
+    A row for each way to count and each sort of rivals, with the GDM in all of them.
+    """
+    rows = [(counted, told) for counted in COUNTED for told in (False, True)]
+    figure = Figure(figsize=(10, 12), layout="constrained")
+    panels = figure.subplots(len(rows), len(plays), sharex=True, sharey=True, squeeze=False)
     for column, (kind, of_kind) in enumerate(plays.items()):
-        for row, (counted, count) in enumerate(COUNTED.items()):
+        for row, (counted, told) in enumerate(rows):
             axes = panels[row, column]
             for name, each in of_kind.items():
-                if name in OFF_FIGURE:
+                if name in OFF_FIGURE or (name != GDM and each.knows_form != told):
                     continue
-                found = scores(count(each.shares))
-                numbers = np.arange(1, len(found.mean) + 1)
+                found = scores(COUNTED[counted](each.shares))
                 missed, near = 100.0 * (1.0 - found.mean), 200.0 * found.error
-                main = name in (GDM, CEILING)
-                axes.plot(
-                    numbers,
+                draw_curve(
+                    axes,
+                    np.arange(1, len(missed) + 1),
                     np.maximum(missed, LEAST_SHOWN),
-                    color=COLOURS[name],
+                    tuple(np.maximum(missed + side * near, LEAST_SHOWN) for side in (-1.0, 1.0)),
+                    LOOKS[name],
                     label=name,
-                    linewidth=2.2 if main else 1.4,
-                    linestyle=DASHES[name],
-                    zorder=3 if main else 2,
-                )
-                axes.fill_between(
-                    numbers,
-                    np.maximum(missed - near, LEAST_SHOWN),
-                    np.maximum(missed + near, LEAST_SHOWN),
-                    color=COLOURS[name],
-                    alpha=0.15,
-                    linewidth=0,
+                    width=2.2 if name == GDM else 1.4,
                 )
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.grid(axis="y", alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             axes.xaxis.get_major_locator().set_params(integer=True)
-            if row == 0:
-                axes.set_title(f"{kind} layers")
-            if column == 0:
-                axes.set_ylabel(f"missed share of the range, %, {COUNTED_AS[counted]}")
-                axes.invert_yaxis()
-        panels[1, column].set_xlabel("quote")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4, fontsize=9)
-    return figure
+            rivals = "rivals told how devices decide" if told else "rivals not told"
+            axes.set_title(f"{kind} layers, {COUNTED_AS[counted]}:\n{rivals}")
+    panels[0, 0].invert_yaxis()
+    for axes in panels[-1]:
+        axes.set_xlabel("quote")
+    figure.supylabel("missed share of the range, %: mean, and two standard errors")
+    return with_legend(figure, panels, ncols=4)
 
 
 def write_tables(folder: Path, plays: Plays) -> None:
-    """Writes `curves.csv`, a line a quote, and `shares.csv`, a line a fleet."""
+    """Writes `curves.csv`, a line for each quote, and `shares.csv`, one for each to each fleet."""
     with (
         (folder / "curves.csv").open("w", newline="") as of_curves,
         (folder / "shares.csv").open("w", newline="") as of_shares,
     ):
         curves, shares = csv.writer(of_curves), csv.writer(of_shares)
         columns = ("mean", "standard_error", "percentile_5")
-        curves.writerow(
-            ["layers", "method", "quote", *(f"{c}_{x}" for c in COUNTED for x in columns)]
-        )
-        rounds = len(next(iter(plays[next(iter(plays))].values())).shares[0])
-        shares.writerow(["layers", "method", "fleet", *(f"quote_{at + 1}" for at in range(rounds))])
+        curves.writerow(["layers", "method", "counted", "quote", *columns])
+        shares.writerow(["layers", "method", "fleet", "quote", "share"])
         for kind, of_kind in plays.items():
             for name, each in of_kind.items():
-                found = [x for count in COUNTED.values() for x in scores(count(each.shares))]
-                for at in range(rounds):
-                    curves.writerow([kind, name, at + 1, *(f"{x[at]:.6g}" for x in found)])
-                for fleet, row in enumerate(each.shares):
-                    shares.writerow([kind, name, fleet, *(f"{x:.6g}" for x in row)])
+                for counted, count in COUNTED.items():
+                    for at, found in enumerate(zip(*scores(count(each.shares)), strict=True)):
+                        row = (f"{x:.6g}" for x in found)
+                        curves.writerow([kind, name, counted, at + 1, *row])
+                for fleet, at in np.ndindex(each.shares.shape):
+                    share = f"{each.shares[fleet, at]:.6g}"
+                    shares.writerow([kind, name, fleet, at + 1, share])
 
 
 def page(plays: Plays, config: Config) -> list[str]:

@@ -29,6 +29,7 @@ from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.score import range_of
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table
+from edgepact.palette import SKY_LINE, Look
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.curves_training import EVERY_FAMILY, Course
@@ -38,9 +39,9 @@ from edgepact.solvers.quoter import Form, Known, Quoter, profits
 from edgepact.solvers.quoting import REFERENCE, Answer, meet, reference_fleets, seed_of
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, with_legend, write_findings, write_picture
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
-from edgepact.studies.methods import COLOURS, GDM, SHIPPING, in_context, train_to
+from edgepact.studies.methods import GDM, LOOKS, QUOTE_CPU_S, SHIPPING, in_context, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
 from edgepact.studies.quoting import KINDS, error_of
 from edgepact.studies.spread import spread, stretches
@@ -81,14 +82,8 @@ ODD_MARKS = {2: 0.985, 5: 0.99}
 ODD_FALL = 0.01
 """Most that a later quote may earn less than the first on odd fleets."""
 
-LOOKS: dict[str, dict[str, Any]] = {
-    GDM: {"color": COLOURS[GDM], "linestyle": "-", "linewidth": 2.6},
-    UNSEEN: {"color": "#0072b2", "linestyle": "-", "linewidth": 2.0, "marker": "o"},
-    "golden section": {"color": COLOURS["golden section"], "linestyle": ":", "linewidth": 2.0},
-    "identify, then solve": {"color": COLOURS["identify, then solve"], "linestyle": "-."},
-    "Bayesian posterior": {"color": COLOURS["Bayesian posterior"], "linestyle": "--"},
-}
-"""Colours, and dashes and markers so that lines are told apart without colour."""
+METHOD_LOOKS: dict[str, Look] = {**LOOKS, UNSEEN: SKY_LINE}
+"""The generator that has not seen a family looks as nobody else here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +253,13 @@ def meet_all(
     return Met(posted, kept)
 
 
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the recorded times of quotes; without `--train`."""
+    who = (GDM, "golden section", "identify, then solve", "Bayesian posterior")
+    fleets = len(EVERY_FAMILY) * config.fleets + len(LAYERS) * config.odd + 2 * config.others
+    return len(KINDS) * fleets * config.rounds * sum(QUOTE_CPU_S[each] for each in who)
+
+
 class Piece(NamedTuple):
     """What one process does at a time: a method's quotes to some of the fleets of a case.
 
@@ -395,20 +397,14 @@ def write_tables(folder: Path, found: Found) -> None:
     with (folder / "curves.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         columns = ("mean", "standard_error", "percentile_5")
-        counts = ("posted", "best_so_far")
-        head = ["case", "layers", "method", "fleets", "quote"]
-        rows.writerow([*head, *(f"{count}_{each}" for count in counts for each in columns)])
+        rows.writerow(["case", "layers", "method", "fleets", "counted", "quote", *columns])
         for case, of_case in found.items():
             for kind, of_kind in of_case.items():
                 for method, met in of_kind.items():
-                    lists = [
-                        _as_lists(shares)[column]
-                        for shares in (met.posted, met.best_so_far)
-                        for column in columns
-                    ]
-                    for at, values in enumerate(zip(*lists, strict=True)):
-                        place = [case, kind, method, len(met.posted), at + 1]
-                        rows.writerow([*place, *(f"{x:.6g}" for x in values)])
+                    for counted, shares in met._asdict().items():
+                        place = [case, kind, method, len(shares), counted]
+                        for at, values in enumerate(zip(*_as_lists(shares).values(), strict=True)):
+                            rows.writerow([*place, at + 1, *(f"{x:.6g}" for x in values)])
 
 
 LEAST_MISSED = 5e-3
@@ -436,36 +432,27 @@ def draw(found: Found) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(LEAST_MISSED, 100.0)
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_title(f"{case},\n{kind} layers", fontsize=11)
+        axes.set_title(f"{case},\n{kind} layers")
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0, 0].invert_yaxis()
-    figure.supxlabel("quote", fontsize=11)
-    figure.supylabel(
-        "missed share of the range as posted, %: mean, and the GDM's standard error", fontsize=11
-    )
-    labels: dict[str, Any] = {}
-    for axes in panels.flat:
-        handles, names = axes.get_legend_handles_labels()
-        labels |= dict(zip(names, handles, strict=True))
-    figure.legend(
-        *(labels.values(), labels.keys()),
-        frameon=False,
-        loc="outside upper center",
-        ncols=3,
-        fontsize=11,
-    )
-    return figure
+    figure.supxlabel("quote")
+    figure.supylabel("missed share of the range as posted, %: mean, and its standard error")
+    return with_legend(figure, panels, ncols=3, place="upper center")
 
 
 def _line(axes: Any, method: str, posted: np.ndarray) -> None:
     missed, error = 100.0 * (1.0 - posted.mean(axis=0)), 100.0 * error_of(posted)
-    numbers, look = np.arange(1, len(missed) + 1), LOOKS[method]
-    axes.plot(numbers, np.maximum(missed, LEAST_MISSED), label=method, **({"markersize": 4} | look))
-    if method in (GDM, UNSEEN):
-        low, high = (np.maximum(missed + side * error, LEAST_MISSED) for side in (-1.0, 1.0))
-        axes.fill_between(numbers, low, high, color=look["color"], alpha=0.2, linewidth=0)
+    draw_curve(
+        axes,
+        np.arange(1, len(missed) + 1),
+        np.maximum(missed, LEAST_MISSED),
+        tuple(np.maximum(missed + side * error, LEAST_MISSED) for side in (-1.0, 1.0)),
+        METHOD_LOOKS[method],
+        label=method,
+        width=2.2 if method == GDM else 1.5,
+    )
 
 
 def page(found: Found, named: dict[str, Case], trained: str) -> list[str]:

@@ -30,10 +30,20 @@ from edgepact.efficiency.selection import (
 from edgepact.engagement import Engagement
 from edgepact.mechanisms.auction.proportional_share import ProportionalShare
 from edgepact.pages import percent, table
+from edgepact.palette import (
+    AMBER_LINE,
+    BLUE_LINE,
+    BROWN_LINE,
+    GREY,
+    GREY_LINE,
+    INK_LINE,
+    PURPLE_LINE,
+    Look,
+)
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, write_findings, write_picture
 from edgepact.studies.federation import federate, task_for
 from edgepact.training.federated.bidding import ByAuction
 from edgepact.training.federated.config import TrainConfig
@@ -45,13 +55,13 @@ from edgepact.training.federated.task import task_of
 
 RANDOM = "random, pay for all"
 AUCTION = "auction"
-COLOURS = {
-    AUCTION: "#0b6e4f",
-    RANDOM: "#1f2933",
-    "random, pay for half": "#9aa5b1",
-    "FedCS": "#2f6690",
-    "power of choice": "#edae49",
-    "Oort": "#d1495b",
+LOOKS: dict[str, Look] = {
+    AUCTION: BLUE_LINE,
+    RANDOM: INK_LINE,
+    "random, pay for half": GREY_LINE,
+    "FedCS": PURPLE_LINE,
+    "power of choice": AMBER_LINE,
+    "Oort": BROWN_LINE,
 }
 SMOOTHED = 5
 """Rounds over which accuracy is averaged before it is held against the target."""
@@ -99,13 +109,19 @@ class Config:
 
 
 class Course(NamedTuple):
-    """A federation's course: by round, from 0; the last one a single number."""
+    """A federation's course: by round, from 0; clients are a single number.
+
+    Of several seeds, all are means; `low` and `high` are the least and the most of the smoothed
+    accuracies over seeds.
+    """
 
     accuracy: np.ndarray
     credits: np.ndarray
     seconds: np.ndarray
     trained: np.ndarray
     clients: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 Found = dict[float, dict[str, Course]]
@@ -155,13 +171,14 @@ def train_all(config: Config, smoke: bool) -> Found:
     found: Found = {}
     for dirichlet in config.dirichlets:
         by_seed = [_train(config, smoke, dirichlet, seed) for seed in config.seeds]
-        found[dirichlet] = {
-            name: Course(
-                *(np.mean(part, axis=0) for part in zip(*(of[name] for of in by_seed), strict=True))
-            )
-            for name in by_seed[0]
-        }
+        found[dirichlet] = {name: _mean([of[name] for of in by_seed]) for name in by_seed[0]}
     return found
+
+
+def _mean(courses: list[Course]) -> Course:
+    mean = Course(*(np.mean(part, axis=0) for part in zip(*courses, strict=True)))
+    smoothed = np.stack([smooth(each.accuracy) for each in courses])
+    return mean._replace(low=smoothed.min(axis=0), high=smoothed.max(axis=0))
 
 
 def _train(config: Config, smoke: bool, dirichlet: float, seed: int) -> dict[str, Course]:
@@ -204,12 +221,15 @@ def _course(history: tuple[Round, ...], speeds: list[Speed], config: Config) -> 
         for played in history
     ]
     taken_part = {each.client for played in history for each in played.accepted}
+    accuracy = np.array([each.accuracy for each in history])
     return Course(
-        accuracy=np.array([each.accuracy for each in history]),
+        accuracy=accuracy,
         credits=np.cumsum([each.paid_microcredits for each in history]) / MICRO,
         seconds=np.cumsum(seconds),
         trained=np.array([len(each.accepted) for each in history]),
         clients=np.array(len(taken_part)),
+        low=smooth(accuracy),
+        high=smooth(accuracy),
     )
 
 
@@ -306,18 +326,19 @@ def draw(found: Found) -> Figure:
         for name, course in courses.items():
             accuracy = 100.0 * smooth(course.accuracy)
             rounds = np.arange(len(accuracy))
+            band = 100.0 * course.low, 100.0 * course.high
             for axes, x in zip(panels[row], (course.credits, course.seconds, rounds), strict=True):
-                label = {"label": name} if row == 0 and axes is panels[row, 0] else {}
-                axes.plot(x, accuracy, color=COLOURS[name], **label)
+                label = name if row == 0 and axes is panels[row, 0] else None
+                draw_curve(axes, x, accuracy, band, LOOKS[name], label=label)
         for axes, what in zip(
             panels[row], ("credits paid", "simulated seconds", "rounds"), strict=True
         ):
-            axes.axhline(100.0 * target_of(courses), color="grey", linewidth=0.8, linestyle="--")
+            axes.axhline(100.0 * target_of(courses), color=GREY, linewidth=0.8, linestyle="--")
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_xlabel(what)
         panels[row, 0].set_ylabel(f"test images told right, %\nDirichlet {dirichlet:g}")
-    figure.legend(frameon=False, loc="outside lower center", ncols=6, fontsize=9)
+    figure.legend(frameon=False, loc="outside lower center", ncols=6)
     return figure
 
 

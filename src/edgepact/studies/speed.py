@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.pages import table
+from edgepact.palette import INK
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.solvers.in_context.curves_training import train_generator
@@ -30,11 +31,11 @@ from edgepact.solvers.quoter import Known, Quoter
 from edgepact.solvers.quoting import REFERENCE
 from edgepact.studies import THREADS
 from edgepact.studies.asked import Asked
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, write_findings, write_picture
 from edgepact.studies.marks import Verdict, verdict_table
 from edgepact.studies.methods import (
-    COLOURS,
     GDM,
+    LOOKS,
     SHIPPING,
     TRAINING_SEED,
     TRANSFORMER,
@@ -47,15 +48,15 @@ ASKED_MS = {16: 40.0, 1000: 100.0, 10_000: 400.0}
 TRAINING_MINUTES, TRAINING_CORES = 10.0, 2
 """In which the generator should be taught, and on how many cores."""
 
-LINES: dict[str, dict[str, Any]] = {
-    GDM: {"linestyle": "-", "marker": "o", "linewidth": 2.6},
-    TRANSFORMER: {"linestyle": (0, (7, 1.5)), "marker": "X"},
-    "golden section": {"linestyle": ":", "marker": "s"},
-    "GP-TS-M": {"linestyle": "--", "marker": "v"},
-    "identify, then solve": {"linestyle": "-.", "marker": "D"},
-    "Bayesian posterior": {"linestyle": (0, (5, 1)), "marker": "P"},
-}
-"""Methods in the picture, with dashes and markers so that they are told apart without colour."""
+DRAWN = (
+    GDM,
+    TRANSFORMER,
+    "golden section",
+    "GP-TS-M",
+    "identify, then solve",
+    "Bayesian posterior",
+)
+"""Methods in the picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,19 +243,17 @@ def draw(found: list[Timing], config: Config) -> Figure:
     panels = figure.subplots(1, len(config.history), sharey=True, squeeze=False)[0]
     for axes, history in zip(panels, config.history, strict=True):
         timed = {each.method for each in found}
-        for name, line in LINES.items():
+        for name in DRAWN:
             if name not in timed:
                 continue
-            look = {"color": COLOURS[name]} | line
             here = [each for each in found if (each.method, each.history) == (name, history)]
             devices = [each.devices for each in here]
             low, high = [each.low_ms for each in here], [each.high_ms for each in here]
-            axes.fill_between(devices, low, high, color=look["color"], alpha=0.2, linewidth=0)
-            usual = {"markersize": 5, "linewidth": 1.6, "label": name}
-            axes.plot(devices, [each.median_ms for each in here], **(usual | look))
+            middle, width = [each.median_ms for each in here], 2.4 if name == GDM else 1.6
+            draw_curve(axes, devices, middle, (low, high), LOOKS[name], label=name, width=width)
         asked = {"linestyle": "none", "marker": "_", "markersize": 18, "markeredgewidth": 2.5}
         label = "asked of the GDM, at most"
-        axes.plot(list(ASKED_MS), list(ASKED_MS.values()), color="#cc79a7", label=label, **asked)
+        axes.plot(list(ASKED_MS), list(ASKED_MS.values()), color=INK, label=label, **asked)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
@@ -263,9 +262,10 @@ def draw(found: list[Timing], config: Config) -> Figure:
         axes.set_title(f"{history} round{'s' if history > 1 else ''} seen")
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+    panels[0].invert_yaxis()
     panels[0].set_ylabel("CPU milliseconds a quote: median, quartiles")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=3, fontsize=11)
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=4)
     return figure
 
 

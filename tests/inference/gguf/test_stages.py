@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,13 @@ from edgepact.errors import InputError
 from edgepact.inference.decoder import CHUNK_MAX, Decoder, States
 from edgepact.inference.gguf.blocks import numbers, packed
 from edgepact.inference.gguf.file import read_gguf
-from edgepact.inference.gguf.folder import MODEL_JSON, WEIGHTS, TextModel, read_text_model
+from edgepact.inference.gguf.folder import (
+    MODEL_JSON,
+    WEIGHTS,
+    TextModel,
+    read_text_model,
+    stage_path,
+)
 from edgepact.inference.gguf.known import text_model
 from edgepact.inference.gguf.llama import llama_sizes
 from edgepact.inference.gguf.stages import kept_stages, write_stages
@@ -123,6 +130,46 @@ def test_logits_are_those_of_the_plain_model(
     # Inputs of packed products are rounded to 8 bits.
     assert np.abs(found - expected).max() <= near * np.abs(expected).max()
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q8_0"])
+def test_exact_products_are_the_plain_models(tmp_path: Path, kind: str) -> None:
+    path = write_tiny_llama(tmp_path / "x.gguf", kind=kind, embedding="Q8_0", blocks=2)
+    expected = exact_logits(path, TOKENS)
+    apart = []
+    for products in ("fast", "precise", "exact"):
+        folder = tmp_path / products
+        write_stages(read_gguf(path), folder, products=products)
+        decoder = Decoder(read_text_model(folder))
+        state = States(decoder.model).new(range(1, 3))
+        found = decoder.logits(decoder.blocks(state, decoder.embed(np.array(TOKENS))))
+        apart.append(float(np.abs(found - expected).max() / np.abs(expected).max()))
+    assert apart[2] <= 1e-4
+    assert apart[2] < apart[1] < apart[0]
+    digests = {read_text_model(tmp_path / each).digest for each in ("fast", "precise", "exact")}
+    assert len(digests) == 3
+    with pytest.raises(InputError, match="products"):
+        write_stages(read_gguf(path), tmp_path / "other", products="quick")
+
+
+def test_all_multiplications_are_counted(tmp_path: Path) -> None:
+    for kind, rest in (("Q4_1", 1), ("Q8_0", 0)):
+        path = write_tiny_llama(tmp_path / f"{kind}.gguf", kind=kind, embedding="Q8_0", blocks=2)
+        write_stages(read_gguf(path), tmp_path / kind)
+        model = read_text_model(tmp_path / kind)
+        # An independent count: of every product in the stages as they were written.
+        for stage, counted in enumerate(model.macs_per_stage(0)):
+            graph = onnx.load(stage_path(model.folder, stage), load_external_data=False).graph
+            shapes = {each.name: list(each.dims) for each in graph.initializer}
+            found = 0
+            for node in graph.node:
+                facts = {each.name: each.i for each in node.attribute}
+                if node.op_type == "MatMulNBits":
+                    found += facts["K"] * facts["N"]
+                elif node.op_type == "MatMul":
+                    found += int(np.prod(shapes[node.input[1]]))
+                    assert rest
+            assert found == counted
 
 
 def test_split_equals_whole_in_every_bit_at_every_cut(model: TextModel) -> None:

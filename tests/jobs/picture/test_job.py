@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from edgepact import registry
 from edgepact.errors import InputError
 from edgepact.inference.codecs import BUILT_IN, FP32, INT8
+from edgepact.inference.models import garments
+from edgepact.jobs.picture.appropriate import drawn_until, until
 from edgepact.jobs.picture.audit import kept_pixels
-from edgepact.jobs.picture.job import PICTURE, DeviceHalf, ServerHalf
+from edgepact.jobs.picture.chain import read_generator
+from edgepact.jobs.picture.job import PICTURE, DeviceHalf, ServerHalf, as_png
 from edgepact.jobs.picture.prompts import Prompt
 from edgepact.tensors import Codec, Tensors
 from edgepact.work import (
@@ -22,6 +27,7 @@ from edgepact.work import (
     Reply,
     ServerAway,
     ServerPart,
+    SizedPart,
     StagedPart,
     Work,
 )
@@ -78,12 +84,13 @@ class Drawn:
         seed: int = 5,
         codec: Codec = FP32,
         bent: object = None,
+        bent_at: int = 1,
     ) -> None:
         session, sent, at = server.begin(amount, seed), next(work), 0
         self.evidence: list[bytes] = []
         self.sent: list[Tensors] = []
         while True:
-            if bent is not None and at == 1:
+            if bent is not None and at == bent_at:
                 sent = bent(sent)  # type: ignore[operator]
             reply = answered(server, session, sent)
             self.sent.append(sent)
@@ -325,3 +332,126 @@ def test_kept_pixels_are_drawn_by_the_key() -> None:
     picture = bytes(range(256)) * 3 + bytes(16)
     assert kept_pixels(picture, KEY) == kept_pixels(picture, KEY)
     assert kept_pixels(picture, KEY) != kept_pixels(picture, bytes(32))
+
+
+# ---------------------------------------------------------------- until it is appropriate
+
+NEVER, ALWAYS = {"draws": 3, "accepted_at": 1.0}, {"draws": 3, "accepted_at": 1e-9}
+
+
+def of_draws(folder: Path, settings: dict[str, float]) -> tuple[ServerHalf, DeviceHalf]:
+    settings = {"shared": 0, **settings}
+    server = PICTURE.server_part(folder, settings)
+    server.warm()
+    return server, PICTURE.device_part(folder, None, settings)
+
+
+def test_what_is_never_accepted_is_drawn_so_often_and_the_best_is_shown(folder: Path) -> None:
+    server, device = of_draws(folder, NEVER)
+    assert isinstance(device, SizedPart)
+    assert device.units_most == 3
+    shown = set()
+    for amount in range(5):
+        drawn = Drawn(server, device.work(BAG, amount), amount)
+        told = drawn.reply.told
+        assert (drawn.reply.units, drawn.reply.units_sold) == (3, 0)
+        assert (told["draws"], told["appropriate"]) == (3, False)
+        assert (drawn.own["draws"], drawn.own["appropriate"]) == (3, False)
+        shown.add(drawn.own["picture"])
+        if amount > 0:
+            pictures = [bytes(sent["picture"][0]) for sent in drawn.sent[1:]]
+            assert len(set(pictures)) == 3  # each with noise of its own
+            at = list(server._judge.labels).index("bag")
+            grey = np.stack([np.frombuffer(each, np.uint8).reshape(28, 28) for each in pictures])
+            assert int(server._judge.seen(grey)[0][:, at].argmax()) == told["best"]
+            assert as_png(pictures[told["best"]]) == drawn.own["picture"]
+    assert len(shown) == 1  # whoever does the steps
+
+
+def test_what_is_accepted_at_once_is_one_unit_and_is_sold(folder: Path) -> None:
+    server, device = of_draws(folder, ALWAYS)
+    for amount in (0, 2):
+        drawn = Drawn(server, device.work(BAG, amount), amount)
+        assert (drawn.reply.units, drawn.reply.units_sold) == (1, 1)
+        assert drawn.own["appropriate"] is True
+    plain = Drawn(*_plain(folder), 2)
+    assert (plain.reply.units, plain.reply.units_sold, plain.own["appropriate"]) == (1, None, None)
+
+
+def _plain(folder: Path) -> tuple[ServerHalf, Work]:
+    server, device = of_draws(folder, {})
+    return server, device.work(BAG, 2)
+
+
+def test_every_draw_is_audited(folder: Path) -> None:
+    server, device = of_draws(folder, NEVER)
+    source = device.source(BAG)
+    honest = Drawn(server, device.work(BAG, 2), 2, codec=INT8)
+    assert honest.passes(server, 2, source, INT8)
+    assert not honest.passes(server, 2, b"a photo of a coat", INT8)
+    for at in (1, 2, 3):
+
+        def other(sent: Tensors) -> Tensors:
+            return {"picture": (bytes(28 * 28),)}
+
+        lied = Drawn(server, device.work(BAG, 2), 2, codec=INT8, bent=other, bent_at=at)
+        assert not lied.passes(server, 2, source, INT8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"draws": 2}, "accepted_at"),
+        ({"draws": 0, "accepted_at": 0.5}, "draws"),
+        ({"draws": 17, "accepted_at": 0.5}, "draws"),
+        ({"accepted_at": 0.0}, "accepted_at"),
+        ({"accepted_at": 1.5}, "accepted_at"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(
+    folder: Path, settings: dict[str, float], field: str
+) -> None:
+    with pytest.raises(InputError, match=field):
+        PICTURE.server_part(folder, settings)
+
+
+def test_the_judge_has_to_know_what_is_meant(folder: Path) -> None:
+    server, _ = of_draws(folder, ALWAYS)
+    (refused,) = server.answer([(server.begin(2, 1), {"prompt": (b"a photo of a cloud",)})])
+    assert isinstance(refused, InputError)
+    assert "names what the judge knows" in str(refused)
+
+
+SEEN = st.lists(st.lists(st.floats(0.0, 1.0), min_size=4, max_size=4), min_size=1, max_size=12).map(
+    np.array
+)
+
+
+@given(seen=SEEN, least=st.floats(0.01, 1.0), draws=st.integers(1, 4))
+def test_what_is_taken_is_what_drawing_one_by_one_takes(
+    seen: np.ndarray, least: float, draws: int
+) -> None:
+    took, good = [], 0
+    for row in seen:
+        for at in range(draws):
+            if row[at] >= least:
+                good += 1
+                break
+        took.append(at + 1)
+    found = until(seen, least, draws)
+    assert found.draws == pytest.approx(np.mean(took))
+    assert found.appropriate == pytest.approx(good / len(seen))
+    assert 1.0 <= found.draws <= draws
+    assert found.sold_per_unit <= 1.0
+
+
+def test_pictures_are_tried_before_anybody_asks_for_them() -> None:
+    """With the generator at hand: a second and a third draw find nearly all that one misses."""
+    one, three = (
+        drawn_until(read_generator(garments(), {"draws": draws, "accepted_at": 0.5}), trials=60)
+        for draws in (1, 3)
+    )
+    assert one.draws == 1.0
+    assert one.appropriate < three.appropriate
+    assert one.sold_per_unit == one.appropriate
+    assert 1.0 < three.draws < 1.5

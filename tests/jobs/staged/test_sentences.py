@@ -68,6 +68,14 @@ def test_vectors_are_those_of_the_whole_model(reading: Sentences) -> None:
         assert vector(reading, text, amount) @ right > 0.999
 
 
+def test_operations_are_those_of_the_closed_form(reading: Sentences) -> None:
+    macs, length = reading.model.macs, reading.model.sizes["sequence"]
+    # Six blocks of width 384 and MLP 1,536: four projections, two of the MLP, scores and mixing.
+    block = length * (4 * 384**2 + 2 * 384 * 1536) + 2 * length**2 * 384
+    assert macs is not None
+    assert sum(macs) == 6 * block
+
+
 def test_sentences_that_say_alike_are_near(reading: Sentences) -> None:
     cat, kitten, rates = (
         vector(reading, text, 0)

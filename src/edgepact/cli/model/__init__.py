@@ -2,7 +2,7 @@
 
 import typer
 
-from edgepact.cli.model import compress, cut, import_, inspect
+from edgepact.cli.model import compress, cut, halves, import_, inspect
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,6 +15,9 @@ app.command(short_help="List every cut of a model: GMAC on both sides, bytes, st
 )
 app.command(short_help="Cut a model into stages.")(cut.cut)
 app.command(short_help="Make a model smaller, and measure what that does.")(compress.compress)
+app.command(short_help="Make smaller forms of a model, and measure each half in each form.")(
+    halves.halves
+)
 app.command("import", short_help="Make a model folder of a CLIP or SigLIP on disk.")(
     import_.import_
 )

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from edgepact.cli.model.options import Control, State, pairs
 from edgepact.errors import InputError
 
 
 def cut(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="A folder with image.onnx, or any ONNX file."),
+        typer.Argument(metavar="MODEL", help="A folder with image.onnx, or any ONNX or GGUF file."),
     ],
     at: Annotated[
         list[str] | None,
@@ -34,15 +35,19 @@ def cut(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="For the stages of a file [default: beside it]"),
+        typer.Option(
+            metavar="FOLDER",
+            help="For the stages of a file [default: beside it]; of a GGUF file a new folder",
+        ),
     ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="INPUT", help="An input that every stage gets: once for each."),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PAST=PRESENT", help="A state that stays with its stage."),
+    control: Control = None,
+    state: State = None,
+    products: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Of a GGUF file: fast, precise or exact products [default: fast]",
+        ),
     ] = None,
 ) -> None:
     """Cut a model into stages: stage_00.onnx, stage_01.onnx, ... beside image.onnx.
@@ -51,18 +56,33 @@ def cut(
     stages read the weights of the whole model, which stay where they are. The stages are run
     and compared with the whole model before they get their names. Beside those of a file lies
     stages.json, with which jobs run them: edgepact run --model FOLDER.
+
+    A GGUF file is cut everywhere: embed, each block, head, into a folder that the job text takes
+    as its model.
     """
-    from edgepact.cli.model.inspect import pairs
+    if model.suffix.lower() == ".gguf":
+        others = ("--at", at), ("--stages", stages), ("--control", control), ("--state", state)
+        for name, asked in others:
+            if asked:
+                expected = "nothing: a GGUF file is cut at every block"
+                raise InputError("model cut", name, expected, str(asked))
+        if possible:
+            raise InputError("model cut", "--list", "edgepact model inspect", "a GGUF file")
+        _cut_gguf(model, out, products or "fast")
+        return
+    if products is not None:
+        raise InputError("model cut", "--products", "a GGUF file", str(model))
     from edgepact.inference import graph
     from edgepact.inference.pipeline import IMAGE_GRAPH
 
+    controls, states = control or None, dict(pairs("model cut", "--state", state)) or None
     if possible:
         if at:
             raise InputError("model cut", "--list", "either --list or --at", "both")
         if model.is_dir():
             names = graph.single_tensor_cuts(model / IMAGE_GRAPH)
         else:
-            names = graph.cut_names(model, control or None, dict(pairs("--state", state)) or None)
+            names = graph.cut_names(model, controls, states)
         for name in names:
             print(name)
         return
@@ -80,7 +100,6 @@ def cut(
         if bool(at) == (stages is not None):
             expected = "the tensors to cut at; edgepact model inspect lists them; or --stages"
             raise InputError("model cut", "--at", expected, "both" if at else "neither")
-        controls, states = control or None, dict(pairs("--state", state)) or None
         if stages is not None:
             from edgepact.inference.stage_writing import even_cuts
 
@@ -94,3 +113,16 @@ def cut(
         )
     for path in paths:
         print(path)
+
+
+def _cut_gguf(model: Path, out: Path | None, products: str) -> None:
+    from edgepact.inference.gguf.file import read_gguf
+    from edgepact.inference.gguf.folder import read_text_model, stage_path
+    from edgepact.inference.gguf.stages import write_stages
+
+    folder = model.with_suffix(".stages") if out is None else out
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("model cut", "--out", "a folder that is new or empty", str(folder))
+    write_stages(read_gguf(model), folder, products=products)
+    for stage in range(read_text_model(folder).stages):
+        print(stage_path(folder, stage))

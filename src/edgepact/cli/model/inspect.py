@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgepact.cli.model.options import Control, State, pairs
 from edgepact.cli.output import Json, print_json, print_sheets
 from edgepact.errors import InputError
 from edgepact.framework import Sheet
@@ -22,14 +23,8 @@ def inspect(
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="Count at this free size: once for each."),
     ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="INPUT", help="An input that every stage gets: once for each."),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PAST=PRESENT", help="A state that stays with its stage."),
-    ] = None,
+    control: Control = None,
+    state: State = None,
     tensors: Annotated[
         int | None,
         typer.Option(min=1, max=8, help="Most tensors of a cut [default: 1, or 2 where needed]"),
@@ -59,9 +54,9 @@ def inspect(
         sheets += counted.sheets
     found = inspection(
         path,
-        sizes={name: _size(number) for name, number in pairs("--size", size)},
+        sizes={name: _size(number) for name, number in pairs("model inspect", "--size", size)},
         control=control or None,
-        state=dict(pairs("--state", state)) or None,
+        state=dict(pairs("model inspect", "--state", state)) or None,
         tensors_max=tensors,
     )
     if out is not None:
@@ -77,17 +72,6 @@ def inspect(
         print_json(found.to_dict() | table)
         return
     print_sheets([*sheets, *found.sheets])
-
-
-def pairs(option: str, texts: list[str] | None) -> list[tuple[str, str]]:
-    """Names and values of an option that is written NAME=VALUE."""
-    found = []
-    for text in texts or ():
-        name, equals, value = text.rpartition("=")
-        if not equals or not name or not value:
-            raise InputError("model inspect", option, "a name, = and a value", text)
-        found.append((name, value))
-    return found
 
 
 def _size(text: str) -> int:

@@ -61,6 +61,13 @@ def packed(tensor: GgufTensor) -> Packed | None:
     return None
 
 
+def rest_macs(tensor: GgufTensor) -> int:
+    """Multiplications of a row of inputs with what blocks of a matrix have as their least value,
+    which come on top of those with the matrix; see `Packed.rest`."""
+    rows, columns = tensor.shape
+    return rows * (columns // BLOCK) if tensor.type.name == "Q4_1" else 0
+
+
 def numbers(tensor: GgufTensor) -> np.ndarray:
     """A tensor's numbers, float32, in its shape."""
     name, data = tensor.type.name, tensor.data

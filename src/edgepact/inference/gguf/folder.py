@@ -14,7 +14,7 @@ MODEL_JSON = "model.json"
 TOKENIZER_JSON = "tokenizer.json"
 WEIGHTS = "weights.bin"
 
-FORMAT = 2
+FORMAT = 3
 """Of the folder; folders of another are written anew."""
 
 JSON_BYTES_MAX = 16 << 20
@@ -46,6 +46,7 @@ class TextModel:
         begins: token that every text begins with; None for none.
         ends: tokens that end a text.
         template: of chats, in Jinja; empty where there is none.
+        rest_macs_per_stage: multiplications of a token beside `LlamaSizes.macs_per_stage`.
         digest: SHA-256 of all that decides its answers, hexadecimal.
     """
 
@@ -55,12 +56,18 @@ class TextModel:
     begins: int | None
     ends: tuple[int, ...]
     template: str
+    rest_macs_per_stage: tuple[int, ...]
     digest: str
 
     @property
     def stages(self) -> int:
         """Embed, blocks, head."""
         return self.sizes.blocks + 2
+
+    def macs_per_stage(self, attended: int) -> tuple[int, ...]:
+        """Multiplications of a token in each stage, as `LlamaSizes.macs_per_stage`, all counted."""
+        counts = self.sizes.macs_per_stage(attended)
+        return tuple(map(sum, zip(counts, self.rest_macs_per_stage, strict=True)))
 
 
 def read_text_model(folder: Path) -> TextModel:
@@ -95,6 +102,7 @@ def read_text_model(folder: Path) -> TextModel:
     ends: Any = table.get("ends")
     rows: Any = table.get("rows_max")
     template: Any = table.get("template")
+    rest: Any = table.get("rest_macs_per_stage")
     for field, fits, expected, value in (
         ("rows_max", type(rows) is int and rows > 0, "a whole number above 0", rows),
         ("begins", begins is None or _is_token(begins, sizes), "a token or null", begins),
@@ -105,6 +113,14 @@ def read_text_model(folder: Path) -> TextModel:
             ends,
         ),
         ("template", isinstance(template, str), "a text", template),
+        (
+            "rest_macs_per_stage",
+            isinstance(rest, list)
+            and len(rest) == sizes.blocks + 2
+            and all(type(each) is int and each >= 0 for each in rest),
+            f"{sizes.blocks + 2} whole numbers",
+            rest,
+        ),
     ):
         if not fits:
             raise InputError(path, field, expected, shown(value))
@@ -118,6 +134,7 @@ def read_text_model(folder: Path) -> TextModel:
         begins=begins,
         ends=tuple(ends),
         template=template,
+        rest_macs_per_stage=tuple(rest),
         digest=digest,
     )
 

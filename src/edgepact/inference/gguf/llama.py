@@ -8,6 +8,7 @@ compute something else without a word.
 from dataclasses import dataclass
 
 from edgepact.errors import InputError
+from edgepact.inference.gguf.blocks import rest_macs
 from edgepact.inference.gguf.file import GgufFile
 
 BLOCKS_MAX = 97
@@ -67,7 +68,8 @@ class LlamaSizes:
         return self.heads_kv * self.head_width
 
     def macs_per_stage(self, attended: int) -> tuple[int, ...]:
-        """Multiplications of a token in embed, each block, and head.
+        """Multiplications of a token in embed, each block, and head. How weights are packed may
+        add some: `blocks.rest_macs`.
 
         Args:
             attended: tokens that it looks at, on average.
@@ -122,6 +124,16 @@ def llama_sizes(file: GgufFile) -> LlamaSizes:
         epsilon=file.number("llama.attention.layer_norm_rms_epsilon", above=0.0),
         tied="output.weight" not in file.tensors,
     )
+
+
+def rest_macs_per_stage(file: GgufFile, sizes: LlamaSizes) -> list[int]:
+    """Multiplications of a token beside `LlamaSizes.macs_per_stage`, in each stage."""
+    found = [0] * (sizes.blocks + 2)
+    for name, tensor in file.tensors.items():
+        if name.startswith("blk.") and len(tensor.shape) == 2:
+            found[int(name.split(".")[1]) + 1] += rest_macs(tensor)
+    found[-1] = rest_macs(file.tensors["token_embd.weight" if sizes.tied else "output.weight"])
+    return found
 
 
 def _expect_no_others(file: GgufFile) -> None:

@@ -38,7 +38,7 @@ from edgepact.inference.gguf.folder import (
     attention_path,
     stage_path,
 )
-from edgepact.inference.gguf.llama import LlamaSizes, llama_sizes
+from edgepact.inference.gguf.llama import LlamaSizes, llama_sizes, rest_macs_per_stage
 from edgepact.inference.gguf.tokenizer import chat_facts, tokenizer_json
 
 ROWS_MAX = 4096
@@ -49,28 +49,38 @@ CONTRIB = "com.microsoft"
 ALIGNMENT = 4096
 """Of weights in their file: pages, so that they can be mapped."""
 
-ACCURACY = 4
-"""`accuracy_level` of `MatMulNBits`: inputs are rounded to 8 bits a block, as llama.cpp does; ten
-times as fast as the exact product."""
+ROUNDED, WHOLE = 4, 1
+"""`accuracy_level` of `MatMulNBits`: its inputs are rounded to 8 bits a block, or stay numbers of
+32 bits."""
+
+PRODUCTS = {"fast": (ROUNDED, ROUNDED), "precise": (WHOLE, ROUNDED), "exact": (WHOLE, WHOLE)}
+"""How products of blocks, and that of the head, take their inputs. `fast` is what llama.cpp does;
+`precise` costs half as much again, and takes the token that the exact model takes wherever that is
+sure of it; with `exact`, to compare with other programs, the head alone takes ten times as long."""
 
 
-def write_stages(file: GgufFile, folder: Path, *, source_sha256: str = "") -> None:
+def write_stages(
+    file: GgufFile, folder: Path, *, source_sha256: str = "", products: str = "fast"
+) -> None:
     """Writes a folder of stages.
 
     Args:
         file: a model of the llama architecture.
         folder: where to, empty or missing.
         source_sha256: of the file, kept in `model.json`.
+        products: one of `PRODUCTS`.
 
     Raises:
-        InputError: the file holds no such model.
+        InputError: the file holds no such model, or there are no such products.
         OSError: the folder cannot be written.
     """
+    if products not in PRODUCTS:
+        raise InputError("stages", "products", f"one of {', '.join(PRODUCTS)}", products)
     sizes = llama_sizes(file)
     tokenizer = tokenizer_json(file)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / WEIGHTS).open("wb") as weights:
-        writer = _Writer(file, sizes, weights, folder)
+        writer = _Writer(file, sizes, weights, folder, products)
         writer.write()
     (folder / TOKENIZER_JSON).write_text(tokenizer, encoding="utf-8")
     with (folder / WEIGHTS).open("rb") as written:
@@ -83,6 +93,8 @@ def write_stages(file: GgufFile, folder: Path, *, source_sha256: str = "") -> No
         "weights_sha256": digest.hexdigest(),
         "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
         "source_sha256": source_sha256,
+        "products": products,
+        "rest_macs_per_stage": rest_macs_per_stage(file, sizes),
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
     (folder / MODEL_JSON).write_text(text, encoding="utf-8")
@@ -156,8 +168,11 @@ class _Graph:
 
 
 class _Writer:
-    def __init__(self, file: GgufFile, sizes: LlamaSizes, weights: BinaryIO, folder: Path) -> None:
+    def __init__(
+        self, file: GgufFile, sizes: LlamaSizes, weights: BinaryIO, folder: Path, products: str
+    ) -> None:
         self._file, self._sizes, self._weights, self._folder = file, sizes, weights, folder
+        self._accuracy, self._accuracy_of_head = PRODUCTS[products]
         self._places: dict[str, tuple[int, np.ndarray]] = {}
         self.rows = min(sizes.context, ROWS_MAX)
 
@@ -251,7 +266,7 @@ class _Writer:
             N=rows,
             bits=matrix.bits,
             block_size=BLOCK,
-            accuracy_level=ACCURACY,
+            accuracy_level=self._accuracy,
         )
         if matrix.rest is None:
             return str(product)
@@ -406,6 +421,7 @@ class _Writer:
 
     def _write_head(self) -> None:
         graph, sizes = _Graph(), self._sizes
+        self._accuracy = self._accuracy_of_head
         normed = self._norm(graph, "hidden", "output_norm.weight")
         name = "token_embd.weight" if sizes.tied else "output.weight"
         logits = self._product(graph, normed, name, sizes.vocabulary, sizes.width)

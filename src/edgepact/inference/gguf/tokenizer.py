@@ -6,6 +6,8 @@ Byte-level BPE (`gpt2`) is what is known; the pattern that texts are parted by i
 Chats are made to texts by `chat`.
 """
 
+import re
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,6 +137,12 @@ class TextTokenizer:
             self._inner = Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises plain ones
             raise InputError(path, "", "a tokenizer", f"{error}"[:200]) from None
+        # The same, but that a mark is text like any other.
+        self._plain = Tokenizer.from_file(str(path))
+        self._plain.encode_special_tokens = True
+        added = self._inner.get_added_tokens_decoder().values()
+        marks = sorted((each.content for each in added if each.special), key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, marks)) or r"(?!)")
         self._model = model
 
     def tokens(self, text: str) -> list[int]:
@@ -151,6 +159,9 @@ class TextTokenizer:
     def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Tokens of a chat, up to where the model is to speak.
 
+        Marks such as `<|im_end|>` in what was said are text like any other: who speaks is for the
+        template to say.
+
         Args:
             messages: each with `role` and `content`.
 
@@ -159,5 +170,23 @@ class TextTokenizer:
                 cannot be run.
             MissingExtraError: `jinja2` is not installed.
         """
-        text = chat_text(self._model.template, messages, source=self._model.folder)
-        return self.tokens(text)
+        key = f"\ue000{secrets.token_hex(8)}:"  # which nobody has said
+        marks: list[str] = []
+
+        def standing_in(found: re.Match[str]) -> str:
+            marks.append(found[0])
+            return f"{key}{len(marks) - 1}\ue001"
+
+        said = [
+            {**each, "content": self._marks.sub(standing_in, str(each["content"]))}
+            for each in messages
+        ]
+        text = chat_text(self._model.template, said, source=self._model.folder)
+        if not marks:
+            return self.tokens(text)
+        tokens = [] if self._model.begins is None else [self._model.begins]
+        for at, part in enumerate(re.split(f"{re.escape(key)}([0-9]+)\ue001", text)):
+            plain = self._plain if at % 2 else self._inner
+            part = marks[int(part)] if at % 2 else part
+            tokens += plain.encode(part, add_special_tokens=False).ids
+        return tokens

@@ -28,6 +28,7 @@ GENERATOR_JSON = "generator.json"
 STEPS_MAX = 64
 GUIDANCE_MAX = 20.0
 GROUP_MAX = 1024
+DRAWS_MAX = 16
 VECTORS_HELD = 4096
 """Text vectors that are kept; further ones are computed again."""
 
@@ -41,12 +42,17 @@ class Recipe:
         guidance: 1 follows the text as it was learnt; more follows it more.
         shared: first steps that are done once for a group of prompts, at most.
         group: pictures for which a shared beginning serves.
+        draws: most that are made of a picture, until one is accepted.
+        accepted_at: least probability of what is meant, as the judge sees it, at which a picture
+            is accepted; None to take any.
     """
 
     steps: int
     guidance: float
     shared: int = 1
     group: int = 8
+    draws: int = 1
+    accepted_at: float | None = None
 
     def time(self, step: Int[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
         """Time before a step."""
@@ -147,7 +153,8 @@ def recipe_of(settings: Mapping[str, Json], *, steps: int, guidance: float) -> R
     """The recipe that settings of the job state.
 
     Args:
-        settings: `steps`, `guidance`, `shared`, `group`, each of which may be missing.
+        settings: `steps`, `guidance`, `shared`, `group`, `draws`, `accepted_at`, each of which may
+            be missing.
         steps, guidance: where they are.
 
     Raises:
@@ -159,7 +166,14 @@ def recipe_of(settings: Mapping[str, Json], *, steps: int, guidance: float) -> R
         guidance=own.number("guidance", guidance, least=0.0, most=GUIDANCE_MAX),
         shared=own.whole("shared", 1, least=0, most=STEPS_MAX),
         group=own.whole("group", 8, least=1, most=GROUP_MAX),
+        draws=own.whole("draws", 1, least=1, most=DRAWS_MAX),
+        accepted_at=own.number("accepted_at", above=0.0, most=1.0)
+        if "accepted_at" in own
+        else None,
     )
+    if recipe.draws > 1 and recipe.accepted_at is None:
+        expected = "a threshold beside draws, or all are alike"
+        raise InputError(Path("job"), "settings.accepted_at", expected, "none")
     own.close()
     return recipe
 
@@ -169,7 +183,7 @@ def read_generator(folder: Path, settings: Mapping[str, Json]) -> Generator:
 
     Args:
         folder: with weights, `generator.json`, and a text encoder if it is not the embedded CLIP's.
-        settings: `steps`, `guidance`, `shared`, `group`.
+        settings: of the recipe, see `recipe_of`.
 
     Raises:
         InputError: a file or a setting cannot be used.

@@ -17,9 +17,14 @@ The finished picture goes back to the server, which has it judged by a network t
 in making it. The judge's label and the prompt are told; whether they fit decides no pay: a device
 that did its steps is not to blame for the text.
 
-An audit does the device's steps again, from what it was handed, which is kept, and the prompt,
-which the device shows (`jobs.picture.audit`). No two chains begin with the same noise, which the
-server draws, so that no work can be delivered twice, and there is no sketch.
+With `draws` and `accepted_at` a picture is *generated until appropriate*: where the judge does not
+see what was meant at least so probably, the server begins another chain, with noise of its own, and
+the device does its steps again, up to so many draws. Every draw is a unit that is paid; a buyer
+pays for one picture, and for none if no draw was accepted: then the best is shown.
+
+An audit does the device's steps again, of every draw, from what it was handed, which is kept, and
+the prompt, which the device shows (`jobs.picture.audit`). No two chains begin with the same noise,
+which the server draws, so that no work can be delivered twice, and there is no sketch.
 """
 
 import base64
@@ -28,6 +33,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -39,7 +45,7 @@ from edgepact.inference.judge import Judge
 from edgepact.inference.models import garment_judge, garments
 from edgepact.jobs.picture.audit import Margin, difference, kept_pixels, margins
 from edgepact.jobs.picture.chain import Generator, TextVectors, read_generator
-from edgepact.jobs.picture.prompts import Prompt, built_in, read_prompts
+from edgepact.jobs.picture.prompts import Prompt, built_in, meant, read_prompts
 from edgepact.jobs.picture.sharing import SharedBeginnings
 from edgepact.tensors import Codec, Tensors, TensorSpec, as_bytes, from_bytes
 from edgepact.work import Json, Model, Reply, ServerAway, Work
@@ -66,7 +72,7 @@ class PictureJob:
         Args:
             model: folder of a generator; None for the garments'.
             inputs: a file of prompts; None for the generator's labels in its templates.
-            settings: `steps`, `guidance`; `shared` and `group` are the server's.
+            settings: `steps`, `guidance`, `draws`; the others are the server's.
 
         Raises:
             InputError: the generator, the prompts or a setting cannot be used.
@@ -149,30 +155,44 @@ class DeviceHalf(_Half):
         """All prompts."""
         return self._prompts
 
+    @property
+    def units_most(self) -> int:
+        """Draws of a picture."""
+        return self._generator.recipe.draws
+
     def prepare(self, amount: int) -> None:
         """All is loaded: every step is done by the same network."""
 
     def work(self, piece: Prompt, amount: int) -> Work:
         """Asks for a chain, does its last steps, shows the picture; is told what is seen in it."""
         text = self._texts.of(piece.text)
-        picture = label = None
+        picture: bytes | None = None
+        told: Mapping[str, Json] = {}
         try:
             reply = yield {"prompt": (piece.text.encode(),)}
             if amount == 0:
                 (picture,) = reply.outputs["picture"]
-            else:
+            drawn = []
+            while not reply.finished:
                 chain = np.asarray(reply.outputs["chain"], np.float32)
                 picture = self._finished(chain, amount, text)
+                drawn.append(picture)
                 reply = yield {"picture": (picture,)}
-            label = reply.told.get("label")
+            told = reply.told
+            best = told.get("best", 0)
+            if isinstance(best, int) and 0 <= best < len(drawn):
+                picture = drawn[best]
         except ServerAway:
             if picture is None:
                 noise = self._generator.flow.noise(secrets.randbits(62))
                 picture = self._finished(noise, self.model.amount_max, text)
+        assert picture is not None  # a reply is finished with one, or by one
         return {
             "prompt": piece.text,
             "label_meant": piece.label,
-            "label_judged": label,
+            "label_judged": told.get("label"),
+            "draws": told.get("draws", 1),
+            "appropriate": told.get("appropriate"),
             "picture": as_png(bytes(picture)),
         }
 
@@ -188,22 +208,42 @@ class Session:
     Attributes:
         amount: steps of the device.
         seed: of its noise.
-        asked: whether its prompt has come.
+        asked: its prompt, when it has come.
+        text: vector of the prompt.
+        meant: place of what is meant among the judge's labels; None where nothing is asked of it.
+        draws: that were judged.
+        best: of these the one to show.
+        seen: what the judge saw in it: probabilities of its labels.
+        accepted: whether it is what was asked for; None where nothing is asked.
+        picture: itself, where the server has drawn it alone.
     """
 
     amount: int
     seed: int
-    asked: bool = False
+    asked: str | None = None
+    text: Float[np.ndarray, "1 dim"] | None = None
+    meant: int | None = None
+    draws: int = 0
+    best: int = 0
+    seen: Float[np.ndarray, " labels"] | None = None
+    accepted: bool | None = None
+    picture: bytes = b""
+
+    @property
+    def seed_now(self) -> int:
+        """Of the noise of the next draw."""
+        if self.draws == 0:
+            return self.seed
+        return int(np.random.default_rng((self.seed, self.draws)).integers(2**62))
 
 
 @dataclass(frozen=True, slots=True)
 class OnItsWay:
-    """What passes the stages: a chain before a step, with its text; or a finished picture."""
+    """What passes the stages: a chain before a step, with its text; none of a finished picture."""
 
     chain: Float[np.ndarray, "1 components"] | None
     step: int = 0
     text: Float[np.ndarray, "1 dim"] | None = None
-    picture: bytes = b""
 
 
 class ServerHalf(_Half):
@@ -273,22 +313,21 @@ class ServerHalf(_Half):
         return self._generator.recipe.steps
 
     def enter(self, session: Session, sent: Tensors) -> tuple[int, OnItsWay] | InputError:
-        """Where a chain begins, after what it shares; a picture has no stage to pass."""
+        """Where a chain begins, after what it shares; a picture that is accepted, or the last that
+        is drawn, has no stage to pass."""
         try:
-            if session.asked:
-                return self.stages, OnItsWay(None, picture=_picture(sent))
+            if session.asked is not None:
+                self._judge_draw(session, _picture(sent))
+                return (
+                    (self.stages, OnItsWay(None)) if self._ends(session) else self._begun(session)
+                )
             prompt = _text(sent)
-            text = self._texts.of(prompt)
+            session.text = self._texts.of(prompt)
+            session.meant = self._meant(prompt)
         except InputError as error:
             return error
-        session.asked = True
-        noise = self._generator.flow.noise(session.seed)
-        shared = self._generator.recipe.shared_at(session.amount)
-        if shared == 0:
-            return session.amount, OnItsWay(noise, 0, text)
-        meant = self._beginnings.begun(text, shared, session.seed)
-        chain = self._generator.after_shared(noise, meant, shared)
-        return session.amount + shared, OnItsWay(chain, shared, text)
+        session.asked = prompt
+        return self._begun(session)
 
     def advance(
         self, travelling: Sequence[OnItsWay], start: int, stop: int, pause: Callable[[], bool]
@@ -312,21 +351,30 @@ class ServerHalf(_Half):
     def leave(self, session: Session, travelled: OnItsWay) -> Reply | InputError:
         """The chain for the device; or, of a finished picture, what is seen in it."""
         if travelled.chain is None:
-            return self._judged(travelled.picture, {})
+            return self._judged(session, {})
         if session.amount > 0:
             return Reply(outputs={"chain": travelled.chain}, finished=False)
-        picture = self._generator.flow.decoded(travelled.chain).tobytes()
-        return self._judged(picture, {"picture": (picture,)})
+        self._judge_draw(session, self._generator.flow.decoded(travelled.chain).tobytes())
+        while not self._ends(session):
+            _, again = self._begun(session)
+            x, text = _of(again.chain), _of(again.text)
+            x = self._generator.passed(x, again.step, self.stages, text)
+            self._judge_draw(session, self._generator.flow.decoded(x).tobytes())
+        return self._judged(session, {"picture": (session.picture,)})
 
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
     ) -> bytes:
-        """Of a prompt, it and the chain that was answered; of a picture, some of its pixels."""
+        """Of a prompt, it and the chain that was answered; of a picture, some of its pixels, and
+        the chain of the next draw if there is one."""
         if amount == 0:
             return b""
         if exchange == 0:
             return as_bytes({"prompt": sent["prompt"], "chain": reply.outputs["chain"]})
-        return kept_pixels(_picture(sent), key)
+        pixels = kept_pixels(_picture(sent), key)
+        if reply.finished:
+            return pixels
+        return as_bytes({"pixels": (pixels,), "chain": reply.outputs["chain"]})
 
     def passes_audit(
         self,
@@ -338,21 +386,80 @@ class ServerHalf(_Half):
         codec: Codec,
         key: bytes,
     ) -> bool:
-        """Whether the picture is what the device's steps make of the chain for the prompt."""
+        """Whether every draw is what the device's steps make of its chain for the prompt."""
         if amount == 0:
             return True
-        if len(evidence) != 2:
+        if len(evidence) < 2:
             return False
         handed = from_bytes(evidence[0])
         if handed["prompt"] != (source,):
             return False
-        specs = self._chain_specs
-        packed = codec.pack({"chain": handed["chain"]}, specs)
-        chain = np.asarray(codec.unpack(packed, specs)["chain"], np.float32)
         text = self._texts.of(_text({"prompt": (source,)}))
+        for kept in evidence[1:-1]:
+            drawn = from_bytes(kept)
+            (pixels,) = drawn["pixels"]
+            if not self._is_of(handed["chain"], bytes(pixels), amount, text, codec, key):
+                return False
+            handed = drawn
+        return self._is_of(handed["chain"], evidence[-1], amount, text, codec, key)
+
+    def _is_of(
+        self,
+        handed: Any,
+        pixels: bytes,
+        amount: int,
+        text: Float[np.ndarray, "1 dim"],
+        codec: Codec,
+        key: bytes,
+    ) -> bool:
+        """Whether kept pixels are what the device's steps make of a chain."""
+        specs = self._chain_specs
+        packed = codec.pack({"chain": handed}, specs)
+        chain = np.asarray(codec.unpack(packed, specs)["chain"], np.float32)
         own = np.frombuffer(self._finished(chain, amount, text), np.uint8)
-        apart = difference(evidence[1], own.reshape(IMAGE_SIZE, IMAGE_SIZE), key)
+        apart = difference(pixels, own.reshape(IMAGE_SIZE, IMAGE_SIZE), key)
         return apart <= self.margins[amount - 1].tolerance
+
+    def _meant(self, prompt: str) -> int | None:
+        """What is asked of the picture of a prompt, as a place among the judge's labels.
+
+        Raises:
+            InputError: pictures are to be appropriate, and the judge knows nothing of this one.
+        """
+        if self._generator.recipe.accepted_at is None:
+            return None
+        label = meant(prompt, self._judge.labels)
+        if label is None:
+            expected = f"one that names what the judge knows: {', '.join(self._judge.labels)}"
+            raise InputError("prompt", "", expected, shown(prompt))
+        return self._judge.labels.index(label)
+
+    def _begun(self, session: Session) -> tuple[int, OnItsWay]:
+        """Where the chain of the next draw begins."""
+        text, seed = _of(session.text), session.seed_now
+        noise = self._generator.flow.noise(seed)
+        shared = self._generator.recipe.shared_at(session.amount)
+        if shared == 0:
+            return session.amount, OnItsWay(noise, 0, text)
+        estimate = self._beginnings.begun(text, shared, seed)
+        chain = self._generator.after_shared(noise, estimate, shared)
+        return session.amount + shared, OnItsWay(chain, shared, text)
+
+    def _judge_draw(self, session: Session, picture: bytes) -> None:
+        """Notes what is seen in a draw, and whether it is the best so far."""
+        grey = np.frombuffer(picture, np.uint8).reshape(1, IMAGE_SIZE, IMAGE_SIZE)
+        seen = np.asarray(self._judge.seen(grey)[0][0])
+        at, least = session.meant, self._generator.recipe.accepted_at
+        if session.seen is None or at is None or seen[at] > session.seen[at]:
+            session.seen, session.best = seen, session.draws
+            session.picture = picture if session.amount == 0 else b""
+        session.draws += 1
+        if at is not None and least is not None:
+            session.accepted = bool(session.seen[at] >= least)
+
+    def _ends(self, session: Session) -> bool:
+        """Whether no further draw is made."""
+        return session.accepted is not False or session.draws >= self._generator.recipe.draws
 
     def _answered(self, session: Session, sent: Tensors) -> Reply | InputError:
         entered = self.enter(session, sent)
@@ -363,20 +470,33 @@ class ServerHalf(_Half):
             (travelling,), _ = self.advance([travelling], stage, self.stages, lambda: False)
         return self.leave(session, travelling)
 
-    def _judged(self, picture: bytes, outputs: Tensors) -> Reply:
-        grey = np.frombuffer(picture, np.uint8).reshape(1, IMAGE_SIZE, IMAGE_SIZE)
-        seen = self._judge.seen(grey)[0][0]
-        best = int(seen.argmax())
-        told = {"label": self._judge.labels[best], "probability": round(float(seen[best]), 4)}
-        return Reply(outputs=outputs, told=told)
+    def _judged(self, session: Session, outputs: Tensors) -> Reply:
+        seen = _of(session.seen)
+        found = int(seen.argmax())
+        told: dict[str, Json] = {
+            "label": self._judge.labels[found],
+            "probability": round(float(seen[found]), 4),
+            "draws": session.draws,
+        }
+        if session.accepted is None:
+            return Reply(outputs=outputs, told=told)
+        told |= {"best": session.best, "appropriate": session.accepted}
+        return Reply(
+            outputs=outputs, units=session.draws, units_sold=int(session.accepted), told=told
+        )
 
 
 def as_png(picture: bytes) -> str:
     """A picture as a PNG file, in base64."""
+    return base64.b64encode(as_png_bytes(picture)).decode()
+
+
+def as_png_bytes(picture: bytes) -> bytes:
+    """A picture as a PNG file."""
     grey = np.frombuffer(picture, np.uint8).reshape(IMAGE_SIZE, IMAGE_SIZE)
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
 
 
 def _text(sent: Tensors) -> str:

@@ -35,7 +35,7 @@ def read_prompts(path: Path, *, labels: Sequence[str]) -> list[Prompt]:
         found = getattr(error, "strerror", None) or "bytes that are no UTF-8 text"
         raise InputError(path, "", "a file of prompts, one a line", found) from None
     lines = [line.strip() for line in text.splitlines()]
-    prompts = [Prompt(line, _meant(line, labels)) for line in lines if line and line[0] != "#"]
+    prompts = [Prompt(line, meant(line, labels)) for line in lines if line and line[0] != "#"]
     if not 1 <= len(prompts) <= PROMPTS_MAX:
         raise InputError(path, "", f"1 to {PROMPTS_MAX} prompts", len(prompts))
     return prompts
@@ -53,6 +53,7 @@ def built_in(labels: Sequence[str], templates: Sequence[str]) -> list[Prompt]:
     ]
 
 
-def _meant(text: str, labels: Sequence[str]) -> str | None:
+def meant(text: str, labels: Sequence[str]) -> str | None:
+    """The longest label that stands in a text; None if none does."""
     found = [label for label in labels if label.casefold() in text.casefold()]
     return max(found, key=len, default=None)

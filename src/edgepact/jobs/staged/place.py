@@ -100,8 +100,9 @@ def kept_folder(name: str, make: Callable[[Path], None], source: object) -> Path
     folder = home / name
     if (folder / STAGES_JSON).is_file():
         return folder
-    if find_spec("onnx") is None:
-        expected = "a folder of stages, or the package onnx, which cuts models"
+    # The install of a device leaves out what cuts, and the ONNX package with it.
+    if find_spec("onnx") is None or find_spec("edgepact.inference.stage_writing") is None:
+        expected = "a folder of stages, or all of edgepact, which cuts models"
         raise InputError(source, "", expected, "neither")
     try:
         home.mkdir(parents=True, exist_ok=True)

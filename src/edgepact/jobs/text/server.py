@@ -143,8 +143,12 @@ class TextServer:
 
     @property
     def about(self) -> Mapping[str, Json]:
-        """How long texts may be."""
-        return {"rows_max": self.text_model.rows_max, "tokens_max": self._settings.tokens_max}
+        """How long texts may be, and how many tokens may be guessed ahead."""
+        return {
+            "rows_max": self.text_model.rows_max,
+            "tokens_max": self._settings.tokens_max,
+            "drafts": self._settings.drafts,
+        }
 
     @property
     def audit_power(self) -> float:

@@ -1119,12 +1119,16 @@ def _row(each: Piece, settlement: Settlement, now_s: float) -> dict[str, Any]:
 
 
 def _sale(each: Piece, request: Request, settlement: Settlement) -> dict[str, Any]:
+    sold = settlement.units
+    if each.units_sold is not None:
+        sold = min(max(each.units_sold, 0), sold)
     return {
         "request": request.id,
         "buyer": request.buyer,
         "device": each.device,
         "round": each.round,
-        "microcredits": request.price(settlement.units),
+        "units": sold,
+        "microcredits": request.price(sold),
         "bound": request.bound,
     }
 

@@ -188,6 +188,7 @@ class Piece:
         evidence: what an audit is held against; empty where there is nothing to audit.
         sketch: by which work that is nearly the same is known again; empty for none.
         request: of a buyer, that the piece was worked for; None where nobody has to ask.
+        units_sold: that the buyer pays for; None for those that count.
     """
 
     device: str
@@ -200,6 +201,7 @@ class Piece:
     evidence: bytes = b""
     sketch: bytes = b""
     request: Request | None = None
+    units_sold: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +266,7 @@ class Sale:
         buyer: who asked.
         device: that has worked on it.
         round: number of the round.
-        units: that count.
+        units: that it pays for, if it pays.
         microcredits: that the buyer has paid the server; 0 as long as the piece is not paid.
         state: of the piece's payment.
     """

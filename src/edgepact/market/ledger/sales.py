@@ -23,6 +23,7 @@ SALES = sa.Table(
     sa.Column("buyer", sa.String(64), nullable=False),
     sa.Column("device", sa.String(64), nullable=False),
     sa.Column("round", sa.BigInteger, nullable=False),
+    sa.Column("units", sa.BigInteger, nullable=False),
     sa.Column("microcredits", sa.BigInteger, nullable=False),
     sa.Column("bound", sa.LargeBinary(32), nullable=False),
     sa.CheckConstraint("microcredits >= 0"),
@@ -65,8 +66,8 @@ def bill(books: sa.Connection, number: int, device: str) -> None:
 
 
 def all_sales(books: sa.Connection) -> Iterator[tuple[Any, Transfer | None]]:
-    """Rows of all sales, each with its piece's units and state, and with what was paid."""
-    query = sa.select(SALES, PIECES.c.units, PIECES.c.state).join(
+    """Rows of all sales, each with its piece's state, and with what was paid."""
+    query = sa.select(SALES, PIECES.c.state).join(
         PIECES, (PIECES.c.device == SALES.c.device) & (PIECES.c.piece == SALES.c.request)
     )
     query = query.order_by(SALES.c.round, SALES.c.device, PIECES.c.id)
@@ -98,7 +99,7 @@ def wrong(books: sa.Connection) -> Iterator[str | None]:
 
 
 def _transfer(row: Any) -> Transfer:
-    told = f"{row.request} {row.buyer} {row.device} {row.round} {row.microcredits} "
+    told = f"{row.request} {row.buyer} {row.device} {row.round} {row.units} {row.microcredits} "
     return Transfer(
         reference=sold_of(row.request),
         debit=buyer_of(row.buyer),

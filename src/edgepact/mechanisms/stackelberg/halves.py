@@ -233,7 +233,7 @@ def believed_best(problem: HalvesGame, believed: Fleet) -> HalvesOutcome:
 
     Args:
         problem: its fleet is not looked at.
-        believed: devices drawn from what is believed of them, some hundreds.
+        believed: devices drawn from what is believed of them, a hundred or so.
     """
     sample = jax.tree.map(lambda column: np.asarray(column, np.float64), believed)
     return best_halves(problem.for_fleet(sample))[0]

@@ -12,6 +12,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("buyer", sa.String(64), nullable=False),
         sa.Column("device", sa.String(64), nullable=False),
         sa.Column("round", sa.BigInteger, nullable=False),
+        sa.Column("units", sa.BigInteger, nullable=False),
         sa.Column("microcredits", sa.BigInteger, nullable=False),
         sa.Column("bound", sa.LargeBinary(32), nullable=False),
         sa.CheckConstraint("microcredits >= 0"),

@@ -1,0 +1,97 @@
+"""Results of a study as tables: every CSV beside a Parquet file, and all of a folder at once.
+
+Tables are tidy: a row is one observation, a column one variable, and file and column names say
+which. They are read as Arrow tables, which pandas and Polars take over as they are
+(`table.to_pandas()`, `polars.from_arrow(table)`); neither is needed to read them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from edgepact.errors import InputError
+from edgepact.studies.place import FACTS, held_in
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyResults:
+    """What a study left in its folder.
+
+    Attributes:
+        study: its name.
+        folder: of the results.
+        smoke: whether it was a smoke run, whose figures mean nothing.
+        config: settings as they were played.
+        metrics: the figures of `metrics.json`, provenance left out.
+        provenance: command, versions, commit and machine.
+        tables: Arrow tables by the name of their file: `tables["curves"].to_pandas()`.
+    """
+
+    study: str
+    folder: Path
+    smoke: bool
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    tables: Mapping[str, Any] = field(repr=False)
+
+
+def write_parquet(folder: Path) -> bool:
+    """Writes a Parquet file beside each CSV of a folder; False where pyarrow is not installed."""
+    if find_spec("pyarrow") is None:
+        return False
+    from pyarrow.parquet import write_table
+
+    for path in sorted(folder.glob("*.csv")):
+        write_table(_read_csv(path), path.with_suffix(".parquet"), compression="zstd")
+    return True
+
+
+def load(folder: Path) -> StudyResults:
+    """Reads what a study left.
+
+    Raises:
+        InputError: there is no study in the folder, or its files cannot be read.
+    """
+    study = held_in(folder)
+    if study is None:
+        expected = f"a folder that `edgepact study` wrote, with {FACTS}"
+        raise InputError("load_study", "folder", expected, f"{folder}")
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        source = facts.pop("provenance")
+        config = source["config"]
+    except (OSError, ValueError, LookupError, AttributeError) as error:
+        raise InputError(folder / FACTS, "", "facts of a study", f"{error}") from error
+    return StudyResults(
+        study=study,
+        folder=folder,
+        smoke=bool(source.get("smoke", False)),
+        config=config,
+        metrics=facts,
+        provenance=source,
+        tables={path.stem: _read(path) for path in sorted(folder.glob("*.csv"))},
+    )
+
+
+def _read(path: Path) -> Any:
+    """The Parquet file beside a CSV, or the CSV where there is none, or an older one."""
+    from pyarrow.parquet import read_table
+
+    quick = path.with_suffix(".parquet")
+    if quick.is_file() and quick.stat().st_mtime >= path.stat().st_mtime:
+        return read_table(quick)
+    return _read_csv(path)
+
+
+def _read_csv(path: Path) -> Any:
+    from pyarrow import ArrowException
+    from pyarrow.csv import read_csv
+
+    try:
+        return read_csv(path)
+    except ArrowException as error:
+        raise InputError(path, "", "a table of a study", f"{error}".splitlines()[0]) from error
