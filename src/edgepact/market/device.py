@@ -176,6 +176,22 @@ def run_device(
     return worker.summary
 
 
+def bring_enough(flying: int, units_each: float, wanted: int) -> bool:
+    """Whether pieces under way will bring the units that a round still wants, if they are as large
+    as those before: what is begun beyond that is worked for nothing.
+
+    Args:
+        flying: pieces under way.
+        units_each: mean units of those that are finished; a piece has at least one.
+        wanted: units that are left of the round's.
+
+    Example:
+        >>> bring_enough(2, 300.0, 550), bring_enough(1, 300.0, 550), bring_enough(0, 1.0, 0)
+        (True, False, True)
+    """
+    return flying * max(1.0, units_each) >= wanted
+
+
 # ---------------------------------------------------------------- private
 
 
@@ -280,7 +296,7 @@ class _Worker:
         self._enrolled = self._gone = False
         self._known_as: str | None = None  # to the server
         self._unpayable = ""  # why no work was to be had, when that was said last
-        self._rounds = self._units = 0
+        self._rounds = self._units = self._finished = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
         self._pending: dict[str, int] = {}
 
@@ -768,6 +784,7 @@ class _Worker:
         if result.exchanges:
             with self._counting:
                 self._units += result.units
+                self._finished += 1
             self._count_pay(name, line)
         asked.ended.set_result(own)
         if away is not None:
@@ -831,8 +848,14 @@ class _Worker:
         """Whether another piece is to be begun, as far as is known of those under way."""
         fresh = sum(name not in offer.pieces_done for name in flying.values())
         untold = any(not self._results.has(name) for name in offer.pieces_done)
-        most = self._part.units_most if isinstance(self._part, SizedPart) else 1
-        return done + most * (fresh + 1) <= offer.units_per_round or (untold and not flying)
+        if isinstance(self._part, SizedPart):
+            most = self._part.units_most
+            few = done + most * (fresh + 1) <= offer.units_per_round
+        else:
+            with self._counting:
+                each = self._units / self._finished if self._finished else 1.0
+            few = not bring_enough(fresh, each, offer.units_per_round - done)
+        return few or (untold and not flying)
 
     def _places(self, offer: Offer) -> Iterator[tuple[str, int]]:
         """Ids of the pieces of a round and the places of their inputs: first those that the
@@ -923,6 +946,7 @@ class _Worker:
         if result.exchanges:
             with self._counting:
                 self._units += result.units
+                self._finished += 1
             self._count_pay(name, line)
         if away is not None:
             raise away
