@@ -401,11 +401,12 @@ def _of_files(folder: Path) -> Iterator[Parser]:
     def some(*words: str) -> tuple[bytes, ...]:
         return tuple(text for name, text in texts.items() if any(word in name for word in words))
 
+    auctions = tuple(text for name, text in texts.items() if name.startswith("auction"))
     game = some("five-cameras", "crowd", "two-peaks", "far-devices", "may-decline")
     for name, read, seeds in (
         ("games (TOML)", read_game, game),
         ("contracts (TOML)", read_contract, some("contract", "measured", "two-costs")),
-        ("auctions (TOML)", read_auction, some("auction")),
+        ("auctions (TOML)", read_auction, auctions),
         ("scenarios (TOML)", read_scenario, some("scenario")),
         ("serve --config", _serve_config, (_SERVE,)),
     ):

@@ -324,7 +324,7 @@ def study(
         ...
         edgepact.errors.InputError: study: NAME: expected one of fig4, fig5, quoting, \
 robustness, dynamics, ablation, contract, speed, selection, auctions, cheating, capacity, \
-pictures, found "fig99"; did you mean "fig4"?
+pictures, best-of, found "fig99"; did you mean "fig4"?
     """
     from edgepact.studies import STUDIES, TRAININGS
     from edgepact.studies.asked import FORMATS, STYLES, Asked, check_size

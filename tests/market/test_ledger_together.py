@@ -161,6 +161,7 @@ WRITES: dict[str, Callable[[Ledger], Any]] = {
     "admit": lambda ledger: ledger.admit("cam-9"),
     "confirm": lambda ledger: ledger.confirm("cam-1"),
     "readmit": lambda ledger: ledger.readmit("cam-1"),
+    "revoke_device": lambda ledger: ledger.revoke_device("cam-1"),
     "revoke": lambda ledger: ledger.revoke("cam-1"),
     "issue_token": lambda ledger: ledger.issue_token(),
     "secret": lambda ledger: ledger.secret(),

@@ -415,6 +415,7 @@ class CompressionStackelbergModel:
     def read(self, source: Path, document: Document, *, smoke: bool) -> HalvesTerms:
         """Terms: the market as a partition states it, and the forms."""
         table = Table(source, "efficiency", document["efficiency"])
+        table.expect_known("method", "model", *OWN)
         own = {name: table.raw(name, "a value") for name in OWN if name in table}
         rest = {
             name: value for name, value in document["efficiency"].items() if name not in OWN

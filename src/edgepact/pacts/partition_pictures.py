@@ -310,6 +310,8 @@ class SplitPictures:
     def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """The recipe, as far as it is stated."""
         found = {name: job.raw(name, "a number") for name in OPTIONS if name in job}
+        if found.get("draws", 1) != 1 and "accepted_at" not in found:
+            job.raw("accepted_at", "a threshold beside draws, or all are alike")
         try:
             recipe_of(found, steps=1, guidance=1.0)
         except InputError as error:

@@ -367,9 +367,8 @@ def slot_buyer(name: str, payment: float, *, pieces: int, units_each: int) -> Bu
 
 def _without_prompts(source: Path, stated: Document) -> tuple[Document, tuple[str | None, ...]]:
     """The auction alone, and what its bids ask for."""
-    if "bid" not in stated:
-        raise InputError(source, "bid", "one or more [[bid]] tables", "none")
-    rows = check_list(source, "bid", stated["bid"], of="bids", least=1, most=BIDS_MAX)
+    entries = Table(source, "", stated).raw("bid", "one or more [[bid]] tables")
+    rows = check_list(source, "bid", entries, of="bids", least=1, most=BIDS_MAX)
     bids: list[dict[str, Any]] = []
     prompts: list[str | None] = []
     for at, row in enumerate(rows, start=1):

@@ -67,13 +67,13 @@ async def _budget(market: Market, asked: Mapping[str, Any]) -> None:
 
 
 async def _price_bounds(market: Market, asked: Mapping[str, Any]) -> None:
-    engagement = market.engagement
-    if not isinstance(engagement, PriceBounded):
-        raise MarketError("this mechanism quotes no prices that could be bounded")
     low, high = (
         check_number(SOURCE, name, asked[name], least=0.0, most=CREDITS_MAX)
         for name in ("low", "high")
     )
+    engagement = market.engagement
+    if not isinstance(engagement, PriceBounded):
+        raise MarketError("this mechanism quotes no prices that could be bounded")
     engagement.bound_prices(low, high)
 
 
