@@ -373,6 +373,7 @@ def _without_prompts(source: Path, stated: Document) -> tuple[Document, tuple[st
     prompts: list[str | None] = []
     for at, row in enumerate(rows, start=1):
         bid = dict(check_table(source, f"bid[{at}]", row))
+        Table(source, f"bid[{at}]", bid).expect_known("name", "bid", "prompt")
         said = bid.pop("prompt", None)
         prompts.append(None if said is None else check_text(source, f"bid[{at}].prompt", said))
         bids.append(bid)
