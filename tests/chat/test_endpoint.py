@@ -292,6 +292,8 @@ def test_what_a_round_cannot_take_goes_on_in_the_next(model: Path, tmp_path: Pat
         ("messages", [{"role": "robot", "content": "x"}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url"}]}]),
         ("messages", ["x"]),
+        ("messages", [{"role": "user", "content": "\ud800"}]),
+        ("messages", [{"role": "user", "content": [{"type": "text", "text": "a\udfff"}]}]),
         ("max_tokens", 0),
         ("max_tokens", True),
         ("max_completion_tokens", "9"),
@@ -310,8 +312,8 @@ def test_what_a_round_cannot_take_goes_on_in_the_next(model: Path, tmp_path: Pat
 )
 def test_a_wrong_field_is_named(place: Place, field: str, value: object) -> None:
     name = name_of(place.client())
-    body = {"model": name, "messages": HELLO, field: value}
-    answer = httpx.post(f"{place.url}/chat/completions", json=body, headers=place.headers)
+    body = json.dumps({"model": name, "messages": HELLO, field: value})
+    answer = httpx.post(f"{place.url}/chat/completions", content=body, headers=place.headers)
     assert answer.status_code == 400
     told = answer.json()["error"]
     assert told["type"] == "invalid_request_error"
@@ -331,6 +333,9 @@ def test_errors_have_openais_shape(client: openai.OpenAI, place: Place) -> None:
     assert wrong.value.code == "invalid_api_key"
     assert place.token not in str(wrong.value)
     chat = f"{place.url}/chat/completions"
+    half = b'{"model": "%s", "prompt": "a\\ud800"}' % name.encode()
+    answer = httpx.post(f"{place.url}/completions", content=half, headers=place.headers)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
     for content in (b"{", b"[]", b"[" * 5000, b'{"n": NaN}', b"[" * 100_000, b"\xff"):
         answer = httpx.post(chat, content=content, headers=place.headers)
         assert answer.status_code == 400

@@ -6,6 +6,7 @@ The shipped ones are held against keys, perturbations and copies that calibratio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -252,10 +253,14 @@ def test_they_are_read_as_written_and_for_their_own_model_only(
     path = tmp_path / TOLERANCES_JSON
     good = json.loads(path.read_text())
     row = good["margins"][0]
+    bad: Any
     for bad in (
         {**good, "format": 0},
         {**good, "margins": [{**row, "tolerance": 0}]},
         {**good, "margins": [{**row, "tolerance": "wide"}]},
+        {**good, "margins": [{**row, "power": float("nan")}]},
+        {**good, "margins": [{**row, "power": 2}]},
+        {**good, "margins": [{**row, "power": "all"}]},
         {**good, "margins": [{"amount": 1}]},
         {**good, "repeat_distance": -1},
         {**good, "other": 1},
@@ -263,8 +268,9 @@ def test_they_are_read_as_written_and_for_their_own_model_only(
     ):
         path.write_text(json.dumps(bad))
         assert read_tolerances(tmp_path, digest) is None
-    path.write_text("{")
-    assert read_tolerances(tmp_path, digest) is None
+    for text in ("{", "[" * 100_000):
+        path.write_text(text)
+        assert read_tolerances(tmp_path, digest) is None
 
 
 @pytest.mark.parametrize("field", ["repeat_distance", "margins"])

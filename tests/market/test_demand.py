@@ -119,6 +119,7 @@ def test_demand_and_requests_are_files(tmp_path: Path) -> None:
         ({"buyers": 3}, "buyers"),
         ({"buyers": [{"name": "x"}]}, r"buyers\[1\]"),
         ({"buyers": [7]}, r"buyers\[1\]"),
+        ({"buyer": []}, "buyer"),
     ],
 )
 def test_a_wrong_file_of_demand_is_an_input_error(
@@ -131,6 +132,16 @@ def test_a_wrong_file_of_demand_is_an_input_error(
         read_demand(path)
     with pytest.raises(InputError, match="each name once"):
         Demand(key=DEMAND.key, buyers=(SHOP, SHOP))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"key": ' * 100_000, '{"request": ' * 100_000])
+def test_brackets_without_end_are_an_input_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(text)
+    with pytest.raises(InputError, match="JSON"):
+        read_demand(path)
+    with pytest.raises(InputError, match="JSON"):
+        read_requests(path)
 
 
 # ---------------------------------------------------------------- the books

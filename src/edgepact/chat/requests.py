@@ -159,6 +159,7 @@ def _prompt_tokens(body: Mapping[str, Any], part: TextDevice) -> tuple[int, ...]
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         (prompt,) = prompt
     if isinstance(prompt, str) and prompt:
+        _expect_text("prompt", prompt)
         tokens = part.tokenizer.tokens(prompt)
         if tokens:
             return tuple(tokens)
@@ -193,15 +194,24 @@ def _chat_tokens(body: Mapping[str, Any], part: TextDevice) -> tuple[int, ...]:
 def _content(place: str, message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
-        return content
+        return _expect_text(place, content)
     if isinstance(content, list):
         texts = [
             each.get("text") if isinstance(each, dict) and each.get("type") == "text" else None
             for each in content
         ]
         if all(isinstance(each, str) for each in texts):
-            return "".join(each for each in texts if each)
+            return _expect_text(place, "".join(each for each in texts if each))
     raise _wrong(place, "a text, or a list of parts that are texts", content)
+
+
+def _expect_text(place: str, text: str) -> str:
+    """Refuses half of a surrogate pair, which JSON can spell and which is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _wrong(place, "a text of whole characters", text) from None
+    return text
 
 
 def _logprobs(body: Mapping[str, Any], *, chat: bool) -> tuple[bool, int]:

@@ -80,7 +80,7 @@ def _check(path: Path, found: dict[str, str]) -> None:
     """Holds files of weights against what `model.json` states of them."""
     try:
         stated: Any = json.loads(path.read_text(encoding="utf-8")).get(FIELD, {})
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return  # which whoever reads the model says better
     expected = f"SHA-256 of files of weights by name: {', '.join(found) or 'none'}"
     if not isinstance(stated, dict) or not set(stated) <= set(found):

@@ -35,7 +35,7 @@ class Judge:
         path = folder / LABELS_JSON
         try:
             labels = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(path, "", "names of classes as JSON", str(error)) from None
         if not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
             raise InputError(path, "", "a list of names", "something else")

@@ -155,6 +155,8 @@ class ModelInfo:
             raise InputError(path, "", "a model description", found) from error
         except json.JSONDecodeError as error:
             raise InputError(path, f"line {error.lineno}", "JSON", error.msg) from error
+        except (ValueError, RecursionError) as error:  # a number, or a depth, without end
+            raise InputError(path, "", "JSON", str(error)) from error
         if not isinstance(table, dict):
             raise InputError(path, "", "a JSON object", type(table).__name__)
         fields = _Fields(path, table)

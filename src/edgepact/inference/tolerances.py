@@ -113,7 +113,15 @@ def read_tolerances(model_dir: Path, model_digest: str) -> Tolerances | None:
         margins = tuple(_margin(row) for row in table.pop("margins"))
         found = Tolerances(margins=margins, **table)
         distance = float(found.repeat_distance)
-    except (OSError, ValueError, OverflowError, TypeError, KeyError, AttributeError):
+    except (
+        OSError,
+        ValueError,
+        OverflowError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+    ):
         return None
     return found if math.isfinite(distance) and distance >= 0 else None
 
@@ -121,5 +129,7 @@ def read_tolerances(model_dir: Path, model_digest: str) -> Tolerances | None:
 def _margin(row: Mapping[str, Any]) -> Margin:
     margin = Margin(**row)
     if not (math.isfinite(margin.tolerance) and margin.tolerance > 0):
+        raise ValueError
+    if not 0 <= margin.power <= 1:  # the rate of audits follows from it
         raise ValueError
     return margin

@@ -249,6 +249,9 @@ def read_demand(path: Path) -> Demand:
         InputError: it cannot be read, or holds something else.
     """
     table = _table(path)
+    unknown = sorted(table.keys() - {"key", "buyers"})
+    if unknown:
+        raise InputError(path, unknown[0], "key and buyers alone", "this field")
     key = table.get("key")
     try:
         held = bytes.fromhex(key) if isinstance(key, str) else b""
@@ -315,7 +318,7 @@ def read_requests(path: Path) -> list[Asks]:
         place = f"line {at}"
         try:
             row = check_table(path, place, json.loads(line), kind="an object")
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(path, place, "a line of JSON", shown(line[:40])) from None
         text = check_text(path, f"{place}.request", row.get("request"))
         source = check_text(path, f"{place}.sha256", row.get("sha256"), chars_max=64)
@@ -344,7 +347,7 @@ def _parts(text: object) -> tuple[str, int, bytes, bytes]:
 def _table(path: Path) -> dict[str, Any]:
     try:
         return check_table(path, "", json.loads(_text(path)), kind="an object")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(path, "", "JSON", "something else") from None
 
 

@@ -155,6 +155,33 @@ def test_anything_else_is_an_error_and_runs_nothing(tmp_path: Path, table: Any) 
         read_torch_file(path)
 
 
+# As a pickle's instructions: a tuple 200,000 levels deep, and one that holds itself 2**40 times.
+DEEP = b")" + b"\x85" * 200_000
+WIDE = b"NN\x86q\x00" + b"h\x00h\x00\x86q\x00" * 40
+WIDE_TOO = b"NN\x86q\x01" + b"h\x01h\x01\x86q\x01" * 40
+
+
+@pytest.mark.parametrize(
+    ("table", "keys"),
+    [
+        (b"}" + DEEP + b"Ns.", b"]."),
+        (b"}" + WIDE + b"Ns.", b"]."),
+        (b"}(" + WIDE + b"Nu.", b"]."),
+        (b"}.", b"](" + WIDE + WIDE_TOO + b"e."),
+        (b"}.", b"](" + DEEP + b"e."),
+    ],
+    ids=["deep key", "wide key", "wide key of many", "wide storages", "deep storage"],
+)
+def test_tuples_without_end_cost_neither_time_nor_the_process(
+    tmp_path: Path, table: bytes, keys: bytes
+) -> None:
+    path = tmp_path / "a.pth"
+    head = b"".join(pickled(each) for each in (MAGIC, PROTOCOL, ABOUT))
+    path.write_bytes(head + b"\x80\x02" + table + b"\x80\x02" + keys)
+    with pytest.raises(InputError, match=r"a\.pth: expected a \.pth file of tensors"):
+        read_torch_file(path)
+
+
 @pytest.mark.parametrize("change", [{"magic": 5}, {"tail": b"0"}])
 def test_another_format_or_more_behind_it_is_an_error(
     tmp_path: Path, change: dict[str, Any]

@@ -1,5 +1,6 @@
 """Chats by a model's own template, which is a stranger's program; and its tokenizer."""
 
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,35 @@ def test_a_template_can_do_no_harm(template: str) -> None:
     with suppress(InputError):
         text = chat_text(template, SAID, source="model")
     assert len(text) < 100  # refused attributes are undefined, which prints nothing
+
+
+LONG = (
+    "{% set ns = namespace(kept=[], t='aaaa') %}"
+    "{% for _ in range(18) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    "made", ["ns.t ~ 'b'", "ns.t[1:]", "ns.t[::2]", "ns.t.split('a')", "ns.t|list", "ns.t|upper"]
+)
+def test_a_template_cannot_fill_the_memory_bit_by_bit(made: str) -> None:
+    """Each text is short enough; all of them, kept, are not."""
+    each = f"{{% set ns.kept = [ns.kept, {made}] %}}"
+    template = f"{LONG}{{% for _ in range(99999) %}}{each}{{% endfor %}}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="characters in all"):
+            chat_text(template, SAID)
+        assert tracemalloc.get_traced_memory()[1] < 256 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_template_ends_in_time_whatever_a_line_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepact.inference.gguf.chat.SECONDS_MAX", 0.3)
+    template = LONG + "{% for _ in range(99999) %}{% if 'ab' in ns.t %}x{% endif %}{% endfor %}"
+    with pytest.raises(InputError, match=r"0\.3 s"):
+        chat_text(template, SAID)
 
 
 def test_chats_are_bounded() -> None:

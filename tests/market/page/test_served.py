@@ -149,6 +149,25 @@ def test_a_page_that_goes_makes_room(playing: Playing, monkeypatch: pytest.Monke
             wait_until(lambda watch=watch: not watch._viewers)
 
 
+def test_pages_that_come_together_are_told_once(playing: Playing) -> None:
+    """And nobody is told any more once they have gone."""
+    import asyncio
+
+    with playing() as server:
+        watch = server._app.state.watch
+
+        async def together() -> int:
+            views = [watch.view() for _ in range(8)]
+            await asyncio.gather(*(anext(each) for each in views))
+            telling = [each for each in asyncio.all_tasks() if "_tell" in repr(each.get_coro())]
+            await asyncio.gather(*(each.aclose() for each in views))
+            await asyncio.sleep(0)
+            return len(telling)
+
+        assert asyncio.run_coroutine_threadsafe(together(), server._loop).result(10) == 1
+        assert watch._telling is None
+
+
 def test_a_pause_lets_no_further_round_begin_and_ends(playing: Playing) -> None:
     with playing() as server, client(server) as http:
         wait_until(lambda: server.market.glance()["round"] > 1)
@@ -214,6 +233,9 @@ def test_bounds_of_the_price_reach_the_mechanism(playing: Playing) -> None:
         ({"action": "price_bounds", "low": True, "high": 1}, "low"),
         ({"action": "revoke", "device": 3}, "device"),
         ({"action": "revoke", "device": ""}, "device"),
+        ({"action": "revoke", "device": "\ud800"}, "device"),
+        ({"action": "readmit", "device": "<b>cam</b>"}, "device"),
+        ({"action": "revoke", "device": "c" * 1000}, "device"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_field(asked: object, named: str) -> None:

@@ -98,9 +98,12 @@ def _tensors(file: io.BytesIO, content: bytes) -> dict[str, np.ndarray]:
     table, keys = _carried_out(file), _carried_out(file)
     if not isinstance(table, dict) or not isinstance(keys, list) or len(table) > TENSORS_MAX:
         raise _Refused("no dictionary of tensors")
+    # Anything else is not compared: tuples may hold each other without end in sight.
+    if not all(isinstance(key, str) for key in keys):
+        raise _Refused("storages without a name")
     storages: dict[str, _Storage] = {}
     for name, value in table.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
+        if not isinstance(value, _Tensor):
             raise _Refused(f"{name}, which is no tensor")
         known = storages.setdefault(value.storage.key, value.storage)
         if (known.dtype, known.count) != (value.storage.dtype, value.storage.count):
@@ -210,6 +213,9 @@ def _carried_out(file: io.BytesIO) -> Any:
 def _set(table: Any, pairs: list[Any]) -> None:
     if not isinstance(table, dict) or len(pairs) % 2:
         raise _Refused("a dictionary that is none")
+    # A tuple of tuples of a million levels cannot be hashed, nor one that holds itself 2**40 times.
+    if not all(isinstance(key, str) for key in pairs[::2]):
+        raise _Refused("a key that is no text")
     table.update(zip(pairs[::2], pairs[1::2], strict=True))
 
 

@@ -2,13 +2,15 @@
 
 It runs in Jinja's immutable sandbox, on plain texts, with the few filters and methods that chat
 templates use. The sandbox alone keeps a program from the machine, not from its memory and time: so
-every text that it makes is held against a limit, at every way of making one, and so is the number
-of lines it runs.
+every text that it makes is held against a limit, at every way of making one, and so are all of them
+together, the number of lines it runs, and the time it takes.
 """
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,17 @@ MESSAGES_MAX = 1024
 WRITTEN_CHARS_MAX = 4 << 20
 """Most characters of any text that a template makes."""
 
+MADE_MAX = 64 << 20
+"""Most characters of all texts that a template makes; an entry of a list counts as `ENTRY`."""
+
+ENTRY = 64
+"""Bytes that a short text takes, about."""
+
 LINES_MAX = 1_000_000
 """Most lines that a template runs."""
+
+SECONDS_MAX = 10.0
+"""How long a template may run."""
 
 FILTERS = frozenset(
     {"capitalize", "count", "d", "default", "first", "int", "items", "last", "length", "list"}
@@ -87,6 +98,20 @@ class _Beyond(Exception):
     """A template has gone beyond a limit."""
 
 
+_left: ContextVar[list[int]] = ContextVar("left")
+"""Characters and entries that the template which runs may still make."""
+
+
+def _counted(value: Any) -> Any:
+    """What a template has made, taken off what it may make."""
+    if isinstance(value, str | list | tuple):
+        left = _left.get([MADE_MAX])
+        left[0] -= len(value) * (1 if isinstance(value, str) else ENTRY)
+        if left[0] < 0:
+            raise _Beyond(f"more than {MADE_MAX} characters in all")
+    return value
+
+
 @lru_cache(maxsize=4)
 def _compiled(template: str) -> "Template":
     return _environment().from_string(template)
@@ -110,10 +135,22 @@ def _environment() -> "ImmutableSandboxedEnvironment":
                 self.write(", ")
             self.write("))")
 
+        def visit_Getitem(self, node: nodes.Getitem, frame: Any) -> None:
+            """What is cut out of a text is another one."""
+            cut = isinstance(node.arg, nodes.Slice)
+            self.write("environment.counted(" if cut else "")
+            super().visit_Getitem(node, frame)
+            self.write(")" if cut else "")
+
     class Sandbox(ImmutableSandboxedEnvironment):
         code_generator_class = Generator
         intercepted_binops = frozenset({"+", "*", "**", "%"})
         concat = staticmethod(_joined)
+        counted = staticmethod(_counted)
+
+        def call(*args: Any, **named: Any) -> Any:
+            # All by place: templates may name an argument as they like.
+            return _counted(ImmutableSandboxedEnvironment.call(*args, **named))
 
         def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
             if callable(value) and attr not in METHODS:
@@ -147,7 +184,7 @@ def _joined(parts: Iterable[str]) -> str:
         size += len(part)
         if size > WRITTEN_CHARS_MAX:
             raise _Beyond(f"a text of more than {WRITTEN_CHARS_MAX} characters")
-    return "".join(kept)
+    return str(_counted("".join(kept)))
 
 
 def _held(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -158,25 +195,29 @@ def _held(run: Callable[..., Any]) -> Callable[..., Any]:
         value = run(*args, **named)
         if isinstance(value, str) and len(value) > WRITTEN_CHARS_MAX:
             raise _Beyond(f"a text of more than {WRITTEN_CHARS_MAX} characters")
-        return value
+        return _counted(value)
 
     return held
 
 
 @contextmanager
 def _few_lines() -> Iterator[None]:
-    """What runs inside, runs few lines."""
+    """What runs inside, runs few lines, not for long, and makes little."""
     left = iter(range(LINES_MAX))
+    clock, end_s = time.monotonic, time.monotonic() + SECONDS_MAX
 
     def beyond() -> None:
-        raise _Beyond(f"more than {LINES_MAX} lines")
+        raise _Beyond(f"more than {LINES_MAX} lines, or {SECONDS_MAX:g} s")
 
     # No function of its own: the tests would check its arguments at each line.
-    trace: Any = lambda *_: trace if next(left, None) is not None else beyond()  # noqa: E731
+    trace: Any = lambda *_: (  # noqa: E731
+        trace if next(left, None) is not None and clock() < end_s else beyond()
+    )
 
-    before = sys.gettrace()
+    before, counts = sys.gettrace(), _left.set([MADE_MAX])
     sys.settrace(trace)
     try:
         yield
     finally:
         sys.settrace(before)
+        _left.reset(counts)

@@ -191,7 +191,7 @@ def read_generator(folder: Path, settings: Mapping[str, Json]) -> Generator:
     path = folder / GENERATOR_JSON
     try:
         stated = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         found = getattr(error, "strerror", None) or str(error)
         raise InputError(path, "", "a generator's description as JSON", found) from None
     if not isinstance(stated, dict):

@@ -151,22 +151,30 @@ def told_of(found: Sequence[Drawn]) -> dict[str, Json]:
 
 
 def drawn_in(reply: Reply) -> list[Drawn]:
-    """The tokens of an answer."""
+    """The tokens of an answer.
+
+    Raises:
+        InputError: what is told of them is not of so many tokens.
+    """
     tokens = reply.outputs.get("token")
     if tokens is None:
         return []
     logprob = reply.told.get("logprob")
     first = float(logprob) if isinstance(logprob, int | float) else 0.0
-    about = [[first, json.loads(str(reply.told.get("likeliest", "[]")))]]
-    about += json.loads(str(reply.told.get("others", "[]")))
-    return [
-        Drawn(
-            token=int(token),
-            logprob=float(each),
-            likeliest=tuple((int(other), float(value)) for other, value in likeliest),
-        )
-        for token, (each, likeliest) in zip(np.asarray(tokens).reshape(-1), about, strict=True)
-    ]
+    try:
+        about = [[first, json.loads(str(reply.told.get("likeliest", "[]")))]]
+        about += json.loads(str(reply.told.get("others", "[]")))
+        return [
+            Drawn(
+                token=int(token),
+                logprob=float(each),
+                likeliest=tuple((int(other), float(value)) for other, value in likeliest),
+            )
+            for token, (each, likeliest) in zip(np.asarray(tokens).reshape(-1), about, strict=True)
+        ]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        expected = "JSON with the probabilities of each token"
+        raise InputError("infer response", "parameters", expected, shown(str(error))) from None
 
 
 Run = tuple[int, bool]

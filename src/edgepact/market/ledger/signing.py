@@ -81,7 +81,7 @@ def read_signed(path: Path, public: str | None = None) -> dict[str, Any]:
     """
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         found = getattr(error, "strerror", None) or f"{error}"
         raise InputError(path, "", "a signed JSON document", found) from None
     if not isinstance(told, dict) or not isinstance(told.get("signature"), str):

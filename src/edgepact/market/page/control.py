@@ -13,13 +13,12 @@ from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_number
 from edgepact.market.ledger import Limits
 from edgepact.market.play import Market
+from edgepact.market.protocol.messages import check_name
 
 SOURCE = "control"
 
 CREDITS_MAX = 1e9
 """Largest budget that can be stated."""
-
-NAME_CHARS_MAX = 64
 
 
 async def change(market: Market, asked: Mapping[str, Any]) -> None:
@@ -94,9 +93,10 @@ def _credits(asked: Mapping[str, Any], name: str) -> int | None:
 
 def _device(asked: Mapping[str, Any]) -> str:
     name = asked["device"]
-    if not (isinstance(name, str) and 1 <= len(name) <= NAME_CHARS_MAX):
-        raise InputError(SOURCE, "device", "the name of a device", name)
-    return name
+    try:
+        return check_name(SOURCE, name)
+    except InputError as error:
+        raise InputError(SOURCE, "device", "the name of a device", error.found) from None
 
 
 _Action = Callable[[Market, Mapping[str, Any]], Awaitable[None]]

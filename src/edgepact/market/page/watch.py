@@ -103,6 +103,7 @@ class Watch:
         self._facts: dict[str, Json] = {}
         self._viewers: set[asyncio.Queue[bytes | None]] = set()
         self._telling: asyncio.Task[None] | None = None
+        self._beginning = asyncio.Lock()
 
     # ------------------------------------------------------------ what happens
 
@@ -162,9 +163,10 @@ class Watch:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(BEHIND_MAX)
         self._viewers.add(queue)
         try:
-            if self._telling is None:
-                await self._look()
-                self._telling = asyncio.create_task(self._tell())
+            async with self._beginning:  # of several that come together one begins
+                if self._telling is None:
+                    await self._look()
+                    self._telling = asyncio.create_task(self._tell())
             while not queue.empty():  # all of it is in what comes first
                 queue.get_nowait()
             yield self._whole()
