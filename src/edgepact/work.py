@@ -77,6 +77,8 @@ class Reply:
         sketch: of a finished piece: float32, at most `SKETCH_NUMBERS_MAX` numbers, in the unit of
             `NEAR_REPEAT_DISTANCE`. It tells work that was delivered before, slightly changed, by
             whichever device and at whichever amount. None where the job cannot tell.
+        noted: for `ServerPart.evidence` alone, which sees a reply and not its session; no device
+            is told.
     """
 
     outputs: Tensors
@@ -85,6 +87,7 @@ class Reply:
     units_sold: int | None = None
     told: Mapping[str, Json] = field(default_factory=dict)
     sketch: np.ndarray | None = None
+    noted: bytes = b""
 
 
 class ServerAway(Exception):

@@ -12,17 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.inference.codecs import FP16, FP32
+from edgepact.inference.codecs import FP16, FP32, INT8
 from edgepact.inference.decoder import States
 from edgepact.inference.drafts import guesses
 from edgepact.inference.gguf import known
 from edgepact.inference.sampling import Drawn
 from edgepact.jobs.text import TEXT
 from edgepact.jobs.text.device import TextDevice
-from edgepact.jobs.text.exchange import Run, runs_until
+from edgepact.jobs.text.evidence import (
+    NONCE_BYTES,
+    ROWS_TOGETHER,
+    first_kept,
+    read_first,
+    reused_deviation,
+    reused_kept,
+)
+from edgepact.jobs.text.exchange import PROBE_BYTES, Run, runs_until
 from edgepact.jobs.text.prompts import Prompt, TextSettings
 from edgepact.jobs.text.server import TextServer
-from edgepact.tensors import Tensors
+from edgepact.tensors import Codec, Tensors
 from edgepact.work import Reply
 from tests.jobs.test_text import KEY, SEED, passes, write
 from tests.tiny_llama import write_tiny_llama
@@ -223,6 +231,49 @@ def test_a_conversation_goes_on_from_what_is_kept_and_passes_its_audit(
         # Attention to chunks and to single tokens differs in the last bit only.
         expected, _, _ = write(other, alone, prompt(alone, tokens), amount, codec=FP32)
         assert again[0] == expected[0]
+
+
+@pytest.mark.parametrize("codec", [FP32, INT8], ids=["fp32", "int8"])
+def test_another_text_of_the_device_cannot_stand_for_the_beginning(
+    pair: Pair, codec: Codec
+) -> None:
+    server, device = pair(KEEPING)
+    tokens = list(range(60, 90))
+    longer = prompt(device, [*tokens, 9])
+    # All of the other text is another, or its last token alone.
+    for other in (list(range(20, 50)), [*tokens[:-1], 7]):
+        device._kept._texts.clear()
+        write(server, device, prompt(device, other), 2, codec=codec)
+        named = device._kept._texts.pop().name
+        write(server, device, prompt(device, tokens), 2, codec=codec)
+        held = device._kept._texts.pop()
+        for name, honest in ((named, False), (held.name, True)):
+            device._kept._texts.append(replace(held, name=name))
+            _, evidence, line = write(server, device, longer, 2, codec=codec)
+            assert line["reused_tokens"] == len(tokens)
+            assert passes(server, longer, 2, evidence, codec) is honest
+            device._kept._texts.clear()
+
+
+def test_numbers_of_rows_that_are_reused_cannot_be_left_out_or_made_up() -> None:
+    rows = np.random.default_rng(3).normal(size=(1, 21, 16)).astype(np.float32)
+    scale, nonce = np.ones(16), bytes(range(NONCE_BYTES))
+    found = reused_kept(rows, nonce)
+    first = first_kept("ab" * PROBE_BYTES, [12, -9], found)
+    assert read_first(first + b"more") == (
+        "ab" * PROBE_BYTES,
+        [(12, False), (9, True)],
+        found,
+        b"more",
+    )
+    assert read_first(first[:-1]) is None
+    assert reused_deviation(found, rows, scale) == 0
+    for row in range(21):
+        other = rows.copy()
+        other[0, row] += 1
+        assert reused_deviation(found, other, scale) > 0.9 / ROWS_TOGETHER
+    assert reused_deviation(found, rows[:, :-8], scale) == np.inf
+    assert reused_deviation(found[:-4] + np.float32(np.nan).tobytes(), rows, scale) == np.inf
 
 
 def test_nothing_is_reused_of_another_device_or_under_a_wrong_name(pair: Pair, gguf: Path) -> None:

@@ -7,6 +7,10 @@ number that is off by its usual size or more counts 1, so that no single one dec
 deviation is the mean, and a text passes if all its exchanges do. A device that cheats on one token
 in ten is thus not forgiven for the other nine.
 
+What a text goes on from came with another text, perhaps one that has been audited and forgotten.
+So numbers of these rows are kept with the text that goes on as well, a few rows at a time: else a
+device could name one of its own texts and hold the keys and values of another.
+
 Inputs of the products are rounded to 8 bits, so that a difference in the last bit, as between two
 kinds of processor, grows to several percent in 30 blocks. Who computes bit by bit as the server
 does shows it with a probe: the blocks' outputs for a few fixed tokens, hashed. It is then held to
@@ -20,7 +24,7 @@ import math
 import os
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +39,11 @@ from edgepact.jobs.text.prompts import own_prompts
 
 DRAWN_PER_TOKEN, DRAWN_MAX = 48, 256
 """Numbers kept of a single token, and most of a longer chunk."""
+
+ROWS_TOGETHER = 8
+"""Rows of a text before that are judged as one: a single one that differs stays noticeable."""
+
+NONCE_BYTES = 16
 
 EXACT = 1e-3
 """Largest deviation of who computes as the server does."""
@@ -100,18 +109,59 @@ def read_kept(content: bytes) -> Kept | None:
     return Kept(chunk=chunk, tokens=tuple(tokens.tolist()), numbers=numbers)
 
 
-def first_kept(probed: str, runs: Sequence[int]) -> bytes:
+def reused_kept(rows: np.ndarray, nonce: bytes) -> bytes:
+    """What is kept of the rows of a text before that a text goes on from.
+
+    Args:
+        rows: `(1, reused, width)`, as they were unpacked when they came.
+        nonce: `NONCE_BYTES` that nobody could foresee when they came.
+    """
+    parts = [
+        np.ascontiguousarray(rows[:, at : at + ROWS_TOGETHER], np.float32).reshape(-1)[places]
+        for at, places in _places_reused(rows.shape, nonce)
+    ]
+    return nonce + np.concatenate(parts).astype("<f4").tobytes()
+
+
+def reused_deviation(content: bytes, own: np.ndarray, scale: np.ndarray) -> float:
+    """How far rows that a text goes on from are from one's own, where they are farthest.
+
+    Args:
+        content: what `reused_kept` made.
+        own: `(1, reused, width)`.
+        scale: usual size of each channel, `(width,)`.
+
+    Returns:
+        From 0 to 1; infinity where they are of another shape, or not finite.
+    """
+    nonce, numbers = content[:NONCE_BYTES], content[NONCE_BYTES:]
+    if len(content) != _bytes_reused(own.shape[1]):
+        return math.inf
+    came = np.frombuffer(numbers, "<f4").astype(np.float64).reshape(-1, DRAWN_PER_TOKEN)
+    if not np.isfinite(came).all():
+        return math.inf
+    most = 0.0
+    for theirs, (at, places) in zip(came, _places_reused(own.shape, nonce), strict=True):
+        mine = own[:, at : at + ROWS_TOGETHER].reshape(-1)[places].astype(np.float64)
+        apart = np.abs(theirs - mine) / scale[places % own.shape[2]]
+        most = max(most, float(np.minimum(apart, 1.0).mean()))
+    return most
+
+
+def first_kept(probed: str, runs: Sequence[int], reused: bytes = b"") -> bytes:
     """What stands before the evidence of a text's first exchange.
 
     Args:
         probed: how the device computes, as it says.
         runs: how what it has of an earlier text has attended (`exchange.as_numbers`).
+        reused: of these rows, see `reused_kept`; nothing where there are no runs.
     """
-    return bytes.fromhex(probed) + _COUNT.pack(len(runs)) + np.array(runs, "<i4").tobytes()
+    head = bytes.fromhex(probed) + _COUNT.pack(len(runs))
+    return head + np.array(runs, "<i4").tobytes() + reused
 
 
-def read_first(content: bytes) -> tuple[str, list[tuple[int, bool]], bytes] | None:
-    """What `first_kept` made, and what stands behind it; None if it is none of it."""
+def read_first(content: bytes) -> tuple[str, list[tuple[int, bool]], bytes, bytes] | None:
+    """What `first_kept` was told, and what stands behind it; None if it is none of it."""
     start = PROBE_BYTES + _COUNT.size
     if len(content) < start:
         return None
@@ -120,7 +170,11 @@ def read_first(content: bytes) -> tuple[str, list[tuple[int, bool]], bytes] | No
     if stop > len(content):
         return None
     runs = np.frombuffer(content, "<i4", count, start).tolist()
-    return content[:PROBE_BYTES].hex(), [(abs(each), each < 0) for each in runs], content[stop:]
+    end = stop + _bytes_reused(sum(abs(each) for each in runs))
+    if end > len(content):
+        return None
+    told = [(abs(each), each < 0) for each in runs]
+    return content[:PROBE_BYTES].hex(), told, content[stop:end], content[end:]
 
 
 def deviation(
@@ -262,14 +316,29 @@ def calibrated(decoder: Decoder, states: States, *, seed: int = 0) -> Tolerances
 # ---------------------------------------------------------------- private
 
 
-def _places(shape: tuple[int, ...], key: bytes, exchange: int) -> np.ndarray:
+def _places(
+    shape: tuple[int, ...], key: bytes, exchange: int, *, count: int | None = None
+) -> np.ndarray:
     """Places in a flattened activation: tokens take turns, channels are drawn."""
     chunk, width = shape[-2:]
-    count = DRAWN_PER_TOKEN if chunk == 1 else DRAWN_MAX
+    count = count or (DRAWN_PER_TOKEN if chunk == 1 else DRAWN_MAX)
     stream = hashlib.shake_256(b"text\n%d\n" % exchange + key).digest(4 * count + 4)
     numbers = np.frombuffer(stream, "<u4").astype(np.int64)
     rows = (int(numbers[-1]) + np.arange(count) * max(chunk, count) // count) % chunk
     return rows * width + numbers[:-1] % width
+
+
+def _bytes_reused(rows: int) -> int:
+    """What `reused_kept` makes of so many rows."""
+    return NONCE_BYTES + 4 * DRAWN_PER_TOKEN * -(-rows // ROWS_TOGETHER) if rows else 0
+
+
+def _places_reused(shape: tuple[int, ...], nonce: bytes) -> Iterator[tuple[int, np.ndarray]]:
+    """The first of each few rows, and places among these."""
+    rows, width = shape[-2:]
+    for at in range(0, rows, ROWS_TOGETHER):
+        few = (min(ROWS_TOGETHER, rows - at), width)
+        yield at, _places(few, nonce, at, count=DRAWN_PER_TOKEN)
 
 
 def _text(decoder: Decoder) -> np.ndarray:

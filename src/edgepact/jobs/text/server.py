@@ -25,6 +25,7 @@ from edgepact.inference.gguf.known import text_model
 from edgepact.inference.sampling import Drawn, drawn
 from edgepact.inference.together import Rows, Together, alike
 from edgepact.jobs.text.evidence import (
+    NONCE_BYTES,
     Kept,
     Tolerances,
     deviation,
@@ -34,6 +35,8 @@ from edgepact.jobs.text.evidence import (
     probe,
     read_first,
     read_kept,
+    reused_deviation,
+    reused_kept,
 )
 from edgepact.jobs.text.exchange import (
     KEPT,
@@ -234,7 +237,7 @@ class TextServer:
         told = str(reply.told.get(REUSED, "[]"))
         if told == NOT_KEPT:
             told, found = "[]", b""
-        return first_kept(Asked.read(bytes(asked)).probe, json.loads(told)) + found
+        return first_kept(Asked.read(bytes(asked)).probe, json.loads(told), reply.noted) + found
 
     def passes_audit(
         self,
@@ -254,7 +257,7 @@ class TextServer:
         first = read_first(evidence[0]) if evidence else None
         if first is None:
             return False
-        probed, runs, told = first
+        probed, runs, before, told = first
         others = list(evidence[1:])
         if others and not others[-1]:
             del others[-1]  # the device ended the text
@@ -267,12 +270,19 @@ class TextServer:
         exact = probed == self._probe(amount)
         specs = expected_of(self.text_model, amount, 1)
         limit = self._tolerances().of(amount, exact=exact)
+        scale = self._tolerances().scale[amount - 1]
         state = self.states.new(range(1, amount + 1))
         start, prompt = 0, len(tokens)
         try:
+            rows = []
             for length, singly in runs:
-                self._again(state, tokens[start : start + length], singly=singly)
+                own = self._again(state, tokens[start : start + length], singly=singly)
+                rows.append(codec.unpack(codec.pack({"hidden": own}, specs), specs)["hidden"])
                 start += length
+            if rows:
+                seen = np.concatenate([np.asarray(each) for each in rows], axis=1)
+                if not reused_deviation(before, seen, scale) <= limit:
+                    return False
             for exchange, each in enumerate(found, 0 if told else 1):
                 assert isinstance(each, Kept)
                 tokens += each.tokens
@@ -282,9 +292,8 @@ class TextServer:
                 if len(chunk) < each.chunk:
                     return False
                 own = self._again(state, chunk, singly=singly)
-                seen = codec.unpack(codec.pack({"hidden": own}, specs), specs)["hidden"]
-                scale = self._tolerances().scale[amount - 1]
-                apart = deviation(each, np.asarray(seen), scale, key=key, exchange=exchange)
+                seen = np.asarray(codec.unpack(codec.pack({"hidden": own}, specs), specs)["hidden"])
+                apart = deviation(each, seen, scale, key=key, exchange=exchange)
                 if not apart <= limit:
                     return False
         finally:
@@ -394,14 +403,18 @@ class TextServer:
         used = len(told) if found.singly else count
         self._decoder.end(session.state, used)
         first: dict[str, Json] = {}
+        noted = b""
         if session.asked is None and asked.kept:
             first[REUSED] = json.dumps(as_numbers(_runs(session)))
+            if session.amount:
+                rows = np.concatenate([each for each, _ in session.chunks], axis=1)
+                noted = reused_kept(rows, secrets.token_bytes(NONCE_BYTES))
         session.asked = asked
         session.chunks.append((found.chunk[:, :used], found.singly))
         session.position += used
         self._sessions.add(session)
         if not told:
-            return Reply(outputs={}, finished=False, told=first)
+            return Reply(outputs={}, finished=False, told=first, noted=noted)
         session.token, session.written = told[-1].token, session.written + len(told)
         facts = {**first, **told_of(told)}
         if ended or full:
@@ -412,6 +425,7 @@ class TextServer:
             finished=ended or full,
             units=session.written,
             told=facts,
+            noted=noted,
         )
 
     def _keep(self, session: TextSession, settings: TextSettings) -> dict[str, Json]:
