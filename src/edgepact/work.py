@@ -79,6 +79,10 @@ class Reply:
             whichever device and at whichever amount. None where the job cannot tell.
         noted: for `ServerPart.evidence` alone, which sees a reply and not its session; no device
             is told.
+        source: of a finished piece at amount 0: what it was worked from, as `DevicePart.source`
+            says it; no device is told. A market whose pieces are asked for by buyers holds it
+            against what was asked for. None where it came as the one BYTES tensor of exchange 0,
+            or where the job cannot tell and has no buyers at amount 0.
     """
 
     outputs: Tensors
@@ -88,6 +92,7 @@ class Reply:
     told: Mapping[str, Json] = field(default_factory=dict)
     sketch: np.ndarray | None = None
     noted: bytes = b""
+    source: bytes | None = None
 
 
 class ServerAway(Exception):

@@ -255,6 +255,50 @@ def test_another_text_of_the_device_cannot_stand_for_the_beginning(
             device._kept._texts.clear()
 
 
+def test_a_server_that_is_sent_tokens_says_what_a_text_was_written_from(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where most of the prompt came with another text, which need not be its own."""
+    monkeypatch.setattr("edgepact.jobs.text.exchange.CHUNK_MAX", 32)
+    server, device = pair({**KEEPING, "drafts": 2})
+    tokens, other = list(range(60, 90)), list(range(20, 50))
+    write(server, device, prompt(device, other), 0, codec=FP32)
+    named = device._kept._texts.pop().name
+    long = prompt(device, range(100, 200))
+    for piece, ends in ((long, None), (prompt(device, [*tokens, 9]), 2)):
+        for amount, came in ((0, device.source(piece)), (2, None)):
+            assert _source(server, device, piece, amount, ends=ends) == came
+    device._kept._texts.clear()
+    write(server, device, prompt(device, tokens), 0, codec=FP32)
+    device._kept._texts[0] = replace(device._kept._texts[0], name=named)
+    cheated = _source(server, device, prompt(device, [*tokens, 9]), 0)
+    assert cheated == device.source(prompt(device, [*other, 9]))
+
+
+def _source(
+    server: TextServer, device: TextDevice, piece: Prompt, amount: int, *, ends: int | None = None
+) -> bytes | None:
+    """What the last answer says, of a text that its reader may end after some tokens."""
+    seen: list[int] = []
+
+    def on_token(found: Drawn) -> bool:
+        seen.append(found.token)
+        return len(seen) == ends
+
+    device.prepare(amount)
+    running = device.work(replace(piece, on_token=on_token), amount)
+    session, sent = server.begin(amount, SEED), next(running)
+    while True:
+        (reply,) = server.answer([(session, sent)])
+        assert isinstance(reply, Reply)
+        if reply.finished:
+            with pytest.raises(StopIteration):
+                running.send(reply)
+            return reply.source
+        assert reply.source is None
+        sent = running.send(reply)
+
+
 def test_numbers_of_rows_that_are_reused_cannot_be_left_out_or_made_up() -> None:
     rows = np.random.default_rng(3).normal(size=(1, 21, 16)).astype(np.float32)
     scale, nonce = np.ones(16), bytes(range(NONCE_BYTES))

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,25 +135,27 @@ class EchoServer:
     def returns(self, amount: int) -> tuple[TensorSpec, ...]:
         return _returns()
 
-    def begin(self, amount: int, seed: int) -> dict[str, float]:
+    def begin(self, amount: int, seed: int) -> dict[str, Any]:
         self.begun += 1
-        return {"sum": first_of(seed), "units": 0.0}
+        return {"sum": first_of(seed), "units": 0.0, "came": []}
 
-    def answer(self, batch: Sequence[tuple[dict[str, float], Tensors]]) -> list[Reply | InputError]:
+    def answer(self, batch: Sequence[tuple[dict[str, Any], Tensors]]) -> list[Reply | InputError]:
         return [self._answered(state, sent) for state, sent in batch]
 
-    def _answered(self, state: dict[str, float], sent: Tensors) -> Reply | InputError:
+    def _answered(self, state: dict[str, Any], sent: Tensors) -> Reply | InputError:
         x, left = float(np.asarray(sent["x"])[0]), int(np.asarray(sent["left"])[0])
         if x > 1000:
             return InputError("echo", "x", "at most 1000", x)
         self.answered += 1
         state["sum"] += x
         state["units"] += 1
+        state["came"].append(x)
         return Reply(
             outputs={"sum": np.array([state["sum"]], np.float32)},
             finished=left == 0,
             units=int(state["units"]),
             told={"heard": x},
+            source=json.dumps(state["came"]).encode() if left == 0 else None,
         )
 
     def evidence(

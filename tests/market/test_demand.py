@@ -24,7 +24,7 @@ from edgepact.market.demand import (
 from edgepact.market.ledger import SERVER, Ledger, PieceState, RepeatedWork, account_of, buyer_of
 from edgepact.market.statement import read_statement
 from tests.market.echo import PIECES, Echo, EchoDevice, EchoServer
-from tests.market.harness import Device, parameters
+from tests.market.harness import Device, image, parameters, served
 from tests.market.ledger_cases import delivered, forfeit, open_ledger, picking, piece, with_round
 from tests.market.test_exchanges import REWARD, market, run, sent
 
@@ -361,3 +361,47 @@ def test_a_device_works_on_what_is_asked_for_alone(tmp_path: Path, lies: bool) -
         assert done.paid_microcredits == 5 * REWARD  # 1, 1 and 3 units
         assert [each.microcredits for each in sold] == [700] * 3
         assert statement.balances[buyer_of("club")] == -2100
+
+
+def test_a_buyer_pays_at_amount_0_for_what_it_has_asked_for_alone(tmp_path: Path) -> None:
+    """Nobody is paid there, so nobody is audited: what comes is compared at once."""
+    with (
+        ExitStack() as stack,
+        market(tmp_path, demand=asking(tmp_path), rounds=1, units_per_round=9) as server,
+    ):
+        device = Device(server.url, "once-0", "cam-0")
+        stack.callback(device.http.close)
+        assert device.offer()["round"] == 1
+        device.commit(1, 0)
+        numbers = PIECES[2]
+
+        def works(piece: str, numbers: tuple[float, ...]) -> int:
+            asks = DEMAND.issue("shop", int(piece[-1]), "cam-0", source_of(PIECES[2]))
+            for at, x in enumerate(numbers):
+                told: dict[str, Any] = {"model": "echo", "exchange": at, "request": asks}
+                answer = device.infer(0, 1, piece, sent(x, len(numbers) - at - 1), **told)
+            return int(answer.status_code)
+
+        ledger = server.market._ledger
+        for other in ((1.0,), (*numbers, 1.0), numbers[::-1]):
+            assert works("shop:0", other) == 409
+            assert ledger.sales() == []
+        # It is not used up by what nobody had asked for.
+        assert works("shop:0", numbers) == 200
+        (sale,) = ledger.sales()
+        assert (sale.request, sale.units) == ("shop:0", 2)
+
+
+def test_an_image_that_nobody_asked_for_is_refused_before_it_is_computed(tmp_path: Path) -> None:
+    """Where the source comes as it is there is nothing to wait for."""
+    with ExitStack() as stack, served(tmp_path, demand=asking(tmp_path)) as server:
+        device = Device(server.url, "once-0", "cam-0")
+        stack.callback(device.http.close)
+        assert device.offer()["round"] == 1
+        device.commit(1, 0)
+        asks = DEMAND.issue("shop", 0, "cam-0", image(1))
+        found = []
+        for shown in (2, 1):
+            answer = device.infer(0, 1, "shop:0", {"image": (image(shown),)}, request=asks)
+            found.append((answer.status_code, len(server.market._ledger.sales())))
+        assert found == [(409, 0), (200, 1)]

@@ -10,7 +10,7 @@ event loop.
 
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,7 @@ from edgepact.market.repeats import Repeats
 from edgepact.market.replicas import Replicas
 from edgepact.market.sessions import LostSession, NoRoom, Session, Sessions
 from edgepact.market.settling import CannotAudit
-from edgepact.tensors import Codec, Tensors
+from edgepact.tensors import Codec, Tensors, TensorSpec
 from edgepact.work import EXCHANGES_MAX, Reply, ServerPart, StagedPart
 
 EXCHANGES_IN_FLIGHT_MAX = 1024
@@ -350,8 +350,14 @@ class Exchanges:
             return reply, self._part.evidence(session.amount, exchange, tensors, reply, key)
 
         try:
+            if exchange == 0:
+                session.as_asked = False
+                whole = _source_in(self._part.expects(session.amount, 0), tensors)
+                self._expect_asked_for(session, whole)
             passage = await self._passage(session, tensors, begin, kept_of)
             reply, kept = passage.found
+            if reply.finished:
+                self._expect_asked_for(session, reply.source or b"")
         except InputError:
             if exchange == 0:
                 self._sessions.drop(session)
@@ -367,6 +373,28 @@ class Exchanges:
         session.compute_s, session.queue_s = passage.compute_s, passage.wait_s
         session.together = passage.together
         session.evidence.append(kept)
+
+    def _expect_asked_for(self, session: Session, source: bytes | None) -> None:
+        """Holds what came at amount 0 against what the piece's buyer has asked for.
+
+        There the source itself comes, and nothing is audited, since a device has no pay to lose:
+        but the buyer would pay.
+
+        Args:
+            session: of the piece.
+            source: that it is worked from; None where it is not known yet.
+
+        Raises:
+            MarketError: it is work on something else.
+        """
+        request = session.request
+        if self._demand is None or request is None or session.amount > 0:
+            return
+        if session.as_asked or source is None:
+            return
+        if not self._demand.fits(session.piece, session.device, request.bound, source):
+            raise MarketError(f"{session.piece!r} is worked from something else than asked for")
+        session.as_asked = True
 
     async def _passage(
         self,
@@ -434,3 +462,11 @@ class Exchanges:
         if self._repeats is None or done.request is not None:
             return True
         return self._repeats.take(done.round, done.device, done.piece, sketch)
+
+
+def _source_in(specs: Sequence[TensorSpec], sent: Tensors) -> bytes | None:
+    """The source, where it comes as it is: as the only tensor, of bytes."""
+    if len(specs) != 1 or specs[0].datatype != "BYTES" or specs[0].shape != (1,):
+        return None
+    (source,) = sent[specs[0].name]
+    return bytes(source)

@@ -43,6 +43,7 @@ class Session:
         seed: of whatever the job draws.
         commitment: SHA-256 by which the device has bound itself to the source.
         request: of a buyer; None where nobody has to ask.
+        as_asked: at amount 0, whether it is known to be worked from what its buyer asked for.
         job: what the job keeps; None before it was begun and after it is finished.
         codec: of the first exchange.
         exchange: number of the last exchange that was answered; -1 at the start.
@@ -63,6 +64,7 @@ class Session:
     seed: int
     commitment: bytes | None
     request: Request | None = None
+    as_asked: bool = False
     job: Any = None
     codec: Codec | None = None
     exchange: int = -1

@@ -10,7 +10,6 @@ of them goes on from there, at the server too where it has kept its half; if it 
 is sent whole.
 """
 
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -39,6 +38,7 @@ from edgepact.jobs.text.exchange import (
     job_model,
     returned,
     runs_until,
+    source_of,
 )
 from edgepact.jobs.text.prompts import Prompt, TextSettings, own_prompts, read_prompts
 from edgepact.tensors import Tensors, TensorSpec, TensorValue
@@ -108,7 +108,7 @@ class TextDevice:
     def source(self, piece: Prompt) -> bytes:
         """The tokens of the prompt: with those that the server has drawn, all that the device's
         part of a text is made from."""
-        return json.dumps({"prompt": list(piece.tokens)}).encode()
+        return source_of(piece.tokens)
 
     def work(self, piece: Prompt, amount: int) -> Work:
         """Sends the prompt, then each token that is told, through the device's blocks.

@@ -177,6 +177,11 @@ def drawn_in(reply: Reply) -> list[Drawn]:
         raise InputError("infer response", "parameters", expected, shown(str(error))) from None
 
 
+def source_of(prompt: Sequence[int]) -> bytes:
+    """What a text is written from, for its audit, and for who has asked for it."""
+    return json.dumps({"prompt": list(prompt)}).encode()
+
+
 Run = tuple[int, bool]
 """Tokens of a text that attended together: how many, and whether one after another."""
 

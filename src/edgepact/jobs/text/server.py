@@ -51,6 +51,7 @@ from edgepact.jobs.text.exchange import (
     job_model,
     returned,
     runs_until,
+    source_of,
     told_of,
 )
 from edgepact.jobs.text.prompts import TextSettings
@@ -333,7 +334,8 @@ class TextServer:
         if count == 0 and session.written:
             told_end: dict[str, Json] = {"reason": "stopped"}
             told_end |= self._keep(session, asked.settings)
-            return Reply(outputs={}, units=session.written, told=told_end)
+            source = _source_of(session, asked)
+            return Reply(outputs={}, units=session.written, told=told_end, source=source)
         most = left if left > 0 else 1 + self._settings.drafts
         if not 1 <= count <= most:
             raise InputError("infer request", "text", f"1 to {most} tokens", count)
@@ -426,6 +428,7 @@ class TextServer:
             units=session.written,
             told=facts,
             noted=noted,
+            source=_source_of(session, asked) if ended or full else None,
         )
 
     def _keep(self, session: TextSession, settings: TextSettings) -> dict[str, Json]:
@@ -547,3 +550,11 @@ def _runs(session: TextSession) -> list[Run]:
     """How what came of a text has attended."""
     runs = [(rows.shape[1], singly) for rows, singly in session.chunks]
     return runs_until(runs, session.position)
+
+
+def _source_of(session: TextSession, asked: Asked) -> bytes | None:
+    """What a text was written from, as its device says it; None where tokens did not come."""
+    if session.amount:
+        return None
+    came = np.concatenate([rows[0] for rows, _ in session.chunks])
+    return source_of(came[: asked.prompt_tokens].tolist())
