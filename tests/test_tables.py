@@ -43,6 +43,24 @@ def test_figures_stand_right_in_markdown() -> None:
     ]
 
 
+def test_no_figure_of_a_named_row_is_cut_in_a_narrow_terminal(monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    names = ("stage/of/a/model/with/a/long/name", "[red]other")
+    cells = ("1x1024x768", "0.003484", "3,145,728", "1,572,864")
+    sheet = Sheet(
+        title="cuts",
+        head=("name", "shape", "device GMAC", "fp32 B", "fp16 B"),
+        rows=tuple((name, *cells) for name in names),
+    )
+    shown = printed(sheet)
+    for text in (*names, *cells, "GMAC"):
+        assert text in shown
+    assert all(len(line) <= 60 for line in shown.splitlines())
+    monkeypatch.setenv("COLUMNS", "100")
+    wide = printed(sheet)
+    assert all(f"{name} " in wide and "│" in wide for name in names)
+
+
 def test_cells_are_no_markup() -> None:
     sheet = sheet_of(HOSTILE)
     assert HOSTILE in printed(sheet)

@@ -7,6 +7,7 @@ Rich is loaded when something is printed, since a device prints no tables.
 
 from collections.abc import Sequence
 from html import escape as html_escape
+from textwrap import wrap
 from typing import TYPE_CHECKING, Literal
 
 from edgepact.framework import Sheet
@@ -65,12 +66,17 @@ class Shown:
 def rich_table(sheet: Sheet) -> "RenderableType":
     """A sheet for the terminal: title, table, notes; columns of figures are aligned right.
 
-    What has to be typed again, the column `name`, is on one line however narrow the terminal.
+    What has to be typed again, the column `name`, is on one line however narrow the terminal. Where
+    figures had to be cut for it, they stand on a line below their name.
     """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    if sheet.head[:1] == ("name",) and _natural_width(sheet) > _terminal_width():
+        return Group(
+            Text(sheet.title, style="bold"), *_in_two_lines(sheet), *map(Text, sheet.notes)
+        )
     table = Table()
     for name, words in zip(sheet.head, _words(sheet), strict=True):
         justify: Literal["left", "right"] = "left" if words else "right"
@@ -137,6 +143,48 @@ def yes(fact: bool) -> str:
 def audit_sheet(*answers: tuple[str, str]) -> Sheet:
     """An audit, of whatever mechanism: questions and what was found."""
     return Sheet(title="Audit", head=("question", "answer"), rows=answers)
+
+
+def _terminal_width() -> int:
+    from rich.console import Console
+
+    return Console().width
+
+
+def _natural_width(sheet: Sheet) -> int:
+    """Of a table in which no name and no figure is cut; words may be folded."""
+    least = [
+        max(len(part) for part in (*head.split(), *([] if words and at else column)))
+        for at, (head, words, column) in enumerate(_columns(sheet))
+    ]
+    return sum(least) + 3 * len(least) + 1
+
+
+def _columns(sheet: Sheet) -> list[tuple[str, bool, Sequence[str]]]:
+    columns = zip(*sheet.rows, strict=True) if sheet.rows else [("",)] * len(sheet.head)
+    return list(zip(sheet.head, _words(sheet), columns, strict=True))
+
+
+def _in_two_lines(sheet: Sheet) -> list["RenderableType"]:
+    """A name, and below it everything else; heads are folded to what they stand above."""
+    from rich.text import Text
+
+    columns = _columns(sheet)[1:]
+    widths = [max(len(part) for part in (*head.split(), *column)) for head, _, column in columns]
+    heads = [wrap(head, width) for (head, _, _), width in zip(columns, widths, strict=True)]
+    high = max(len(each) for each in heads)
+    padded = [[""] * (high - len(each)) + each for each in heads]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(
+            ["", *(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))]
+        )
+
+    top = [sheet.head[0], *(line(cells) for cells in zip(*padded, strict=True))]
+    lines: list[RenderableType] = [Text(each, style="bold") for each in top]
+    for name, *cells in sheet.rows:
+        lines += [Text(name, overflow="fold"), Text(line(cells), overflow="fold")]
+    return lines
 
 
 def _words(sheet: Sheet) -> list[bool]:
