@@ -302,7 +302,7 @@ def picture(found: Inspection) -> "Figure":
     axes.set_ylabel("handed over, bytes")
     axes.set_title(f"{found.model}: {len(found.cuts)} cuts")
     if axes.lines:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
