@@ -163,7 +163,6 @@ WRITES: dict[str, Callable[[Ledger], Any]] = {
     "readmit": lambda ledger: ledger.readmit("cam-1"),
     "revoke_device": lambda ledger: ledger.revoke_device("cam-1"),
     "revoke": lambda ledger: ledger.revoke("cam-1"),
-    "revoke_device": lambda ledger: ledger.revoke_device("cam-1"),
     "issue_token": lambda ledger: ledger.issue_token(),
     "secret": lambda ledger: ledger.secret(),
     "note_server": lambda ledger: ledger.note_server("ab" * 32),
