@@ -21,10 +21,10 @@ def sheet_of(cell: str) -> Sheet:
     return Sheet(title=cell, head=("device", "layers"), rows=((cell, "1"),), notes=(cell,))
 
 
-def printed(sheet: Sheet) -> str:
-    console = Console(width=100, record=True, force_terminal=False)
+def printed(sheet: Sheet, width: int = 100) -> str:
+    console = Console(width=width, record=True, force_terminal=False)
     with console.capture() as capture:
-        console.print(rich_table(sheet))
+        console.print(rich_table(sheet), crop=False)
     return capture.get()
 
 
@@ -62,3 +62,31 @@ def test_cells_are_no_markup() -> None:
     tags = Tags()
     tags.feed(html(sheet))
     assert "script" not in tags.seen
+
+
+@pytest.mark.parametrize("longest", [5, 20, 30, 60, 200])
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_names_and_figures_are_whole_however_long_the_names_are(longest: int, width: int) -> None:
+    """A name is typed again, and a figure of which a part is missing is another figure."""
+    names = ("x", "/" + "n" * (longest - 1))
+    figures = ("0.0008694", "1,602,387")
+    rows = tuple((name, "1x128x128 + 1x128x192", *figures) for name in names)
+    sheet = Sheet(title="cuts", head=("name", "shape", "device GMAC", "fp32 B"), rows=rows)
+    shown = printed(sheet, width)
+    for text in (*names, *figures):
+        assert any(text in line for line in shown.splitlines()), text
+    assert shown.count(figures[0]) == shown.count(figures[1]) == len(rows)
+    table = [line for line in shown.splitlines() if line.startswith(("│", "┏", "┃", "└"))]
+    assert max(map(len, table)) <= width
+
+
+def test_a_name_stands_beside_its_figures_where_there_is_room_for_both() -> None:
+    head = ("name", "shape", "device GMAC", "server GMAC", "fp32 B", "fp16 B", "int8 B")
+    cells = ("1x1x4x7x4x7", "0.0008694", "0.009015", "4,096", "2,048", "1,088")
+    shown = printed(Sheet(title="cuts", head=head, rows=(("block_01.middle", *cells),)), 80)
+    (line,) = [line for line in shown.splitlines() if "block_01.middle" in line]
+    assert all(figure in line for figure in cells[1:])
+    numbered = printed(Sheet(title="cuts", head=head, rows=(("n" * 30, *cells),)), 80)
+    (line,) = [line for line in numbered.splitlines() if "n" * 30 in line]
+    assert line.strip() == "1 " + "n" * 30
+    assert any(line.startswith("│ 1") and "0.0008694" in line for line in numbered.splitlines())

@@ -5,14 +5,15 @@ Cells are text that may come from anybody, such as the name of a device: none of
 Rich is loaded when something is printed, since a device prints no tables.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape as html_escape
 from typing import TYPE_CHECKING, Literal
 
 from edgepact.framework import Sheet
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
 
 ROUNDING = 1e-9
 """What is smaller than this beside the numbers it was computed from is nothing."""
@@ -65,19 +66,100 @@ class Shown:
 def rich_table(sheet: Sheet) -> "RenderableType":
     """A sheet for the terminal: title, table, notes; columns of figures are aligned right.
 
-    What has to be typed again, the column `name`, is on one line however narrow the terminal.
+    What has to be typed again, the column `name`, is on one line however narrow the terminal:
+    where it leaves the figures no room, the rows are numbered and the names stand below.
     """
     from rich.console import Group
+    from rich.text import Text
+
+    title, notes = Text(sheet.title, style="bold"), (Text(note) for note in sheet.notes)
+    return Group(title, _Fitting(sheet), *notes)
+
+
+class _Fitting:
+    """The table of a sheet, as wide as it may be."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+
+    def __rich_console__(
+        self, console: "Console", options: "ConsoleOptions"
+    ) -> "Iterator[RenderableType]":
+        from rich.text import Text
+
+        sheet, room = self._sheet, options.max_width
+        if "name" not in sheet.head or _taken(_whole_widths(sheet)) <= room:
+            yield _table(sheet)
+            return
+        widths = _narrow_widths(sheet, room)
+        if _taken(widths) <= room:
+            yield _table(sheet, widths)
+            return
+        at = sheet.head.index("name")
+        rows = [
+            (str(number), *row[:at], *row[at + 1 :]) for number, row in enumerate(sheet.rows, 1)
+        ]
+        head = ("", *sheet.head[:at], *sheet.head[at + 1 :])
+        figures = Sheet(title=sheet.title, head=head, rows=tuple(rows))
+        widths = _narrow_widths(figures, room)
+        yield _table(figures, widths if _taken(widths) <= room else ())
+        for number, row in enumerate(sheet.rows, 1):
+            # Longer than the terminal is wide, it is the terminal that breaks it.
+            yield Text(f"{number:>3} {row[at]}", no_wrap=True, overflow="ignore")
+
+
+def _table(sheet: Sheet, widths: Sequence[int] = ()) -> "Table":
+    """All cells of a sheet; what has no room is broken, and nothing of it left out."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table()
-    for name, words in zip(sheet.head, _words(sheet), strict=True):
+    for at, (name, words) in enumerate(zip(sheet.head, _words(sheet), strict=True)):
         justify: Literal["left", "right"] = "left" if words else "right"
-        table.add_column(Text(name), justify=justify, no_wrap=name == "name")
+        table.add_column(
+            Text(name),
+            justify=justify,
+            no_wrap=name == "name",
+            overflow="fold",
+            width=widths[at] if widths else None,
+        )
     for row in sheet.rows:
         table.add_row(*(Text(cell) for cell in row))
-    return Group(Text(sheet.title, style="bold"), table, *(Text(note) for note in sheet.notes))
+    return table
+
+
+def _whole_widths(sheet: Sheet) -> list[int]:
+    """What each column takes with nothing of it broken."""
+    return [_widest(column) for column in zip(sheet.head, *sheet.rows, strict=True)]
+
+
+def _narrow_widths(sheet: Sheet, room: int) -> list[int]:
+    """What each takes with its head broken between words, and its cells where there is no room."""
+    columns = [*zip(*sheet.rows, strict=True)] if sheet.rows else [()] * len(sheet.head)
+    heads = [_widest(head.split()) for head in sheet.head]
+    widths = [max(head, _widest(cells)) for head, cells in zip(heads, columns, strict=True)]
+    for at in sorted(range(len(widths)), key=lambda at: -widths[at]):
+        if sheet.head[at] != "name":
+            kept = _widest(part for cell in columns[at] for part in _unbroken(cell))
+            least = max(heads[at], kept)
+            widths[at] = max(least, widths[at] - max(0, _taken(widths) - room))
+    return widths
+
+
+def _unbroken(cell: str) -> list[str]:
+    """Its words; of those that are no figures, such as the shape of a tensor, only so much."""
+    return [word[:9] if any(map(str.isalpha, word)) else word for word in cell.split()]
+
+
+def _widest(texts: Iterable[str]) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, texts), default=0)
+
+
+def _taken(widths: Sequence[int]) -> int:
+    """All columns, each with a blank on both sides, and the lines between and around them."""
+    return sum(each + 3 for each in widths) + 1
 
 
 def markdown(sheet: Sheet) -> str:

@@ -149,6 +149,10 @@ def test_the_file_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "other.onnx").write_bytes(b"")
     with pytest.raises(InputError, match=r"several: m\.onnx, other\.onnx"):
         model_file(tmp_path)
+    path.unlink()
+    (tmp_path / "other.onnx").unlink()
+    with pytest.raises(InputError, match=r"the model itself; edgepact profile .*found stages"):
+        model_file(tmp_path)
 
 
 def test_the_commands(tmp_path: Path) -> None:
@@ -173,8 +177,9 @@ def test_the_commands(tmp_path: Path) -> None:
         )
 
 
-def test_a_gguf_file_is_cut_everywhere(tmp_path: Path) -> None:
-    path = write_tiny_llama(tmp_path / "x.gguf", blocks=2)
+@pytest.mark.parametrize("kind", ["Q4_1", "Q8_0"])
+def test_a_gguf_file_is_cut_everywhere(tmp_path: Path, kind: str) -> None:
+    path = write_tiny_llama(tmp_path / "x.gguf", blocks=2, kind=kind)
     runner, stages = CliRunner(), tmp_path / "stages"
     args = ["model", "cut", str(path), "--out", str(stages), "--products", "precise"]
     cut = runner.invoke(app, args)
@@ -185,7 +190,13 @@ def test_a_gguf_file_is_cut_everywhere(tmp_path: Path) -> None:
     model = read_text_model(stages)
     # Two counts of one file: before it is cut, and of what it was cut into.
     macs = sum(model.macs_per_stage(1)) / 1e9
-    assert inspection(path, sizes={"length": 1, "past": 0}).to_dict()["gmac"] == pytest.approx(macs)
+    found = inspection(path, sizes={"length": 1, "past": 0}).to_dict()
+    assert found["gmac"] == pytest.approx(macs)
+    # As textbooks count: 64 wide, 32 for keys and values, 96 hidden, every token a row of the head.
+    sizes = 2 * (2 * 64 * (64 + 32) + 3 * 64 * 96 + 2 * 64) + 64 * model.sizes.vocabulary
+    assert found["gmac"] - found["packing_gmac"] == pytest.approx(sizes / 1e9)
+    shown = runner.invoke(app, ["model", "inspect", str(path)]).output
+    assert ("for how the weights are packed" in shown) == (kind == "Q4_1")
     for wrong in ([], ["--at", "x"], ["--list"], ["--products", "quick", "--out", "other"]):
         words = ["model", "cut", str(path), "--out", str(stages), *wrong]
         assert isinstance(runner.invoke(app, words).exception, InputError)

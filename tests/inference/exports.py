@@ -146,6 +146,14 @@ def blocks_in_local_functions() -> onnx.ModelProto:
     return made
 
 
+def functions_of_another_version() -> onnx.ModelProto:
+    """As where a library of functions is older than the graph that calls them."""
+    model = blocks_in_local_functions()
+    for function in model.functions:
+        function.opset_import[0].version = 14
+    return model
+
+
 def half_precision() -> onnx.ModelProto:
     """float16 inside, float32 at both ends, as converters leave it by default."""
     model = encoder()
@@ -314,6 +322,7 @@ SAME: tuple[Export, ...] = (
     batch_of_one,
     weights_in_constant_nodes,
     blocks_in_local_functions,
+    functions_of_another_version,
     half_precision,
     half_precision_at_its_ends,
     choice_by_size,

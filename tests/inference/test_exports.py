@@ -78,6 +78,20 @@ def test_an_operator_without_a_formula_is_named_and_nothing_is_counted(tmp_path:
     (tmp_path / "image.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match=r"node second/secret.*some\.vendor\.SecretProduct"):
         graph.macs_per_stage(tmp_path)
+    with pytest.raises(InputError, match=r"node second/secret: .*have types .* for tensor o2"):
+        graph.cut_file(tmp_path / "image.onnx", [["o1"], ["o2"]], tmp_path / "stages")
+
+
+def test_a_function_whose_operators_mean_something_else_is_refused_by_name(tmp_path: Path) -> None:
+    model = exports.functions_of_another_version()
+    inner = model.functions[1]
+    inner.node[1].op_type = "Reshape"
+    inner.opset_import[0].version = 13
+    (tmp_path / "image.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        InputError, match=r"function local\.Linear: node a: .*Reshape of version 13"
+    ):
+        graph.macs_per_stage(tmp_path)
 
 
 def test_stages_carry_nothing_that_the_exporter_noted_down(tmp_path: Path) -> None:

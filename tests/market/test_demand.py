@@ -64,6 +64,8 @@ def test_a_request_is_accepted_from_its_device_for_its_piece() -> None:
             "beyond its quota of 5",
         ),
     ],
+    # Of their own, since keys are drawn anew by each process that collects these tests.
+    ids=["no request", "another device's", "another piece's", "another key's", "beyond the quota"],
 )
 def test_what_nobody_asked_for_is_refused(
     text: str | None, device: str, named: str, says: str

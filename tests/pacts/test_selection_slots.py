@@ -208,3 +208,7 @@ def test_winners_get_their_texts_and_pay_the_server_which_pays_devices(
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert {each["prompt"] for each in metrics["texts"]} == {f"prompt {at}" for at in (0, 2, 4)}
     assert [each["user"] for each in metrics["slots"] if each["paid"]] == ["u0", "u2", "u4"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What was generated for whom" in page
+    assert "What the server earned" in page
+    assert "Split inference by real processes" not in page  # these are its cards

@@ -27,7 +27,7 @@ def print_sheets(sheets: Iterable[Sheet]) -> None:
 
     console = Console()
     for sheet in sheets:
-        console.print(rich_table(sheet), highlight=False)
+        console.print(rich_table(sheet), highlight=False, crop=False)
 
 
 def print_json(value: Any) -> None:

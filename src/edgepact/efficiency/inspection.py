@@ -91,6 +91,8 @@ class Inspection(Shown):
         sizes: the number that each free size of the inputs was taken for.
         assumed: sizes that only running tells, and what they were taken for.
         gmac: of the whole model; None if a node cannot be counted.
+        packing_gmac: how much of it comes from the way in which weights are packed, which counts
+            from the sizes of a model leave out.
         uncounted: nodes whose operations are not known, and why.
         control_bytes: of the control inputs together.
         cuts: in the order of computation.
@@ -106,6 +108,7 @@ class Inspection(Shown):
     uncounted: tuple[Uncounted, ...]
     control_bytes: int
     cuts: tuple[InspectedCut, ...] = field(repr=False)
+    packing_gmac: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as numbers, texts, lists and tables that JSON has."""
@@ -114,6 +117,7 @@ class Inspection(Shown):
         table |= {"control": [_listed(each) for each in self.control]}
         table["state"] = [{**_listed(past), "present": present} for past, present in self.state]
         table |= {"sizes": dict(self.sizes), "assumed": dict(self.assumed), "gmac": self.gmac}
+        table["packing_gmac"] = self.packing_gmac
         table["uncounted"] = [asdict(each) for each in self.uncounted]
         table["control_bytes"] = self.control_bytes
         table["cuts"] = [
@@ -169,6 +173,11 @@ class Inspection(Shown):
         if self.assumed:
             chosen = ", ".join(f"{name}={size}" for name, size in self.assumed.items())
             notes.append(f"known only when it runs, and taken for {chosen}: --size tells better")
+        if self.packing_gmac:
+            notes.append(
+                f"of it, {_number(self.packing_gmac)} GMAC for how the weights are packed; "
+                "counts from the sizes of a model leave these out"
+            )
         notes += [
             f"not counted: node {each.node} ({each.operator}): {each.reason}"
             for each in self.uncounted[:_NAMED_MAX]
@@ -240,7 +249,8 @@ def _of_gguf(path: Path, told: Mapping[str, int]) -> Inspection:
         raise InputError(path, "size", "one of its free sizes (length, past)", unknown[0])
     length, past = told.get("length", 1), told.get("past", LENGTH)
     # A token sees all before it and itself: of several, on average, half of the others too.
-    counts = zip(model.macs_per_stage(0), rest_macs_per_stage(file, model), strict=True)
+    packing = rest_macs_per_stage(file, model)
+    counts = zip(model.macs_per_stage(0), packing, strict=True)
     macs = [length * sum(each) for each in counts]
     seen = length * past + length * (length + 1) // 2
     macs[1:-1] = [each + 2 * seen * model.width for each in macs[1:-1]]
@@ -269,6 +279,7 @@ def _of_gguf(path: Path, told: Mapping[str, int]) -> Inspection:
         sizes={"length": length, "past": past},
         assumed={},
         gmac=sum(macs) / MACS_PER_GMAC,
+        packing_gmac=length * sum(packing) / MACS_PER_GMAC,
         uncounted=(),
         control_bytes=0,
         cuts=tuple(cuts),
@@ -291,7 +302,7 @@ def picture(found: Inspection) -> "Figure":
     axes.set_ylabel("handed over, bytes")
     axes.set_title(f"{found.model}: {len(found.cuts)} cuts")
     if axes.lines:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
@@ -316,6 +327,9 @@ def model_file(model: Path) -> Path:
         if graphs:
             names = ", ".join(path.name for path in graphs[:5])
             raise InputError(model, "", "one model; name the file", f"several: {names}")
+    if any(map(_is_stage, model.glob("*.onnx"))):
+        expected = "the model itself; edgepact profile counts and measures stages"
+        raise InputError(model, "", expected, "stages of one that was cut")
     raise InputError(model, "", "a folder with an ONNX or GGUF file", "none in it")
 
 

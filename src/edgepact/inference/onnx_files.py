@@ -40,6 +40,9 @@ RANK_MAX = 16
 TENSOR_NUMBERS_MAX = 2**30
 """Most numbers in one tensor."""
 
+_STANDARD = ("", "ai.onnx")
+"""What the domain of ONNX's own operators is called."""
+
 SMALL_NUMBERS_MAX = 4096
 """Most numbers of a constant that is read for its value: targets of reshapes and the like."""
 
@@ -85,6 +88,7 @@ def normal_form(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     made = model
     if made.functions:
         _check_calls(made, path)
+        _to_one_version(made, path)
         try:
             made = inliner.inline_local_functions(made)
         except Exception as error:  # the inliner's exceptions share no base of their own
@@ -104,6 +108,47 @@ def normal_form(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     _name_free_dimensions(graph)
     _forget_notes(made)
     return made
+
+
+def _to_one_version(model: onnx.ModelProto, path: Path) -> None:
+    """Functions may be written in another version of ONNX's operators than the graph, which the
+    inliner passes over: where all their operators mean the same in both, they are brought to it.
+    """
+    versions = {each.version for each in model.opset_import if each.domain in _STANDARD}
+    if len(versions) != 1:
+        return
+    (version,) = versions
+    for function in model.functions:
+        for opset in function.opset_import:
+            if opset.domain not in _STANDARD or opset.version == version:
+                continue
+            for node in _all_nodes(function.node):
+                if node.domain in _STANDARD and not _means_the_same(
+                    node.op_type, opset.version, version
+                ):
+                    place = f"function {function.domain}.{function.name}: node {called(node)}"
+                    expected = f"an operator that is the same in version {version} of ONNX"
+                    found = f"{node.op_type} of version {opset.version}"
+                    raise InputError(path, place, expected, found)
+            opset.version = version
+
+
+def _means_the_same(operator: str, version: int, other: int) -> bool:
+    since = []
+    for each in (version, other):
+        try:
+            since.append(onnx.defs.get_schema(operator, each, "").since_version)
+        except onnx.defs.SchemaError:
+            return False
+    return since[0] == since[1]
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for inner in subgraphs(node):
+            yield from _all_nodes(inner.node)
 
 
 def constant_names(graph: onnx.GraphProto) -> set[str]:

@@ -237,8 +237,26 @@ class _Maker:
         found = self.relations.walks[0].values.get(name)
         elem_type = 0 if found is None else found.elem_type
         if not elem_type:
-            raise InputError(self.path, f"tensor {name}", "a type that can be inferred", "none")
+            raise self._untyped(name)
         return elem_type
+
+    def _untyped(self, name: str) -> InputError:
+        """Says from which node on types are not known."""
+        values = self.relations.walks[0].values
+        unknown, found = {name}, None
+        for node in reversed(self.wiring.nodes):
+            if not unknown.isdisjoint(node.output):
+                found = node
+                unknown = {
+                    each for each in node.input if each in values and not values[each].elem_type
+                }
+                if not unknown:
+                    break
+        if found is None:
+            return InputError(self.path, f"tensor {name}", "a type that can be inferred", "none")
+        domain = f"{found.domain}." if found.domain not in ("", "ai.onnx") else ""
+        expected = f"an operator whose results have types that can be inferred, for tensor {name}"
+        return InputError(self.path, f"node {called(found)}", expected, f"{domain}{found.op_type}")
 
     def _info(self, name: str, *, half: bool) -> onnx.ValueInfoProto:
         """A stage's input or output; what its sizes are called is what the model calls them."""

@@ -61,7 +61,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
             ),
             work_page.section("Where the time went", _times(work), "Medians over pictures."),
             work_page.section("What each device did", _devices(work)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
             work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",

@@ -5,6 +5,7 @@ a command line, a file and a process that was started with arguments are answere
 fields of `ServeOptions`; whoever states them says how they are spelt.
 """
 
+import json
 import secrets
 import sys
 from dataclasses import replace
@@ -149,6 +150,12 @@ def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, M
         )
     seed = _seed_of_quotes(options)
     settings = stated.terms.settings if isinstance(stated.terms, StatesSettings) else {}
+    if settings:
+        own = json.dumps(dict(settings))
+        print(
+            f"note: devices take part with --job {stated.pact.job} --job-settings '{own}'",
+            file=sys.stderr,
+        )
     served = replace(
         options, job=stated.pact.job, job_settings=settings, model=model or options.model
     )

@@ -64,7 +64,8 @@ def write_speech_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBo
             ),
             work_page.section("Where the time went", _times(work)),
             work_page.section("What each device did", _devices(work)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
+            work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
     )
@@ -91,8 +92,10 @@ def _player(device: str, each: SpokenResult, stages: int, sound: bytes) -> str:
     split = time_split(each)
     own = stages if each.alone else each.amount
     who = f"{device} did {_who(own, stages)}"
+    # The last sentence of a round is paid as far as the round's seconds go.
+    part = f" for {each.units} of its frames" if each.units < each.frames else ""
     told = (
-        f"{who}; {in_credits(each.paid_microcredits):.3f} credits, {each.state}, "
+        f"{who}; {in_credits(each.paid_microcredits):.3f} credits{part}, {each.state}, "
         f"{'audited' if each.audited else 'not audited'}",
         f"{each.phonemes} phonemes, {each.frames} frames: {each.seconds:.2f} s of sound in "
         f"{1e3 * (each.device_seconds + split.compute_s):.0f} ms of computing",

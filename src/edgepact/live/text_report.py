@@ -52,7 +52,7 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
             work_page.section("Where the time went", _times(work)),
             work_page.section("What each device did", _devices(work)),
             work_page.section("What was written", _texts(work, blocks)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.sheets[1:])),
+            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
             work_page.payments(work.statement, [each.name for each in work.devices]),
         ),
         origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",

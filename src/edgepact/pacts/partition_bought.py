@@ -139,8 +139,17 @@ class LayersBought:
         return all(each.as_ruled for each in self.rounds)
 
     @property
-    def sheets(self) -> tuple[Sheet, ...]:
-        """What came of the job, and what each device made of it."""
+    def figures(self) -> Sheet:
+        """Of the work; a page shows them as cards."""
+        return Sheet(
+            title="Split inference by real processes",
+            head=("figure", "value"),
+            rows=(*self.work.rows("as assigned"), (self.ruled, yes(self.as_ruled))),
+        )
+
+    @property
+    def besides(self) -> tuple[Sheet, ...]:
+        """Tables besides the figures: what each device made of it."""
         work, last = self.work, self.rounds[-1]
         rows = tuple(
             (
@@ -155,11 +164,6 @@ class LayersBought:
         lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
         return (
             Sheet(
-                title="Split inference by real processes",
-                head=("figure", "value"),
-                rows=(*work.rows("as assigned"), (self.ruled, yes(self.as_ruled))),
-            ),
-            Sheet(
                 title="What devices were paid, and what it leaves them",
                 head=(
                     "device",
@@ -172,6 +176,11 @@ class LayersBought:
                 notes=tuple(lost),
             ),
         )
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The figures, and the tables besides them."""
+        return (self.figures, *self.besides)
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""

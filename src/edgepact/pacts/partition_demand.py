@@ -262,8 +262,17 @@ class Earnings:
             head=("", "credits"),
             rows=rows,
             notes=(
-                f"Its computing is counted with what {one(self.unit)} needs besides its "
-                f"{self.step}s; the utilities of the rounds count {self.step}s alone.",
+                f"Its computing is counted whole, also where it is no {self.step} of "
+                f"{one(self.unit)}, such as reading a prompt; the utilities of the rounds count "
+                f"{self.step}s alone.",
+                *(
+                    (
+                        "It has lost: what it was paid covers less than all of that. A higher "
+                        "revenue_per_unit does, or requests for more, of which little is reading.",
+                    )
+                    if self.utility < 0.0
+                    else ()
+                ),
             ),
         )
         return bought, earned

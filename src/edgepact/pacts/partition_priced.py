@@ -152,13 +152,22 @@ class WorkPriced:
         return (_prices_sheet(self.rounds, self.best, self.solver, self.work.step),)
 
     @property
-    def sheets(self) -> tuple[Sheet, ...]:
-        """One table."""
+    def figures(self) -> Sheet:
+        """Of the work; a page shows them as cards."""
         rows = self.work.rows(f"price times {self.work.step}s")
         paid = ("each payment is the posted price's", yes(self.paid_by_price))
         head = ("figure", "value")
-        done = Sheet(title="Split inference by real processes", head=head, rows=(*rows, paid))
-        return (done, *_earned_sheets(self.earnings))
+        return Sheet(title="Split inference by real processes", head=head, rows=(*rows, paid))
+
+    @property
+    def besides(self) -> tuple[Sheet, ...]:
+        """Tables besides the figures: who paid the server, and what it earned."""
+        return _earned_sheets(self.earnings)
+
+    @property
+    def sheets(self) -> tuple[Sheet, ...]:
+        """The figures, and the tables besides them."""
+        return (self.figures, *self.besides)
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""

@@ -267,7 +267,10 @@ class SpeechDone:
             ("sentences spoken", f"{len(self.spoken)}"),
             ("seconds of sound", f"{self.seconds:.1f}"),
             ("seconds of sound a second of computing, median device", f"{speed:.3g}"),
-            ("sounds as long as the unsplit voice's", f"{like.as_long} of {like.sentences}"),
+            (
+                "of sounds compared, as long as the unsplit voice's",
+                f"{like.as_long} of {like.sentences}",
+            ),
             ("the same as the unsplit voice's", f"{like.identical} of {like.sentences}"),
             ("largest difference of a sample, of the loudest there can be", f"{like.apart:.2g}"),
             ("difference of loudness, dB, mean of frames and bands", f"{like.loudness_db:.2g}"),

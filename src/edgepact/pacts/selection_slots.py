@@ -171,11 +171,17 @@ class SlotsGenerated(WorkPriced):
     sold: SlotsSold
 
     @property
+    def besides(self) -> tuple[Sheet, ...]:
+        """Users; what the server earned."""
+        _, *money = WorkPriced.besides.fget(self)  # type: ignore[attr-defined]
+        # Buyers are the winners, who are told with their bids.
+        return (self._users(), *money)
+
+    @property
     def sheets(self) -> tuple[Sheet, ...]:
         """Users; the work; what the server earned."""
-        done, *money = WorkPriced.sheets.fget(self)  # type: ignore[attr-defined]
-        # Buyers are the winners, who are told with their bids.
-        return (self._users(), done, *money[1:])
+        users, *money = self.besides
+        return (users, self.figures, *money)
 
     def to_dict(self) -> dict[str, Json]:
         """As JSON."""
