@@ -224,7 +224,8 @@ class TextServer:
     def evidence(
         self, amount: int, exchange: int, sent: Tensors, reply: Reply, key: bytes
     ) -> bytes:
-        """About 100 bytes a token, 1 KB of a longer chunk; nothing where tokens themselves came."""
+        """About 200 bytes a token, 100 of one that is reused, 1 KB of a longer chunk; nothing where
+        tokens themselves came."""
         if amount == 0 or not np.asarray(sent["hidden"]).shape[1]:
             return b""
         tokens = [each.token for each in drawn_in(reply)]
