@@ -87,6 +87,7 @@ def header(text: str) -> bytes:
         zipped(b"\0" * (65 << 20)),
         zipped(npy(np.ones(3, np.float32)), "other.npy"),
     ],
+    ids=lambda content: f"{len(content)} bytes",  # archives hold the time of day
 )
 def test_what_is_no_array_of_numbers_is_an_error_and_runs_nothing(content: bytes) -> None:
     with pytest.raises(InputError):
