@@ -140,12 +140,14 @@ def test_a_job_whose_answer_was_lost_is_settled_when_the_device_comes_back(tmp_p
 
 
 def test_what_is_refused_as_the_round_has_closed_leaves_a_line(tmp_path: Path) -> None:
-    with market(tmp_path, rounds=1, units_per_round=6) as server, between(server) as way:
+    # A second round follows, since a server that has ended waits for nobody who was late.
+    with market(tmp_path, rounds=2, units_per_round=6) as server, between(server) as way:
         part = server.market.part
         answer = part.answer
 
         def answer_late(batch: Any) -> Any:
             """The round is over before the first piece is."""
+            part.answer = answer  # type: ignore[method-assign]
             replies = answer(batch)
             market = server.market
             over = replace(market._round, deadline_s=0.0)  # type: ignore[type-var]
@@ -156,12 +158,13 @@ def test_what_is_refused_as_the_round_has_closed_leaves_a_line(tmp_path: Path) -
                 market._notify()
 
             loop.call_soon_threadsafe(end)
-            wait_until(lambda: market._ledger.rounds()[-1].closed)
+            wait_until(lambda: market._ledger.rounds()[0].closed)
             return replies
 
         part.answer = answer_late  # type: ignore[method-assign]
         run_device(config(way.url, tmp_path, in_flight=1), job=Echo())
     told = lines(tmp_path)
+    assert {row["round"] for row in told} == {1, 2}
     (refused,) = [row for row in told if row["refused"] is not None]
     assert "closed" in refused["refused"]
     assert (refused["state"], refused["units"]) == ("unpaid", 0)
