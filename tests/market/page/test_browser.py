@@ -219,8 +219,7 @@ def test_a_day_of_rounds_and_a_thousand_devices(
         )
         assert "page 1 of 20" in page.locator("#devices-said").inner_text()
         page.fill("#filter", "device-999")
-        page.locator("#devices tbody tr").first.wait_for()
-        assert page.locator("#devices tbody tr").count() == 1
+        waits_for(page, "document.querySelectorAll('#devices tbody tr').length === 1")
         drawn = page.evaluate("document.body.dataset.drawn")
         waits_for(page, f"Number(document.body.dataset.drawn) >= {drawn} + 2")
         assert page.complaints == []
