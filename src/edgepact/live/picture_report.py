@@ -12,7 +12,6 @@ from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_pictures import DevicePictures, PictureResult, PicturesDone
 from edgepact.pacts.partition_priced import WorkPriced
-from edgepact.pacts.partition_results import TimeSplit
 from edgepact.provenance import provenance, write_metrics
 
 SHOWN_MAX = 60
@@ -36,7 +35,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
         names = [each.name for each in fields(PictureResult) if each.name != "picture"]
         table = csv.DictWriter(file, ["device", *names], extrasaction="ignore")
         table.writeheader()
-        for device, result in work.pictures:
+        for device, result in work.pieces:
             table.writerow({"device": device, **asdict(result)})
     write_metrics(folder, terms, outcome.to_dict())
     recipe = work.recipe
@@ -44,7 +43,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
     together = f", {shared} once for prompts that belong together" if recipe.shared else ""
     page = work_page.page(
         kind="pictures",
-        title=f"{len(work.devices)} devices, {len(work.pictures)} pictures",
+        title=f"{len(work.devices)} devices, {len(work.pieces)} pictures",
         intro=(
             f"Pictures drawn of prompts by {work.profile.model}, in chains of {recipe.steps} "
             f"steps with a guidance of {recipe.guidance:g}: one edge server does the "
@@ -75,7 +74,7 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
 
 
 def _tiles(work: PicturesDone) -> str:
-    shown = work_page.spread_out(work.pictures, SHOWN_MAX)
+    shown = work_page.spread_out(work.pieces, SHOWN_MAX)
     tiles = "".join(_tile(device, each, work.recipe.steps) for device, each in shown)
     return f'<div class="tiles">{tiles}</div>'
 
@@ -123,11 +122,7 @@ def _who(device: str, each: PictureResult, steps: int) -> str:
 
 
 def _times(work: PicturesDone) -> str:
-    times = [
-        (each.name, TimeSplit(each.device_s, each.link_s, each.compute_s, each.wait_s))
-        for each in work.devices
-        if each.units
-    ]
+    times = [(each.name, each.times) for each in work.devices if each.pictures]
     return work_page.time_bars(times, unit="a picture")
 
 
@@ -140,6 +135,6 @@ def _devices(work: PicturesDone) -> str:
 
 def _device(each: DevicePictures) -> tuple[str, ...]:
     return (
-        *(each.name, f"{each.units}", f"{each.steps}"),
+        *(each.name, f"{each.pictures}", f"{each.steps}"),
         *(f"{each.bytes_sent:.0f}", f"{each.bytes_received:.0f}", f"{each.paid_credits:.3f}"),
     )

@@ -16,7 +16,7 @@ from edgepact.jobs.speech.sound import as_wav, of_text
 from edgepact.live import work_page
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
-from edgepact.pacts.partition_results import TimeSplit, time_split
+from edgepact.pacts.partition_results import time_split
 from edgepact.pacts.partition_speech import DeviceSpeech, SpeechDone, SpokenResult
 from edgepact.provenance import provenance, write_metrics
 
@@ -42,13 +42,13 @@ def write_speech_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBo
         names = [each.name for each in fields(SpokenResult) if each.name != "sound"]
         table = csv.DictWriter(file, ["device", *names])
         table.writeheader()
-        for device, result in work.spoken:
+        for device, result in work.pieces:
             table.writerow({"device": device, **result.as_row()})
     write_metrics(folder, terms, outcome.to_dict())
     stages = work.profile.costs.layers_max
     page = work_page.page(
         kind="speech",
-        title=f"{len(work.devices)} devices, {len(work.spoken)} sentences, "
+        title=f"{len(work.devices)} devices, {len(work.pieces)} sentences, "
         f"{work.seconds:.0f} seconds of sound",
         intro=(
             f"{work.profile.model}, a voice of {stages} stages, split between self-interested "
@@ -78,9 +78,9 @@ def write_speech_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBo
 
 
 def _players(work: SpeechDone, stages: int) -> str:
-    step = max(1, len(work.spoken) // PLAYERS_MAX)
+    step = max(1, len(work.pieces) // PLAYERS_MAX)
     shown, left = [], SOUND_BYTES_MAX
-    for device, each in work.spoken[::step][:PLAYERS_MAX]:
+    for device, each in work.pieces[::step][:PLAYERS_MAX]:
         sound = as_wav(of_text(each.sound))
         if len(sound) <= left:
             left -= len(sound)
@@ -123,11 +123,7 @@ def _who(amount: int, stages: int) -> str:
 
 
 def _times(work: SpeechDone) -> str:
-    times = [
-        (each.name, TimeSplit(each.device_s, each.link_s, each.compute_s, each.wait_s))
-        for each in work.devices
-        if each.sentences
-    ]
+    times = [(each.name, each.times) for each in work.devices if each.sentences]
     return work_page.time_bars(times, unit="a second of sound")
 
 

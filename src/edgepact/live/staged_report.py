@@ -19,7 +19,6 @@ from edgepact.jobs.classification import IMAGE_SUFFIXES
 from edgepact.live import work_page
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
-from edgepact.pacts.partition_results import TimeSplit
 from edgepact.pacts.partition_staged import DevicePieces, StagedDone, StagedResult
 from edgepact.provenance import provenance, write_metrics
 from edgepact.tables import one
@@ -186,11 +185,7 @@ def _thumbnail(each: StagedResult, place: Path | None) -> str:
 
 
 def _times(work: StagedDone) -> str:
-    times = [
-        (each.name, TimeSplit(each.device_s, each.link_s, each.compute_s, each.wait_s))
-        for each in work.devices
-        if each.pieces
-    ]
+    times = [(each.name, each.times) for each in work.devices if each.pieces]
     return work_page.time_bars(times, unit=one(work.unit))
 
 

@@ -11,7 +11,6 @@ from edgepact.live import work_page
 from edgepact.market.demand import buyer_in
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import WorkPriced
-from edgepact.pacts.partition_results import TimeSplit
 from edgepact.pacts.partition_texts import DeviceTexts, TextResult, TextsDone
 from edgepact.provenance import provenance, write_metrics
 
@@ -35,13 +34,13 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
         columns = ["device", *(each.name for each in fields(TextResult))]
         table = csv.DictWriter(file, columns)
         table.writeheader()
-        for device, result in work.texts:
+        for device, result in work.pieces:
             table.writerow({"device": device, **asdict(result)})
     write_metrics(folder, terms, outcome.to_dict())
     blocks = work.profile.costs.layers_max
     page = work_page.page(
         kind="text",
-        title=f"{len(work.devices)} devices, {len(work.texts)} texts, {work.tokens} tokens",
+        title=f"{len(work.devices)} devices, {len(work.pieces)} texts, {work.tokens} tokens",
         intro=(
             f"{work.profile.model}, a language model of {blocks} blocks, split between "
             "self-interested devices and one edge server. A device runs the first blocks for each "
@@ -66,7 +65,7 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
 
 
 def _texts(work: TextsDone, blocks: int) -> str:
-    shown = work_page.spread_out(work.texts, TEXTS_SHOWN)
+    shown = work_page.spread_out(work.pieces, TEXTS_SHOWN)
     return "".join(_text(device, each, blocks) for device, each in shown)
 
 
@@ -114,11 +113,7 @@ def _rest(amount: int, blocks: int) -> str:
 
 
 def _times(work: TextsDone) -> str:
-    times = [
-        (each.name, TimeSplit(each.device_s, each.link_s, each.compute_s, each.wait_s))
-        for each in work.devices
-        if each.tokens
-    ]
+    times = [(each.name, each.times) for each in work.devices if each.tokens]
     return work_page.time_bars(times, unit="a token")
 
 

@@ -10,8 +10,9 @@ point for each mechanism's pact.
 import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.efficiency.profile import Profile, Progress
@@ -19,12 +20,8 @@ from edgepact.errors import InputError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.market.statement import Statement
+from edgepact.pacts.partition_results import Played
 from edgepact.work import Model
-
-if TYPE_CHECKING:
-    from edgepact.pacts.partition_live import Played
-    from edgepact.pacts.partition_shares import Shares
-    from edgepact.pacts.partition_terms import SplitTerms
 
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
@@ -108,6 +105,40 @@ class Work(Protocol):
     def as_json(self) -> dict[str, Json]:
         """The same as JSON."""
         ...
+
+
+@runtime_checkable
+class JobTerms(Protocol):
+    """What a scenario states of a job; see `partition_terms.SplitTerms`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the job."""
+        ...
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the model is, cut into stages."""
+        ...
+
+    @property
+    def inputs_place(self) -> Path | None:
+        """Where there is what devices work on; None for what the model itself brings."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Which device works on what.
+
+    Attributes:
+        folders: by device; a file where the job's inputs are one, None for the model's own.
+        repeat_rounds: within so many rounds none of them need bring an input again; 0 where there
+            are too few for everybody to have their own, and all have all.
+    """
+
+    folders: Mapping[str, Path | None]
+    repeat_rounds: int
 
 
 @runtime_checkable
@@ -200,18 +231,18 @@ class SplitJob(Protocol):
 
     def shared_out(
         self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
-    ) -> "AbstractContextManager[Shares]":
+    ) -> AbstractContextManager[Shares]:
         """Gives each device what it works on, its own as far as there is enough."""
         ...
 
     def done(
         self,
         *,
-        terms: "SplitTerms",
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],
-        played: "Played",
+        played: Played,
     ) -> Work:
         """Reads what the processes wrote into a folder, and measures it.
 
