@@ -209,11 +209,11 @@ class SplitPictures:
         return min(found, SMOKE_PICTURES) if smoke else found
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
-        """See `partition_demand.SizesPieces`: draws of a picture."""
+        """See `partition_buyers.SizesPieces`: draws of a picture."""
         return recipe_of(settings, steps=1, guidance=1.0).draws
 
     def until(self, folder: Path, settings: Mapping[str, Any]) -> Until | None:
-        """See `partition_demand.TriesPieces`: what an appropriate picture takes."""
+        """See `partition_buyers.TriesPieces`: what an appropriate picture takes."""
         recipe = recipe_of(settings, steps=1, guidance=1.0)
         if recipe.accepted_at is None:
             return None

@@ -229,7 +229,7 @@ class SplitSpeech:
         return settings_stated(job, OPTIONS, SpeechSettings.of)
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
-        """See `partition_demand.SizesPieces`: frames of a sentence that a buyer asks for."""
+        """See `partition_buyers.SizesPieces`: frames of a sentence that a buyer asks for."""
         return FRAMES_ASKED
 
     def make_ready(self, model: Path, inputs: Path | None) -> None:

@@ -195,7 +195,7 @@ class SplitTexts:
         return found
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
-        """See `partition_demand.SizesPieces`: tokens of a text."""
+        """See `partition_buyers.SizesPieces`: tokens of a text."""
         found: int = settings["tokens_max"]
         return found
 
