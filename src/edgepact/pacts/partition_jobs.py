@@ -8,7 +8,7 @@ point for each mechanism's pact.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,4 +263,27 @@ def split_job(name: str) -> SplitJob:
         raise InputError("partition", "job", expected, name)
     module, _, attribute = SPLIT_JOBS[name].partition(":")
     found: SplitJob = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def settings_stated(
+    job: Table, names: Sequence[str], expects: Callable[[Mapping[str, Any]], object], **usual: Any
+) -> dict[str, Any]:
+    """Settings of a job's own, as far as `[job]` states them.
+
+    Args:
+        job: the table.
+        names: of them.
+        expects: refuses what they cannot be.
+        **usual: what holds where nothing is stated.
+
+    Raises:
+        InputError: one cannot be; names its place in the file.
+    """
+    found = usual | {name: job.raw(name, "a value") for name in names if name in job}
+    try:
+        expects(found)
+    except InputError as error:
+        source, place = job.place(error.field.removeprefix("settings."))
+        raise InputError(source, place, error.expected, error.found) from None
     return found

@@ -22,7 +22,7 @@ from edgepact.inference.models import garments
 from edgepact.jobs.picture.appropriate import Until, drawn_until
 from edgepact.jobs.picture.chain import Recipe, TextVectors, read_generator, recipe_of
 from edgepact.jobs.picture.prompts import built_in, read_prompts
-from edgepact.pacts.partition_jobs import JobTerms, Shares
+from edgepact.pacts.partition_jobs import JobTerms, Shares, settings_stated
 from edgepact.pacts.partition_results import (
     DeviceShare,
     JobDone,
@@ -35,7 +35,7 @@ from edgepact.pacts.partition_results import (
     share_of,
     time_split,
 )
-from edgepact.pacts.partition_settings import IMAGES_MAX, PlaySettings, settings_stated
+from edgepact.pacts.partition_settings import IMAGES_MAX, PlaySettings
 from edgepact.work import Model
 
 SMOKE_PICTURES = 2

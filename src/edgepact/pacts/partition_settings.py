@@ -3,12 +3,9 @@
 The command line loads this module before it knows what it is asked, so it imports nothing large.
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from edgepact.errors import InputError
-from edgepact.fields import Table
 from edgepact.settings import SEED_MAX, check, setting
 
 ROUNDS_MAX = IMAGES_MAX = 1000
@@ -45,26 +42,3 @@ class PlaySettings:
 
     def __post_init__(self) -> None:
         check(self)
-
-
-def settings_stated(
-    job: Table, names: Sequence[str], expects: Callable[[Mapping[str, Any]], object], **usual: Any
-) -> dict[str, Any]:
-    """Settings of a job's own, as far as `[job]` states them.
-
-    Args:
-        job: the table.
-        names: of them.
-        expects: refuses what they cannot be.
-        **usual: what holds where nothing is stated.
-
-    Raises:
-        InputError: one cannot be; names its place in the file.
-    """
-    found = usual | {name: job.raw(name, "a value") for name in names if name in job}
-    try:
-        expects(found)
-    except InputError as error:
-        source, place = job.place(error.field.removeprefix("settings."))
-        raise InputError(source, place, error.expected, error.found) from None
-    return found

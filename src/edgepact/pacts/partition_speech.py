@@ -37,7 +37,7 @@ from edgepact.jobs.speech.sound import (
 )
 from edgepact.jobs.speech.voice import macs_per_frame, read_voice, voice_folder
 from edgepact.jobs.staged.reading import Piece
-from edgepact.pacts.partition_jobs import JobTerms, Shares
+from edgepact.pacts.partition_jobs import JobTerms, Shares, settings_stated
 from edgepact.pacts.partition_results import (
     DeviceShare,
     JobDone,
@@ -48,7 +48,6 @@ from edgepact.pacts.partition_results import (
     share_of,
     time_split,
 )
-from edgepact.pacts.partition_settings import settings_stated
 from edgepact.pacts.partition_shares import lines_shared_out
 from edgepact.work import Model
 

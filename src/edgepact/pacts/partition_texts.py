@@ -25,7 +25,7 @@ from edgepact.inference.gguf.known import text_model
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.jobs.text.exchange import job_model
 from edgepact.jobs.text.prompts import TextSettings, own_prompts, read_prompts
-from edgepact.pacts.partition_jobs import JobTerms, Shares
+from edgepact.pacts.partition_jobs import JobTerms, Shares, settings_stated
 from edgepact.pacts.partition_results import (
     DeviceShare,
     JobDone,
@@ -36,7 +36,6 @@ from edgepact.pacts.partition_results import (
     share_of,
     time_split,
 )
-from edgepact.pacts.partition_settings import settings_stated
 from edgepact.pacts.partition_shares import lines_shared_out
 from edgepact.work import Model
 
