@@ -1,5 +1,6 @@
 """What a market is served by, as its settings and its scenario say together."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from edgepact.files.scenario import read_scenario
 from edgepact.framework import Run
 from edgepact.inference.gguf import known
 from edgepact.inference.models import embedded
-from edgepact.live.serving import asked
+from edgepact.live.serving import asked, serve_market
 from edgepact.market.processes import LiveMarket
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.market.serve_config import ServeOptions
@@ -135,6 +136,25 @@ def test_a_server_writes_texts_as_its_scenario_states(
     assert options.model is not None
     assert options.model.is_dir()
     assert told["about"]["tokens_max"] == 7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"demand": Path("none.json")}, "none.json: expected a file of UTF-8 text"),
+        ({"key": Path("none/key")}, "serve: key: expected a file in a folder that exists"),
+        ({"key": Path(__file__)}, "expected a key of 32 bytes"),
+        ({"model": Path("none")}, "none"),
+        ({"tls": Path(__file__)}, "test_serving.py"),
+    ],
+)
+def test_a_wrong_argument_leaves_no_ledger(
+    tmp_path: Path, wrong: dict[str, Any], says: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with pytest.raises(InputError, match=re.escape(says)):
+        serve_market(ServeOptions(price=1.0, port=0, ledger_url=url, **wrong))
+    assert not list(tmp_path.iterdir())
 
 
 class Started(Exception):
