@@ -1,4 +1,4 @@
-"""Heads of GGUF files that claim much: what is parsed is bounded, and numbers stay where they lie."""
+"""Heads of GGUF files that claim much: what is parsed is bounded; numbers stay where they are."""
 
 import struct
 import tracemalloc
