@@ -63,6 +63,17 @@ def test_a_scenario_says_which_job_and_model_are_served(tmp_path: Path, example:
         asked(ServeOptions(scenario=with_model(tmp_path, example, "none-there")))
 
 
+def test_a_scenario_says_how_much_a_round_has(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    text = (EXAMPLES / SCENARIOS[0]).read_text()
+    file.write_text(
+        re.sub(r"(?m)^images = .*\n", "", text).replace("[job]\n", "[job]\nimages = 7\n")
+    )
+    assert asked(ServeOptions(scenario=file))[0].units == 7
+    assert asked(ServeOptions(scenario=file, units_per_round=3))[0].units == 3
+    assert asked(ServeOptions(price=1.0))[0].units == 16
+
+
 @pytest.mark.parametrize("job", ["classification", "training"])
 def test_a_job_beside_a_scenario_is_refused(job: str) -> None:
     with pytest.raises(InputError, match="serve: job: expected none beside a scenario"):

@@ -19,12 +19,13 @@ from edgepact.market.ledger.seals import expect_whole, seal_file, write_seal
 from edgepact.market.ledger.signing import ServerKey, key_file
 from edgepact.market.logs import Log
 from edgepact.market.play import Market, Rules
+from edgepact.market.protocol import messages
 from edgepact.market.rounds import Terms
 from edgepact.market.serve_config import ServeConfig
 from edgepact.market.settling import AuditRules
 from edgepact.mechanisms.audit_rate import audit_rate, expected_gain
 from edgepact.tensors import Codec
-from edgepact.work import Model, ServerPart
+from edgepact.work import Job, Model, ServerPart, ToldJob
 
 AUDIT_TIMEOUT_SHORT_S = 25.0
 """Within 20 seconds a device notices at the latest that an answer is lost, and then it shows its
@@ -63,6 +64,11 @@ class StatesSettings(Protocol):
         """Of both its halves."""
         ...
 
+    @property
+    def units(self) -> int:
+        """Of each device in a round."""
+        ...
+
 
 @runtime_checkable
 class Served(Protocol):
@@ -88,7 +94,7 @@ class Opening:
 
     Args:
         config: how it is served.
-        job: name of what is done.
+        job: what is done.
         part: the server's half of it.
         codecs: that requests may use, the favourite first.
         mechanism: the mechanism.
@@ -102,7 +108,7 @@ class Opening:
     def __init__(
         self,
         config: ServeConfig,
-        job: str,
+        job: Job,
         part: ServerPart,
         codecs: tuple[Codec, ...],
         mechanism: Mechanism,
@@ -112,6 +118,8 @@ class Opening:
         self._config, self._job, self._part, self._codecs = config, job, part, codecs
         self._mechanism, self._log = mechanism, log or Log()
         self._demand = None if config.demand is None else read_demand(config.demand)
+        told = job.told(config.job_settings) if isinstance(job, ToldJob) else None
+        self._job_settings = messages.read_settings("serve", told)
         self._audits = _audit_rules(config, part.audit_power)
         self._first: Engagement | None = self._engagement()
         if config.key is not None:
@@ -149,9 +157,10 @@ class Opening:
             )
             rules = Rules(
                 terms=Terms(
-                    job=self._job,
+                    job=self._job.name,
+                    unit=self._job.unit,
                     model=self._part.model,
-                    units_per_round=config.units_per_round,
+                    units_per_round=config.units,
                     commit_timeout_s=config.commit_timeout_s,
                     round_timeout_s=config.round_timeout_s,
                     wait_share=config.wait_share,
@@ -165,6 +174,7 @@ class Opening:
                 unpaid_per_minute=config.unpaid_per_minute,
                 batching=Batching(size_max=config.batch_max, wait_s=config.batch_wait_ms / 1000),
                 demand=self._demand,
+                job_settings=self._job_settings,
             )
             market = Market(rules, books, key, self._part, self._codecs, engagement, log=self._log)
             return market, books
@@ -205,7 +215,7 @@ def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
         )
 
     whole = dict(margin=config.margin, reward=1, least_reward=1, power=power)
-    pieces = config.units_per_round
+    pieces = config.units
     if expected_gain(pieces, 1.0, [1] * pieces, **whole) >= 0:
         print(
             f"warning: an audit of this model finds {power:.0%} of cheats, and no rate makes "

@@ -57,7 +57,7 @@ from edgepact.market.settling import (
 from edgepact.market.unpaid import Unpaid
 from edgepact.market.witness import Witness
 from edgepact.tensors import Codec
-from edgepact.work import ServerPart
+from edgepact.work import Json, ServerPart
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""
@@ -86,6 +86,7 @@ class Rules:
         unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
         batching: how pieces pass the job's stages together.
         demand: who asks for pieces and pays the server; None where devices bring their own.
+        job_settings: of the job, as devices are told them; None for a job that tells none.
     """
 
     terms: Terms
@@ -98,6 +99,7 @@ class Rules:
     unpaid_per_minute: int = 0
     batching: Batching = ONE_BY_ONE
     demand: Demand | None = None
+    job_settings: Mapping[str, Json] | None = None
 
 
 class Market:
@@ -620,7 +622,8 @@ class Market:
         """A line on how much is audited, where it is another than before."""
         rules, units = self.rules.audits, self.rules.terms.units_per_round
         found = rates_of(rules, rewards, least_reward(question, assigned), units)
-        told = told_rates(rules, found, units) if found else self._told_rates
+        unit = self.rules.terms.unit
+        told = told_rates(rules, found, units, unit) if found else self._told_rates
         if told != self._told_rates:
             self._told_rates = told
             self._log.say(told)

@@ -111,7 +111,7 @@ class MarketServer(uvicorn.Server):
             part = self._part(job)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
-            self._opening = Opening(config, job.name, part, codecs, engagement, log=self._log)
+            self._opening = Opening(config, job, part, codecs, engagement, log=self._log)
             ledger = self._led()
             if ledger is not None:
                 self._begin(ledger)
