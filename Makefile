@@ -125,7 +125,8 @@ device-wheel: $(VENV)/base ## what a device installs, as dist/edgepact_device-*.
 	$(BIN)/python -m pip wheel --quiet --no-deps -w dist packaging/device
 
 docs: $(VENV)/docs ## the documentation as HTML in docs/_build
-	$(BIN)/sphinx-build -W -b html docs docs/_build
+	rm -rf docs/_build
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) $(FEDERATED) $(RAY) dist build docs/_build photographs edgepact-run* edgepact-train* study-*
