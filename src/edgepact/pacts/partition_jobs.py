@@ -62,6 +62,26 @@ class DeviceDone(Protocol):
         """Its last words, if it ended with an error."""
         ...
 
+    @property
+    def device_s(self) -> float:
+        """Seconds in its part and its codec; as the job has them, of a piece or of a unit."""
+        ...
+
+    @property
+    def link_s(self) -> float:
+        """Seconds on the way."""
+        ...
+
+    @property
+    def compute_s(self) -> float:
+        """Seconds in the server's part."""
+        ...
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds in the server, for its turn and its books."""
+        ...
+
 
 @runtime_checkable
 class Work(Protocol):
@@ -75,6 +95,16 @@ class Work(Protocol):
     @property
     def step(self) -> str:
         """What one step of an amount is: `layer`."""
+        ...
+
+    @property
+    def profile(self) -> Profile:
+        """Of the model on this machine."""
+        ...
+
+    @property
+    def live_seconds(self) -> float:
+        """From the start of the server to the end of the last round."""
         ...
 
     @property
