@@ -22,6 +22,7 @@ from edgepact.market.demand import (
     write_requests,
 )
 from edgepact.market.ledger import SERVER, Ledger, PieceState, RepeatedWork, account_of, buyer_of
+from edgepact.market.posted import FixedPrice
 from edgepact.market.statement import read_statement
 from tests.market.echo import PIECES, Echo, EchoDevice, EchoServer
 from tests.market.harness import Device, image, parameters, served
@@ -363,6 +364,22 @@ def test_a_device_works_on_what_is_asked_for_alone(tmp_path: Path, lies: bool) -
         assert done.paid_microcredits == 5 * REWARD  # 1, 1 and 3 units
         assert [each.microcredits for each in sold] == [700] * 3
         assert statement.balances[buyer_of("club")] == -2100
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_what_earns_its_device_nothing_is_audited_for_its_buyer(tmp_path: Path, lies: bool) -> None:
+    """A price below half a micro-credit is posted as 0, and nothing is at stake."""
+    settings = {"rounds": 1, "units_per_round": 1, "audit_probability": None}
+    free = FixedPrice(price=4e-7, steps_max=4)
+    with market(tmp_path, demand=asking(tmp_path), mechanism=free, **settings) as server:
+        asks = DEMAND.issue("shop", 0, "cam-0", source_of(PIECES[1]))
+        path = tmp_path / "requests.jsonl"
+        write_requests(path, [(asks, source_of(PIECES[1]))])
+        run(server, tmp_path, Echo(lies=lies), requests=path, alpha=1e-12)
+        ledger = server.market._ledger
+        assert [each.units for each in ledger.sales()] == [1]
+        assert [each.microcredits for each in ledger.sales()] == [0 if lies else SHOP.microcredits]
+        assert ledger.strikes() == ({"cam-0": 1} if lies else {})
 
 
 def test_a_buyer_pays_at_amount_0_for_what_it_has_asked_for_alone(tmp_path: Path) -> None:
