@@ -71,9 +71,9 @@ $(VENV)/browser: $(VENV)/dev
 	$(PIP_INSTALL) -e '.[browser]'
 	touch $@
 
-test-browser: $(VENV)/browser ## the live page in a real Chromium, which has to be on the machine
+test-browser: $(VENV)/browser $(VENV)/docs ## the live page and the documentation in a real Chromium, which has to be on the machine
 	sh scripts/chromium.sh
-	$(BIN)/python -m pytest -m browser tests/market/page $(ARGS)
+	$(BIN)/python -m pytest -m browser tests/market/page tests/docs_site $(ARGS)
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full $(ARGS)
