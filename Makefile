@@ -73,9 +73,9 @@ $(VENV)/browser: $(VENV)/dev
 
 # Tests of pages leave photographs of them here, wide and narrow.
 test-browser: export EDGEPACT_PHOTOGRAPHS ?= $(CURDIR)/photographs
-test-browser: $(VENV)/browser ## the live page and reports in a real Chromium, which has to be on the machine
+test-browser: $(VENV)/browser $(VENV)/docs ## the live page, reports and documentation in a real Chromium, which has to be there
 	sh scripts/chromium.sh
-	$(BIN)/python -m pytest -m browser tests/market/page tests/live $(ARGS)
+	$(BIN)/python -m pytest -m browser tests/market/page tests/live tests/docs_site $(ARGS)
 	@echo "Photographs of the pages: $(EDGEPACT_PHOTOGRAPHS)"
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
