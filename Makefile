@@ -129,6 +129,6 @@ docs: $(VENV)/docs ## the documentation as HTML in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) $(FEDERATED) $(RAY) dist build docs/_build photographs edgepact-run* edgepact-train* study-*
+	rm -rf $(VENV) $(FEDERATED) $(RAY) dist build docs/_build docs/.notebooks-run photographs edgepact-run* edgepact-train* study-*
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +

@@ -20,6 +20,7 @@ PAGES = [
         }
         - PARTS
     ),
+    *sorted(f"notebooks/{page.stem}" for page in (ROOT / "examples" / "notebooks").glob("*.md")),
     "genindex",
     "search",
 ]

@@ -65,9 +65,7 @@ def broken(page: Path) -> Iterator[str]:
         if parts.scheme in ("https", "mailto", "data") or parts.hostname == "127.0.0.1":
             continue
         target = page.parent / unquote(parts.path) if parts.path else page
-        if not target.is_file():
-            yield link
-        elif (
+        if not target.is_file() or (
             parts.fragment
             and target.suffix == ".html"
             and unquote(parts.fragment) not in read(target.resolve()).ids
