@@ -25,11 +25,11 @@ def told(work: PicturesDone, place: Path | None) -> JobTold:
     recipe = work.recipe
     shared = "the first step" if recipe.shared == 1 else f"the first {recipe.shared} steps"
     together = f", {shared} once for prompts that belong together" if recipe.shared else ""
-    shown = spread_out(work.pictures, SHOWN_MAX)
+    shown = spread_out(work.pieces, SHOWN_MAX)
     tiles = "".join(_tile(device, each, recipe.steps) for device, each in shown)
     return JobTold(
         kind="pictures",
-        title=f"{len(work.devices)} devices, {len(work.pictures)} pictures",
+        title=f"{len(work.devices)} devices, {len(work.pieces)} pictures",
         intro=(
             f"Pictures drawn of prompts by {work.profile.model}, in chains of {recipe.steps} "
             f"steps with a guidance of {recipe.guidance:g}: one edge server does the "
@@ -37,7 +37,7 @@ def told(work: PicturesDone, place: Path | None) -> JobTold:
         ),
         file="pictures.csv",
         columns=[each.name for each in fields(PictureResult) if each.name != "picture"],
-        rows=({"device": device, **asdict(result)} for device, result in work.pictures),
+        rows=({"device": device, **asdict(result)} for device, result in work.pieces),
         made=(
             "What was drawn",
             f'<div class="tiled">{tiles}</div>',
@@ -98,6 +98,6 @@ def _who(device: str, each: PictureResult, steps: int) -> str:
 
 def _device(each: DevicePictures) -> tuple[str, ...]:
     return (
-        *(each.name, f"{each.units}", f"{each.steps}"),
+        *(each.name, f"{each.pictures}", f"{each.steps}"),
         *(f"{each.bytes_sent:.0f}", f"{each.bytes_received:.0f}", f"{each.paid_credits:.3f}"),
     )

@@ -37,7 +37,7 @@ def told(work: SpeechDone, place: Path | None) -> JobTold:
     stages = work.profile.costs.layers_max
     return JobTold(
         kind="speech",
-        title=f"{len(work.devices)} devices, {len(work.spoken)} sentences, "
+        title=f"{len(work.devices)} devices, {len(work.pieces)} sentences, "
         f"{work.seconds:.0f} seconds of sound",
         intro=(
             f"{work.profile.model}, a voice of {stages} stages, split between self-interested "
@@ -46,7 +46,7 @@ def told(work: SpeechDone, place: Path | None) -> JobTold:
         ),
         file="sentences.csv",
         columns=[each.name for each in fields(SpokenResult) if each.name != "sound"],
-        rows=({"device": device, **result.as_row()} for device, result in work.spoken),
+        rows=({"device": device, **result.as_row()} for device, result in work.pieces),
         made=(
             "What was spoken",
             _players(work, stages),
@@ -63,7 +63,7 @@ def told(work: SpeechDone, place: Path | None) -> JobTold:
 
 def _players(work: SpeechDone, stages: int) -> str:
     shown, left = [], SOUND_BYTES_MAX
-    for device, each in spread_out(work.spoken, PLAYERS_MAX):
+    for device, each in spread_out(work.pieces, PLAYERS_MAX):
         sound = as_wav(of_text(each.sound))
         if len(sound) <= left:
             left -= len(sound)

@@ -27,10 +27,10 @@ def told(work: TextsDone, place: Path | None) -> JobTold:
         place: not asked for.
     """
     blocks = work.profile.costs.layers_max
-    shown = spread_out(work.texts, TEXTS_SHOWN)
+    shown = spread_out(work.pieces, TEXTS_SHOWN)
     return JobTold(
         kind="text",
-        title=f"{len(work.devices)} devices, {len(work.texts)} texts, {work.tokens} tokens",
+        title=f"{len(work.devices)} devices, {len(work.pieces)} texts, {work.tokens} tokens",
         intro=(
             f"{work.profile.model}, a language model of {blocks} blocks, split between "
             "self-interested devices and one edge server. A device runs the first blocks for each "
@@ -38,7 +38,7 @@ def told(work: TextsDone, place: Path | None) -> JobTold:
         ),
         file="texts.csv",
         columns=[each.name for each in fields(TextResult)],
-        rows=({"device": device, **asdict(result)} for device, result in work.texts),
+        rows=({"device": device, **asdict(result)} for device, result in work.pieces),
         made=(
             "What was written",
             "".join(_text(device, each, blocks) for device, each in shown),

@@ -427,11 +427,18 @@ def rates_of(rules: AuditRules, rewards: Collection[int], least: int, pieces: in
     return [min(found), max(found)] if found else []
 
 
-def told_rates(rules: AuditRules, found: Sequence[float], pieces: int) -> str:
-    """What `rates_of` has found, in words; a warning where less is audited."""
+def told_rates(rules: AuditRules, found: Sequence[float], units: int, unit: str) -> str:
+    """What `rates_of` has found, in words; a warning where less is audited.
+
+    Args:
+        rules: of audits.
+        found: least and greatest rate.
+        units: that a device delivers in a round.
+        unit: what one is called: `image`.
+    """
     shares = [f"{100 * each:.3g} %" for each in found]
     derived = shares[0] if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}"
-    of = f"of the jobs of a device that delivers {pieces} in a round"
+    of = f"of the pieces of a device that delivers {units} {unit}{'s' * (units != 1)} in a round"
     if rules.fixed is None:
         # Above 1 a rate is cut to 1, which may not be enough: that is told where it is known.
         least = ", the least at which cheating loses money" if found[-1] < 1.0 else ""

@@ -5,6 +5,7 @@ the run. What the server earned by it is the mechanism's business.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,21 +13,22 @@ import numpy as np
 
 from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
-from edgepact.errors import MarketError
 from edgepact.framework import Json
 from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms
 from edgepact.pacts.partition_results import (
+    Played,
+    TimeSplit,
+    median,
     paid_as_promised,
     results_of,
     settled_rows,
     time_split,
 )
-from edgepact.pacts.partition_terms import SplitTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,11 @@ class DeviceFindings:
         """Images."""
         return self.images
 
+    @property
+    def times(self) -> TimeSplit:
+        """Of an image."""
+        return TimeSplit(self.device_s, self.link_s, self.compute_s, self.wait_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkDone:
@@ -177,16 +184,14 @@ class WorkDone:
 
 
 def work_done(
-    *, terms: SplitTerms, folder: Path, profile: Profile, names: list[str], played: Played
+    *, terms: JobTerms, folder: Path, profile: Profile, names: list[str], played: Played
 ) -> WorkDone:
     """Reads what the processes wrote into `folder`, and measures it.
 
     Raises:
         MarketError: no image was finished, so there is nothing to report.
     """
-    results = results_of(folder, names, _classified)
-    if not results:
-        raise MarketError(f"no image was finished; see the logs in {folder}")
+    results = results_of(folder, names, _classified, "image")
     files = {result.file for _, result in results}
     images = terms.inputs_place or samples()
     whole = _whole_predictions(terms.model_folder, images, files)
@@ -250,14 +255,11 @@ def _classified(line: str) -> ImageResult | None:
 
 
 def _device(
-    name: str, results: list[tuple[str, ImageResult]], profile: Profile, lost: dict[str, str]
+    name: str, results: list[tuple[str, ImageResult]], profile: Profile, lost: Mapping[str, str]
 ) -> DeviceFindings:
     own = [result for device, result in results if device == name]
     finished = [r for r in own if r.roundtrip_seconds is not None and r.server_seconds is not None]
     times, costs = [time_split(each) for each in finished], profile.costs
-
-    def median(values: list[float]) -> float:
-        return float(np.median(values)) if values else 0.0
 
     return DeviceFindings(
         name=name,

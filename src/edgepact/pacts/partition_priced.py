@@ -16,7 +16,8 @@ from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
 from edgepact.mechanisms.stackelberg.score import Range, range_of
-from edgepact.pacts.partition_demand import Asking, Earnings, earned
+from edgepact.pacts.partition_buyers import Asking
+from edgepact.pacts.partition_demand import Earnings, earned
 from edgepact.pacts.partition_findings import WorkDone, work_dict, work_rows
 from edgepact.pacts.partition_jobs import Work
 from edgepact.tables import yes
