@@ -35,8 +35,8 @@ def write_halves_report(folder: Path, terms: Any, outcome: HalvesPlayed) -> Path
             each.name,
             f"{each.images}",
             f"{each.paid_credits:.3f}",
-            f"{1e3 * each.device_s:.3f}",
-            f"{1e3 * each.compute_s:.3f}",
+            f"{1e3 * each.times.device_s:.3f}",
+            f"{1e3 * each.times.compute_s:.3f}",
             f"{each.bytes_sent:,.0f}",
         )
         for each in work.devices

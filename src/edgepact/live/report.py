@@ -33,6 +33,7 @@ from edgepact.pacts.partition_priced import (
     WorkPriced,
     worth_of,
 )
+from edgepact.pacts.partition_results import TimeSplit
 from edgepact.provenance import provenance, write_metrics
 from edgepact.solvers.by_name import OPTIMUM
 from edgepact.tables import NOBODY_LOSES
@@ -120,10 +121,7 @@ def write_report(
             *_decided(played, work),
             report_page.section(
                 "Where the time went",
-                report_page.times(
-                    [(each.name, each.times) for each in work.devices if each.units],
-                    unit=told.timed,
-                ),
+                report_page.times(_times(work), unit=told.timed),
                 "All processes of a run share the cores of one machine and its loopback, so the "
                 "link is as fast as it can be and the processes wait for each other. The server's "
                 "queue and books hold the durable entry in the ledger that comes before every "
@@ -381,6 +379,10 @@ def _audit(findings: Findings) -> str:
         "is not truthful: if it were computed from what devices report, a liar could gain. Here "
         "it is computed from what they do.",
     )
+
+
+def _times(work: Work) -> list[tuple[str, TimeSplit]]:
+    return [(each.name, each.times) for each in work.devices if each.units]
 
 
 def _model(profile: Profile) -> str:

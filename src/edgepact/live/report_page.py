@@ -172,7 +172,18 @@ def times(devices: Iterable[tuple[str, TimeSplit]], *, unit: str) -> str:
             ("server's queue and books", "ledger"),
         ),
         rows=[
-            (name, [1e3 * s for s in (each.device_s, each.link_s, each.compute_s, each.wait_s)])
+            (
+                name,
+                [
+                    1e3 * s
+                    for s in (
+                        each.device_s,
+                        each.link_s,
+                        each.compute_s,
+                        each.wait_s,
+                    )
+                ],
+            )
             for name, each in devices
         ],
     ).figure()

@@ -55,13 +55,13 @@ class DeviceDone(Protocol):
         ...
 
     @property
-    def lost(self) -> str | None:
-        """Its last words, if it ended with an error."""
+    def times(self) -> TimeSplit:
+        """Where its time went: as the job has it, of a piece or of a unit."""
         ...
 
     @property
-    def times(self) -> TimeSplit:
-        """Where its time went; what for, says the job."""
+    def lost(self) -> str | None:
+        """Its last words, if it ended with an error."""
         ...
 
 
