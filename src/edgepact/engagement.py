@@ -258,10 +258,11 @@ class Learning(Protocol):
 
 @runtime_checkable
 class Valuing(Protocol):
-    """A mechanism that knows what devices' work is worth to the server."""
+    """A mechanism that may know what devices' work is worth to the server."""
 
-    def worth(self, amount: float) -> float:
-        """Of a unit done at this amount, before it is paid for, credits."""
+    def worth(self, amount: float) -> float | None:
+        """Of a unit done at this amount, before it is paid for, credits; None where it is not
+        known, or hangs on what others do."""
         ...
 
 

@@ -12,6 +12,7 @@ from edgepact.engagement import (
     Finished,
     Item,
     Learning,
+    Valuing,
     truthful_bids,
 )
 from edgepact.errors import InputError
@@ -183,3 +184,13 @@ def test_a_block_costs_less_once_bids_were_heard() -> None:
     assert kept[2] >= 0.7 * max(
         (2 * MICRO - ceiling) * int(np.sum(costs <= ceiling)) for ceiling in costs
     )
+
+
+def test_what_work_is_worth_is_known_unless_it_hangs_on_what_others_do() -> None:
+    block = ByBlock(saving=2.0, steps=1, budget=20.0)
+    learnt = LearntBlock(block, Buying(worth=2.0, stated=2.0, seed=1, decider=RESERVES))
+    alike = ByCurves(competition=Competition(saving=1.5, steps_max=4, steps_total=4))
+    rising = ByCurves(competition=Competition(saving=1.5, steps_max=4, rise=0.1))
+    for mechanism, worth in ((block, 6.0), (learnt, 6.0), (alike, 4.5), (rising, None)):
+        assert isinstance(mechanism, Valuing)
+        assert mechanism.worth(3.0) == worth

@@ -147,7 +147,11 @@ def test_a_menu_is_played_paid_and_told(tmp_path: Path, solver: str) -> None:
     assert statement.balanced
     offered = PACT.decide(terms, None)
     assert len(statement.rounds) == 2
-    again = offered.learnt(terms.seed) if solver == "gdm" else FixedMenu(items=offered.items)
+    again = (
+        offered.learnt(terms.seed)
+        if solver == "gdm"
+        else FixedMenu(items=offered.items, saving=terms.server.saving)
+    )
     assert statement.rounds[0].question.menu == offered.items
     for record in statement.rounds:
         # Each menu is the one that follows from the rounds before it.

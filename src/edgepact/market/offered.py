@@ -30,9 +30,15 @@ class FixedMenu:
 
     Attributes:
         items: the server's favourites first: whoever is indifferent takes the first.
+        saving: what the server saves by a step and unit, credits.
     """
 
     items: tuple[Item, ...]
+    saving: float
+
+    def worth(self, amount: float) -> float:
+        """What a unit saves the server at this amount, credits."""
+        return self.saving * amount
 
     def question(self, round: int) -> Question:
         """The menu, whatever happened."""
@@ -53,6 +59,7 @@ class LearntMenu:
         decider: writes all others.
         known: what is public, in credits a step.
         seed: of the noise that frequencies are generated from.
+        saving: what the server saves by a step and unit, credits.
     """
 
     def __init__(
@@ -61,12 +68,18 @@ class LearntMenu:
         decider: Decider[LayersPublic, Sequence[PastLayerMenu], LayerMenuDecision],
         known: LayersPublic,
         seed: int,
+        saving: float,
     ) -> None:
         self._first = first
         self._decider = decider
         self._known = known
         self._seed = seed
+        self._saving = saving
         self._seen: deque[PastLayerMenu] = deque(maxlen=ROUNDS_MAX)
+
+    def worth(self, amount: float) -> float:
+        """What a unit saves the server at this amount, credits."""
+        return self._saving * amount
 
     def decided(self) -> LayerMenuDecision | None:
         """The next menu and what is expected of it; None before anybody has answered."""

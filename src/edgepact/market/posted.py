@@ -20,6 +20,7 @@ class FixedPrice:
     Attributes:
         price: credits per step and unit of work.
         steps_max: most steps, such as the layers of the model.
+        saving: what the server saves by a step and unit, credits; None where nobody says.
 
     Example:
         >>> FixedPrice(price=1.5, steps_max=2).question(1).price_microcredits
@@ -28,6 +29,11 @@ class FixedPrice:
 
     price: float
     steps_max: int
+    saving: float | None = None
+
+    def worth(self, amount: float) -> float | None:
+        """What a unit saves the server at this amount, credits."""
+        return None if self.saving is None else self.saving * amount
 
     def question(self, round: int) -> Question:
         """The price, whatever happened."""

@@ -79,6 +79,11 @@ class ByCurves:
 
     competition: Competition
 
+    def worth(self, amount: float) -> float | None:
+        """What a unit saves the server at this amount, credits; None where its own steps grow
+        dearer, so that it hangs on what all do together."""
+        return self.competition.saving * amount if self.competition.rise == 0.0 else None
+
     def question(self, round: int) -> Question:
         """A bid for each number of steps."""
         most = self.competition.steps_max
@@ -115,6 +120,10 @@ class ByBlock:
     saving: float
     steps: int
     budget: float
+
+    def worth(self, amount: float) -> float:
+        """What a unit saves the server at this amount, credits."""
+        return self.saving * amount
 
     def rule(self, bidders: int) -> BlockShare:
         """The auction for so many bidders, in credits."""
@@ -165,6 +174,10 @@ class LearntBlock:
     def __init__(self, block: ByBlock, buying: Buying) -> None:
         self._block = block
         self._buying = buying
+
+    def worth(self, amount: float) -> float:
+        """What a unit saves the server at this amount, credits."""
+        return self._block.worth(amount)
 
     def question(self, round: int) -> Question:
         """A bid for the block."""

@@ -332,7 +332,7 @@ class OfferedLayerMenu(Shown):
         """The menu at work; of what learns it is the first one."""
         self.terms.server.expect_model(self.terms.source, model, self.terms.split.step)
         if self.terms.solver != LEARNT:
-            return FixedMenu(items=self.items)
+            return FixedMenu(items=self.items, saving=self.terms.server.saving)
         return self.learnt(secrets.randbits(31) if seed is None else seed)
 
     def learnt(self, seed: int) -> LearntMenu:
@@ -342,7 +342,8 @@ class OfferedLayerMenu(Shown):
             listed=self.exact,
             tie=TIE_MICROCREDITS / MICRO,
         )
-        return LearntMenu(self.items, LayerMenus.shipped(), known, seed)
+        saving = self.terms.server.saving
+        return LearntMenu(self.items, LayerMenus.shipped(), known, seed, saving)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

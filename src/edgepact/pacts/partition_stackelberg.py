@@ -194,7 +194,8 @@ class Quoting:
             expected = f"{model.amount_max}, the {self.step}s of {model.name}"
             raise InputError(self.market.source, "server.layers_max", expected, game.layers_max)
         if self.solver == OPTIMUM.name:
-            return FixedPrice(price=float(equilibrium(game).price), steps_max=game.layers_max)
+            price, saving = float(equilibrium(game).price), self._known.saving
+            return FixedPrice(price=price, steps_max=game.layers_max, saving=saving)
         drawn = secrets.randbits(31) if seed is None else seed
         return QuotedPrice(quoter(self.solver), self._known, drawn)
 

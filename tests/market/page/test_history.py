@@ -43,6 +43,14 @@ def test_a_round_is_told_as_the_ledger_has_it() -> None:
     assert history.amounts() == {1: {"cam-0": 3, "cam-1": 0}}
 
 
+def test_a_round_whose_worth_is_not_known_has_none() -> None:
+    history = History(worth=lambda amount: None)
+    history.add(record(1))
+    (point,) = history
+    assert point.worth is None
+    assert point.pay > 0
+
+
 def test_a_round_that_is_read_again_is_one_point_with_its_exchanges_counted_once() -> None:
     history = History()
     history.add(record(1, units=1, closed=False))

@@ -33,7 +33,7 @@ class Bounded(FixedPrice):
             raise MarketError("expected bounds, the first below the second")
         type(self).bounds = low, high
 
-    def worth(self, amount: float) -> float:
+    def worth(self, amount: float) -> float | None:
         return 2.0 * amount
 
 

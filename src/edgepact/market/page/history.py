@@ -21,8 +21,9 @@ POINTS_MAX = 1024
 MAP_ROUNDS_MAX = 120
 """Rounds of which is kept who ran how much."""
 
-Worth = Callable[[float], float]
-"""What a unit done at an amount is worth to the server before it pays for it, credits."""
+Worth = Callable[[float], float | None]
+"""What a unit done at an amount is worth to the server before it pays for it, credits; None where
+that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +183,9 @@ class History:
         pay = sum(record.paid_microcredits.values()) + sum(record.pending_microcredits.values())
         worth = None
         if self._worth is not None:
-            worth = math.fsum(
-                self._worth(working.get(name, 0.0)) * units
-                for name, units in record.delivered.items()
-            )
+            each = {name: self._worth(working.get(name, 0.0)) for name in record.delivered}
+            known = [record.delivered[name] * one for name, one in each.items() if one is not None]
+            worth = math.fsum(known) if len(known) == len(each) else None
         return Point(
             first=record.number,
             last=record.number,

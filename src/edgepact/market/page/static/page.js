@@ -196,6 +196,16 @@ const each = (p, sum) => sum === null || !p.closed ? null : sum / (p.last - p.fi
 const some = (p, value) => p.exchanges ? value : null;
 const charts = new Map();
 
+// Why a line is not there, where a reader would look for it.
+const ABSENT_LINES = {
+  price: (points) => points.every((p) => p.price === null)
+    ? "This mechanism posts no price: who is paid what follows from its menu, or from bids."
+    : state.about.best_price === null
+      ? "No exact optimum: it follows from every device's costs, which this server does not know." : "",
+  money: (points) => points.every((p) => p.worth === null)
+    ? "No utility: the mechanism does not say what work is worth to the server." : "",
+};
+
 function makeCharts() {
   for (const chart of CHARTS) {
     const plot = element("div", { class: "chart", role: "img" });
@@ -213,7 +223,9 @@ function makeCharts() {
       element("figcaption", {}, element("span", {}, element("strong", {}, chart.title), `, ${chart.unit}`),
         element("span", {}, button, " ", copy)),
       plot, place));
-    charts.set(chart.id, { plot, place });
+    const absent = element("p", { class: "quiet-text", hidden: "" });
+    byId(`chart-${chart.id}`).append(absent);
+    charts.set(chart.id, { plot, place, absent });
   }
 }
 
@@ -232,6 +244,8 @@ function drawCharts() {
       ? `${chart.title}, ${chart.unit}, rounds ${points[0].first} to ${last.last}. Latest: ${
           lines.map(([name], at) => `${name} ${plain(latest(columns[at + 1]))}`).join(", ")}. All under Numbers.`
       : `${chart.title}: no round has ended yet.`);
+    made.absent.textContent = last ? ABSENT_LINES[chart.id]?.(points) ?? "" : "";
+    made.absent.hidden = made.absent.textContent === "";
     if (!made.place.hidden) fillTable(made.place, lines, points);
   }
 }
