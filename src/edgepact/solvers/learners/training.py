@@ -3,8 +3,8 @@
 All learners share this loop, so that a figure compares like with like. An
 *epoch* is a fixed number of rounds of the game, the same for every learner:
 rounds are what an operator pays for. An epoch is one compiled program, the same for all fleets
-of a size; seeds run side by side under `vmap`. How good a learner is is told by its share of the optimum in the very
-games it was judged by.
+of a size; seeds run side by side under `vmap`. How good a learner is is told by its share of the
+optimum in the very games it was judged by.
 """
 
 from abc import abstractmethod
@@ -248,7 +248,7 @@ _Carry = tuple[Learner, State]
 
 
 @eqx.filter_jit
-def _begin(game: _Game, keys: PRNGKeyArray) -> _Carry:
+def _begin(game: _Game, keys: Array) -> _Carry:
     """Learners that have seen nothing, one a key."""
     solver, problem, lanes = game
 
@@ -261,7 +261,7 @@ def _begin(game: _Game, keys: PRNGKeyArray) -> _Carry:
 
 
 @eqx.filter_jit(donate="all-except-first")
-def _one_epoch(game: _Game, carry: _Carry, keys: PRNGKeyArray) -> tuple[_Carry, _Judged]:
+def _one_epoch(game: _Game, carry: _Carry, keys: Array) -> tuple[_Carry, _Judged]:
     """Every learner plays an epoch, and then one round in each game it is judged by."""
     solver, problem, lanes = game
 
