@@ -53,7 +53,11 @@ HEAVY = (
 )
 """Files that take longest, which come first, so that no worker is left alone with one of them."""
 
-QUICKLY = ("tests/mechanisms/", "tests/solvers/learned_auctions/")
+QUICKLY = (
+    "tests/mechanisms/",
+    "tests/solvers/learned_auctions/",
+    "tests/solvers/learners/test_training.py::test_another_fleet",
+)
 """Where compiling takes several times as long as what is compiled."""
 
 

@@ -116,3 +116,20 @@ def test_what_is_seen_must_be_finite() -> None:
     check_seen(Toy(), jnp.ones(3))
     with pytest.raises(InputError, match=r"Toy: observe\(\): .*found nan at place 1"):
         check_seen(Toy(), jnp.array([0.0, jnp.nan]))
+
+
+class Tabled(Toy):
+    """The same with a table of its own."""
+
+    table: Array = eqx.field(kw_only=True)
+    how: object = eqx.field(static=True, default="summed")
+
+    def optimum(self, state: Array) -> Payoff:
+        best = float(self.table[0]) if self.how == "as a number" else jnp.max(self.table)
+        return self._earned(jnp.asarray(best, jnp.float32), "")
+
+
+def test_values_of_arrays_are_unknown_to_what_is_compiled() -> None:
+    check(Tabled(table=jnp.ones(3)))
+    with pytest.raises(InputError, match="Tabled: methods: expected operations of JAX"):
+        check(Tabled(table=jnp.ones(3), how="as a number"))

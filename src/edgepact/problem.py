@@ -42,7 +42,11 @@ class Payoff(eqx.Module):
 
 
 class Problem(eqx.Module):
-    """A leader's repeated decision. Actions lie in [-1, 1]^d, `d = action_size`."""
+    """A leader's repeated decision. Actions lie in [-1, 1]^d, `d = action_size`.
+
+    Arrays in its fields are arguments of what is compiled, so that methods know their shapes and
+    no values. Problems that differ in arrays alone share a compiled program.
+    """
 
     @property
     @abstractmethod
@@ -113,13 +117,13 @@ def check(problem: Problem) -> None:
 
     Raises:
         InputError: a piece has another shape or type than the seam wants; it is named as
-            `Class: method()`.
+            `Class: method()`. Or a method asks for the values of an array.
     """
     name = type(problem).__name__
     size = problem.action_size
     check_count(name, "action_size", size)
 
-    def pieces(key: PRNGKeyArray) -> dict[str, Any]:
+    def pieces(problem: Problem, key: PRNGKeyArray) -> dict[str, Any]:
         state = problem.reset(key)
         after, payoff = problem.step(key, state, jnp.zeros(size))
         return {
@@ -134,7 +138,11 @@ def check(problem: Problem) -> None:
             "finished": problem.finished(after),
         }
 
-    found = jax.eval_shape(pieces, jax.random.key(0))
+    try:
+        found = eqx.filter_eval_shape(pieces, problem, jax.random.key(0))
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        expected = "operations of JAX on arrays, whose values no method knows when it is compiled"
+        raise InputError(name, "methods", expected, str(error).splitlines()[0]) from error
     _check_observation(name, found["observe"])
     _check_payoffs(name, found["step"], found["optimum"])
     _check_number(name, "best_action()", found["best_action"], (size,))

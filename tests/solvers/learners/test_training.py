@@ -1,21 +1,25 @@
 """Learning as users see it: it reaches the optimum, and a seed says all."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import PRNGKeyArray
 
 from edgepact.errors import InputError
 from edgepact.fleet import Fleet, FleetPrior
+from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.problem import RepeatedPricing
 from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.score import gain_of, range_of
+from edgepact.problem import Problem
 from edgepact.solvers.learners.diffusion import Diffusion
 from edgepact.solvers.learners.ppo import PPO
 from edgepact.solvers.learners.random import Random
-from edgepact.solvers.learners.training import Evaluation, Solver, Training, train
+from edgepact.solvers.learners.training import Evaluation, Learner, Solver, Training, train
 
 
 def a_fleet(seed: int = 0) -> Fleet:
@@ -110,6 +114,27 @@ def test_random_pricing_earns_what_log_uniform_prices_earn() -> None:
     expected = float(reach.share(uniform))
     assert expected == pytest.approx(0.0, abs=0.01), "guessing is the zero of the score"
     assert abs(float(reach.share(np.mean(result.utility))) - expected) < 0.05
+
+
+class Traced(Random):
+    """Guesses, and counts how often it is compiled: as Python its epoch runs only then."""
+
+    times: ClassVar[list[int]] = []
+
+    def epoch(self, problem: Problem, learner: Learner, key: PRNGKeyArray) -> Learner:
+        self.times.append(problem.action_size)
+        return super().epoch(problem, learner, key)
+
+
+def test_another_fleet_of_the_size_is_learnt_by_the_program_of_the_first() -> None:
+    fleets = [jax.tree.map(np.asarray, a_fleet(seed)) for seed in (0, 3)]
+    for fleet in fleets:
+        problem = RepeatedPricing(fleet)
+        result = train(Traced(), problem, jax.random.key(1), seeds=2, epochs=2, lanes=2)
+        # It is this fleet that was played.
+        best = float(equilibrium(problem.game(fleet)).server_utility)
+        np.testing.assert_allclose(result.optimum, best, rtol=1e-4)
+    assert len(Traced.times) == 1
 
 
 class TestShares:

@@ -248,7 +248,7 @@ _Carry = tuple[Learner, State]
 
 
 @eqx.filter_jit
-def _begin(game: _Game, keys: PRNGKeyArray) -> _Carry:
+def _begin(game: _Game, keys: Array) -> _Carry:
     """Learners that have seen nothing, one a key."""
     solver, problem, lanes = game
 
@@ -261,7 +261,7 @@ def _begin(game: _Game, keys: PRNGKeyArray) -> _Carry:
 
 
 @eqx.filter_jit(donate="all-except-first")
-def _one_epoch(game: _Game, carry: _Carry, keys: PRNGKeyArray) -> tuple[_Carry, _Judged]:
+def _one_epoch(game: _Game, carry: _Carry, keys: Array) -> tuple[_Carry, _Judged]:
     """Every learner plays an epoch, and then one round in each game it is judged by."""
     solver, problem, lanes = game
 
