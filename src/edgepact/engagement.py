@@ -12,15 +12,15 @@ model that a device runs, the rate at which an update is compressed, the epochs 
 An `Item` is an amount and the reward for one unit of work done at it. Amount 0, for nothing, can
 always be chosen and stands in no menu.
 
-==============  ============================  ===========================  =====================
-mechanism       asks                          hears                        rewards
-==============  ============================  ===========================  =====================
+==============  ============================  ============================  =====================
+mechanism       asks                          hears                         rewards
+==============  ============================  ============================  =====================
 posted price    a menu with a price a step    a place in the menu, or none  the item's
 contract        a menu                        a place in the menu, or none  the item's
 auction         a bid for each of some        least reward for each, none   what the auction pays
                 amounts                       where it does not bid
 nothing         nothing                       who is there                  none
-==============  ============================  ===========================  =====================
+==============  ============================  ============================  =====================
 
 What a device answers is a claim: parsed and within bounds, and possibly a lie. The question of a
 round is kept with the round and handed back to `engage`, so that a round that a crash interrupted

@@ -13,14 +13,8 @@ from edgepact.inference.gguf import known
 from edgepact.market.demand import Buyer, read_demand, read_requests
 from edgepact.market.ledger import PieceState, Sale
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_demand import (
-    Asking,
-    SizesPieces,
-    _in_turn,
-    earned,
-    handed_out,
-    mean_worth,
-)
+from edgepact.pacts.partition_buyers import Asking, SizesPieces, mean_worth
+from edgepact.pacts.partition_demand import _in_turn, earned, handed_out
 from edgepact.pacts.partition_stackelberg import TEXT, PartitionTerms
 from edgepact.pacts.partition_texts import TEXTS
 from tests.tiny_llama import write_tiny_llama

@@ -20,6 +20,7 @@ from edgepact.jobs.speech.voice import macs_per_frame, read_voice
 from edgepact.jobs.staged.reading import Piece
 from edgepact.live import speech_report
 from edgepact.market.statement import Statement, read_statement
+from edgepact.pacts.partition_results import Played
 from edgepact.pacts.partition_speech import (
     SPEECH,
     Compared,
@@ -181,18 +182,17 @@ def test_the_report_has_players_and_nothing_of_a_users_text_is_run(
     results = [("cam", result)] * 3
     profile = SPEECH.profile(stages, {}, 1, lambda done, of: None)
     lost = {"cam": "<b>gone</b>"}
+    statement = Statement(
+        balances={}, debits=0, credits=0, unbalanced=(), jobs={}, audited=3, paid={}, members=()
+    )
     work = SpeechDone(
         profile=profile,
-        spoken=tuple(results),
+        pieces=tuple(results),
         devices=tuple(_device(name, results, profile, lost) for name in ("cam", "idle")),
+        played=Played(statement=statement, lost=lost, live_seconds=1.0),
         compared=Compared(
             sentences=3, as_long=3, identical=1, apart=0.1, loudness_db=0.1, energy_db=0.2
         ),
-        statement=Statement(
-            balances={}, debits=0, credits=0, unbalanced=(), jobs={}, audited=3, paid={}, members=()
-        ),
-        paid_as_earned=True,
-        live_seconds=1.0,
     )
     told = dict(work.rows("as promised"))
     assert told["the same as the unsplit voice's"] == "1 of 3"

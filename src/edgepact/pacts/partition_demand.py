@@ -1,4 +1,4 @@
-"""Buyers of a run: what a scenario states of them, how requests reach devices, what came of it.
+"""Buyers of a run: how their requests reach devices, and what came of it.
 
 Requests are handed out before the first round, those of whoever pays most for a unit first, to one
 device after the other. Who hands them out is the process that plays the market, in the buyers'
@@ -10,125 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from edgepact.credits import in_credits, in_microcredits
-from edgepact.errors import InputError
-from edgepact.files.buyers import buyers_of
-from edgepact.framework import Document, Json, Sheet
+from edgepact.credits import in_credits
+from edgepact.framework import Json, Sheet
 from edgepact.market.demand import (
-    PER,
-    Buyer,
     Demand,
     write_requests,
 )
 from edgepact.market.ledger import PieceState, Sale
 from edgepact.market.statement import Statement
+from edgepact.pacts.partition_buyers import Asking
+from edgepact.pacts.partition_terms import SplitTerms
 from edgepact.registry import part
 from edgepact.tables import one
-
-if TYPE_CHECKING:
-    from edgepact.pacts.partition_jobs import SplitJob
-    from edgepact.pacts.partition_terms import SplitTerms
-
-
-@runtime_checkable
-class SizesPieces(Protocol):
-    """What a `SplitJob` has besides if a piece may be more than one unit."""
-
-    def units_most(self, settings: Mapping[str, Any]) -> int:
-        """Most units of a piece."""
-        ...
-
-
-@runtime_checkable
-class TakesTries(Protocol):
-    """What `TriesPieces.until` tells."""
-
-    @property
-    def sold_per_unit(self) -> float:
-        """Units that a buyer pays for, of each that a device is paid for; expected."""
-        ...
-
-
-@runtime_checkable
-class TriesPieces(Protocol):
-    """What a `SplitJob` has besides if a piece is tried until it is good, each try a unit."""
-
-    def until(self, folder: Path, settings: Mapping[str, Any]) -> TakesTries | None:
-        """What a good piece takes; None where any is taken at once."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """A buyer, and what it asks for.
-
-    Attributes:
-        buyer: who pays; a piece that is tried counts all tries in its quota.
-        units: its quota as it is stated.
-        prompts: what its requests ask for, in turn; none for whatever the inputs are.
-    """
-
-    buyer: Buyer
-    units: int
-    prompts: tuple[str, ...] = ()
-
-    @property
-    def worth(self) -> float:
-        """What it pays for a unit, credits; of a whole request its even share."""
-        units = 1 if self.buyer.per == PER[0] else self.buyer.units_each
-        return in_credits(self.buyer.microcredits) / units
-
-
-def units_most(split: "SplitJob", settings: Mapping[str, Any]) -> int:
-    """Most units of a piece of a job."""
-    return split.units_most(settings) if isinstance(split, SizesPieces) else 1
-
-
-def read_buyers(
-    source: Path, document: Document, split: "SplitJob", settings: Mapping[str, Any]
-) -> tuple[Asking, ...]:
-    """The tables `[[buyer]]` of a scenario; none where it has none.
-
-    Raises:
-        InputError: names the file, the field, what was expected and what was found.
-    """
-    each = units_most(split, settings)
-    # A buyer asks for good pieces, however often each is tried.
-    tries = each if isinstance(split, TriesPieces) else 1
-    asking: list[Asking] = []
-    for at, stated in enumerate(buyers_of(source, document), start=1):
-        if stated.prompts and split.inputs_are_folder:
-            expected = f"none: what is worked on is {one(split.unit)} of a folder"
-            raise InputError(source, f"buyer[{at}].prompts", expected, "some")
-        try:
-            buyer = Buyer(
-                name=stated.name,
-                microcredits=in_microcredits(stated.revenue_per_unit),
-                units=stated.units * tries,
-                units_each=each,
-            )
-        except InputError as error:
-            field = f"buyer[{at}].{error.field}"
-            raise InputError(source, field, error.expected, error.found) from None
-        asking.append(Asking(buyer=buyer, units=stated.units, prompts=stated.prompts))
-    return tuple(asking)
-
-
-def mean_worth(asking: Sequence[Asking]) -> float:
-    """What a unit brings on average over all quotas, credits."""
-    units = sum(each.units for each in asking)
-    return sum(each.worth * each.units for each in asking) / units
-
-
-def sold_per_unit(terms: "SplitTerms") -> float:
-    """Units that a buyer pays for, of each that a device is paid for; expected."""
-    split = terms.split
-    found = (
-        split.until(terms.model_folder, terms.settings) if isinstance(split, TriesPieces) else None
-    )
-    return 1.0 if found is None else found.sold_per_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +42,7 @@ class HandedOut:
 
 @contextmanager
 def handed_out(
-    terms: "SplitTerms", names: Sequence[str], inputs: Mapping[str, Path | None]
+    terms: SplitTerms, names: Sequence[str], inputs: Mapping[str, Path | None]
 ) -> Iterator[HandedOut]:
     """Hands the requests of all buyers out, for as long as the block runs.
 
@@ -327,7 +221,7 @@ def earned(
 # ---------------------------------------------------------------- private
 
 
-def _in_turn(terms: "SplitTerms", names: Sequence[str]) -> dict[str, list[tuple[Asking, int]]]:
+def _in_turn(terms: SplitTerms, names: Sequence[str]) -> dict[str, list[tuple[Asking, int]]]:
     """Who works on what: no more than its rounds can take, if each request brings one unit."""
     asked: dict[str, list[tuple[Asking, int]]] = {name: [] for name in names}
     room = terms.units * terms.rounds_played * len(names)
@@ -340,7 +234,7 @@ def _in_turn(terms: "SplitTerms", names: Sequence[str]) -> dict[str, list[tuple[
 
 
 def _sources(
-    terms: "SplitTerms", own: Path, inputs: Path | None, asked: Sequence[tuple[Asking, int]]
+    terms: SplitTerms, own: Path, inputs: Path | None, asked: Sequence[tuple[Asking, int]]
 ) -> tuple[Path | None, list[bytes]]:
     """What a device works on, and the source of each of its requests."""
     prompts = [each.prompts[number % len(each.prompts)] for each, number in asked if each.prompts]

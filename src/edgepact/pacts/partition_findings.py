@@ -5,6 +5,7 @@ the run. What the server earned by it is the mechanism's business.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,21 +13,24 @@ import numpy as np
 
 from edgepact.credits import in_credits
 from edgepact.efficiency.profile import Profile
-from edgepact.errors import MarketError
 from edgepact.framework import Json
 from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import Pipeline, preprocess
 from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms
 from edgepact.pacts.partition_results import (
+    DeviceShare,
+    Played,
+    TimeSplit,
+    mean,
+    median,
     paid_as_promised,
     results_of,
     settled_rows,
     time_split,
 )
-from edgepact.pacts.partition_terms import SplitTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,26 +91,21 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFindings:
-    """What one device did in all rounds; times are medians over its images, seconds."""
+class DeviceFindings(DeviceShare):
+    """What one device did in all rounds; times are medians over its images, seconds.
 
-    name: str
-    images: int
-    paid_credits: float
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
+    Attributes:
+        bytes_sent: an image, HTTP bodies.
+        jpeg_bytes: of an image as a JPEG.
+    """
+
     bytes_sent: float
     jpeg_bytes: float
-    device_gmac: float
-    server_gmac: float
-    lost: str | None
 
     @property
-    def units(self) -> int:
-        """Images."""
-        return self.images
+    def images(self) -> int:
+        """Its units."""
+        return self.units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,16 +176,14 @@ class WorkDone:
 
 
 def work_done(
-    *, terms: SplitTerms, folder: Path, profile: Profile, names: list[str], played: Played
+    *, terms: JobTerms, folder: Path, profile: Profile, names: list[str], played: Played
 ) -> WorkDone:
     """Reads what the processes wrote into `folder`, and measures it.
 
     Raises:
         MarketError: no image was finished, so there is nothing to report.
     """
-    results = results_of(folder, names, _classified)
-    if not results:
-        raise MarketError(f"no image was finished; see the logs in {folder}")
+    results = results_of(folder, names, _classified, "image")
     files = {result.file for _, result in results}
     images = terms.inputs_place or samples()
     whole = _whole_predictions(terms.model_folder, images, files)
@@ -250,28 +247,22 @@ def _classified(line: str) -> ImageResult | None:
 
 
 def _device(
-    name: str, results: list[tuple[str, ImageResult]], profile: Profile, lost: dict[str, str]
+    name: str, results: list[tuple[str, ImageResult]], profile: Profile, lost: Mapping[str, str]
 ) -> DeviceFindings:
     own = [result for device, result in results if device == name]
     finished = [r for r in own if r.roundtrip_seconds is not None and r.server_seconds is not None]
     times, costs = [time_split(each) for each in finished], profile.costs
 
-    def median(values: list[float]) -> float:
-        return float(np.median(values)) if values else 0.0
-
     return DeviceFindings(
         name=name,
-        images=len(own),
+        units=len(own),
         paid_credits=in_credits(sum(r.paid_microcredits for r in own)),
-        device_s=median([each.device_s for each in times]),
-        link_s=median([each.link_s for each in times]),
-        compute_s=median([each.compute_s for each in times]),
-        wait_s=median([each.wait_s for each in times]),
-        bytes_sent=float(np.mean([r.bytes_sent for r in own])) if own else 0.0,
-        jpeg_bytes=float(np.mean([r.jpeg_bytes for r in own])) if own else 0.0,
-        device_gmac=sum(costs.device(r.layers) for r in own),
-        server_gmac=sum(costs.server(r.layers) for r in own),
+        times=TimeSplit.over(times, median),
+        device_gmac=sum((costs.device(r.layers) for r in own), 0.0),
+        server_gmac=sum((costs.server(r.layers) for r in own), 0.0),
         lost=lost.get(name),
+        bytes_sent=mean(r.bytes_sent for r in own),
+        jpeg_bytes=mean(r.jpeg_bytes for r in own),
     )
 
 

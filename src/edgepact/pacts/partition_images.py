@@ -15,10 +15,10 @@ from edgepact.inference.pictures import check_picture, read_picture
 from edgepact.inference.pipeline import ModelInfo, stage_path
 from edgepact.jobs.classification import find_images
 from edgepact.pacts.partition_findings import WorkDone, work_done
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms, Shares
+from edgepact.pacts.partition_results import Played
 from edgepact.pacts.partition_settings import PlaySettings
-from edgepact.pacts.partition_shares import Shares, shared_out
-from edgepact.pacts.partition_terms import SplitTerms
+from edgepact.pacts.partition_shares import shared_out
 from edgepact.settings import fields_in
 from edgepact.work import Model
 
@@ -87,7 +87,7 @@ class SplitImages:
     def done(
         self,
         *,
-        terms: SplitTerms,
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],

@@ -8,10 +8,11 @@ point for each mechanism's pact.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.efficiency.profile import Profile, Progress
@@ -19,12 +20,8 @@ from edgepact.errors import InputError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.market.statement import Statement
+from edgepact.pacts.partition_results import Played, TimeSplit
 from edgepact.work import Model
-
-if TYPE_CHECKING:
-    from edgepact.pacts.partition_live import Played
-    from edgepact.pacts.partition_shares import Shares
-    from edgepact.pacts.partition_terms import SplitTerms
 
 SPLIT_JOBS = {
     "classification": "edgepact.pacts.partition_images:IMAGES",
@@ -58,6 +55,11 @@ class DeviceDone(Protocol):
         ...
 
     @property
+    def times(self) -> TimeSplit:
+        """Where its time went: as the job has it, of a piece or of a unit."""
+        ...
+
+    @property
     def lost(self) -> str | None:
         """Its last words, if it ended with an error."""
         ...
@@ -75,6 +77,16 @@ class Work(Protocol):
     @property
     def step(self) -> str:
         """What one step of an amount is: `layer`."""
+        ...
+
+    @property
+    def profile(self) -> Profile:
+        """Of the model on this machine."""
+        ...
+
+    @property
+    def live_seconds(self) -> float:
+        """From the start of the server to the end of the last round."""
         ...
 
     @property
@@ -108,6 +120,40 @@ class Work(Protocol):
     def as_json(self) -> dict[str, Json]:
         """The same as JSON."""
         ...
+
+
+@runtime_checkable
+class JobTerms(Protocol):
+    """What a scenario states of a job; see `partition_terms.SplitTerms`."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the job."""
+        ...
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the model is, cut into stages."""
+        ...
+
+    @property
+    def inputs_place(self) -> Path | None:
+        """Where there is what devices work on; None for what the model itself brings."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Which device works on what.
+
+    Attributes:
+        folders: by device; a file where the job's inputs are one, None for the model's own.
+        repeat_rounds: within so many rounds none of them need bring an input again; 0 where there
+            are too few for everybody to have their own, and all have all.
+    """
+
+    folders: Mapping[str, Path | None]
+    repeat_rounds: int
 
 
 @runtime_checkable
@@ -200,18 +246,18 @@ class SplitJob(Protocol):
 
     def shared_out(
         self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
-    ) -> "AbstractContextManager[Shares]":
+    ) -> AbstractContextManager[Shares]:
         """Gives each device what it works on, its own as far as there is enough."""
         ...
 
     def done(
         self,
         *,
-        terms: "SplitTerms",
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],
-        played: "Played",
+        played: Played,
     ) -> Work:
         """Reads what the processes wrote into a folder, and measures it.
 
@@ -232,4 +278,27 @@ def split_job(name: str) -> SplitJob:
         raise InputError("partition", "job", expected, name)
     module, _, attribute = SPLIT_JOBS[name].partition(":")
     found: SplitJob = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def settings_stated(
+    job: Table, names: Sequence[str], expects: Callable[[Mapping[str, Any]], object], **usual: Any
+) -> dict[str, Any]:
+    """Settings of a job's own, as far as `[job]` states them.
+
+    Args:
+        job: the table.
+        names: of them.
+        expects: refuses what they cannot be.
+        **usual: what holds where nothing is stated.
+
+    Raises:
+        InputError: one cannot be; names its place in the file.
+    """
+    found = usual | {name: job.raw(name, "a value") for name in names if name in job}
+    try:
+        expects(found)
+    except InputError as error:
+        source, place = job.place(error.field.removeprefix("settings."))
+        raise InputError(source, place, error.expected, error.found) from None
     return found

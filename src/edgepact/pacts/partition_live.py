@@ -29,6 +29,7 @@ from edgepact.market.statement import Statement, read_statement
 from edgepact.mechanisms.stackelberg.link import LINK_COLUMNS, Links
 from edgepact.pacts.partition_demand import HandedOut, handed_out
 from edgepact.pacts.partition_jobs import SplitJob
+from edgepact.pacts.partition_results import Played
 from edgepact.pacts.partition_settings import DEVICES_MAX
 from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
 from edgepact.pacts.partition_watching import watching
@@ -86,21 +87,6 @@ class LayersMeasured:
         """As JSON."""
         costs = self.profile.costs
         return {"layers_max": costs.layers_max, "A": costs.A, "B": costs.B}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """A live market that has ended.
-
-    Attributes:
-        statement: of its ledger.
-        lost: devices that ended with an error, and their last words.
-        live_seconds: from the start of the server to the end of the last round.
-    """
-
-    statement: Statement
-    lost: dict[str, str]
-    live_seconds: float
 
 
 def expect_ready(terms: SplitTerms, out: Path) -> None:

@@ -4,11 +4,10 @@ A step of a device spares the server that step. How many a chain has is a settin
 one costs is counted in the generator's network.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,26 @@ import numpy as np
 from edgepact.credits import in_credits
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.efficiency.profile import Profile, Progress, fit_line
-from edgepact.errors import InputError, MarketError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.models import garments
 from edgepact.jobs.picture.appropriate import Until, drawn_until
 from edgepact.jobs.picture.chain import Recipe, TextVectors, read_generator, recipe_of
 from edgepact.jobs.picture.prompts import built_in, read_prompts
-from edgepact.market.statement import Statement
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms, Shares, settings_stated
 from edgepact.pacts.partition_results import (
-    paid_as_promised,
+    DeviceShare,
+    JobDone,
+    PieceDone,
+    Played,
+    TimeSplit,
+    mean,
+    median,
     results_of,
-    settled_rows,
+    share_of,
     time_split,
 )
 from edgepact.pacts.partition_settings import IMAGES_MAX, PlaySettings
-from edgepact.pacts.partition_shares import Shares
-from edgepact.pacts.partition_terms import SplitTerms
 from edgepact.work import Model
 
 SMOKE_PICTURES = 2
@@ -46,59 +47,26 @@ TRIALS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureResult:
-    """One picture, as a line of a device's results file tells it; the last of a piece counts.
+class PictureResult(PieceDone):
+    """One picture; its amount is in steps, its units are the draws that were made of it.
 
     Attributes:
-        round, piece: of it.
         prompt: what was asked for.
         label_meant: in it, if it is known.
         label_judged: what the judge saw; None where the server was away.
         picture: as a PNG file, in base64; of several draws the best.
-        draws: that were made of it, each of which is a unit.
+        draws: that were made of it.
         appropriate: whether the judge accepted one; None where it is not asked.
-        amount: steps of the device.
-        codec: how the chain was sent; None where a picture was.
         alone: whether the device drew it without the server.
-        device_seconds: in the device's steps.
-        encode_seconds: codec and request.
-        roundtrip_seconds: from sending to the answers; None if none came.
-        server_seconds: in the server.
-        compute_seconds: of these, computing.
-        bytes_sent, bytes_received: HTTP bodies.
-        state, audited, paid_microcredits: what became of its pay.
     """
 
-    round: int
-    piece: str
     prompt: str
     label_meant: str | None
     label_judged: str | None
     picture: str
     draws: int
     appropriate: bool | None
-    amount: int
-    codec: str | None
     alone: bool
-    device_seconds: float
-    encode_seconds: float
-    roundtrip_seconds: float | None
-    server_seconds: float | None
-    compute_seconds: float | None
-    bytes_sent: int
-    bytes_received: int
-    state: str
-    audited: bool
-    paid_microcredits: int
-
-    @staticmethod
-    def from_line(line: str) -> "PictureResult | None":
-        """Reads a line; None for one of a picture that was not finished."""
-        row = json.loads(line)
-        names = [each.name for each in fields(PictureResult)]
-        if not all(name in row for name in names):
-            return None
-        return PictureResult(**{name: row[name] for name in names})
 
     @property
     def as_meant(self) -> bool | None:
@@ -109,109 +77,62 @@ class PictureResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePictures:
+class DevicePictures(DeviceShare):
     """What one device did in all rounds; times are seconds, medians over its pictures.
 
     Attributes:
-        name: of the device.
-        units: pictures.
+        pictures: that it finished.
         steps: that it did.
-        paid_credits: for them.
-        device_s, link_s, compute_s, wait_s: in its steps and codec; on the way; in the server's
-            steps and its judge; waiting there and for the books.
         bytes_sent, bytes_received: a picture, HTTP bodies.
-        lost: its last words, if it ended with an error.
     """
 
-    name: str
-    units: int
+    pictures: int
     steps: int
-    paid_credits: float
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
     bytes_sent: float
     bytes_received: float
-    lost: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PicturesDone:
+class PicturesDone(JobDone[PictureResult, DevicePictures]):
     """Pictures drawn, and how they were paid.
 
+    The server's computing counts its steps also where prompts that belong together share them;
+    judging costs little beside them and is left out.
+
     Attributes:
-        profile: of the generator on this machine.
         recipe: how pictures are made.
-        pictures: with the device that did the last steps of each.
-        devices: in the order of the market.
-        statement: of the ledger.
-        paid_as_earned: whether the books balance, and each picture was paid as promised.
-        live_seconds: from the start of the server to the end of the last round.
         until: what an appropriate picture was expected to take; None where any is taken.
-        unit: what is counted.
-        step: what one step of an amount is.
     """
 
-    profile: Profile
     recipe: Recipe
     until: Until | None
-    pictures: tuple[tuple[str, PictureResult], ...]
-    devices: tuple[DevicePictures, ...]
-    statement: Statement
-    paid_as_earned: bool
-    live_seconds: float
     unit: str = "picture"
     step: str = "step"
 
     @property
     def as_meant(self) -> float | None:
         """Share of the pictures of known meaning that the judge names so."""
-        known = [each.as_meant for _, each in self.pictures if each.as_meant is not None]
+        known = [each.as_meant for _, each in self.pieces if each.as_meant is not None]
         return float(np.mean(known)) if known else None
 
     @property
     def device_share(self) -> float:
         """Share of all steps that devices did."""
-        done = sum(each.amount * each.draws for _, each in self.pictures)
+        done = sum(each.amount * each.draws for _, each in self.pieces)
         return done / (self.recipe.steps * self.draws)
 
     @property
     def draws(self) -> int:
         """Of all pictures."""
-        return sum(each.draws for _, each in self.pictures)
-
-    @property
-    def audited(self) -> int:
-        """Pictures that the server computed again before it paid."""
-        return sum(each.audited for _, each in self.pictures)
-
-    @property
-    def forfeit(self) -> int:
-        """Pictures that lost their pay."""
-        return sum(each.state == "forfeit" for _, each in self.pictures)
-
-    @property
-    def server_gmac(self) -> float:
-        """The server's steps, also where prompts that belong together share them; judging costs
-        little beside them and is left out."""
-        costs = self.profile.costs
-        return sum(costs.server(each.amount) * each.draws for _, each in self.pictures)
-
-    @property
-    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
-        """See `partition_jobs.Work`."""
-        return tuple(
-            (name, each.amount, each.draws, each.paid_microcredits) for name, each in self.pictures
-        )
+        return sum(each.draws for _, each in self.pieces)
 
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
         right = [] if self.as_meant is None else [("judged as meant", f"{self.as_meant:.2%}")]
-        count = len(self.pictures)
-        received = sum(each.bytes_received for _, each in self.pictures) / count
-        sent = sum(each.bytes_sent for _, each in self.pictures) / count
-        paid = in_credits(sum(each.paid_microcredits for _, each in self.pictures))
+        count = len(self.pieces)
+        received = sum(each.bytes_received for _, each in self.pieces) / count
+        sent = sum(each.bytes_sent for _, each in self.pieces) / count
+        paid = in_credits(sum(each.paid_microcredits for _, each in self.pieces))
         return (
             ("pictures drawn", f"{count}"),
             *right,
@@ -221,22 +142,15 @@ class PicturesDone:
             ("steps done by devices", f"{self.device_share:.2%}"),
             ("bytes to a device for a picture", f"{received:.0f}"),
             ("bytes from a device for a picture", f"{sent:.0f}"),
-            ("pictures audited before payment", f"{self.audited}"),
-            ("pictures that lost their pay", f"{self.forfeit}"),
             ("paid, credits", f"{paid:.3f}"),
-            *settled_rows(
-                self.statement,
-                paid_as_earned=self.paid_as_earned,
-                promised=promised,
-                unit=self.unit,
-            ),
+            *self.paid_rows("pictures", promised),
         )
 
     def _until_rows(self) -> tuple[tuple[str, str], ...]:
         if self.until is None:
             return ()
-        count, until = len(self.pictures), self.until
-        got = sum(each.appropriate is True for _, each in self.pictures) / count
+        count, until = len(self.pieces), self.until
+        got = sum(each.appropriate is True for _, each in self.pieces) / count
         return (
             (
                 f"draws of a picture, at most {self.recipe.draws}: expected, made",
@@ -259,12 +173,10 @@ class PicturesDone:
         return {
             "draws": self.draws,
             "expected": until,
-            "pictures": len(self.pictures),
+            "pictures": len(self.pieces),
             "judged_as_meant": self.as_meant,
             "device_share": self.device_share,
-            "audited": self.audited,
-            "paid_as_earned": self.paid_as_earned,
-            "books_balance": self.statement.balanced,
+            **self.paid_json(),
         }
 
 
@@ -297,11 +209,11 @@ class SplitPictures:
         return min(found, SMOKE_PICTURES) if smoke else found
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
-        """See `partition_demand.SizesPieces`: draws of a picture."""
+        """See `partition_buyers.SizesPieces`: draws of a picture."""
         return recipe_of(settings, steps=1, guidance=1.0).draws
 
     def until(self, folder: Path, settings: Mapping[str, Any]) -> Until | None:
-        """See `partition_demand.TriesPieces`: what an appropriate picture takes."""
+        """See `partition_buyers.TriesPieces`: what an appropriate picture takes."""
         recipe = recipe_of(settings, steps=1, guidance=1.0)
         if recipe.accepted_at is None:
             return None
@@ -309,14 +221,9 @@ class SplitPictures:
 
     def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """The recipe, as far as it is stated."""
-        found = {name: job.raw(name, "a number") for name in OPTIONS if name in job}
+        found = settings_stated(job, OPTIONS, lambda found: recipe_of(found, steps=1, guidance=1.0))
         if found.get("draws", 1) != 1 and "accepted_at" not in found:
             job.raw("accepted_at", "a threshold beside draws, or all are alike")
-        try:
-            recipe_of(found, steps=1, guidance=1.0)
-        except InputError as error:
-            source, place = job.place(error.field.removeprefix("settings."))
-            raise InputError(source, place, error.expected, error.found) from None
         return found
 
     def make_ready(self, model: Path, inputs: Path | None) -> None:
@@ -376,25 +283,21 @@ class SplitPictures:
     def done(
         self,
         *,
-        terms: SplitTerms,
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],
         played: Played,
     ) -> PicturesDone:
         """What was drawn."""
-        results = results_of(folder, names, PictureResult.from_line)
-        if not results:
-            raise MarketError(f"no picture was finished; see the logs in {folder}")
+        results = results_of(folder, names, PictureResult.from_line, "picture")
         return PicturesDone(
             profile=profile,
+            pieces=tuple(results),
+            devices=tuple(_device(name, results, profile, played.lost) for name in names),
+            played=played,
             recipe=read_generator(terms.model_folder, terms.settings).recipe,
             until=self.until(terms.model_folder, terms.settings),
-            pictures=tuple(results),
-            devices=tuple(_device(name, results, played.lost) for name in names),
-            statement=played.statement,
-            paid_as_earned=paid_as_promised(played.statement),
-            live_seconds=played.live_seconds,
         )
 
 
@@ -405,27 +308,23 @@ PICTURES = SplitPictures()
 
 
 def _device(
-    name: str, results: list[tuple[str, PictureResult]], lost: dict[str, str]
+    name: str,
+    results: Sequence[tuple[str, PictureResult]],
+    profile: Profile,
+    lost: Mapping[str, str],
 ) -> DevicePictures:
     own = [result for device, result in results if device == name]
     times = [time_split(each) for each in own if each.roundtrip_seconds is not None]
+    costs = profile.costs
 
-    def median(values: list[float]) -> float:
-        return float(np.median(values)) if values else 0.0
-
-    def mean(values: list[int]) -> float:
-        return float(np.mean(values)) if values else 0.0
+    def gmac(result: PictureResult) -> tuple[float, float]:
+        draws, amount = result.draws, result.amount
+        return draws * costs.device(amount), draws * costs.server(amount)
 
     return DevicePictures(
-        name=name,
-        units=len(own),
+        **share_of(name, own, lost, times=TimeSplit.over(times, median), gmac=gmac),
+        pictures=len(own),
         steps=sum(each.amount for each in own),
-        paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=median([each.device_s for each in times]),
-        link_s=median([each.link_s for each in times]),
-        compute_s=median([each.compute_s for each in times]),
-        wait_s=median([each.wait_s for each in times]),
-        bytes_sent=mean([each.bytes_sent for each in own]),
-        bytes_received=mean([each.bytes_received for each in own]),
-        lost=lost.get(name),
+        bytes_sent=mean(each.bytes_sent for each in own),
+        bytes_received=mean(each.bytes_received for each in own),
     )

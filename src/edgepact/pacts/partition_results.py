@@ -4,28 +4,132 @@ A device's results file has a line a piece; the last line of a piece counts, sin
 only when its round is settled.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+import numpy as np
+
+from edgepact.credits import in_credits
+from edgepact.efficiency.profile import Profile
+from edgepact.errors import MarketError
+from edgepact.framework import Json
 from edgepact.market.statement import Statement
 from edgepact.tables import yes
 
+K = TypeVar("K")
 
-@runtime_checkable
-class Piece(Protocol):
-    """Of a line of a results file."""
 
-    @property
-    def piece(self) -> str:
-        """Its id."""
-        ...
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """A live market that has ended.
+
+    Attributes:
+        statement: of its ledger.
+        lost: devices that ended with an error, and their last words.
+        live_seconds: from the start of the server to the end of the last round.
+    """
+
+    statement: Statement
+    lost: Mapping[str, str]
+    live_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PieceDone:
+    """What a line of a results file tells of a piece, whatever the job.
+
+    Attributes:
+        round, piece: of it.
+        amount: what its device did of it, in steps.
+        units: that the server has counted.
+        codec: how tensors were sent; None where none were coded.
+        device_seconds: in the device's part.
+        encode_seconds: codec and request.
+        roundtrip_seconds: from sending to the answer; None if none came.
+        server_seconds: in the server; None if it did not say.
+        compute_seconds: of these, computing.
+        bytes_sent, bytes_received: HTTP bodies.
+        state, audited, paid_microcredits: what became of its pay.
+    """
+
+    round: int
+    piece: str
+    amount: int
+    units: int
+    codec: str | None
+    device_seconds: float
+    encode_seconds: float
+    roundtrip_seconds: float | None
+    server_seconds: float | None
+    compute_seconds: float | None
+    bytes_sent: int
+    bytes_received: int
+    state: str
+    audited: bool
+    paid_microcredits: int
+
+    @classmethod
+    def from_line(cls: type[K], line: str) -> K | None:
+        """Reads a line; None for one of a piece that was not finished."""
+        return from_row(cls, json.loads(line))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSplit:
+    """Where the time of pieces went, seconds.
+
+    Attributes:
+        device_s: in the device's part and its codec.
+        link_s: on the way, to and fro.
+        compute_s: in the server's part.
+        wait_s: in the server, for its turn and for the books.
+    """
+
+    device_s: float
+    link_s: float
+    compute_s: float
+    wait_s: float
+
+    @staticmethod
+    def over(times: "Sequence[TimeSplit]", mean: Callable[[Iterable[float]], float]) -> "TimeSplit":
+        """One for many.
+
+        Args:
+            times: of pieces.
+            mean: of seconds of all pieces what stands for them, such as their median.
+        """
+        split = fields(TimeSplit)
+        return TimeSplit(*(mean(getattr(each, at.name) for each in times) for at in split))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceShare:
+    """What one device did in all rounds, whatever the job.
+
+    Attributes:
+        name: of the device.
+        units: that were counted.
+        paid_credits: for them.
+        times: where its time went; what for, says the job.
+        device_gmac, server_gmac: computed on each side.
+        lost: its last words, if it ended with an error.
+    """
+
+    name: str
+    units: int
+    paid_credits: float
+    times: TimeSplit
+    device_gmac: float
+    server_gmac: float
+    lost: str | None
 
 
 @runtime_checkable
 class Timed(Protocol):
-    """Of a line of a results file: its times, seconds; see `market.results.PieceResult`."""
+    """Of a line of a results file: its times, seconds; see `PieceDone`."""
 
     @property
     def device_seconds(self) -> float:
@@ -53,28 +157,121 @@ class Timed(Protocol):
         ...
 
 
+@runtime_checkable
+class Piece(Protocol):
+    """Of a line of a results file."""
+
+    @property
+    def piece(self) -> str:
+        """Its id."""
+        ...
+
+
 P = TypeVar("P", bound=Piece)
+R = TypeVar("R", bound=PieceDone)
+D = TypeVar("D", bound=DeviceShare)
 
 
-@dataclass(frozen=True, slots=True)
-class TimeSplit:
-    """Where the time of pieces went, seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDone(Generic[R, D]):
+    """What came of a job, and how it was paid: the part of `partition_jobs.Work` that is the same
+    for all.
 
     Attributes:
-        device_s: in the device's part and its codec.
-        link_s: on the way, to and fro.
-        compute_s: in the server's part.
-        wait_s: in the server, for its turn and for the books.
+        profile: of the model on this machine.
+        pieces: with the device that each belongs to.
+        devices: in the order of the market.
+        played: the market.
+        unit: what is counted.
+        step: what one step of an amount is.
     """
 
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
+    profile: Profile
+    pieces: tuple[tuple[str, R], ...]
+    devices: tuple[D, ...]
+    played: Played
+    unit: str
+    step: str
+
+    @property
+    def statement(self) -> Statement:
+        """Of the ledger."""
+        return self.played.statement
+
+    @property
+    def live_seconds(self) -> float:
+        """From the start of the server to the end of the last round."""
+        return self.played.live_seconds
+
+    @property
+    def paid_as_earned(self) -> bool:
+        """Whether the books balance, and each unit was paid as promised."""
+        return paid_as_promised(self.statement)
+
+    @property
+    def audited(self) -> int:
+        """Pieces that the server computed again before it paid."""
+        return sum(each.audited for _, each in self.pieces)
+
+    @property
+    def forfeit(self) -> int:
+        """Pieces that lost their pay."""
+        return sum(each.state == "forfeit" for _, each in self.pieces)
+
+    @property
+    def server_gmac(self) -> float:
+        """The server's computing."""
+        return sum((each.server_gmac for each in self.devices), 0.0)
+
+    @property
+    def server_saved(self) -> float:
+        """Share of the server's computing that devices took over."""
+        server = self.server_gmac
+        whole = server + sum(each.device_gmac for each in self.devices)
+        return 1.0 - server / whole if whole else 0.0
+
+    @property
+    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
+        """See `partition_jobs.Work`."""
+        return tuple(
+            (name, each.amount, each.units, each.paid_microcredits) for name, each in self.pieces
+        )
+
+    def paid_rows(self, pieces: str, promised: str) -> tuple[tuple[str, str], ...]:
+        """How the job was checked and paid, as the last of `partition_jobs.Work.rows`.
+
+        Args:
+            pieces: what they are called: `texts`.
+            promised: what is paid for each unit, in words.
+        """
+        return (
+            (f"{pieces} audited before payment", f"{self.audited}"),
+            (f"{pieces} that lost their pay", f"{self.forfeit}"),
+            *settled_rows(
+                self.statement,
+                paid_as_earned=self.paid_as_earned,
+                promised=promised,
+                unit=self.unit,
+            ),
+        )
+
+    def paid_json(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return {
+            "audited": self.audited,
+            "paid_as_earned": self.paid_as_earned,
+            "books_balance": self.statement.balanced,
+        }
+
+
+def from_row(kind: type[K], row: Mapping[str, Any]) -> K | None:
+    """A dataclass of a line of a results file; None where the line lacks one of its fields."""
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: row[name] for name in names}) if all(n in row for n in names) else None
 
 
 def results_of(
-    folder: Path, names: Sequence[str], read: Callable[[str], P | None]
+    folder: Path, names: Sequence[str], read: Callable[[str], P | None], piece: str
 ) -> list[tuple[str, P]]:
     """The last word on each piece, with the device that it belongs to.
 
@@ -82,6 +279,10 @@ def results_of(
         folder: with a file `NAME.jsonl` of each device that wrote one.
         names: of devices.
         read: of a line what is wanted; None to pass it over.
+        piece: what one is called: `text`.
+
+    Raises:
+        MarketError: there is none.
     """
     results: dict[tuple[str, str], P] = {}
     for name in names:
@@ -91,7 +292,50 @@ def results_of(
                 found = read(line)
                 if found is not None:
                     results[name, found.piece] = found
+    if not results:
+        raise MarketError(f"no {piece} was finished; see the logs in {folder}")
     return [(name, result) for (name, _), result in results.items()]
+
+
+def share_of(
+    name: str,
+    own: Sequence[R],
+    lost: Mapping[str, str],
+    *,
+    times: TimeSplit,
+    gmac: Callable[[R], tuple[float, float]],
+) -> dict[str, Any]:
+    """The fields of `DeviceShare`.
+
+    Args:
+        name: of the device.
+        own: its pieces.
+        lost: last words of devices that ended with an error.
+        times: where its time went.
+        gmac: of a piece what device and server have computed.
+    """
+    computed = [gmac(each) for each in own]
+    return {
+        "name": name,
+        "units": sum(each.units for each in own),
+        "paid_credits": in_credits(sum(each.paid_microcredits for each in own)),
+        "times": times,
+        "device_gmac": sum((device for device, _ in computed), 0.0),
+        "server_gmac": sum((server for _, server in computed), 0.0),
+        "lost": lost.get(name),
+    }
+
+
+def median(values: Iterable[float]) -> float:
+    """0 of none."""
+    found = list(values)
+    return float(np.median(found)) if found else 0.0
+
+
+def mean(values: Iterable[float]) -> float:
+    """0 of none."""
+    found = list(values)
+    return float(np.mean(found)) if found else 0.0
 
 
 def time_split(result: Timed) -> TimeSplit:

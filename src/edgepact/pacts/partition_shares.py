@@ -1,39 +1,25 @@
-"""Images shared out between the devices of a run, so that none of them does another's work.
+"""Inputs shared out between the devices of a run, so that none of them does another's work.
 
-A market does not pay for the same work twice, whoever brings it; devices that share their images
-would bring it honestly. So each gets images of its own, as far as there are enough.
+A market does not pay for the same work twice, whoever brings it; devices that share their inputs
+would bring it honestly. So each gets its own, as far as there are enough.
 """
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgepact.jobs.classification import find_images
+from edgepact.pacts.partition_jobs import Shares
 
 REPEAT_ROUNDS = 2
-"""Within so many rounds no image comes again, where there are enough."""
+"""Within so many rounds no input comes again, where there are enough."""
 
 SPARE = 2
 """How many times as many images a device gets as it needs, at most: some may be passed over."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """Who has which images.
-
-    Attributes:
-        folders: by device; a file where the job's inputs are one, None for the model's own.
-        repeat_rounds: within so many rounds none of them need bring an image again; 0 where there
-            are too few for everybody to have their own, and all have all.
-    """
-
-    folders: Mapping[str, Path | None]
-    repeat_rounds: int
 
 
 @contextmanager
@@ -75,3 +61,27 @@ def shared_out(
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(path.resolve())
         yield Shares(folders=folders, repeat_rounds=repeat_rounds)
+
+
+@contextmanager
+def lines_shared_out(
+    lines: Sequence[str], names: Sequence[str], *, in_round: int, rounds: int, seed: int
+) -> Iterator[Shares]:
+    """Shares out lines for as long as the block runs, as a file for each device.
+
+    Args:
+        lines: such as prompts.
+        names: of devices.
+        in_round: lines of each in a round, at most.
+        rounds: that are played.
+        seed: of who gets which.
+    """
+    share = len(lines) // len(names)
+    order = np.random.default_rng(seed).permutation(len(lines))
+    with tempfile.TemporaryDirectory(prefix="edgepact-lines-") as place:
+        files = {}
+        for at, name in enumerate(names):
+            own = [lines[index] for index in order[at :: len(names)]] if share else lines
+            files[name] = Path(place) / f"{name}.txt"
+            files[name].write_text("\n".join(own) + "\n", encoding="utf-8")
+        yield Shares(folders=files, repeat_rounds=min(REPEAT_ROUNDS, rounds, share // in_round))

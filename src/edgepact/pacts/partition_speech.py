@@ -7,22 +7,18 @@ are those of a reference sentence of 54 phonemes and 256 frames, divided by its 
 computed with too, about five frames to each, and attention between them grows a little faster.
 """
 
-import json
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgepact.credits import in_credits
 from edgepact.efficiency.partition import MACS_PER_GMAC, LayerCosts
 from edgepact.efficiency.profile import Profile, Progress, fit_line
-from edgepact.errors import InputError, MarketError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.stage_folder import StageFolder, StageRunner
@@ -41,16 +37,18 @@ from edgepact.jobs.speech.sound import (
 )
 from edgepact.jobs.speech.voice import macs_per_frame, read_voice, voice_folder
 from edgepact.jobs.staged.reading import Piece
-from edgepact.market.statement import Statement
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms, Shares, settings_stated
 from edgepact.pacts.partition_results import (
-    paid_as_promised,
+    DeviceShare,
+    JobDone,
+    PieceDone,
+    Played,
+    TimeSplit,
     results_of,
-    settled_rows,
+    share_of,
     time_split,
 )
-from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
-from edgepact.pacts.partition_terms import SplitTerms
+from edgepact.pacts.partition_shares import lines_shared_out
 from edgepact.work import Model
 
 SECONDS = 20
@@ -73,62 +71,27 @@ OPTIONS = ("speed", "accent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpokenResult:
-    """One sentence, as a line of a device's results file tells it; the last line of a piece counts.
+class SpokenResult(PieceDone):
+    """One sentence; its amount is in stages, its units are frames.
 
     Attributes:
-        round, piece: of it.
         sentence: as it is read.
         phonemes, frames: how many it has.
         seed: of its noise.
         sound: as `sound.as_text` has it.
         alone: whether the device spoke it without the server.
-        amount: stages of the device.
-        units: frames that the server has counted.
-        codec: how activations were sent; None where none were.
         exchanges: that were answered.
-        device_seconds: in the device's stages.
-        encode_seconds: codec and request.
-        roundtrip_seconds: from sending to the answer; None if none came.
-        server_seconds: in the server.
-        compute_seconds: of these, computing.
         speech_seconds: from its start to its sound.
-        bytes_sent, bytes_received: HTTP bodies.
-        state, audited, paid_microcredits: what became of its pay.
     """
 
-    round: int
-    piece: str
     sentence: str
     phonemes: int
     frames: int
     seed: int
     sound: str
     alone: bool
-    amount: int
-    units: int
-    codec: str | None
     exchanges: int
-    device_seconds: float
-    encode_seconds: float
-    roundtrip_seconds: float | None
-    server_seconds: float | None
-    compute_seconds: float | None
     speech_seconds: float
-    bytes_sent: int
-    bytes_received: int
-    state: str
-    audited: bool
-    paid_microcredits: int
-
-    @staticmethod
-    def from_line(line: str) -> "SpokenResult | None":
-        """Reads a line; None for one of a sentence that was not finished."""
-        row = json.loads(line)
-        names = [each.name for each in fields(SpokenResult)]
-        if not all(name in row for name in names):
-            return None
-        return SpokenResult(**{name: row[name] for name in names})
 
     @property
     def seconds(self) -> float:
@@ -141,38 +104,21 @@ class SpokenResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSpeech:
+class DeviceSpeech(DeviceShare):
     """What one device did in all rounds; times are seconds for each second of sound.
 
     Attributes:
-        name: of the device.
         sentences: that were spoken with it.
         seconds: of sound.
-        units: frames that were counted.
-        paid_credits: for them.
-        device_s, link_s, compute_s, wait_s: in its stages and codec; on the way; in the server's
-            stages; waiting there and for the books.
         realtime: seconds of sound for each second of computing, on both sides.
         bytes_sent, bytes_received: a second of sound, HTTP bodies.
-        device_gmac, server_gmac: computed on each side.
-        lost: its last words, if it ended with an error.
     """
 
-    name: str
     sentences: int
     seconds: float
-    units: int
-    paid_credits: float
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
     realtime: float
     bytes_sent: float
     bytes_received: float
-    device_gmac: float
-    server_gmac: float
-    lost: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,73 +144,30 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SpeechDone:
+class SpeechDone(JobDone[SpokenResult, DeviceSpeech]):
     """Sentences spoken, and how they were paid.
 
     Attributes:
-        profile: of the voice on this machine.
-        spoken: with the device that each belongs to.
-        devices: in the order of the market.
         compared: with the unsplit voice.
-        statement: of the ledger.
-        paid_as_earned: whether the books balance, and each frame was paid as promised.
-        live_seconds: from the start of the server to the end of the last round.
-        unit: what is counted.
-        step: what one step of an amount is.
     """
 
-    profile: Profile
-    spoken: tuple[tuple[str, SpokenResult], ...]
-    devices: tuple[DeviceSpeech, ...]
     compared: Compared
-    statement: Statement
-    paid_as_earned: bool
-    live_seconds: float
     unit: str = "frame"
     step: str = "stage"
 
     @property
     def seconds(self) -> float:
         """Of sound, all together."""
-        return sum(each.seconds for _, each in self.spoken)
-
-    @property
-    def audited(self) -> int:
-        """Sentences that the server spoke again before it paid."""
-        return sum(each.audited for _, each in self.spoken)
-
-    @property
-    def forfeit(self) -> int:
-        """Sentences that lost their pay."""
-        return sum(each.state == "forfeit" for _, each in self.spoken)
-
-    @property
-    def server_gmac(self) -> float:
-        """The server's computing."""
-        return sum(each.server_gmac for each in self.devices)
-
-    @property
-    def server_saved(self) -> float:
-        """Share of the server's computing that devices took over."""
-        server = self.server_gmac
-        whole = server + sum(each.device_gmac for each in self.devices)
-        return 1.0 - server / whole if whole else 0.0
-
-    @property
-    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
-        """See `partition_jobs.Work`."""
-        return tuple(
-            (name, each.amount, each.units, each.paid_microcredits) for name, each in self.spoken
-        )
+        return sum(each.seconds for _, each in self.pieces)
 
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
         like, seconds = self.compared, max(self.seconds, 1e-9)
-        sent = sum(each.bytes_sent for _, each in self.spoken) / seconds
-        received = sum(each.bytes_received for _, each in self.spoken) / seconds
+        sent = sum(each.bytes_sent for _, each in self.pieces) / seconds
+        received = sum(each.bytes_received for _, each in self.pieces) / seconds
         speed = float(np.median([each.realtime for each in self.devices if each.sentences]))
         return (
-            ("sentences spoken", f"{len(self.spoken)}"),
+            ("sentences spoken", f"{len(self.pieces)}"),
             ("seconds of sound", f"{self.seconds:.1f}"),
             ("seconds of sound a second of computing, median device", f"{speed:.3g}"),
             (
@@ -278,26 +181,17 @@ class SpeechDone:
             ("bytes sent for a second of sound", f"{sent:.0f}"),
             ("bytes received for a second of sound", f"{received:.0f}"),
             ("the server's computing saved", f"{self.server_saved:.2%}"),
-            ("sentences audited before payment", f"{self.audited}"),
-            ("sentences that lost their pay", f"{self.forfeit}"),
-            *settled_rows(
-                self.statement,
-                paid_as_earned=self.paid_as_earned,
-                promised=promised,
-                unit=self.unit,
-            ),
+            *self.paid_rows("sentences", promised),
         )
 
     def as_json(self) -> dict[str, Json]:
         """See `partition_jobs.Work`."""
         return {
-            "sentences": [{"device": name, **each.as_row()} for name, each in self.spoken],
+            "sentences": [{"device": name, **each.as_row()} for name, each in self.pieces],
             "seconds": self.seconds,
             "compared": asdict(self.compared),
             "server_saved": self.server_saved,
-            "audited": self.audited,
-            "paid_as_earned": self.paid_as_earned,
-            "books_balance": self.statement.balanced,
+            **self.paid_json(),
         }
 
 
@@ -331,16 +225,10 @@ class SplitSpeech:
 
     def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """How sentences are spoken."""
-        found = {name: job.raw(name, "a value") for name in OPTIONS if name in job}
-        try:
-            SpeechSettings.of(found)
-        except InputError as error:
-            source, place = job.place(error.field)
-            raise InputError(source, place, error.expected, error.found) from None
-        return found
+        return settings_stated(job, OPTIONS, SpeechSettings.of)
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
-        """See `partition_demand.SizesPieces`: frames of a sentence that a buyer asks for."""
+        """See `partition_buyers.SizesPieces`: frames of a sentence that a buyer asks for."""
         return FRAMES_ASKED
 
     def make_ready(self, model: Path, inputs: Path | None) -> None:
@@ -372,49 +260,33 @@ class SplitSpeech:
             vector_bytes=2 * FRAME,
         )
 
-    @contextmanager
     def shared_out(
         self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
-    ) -> Iterator[Shares]:
+    ) -> AbstractContextManager[Shares]:
         """A file of sentences of its own for each device, where there are enough."""
         sentences = read_sentences(inputs or own_sentences())
-        share = len(sentences) // len(names)
         characters = sum(len(each) for each in sentences) / len(sentences)
         in_round = 1 + int(per_round / (FRAMES_A_CHARACTER * characters))
-        repeat_rounds = min(REPEAT_ROUNDS, rounds, share // in_round)
-        order = np.random.default_rng(seed).permutation(len(sentences))
-        with tempfile.TemporaryDirectory(prefix="edgepact-sentences-") as place:
-            files = {}
-            for at, name in enumerate(names):
-                own = [sentences[index] for index in order[at :: len(names)]]
-                files[name] = Path(place) / f"{name}.txt"
-                text = "\n".join(own if share else sentences) + "\n"
-                files[name].write_text(text, encoding="utf-8")
-            yield Shares(folders=files, repeat_rounds=repeat_rounds)
+        return lines_shared_out(sentences, names, in_round=in_round, rounds=rounds, seed=seed)
 
     def done(
         self,
         *,
-        terms: SplitTerms,
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],
         played: Played,
     ) -> SpeechDone:
         """What was spoken."""
-        results = results_of(folder, names, SpokenResult.from_line)
-        if not results:
-            raise MarketError(f"no sentence was finished; see the logs in {folder}")
-        statement = played.statement
+        results = results_of(folder, names, SpokenResult.from_line, "sentence")
         voice = read_voice(terms.model_folder, SpeechSettings.of(terms.settings))
         return SpeechDone(
             profile=profile,
-            spoken=tuple(results),
+            pieces=tuple(results),
             devices=tuple(_device(name, results, profile, played.lost) for name in names),
+            played=played,
             compared=compared(voice, [each for _, each in results]),
-            statement=statement,
-            paid_as_earned=paid_as_promised(statement),
-            live_seconds=played.live_seconds,
         )
 
 
@@ -502,21 +374,16 @@ def _device(
     def a_second(values: Iterable[float]) -> float:
         return sum(values, 0.0) / max(seconds, 1e-9)
 
+    def gmac(result: SpokenResult) -> tuple[float, float]:
+        frames, amount = result.frames, result.amount
+        return frames * costs.device(amount), frames * costs.server(amount)
+
     computing = sum((each.device_s + each.compute_s for each in times), 0.0)
     return DeviceSpeech(
-        name=name,
+        **share_of(name, own, lost, times=TimeSplit.over(times, a_second), gmac=gmac),
         sentences=len(own),
         seconds=seconds,
-        units=sum(each.units for each in own),
-        paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=a_second(each.device_s for each in times),
-        link_s=a_second(each.link_s for each in times),
-        compute_s=a_second(each.compute_s for each in times),
-        wait_s=a_second(each.wait_s for each in times),
         realtime=seconds / max(computing, 1e-9),
         bytes_sent=a_second(each.bytes_sent for each in own),
         bytes_received=a_second(each.bytes_received for each in own),
-        device_gmac=sum((each.frames * costs.device(each.amount) for each in own), 0.0),
-        server_gmac=sum((each.frames * costs.server(each.amount) for each in own), 0.0),
-        lost=lost.get(name),
     )

@@ -32,7 +32,7 @@ from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.terms import Game
-from edgepact.pacts.partition_demand import mean_worth, read_buyers, sold_per_unit
+from edgepact.pacts.partition_buyers import mean_worth, read_buyers, sold_per_unit
 from edgepact.pacts.partition_findings import WorkDone
 from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_live import (
@@ -314,7 +314,9 @@ def _sold(terms: PartitionTerms, market: GameFile) -> GameFile:
     """The market with what a unit brings where not every one is sold."""
     if not terms.buyers:
         return market
-    revenue = float(market.game.revenue) * sold_per_unit(terms)
+    revenue = float(market.game.revenue) * sold_per_unit(
+        terms.split, terms.model_folder, terms.settings
+    )
     return replace(market, game=replace(market.game, revenue=revenue))
 
 

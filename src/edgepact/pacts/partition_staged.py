@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from edgepact.credits import in_credits
 from edgepact.efficiency.partition import MACS_PER_GMAC, LayerCosts
 from edgepact.efficiency.profile import CodecCost, Profile, Progress, fit_line
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import InputError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.codecs import BUILT_IN, packed_bytes
@@ -33,17 +32,23 @@ from edgepact.jobs.staged.place import stages_of
 from edgepact.jobs.staged.reading import Piece, Reading, drawn_inputs, reading_of
 from edgepact.jobs.staged.sentences import INPUTS_WORDS as SENTENCES_WORDS
 from edgepact.jobs.staged.sentences import SENTENCES, own_sentences, sentences_in
-from edgepact.market.statement import Statement
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms, Shares
 from edgepact.pacts.partition_results import (
-    paid_as_promised,
+    DeviceShare,
+    JobDone,
+    K,
+    PieceDone,
+    Played,
+    TimeSplit,
+    from_row,
+    mean,
+    median,
     results_of,
-    settled_rows,
+    share_of,
     time_split,
 )
 from edgepact.pacts.partition_settings import IMAGES_MAX, PlaySettings
-from edgepact.pacts.partition_shares import REPEAT_ROUNDS, SPARE, Shares
-from edgepact.pacts.partition_terms import SplitTerms
+from edgepact.pacts.partition_shares import REPEAT_ROUNDS, SPARE
 from edgepact.tensors import Tensors
 from edgepact.work import Model
 
@@ -57,62 +62,33 @@ WHOLE_CHECKED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StagedResult:
-    """One piece, as a line of a device's results file tells it; the last line of a piece counts.
+class StagedResult(PieceDone):
+    """One piece; its amount is in stages.
 
     Attributes:
-        round, piece: of it.
         file: what was worked on: a file's name, or the sentence itself.
         label_true: what is right, if it is known.
         answer: in words.
         facts: the same and more.
-        amount: stages of the device.
-        units: that it was.
-        codec: how tensors were sent; None where the piece itself or an output was.
         alone: whether the device finished it without the server.
         source_bytes: of the piece as it is.
-        device_seconds: reading in, and the device's stages.
-        encode_seconds: codec and request.
-        roundtrip_seconds: from sending to the answer; None if none came.
-        server_seconds: in the server.
-        compute_seconds: of these, computing.
-        bytes_sent, bytes_received: HTTP bodies.
-        state, audited, paid_microcredits: what became of its pay.
         more: further fields, which the model's reading has written.
     """
 
-    round: int
-    piece: str
     file: str
     label_true: str | None
     answer: str
     facts: Mapping[str, Json]
-    amount: int
-    units: int
-    codec: str | None
     alone: bool
     source_bytes: int
-    device_seconds: float
-    encode_seconds: float
-    roundtrip_seconds: float | None
-    server_seconds: float | None
-    compute_seconds: float | None
-    bytes_sent: int
-    bytes_received: int
-    state: str
-    audited: bool
-    paid_microcredits: int
     more: Mapping[str, Json]
 
-    @staticmethod
-    def from_line(line: str) -> "StagedResult | None":
+    @classmethod
+    def from_line(cls: type[K], line: str) -> K | None:
         """Reads a line; None for one of a piece that was not finished."""
-        row = json.loads(line)
-        names = [each.name for each in fields(StagedResult) if each.name != "more"]
-        if not all(name in row for name in names):
-            return None
-        more = {name: value for name, value in row.items() if name not in names}
-        return StagedResult(**{name: row[name] for name in names}, more=more)
+        row, known = json.loads(line), {each.name for each in fields(StagedResult)}
+        more = {name: value for name, value in row.items() if name not in known}
+        return from_row(cls, row | {"more": more})
 
     @property
     def label(self) -> str | None:
@@ -122,65 +98,33 @@ class StagedResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DevicePieces:
+class DevicePieces(DeviceShare):
     """What one device did in all rounds; times are seconds, medians over its pieces.
 
     Attributes:
-        name: of the device.
         pieces: that it finished.
-        units: that they were.
-        paid_credits: for them.
-        device_s, link_s, compute_s, wait_s: in its stages and codec; on the way; in the server's
-            stages; waiting there and for the books.
         bytes_sent: a piece, HTTP bodies.
         source_bytes: what a piece has as it is.
-        device_gmac, server_gmac: computed on each side.
-        lost: its last words, if it ended with an error.
     """
 
-    name: str
     pieces: int
-    units: int
-    paid_credits: float
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
     bytes_sent: float
     source_bytes: float
-    device_gmac: float
-    server_gmac: float
-    lost: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StagedDone:
+class StagedDone(JobDone[StagedResult, DevicePieces]):
     """Pieces worked on, and how they were paid.
 
     Attributes:
-        profile: of the model on this machine.
-        unit: what is counted: `photograph`.
         reading: of the model: `photographs`.
-        pieces: with the device that each belongs to.
-        devices: in the order of the market.
         agreement: share of some pieces on which split and unsplit model say the same.
         same_words: what that means, in words.
-        statement: of the ledger.
-        paid_as_earned: whether the books balance, and each unit was paid as promised.
-        live_seconds: from the start of the server to the end of the last round.
-        step: what one step of an amount is.
     """
 
-    profile: Profile
-    unit: str
     reading: str
-    pieces: tuple[tuple[str, StagedResult], ...]
-    devices: tuple[DevicePieces, ...]
     agreement: float
     same_words: str
-    statement: Statement
-    paid_as_earned: bool
-    live_seconds: float
     step: str = "stage"
 
     @property
@@ -189,30 +133,6 @@ class StagedDone:
         known = [each for _, each in self.pieces if each.label_true is not None and each.label]
         hits = [each.label == each.label_true for each in known]
         return sum(hits) / len(hits) if hits else None
-
-    @property
-    def server_saved(self) -> float:
-        """Share of the server's computing that devices took over."""
-        costs = self.profile.costs
-        left = sum(costs.server(each.amount) for _, each in self.pieces)
-        return 1.0 - left / (costs.total * len(self.pieces))
-
-    @property
-    def audited(self) -> int:
-        """Pieces that the server computed again before it paid."""
-        return sum(each.audited for _, each in self.pieces)
-
-    @property
-    def forfeit(self) -> int:
-        """Pieces that lost their pay."""
-        return sum(each.state == "forfeit" for _, each in self.pieces)
-
-    @property
-    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
-        """See `partition_jobs.Work`."""
-        return tuple(
-            (name, each.amount, each.units, each.paid_microcredits) for name, each in self.pieces
-        )
 
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
@@ -227,14 +147,7 @@ class StagedDone:
             ("the server's computing saved", f"{self.server_saved:.2%}"),
             (f"bytes sent for a {self.unit}", f"{sent:.0f}"),
             (f"bytes of a {self.unit} as it is", f"{whole:.0f}"),
-            (f"{units} audited before payment", f"{self.audited}"),
-            (f"{units} that lost their pay", f"{self.forfeit}"),
-            *settled_rows(
-                self.statement,
-                paid_as_earned=self.paid_as_earned,
-                promised=promised,
-                unit=self.unit,
-            ),
+            *self.paid_rows(units, promised),
         )
 
     def as_json(self) -> dict[str, Json]:
@@ -244,9 +157,7 @@ class StagedDone:
             "agreement": self.agreement,
             "accuracy": self.accuracy,
             "server_saved": self.server_saved,
-            "audited": self.audited,
-            "paid_as_earned": self.paid_as_earned,
-            "books_balance": self.statement.balanced,
+            **self.paid_json(),
         }
 
 
@@ -342,30 +253,24 @@ class SplitStaged:
     def done(
         self,
         *,
-        terms: SplitTerms,
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],
         played: Played,
     ) -> StagedDone:
         """What was answered."""
-        results = results_of(folder, names, StagedResult.from_line)
-        if not results:
-            raise MarketError(f"no {self.unit} was finished; see the logs in {folder}")
-        model = read_stage_folder(terms.model_folder)
-        reading = reading_of(model)
-        pieces = self._pieces(reading, terms.inputs_place)
+        results = results_of(folder, names, StagedResult.from_line, self.unit)
+        reading = reading_of(read_stage_folder(terms.model_folder))
         return StagedDone(
             profile=profile,
-            unit=self.unit,
-            reading=reading.name,
             pieces=tuple(results),
             devices=tuple(_device(name, results, profile, played.lost) for name in names),
-            agreement=_agreement(reading, pieces, results),
+            played=played,
+            unit=self.unit,
+            reading=reading.name,
+            agreement=_agreement(reading, self._pieces(reading, terms.inputs_place), results),
             same_words=reading.same_words,
-            statement=played.statement,
-            paid_as_earned=paid_as_promised(played.statement),
-            live_seconds=played.live_seconds,
         )
 
     def _pieces(self, reading: Reading, inputs: Path | None) -> Sequence[Piece]:
@@ -568,24 +473,12 @@ def _device(
     times = [time_split(each) for each in own if each.roundtrip_seconds is not None]
     costs = profile.costs
 
-    def median(values: list[float]) -> float:
-        return float(np.median(values)) if values else 0.0
-
-    def mean(values: list[int]) -> float:
-        return float(np.mean(values)) if values else 0.0
+    def gmac(result: StagedResult) -> tuple[float, float]:
+        return costs.device(result.amount), costs.server(result.amount)
 
     return DevicePieces(
-        name=name,
+        **share_of(name, own, lost, times=TimeSplit.over(times, median), gmac=gmac),
         pieces=len(own),
-        units=sum(each.units for each in own),
-        paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=median([each.device_s for each in times]),
-        link_s=median([each.link_s for each in times]),
-        compute_s=median([each.compute_s for each in times]),
-        wait_s=median([each.wait_s for each in times]),
-        bytes_sent=mean([each.bytes_sent for each in own]),
-        source_bytes=mean([each.source_bytes for each in own]),
-        device_gmac=sum(costs.device(each.amount) for each in own),
-        server_gmac=sum(costs.server(each.amount) for each in own),
-        lost=lost.get(name),
+        bytes_sent=mean(each.bytes_sent for each in own),
+        source_bytes=mean(each.source_bytes for each in own),
     )

@@ -19,7 +19,7 @@ from edgepact.framework import Document, Pact
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.serve_config import ServeConfig
 from edgepact.mechanisms.stackelberg.link import Links
-from edgepact.pacts.partition_demand import Asking, TriesPieces, units_most
+from edgepact.pacts.partition_buyers import Asking, TriesPieces, units_most
 from edgepact.pacts.partition_jobs import SplitJob, split_job
 from edgepact.pacts.partition_settings import DEVICES, PlaySettings
 from edgepact.registry import JOBS_SPELT

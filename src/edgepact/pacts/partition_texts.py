@@ -5,22 +5,18 @@ figures is a token that was generated. The tokens of prompts are computed as wel
 computing that each side did, but nobody is paid for them: their number is the device's to choose.
 """
 
-import json
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgepact.credits import in_credits
 from edgepact.efficiency.partition import MACS_PER_GMAC, LayerCosts
 from edgepact.efficiency.profile import Profile, Progress, fit_line
-from edgepact.errors import InputError, MarketError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.inference.decoder import CHUNK_MAX, Decoder, States
@@ -29,16 +25,18 @@ from edgepact.inference.gguf.known import text_model
 from edgepact.inference.gguf.tokenizer import TextTokenizer
 from edgepact.jobs.text.exchange import job_model
 from edgepact.jobs.text.prompts import TextSettings, own_prompts, read_prompts
-from edgepact.market.statement import Statement
-from edgepact.pacts.partition_live import Played
+from edgepact.pacts.partition_jobs import JobTerms, Shares, settings_stated
 from edgepact.pacts.partition_results import (
-    paid_as_promised,
+    DeviceShare,
+    JobDone,
+    PieceDone,
+    Played,
+    TimeSplit,
     results_of,
-    settled_rows,
+    share_of,
     time_split,
 )
-from edgepact.pacts.partition_shares import REPEAT_ROUNDS, Shares
-from edgepact.pacts.partition_terms import SplitTerms
+from edgepact.pacts.partition_shares import lines_shared_out
 from edgepact.work import Model
 
 ATTENDED = 128
@@ -61,34 +59,21 @@ OPTIONS = ("tokens_max", "temperature", "top_k", "top_p", "chat", "drafts", "tex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextResult:
-    """One text, as a line of a device's results file tells it; the last line of a piece counts.
+class TextResult(PieceDone):
+    """One text; its amount is in blocks, its units are tokens.
 
     Attributes:
-        round, piece: of it.
         prompt, text: as they are read.
         prompt_tokens, tokens: of each.
         reused_tokens: of the prompt, that were kept of a text before.
         steps: exchanges that told a token; fewer than tokens where guesses were right.
         reason: why it ended: `stop` or `length`.
-        amount: blocks of the device.
-        units: tokens that the server has counted.
-        codec: how activations were sent; None where tokens were.
         replays: how often its session was lost.
         tokens_alone: that the device wrote without the server.
         exchanges: that were answered.
-        device_seconds: in the device's blocks.
-        encode_seconds: codec and request.
-        roundtrip_seconds: from sending to the answer; None if none came.
-        server_seconds: in the server.
-        compute_seconds: of these, computing.
         first_token_seconds, text_seconds: from its start to the first and the last token.
-        bytes_sent, bytes_received: HTTP bodies.
-        state, audited, paid_microcredits: what became of its pay.
     """
 
-    round: int
-    piece: str
     prompt: str
     text: str
     prompt_tokens: int
@@ -96,141 +81,59 @@ class TextResult:
     reused_tokens: int
     steps: int
     reason: str
-    amount: int
-    units: int
-    codec: str | None
     replays: int
     tokens_alone: int
     exchanges: int
-    device_seconds: float
-    encode_seconds: float
-    roundtrip_seconds: float | None
-    server_seconds: float | None
-    compute_seconds: float | None
     first_token_seconds: float
     text_seconds: float
-    bytes_sent: int
-    bytes_received: int
-    state: str
-    audited: bool
-    paid_microcredits: int
-
-    @staticmethod
-    def from_line(line: str) -> "TextResult | None":
-        """Reads a line; None for one of a text that was not finished."""
-        row = json.loads(line)
-        names = [each.name for each in fields(TextResult)]
-        if not all(name in row for name in names):
-            return None
-        return TextResult(**{name: row[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceTexts:
+class DeviceTexts(DeviceShare):
     """What one device did in all rounds; times are seconds a token, over all its texts.
 
     Attributes:
-        name: of the device.
         texts, tokens: that it wrote.
-        units: tokens that were counted.
-        paid_credits: for them.
-        device_s, link_s, compute_s, wait_s: in its blocks and codec; on the way; in the server's
-            blocks; waiting there and for the books.
         tokens_per_s: of a text, from its start to its end.
         bytes_sent, bytes_received: a token, HTTP bodies.
-        device_gmac, server_gmac: computed on each side, prompts included.
-        lost: its last words, if it ended with an error.
     """
 
-    name: str
     texts: int
     tokens: int
-    units: int
-    paid_credits: float
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
     tokens_per_s: float
     bytes_sent: float
     bytes_received: float
-    device_gmac: float
-    server_gmac: float
-    lost: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextsDone:
-    """Texts written, and how they were paid.
+class TextsDone(JobDone[TextResult, DeviceTexts]):
+    """Texts written, and how they were paid. Computing counts prompts too.
 
     Attributes:
-        profile: of the model on this machine.
-        texts: with the device that each belongs to.
-        devices: in the order of the market.
         agreement: share of the tokens of some texts that the unsplit model finds likeliest too;
             None where tokens were drawn by chance.
-        statement: of the ledger.
-        paid_as_earned: whether the books balance, and each token was paid as promised.
-        live_seconds: from the start of the server to the end of the last round.
-        unit: what is counted.
-        step: what one step of an amount is.
     """
 
-    profile: Profile
-    texts: tuple[tuple[str, TextResult], ...]
-    devices: tuple[DeviceTexts, ...]
     agreement: float | None
-    statement: Statement
-    paid_as_earned: bool
-    live_seconds: float
     unit: str = "token"
     step: str = "block"
 
     @property
     def tokens(self) -> int:
         """All that were generated."""
-        return sum(each.tokens for _, each in self.texts)
-
-    @property
-    def audited(self) -> int:
-        """Texts that the server computed again before it paid."""
-        return sum(each.audited for _, each in self.texts)
-
-    @property
-    def forfeit(self) -> int:
-        """Texts that lost their pay."""
-        return sum(each.state == "forfeit" for _, each in self.texts)
-
-    @property
-    def server_saved(self) -> float:
-        """Share of the server's computing that devices took over."""
-        server = self.server_gmac
-        whole = server + sum(each.device_gmac for each in self.devices)
-        return 1.0 - server / whole if whole else 0.0
-
-    @property
-    def server_gmac(self) -> float:
-        """The server's computing, prompts included."""
-        return sum(each.server_gmac for each in self.devices)
-
-    @property
-    def paid_pieces(self) -> tuple[tuple[str, int, int, int], ...]:
-        """See `partition_jobs.Work`."""
-        return tuple(
-            (name, each.amount, each.units, each.paid_microcredits) for name, each in self.texts
-        )
+        return sum(each.tokens for _, each in self.pieces)
 
     def rows(self, promised: str) -> tuple[tuple[str, str], ...]:
         """See `partition_jobs.Work`."""
-        sent = sum(each.bytes_sent for _, each in self.texts) / max(self.tokens, 1)
-        told = sum(each.tokens - each.tokens_alone for _, each in self.texts)
-        steps = sum(each.steps for _, each in self.texts) / max(told, 1)
-        prompts = sum(each.prompt_tokens for _, each in self.texts)
-        reused = sum(each.reused_tokens for _, each in self.texts) / max(prompts, 1)
+        sent = sum(each.bytes_sent for _, each in self.pieces) / max(self.tokens, 1)
+        told = sum(each.tokens - each.tokens_alone for _, each in self.pieces)
+        steps = sum(each.steps for _, each in self.pieces) / max(told, 1)
+        prompts = sum(each.prompt_tokens for _, each in self.pieces)
+        reused = sum(each.reused_tokens for _, each in self.pieces) / max(prompts, 1)
         speed = float(np.median([each.tokens_per_s for each in self.devices if each.tokens]))
         agreed = () if self.agreement is None else ((AGREEMENT, f"{self.agreement:.2%}"),)
         return (
-            ("texts written", f"{len(self.texts)}"),
+            ("texts written", f"{len(self.pieces)}"),
             ("tokens generated", f"{self.tokens}"),
             *agreed,
             ("tokens a second of a text, median device", f"{speed:.3g}"),
@@ -238,26 +141,17 @@ class TextsDone:
             ("prompts' tokens that were kept of texts before", f"{reused:.2%}"),
             ("bytes sent a token, prompts included", f"{sent:.0f}"),
             ("the server's computing saved", f"{self.server_saved:.2%}"),
-            ("texts audited before payment", f"{self.audited}"),
-            ("texts that lost their pay", f"{self.forfeit}"),
-            *settled_rows(
-                self.statement,
-                paid_as_earned=self.paid_as_earned,
-                promised=promised,
-                unit=self.unit,
-            ),
+            *self.paid_rows("texts", promised),
         )
 
     def as_json(self) -> dict[str, Json]:
         """See `partition_jobs.Work`."""
         return {
-            "texts": [{"device": name, **asdict(each)} for name, each in self.texts],
+            "texts": [{"device": name, **asdict(each)} for name, each in self.pieces],
             "tokens": self.tokens,
             "agreement": self.agreement,
             "server_saved": self.server_saved,
-            "audited": self.audited,
-            "paid_as_earned": self.paid_as_earned,
-            "books_balance": self.statement.balanced,
+            **self.paid_json(),
         }
 
 
@@ -294,19 +188,13 @@ class SplitTexts:
 
     def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """How texts are written."""
-        found = {name: job.raw(name, "a value") for name in OPTIONS if name in job}
-        found = {"tokens_max": TOKENS_MAX, **found}
-        try:
-            TextSettings.of(found)
-        except InputError as error:
-            source, place = job.place(error.field)
-            raise InputError(source, place, error.expected, error.found) from None
+        found = settings_stated(job, OPTIONS, TextSettings.of, tokens_max=TOKENS_MAX)
         if smoke:
             found["tokens_max"] = min(found["tokens_max"], SMOKE_TOKENS)
         return found
 
     def units_most(self, settings: Mapping[str, Any]) -> int:
-        """See `partition_demand.SizesPieces`: tokens of a text."""
+        """See `partition_buyers.SizesPieces`: tokens of a text."""
         found: int = settings["tokens_max"]
         return found
 
@@ -340,47 +228,32 @@ class SplitTexts:
             vector_bytes=4 * found.sizes.width,
         )
 
-    @contextmanager
     def shared_out(
         self, inputs: Path | None, names: Sequence[str], *, per_round: int, rounds: int, seed: int
-    ) -> Iterator[Shares]:
+    ) -> AbstractContextManager[Shares]:
         """A file of prompts of its own for each device, where there are enough."""
-        prompts = read_prompts(inputs or own_prompts())
-        share = len(prompts) // len(names)
         # How many prompts a round takes shows as texts end; a text has at least one token.
-        repeat_rounds = min(REPEAT_ROUNDS, rounds, share // per_round)
-        order = np.random.default_rng(seed).permutation(len(prompts))
-        with tempfile.TemporaryDirectory(prefix="edgepact-prompts-") as place:
-            files = {}
-            for at, name in enumerate(names):
-                own = [prompts[index] for index in order[at :: len(names)]] if share else prompts
-                files[name] = Path(place) / f"{name}.txt"
-                files[name].write_text("\n".join(own) + "\n", encoding="utf-8")
-            yield Shares(folders=files, repeat_rounds=repeat_rounds)
+        prompts = read_prompts(inputs or own_prompts())
+        return lines_shared_out(prompts, names, in_round=per_round, rounds=rounds, seed=seed)
 
     def done(
         self,
         *,
-        terms: SplitTerms,
+        terms: JobTerms,
         folder: Path,
         profile: Profile,
         names: list[str],
         played: Played,
     ) -> TextsDone:
         """What was written."""
-        results = results_of(folder, names, TextResult.from_line)
-        if not results:
-            raise MarketError(f"no text was finished; see the logs in {folder}")
-        statement = played.statement
+        results = results_of(folder, names, TextResult.from_line, "text")
         model = read_text_model(terms.model_folder)
         return TextsDone(
             profile=profile,
-            texts=tuple(results),
+            pieces=tuple(results),
             devices=tuple(_device(name, results, profile, played.lost) for name in names),
+            played=played,
             agreement=_agreement(model, TextSettings.of(terms.settings), results),
-            statement=statement,
-            paid_as_earned=paid_as_promised(statement),
-            live_seconds=played.live_seconds,
         )
 
 
@@ -422,15 +295,14 @@ def _stage_seconds(model: TextModel, repeats: int, progress: Progress) -> list[f
 
 
 def _device(
-    name: str, results: list[tuple[str, TextResult]], profile: Profile, lost: dict[str, str]
+    name: str, results: list[tuple[str, TextResult]], profile: Profile, lost: Mapping[str, str]
 ) -> DeviceTexts:
     own = [result for device, result in results if device == name]
-    times = [time_split(each) for each in own]
     tokens = sum(each.tokens for each in own)
     per_stage = profile.costs.per_stage
 
-    def each_token(seconds: float) -> float:
-        return seconds / max(tokens, 1)
+    def a_token(values: Iterable[float]) -> float:
+        return sum(values, 0.0) / max(tokens, 1)
 
     def gmac(result: TextResult) -> tuple[float, float]:
         # The last token is told, and goes through no block.
@@ -439,22 +311,14 @@ def _device(
         rest = sum(per_stage[result.amount + 1 : -1])
         return through * device, through * rest + result.tokens * per_stage[-1]
 
+    times = TimeSplit.over([time_split(each) for each in own], a_token)
     return DeviceTexts(
-        name=name,
+        **share_of(name, own, lost, times=times, gmac=gmac),
         texts=len(own),
         tokens=tokens,
-        units=sum(each.units for each in own),
-        paid_credits=in_credits(sum(each.paid_microcredits for each in own)),
-        device_s=each_token(sum(each.device_s for each in times)),
-        link_s=each_token(sum(each.link_s for each in times)),
-        compute_s=each_token(sum(each.compute_s for each in times)),
-        wait_s=each_token(sum(each.wait_s for each in times)),
         tokens_per_s=tokens / max(sum(each.text_seconds for each in own), 1e-9),
-        bytes_sent=each_token(sum(each.bytes_sent for each in own)),
-        bytes_received=each_token(sum(each.bytes_received for each in own)),
-        device_gmac=sum(gmac(each)[0] for each in own),
-        server_gmac=sum(gmac(each)[1] for each in own),
-        lost=lost.get(name),
+        bytes_sent=a_token(each.bytes_sent for each in own),
+        bytes_received=a_token(each.bytes_received for each in own),
     )
 
 

@@ -24,7 +24,7 @@ from edgepact.files.auction import BIDS_MAX, AuctionFile, auction_of
 from edgepact.framework import Document, Json, Run, Sheet
 from edgepact.market.demand import UNITS_MAX, Buyer
 from edgepact.mechanisms.auction.reserve import ReserveAuction
-from edgepact.pacts.partition_demand import Asking, units_most
+from edgepact.pacts.partition_buyers import Asking, units_most
 from edgepact.pacts.partition_jobs import split_job
 from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_stackelberg import (
@@ -318,6 +318,7 @@ class SelectionSlots:
             best=done.best,
             rounds=done.rounds,
             paid_by_price=done.paid_by_price,
+            worth=done.worth,
             earnings=done.earnings,
             sold=decision,
         )

@@ -44,6 +44,9 @@ SEARCH_S = 2.0
 EMPTY = 1e-9
 """A cell of so few answers is one of none."""
 
+DIGITS = 9
+"""Of a generated frequency."""
+
 LEAST_COST = 1e-3
 """Least cost of a kind, as a share of what is saved, that is told from none."""
 
@@ -224,7 +227,8 @@ class LayerMenus:
         )
         found = np.empty(number)
         found[order] = np.mean(menus.generate_rows(self._weights, rows, seed)[0], axis=0)
-        return found
+        # What rounding decides, such as which kinds stand for many, is decided alike anywhere.
+        return np.round(found, DIGITS)
 
 
 def choices(

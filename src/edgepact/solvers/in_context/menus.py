@@ -234,7 +234,14 @@ def generate(weights: Weights, rows: Rows, seed: int) -> Population:
 def generate_rows(
     weights: Weights, rows: Rows, seed: int
 ) -> tuple[Float[np.ndarray, "samples rows"], Float[np.ndarray, "samples rows"]]:
-    """Frequencies of rows in generated populations, and costs; as `generate`."""
+    """Frequencies of rows in generated populations, and costs; as `generate`.
+
+    In double precision: sums in single differ by machine and number of threads as far as to write
+    another menu, and whoever was offered one should find that it follows from those before.
+    """
+    weights = {
+        name: (rate.astype(float), bias.astype(float)) for name, (rate, bias) in weights.items()
+    }
     seen, size = takeup.intervals(rows), len(rows.low)
     samples = int(np.clip(DRAWN // max(size, 1), *SAMPLES))
     told = grounds(weights, rows, seen)
