@@ -255,6 +255,16 @@ class ServerPart(Protocol):
 
 
 @runtime_checkable
+class TriedPart(Protocol):
+    """What a `ServerPart` has besides if a device's work is tried until it is good enough."""
+
+    @property
+    def tries_most(self) -> int:
+        """How many units a piece can become by work that is not, where good work is one."""
+        ...
+
+
+@runtime_checkable
 class StagedPart(Protocol):
     """What a `ServerPart` has besides if pieces can pass its stages together.
 

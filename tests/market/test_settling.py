@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgepact.engagement import Answer, Item, Question, posted, taken
 from edgepact.errors import InputError
 from edgepact.market.ledger import Pending, PieceState
+from edgepact.market.serve_config import MARGIN
 from edgepact.market.settling import (
     PUT_OFF_MAX,
     WRONG_SOURCES_MAX,
@@ -96,6 +99,17 @@ def test_least_reward_of_a_menu_and_of_what_bidders_are_paid() -> None:
     assert least_reward(bids, paid) == 50  # half of 100 for half of the steps
     assert least_reward(bids, {"b": paid["b"]}) == 70
     assert least_reward(bids, {}) == least_reward(bids, {"d": paid["d"]}) == 0
+
+
+@given(tries=st.integers(1, 16), pieces=st.integers(1, 40), spoilt=st.integers(1, 40))
+def test_who_spoils_tries_to_be_paid_for_more_loses(tries: int, pieces: int, spoilt: int) -> None:
+    """Where buyers ask for so many pieces: an honest device has its margin on a unit of each."""
+    spoilt, reward = min(spoilt, pieces), 1000 * tries
+    good = pieces - spoilt
+    rules = AuditRules(rate=derived, timeout_s=1.0, strikes_max=2, bought=True, tries=tries)
+    rate = rules.rate([tries] * spoilt + [1] * good, reward, rules.least_of(reward, 0))
+    pay = (tries * spoilt + good) * (1 - rate) ** spoilt  # all or nothing; costs stay
+    assert pay - (1 - MARGIN) * good < MARGIN * pieces
 
 
 def test_rates_are_told_and_too_few_audits_are_warned_of() -> None:

@@ -4,6 +4,7 @@ import contextlib
 import random
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,7 +26,7 @@ from edgepact.market.serve_config import ServeConfig
 from edgepact.market.settling import AuditRules
 from edgepact.mechanisms.audit_rate import audit_rate, expected_gain
 from edgepact.tensors import Codec
-from edgepact.work import Job, Model, ServerPart, ToldJob
+from edgepact.work import Job, Model, ServerPart, ToldJob, TriedPart
 
 AUDIT_TIMEOUT_SHORT_S = 25.0
 """Within 20 seconds a device notices at the latest that an answer is lost, and then it shows its
@@ -120,7 +121,9 @@ class Opening:
         self._demand = None if config.demand is None else read_demand(config.demand)
         told = job.told(config.job_settings) if isinstance(job, ToldJob) else None
         self._job_settings = messages.read_settings("serve", told)
-        self._audits = _audit_rules(config, part.audit_power)
+        bought = config.demand is not None
+        tries = part.tries_most if bought and isinstance(part, TriedPart) else 1
+        self._audits = replace(_audit_rules(config, part.audit_power), bought=bought, tries=tries)
         self._first: Engagement | None = self._engagement()
         if config.key is not None:
             _expect_key(config.key)
@@ -231,12 +234,11 @@ def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
             file=sys.stderr,
             flush=True,
         )
-    chance = {} if config.seed is None else {"chance": random.Random(config.seed).random}
+    chance = random.SystemRandom() if config.seed is None else random.Random(config.seed)
     return AuditRules(
         rate=rate,
         timeout_s=config.audit_timeout_s,
         strikes_max=config.strikes_max,
         fixed=config.audit_probability,
-        bought=config.demand is not None,
-        **chance,
+        chance=chance.random,
     )

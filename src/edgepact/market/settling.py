@@ -66,6 +66,9 @@ class AuditRules:
         chance: numbers from 0 to 1 that nobody can foresee.
         bought: whether buyers pay for pieces. Then those that earn their device nothing are all
             audited: it has no pay to lose that would keep it from spoiling what they buy.
+        tries: units that a piece can become at most by work that is not good enough. Where buyers
+            ask for so many pieces and no more, who spoils its first tries is paid for so many
+            units where an honest device earns its margin on one.
     """
 
     rate: Callable[[list[int], int, int], float]
@@ -74,6 +77,20 @@ class AuditRules:
     fixed: float | None = None
     chance: Callable[[], float] = secrets.SystemRandom().random
     bought: bool = False
+    tries: int = 1
+
+    def least_of(self, reward: int, least_reward: int, strikes: int = 0) -> int:
+        """The reward of which the margin is a share, micro-credits: a smaller one stands for a
+        smaller margin.
+
+        Args:
+            reward: of a unit.
+            least_reward: that the device could have taken instead; 0 if there was nothing less.
+            strikes: audits that the device has failed. Each says that its margin is thinner than
+                was thought: half of what it was.
+        """
+        least = min(reward, least_reward) if least_reward > 0 else reward
+        return max(1, (least >> strikes) // self.tries)
 
     def drawn(
         self, pending: list[Pending], least_reward: int, strikes: int = 0
@@ -84,8 +101,7 @@ class AuditRules:
             pending: its pieces.
             least_reward: of a unit, that the device could have taken instead, micro-credits; 0
                 if there was nothing less.
-            strikes: audits that the device has failed. Each says that its margin is thinner than
-                was thought: half of what it was.
+            strikes: audits that the device has failed.
         """
         auditable = [each for each in pending if each.auditable]
         if not auditable:
@@ -95,9 +111,7 @@ class AuditRules:
             return [each.piece for each in auditable], 1.0
         if not reward:
             return [], 0.0  # there is nothing to lose, nor to gain
-        least = min(reward, least_reward) if least_reward > 0 else reward
-        # A margin is a share of the least reward, so half of one is half of the other.
-        least = max(1, least >> strikes)
+        least = self.least_of(reward, least_reward, strikes)
         rate = self.fixed
         if rate is None:
             rate = self.rate([each.units for each in auditable], reward, least)
@@ -428,7 +442,7 @@ def rates_of(rules: AuditRules, rewards: Collection[int], least: int, pieces: in
         The least and the largest at which cheating loses money; nothing if nothing is paid.
     """
     paid = {reward for reward in rewards if reward > 0}
-    found = {rules.rate([1] * pieces, each, min(each, least or each)) for each in paid}
+    found = {rules.rate([1] * pieces, each, rules.least_of(each, least)) for each in paid}
     return [min(found), max(found)] if found else []
 
 

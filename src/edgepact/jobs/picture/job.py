@@ -303,6 +303,11 @@ class ServerHalf(_Half):
         return self._margins
 
     @property
+    def tries_most(self) -> int:
+        """Draws of a picture that the judge does not accept."""
+        return self._generator.recipe.draws
+
+    @property
     def audit_power(self) -> float:
         """Least share, at any amount, of the pictures of the least noticeable cheat that differ."""
         return max(POWER_LEAST, min(margin.power for margin in self.margins))
