@@ -11,14 +11,9 @@ DOCS = ROOT / "docs"
 PARTS = {"how-to/small-devices-measured"}
 """Pages that are parts of others."""
 
-PAGES = sorted(
-    {
-        page.relative_to(DOCS).with_suffix("").as_posix()
-        for page in DOCS.rglob("*.md")
-        if "_build" not in page.parts
-    }
-    - PARTS
-) + ["genindex", "search"]
+SOURCES = (page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
+NAMES = {page.relative_to(DOCS).with_suffix("").as_posix() for page in SOURCES}
+PAGES = [*sorted(NAMES - PARTS), "genindex", "search"]
 
 
 @pytest.fixture(scope="session")
