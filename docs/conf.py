@@ -23,6 +23,12 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 # Pages that are parts of others, and what builds the pages.
 exclude_patterns = ["_build", "extensions", "how-to/small-devices-measured.md"]
+# Notebooks are run once, and again when their text changes; a clean clone has nothing kept. Whoever
+# changes what they show removes the folder.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(Path(__file__).parent / ".notebooks-run")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell; JAX compiles
 html_theme = "furo"
 html_title = "edgepact"
 html_static_path = ["_static"]

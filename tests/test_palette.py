@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from edgepact.live import charts
-from edgepact.palette import APART, COLOURS, DASHES, INK, LOOKS, MARKERS, Look
+from edgepact.market import page
+from edgepact.palette import APART, COLOURS, DASHES, LOOKS, MARKERS, Look
 from edgepact.studies import contract, contract_training, dynamics, fig4, robustness, selection
 
 # Machado, Oliveira and Fernandes 2009, severity 1, for linear RGB.
@@ -105,11 +105,30 @@ def test_curves_of_a_panel_are_told_apart(panel: str) -> None:
             assert distance(first.colour, second.colour, sees) >= APART, (one, other)
 
 
-def test_colours_of_the_report_are_told_apart() -> None:
-    own = (charts.DEVICE, charts.SERVER, charts.LINK, charts.QUIET)
+LOOK = Path(page.__file__).parent / "static" / "look.css"
+
+
+def tokens(paper: int) -> dict[str, str]:
+    """Colours of the live page and of reports, on light paper (0) or dark (1)."""
+    found = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", LOOK.read_text())
+    return {name: colours[paper] for name, *colours in found}
+
+
+def contrast(one: str, other: str) -> float:
+    """As WCAG 2.2 has it."""
+    less, more = sorted(float(TO_XYZ[1] @ linear(each)) for each in (one, other))
+    return (more + 0.05) / (less + 0.05)
+
+
+@pytest.mark.parametrize("paper", [0, 1])
+def test_colours_of_the_pages_are_told_apart(paper: int) -> None:
+    own = tokens(paper)
+    lines = [own[name] for name in ("device", "server", "link", "ledger")]
     for sees in READERS.values():
-        assert min(distance(*pair, sees) for pair in combinations(own, 2)) >= APART
-        assert all(distance(each, INK, sees) >= 25.0 for each in own)
+        assert min(distance(*pair, sees) for pair in combinations(lines, 2)) >= APART
+    assert all(contrast(each, own["paper"]) >= 3.0 for each in lines)
+    for name in ("ink", "quiet", "act", "warn"):
+        assert min(contrast(own[name], own[each]) for each in ("paper", "raised")) >= 4.5
 
 
 def test_no_picture_has_colours_of_its_own() -> None:

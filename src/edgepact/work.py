@@ -304,6 +304,28 @@ class StagedPart(Protocol):
 
 
 @runtime_checkable
+class ToldJob(Protocol):
+    """What a `Job` has besides if its server tells devices the settings of the job.
+
+    A device that states none of its own has the server's; what it states stands above them, save
+    where both halves need the same.
+    """
+
+    @property
+    def agreed(self) -> frozenset[str]:
+        """Names of settings that both halves need alike."""
+        ...
+
+    def told(self, settings: Mapping[str, Json]) -> Mapping[str, Json]:
+        """What devices are told of the server's settings: texts, numbers, truth values.
+
+        Raises:
+            InputError: a setting cannot be.
+        """
+        ...
+
+
+@runtime_checkable
 class Job(Protocol):
     """One kind of work."""
 

@@ -11,9 +11,19 @@ DOCS = ROOT / "docs"
 PARTS = {"how-to/small-devices-measured"}
 """Pages that are parts of others."""
 
-SOURCES = (page for page in DOCS.rglob("*.md") if "_build" not in page.parts)
-NAMES = {page.relative_to(DOCS).with_suffix("").as_posix() for page in SOURCES}
-PAGES = [*sorted(NAMES - PARTS), "genindex", "search"]
+PAGES = [
+    *sorted(
+        {
+            page.relative_to(DOCS).with_suffix("").as_posix()
+            for page in DOCS.rglob("*.md")
+            if "_build" not in page.parts
+        }
+        - PARTS
+    ),
+    *sorted(f"notebooks/{page.stem}" for page in (ROOT / "examples" / "notebooks").glob("*.md")),
+    "genindex",
+    "search",
+]
 
 
 @pytest.fixture(scope="session")

@@ -60,13 +60,16 @@ def foreign(addresses: list[str]) -> list[str]:
 
 
 def broken(page: Path) -> Iterator[str]:
-    for link in (*read(page).links, *read(page).fetched):
+    for link in read(page).links + read(page).fetched:
         parts = urlsplit(link)
         if parts.scheme in ("https", "mailto", "data") or parts.hostname == "127.0.0.1":
             continue
         target = page.parent / unquote(parts.path) if parts.path else page
-        anchor = unquote(parts.fragment) if target.suffix == ".html" else ""
-        if not target.is_file() or (anchor and anchor not in read(target.resolve()).ids):
+        if not target.is_file() or (
+            parts.fragment
+            and target.suffix == ".html"
+            and unquote(parts.fragment) not in read(target.resolve()).ids
+        ):
             yield link
 
 

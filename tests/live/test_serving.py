@@ -1,5 +1,6 @@
 """What a market is served by, as its settings and its scenario say together."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ from edgepact.files.scenario import read_scenario
 from edgepact.framework import Run
 from edgepact.inference.gguf import known
 from edgepact.inference.models import embedded
-from edgepact.live.serving import asked
+from edgepact.live.serving import asked, serve_market
 from edgepact.market.processes import LiveMarket
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.market.serve_config import ServeOptions
@@ -60,6 +61,17 @@ def test_a_scenario_says_which_job_and_model_are_served(tmp_path: Path, example:
         asked(ServeOptions(scenario=own, model=tmp_path))
     with pytest.raises(InputError, match=r"efficiency.model: expected a model directory, found "):
         asked(ServeOptions(scenario=with_model(tmp_path, example, "none-there")))
+
+
+def test_a_scenario_says_how_much_a_round_has(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    text = (EXAMPLES / SCENARIOS[0]).read_text()
+    file.write_text(
+        re.sub(r"(?m)^images = .*\n", "", text).replace("[job]\n", "[job]\nimages = 7\n")
+    )
+    assert asked(ServeOptions(scenario=file))[0].units == 7
+    assert asked(ServeOptions(scenario=file, units_per_round=3))[0].units == 3
+    assert asked(ServeOptions(price=1.0))[0].units == 16
 
 
 @pytest.mark.parametrize("job", ["classification", "training"])
@@ -135,6 +147,25 @@ def test_a_server_writes_texts_as_its_scenario_states(
     assert options.model is not None
     assert options.model.is_dir()
     assert told["about"]["tokens_max"] == 7
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"demand": Path("none.json")}, "none.json: expected a file of UTF-8 text"),
+        ({"key": Path("none/key")}, "serve: key: expected a file in a folder that exists"),
+        ({"key": Path(__file__)}, "expected a key of 32 bytes"),
+        ({"model": Path("none")}, "none"),
+        ({"tls": Path(__file__)}, "test_serving.py"),
+    ],
+)
+def test_a_wrong_argument_leaves_no_ledger(
+    tmp_path: Path, wrong: dict[str, Any], says: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with pytest.raises(InputError, match=re.escape(says)):
+        serve_market(ServeOptions(price=1.0, port=0, ledger_url=url, **wrong))
+    assert not list(tmp_path.iterdir())
 
 
 class Started(Exception):

@@ -22,7 +22,7 @@ from edgepact.market.sessions import NoRoom, Session, Sessions
 from edgepact.tensors import Tensors
 from edgepact.work import DevicePart, Job, ServerPart
 from tests.market.echo import PIECES, Echo, EchoServer, first_of
-from tests.market.harness import Device, parameters, served
+from tests.market.harness import Device, parameters, served, wait_until
 
 REWARD = 1_000_000
 MENU = (Item(amount=3.0, reward_microcredits=REWARD),)
@@ -133,6 +133,21 @@ def test_a_finished_piece_is_not_paid_for_other_work(tmp_path: Path, stack: Exit
         assert other.status_code == 409
         assert "used for something else" in other.json()["error"]
         assert -server.market._ledger.balances()["server"] == REWARD
+
+
+def test_who_is_late_in_the_last_round_hears_that_the_market_is_over(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    with market(tmp_path, rounds=1, units_per_round=3, round_timeout_s=0.5) as server:
+        player = Player(server, stack)
+        player.send("p", 0, 1.0, 2)
+        wait_until(lambda: server.market.glance()["state"] == "over")
+        refused = player.send("p", 1, 1.0, 1)
+        assert refused.status_code == 409
+        assert "round 1 is closed" in refused.json()["error"]
+        assert player.device.offer(1) == {"state": "over", "audits": [], "device": "cam-0"}
+        player.device.http.post("/market/leave")
+        wait_until(lambda: server.should_exit)
 
 
 def test_an_error_spoils_its_own_exchange_only(tmp_path: Path, stack: ExitStack) -> None:

@@ -35,7 +35,7 @@ from edgepact.market.ledger import (
     pending_of,
 )
 from edgepact.market.ledger.double_entry import beside, move
-from edgepact.market.ledger.records import bought_in
+from edgepact.market.ledger.round_rows import bought_in
 from tests.market.harness import place
 from tests.market.ledger_cases import (
     DEVICES,

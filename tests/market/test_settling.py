@@ -105,12 +105,12 @@ def test_rates_are_told_and_too_few_audits_are_warned_of() -> None:
     least, most = derived([1] * 16, 1, 1), derived([1] * 16, 12, 1)
     assert found == [least, most]
     assert rates_of(rules, [0], 0, 16) == rates_of(rules, [], 0, 16) == []
-    told = told_rates(rules, found, 16)
+    told = told_rates(rules, found, 16, "token")
     assert f"{100 * least:.3g} % to {100 * most:.3g} %" in told
     assert told.startswith("audits: ")
-    assert told_rates(rules, [least, least], 16).count("%") == 1
+    assert told_rates(rules, [least, least], 16, "token").count("%") == 1
     for fixed, warns in ((0.05, True), (least, True), (most, False), (1.0, False)):
-        said = told_rates(replace(rules, fixed=fixed), found, 16)
+        said = told_rates(replace(rules, fixed=fixed), found, 16, "token")
         assert said.startswith("warning: ") == warns
         assert f"{100 * most:.3g} %" in said
 
@@ -274,6 +274,7 @@ def test_who_keeps_the_server_busy_cannot_put_its_audit_off_for_ever(
         device.answer(1, item=0)
         deliver(device, 1, "a", 1.0)
         device.http.post("/market/leave")
+        wait_until(lambda: settling.auditing)  # its time is counted from there
         for _ in range(3 * PUT_OFF_MAX):
             now_s[0] += 29.0
             settling.put_off("cam-0")
@@ -352,11 +353,11 @@ def test_sources_of_no_use_are_a_mistake_some_times_and_then_a_cheat(
 @pytest.mark.parametrize(
     ("settings", "power", "told"),
     [
-        ({"audit_probability": None}, 1.0, ["audits: 40.5 % of the jobs"]),
-        ({"audit_probability": None}, 0.5, ["audits: 81.1 % of the jobs"]),
+        ({"audit_probability": None}, 1.0, ["audits: 40.5 % of the pieces"]),
+        ({"audit_probability": None}, 0.5, ["audits: 81.1 % of the pieces"]),
         ({"audit_probability": 0.05}, 1.0, ["warning: audits of 5 % are too few", "from 40.5 %"]),
         ({"audit_probability": 0.9}, 1.0, ["audits: 90 %; cheating loses money from 40.5 %"]),
-        ({"margin": 0.5, "audit_probability": None}, 1.0, ["audits: 29.3 % of the jobs"]),
+        ({"margin": 0.5, "audit_probability": None}, 1.0, ["audits: 29.3 % of the pieces"]),
         ({"audit_probability": None}, 0.2, ["finds 20% of cheats, and no rate makes"]),
     ],
 )

@@ -9,10 +9,10 @@ from edgepact.market.device_config import DeviceConfig
 
 @options_of(DeviceConfig)
 def device(config: DeviceConfig) -> None:
-    """Take part in a live market as one device: commit, run layers, get paid.
+    """Take part in a live market as one device: commit, work, get paid.
 
-    It decides by itself how many layers are worth their price, from alpha and capacity, which
-    it tells nobody.
+    It decides by itself how many steps of a unit, such as layers of an image, are worth their
+    price, from alpha and capacity, which it tells nobody.
     """
     from edgepact.credits import in_credits
     from edgepact.market.device import run_device

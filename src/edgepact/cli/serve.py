@@ -8,7 +8,8 @@ from edgepact.market.serve_config import ServeOptions
 def serve(options: ServeOptions) -> None:
     """Serve the live market: offers, split inference, payments.
 
-    Devices enrol with a one-time token each and are paid per verified image. The ledger
+    Devices enrol with a one-time token each and are paid for each verified unit, such as an image,
+    a token or a picture. The ledger
     survives restarts; start again with the same one and the market goes on.
     """
     from edgepact.live.serving import serve_market

@@ -32,11 +32,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineFit:
-    """Least-squares line through seconds over layers, $A L + B$.
+    """Least-squares line through seconds over layers, $A L + B$ with B at least 0.
 
     Attributes:
         A_s: seconds for each layer.
-        B_s: seconds before the first layer.
+        B_s: seconds before the first layer, at least 0.
         r_squared: share of the variance that the line explains.
     """
 
@@ -249,7 +249,8 @@ def seconds_together(
 
 
 def fit_line(seconds_per_cut: Sequence[float]) -> LineFit:
-    """Least squares over 0, 1, 2, ... layers.
+    """Least squares over 0, 1, 2, ... layers, of all lines that take no time below 0 before the
+    first layer: where the free line would, the best is the one through 0.
 
     Raises:
         InputError: there are fewer than two cuts.
@@ -257,17 +258,22 @@ def fit_line(seconds_per_cut: Sequence[float]) -> LineFit:
     Example:
         >>> fit_line([1.0, 3.0, 5.0])
         LineFit(A_s=2.0, B_s=1.0, r_squared=1.0)
+        >>> fit_line([0.0, 1.0, 3.0]).B_s
+        0.0
     """
     if len(seconds_per_cut) < 2:
         raise InputError("fit", "seconds_per_cut", "at least two times", list(seconds_per_cut))
     y = np.asarray(seconds_per_cut, np.float64)
-    x = np.arange(len(y)) - (len(y) - 1) / 2
-    slope = float(x @ y / (x @ x))
-    residual, spread = y - y.mean() - slope * x, y - y.mean()
-    varied = float(spread @ spread)
+    x = np.arange(len(y), dtype=np.float64)
+    off, spread = x - x.mean(), y - y.mean()
+    slope = float(off @ y / (off @ off))
+    start = float(y.mean() - slope * x.mean())
+    if start < 0.0:
+        slope, start = float(x @ y / (x @ x)), 0.0
+    residual, varied = y - slope * x - start, float(spread @ spread)
     return LineFit(
         A_s=slope,
-        B_s=float(y.mean() + slope * x[0]),
+        B_s=start,
         r_squared=1.0 - float(residual @ residual) / varied if varied > 0 else 1.0,
     )
 

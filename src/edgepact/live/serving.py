@@ -5,11 +5,11 @@ a command line, a file and a process that was started with arguments are answere
 fields of `ServeOptions`; whoever states them says how they are spelt.
 """
 
-import json
 import secrets
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edgepact.engagement import Engagement
 from edgepact.errors import InputError, check_choice
@@ -149,15 +149,16 @@ def _of_scenario(options: ServeOptions, scenario: Path) -> tuple[ServeOptions, M
             file=sys.stderr,
         )
     seed = _seed_of_quotes(options)
-    settings = stated.terms.settings if isinstance(stated.terms, StatesSettings) else {}
-    if settings:
-        own = json.dumps(dict(settings))
-        print(
-            f"note: devices take part with --job {stated.pact.job} --job-settings '{own}'",
-            file=sys.stderr,
-        )
+    settings, units = dict[str, Any](), options.units_per_round
+    if isinstance(stated.terms, StatesSettings):
+        settings = dict(stated.terms.settings)
+        units = units or stated.terms.units
     served = replace(
-        options, job=stated.pact.job, job_settings=settings, model=model or options.model
+        options,
+        job=stated.pact.job,
+        job_settings=settings,
+        model=model or options.model,
+        units_per_round=units,
     )
     return served, lambda made: decision.engagement(made, seed)
 

@@ -23,6 +23,7 @@ and takes part again as soon as the server answers.
 """
 
 import hashlib
+import json
 import math
 import random
 import secrets
@@ -64,7 +65,16 @@ from edgepact.market.tracing import HEADER as TRACE_HEADER
 from edgepact.market.tracing import trace_of, traceparent
 from edgepact.mechanisms.stackelberg.link import Links
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, SessionLost, SizedPart
+from edgepact.work import (
+    DevicePart,
+    Job,
+    Json,
+    Reply,
+    ServerAway,
+    SessionLost,
+    SizedPart,
+    ToldJob,
+)
 
 RESTARTS_MAX = 10
 """How often a piece is begun again whose session was lost."""
@@ -150,15 +160,12 @@ def run_device(
         MarketError: the server refused the device, or stayed away too long.
     """
     job = job or registry.part("jobs", config.job, source="device", field="job")
-    part = job.device_part(config.model, config.inputs, config.job_settings)
-    pieces = list(part.pieces())
-    # With its name, so that devices of one seed do not all send the same pieces.
-    random.Random(f"{config.seed} {config.name}").shuffle(pieces)
-    requests = None if config.requests is None else _placed(config.requests, part, pieces)
+    # Made before the server is asked for anything, so that what cannot be used is told at once.
+    hand = _Hand.made(config, job, config.job_settings)
     codec = registry.part("codecs", config.codec or job.codecs[0], source="device", field="codec")
     path = config.results or Path(f"{config.name}.jsonl")
     link = Link(config.addresses, config.away_timeout_s, config.name, config.ca)
-    desk_of = nullcontext(None) if opened is None else opened(part)
+    desk_of = nullcontext(None) if opened is None else opened(hand.part)
     with (
         held_alone(config.token_file),
         Results(path) as results,
@@ -166,7 +173,7 @@ def run_device(
         _Stop(link) as stop,
         desk_of as desk,
     ):
-        worker = _Worker(config, job.name, part, pieces, codec, results, stop, link, desk, requests)
+        worker = _Worker(config, job, hand, codec, results, stop, link, desk)
         try:
             worker.take_part()
         except _Stopped:
@@ -250,6 +257,32 @@ class _Stop:
             raise _Stopped
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hand:
+    """The device's half of the job under some settings, and what it works on.
+
+    Attributes:
+        part: the half.
+        pieces: in an order of the device's own.
+    """
+
+    part: DevicePart
+    pieces: list[Any]
+
+    @classmethod
+    def made(cls, config: DeviceConfig, job: Job, settings: Mapping[str, Json]) -> "_Hand":
+        """As the device is told.
+
+        Raises:
+            InputError: a setting, the model or the inputs cannot be used.
+        """
+        part = job.device_part(config.model, config.inputs, settings)
+        pieces = list(part.pieces())
+        # With its name, so that devices of one seed do not all send the same pieces.
+        random.Random(f"{config.seed} {config.name}").shuffle(pieces)
+        return cls(part=part, pieces=pieces)
+
+
 class _Worker:
     """A device at work. `take_part` and `leave` belong to one thread, which hands pieces to others.
 
@@ -260,24 +293,24 @@ class _Worker:
     def __init__(
         self,
         config: DeviceConfig,
-        job: str,
-        part: DevicePart,
-        pieces: list[Any],
+        job: Job,
+        hand: _Hand,
         codec: Codec,
         results: Results,
         stop: _Stop,
         link: Link,
         desk: Desk | None,
-        requests: "dict[str, tuple[Asks, int]] | None" = None,
     ) -> None:
         self._desk = desk
-        self._requests = requests
+        self._asks = None if config.requests is None else read_requests(config.requests)
+        self._requests: dict[str, tuple[Asks, int]] | None = None  # once the settings are heard
         self._sources: OrderedDict[str, bytes] = OrderedDict()  # of what was asked for
         self._looked_in_s = -math.inf
         self._config = config
         self._job = job
-        self._part = part
-        self._pieces = pieces
+        self._hand = hand
+        self._settings = config.job_settings
+        self._heard: Mapping[str, Json] | None = None  # of them, from the server
         self._codec = codec
         self._results = results
         self._stop = stop
@@ -287,6 +320,7 @@ class _Worker:
         self._errands = ThreadPoolExecutor(1, thread_name_prefix="errands")
         self._errand: Future[None] | None = None
         self._useless: dict[int, Exception] = {}  # places of pieces that cannot be worked on
+        self._unwanted: set[str] = set()  # requests that the server takes no work on any more
         self._used: dict[int, int] = {}  # the last round in which an input was delivered
         self._due: set[str] = set()  # pieces whose sources are to be shown
         self._hopeless: set[str] = set()  # of these, those that cannot be
@@ -450,6 +484,7 @@ class _Worker:
             told = self._link.ask("GET", f"/market/offer?after={after}", held=True)
         self._note_due(told.get("audits"))
         self._note_name(messages.read_device("offer", told))
+        self._agree(messages.read_settings("offer", told.get("job_settings")))
         return messages.read_offer(told)
 
     def _note_name(self, known_as: str | None) -> None:
@@ -464,15 +499,54 @@ class _Worker:
                 "with a token file of its own"
             )
 
+    def _agree(self, heard: Mapping[str, Json] | None) -> None:
+        """Takes the settings of the job as the server tells them; what the device states stands
+        above them. Who asks at a desk has settings with each piece, within the server's.
+
+        Raises:
+            MarketError: both sides have to hold something alike, and do not; or the settings are
+                none that this device's job takes.
+            InputError: what is asked for is not among the inputs.
+        """
+        job = self._job
+        if heard is not None and heard != self._heard and isinstance(job, ToldJob):
+            self._heard, stated = heard, self._config.job_settings
+            both = stated if self._desk is not None else {**heard, **stated}
+            try:
+                told = job.told(both)
+                for name in sorted(job.agreed & heard.keys()):
+                    if told.get(name) != heard[name]:
+                        raise MarketError(self._told_apart(name, told.get(name), heard[name]))
+                if told != job.told(self._settings):
+                    with self._computing:
+                        self._hand = _Hand.made(self._config, job, both)
+                    self._settings, self._sizes, self._requests = both, {}, None
+                    self._useless.clear()
+            except InputError as error:
+                raise MarketError(f"the server's settings cannot be used here: {error}") from None
+        if self._asks is not None and self._requests is None:
+            path = self._config.requests
+            self._requests = _placed(path, self._asks, self._hand.part, self._hand.pieces)
+
+    def _told_apart(self, name: str, own: Json, theirs: Json) -> str:
+        """Why a setting that differs ends the device."""
+        said = json.dumps({**self._config.job_settings, name: theirs})
+        return (
+            f"the server does {self._job.name} with {name} {theirs}, {self._config.name} with "
+            f"{own}, and both need the same: start it with --job-settings '{said}'"
+        )
+
     def _expect_the_same(self, offer: Offer) -> None:
         """Before any work: both sides have to mean the same job, model and codec.
 
         Raises:
             MarketError: they do not.
         """
-        name, theirs, own = self._config.name, offer.model, self._part.model
-        if offer.job != self._job:
-            raise MarketError(f"the server offers the job {offer.job}, {name} does {self._job}")
+        name, theirs, own = self._config.name, offer.model, self._hand.part.model
+        if offer.job != self._job.name:
+            raise MarketError(
+                f"the server offers the job {offer.job}, {name} does {self._job.name}"
+            )
         if (theirs.name, theirs.amount_max) != (own.name, own.amount_max):
             raise MarketError(
                 f"the server offers {theirs.name} with {theirs.amount_max} steps, "
@@ -534,7 +608,7 @@ class _Worker:
 
     def _bytes_at(self) -> dict[int, float]:
         """What a piece sends at each amount."""
-        self._sizes = self._sizes or sent_bytes(self._part, self._codec)
+        self._sizes = self._sizes or sent_bytes(self._hand.part, self._codec)
         return self._sizes
 
     def _note_due(self, audits: object) -> None:
@@ -578,11 +652,11 @@ class _Worker:
 
         Under another seed or name, or beside new inputs, it stands in another place than before.
         """
-        others = (at for at in range(len(self._pieces)) if at != bound.place)
+        others = (at for at in range(len(self._hand.pieces)) if at != bound.place)
         for at in (bound.place, *others):
-            if at < len(self._pieces):
+            if at < len(self._hand.pieces):
                 with suppress(InputError), self._computing:
-                    source = self._part.source(self._pieces[at])
+                    source = self._hand.part.source(self._hand.pieces[at])
                     if hashlib.sha256(source).hexdigest() == bound.source_digest:
                         return at, source
         return None, None
@@ -632,8 +706,10 @@ class _Worker:
 
     def _work(self, offer: Offer, amount: int) -> None:
         """Delivers the units of a round, several pieces at a time."""
-        self._part.prepare(amount)
+        self._hand.part.prepare(amount)
         self._rounds += 1
+        if self._requests is not None:
+            self._expect_errand(wait=True)  # which asks for what a killed device had delivered
         todo = self._places(offer)
         done = sum(offer.pieces_done.values())
         flying: dict[Future[int], str] = {}
@@ -691,7 +767,7 @@ class _Worker:
 
     def _serve(self, desk: Desk, offer: Offer, amount: int) -> None:
         """Works in a round on what is asked for, several pieces at a time."""
-        self._part.prepare(amount)
+        self._hand.part.prepare(amount)
         self._rounds += 1
         done = sum(offer.pieces_done.values())
         most = self._config.in_flight or IN_FLIGHT_MAX
@@ -746,7 +822,7 @@ class _Worker:
             if piece is None:
                 asked.ended.set_result({})
                 return 0
-            source = self._part.source(piece)
+            source = self._hand.part.source(piece)
             with self._counting:
                 self._sources[name] = source
                 if len(self._sources) > SOURCES_KEPT:
@@ -794,7 +870,7 @@ class _Worker:
     def _serve_alone(self, desk: Desk) -> None:
         """Works without the server on what is asked for, until it answers or the device ends."""
         self._say("goes on alone with what it is asked for, until the server answers")
-        self._part.prepare(0)
+        self._hand.part.prepare(0)
         back: Future[bool] = self._errands.submit(self._is_back)
         back.add_done_callback(lambda _: desk.wake())
         while not (back.done() and back.result()):
@@ -823,7 +899,7 @@ class _Worker:
             piece = asked.piece()
             own: dict[str, Any] = {}
             if piece is not None:
-                running = self._part.work(piece, 0)
+                running = self._hand.part.work(piece, 0)
                 try:
                     next(running)
                     running.throw(ServerAway("the server is away"))
@@ -848,8 +924,8 @@ class _Worker:
         """Whether another piece is to be begun, as far as is known of those under way."""
         fresh = sum(name not in offer.pieces_done for name in flying.values())
         untold = any(not self._results.has(name) for name in offer.pieces_done)
-        if isinstance(self._part, SizedPart):
-            most = self._part.units_most
+        if isinstance(self._hand.part, SizedPart):
+            most = self._hand.part.units_most
             few = done + most * (fresh + 1) <= offer.units_per_round
         else:
             with self._counting:
@@ -864,10 +940,10 @@ class _Worker:
             yield from (
                 (name, at)
                 for name, (_, at) in self._requests.items()
-                if not self._results.has(name)
+                if not self._results.has(name) and name not in self._unwanted
             )
             return
-        number, inputs = offer.round, len(self._pieces)
+        number, inputs = offer.round, len(self._hand.pieces)
         again = {name for name in offer.pieces_done if not self._results.has(name)}
         for index in count():
             name = f"{number}-{index}"
@@ -905,7 +981,7 @@ class _Worker:
         with self._counting:
             known = at in self._useless  # by another turn of it that was in flight as well
             self._useless[at] = why
-            all_are = len(self._useless) == len(self._pieces)
+            all_are = len(self._useless) == len(self._hand.pieces)
         if all_are:
             if isinstance(why, InputError):
                 raise why
@@ -920,8 +996,9 @@ class _Worker:
             Refused: the round has ended.
             ServerAway: the server has not answered for too long.
         """
-        piece = self._pieces[at]
+        piece = self._hand.pieces[at]
         result = PieceResult(round=offer.round, piece=name, amount=amount)
+        before = self._results.bound(name)
         try:
             away = self._carried(offer, at, piece, result)
         except InputError as error:
@@ -932,9 +1009,16 @@ class _Worker:
             raise
         except Refused as error:
             result.refused = str(error)
-            self._results.add(result.as_json())
-            if error.reason == messages.REPEATED:
+            if error.reason == messages.REPEATED and before and before.round < offer.round:
+                # Delivered by this device, which was ended before it could write it down.
+                self._results.bind_again(name, before)
+                with self._counting:
+                    self._told.discard(before.round)
+            else:
+                self._results.add(result.as_json())
+            if error.reason in (messages.REPEATED, messages.NOT_ASKED):
                 self._used[at] = offer.round
+                self._unwanted.add(name)
                 return 0  # it is somebody's work already: another piece takes its turn
             if error.status in _NO_GOOD:
                 self._pass_over(at, error)
@@ -981,7 +1065,7 @@ class _Worker:
             ServerAway: no answer came, and the job did not finish without.
         """
         amount, exchange, losses = result.amount, 0, 0
-        running = self._part.work(piece, amount)
+        running = self._hand.part.work(piece, amount)
         away: ServerAway | None = None
         commitment: str | None = None
         event: Reply | SessionLost | ServerAway | None = None
@@ -998,7 +1082,7 @@ class _Worker:
                         took_s = time.perf_counter() - start_s
                         result.device_seconds += took_s
                     if exchange == 0 and amount > 0 and commitment is None:
-                        source = self._part.source(piece)
+                        source = self._hand.part.source(piece)
                         bound = self._results.bind(result.piece, offer.round, at, source)
                         commitment = bound.commitment(source)
                     if event is None:
@@ -1007,7 +1091,9 @@ class _Worker:
                 if away is not None:
                     raise away  # the job wants to send, and there is nobody
                 if result.state != "unpaid":
-                    raise MarketError(f"{self._job} goes on with {result.piece}, which is finished")
+                    raise MarketError(
+                        f"{self._job.name} goes on with {result.piece}, which is finished"
+                    )
                 try:
                     event = self._once(offer, exchange, sent, result, commitment)
                     exchange += 1
@@ -1026,7 +1112,7 @@ class _Worker:
         except StopIteration as end:
             if away is None and result.state == "unpaid":
                 raise MarketError(
-                    f"{self._job} has ended {result.piece} before the server"
+                    f"{self._job.name} has ended {result.piece} before the server"
                 ) from None
             result.own = dict(end.value or {})
             return away
@@ -1048,7 +1134,7 @@ class _Worker:
         """
         start_s = time.perf_counter()
         amount = result.amount
-        specs = self._part.expects(amount, exchange)
+        specs = self._hand.part.expects(amount, exchange)
         if any(spec.coded for spec in specs):
             result.codec = self._codec.name
         told = {"round": offer.round, "exchange": exchange, "codec": self._codec.name}
@@ -1097,7 +1183,7 @@ class _Worker:
             result.pending_microcredits = _count(facts.get("pending_microcredits"))
         if finished and facts.get("from_books") is True:
             raise _OfBooks
-        given = self._part.returns(amount)
+        given = self._hand.part.returns(amount)
         # An answer may leave tensors out.
         specs = tuple(
             spec
@@ -1115,24 +1201,26 @@ class _Worker:
     def _can_do_alone(self) -> bool:
         """Whether the device has the capacity for the whole model."""
         config = self._config
-        return config.capacity >= config.A * self._part.model.amount_max + config.B
+        return config.capacity >= config.A * self._hand.part.model.amount_max + config.B
 
 
-def _placed(path: Path, part: DevicePart, pieces: list[Any]) -> "dict[str, tuple[Asks, int]]":
-    """Requests by id, each with the place of its input.
+def _placed(
+    path: Path | None, asks: list[Asks], part: DevicePart, pieces: list[Any]
+) -> dict[str, tuple[Asks, int]]:
+    """Requests of a file by id, each with the place of its input.
 
     Raises:
-        InputError: the file cannot be read, or an input is not there.
+        InputError: an input is not there.
     """
     places = dict[str, int]()
     for at, piece in enumerate(pieces):
         with suppress(InputError):  # it is told where it is to be worked on
             places.setdefault(hashlib.sha256(part.source(piece)).hexdigest(), at)
     found = dict[str, tuple[Asks, int]]()
-    for asks in read_requests(path):
-        if asks.source not in places:
-            raise InputError(path, asks.id, "a request for one of the inputs", "another")
-        found[asks.id] = asks, places[asks.source]
+    for each in asks:
+        if each.source not in places:
+            raise InputError(path, each.id, "a request for one of the inputs", "another")
+        found[each.id] = each, places[each.source]
     return found
 
 

@@ -39,10 +39,19 @@ class DeviceConfig:
         "alpha: weight of the device's satisfaction, credits.", required=True, above=0
     )
     capacity: float = setting(
-        "W: computing the device has for one image's time, GMAC.", required=True, least=0
+        "W: computing that the device has in the time of one unit of work, such as an image or a "
+        "token, GMAC.",
+        required=True,
+        least=0,
     )
-    A: float = setting("A: computing of one layer, GMAC.", required=True, above=0)
-    B: float = setting("B: computing before the first layer, GMAC.", required=True, least=0)
+    A: float = setting(
+        "A: computing of one step of a unit, such as a layer, a block or a stage, GMAC.",
+        required=True,
+        above=0,
+    )
+    B: float = setting(
+        "B: computing of a unit before the first step, GMAC.", required=True, least=0
+    )
     name: str = setting("Name of the device: letters, digits, '.', '_', '-'.", default="device-1")
     satisfaction: str = setting(
         "Form of the satisfaction: log1p, log, sqrt or exp.",
@@ -50,7 +59,9 @@ class DeviceConfig:
         choices=tuple(FAMILIES),
     )
     inputs: Path | None = setting(
-        "What to work on, such as a folder of images [default: the job's samples]", flag="--images"
+        "What to work on, such as a folder of images or a file of prompts "
+        "[default: the job's samples]",
+        flag="--images",
     )
     requests: Path | None = setting(
         "File of the requests of buyers, which alone are worked on, where the server asks for them"
@@ -70,7 +81,9 @@ class DeviceConfig:
         "How activations travel, such as int8 [default: the job's favourite]",
         choices=lambda: tuple(installed("codecs")),
     )
-    layers_max: int | None = setting("Most layers to ever run [default: the model's]", least=0)
+    layers_max: int | None = setting(
+        "Most steps of a unit, such as layers, to ever run [default: the model's]", least=0
+    )
     time_cost: float = setting(
         "Worth of a second that a piece of work is on its way, credits.", default=0.0, least=0
     )
@@ -110,7 +123,9 @@ class DeviceConfig:
     chat_token_file: Path | None = setting(
         "Where the token is kept that these show as their API key [default: NAME.chat-token]"
     )
-    job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
+    job_settings: Mapping[str, Any] = setting(
+        "Settings of the job, as JSON; what is not stated is as the server tells it.", default={}
+    )
 
     def __post_init__(self) -> None:
         from edgepact.market.protocol.messages import check_name  # it takes NumPy along

@@ -57,13 +57,17 @@ from edgepact.market.settling import (
 from edgepact.market.unpaid import Unpaid
 from edgepact.market.witness import Witness
 from edgepact.tensors import Codec
-from edgepact.work import ServerPart
+from edgepact.work import Json, ServerPart
 
 POLL_TIMEOUT_S = 10.0
 """How long a poll for an offer is held open."""
 
 FAREWELL_TIMEOUT_S = 5.0
 """How long the server waits at the end for devices to hear that the market is over."""
+
+FAREWELL_LATE_S = 10.0
+"""How long it waits for those that are still at work on the last round, which was over for the
+others: a device that finds nobody would look for the server as long as it would for any other."""
 
 HISTORY_ROUNDS_MAX = 1000
 """Rounds that a mechanism and the status see."""
@@ -86,6 +90,7 @@ class Rules:
         unpaid_per_minute: pieces that a client may ask for without pay; 0 for none.
         batching: how pieces pass the job's stages together.
         demand: who asks for pieces and pays the server; None where devices bring their own.
+        job_settings: of the job, as devices are told them; None for a job that tells none.
     """
 
     terms: Terms
@@ -98,6 +103,7 @@ class Rules:
     unpaid_per_minute: int = 0
     batching: Batching = ONE_BY_ONE
     demand: Demand | None = None
+    job_settings: Mapping[str, Json] | None = None
 
 
 class Market:
@@ -168,6 +174,7 @@ class Market:
         self._polls: Counter[str] = Counter()  # polls held open, by device
         self._expected_back: set[str] = set()  # the same after a restart, before they have polled
         self._told_rates = ""
+        self._late: set[str] = set()  # devices that were at work when the last round ended
         self._endings: set[asyncio.Task[None]] = set()
         self._over = False
         self._stopping = False
@@ -309,6 +316,7 @@ class Market:
     async def leave(self, device: str) -> None:
         """A device says that it goes: nobody waits for it any more, and its round ends."""
         self._present.discard(device)
+        self._late.discard(device)
         self._expected_back.discard(device)
         if self._round is not None:
             self._round = rounds.leave(self._round, device, time.monotonic())
@@ -382,9 +390,13 @@ class Market:
             watching.cancel()
         self._over = True
         self._notify()
-        end_s = time.monotonic() + FAREWELL_TIMEOUT_S
-        while self._present - set(self._settling.shut_out) and await self._change(end_s):
-            pass
+        now_s = time.monotonic()
+        while True:
+            shut_out = set(self._settling.shut_out)
+            late, here = self._late - shut_out, self._present - shut_out
+            patience_s = FAREWELL_LATE_S if late else FAREWELL_TIMEOUT_S
+            if not (late or here) or not await self._change(now_s + patience_s):
+                return
 
     async def _play(self) -> None:
         """All rounds."""
@@ -620,7 +632,8 @@ class Market:
         """A line on how much is audited, where it is another than before."""
         rules, units = self.rules.audits, self.rules.terms.units_per_round
         found = rates_of(rules, rewards, least_reward(question, assigned), units)
-        told = told_rates(rules, found, units) if found else self._told_rates
+        unit = self.rules.terms.unit
+        told = told_rates(rules, found, units, unit) if found else self._told_rates
         if told != self._told_rates:
             self._told_rates = told
             self._log.say(told)
@@ -657,7 +670,8 @@ class Market:
         self._paces = rounds.paces(closed, self._present, self._paces, now_s)
         self._patience = rounds.patience(closed, now_s)
         self._passed = rounds.passed(closed)
-        self._drop(rounds.unfinished(closed))
+        self._late = rounds.unfinished(closed)
+        self._drop(self._late)
         # What was delivered before the books hear of the end counts: their thread takes one
         # thing after another.
         await self._books.insist(lambda: self._ledger.close_round(number))

@@ -79,6 +79,7 @@ class Terms:
     Attributes:
         job: name of the job.
         model: what both sides have to hold alike.
+        unit: what one unit of work is called.
         units_per_round: units taken from each device.
         commit_timeout_s: from the first answer to the end of answers.
         round_timeout_s: from the end of answers to the end of the round.
@@ -88,6 +89,7 @@ class Terms:
 
     job: str
     model: Model
+    unit: str = "unit"
     units_per_round: int
     commit_timeout_s: float
     round_timeout_s: float

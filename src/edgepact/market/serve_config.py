@@ -23,6 +23,9 @@ DEFAULT_JOB = "classification"
 
 NEW_TOKENS_MAX = 10_000
 
+UNITS = 16
+"""Units of each device in a round, if nothing is said."""
+
 MARGIN = 0.25
 """Share of its pay that an honest device is taken to keep, if nothing is said."""
 
@@ -68,10 +71,10 @@ class ServeConfig:
     gather_timeout_s: float | None = setting(
         "Start with fewer after so many seconds [default: wait on]", above=0, most=DAY_S
     )
-    units_per_round: int = setting(
-        "Number of images, or other units of work, of each device in a round.",
+    units_per_round: int | None = setting(
+        "Number of units of work, such as images or tokens, of each device in a round "
+        f"[default: the scenario's, or {UNITS}].",
         flag="--images",
-        default=16,
         least=1,
         most=UNITS_PER_ROUND_MAX,
     )
@@ -176,7 +179,7 @@ class ServeConfig:
         "How long the body of a request may take, seconds.", default=30.0, above=0, most=DAY_S
     )
     batch_max: int = setting(
-        "Most images, or other pieces of work, that pass the stages of a model together; "
+        "Most pieces of work, such as images, that pass the stages of a model together; "
         "1 works them one by one.",
         default=16,
         least=1,
@@ -261,6 +264,11 @@ class ServeConfig:
     )
     job_settings: Mapping[str, Any] = setting("Settings of the job, as JSON.", default={})
 
+    @property
+    def units(self) -> int:
+        """Units of each device in a round."""
+        return UNITS if self.units_per_round is None else self.units_per_round
+
     def __post_init__(self) -> None:
         check(self)
         check_choice(self.SOURCE, "log_format", self.log_format, FORMATS)
@@ -288,10 +296,14 @@ class ServeOptions(ServeConfig):
     """Fields of which one says what is asked of devices, with those that go beside it."""
 
     price: float | None = setting(
-        "Post this price, in credits per layer and image.", least=0, most=PRICE_CREDITS_MAX
+        "Post this price, in credits a unit for each step of it, such as a layer of an image or a "
+        "block of a token.",
+        least=0,
+        most=PRICE_CREDITS_MAX,
     )
     saving: float | None = setting(
-        "Quote in context: credits an image that a layer run elsewhere saves.",
+        "Quote in context: credits a unit, such as an image, that a step of it, such as a layer, "
+        "saves if it is run elsewhere.",
         above=0,
         most=PRICE_CREDITS_MAX,
     )

@@ -13,7 +13,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -29,7 +28,7 @@ from edgepact.market.http.application import application
 from edgepact.market.ledger import LedByAnother, Ledger, LedgerError
 from edgepact.market.listening import listen_at
 from edgepact.market.logs import Complaints, Log
-from edgepact.market.opening import Mechanism, market_on
+from edgepact.market.opening import Mechanism, Opening
 from edgepact.market.page.watch import Watch
 from edgepact.market.play import Market
 from edgepact.market.rates import Rate
@@ -112,9 +111,7 @@ class MarketServer(uvicorn.Server):
             part = self._part(job)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
-            self._market_on = partial(
-                market_on, config, job.name, part, codecs, engagement, log=self._log
-            )
+            self._opening = Opening(config, job, part, codecs, engagement, log=self._log)
             ledger = self._led()
             if ledger is not None:
                 self._begin(ledger)
@@ -335,7 +332,7 @@ class MarketServer(uvicorn.Server):
     def _begin(self, ledger: Ledger) -> None:
         """Opens the market on a ledger that this server leads, and lets it answer."""
         config = self._settings
-        self._market, self._books = self._market_on(ledger)
+        self._market, self._books = self._opening.market_on(ledger)
         watch = None
         if config.page:
             watch = Watch(self._market, self._market.rounds_found, config.best_price)

@@ -64,6 +64,8 @@ class AuditRules:
         strikes_max: failed audits at which a device is excluded.
         fixed: share that is audited whatever `rate` says; None for what it says.
         chance: numbers from 0 to 1 that nobody can foresee.
+        bought: whether buyers pay for pieces. Then those that earn their device nothing are all
+            audited: it has no pay to lose that would keep it from spoiling what they buy.
     """
 
     rate: Callable[[list[int], int, int], float]
@@ -71,6 +73,7 @@ class AuditRules:
     strikes_max: int
     fixed: float | None = None
     chance: Callable[[], float] = secrets.SystemRandom().random
+    bought: bool = False
 
     def drawn(
         self, pending: list[Pending], least_reward: int, strikes: int = 0
@@ -88,6 +91,8 @@ class AuditRules:
         if not auditable:
             return [], 0.0
         reward = max(each.microcredits // max(1, each.units) for each in auditable)
+        if not reward and self.bought:
+            return [each.piece for each in auditable], 1.0
         if not reward:
             return [], 0.0  # there is nothing to lose, nor to gain
         least = min(reward, least_reward) if least_reward > 0 else reward
@@ -427,11 +432,18 @@ def rates_of(rules: AuditRules, rewards: Collection[int], least: int, pieces: in
     return [min(found), max(found)] if found else []
 
 
-def told_rates(rules: AuditRules, found: Sequence[float], pieces: int) -> str:
-    """What `rates_of` has found, in words; a warning where less is audited."""
+def told_rates(rules: AuditRules, found: Sequence[float], units: int, unit: str) -> str:
+    """What `rates_of` has found, in words; a warning where less is audited.
+
+    Args:
+        rules: of audits.
+        found: least and greatest rate.
+        units: that a device delivers in a round.
+        unit: what one is called: `image`.
+    """
     shares = [f"{100 * each:.3g} %" for each in found]
     derived = shares[0] if shares[0] == shares[-1] else f"{shares[0]} to {shares[-1]}"
-    of = f"of the jobs of a device that delivers {pieces} in a round"
+    of = f"of the pieces of a device that delivers {units} {unit}{'s' * (units != 1)} in a round"
     if rules.fixed is None:
         # Above 1 a rate is cut to 1, which may not be enough: that is told where it is known.
         least = ", the least at which cheating loses money" if found[-1] < 1.0 else ""

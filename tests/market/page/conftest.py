@@ -1,6 +1,5 @@
 """A market with players, and a real browser to look at it."""
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ import pytest
 
 from edgepact.inference.pipeline import Pipeline
 from edgepact.market.server import MarketServer
+from tests.in_browser import chromium, page
 from tests.market.harness import PATIENCE_S, Device, image, inputs_at, served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+__all__ = ["chromium", "page"]
 
 
 class Players:

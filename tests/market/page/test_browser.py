@@ -3,59 +3,23 @@
 Run with `make test-browser`, which needs a Chromium on the machine.
 """
 
-import os
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from edgepact.market.ledger import Ledger
 from edgepact.market.server import MarketServer
+from tests.in_browser import NEEDED, Page, photographed, serious, waits_for
 from tests.market.harness import Processes, wait_until
-from tests.market.page.conftest import CHROMIUM
 from tests.market.page.test_history import record
 from tests.market.page.test_served import Bounded, Playing
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-]
-
-Page = Any
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+pytestmark = [pytest.mark.browser, NEEDED]
 
 AWAY = re.compile(r"ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET")
 """What a browser says of a server that is away, by itself."""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Page]:
-    """A page of which every complaint is heard, and every request."""
-    context = chromium.new_context(viewport=WIDE, color_scheme="light", reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.complaints, page.hosts = [], set()
-    page.on(
-        "console",
-        lambda said: said.type in ("error", "warning") and page.complaints.append(said.text),
-    )
-    page.on("pageerror", lambda error: page.complaints.append(f"{error}"))
-    page.on("request", lambda asked: page.hosts.add(asked.url.split("/")[2]))
-    yield page
-    context.close()
 
 
 def address(server: MarketServer) -> str:
@@ -72,15 +36,6 @@ def opened(page: Page, server: MarketServer) -> None:
     """Opens the page, and waits until the market is on it."""
     page.goto(address(server))
     page.locator("#link", has_text="Live").wait_for()
-
-
-def waits_for(page: Page, script: str) -> None:
-    """Until something is so in the page, which lets nobody but itself evaluate anything."""
-    for _ in range(600):
-        if page.evaluate(script):
-            return
-        page.wait_for_timeout(100)
-    pytest.fail(f"waited in vain for {script}")
 
 
 def test_it_loads_moves_and_asks_no_other_host(
@@ -100,22 +55,16 @@ def test_it_loads_moves_and_asks_no_other_host(
         said = page.locator("#chart-price .chart").get_attribute("aria-label")
         assert "posted 1" in said
         assert "exact optimum 1.25" in said
-        page.locator("#chart-money button").click()
-        numbers = page.locator("#chart-money .scroll tbody tr").nth(1).inner_text()
-        assert numbers.split()[1:] == ["60", "30", "30"], numbers
-        assert "ankle boot" in page.locator("#way").inner_text() or "label" in (
-            page.locator("#way").inner_text()
-        )
-        folder = Path(os.environ.get("EDGEPACT_PHOTOGRAPHS", tmp_path))
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, size in (("wide", WIDE), ("narrow", NARROW)):
-            page.set_viewport_size(size)
-            page.wait_for_timeout(300)
-            assert page.evaluate(
-                "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-            )
-            photograph = page.screenshot(path=folder / f"live-page-{name}.png", full_page=True)
-            assert len(photograph) > 20_000
+        page.locator("#chart-money button", has_text="Numbers").click()
+        page.locator("#chart-money tbody tr", has_text="603030").first.wait_for()  # three cells
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.locator("#chart-money button", has_text="Copy").click()
+        page.locator("#chart-money button", has_text="Copied").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+        assert copied[0] == "Round\tworth of the work\tpaid or pending\tserver's utility"
+        assert "60\t30\t30" in copied[2]
+        page.locator("#way", has_text="label").wait_for()
+        photographed(page, "live-page", tmp_path)
         assert page.hosts == {server.url.removeprefix("http://")}
         assert page.complaints == []
 
@@ -227,25 +176,15 @@ def test_a_day_of_rounds_and_a_thousand_devices(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(playing: Playing, page: Page, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page.emulate_media(color_scheme=scheme)
     with playing() as server:
         page.goto(f"{server.url}/page")
         page.locator("#sign-in").wait_for()
-        assert _serious(axe.run(page).response) == []
+        assert serious(page) == []
         page.fill("#token", server.operator_token)
         page.keyboard.press("Enter")
         waits_for(page, "state.points.size >= 3 && state.pieces.size >= 1")
-        page.locator("#chart-price button").click()
-        assert _serious(axe.run(page).response) == []
+        page.locator("#chart-price button", has_text="Numbers").click()
+        assert serious(page) == []
         page.click("#pause")
-        assert _serious(axe.run(page).response) == []
-
-
-def _serious(found: dict[str, Any]) -> list[str]:
-    """What axe finds serious or critical, with where."""
-    return [
-        f"{each['id']}: {[node['target'] for node in each['nodes']]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]
+        assert serious(page) == []

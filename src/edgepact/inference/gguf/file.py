@@ -22,20 +22,22 @@ from edgepact.errors import InputError
 FILE_BYTES_MAX = 64 << 30
 FACTS_MAX = 4096
 TENSORS_MAX = 65_536
-ITEMS_MAX = 2_000_000
-"""Most items of a list, such as the tokens of a vocabulary."""
+ITEMS_MAX = 1_000_000
+"""Most items of a list, and most texts in all lists together, such as tokens and merges: each is an
+object of some 60 bytes. A vocabulary of 262,144 tokens is the largest that is known."""
 
 TEXT_BYTES_MAX = 1 << 20
 NAME_BYTES_MAX = 256
-HEAD_BYTES_MAX = 256 << 20
-"""Most bytes before the tensors."""
+HEAD_BYTES_MAX = 32 << 20
+"""Most bytes before the tensors; vocabularies of 128,256 tokens and their merges have 8 million. A
+character beyond the basic plane makes all of its text four times as large in memory."""
 
 DIMENSIONS_MAX = 4
 ELEMENTS_MAX = 1 << 36
 ALIGNMENT_MAX = 4096
 
-Fact = str | int | float | bool | tuple[Any, ...]
-"""A value of the metadata."""
+Fact = str | int | float | bool | tuple[str, ...] | np.ndarray
+"""A value of the metadata; a list of numbers or of truth values is an array."""
 
 
 class BlockType(NamedTuple):
@@ -149,15 +151,15 @@ class GgufFile:
             raise InputError(self.path, name, "true or false", _kind(value))
         return value
 
-    def items(self, name: str, of: type) -> tuple[Any, ...]:
-        """A list of the metadata.
+    def texts(self, name: str) -> tuple[str, ...]:
+        """A list of texts of the metadata.
 
         Raises:
             InputError: it is missing, or has items of another type.
         """
         value = self.facts.get(name)
-        if not isinstance(value, tuple) or (value and type(value[0]) is not of):
-            raise InputError(self.path, name, f"a list of {of.__name__}", _kind(value))
+        if not isinstance(value, tuple):
+            raise InputError(self.path, name, "a list of texts", _kind(value))
         return value
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> GgufTensor:
@@ -207,7 +209,7 @@ class _Reader:
     def __init__(self, path: Path, content: np.ndarray) -> None:
         self._path, self._content = path, content
         self._head = memoryview(content[:HEAD_BYTES_MAX].data)
-        self._at = 0
+        self._at = self._texts = 0
 
     def read(self) -> GgufFile:
         if bytes(self._take(4, "magic")) != b"GGUF":
@@ -240,6 +242,9 @@ class _Reader:
 
     def _take(self, size: int, field: str) -> memoryview:
         end = self._at + size
+        if end > len(self._head) < len(self._content):
+            expected = f"at most {HEAD_BYTES_MAX} bytes before the tensors"
+            raise InputError(self._path, field, expected, f"at least {end}")
         if end > len(self._head):
             raise InputError(
                 self._path, field, f"{size} bytes at {self._at}", f"{len(self._head) - self._at}"
@@ -281,18 +286,21 @@ class _Reader:
         value: int | float = self._scalar(_SCALARS[kind], name)
         return value
 
-    def _list(self, name: str) -> tuple[Any, ...]:
+    def _list(self, name: str) -> tuple[str, ...] | np.ndarray:
         kind = self._scalar("<I", name)
         count = self._count(name, ITEMS_MAX)
         if kind == _TEXT:
+            self._texts += count
+            if self._texts > ITEMS_MAX:
+                expected = f"at most {ITEMS_MAX} texts in all lists"
+                raise InputError(self._path, name, expected, f"at least {self._texts}")
             return tuple(self._text(name) for _ in range(count))
-        if kind == _BOOL:
-            return tuple(byte != 0 for byte in self._take(count, name))
-        if kind not in _SCALARS:
+        if kind != _BOOL and kind not in _SCALARS:
             raise InputError(self._path, name, "a list of numbers or texts", f"of type {kind}")
-        form = _SCALARS[kind]
-        dtype = np.dtype(form.replace("b", "i1").replace("B", "u1"))
-        return tuple(np.frombuffer(self._take(count * dtype.itemsize, name), dtype).tolist())
+        form = "<u1" if kind == _BOOL else _SCALARS[kind].replace("b", "i1").replace("B", "u1")
+        dtype = np.dtype(form)
+        found = np.frombuffer(self._take(count * dtype.itemsize, name), dtype)
+        return found != 0 if kind == _BOOL else found
 
     def _place(self, at: int) -> tuple[str, tuple[int, ...], int, int]:
         name = self._text(f"tensor[{at}]", NAME_BYTES_MAX)
@@ -331,4 +339,6 @@ class _Reader:
 def _kind(value: object) -> str:
     if value is None:
         return "nothing"
-    return f"{value!r}"[:60] if isinstance(value, str | int | float) else "a list"
+    if isinstance(value, np.ndarray):
+        return "a list of numbers"
+    return f"{value!r}"[:60] if isinstance(value, str | int | float) else "a list of texts"

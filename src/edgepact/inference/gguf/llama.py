@@ -7,6 +7,8 @@ compute something else without a word.
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from edgepact.errors import InputError
 from edgepact.inference.gguf.blocks import rest_macs
 from edgepact.inference.gguf.file import GgufFile
@@ -107,9 +109,11 @@ def llama_sizes(file: GgufFile) -> LlamaSizes:
         expected = f"{width // heads}, all of a head"
         raise InputError(file.path, "llama.rope.dimension_count", expected, rotated)
     for name in REFUSED:
-        if file.facts.get(name, 0) not in (0, 1, 1.0, "none", width // heads):
+        value = file.facts.get(name, 0)
+        listed = isinstance(value, tuple | np.ndarray)
+        if listed or value not in (0, 1, 1.0, "none", width // heads):
             raise InputError(file.path, name, "nothing, which is computed here", "it")
-    vocabulary = len(file.items("tokenizer.ggml.tokens", str))
+    vocabulary = len(file.texts("tokenizer.ggml.tokens"))
     _expect_no_others(file)
     return LlamaSizes(
         name=_plain(file.facts.get("general.basename", file.facts.get("general.name"))),

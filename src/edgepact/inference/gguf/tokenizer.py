@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from edgepact.errors import InputError, MissingExtraError
 from edgepact.inference.gguf.chat import TEMPLATE_CHARS_MAX, chat_text
 from edgepact.inference.gguf.file import GgufFile
@@ -55,8 +57,8 @@ def tokenizer_json(file: GgufFile) -> str:
     pre = file.text("tokenizer.ggml.pre", "default")
     if pre not in PATTERNS:
         raise InputError(file.path, "tokenizer.ggml.pre", f"one of {', '.join(PATTERNS)}", f"{pre}")
-    tokens = file.items("tokenizer.ggml.tokens", str)
-    merges = file.items("tokenizer.ggml.merges", str)
+    tokens = file.texts("tokenizer.ggml.tokens")
+    merges = file.texts("tokenizer.ggml.merges")
     vocabulary = {token: at for at, token in enumerate(tokens)}
     if len(vocabulary) < len(tokens) or not tokens:
         expected = "tokens that differ, at least one"
@@ -68,8 +70,8 @@ def tokenizer_json(file: GgufFile) -> str:
             field = f"tokenizer.ggml.merges[{at}]"
             raise InputError(file.path, field, "two tokens that make a third", merge[:60])
         pairs.append((left, right))
-    types = file.facts.get("tokenizer.ggml.token_type", ())
-    if not isinstance(types, tuple) or len(types) not in (0, len(tokens)):
+    types = file.facts.get("tokenizer.ggml.token_type", np.empty(0))
+    if not isinstance(types, np.ndarray) or len(types) not in (0, len(tokens)):
         expected = f"a list of {len(tokens)} numbers"
         raise InputError(file.path, "tokenizer.ggml.token_type", expected, "another")
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs, fuse_unk=False))
@@ -99,7 +101,7 @@ def chat_facts(file: GgufFile) -> dict[str, Any]:
     Raises:
         InputError: a token is none, or the template is too long.
     """
-    most = len(file.items("tokenizer.ggml.tokens", str)) - 1
+    most = len(file.texts("tokenizer.ggml.tokens")) - 1
     names = ("eos_token_id", "eot_token_id", "eom_token_id")
     ends = [
         file.whole(f"tokenizer.ggml.{name}", least=0, most=most)

@@ -44,7 +44,7 @@ from edgepact.inference.flow import IMAGE_SIZE, PIXELS
 from edgepact.inference.judge import Judge
 from edgepact.inference.models import garment_judge, garments
 from edgepact.jobs.picture.audit import Margin, difference, kept_pixels, margins
-from edgepact.jobs.picture.chain import Generator, TextVectors, read_generator
+from edgepact.jobs.picture.chain import Generator, TextVectors, read_generator, recipe_of
 from edgepact.jobs.picture.prompts import Prompt, built_in, meant, read_prompts
 from edgepact.jobs.picture.sharing import SharedBeginnings
 from edgepact.tensors import Codec, Tensors, TensorSpec, as_bytes, from_bytes
@@ -63,6 +63,19 @@ class PictureJob:
     unit: str = "picture"
     step: str = "step"
     codecs: tuple[str, ...] = ("int8", "fp16", "fp32")
+    agreed: frozenset[str] = frozenset({"steps", "guidance", "draws"})
+
+    def told(self, settings: Mapping[str, Json]) -> Mapping[str, Json]:
+        """How a chain goes; what is shared, and with whom, is the server's alone.
+
+        Raises:
+            InputError: a setting cannot be.
+        """
+        recipe = recipe_of(settings, steps=1, guidance=1.0)
+        both = {name: settings[name] for name in ("steps", "guidance") if name in settings}
+        if recipe.accepted_at is not None:
+            both |= {"draws": recipe.draws, "accepted_at": recipe.accepted_at}
+        return both
 
     def device_part(
         self, model: Path | None, inputs: Path | None, settings: Mapping[str, Json]

@@ -12,7 +12,7 @@ length, so that who is paid by the sentence would bring short ones. In order of 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,17 @@ class Speech:
     unit: str = "frame"
     step: str = "stage"
     codecs: tuple[str, ...] = ("fp16", "fp32", "int8")
+    agreed: frozenset[str] = frozenset({"speed", "accent"})
+
+    def told(self, settings: Mapping[str, Json]) -> Mapping[str, Json]:
+        """All settings, see `sentences.SpeechSettings`.
+
+        Raises:
+            InputError: a setting cannot be.
+        """
+        from edgepact.jobs.speech.sentences import SpeechSettings
+
+        return asdict(SpeechSettings.of(settings))
 
     def device_part(
         self, model: Path | None, inputs: Path | None, settings: Mapping[str, Json]

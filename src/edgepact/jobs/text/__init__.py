@@ -13,7 +13,7 @@ measure each channel against its own typical size.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,17 @@ class Text:
     unit: str = "token"
     step: str = "block"
     codecs: tuple[str, ...] = ("fp16", "fp32", "int8")
+    agreed: frozenset[str] = frozenset({"drafts"})
+
+    def told(self, settings: Mapping[str, Json]) -> Mapping[str, Json]:
+        """All settings, see `prompts.TextSettings`: a device may write otherwise, within them.
+
+        Raises:
+            InputError: a setting cannot be.
+        """
+        from edgepact.jobs.text.prompts import TextSettings
+
+        return asdict(TextSettings.of(settings))
 
     def device_part(
         self, model: Path | None, inputs: Path | None, settings: Mapping[str, Json]

@@ -53,7 +53,9 @@ async def _offer(request: Request, device: str) -> Response:
     if not (after.isascii() and after.isdigit() and len(after) <= 15):
         raise InputError("offer", "after", "the number of a round", after)
     offer = await market_of(request).offer(device, int(after))
-    told = {"audits": market_of(request).due(device), "device": device}
+    told: dict[str, object] = {"audits": market_of(request).due(device), "device": device}
+    if market_of(request).rules.job_settings is not None:
+        told["job_settings"] = market_of(request).rules.job_settings
     return JSONResponse({**offer.as_json(), **told})
 
 

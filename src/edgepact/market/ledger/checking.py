@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgepact.market.ledger import double_entry, records, sales
+from edgepact.market.ledger import double_entry, member_rows, piece_rows, round_rows, sales
 from edgepact.market.ledger.accounts import (
     FORFEITED,
     SERVER,
@@ -37,9 +37,9 @@ def check_pieces(books: sa.Connection) -> list[str]:
 
 def _sums(books: sa.Connection) -> list[str]:
     """Accounts that do not hold what the pieces of their state add up to."""
-    kept, worth = double_entry.balances(books), records.worth_by_state(books)
+    kept, worth = double_entry.balances(books), piece_rows.worth_by_state(books)
     wrong, forfeited = list[str](), 0
-    for device in records.devices(books):
+    for device in member_rows.devices(books):
         own = worth.get(device, {})
         for account, state in (
             (account_of(device), PieceState.PAID),
@@ -67,13 +67,13 @@ def _rows(books: sa.Connection) -> Iterator[str]:
     expired, paid = list[tuple[str, str]](), list[tuple[str, bytes]]()
     of, own = (0, ""), list[str]()
     # One walk through all there is, and no objects: there may be millions of them.
-    for row in records.pieces_beside(books, double_entry.beside):
+    for row in piece_rows.pieces_beside(books, double_entry.beside):
         _, device, piece, number, *_, state, _, _, debit, _, _, about = row
         bound += about is not None
         if not _is_paid_for(row, older):
             yield f"the piece {delivery_of(device, piece)} is not what its transfer was for"
         if of != (number, device):
-            paid.append((paid_of(*of), records.pieces_mark(own)))
+            paid.append((paid_of(*of), piece_rows.pieces_mark(own)))
             of, own = (number, device), []
         if state == _PAID:
             own.append(piece)
@@ -82,9 +82,9 @@ def _rows(books: sa.Connection) -> Iterator[str]:
         if max(len(expired), len(paid)) >= READ_AT_ONCE:
             bound += yield from _taken_back_and_paid(books, expired, paid)
             expired, paid = [], []
-    paid.append((paid_of(*of), records.pieces_mark(own)))
+    paid.append((paid_of(*of), piece_rows.pieces_mark(own)))
     bound += yield from _taken_back_and_paid(books, expired, paid)
-    for row in records.all_verdicts(books):
+    for row in round_rows.all_verdicts(books):
         reference = forfeit_of(row.round, row.device)
         transfer = double_entry.find(books, [reference]).get(reference)
         bound += transfer is not None and transfer.about is not None

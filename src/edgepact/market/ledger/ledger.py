@@ -25,24 +25,31 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from edgepact.credits import in_credits
 from edgepact.engagement import NOTHING, Answer, Item, Question
 from edgepact.errors import MarketError, check_choice
-from edgepact.market.demand import Request
-from edgepact.market.ledger import double_entry, records, sales
+from edgepact.market.ledger import (
+    double_entry,
+    lease_row,
+    member_rows,
+    piece_rows,
+    round_rows,
+    sales,
+)
 from edgepact.market.ledger.accounts import (
     FORFEITED,
     SERVER,
     account_of,
-    delivery_of,
     expiry_of,
     forfeit_of,
-    mark_of,
     paid_of,
     pending_of,
 )
 from edgepact.market.ledger.checking import check_pieces
 from edgepact.market.ledger.database import Database, fact, keep_fact, known_fact
+from edgepact.market.ledger.delivery import (
+    Delivery,
+    known_piece,
+)
 from edgepact.market.ledger.double_entry import Entry, Head, Seal, Transfer
 from edgepact.market.ledger.records import (
     SECRET,
@@ -205,15 +212,15 @@ class Ledger:
         while True:
             with self._database.books() as books:
                 now_s = self._clock()
-                row = records.lease(books, lock=True)
+                row = lease_row.lease(books, lock=True)
                 if self._fence is not None:
                     if row.fence != self._fence:
                         raise self._taken_over(row)
-                    records.take_lease(books, holder, self._fence, now_s + lease_s)
+                    lease_row.take_lease(books, holder, self._fence, now_s + lease_s)
                     return
                 left_s = lease_s - self._unchanged_s(row)
                 if row.holder in ("", holder) or left_s <= 0 or _is_gone(row.holder):
-                    records.take_lease(books, holder, row.fence + 1, now_s + lease_s)
+                    lease_row.take_lease(books, holder, row.fence + 1, now_s + lease_s)
                     break
                 seen = (row.holder, row.fence, row.until_s)
                 first = first or seen
@@ -237,9 +244,9 @@ class Ledger:
         if self._fence is None:
             return
         with self._database.books() as books:
-            row = records.lease(books, lock=True)
+            row = lease_row.lease(books, lock=True)
             if row.fence == self._fence:
-                records.take_lease(books, "", self._fence, 0.0)
+                lease_row.take_lease(books, "", self._fence, 0.0)
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
@@ -252,7 +259,7 @@ class Ledger:
     def _begin(self, books: sa.Connection) -> None:
         """Keeps the lease as it is, and other writers out, until the transaction ends."""
         if self._fence is not None:
-            row = records.lease(books, lock=False)
+            row = lease_row.lease(books, lock=False)
             if row.fence != self._fence:
                 raise self._taken_over(row)
         double_entry.lock(books)
@@ -273,7 +280,7 @@ class Ledger:
             MarketError: the one-time token is used up, or another device has the name.
         """
         with self._write() as books:
-            return records.enrol(books, one_time_token, name)
+            return member_rows.enrol(books, one_time_token, name)
 
     def admit(self, name: str) -> None:
         """Notes a device whom somebody else has identified: it has no token here.
@@ -281,22 +288,22 @@ class Ledger:
         A device that is known already, in whatever way, stays as it is.
         """
         with self._write() as books:
-            records.admit(books, name)
+            member_rows.admit(books, name)
 
     def confirm(self, name: str) -> None:
         """Notes that a device has used its own token: its one-time token is void from now on."""
         with self._write() as books:
-            records.confirm(books, name)
+            member_rows.confirm(books, name)
 
     def device_of(self, token: str) -> str | None:
         """Name of the device with this token; None for nobody's, or if it was revoked."""
         with self._read() as books:
-            return records.device_of(books, token)
+            return member_rows.device_of(books, token)
 
     def devices(self) -> list[str]:
         """Names of all enrolled devices."""
         with self._read() as books:
-            return records.devices(books)
+            return member_rows.devices(books)
 
     def members(self) -> list[Member]:
         """All enrolled devices, as their operator sees them."""
@@ -311,20 +318,20 @@ class Ledger:
                     pending_microcredits=kept.get(pending_of(name), 0),
                     paid_microcredits=kept.get(account_of(name), 0),
                 )
-                for name, strikes, excluded, revoked in records.members(books)
+                for name, strikes, excluded, revoked in member_rows.members(books)
             ]
 
     def strikes(self) -> dict[str, int]:
         """Audits failed, of devices that have failed any."""
         with self._read() as books:
-            return records.strikes(books)
+            return member_rows.strikes(books)
 
     def shut_out(self) -> dict[str, str]:
         """Why devices may take no part, of those that may not."""
         with self._read() as books:
             return {
                 name: "excluded after failed audits" if excluded else "revoked by the operator"
-                for name, excluded in records.shut_out(books).items()
+                for name, excluded in member_rows.shut_out(books).items()
             }
 
     def readmit(self, name: str) -> bool:
@@ -337,8 +344,8 @@ class Ledger:
             MarketError: there is none of this name.
         """
         with self._write() as books:
-            was_out = name in records.shut_out(books)
-            records.change_device(books, name, excluded=False, revoked=False, strikes=0)
+            was_out = name in member_rows.shut_out(books)
+            member_rows.change_device(books, name, excluded=False, revoked=False, strikes=0)
             return was_out
 
     # ------------------------------------------------------------ one-time tokens
@@ -348,17 +355,17 @@ class Ledger:
         token, now_s = secrets.token_hex(20), self._clock()
         with self._write() as books:
             expires_s = None if valid_s is None else now_s + valid_s
-            return token, records.issue(books, token, now_s, expires_s)
+            return token, member_rows.issue(books, token, now_s, expires_s)
 
     def tokens(self) -> list[Token]:
         """All one-time tokens that were issued, in order."""
         with self._read() as books:
-            return records.issued(books)
+            return member_rows.issued(books)
 
     def admits(self, one_time_token: str) -> bool:
         """Whether a one-time token was issued and is neither revoked nor expired."""
         with self._read() as books:
-            return records.admits(books, one_time_token, self._clock())
+            return member_rows.admits(books, one_time_token, self._clock())
 
     def revoke(self, name: str) -> None:
         """Voids the token of a device, or a one-time token by its label.
@@ -367,9 +374,9 @@ class Ledger:
             MarketError: there is neither.
         """
         with self._write() as books:
-            if not records.revoke_token(books, name):
+            if not member_rows.revoke_token(books, name):
                 try:
-                    records.change_device(books, name, revoked=True)
+                    member_rows.change_device(books, name, revoked=True)
                 except MarketError:
                     raise MarketError(
                         f"{name!r} is neither an enrolled device nor the label of a token"
@@ -382,7 +389,7 @@ class Ledger:
             MarketError: none is enrolled under this name.
         """
         with self._write() as books:
-            records.change_device(books, name, revoked=True)
+            member_rows.change_device(books, name, revoked=True)
 
     # ------------------------------------------------------------ rounds
 
@@ -396,7 +403,7 @@ class Ledger:
         """
         try:
             with self._write() as books:
-                records.open_round(
+                round_rows.open_round(
                     books,
                     number,
                     job=job,
@@ -420,9 +427,9 @@ class Ledger:
         """
         terms = {"job": TRAINING, "model": model, "digest": "", "units_per_device": 1}
         with self._write() as books:
-            known = records.round_row(books, number)
+            known = round_rows.round_row(books, number)
             if known is None:
-                records.open_round(books, number, question=Question(), **terms)
+                round_rows.open_round(books, number, question=Question(), **terms)
             elif any(getattr(known, name) != value for name, value in terms.items()):
                 raise MarketError(f"round {number} exists in {self.url} and is of another kind")
 
@@ -444,25 +451,25 @@ class Ledger:
             MarketError: the device has given another answer, or the round takes none any more.
         """
         with self._write() as books:
-            row = records.expect_open(books, number)
-            known = records.answer_of(books, number, device)
+            row = round_rows.expect_open(books, number)
+            known = round_rows.answer_of(books, number, device)
             if known is not None:
                 if known != answer:
                     raise MarketError(
                         f"{device!r} has given another answer in round {number} already"
                     )
-                return records.assignment_of(books, number, device)
+                return round_rows.assignment_of(books, number, device)
             if row.engaged:
                 raise MarketError(f"round {number} takes no more answers")
-            records.add_answer(books, number, device, answer)
+            round_rows.add_answer(books, number, device, answer)
             if assigned is not None:
-                records.assign(books, number, device, assigned)
+                round_rows.assign(books, number, device, assigned)
             return assigned
 
     def answers(self, number: int) -> dict[str, Answer]:
         """All answers of a round, by device."""
         with self._read() as books:
-            return records.answers(books, number)
+            return round_rows.answers(books, number)
 
     def engage(self, number: int, engaged: Mapping[str, Item]) -> dict[str, Item]:
         """Records who works how much for what, and shuts the round for answers, all at once.
@@ -477,22 +484,22 @@ class Ledger:
             MarketError: the round is closed, or somebody is engaged who did not answer.
         """
         with self._write() as books:
-            row = records.expect_open(books, number)
-            names = records.answers(books, number)
+            row = round_rows.expect_open(books, number)
+            names = round_rows.answers(books, number)
             if not row.engaged:
                 for name in engaged:
                     if name not in names:
                         raise MarketError(f"{name!r} is engaged in round {number} and was silent")
                 for name in names:
-                    records.assign(books, number, name, engaged.get(name, NOTHING))
-                records.shut(books, number)
-            found = {name: records.assignment_of(books, number, name) for name in names}
+                    round_rows.assign(books, number, name, engaged.get(name, NOTHING))
+                round_rows.shut(books, number)
+            found = {name: round_rows.assignment_of(books, number, name) for name in names}
             return {name: item for name, item in found.items() if item is not None}
 
     def close_round(self, number: int) -> None:
         """Closes a round: what comes later is refused. Its device-rounds are settled one by one."""
         with self._write() as books:
-            records.close_round(books, number)
+            round_rows.close_round(books, number)
 
     def rounds(self, *, last: int | None = None, pieces: bool = True) -> list[RoundRecord]:
         """All rounds in order, or the last few of them.
@@ -502,7 +509,7 @@ class Ledger:
             pieces: whether each piece is named, or only those of rounds that are open.
         """
         with self._read() as books:
-            return records.rounds(books, last, pieces)
+            return round_rows.rounds(books, last, pieces)
 
     # ------------------------------------------------------------ pieces
 
@@ -530,7 +537,7 @@ class Ledger:
             (`RepeatedWork`), or no budget is left. Nothing is paid for what is refused.
         """
         with self._write() as books:
-            return _Delivery(books, self._clock(), first_round, limits or Limits()).take(pieces)
+            return Delivery(books, self._clock(), first_round, limits or Limits()).take(pieces)
 
     def pay_work(self, work: Work) -> Settlement:
         """Assigns a piece of work, delivers and settles it, at its own price, at once.
@@ -551,16 +558,16 @@ class Ledger:
             digest=work.digest,
         )
         with self._write() as books:
-            known = _known(books, piece)
+            known = known_piece(books, piece)
             if known is None:
-                records.expect_open(books, work.round)
-                if records.assignment_of(books, work.round, work.device) is None:
-                    records.assign(books, work.round, work.device, item)
+                round_rows.expect_open(books, work.round)
+                if round_rows.assignment_of(books, work.round, work.device) is None:
+                    round_rows.assign(books, work.round, work.device, item)
             elif known.microcredits != work.microcredits:
                 raise MarketError(f"the id {work.job!r} has been used for something else")
             else:
                 return known
-            (delivered,) = _Delivery(books, self._clock(), None, Limits()).take([piece])
+            (delivered,) = Delivery(books, self._clock(), None, Limits()).take([piece])
             if isinstance(delivered, MarketError):
                 raise delivered
             _settle(books, work.round, work.device)
@@ -573,41 +580,42 @@ class Ledger:
     def find(self, device: str, pieces: Sequence[str]) -> dict[str, Settlement]:
         """How pieces of a device stand, of those that the ledger knows."""
         with self._read() as books:
-            rows = records.known_pieces(books, {(device, piece) for piece in pieces})
+            rows = piece_rows.known_pieces(books, {(device, piece) for piece in pieces})
             return {
-                piece: records.settlement_of(row, repeated=True) for (_, piece), row in rows.items()
+                piece: piece_rows.settlement_of(row, repeated=True)
+                for (_, piece), row in rows.items()
             }
 
     def pieces_of(self, device: str, number: int) -> dict[str, Settlement]:
         """How all pieces of a device stand that it has delivered in a round."""
         with self._read() as books:
             return {
-                row.piece: records.settlement_of(row, repeated=True)
-                for row in records.rows_of(books, number, device)
+                row.piece: piece_rows.settlement_of(row, repeated=True)
+                for row in piece_rows.rows_of(books, number, device)
             }
 
     def knows(self, device: str, piece: str, round: int, amount: float) -> bool:
         """Whether a device has delivered a piece of this id, in this round, at this amount."""
         with self._read() as books:
-            row = records.piece_row(books, device, piece)
+            row = piece_rows.piece_row(books, device, piece)
         return row is not None and (row.round, row.amount) == (round, amount)
 
     def sketches(self, first_round: int) -> list[tuple[int, str, str, bytes]]:
         """Round, device, id and sketch of pieces from a round on that have one."""
         with self._read() as books:
-            return records.sketches(books, first_round)
+            return piece_rows.sketches(books, first_round)
 
     # ------------------------------------------------------------ device-rounds
 
     def unsettled(self) -> list[tuple[int, str, Stage]]:
         """Round, device and stage of every device-round that is not settled."""
         with self._read() as books:
-            return records.unsettled(books)
+            return round_rows.unsettled(books)
 
     def pending(self, number: int, device: str) -> list[Pending]:
         """Pieces of a device-round whose pay is pending, in order."""
         with self._read() as books:
-            return records.pending(books, number, device)
+            return piece_rows.pending(books, number, device)
 
     def settle(
         self,
@@ -640,7 +648,7 @@ class Ledger:
             if row.state == Stage.AUDITING:
                 # The commit of an earlier call went through, though its answer was lost.
                 waiting = [
-                    each.piece for each in records.pending(books, number, device) if each.picked
+                    each.piece for each in piece_rows.pending(books, number, device) if each.picked
                 ]
                 return OpenAudit(
                     round=number,
@@ -650,13 +658,13 @@ class Ledger:
                 )
             if row.state == Stage.SETTLED:
                 return None
-            picked, rate = draw(records.pending(books, number, device)) if draw else ((), 0.0)
+            picked, rate = draw(piece_rows.pending(books, number, device)) if draw else ((), 0.0)
             if not picked:
-                records.set_stage(books, number, device, Stage.OPEN, rate=rate)
+                round_rows.set_stage(books, number, device, Stage.OPEN, rate=rate)
                 _settle(books, number, device)
                 return None
-            records.pick(books, device, picked)
-            records.set_stage(
+            piece_rows.pick(books, device, picked)
+            round_rows.set_stage(
                 books, number, device, Stage.AUDITING, rate=rate, deadline_s=deadline_s
             )
             return OpenAudit(
@@ -666,14 +674,14 @@ class Ledger:
     def open_audits(self) -> list[OpenAudit]:
         """Device-rounds whose audit is not over."""
         with self._read() as books:
-            return records.open_audits(books)
+            return round_rows.open_audits(books)
 
     def postpone(self, deadline_s: float) -> None:
         """Gives every open audit until then: the server was away."""
         with self._write() as books:
-            for each in records.open_audits(books):
+            for each in round_rows.open_audits(books):
                 if each.deadline_s < deadline_s:
-                    records.set_stage(
+                    round_rows.set_stage(
                         books, each.round, each.device, Stage.AUDITING, deadline_s=deadline_s
                     )
 
@@ -684,7 +692,7 @@ class Ledger:
             MarketError: no such piece.
         """
         with self._read() as books:
-            row = records.expect_piece(books, device, piece)
+            row = piece_rows.expect_piece(books, device, piece)
             bound = sales.bound_of(books, device, piece)
         if row.state != PieceState.PENDING or not row.audited or row.evidence is None:
             return None
@@ -699,18 +707,20 @@ class Ledger:
     def passed(self, device: str, piece: str) -> Stage:
         """Ends the audit of a piece, which it has passed; the last one settles the device-round."""
         with self._write() as books:
-            row = records.expect_piece(books, device, piece)
+            row = piece_rows.expect_piece(books, device, piece)
             if row.state == PieceState.PENDING and row.audited and row.evidence is not None:
-                records.change_piece(books, device, piece, evidence=None)
+                piece_rows.change_piece(books, device, piece, evidence=None)
                 return _settle_if_audited(books, row.round, device)
             return Stage(_assigned_row(books, row.round, device).state)
 
     def expire(self, device: str, piece: str) -> Stage:
         """Ends the audit of a piece that the server could not hold: no pay, and no blame."""
         with self._write() as books:
-            row = records.expect_piece(books, device, piece)
+            row = piece_rows.expect_piece(books, device, piece)
             if row.state == PieceState.PENDING:
-                records.change_piece(books, device, piece, state=PieceState.EXPIRED, evidence=None)
+                piece_rows.change_piece(
+                    books, device, piece, state=PieceState.EXPIRED, evidence=None
+                )
                 double_entry.move(
                     books,
                     [
@@ -723,7 +733,7 @@ class Ledger:
                     ],
                 )
                 taken = {(row.round, device): [0, -row.microcredits]}
-                records.count_delivered(books, taken)
+                round_rows.count_delivered(books, taken)
                 return _settle_if_audited(books, row.round, device)
             return Stage(_assigned_row(books, row.round, device).state)
 
@@ -756,10 +766,10 @@ class Ledger:
         with self._write() as books:
             if _assigned_row(books, number, device).state == Stage.SETTLED:
                 return 0
-            microcredits, mark = records.end_pending(books, device, PieceState.FORFEIT)
-            for other, name, _ in records.unsettled(books, device):
-                records.set_stage(books, other, name, Stage.SETTLED, pending_microcredits=0)
-            records.strike(books, device, strikes_max)
+            microcredits, mark = piece_rows.end_pending(books, device, PieceState.FORFEIT)
+            for other, name, _ in round_rows.unsettled(books, device):
+                round_rows.set_stage(books, other, name, Stage.SETTLED, pending_microcredits=0)
+            member_rows.strike(books, device, strikes_max)
             told = json.dumps(
                 {
                     "verdict": "forfeit",
@@ -772,7 +782,7 @@ class Ledger:
                 },
                 sort_keys=True,
             )
-            records.add_verdict(books, number, device, told, sign(told))
+            round_rows.add_verdict(books, number, device, told, sign(told))
             double_entry.move(
                 books,
                 [
@@ -790,7 +800,7 @@ class Ledger:
     def verdicts(self, device: str | None = None) -> list[tuple[str, str]]:
         """Texts and signatures of all verdicts, or of those on a device."""
         with self._read() as books:
-            return records.verdicts(books, device)
+            return round_rows.verdicts(books, device)
 
     # ------------------------------------------------------------ the books
 
@@ -808,7 +818,7 @@ class Ledger:
         """Credits less debits of every account, micro-credits: what a device has earned, and,
         below zero, what the server has paid."""
         with self._read() as books:
-            accounts = {SERVER: 0} | {account_of(name): 0 for name in records.devices(books)}
+            accounts = {SERVER: 0} | {account_of(name): 0 for name in member_rows.devices(books)}
             return accounts | double_entry.balances(books)
 
     def totals(self) -> tuple[int, int]:
@@ -819,17 +829,17 @@ class Ledger:
     def payments(self, round: int | None = None) -> list[Payment]:
         """Pieces that were paid, in order, of all rounds or of one (those of price 0 too)."""
         with self._read() as books:
-            return records.payments(books, round)
+            return piece_rows.payments(books, round)
 
     def jobs_by_state(self) -> dict[str, int]:
         """How many pieces of all rounds are in each state."""
         with self._read() as books:
-            return records.count_by_state(books)
+            return piece_rows.count_by_state(books)
 
     def audited(self) -> int:
         """How many pieces of all rounds were picked for an audit."""
         with self._read() as books:
-            return records.count_audited(books)
+            return piece_rows.count_audited(books)
 
     def unbalanced(self) -> list[str]:
         """Accounts whose balance is not what their transfers add up to."""
@@ -855,7 +865,7 @@ class Ledger:
     def paid_by_round(self) -> dict[int, dict[str, int]]:
         """Micro-credits that were paid, by round and device."""
         with self._read() as books:
-            return records.paid_by_round(books)
+            return piece_rows.paid_by_round(books)
 
     def seal(self) -> Seal:
         """The books as they are, in few bytes: by it they are known again."""
@@ -920,11 +930,11 @@ class Told:
 
     def pieces(self, device: str | None = None) -> Iterator[Any]:
         """Rows of all pieces or of a device's, by round, device and the order of delivery."""
-        return records.all_pieces(self._books, device=device)
+        return piece_rows.all_pieces(self._books, device=device)
 
     def verdicts(self) -> Iterator[Any]:
         """Rows of all verdicts, by round and device."""
-        return records.all_verdicts(self._books)
+        return round_rows.all_verdicts(self._books)
 
     def balance(self, account: str) -> int:
         """Credits less debits, micro-credits."""
@@ -932,22 +942,14 @@ class Told:
 
     def member(self, name: str) -> tuple[int, bool, bool] | None:
         """Strikes, excluded, revoked of a device; None if there is none of this name."""
-        for each, strikes, excluded, revoked in records.members(self._books):
+        for each, strikes, excluded, revoked in member_rows.members(self._books):
             if each == name:
                 return strikes, excluded, revoked
         return None
 
 
-class RepeatedWork(MarketError):
-    """The same work was delivered before."""
-
-
 class LedByAnother(MarketError):
     """Another server holds the lease of the ledger, or has taken it over."""
-
-
-class NoBudget(MarketError):
-    """No more may be promised."""
 
 
 def this_process() -> str:
@@ -955,206 +957,8 @@ def this_process() -> str:
     return f"{_this_host()}:{os.getpid()}"
 
 
-class _Delivery:
-    """Pieces on their way into the books, all in one transaction."""
-
-    def __init__(
-        self, books: sa.Connection, now_s: float, first_round: int | None, limits: Limits
-    ) -> None:
-        self._books, self._now_s = books, now_s
-        self._first_round, self._limits = first_round, limits
-
-    def take(self, pieces: Sequence[Piece]) -> list[Settlement | MarketError]:
-        """See `Ledger.deliver`."""
-        books = self._books
-        known = records.known_pieces(books, {(each.device, each.piece) for each in pieces})
-        fresh = [each for each in pieces if (each.device, each.piece) not in known]
-        self._rounds = {number: records.round_row(books, number) for number in _rounds_of(fresh)}
-        self._assigned = records.assignments(books, {(e.round, e.device) for e in fresh})
-        self._before = dict[bytes, tuple[str, str]]()
-        if fresh and self._first_round is not None:
-            digests = {each.digest for each in fresh if each.amount > 0}
-            self._before = records.delivered_since(books, digests, self._first_round)
-        self._added: dict[tuple[int, str], list[int]] = {}
-        self._promised = 0
-        self._promised_in: dict[int, int] = {}
-        if fresh and self._limits.total_microcredits is not None:
-            # What was forfeit is nobody's, and may be promised anew.
-            self._promised = -double_entry.balance(books, SERVER)
-            self._promised -= double_entry.balance(books, FORFEITED)
-            self._promised += sales.received(books)
-        if fresh and self._limits.round_microcredits is not None:
-            self._promised_in = {
-                n: records.bought_in(books, n, double_entry.beside) for n in _rounds_of(fresh)
-            }
-        asked = [each.request.id for each in fresh if each.request is not None]
-        self._sold = sales.known(books, asked) if asked else set[str]()
-        rows: list[dict[str, Any]] = []
-        sold: list[dict[str, Any]] = []
-        transfers: list[Transfer] = []
-        found: list[Settlement | MarketError] = []
-        taken: dict[tuple[str, str], tuple[Piece, Settlement]] = {}
-        for each in pieces:
-            key = each.device, each.piece
-            try:
-                if key in known:
-                    found.append(_known_in(known[key], each))
-                elif key in taken:
-                    first, settlement = taken[key]
-                    _expect_the_same(each, first.round, first.amount, first.digest)
-                    found.append(
-                        Settlement(
-                            state=settlement.state,
-                            microcredits=settlement.microcredits,
-                            units=settlement.units,
-                            repeated=True,
-                        )
-                    )
-                else:
-                    settlement = self._weighed(each)
-                    taken[key] = each, settlement
-                    rows.append(_row(each, settlement, self._now_s))
-                    if each.request is not None:
-                        self._sold.add(each.request.id)
-                        sold.append(_sale(each, each.request, settlement))
-                    transfers.append(
-                        Transfer(
-                            reference=delivery_of(each.device, each.piece),
-                            debit=SERVER,
-                            credit=pending_of(each.device),
-                            microcredits=settlement.microcredits,
-                            about=mark_of(
-                                each.device,
-                                each.piece,
-                                each.round,
-                                each.amount,
-                                settlement.units,
-                                each.digest,
-                                each.commitment,
-                            ),
-                        )
-                    )
-                    found.append(settlement)
-            except MarketError as error:
-                found.append(error)
-        if rows:
-            records.add_pieces(books, rows)
-            sales.add(books, sold)
-            records.count_delivered(books, self._added)
-            double_entry.move(books, transfers)
-        return found
-
-    def _weighed(self, each: Piece) -> Settlement:
-        """What a new piece earns.
-
-        Raises:
-            MarketError: it cannot be taken.
-        """
-        terms, assigned = self._rounds[each.round], self._assigned.get((each.round, each.device))
-        records.check_open(terms, each.round)
-        if assigned is None or assigned.amount != each.amount:
-            said = "nothing" if assigned is None else f"{assigned.amount:g}"
-            raise MarketError(
-                f"{each.device!r} was assigned {said} in round {each.round}, not {each.amount:g}"
-            )
-        if assigned.state != Stage.OPEN:
-            raise MarketError(f"round {each.round} is being settled for {each.device!r}")
-        more = self._added.setdefault((each.round, each.device), [0, 0])
-        left = terms.units_per_device - assigned.units - more[0]
-        if left <= 0:
-            raise MarketError(
-                f"{each.device!r} has delivered all {terms.units_per_device} units "
-                f"of round {each.round}"
-            )
-        request, units = each.request, min(each.units, left)
-        if request is not None:
-            # Two buyers may ask for the same; each request is delivered once.
-            if request.id in self._sold:
-                raise RepeatedWork(f"the request {request.id!r} was delivered before")
-            units = min(units, request.units_most)
-        elif self._first_round is not None and each.amount > 0 and each.digest in self._before:
-            raise RepeatedWork(f"the work of {each.piece!r} was delivered before")
-        microcredits = units * assigned.reward_microcredits
-        self._expect_budget(each.round, microcredits)
-        more[0], more[1] = more[0] + units, more[1] + microcredits
-        self._before[each.digest] = each.device, each.piece
-        return Settlement(state=PieceState.PENDING, microcredits=microcredits, units=units)
-
-    def _expect_budget(self, number: int, microcredits: int) -> None:
-        limits = self._limits
-        total, in_round = self._promised, self._promised_in.get(number, 0)
-        for limit, promised, of in (
-            (limits.total_microcredits, total, "the market"),
-            (limits.round_microcredits, in_round, f"round {number}"),
-        ):
-            if limit is not None and promised + microcredits > limit:
-                raise NoBudget(
-                    f"the budget of {of} is used up: {in_credits(promised):.6f} of "
-                    f"{in_credits(limit):.6f} credits"
-                )
-        self._promised = total + microcredits
-        self._promised_in[number] = in_round + microcredits
-
-
-def _rounds_of(pieces: Sequence[Piece]) -> set[int]:
-    return {each.round for each in pieces}
-
-
-def _row(each: Piece, settlement: Settlement, now_s: float) -> dict[str, Any]:
-    return {
-        "device": each.device,
-        "piece": each.piece,
-        "round": each.round,
-        "amount": each.amount,
-        "units": settlement.units,
-        "microcredits": settlement.microcredits,
-        "state": settlement.state,
-        "digest": each.digest,
-        "audited": False,
-        "evidence": each.evidence or None,
-        "recorded_s": now_s,
-        "commitment": each.commitment,
-        "sketch": each.sketch or None,
-    }
-
-
-def _sale(each: Piece, request: Request, settlement: Settlement) -> dict[str, Any]:
-    sold = settlement.units
-    if each.units_sold is not None:
-        sold = min(max(each.units_sold, 0), sold)
-    return {
-        "request": request.id,
-        "buyer": request.buyer,
-        "device": each.device,
-        "round": each.round,
-        "units": sold,
-        "microcredits": request.price(sold),
-        "bound": request.bound,
-    }
-
-
-def _known(books: sa.Connection, piece: Piece) -> Settlement | None:
-    row = records.piece_row(books, piece.device, piece.piece)
-    return None if row is None else _known_in(row, piece)
-
-
-def _known_in(row: Any, piece: Piece) -> Settlement:
-    """How a piece stands that the ledger knows.
-
-    Raises:
-        MarketError: the id was used for something else.
-    """
-    _expect_the_same(piece, row.round, row.amount, bytes(row.digest))
-    return records.settlement_of(row, repeated=True)
-
-
-def _expect_the_same(piece: Piece, round: int, amount: float, digest: bytes) -> None:
-    if (round, amount, digest) != (piece.round, piece.amount, piece.digest):
-        raise MarketError(f"the id {piece.piece!r} has been used for something else")
-
-
 def _assigned_row(books: sa.Connection, number: int, device: str) -> Any:
-    row = records.assignments(books, {(number, device)}).get((number, device))
+    row = round_rows.assignments(books, {(number, device)}).get((number, device))
     if row is None:
         raise MarketError(f"{device!r} was assigned nothing in round {number}")
     return row
@@ -1163,7 +967,7 @@ def _assigned_row(books: sa.Connection, number: int, device: str) -> Any:
 def _settle_if_audited(books: sa.Connection, number: int, device: str) -> Stage:
     stage = Stage(_assigned_row(books, number, device).state)
     if stage is not Stage.AUDITING or any(
-        each.picked for each in records.pending(books, number, device)
+        each.picked for each in piece_rows.pending(books, number, device)
     ):
         return stage
     _settle(books, number, device)
@@ -1172,7 +976,7 @@ def _settle_if_audited(books: sa.Connection, number: int, device: str) -> Stage:
 
 def _settle(books: sa.Connection, number: int, device: str) -> None:
     """Pays all that is pending of a device-round."""
-    microcredits, mark = records.end_pending(books, device, PieceState.PAID, number)
+    microcredits, mark = piece_rows.end_pending(books, device, PieceState.PAID, number)
     double_entry.move(
         books,
         [
@@ -1186,7 +990,7 @@ def _settle(books: sa.Connection, number: int, device: str) -> None:
         ],
     )
     sales.bill(books, number, device)
-    records.set_stage(books, number, device, Stage.SETTLED, pending_microcredits=0)
+    round_rows.set_stage(books, number, device, Stage.SETTLED, pending_microcredits=0)
 
 
 def _this_host() -> str:

@@ -13,7 +13,8 @@ from edgepact.market.ledger import double_entry
 from edgepact.market.ledger.accounts import SERVER, buyer_of, sold_of
 from edgepact.market.ledger.database import META, READ_AT_ONCE
 from edgepact.market.ledger.double_entry import Transfer
-from edgepact.market.ledger.records import PIECES, PieceState
+from edgepact.market.ledger.records import PieceState
+from edgepact.market.ledger.tables import PIECES
 
 SALES = sa.Table(
     "sales",

@@ -33,7 +33,15 @@ from edgepact.market.protocol import messages
 
 TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html", "svg": "image/svg+xml"}
 
-FILES = ("page.css", "page.js", "uplot.min.css", "uplot.min.js", "icon.svg")
+FILES = (
+    "look.css",
+    "page.css",
+    "charts.js",
+    "page.js",
+    "uplot.min.css",
+    "uplot.min.js",
+    "icon.svg",
+)
 """That the page loads."""
 
 HEADERS = {

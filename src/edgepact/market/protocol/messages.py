@@ -23,7 +23,7 @@ from edgepact.engagement import (
 )
 from edgepact.errors import InputError, shown
 from edgepact.fields import check_list, check_number, check_table, check_text, check_whole
-from edgepact.work import Model
+from edgepact.work import Json, Model
 
 NAME_CHARS_MAX = 64
 TOKEN_CHARS_MAX = 256
@@ -38,6 +38,12 @@ MESSAGE_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 """Largest JSON that a server answers: offers list the pieces done."""
 
+SETTINGS_MAX = 32
+"""Most settings of a job that a server tells."""
+
+SETTING_CHARS_MAX = 1024
+SETTING_MAX = 1e18
+
 JSON_OBJECT = "a JSON object"
 JSON_TYPE = "application/json"
 
@@ -46,6 +52,9 @@ SESSION_LOST = "session lost"
 
 REPEATED = "repeated"
 """The `reason` in a refusal that tells a device that the same work was delivered before."""
+
+NOT_ASKED = "not asked"
+"""The `reason` in a refusal that tells a device that no buyer has asked for a piece."""
 
 NO_BUDGET = "no budget"
 """The `reason` in a refusal that tells a device that nobody can be promised more just now."""
@@ -456,6 +465,32 @@ def read_audits(source: str, value: object) -> tuple[str, ...]:
     left = [check_number(source, "audits.seconds", row.get("seconds"), least=0.0) for row in rows]
     pieces = [check_piece(source, row.get("piece")) for row in rows]
     return tuple(piece for _, piece in sorted(zip(left, pieces, strict=True)))
+
+
+def read_settings(source: str, value: object) -> dict[str, Json] | None:
+    """Settings of the job as a server tells them with the answer to a poll; None if it tells none.
+
+    Whether they can be is the job's to say: it has limits of its own.
+
+    Raises:
+        InputError: anything but a few texts, numbers and truth values.
+    """
+    if value is None:
+        return None
+    table = check_table(source, "job_settings", value, kind=JSON_OBJECT)
+    if len(table) > SETTINGS_MAX:
+        raise InputError(source, "job_settings", f"at most {SETTINGS_MAX} of them", len(table))
+    found = dict[str, Json]()
+    for name, each in table.items():
+        field = f"job_settings.{check_text(source, 'job_settings', name, chars_max=NAME_CHARS_MAX)}"
+        if isinstance(each, bool):
+            found[name] = each
+        elif isinstance(each, str):
+            found[name] = each and check_text(source, field, each, chars_max=SETTING_CHARS_MAX)
+        else:
+            check_number(source, field, each, least=-SETTING_MAX, most=SETTING_MAX)
+            found[name] = each
+    return found
 
 
 def check_round(source: str, value: object) -> int:

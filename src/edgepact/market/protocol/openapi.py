@@ -18,6 +18,7 @@ from edgepact.market.protocol.messages import (
     JSON_TYPE,
     NAME_CHARS_MAX,
     PIECE_CHARS_MAX,
+    SETTINGS_MAX,
     TOKEN_CHARS_MAX,
 )
 from edgepact.tensors import DATATYPES
@@ -403,7 +404,8 @@ def _schemas() -> Table:
                 "state": {"enum": ["wait", "over"]},
                 "audits": due["properties"]["audits"],
                 "device": name,
-            }
+            },
+            {"job_settings": {"type": "object", "maxProperties": SETTINGS_MAX}},
         ),
         "Offer": _object(
             {
@@ -423,7 +425,8 @@ def _schemas() -> Table:
                 "pieces_done": {"type": "object", "additionalProperties": {"type": "integer"}},
                 "audits": due["properties"]["audits"],
                 "device": name,
-            }
+            },
+            {"job_settings": {"type": "object", "maxProperties": SETTINGS_MAX}},
         ),
         "Commit": _object(
             {"round": {"type": "integer", "minimum": 1, "maximum": 2**53}},

@@ -2,13 +2,14 @@
 
 All learners share this loop, so that a figure compares like with like. An
 *epoch* is a fixed number of rounds of the game, the same for every learner:
-rounds are what an operator pays for. An epoch is one compiled program; seeds run side by
-side under `vmap`. How good a learner is is told by its share of the optimum in the very
-games it was judged by.
+rounds are what an operator pays for. An epoch is one compiled program, the same for all fleets of
+a size; seeds run side by side under `vmap`. How good a learner is is told by its share of the
+optimum in the very games it was judged by.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import equinox as eqx
@@ -212,56 +213,97 @@ def train(
     check(problem)
     keep_compiled()
 
-    def begin(key: PRNGKeyArray) -> tuple[Learner, State]:
-        of_learner, of_lanes = jax.random.split(key)
-        lane_keys = jax.random.split(of_lanes, lanes)
-        return solver.init(problem, of_learner), jax.vmap(problem.reset)(lane_keys)
-
-    def one_epoch(carry: tuple[Learner, State], key: PRNGKeyArray) -> tuple[Any, _Judged]:
-        learner, states = carry
-        of_epoch, of_play = jax.random.split(key)
-        learner = solver.epoch(problem, learner, of_epoch)
-
-        def lane(key: PRNGKeyArray, state: State) -> tuple[State, _Judged]:
-            of_action, of_step = jax.random.split(key)
-            seen = flat_observation(problem, state)
-            action = solver.act(learner, of_action, seen)
-            after, payoff = play(problem, of_step, state, action)
-            judged = _Judged(
-                utility=payoff.leader,
-                optimum=problem.optimum(state).leader,
-                guess=problem.guess(state),
-                no_trade=problem.no_trade(state),
-                action=jnp.mean(action),
-                reward=payoff.reward,
-                seen=jnp.all(jnp.isfinite(seen)),
-            )
-            return after, judged
-
-        states, judged = jax.vmap(lane)(jax.random.split(of_play, lanes), states)
-        return (learner, states), judged
-
-    # One epoch a call rather than a loop of many: the program is the same for every number
-    # of epochs, so it is compiled once and found again in the cache.
-    run = jax.jit(jax.vmap(one_epoch), donate_argnums=0)
-
     of_begin, of_run = jax.random.split(key)
-    carry = jax.jit(jax.vmap(begin))(jax.random.split(of_begin, seeds))
+    game = _Game(solver, problem, lanes)
+    carry = _begin(game, jax.random.split(of_begin, seeds))
     keys = jax.random.split(of_run, (seeds, epochs))
-    curves = []
+    curves: list[_Judged] = []
     for start in range(0, epochs, chunk):
+        # One epoch a call rather than a loop of many: the program is the same for every number
+        # of epochs.
         for epoch in range(start, min(start + chunk, epochs)):
-            carry, judged = run(carry, keys[:, epoch])
+            carry, judged = _one_epoch(game, carry, keys[:, epoch])
             curves.append(judged)
         curves[start:] = jax.device_get(curves[start:])
         for epoch, judged in enumerate(curves[start:], start + 1):
             _expect_finite(problem, judged, epoch)
         on_epochs(len(curves))
+    return _training(carry[0], curves)
+
+
+class _Game(NamedTuple):
+    """Who plays what.
+
+    Arrays in it, such as a fleet's, are arguments of the compiled programs; all else is hashed. So
+    another fleet of the same size is learnt by the program that learnt the first.
+    """
+
+    solver: Solver
+    problem: Problem
+    lanes: int
+
+
+_Carry = tuple[Learner, State]
+"""A learner, and where the games stand that it is judged by."""
+
+
+@eqx.filter_jit
+def _begin(game: _Game, keys: PRNGKeyArray) -> _Carry:
+    """Learners that have seen nothing, one a key."""
+    solver, problem, lanes = game
+
+    def begin(key: PRNGKeyArray) -> _Carry:
+        of_learner, of_lanes = jax.random.split(key)
+        lane_keys = jax.random.split(of_lanes, lanes)
+        return solver.init(problem, of_learner), jax.vmap(problem.reset)(lane_keys)
+
+    return jax.vmap(begin)(keys)
+
+
+@eqx.filter_jit(donate="all-except-first")
+def _one_epoch(game: _Game, carry: _Carry, keys: PRNGKeyArray) -> tuple[_Carry, _Judged]:
+    """Every learner plays an epoch, and then one round in each game it is judged by."""
+    solver, problem, lanes = game
+
+    def one(carry: _Carry, key: PRNGKeyArray) -> tuple[_Carry, _Judged]:
+        learner, states = carry
+        of_epoch, of_play = jax.random.split(key)
+        learner = solver.epoch(problem, learner, of_epoch)
+        lane_keys = jax.random.split(of_play, lanes)
+        judge = partial(_judge, solver, problem, learner)
+        states, judged = jax.vmap(judge)(lane_keys, states)
+        return (learner, states), judged
+
+    return jax.vmap(one)(carry, keys)
+
+
+def _judge(
+    solver: Solver, problem: Problem, learner: Learner, key: PRNGKeyArray, state: State
+) -> tuple[State, _Judged]:
+    """One round without exploring, and what the oracle makes of the same round."""
+    of_action, of_step = jax.random.split(key)
+    seen = flat_observation(problem, state)
+    action = solver.act(learner, of_action, seen)
+    after, payoff = play(problem, of_step, state, action)
+    judged = _Judged(
+        utility=payoff.leader,
+        optimum=problem.optimum(state).leader,
+        guess=problem.guess(state),
+        no_trade=problem.no_trade(state),
+        action=jnp.mean(action),
+        reward=payoff.reward,
+        seen=jnp.all(jnp.isfinite(seen)),
+    )
+    return after, judged
+
+
+def _training(learner: Learner, curves: list[_Judged]) -> Training:
+    """What all epochs together showed."""
     every = jax.tree.map(lambda *parts: np.stack(parts, axis=1), *curves)
     judged = (every.utility, every.optimum, every.guess, every.no_trade)
     evaluation = Evaluation(*(_exact(part) for part in judged))
     return Training(
-        learner=carry[0],
+        learner=learner,
         utility=jnp.mean(jnp.asarray(every.utility), axis=-1),
         optimum=jnp.mean(jnp.asarray(every.optimum), axis=-1),
         action=jnp.mean(jnp.asarray(every.action), axis=-1),

@@ -16,20 +16,10 @@ const state = {
 
 // ---------------------------------------------------------------- words and numbers
 
-const plain = (value, digits = 4) =>
-  value === null || value === undefined ? "not known"
-    : Number(value).toLocaleString("en", { maximumSignificantDigits: digits });
 const credits = (value) => Number(value).toLocaleString("en", { maximumFractionDigits: 2 });
 const bytes = (value) =>
   value >= 1e9 ? `${plain(value / 1e9, 3)} GB` : value >= 1e6 ? `${plain(value / 1e6, 3)} MB`
     : value >= 1e3 ? `${plain(value / 1e3, 3)} kB` : `${plain(value, 3)} B`;
-
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
 
 // ---------------------------------------------------------------- the token
 
@@ -204,66 +194,45 @@ const CHARTS = [
 ];
 const each = (p, sum) => sum === null || !p.closed ? null : sum / (p.last - p.first + 1);
 const some = (p, value) => p.exchanges ? value : null;
-const latest = (column) => column.findLast((value) => value !== null);
 const charts = new Map();
 
 function makeCharts() {
   for (const chart of CHARTS) {
     const plot = element("div", { class: "chart", role: "img" });
-    const table = element("div", { class: "scroll", hidden: "", tabindex: "0", role: "region",
+    const place = element("div", { class: "scroll", hidden: "", tabindex: "0", role: "region",
       "aria-label": `${chart.title} in numbers` });
+    const copy = copying(() => place.querySelector("table"), chart.title);
+    copy.hidden = true;
     const button = element("button", { type: "button", class: "small", "aria-expanded": "false" }, "Numbers");
     button.addEventListener("click", () => {
-      table.hidden = !table.hidden;
-      button.setAttribute("aria-expanded", String(!table.hidden));
+      place.hidden = copy.hidden = !place.hidden;
+      button.setAttribute("aria-expanded", String(!place.hidden));
       draw();
     });
     byId("chart-grid").append(element("figure", { id: `chart-${chart.id}` },
-      element("figcaption", {}, element("span", {}, element("strong", {}, chart.title), `, ${chart.unit}`), button),
-      plot, table));
-    charts.set(chart.id, { plot, table, drawn: null });
+      element("figcaption", {}, element("span", {}, element("strong", {}, chart.title), `, ${chart.unit}`),
+        element("span", {}, button, " ", copy)),
+      plot, place));
+    charts.set(chart.id, { plot, place });
   }
 }
 
 function drawCharts() {
   const points = inOrder();
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
   for (const chart of CHARTS) {
     const made = charts.get(chart.id);
     const lines = chart.lines.filter(([, , of]) => points.some((p) => Number.isFinite(of(p) ?? NaN)));
     const columns = [points.map((p) => p.last), ...lines.map(([, , of]) => points.map((p) => of(p) ?? null))];
-    const kind = `${lines.map(([name]) => name)} ${document.documentElement.dataset.theme}`;
-    const width = Math.max(200, made.plot.clientWidth);
-    if (made.kind !== kind) {
-      made.kind = kind;
-      made.drawn?.destroy();
-      const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-      made.drawn = new uPlot({
-        width, height: 220, scales: { x: { time: false } },
-        legend: { live: true },
-        cursor: { drag: { x: true, y: false } },
-        axes: [{ ...axis, label: "round", size: 28, labelSize: 20, labelFont: "13px system-ui" }, { ...axis, size: 62,
-          values: (_, at) => at.map((value) => chart.id === "bytes" ? bytes(value) : plain(value)) }],
-        series: [{ label: "round",
-          value: (plot, value, _, at) => at === null ? `latest, ${latest(plot.data[0]) ?? "none"}` : value }, ...lines.map(([name, ink, , dash]) => ({
-          label: name, stroke: colour(ink), dash, width: 2, points: { show: points.length < 60, size: 5 },
-          value: (plot, value, line, at) => {
-            const one = at === null ? latest(plot.data[line]) : value;
-            return one === null || one === undefined ? "none" : chart.id === "bytes" ? bytes(one) : plain(one, 6);
-          },
-        }))],
-      }, columns, made.plot);
-    } else {
-      if (made.drawn.width !== width) made.drawn.setSize({ width, height: 220 });
-      made.drawn.setData(columns);
-    }
+    drawLines(made, {
+      x: "round", whole: true, idle: "latest", words: chart.id === "bytes" ? bytes : plain,
+      lines: lines.map(([name, ink, , dash]) => ({ name, ink, dash, dots: points.length < 60 })),
+    }, columns);
     const last = points[points.length - 1];
     made.plot.setAttribute("aria-label", last
       ? `${chart.title}, ${chart.unit}, rounds ${points[0].first} to ${last.last}. Latest: ${
           lines.map(([name], at) => `${name} ${plain(latest(columns[at + 1]))}`).join(", ")}. All under Numbers.`
       : `${chart.title}: no round has ended yet.`);
-    if (!made.table.hidden) fillTable(made.table, lines, points);
+    if (!made.place.hidden) fillTable(made.place, lines, points);
   }
 }
 
