@@ -142,6 +142,18 @@ def test_toml_is_toml(page: Path) -> None:
         assert tomllib.loads(block)
 
 
+LANGUAGES = {"console", "json", "python", "text", "toml"}
+"""Of blocks: commands, code and TOML are tested here, JSON is read, text is what is shown."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_blocks_are_of_a_language_that_is_tested(page: Path) -> None:
+    told = re.findall(r"^```([^`\n]*)\n.*?^```$", page.read_text("utf-8"), re.M | re.S)
+    assert {each for each in told if not each.startswith("{")} <= LANGUAGES
+    for block in blocks(page, "json"):
+        assert json.loads(block)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=named)
 def test_commands_exist_and_print_what_is_shown(
     page: Path, monkeypatch: pytest.MonkeyPatch
@@ -302,14 +314,6 @@ def test_the_diffusion_model_learns_the_example_problem() -> None:
     assert answer.returncode == 0, answer.stderr
     share = float(answer.stdout.partition("%")[0]) / 100.0
     assert 0.97 * blind < share < 1.03 * blind
-
-
-@pytest.mark.slow
-def test_documentation_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("sphinx")
-    answer = run("-m", "sphinx", "-q", "-W", "-b", "html", "docs", str(tmp_path))
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert (tmp_path / "index.html").is_file()
 
 
 FORMULAS = "".join(

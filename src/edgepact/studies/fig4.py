@@ -444,7 +444,7 @@ def beside_the_article(curves: Curves, config: OneFleet) -> list[str]:
         "## Beside the article",
         "The article does not give all settings of its game: shape and order of its figures can be "
         "compared with these, and values cannot. What it does not say is marked as inferred.",
-        table(["", "the article", "here"], rows),
+        table(["what", "the article", "here"], rows),
     ]
 
 
