@@ -73,9 +73,9 @@ $(VENV)/browser: $(VENV)/dev
 
 # Tests of pages leave photographs of them here, wide and narrow.
 test-browser: export EDGEPACT_PHOTOGRAPHS ?= $(CURDIR)/photographs
-test-browser: $(VENV)/browser ## the live page and reports in a real Chromium, which has to be on the machine
+test-browser: $(VENV)/browser $(VENV)/docs ## the live page, reports and documentation in a real Chromium, which has to be there
 	sh scripts/chromium.sh
-	$(BIN)/python -m pytest -m browser tests/market/page tests/live $(ARGS)
+	$(BIN)/python -m pytest -m browser tests/market/page tests/live tests/docs_site $(ARGS)
 	@echo "Photographs of the pages: $(EDGEPACT_PHOTOGRAPHS)"
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
@@ -129,6 +129,6 @@ docs: $(VENV)/docs ## the documentation as HTML in docs/_build
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) $(FEDERATED) $(RAY) dist build docs/_build photographs edgepact-run* edgepact-train* study-*
+	rm -rf $(VENV) $(FEDERATED) $(RAY) dist build docs/_build docs/.notebooks-run photographs edgepact-run* edgepact-train* study-*
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . \( -name __pycache__ -o -name '*.egg-info' \) -prune -exec rm -rf {} +

@@ -40,14 +40,19 @@ SERVE = ("--images", "8", "--devices-min", "1", "--commit-timeout-s", "1", "--ro
 """Rounds are short, so that all their moments are hit."""
 
 
-def run(given: Given) -> Outcome:
-    """Kills, and looks after each kill whether all that was told holds."""
+def run(given: Given, *, buyers: bool = False) -> Outcome:
+    """Kills, and looks after each kill whether all that was told holds.
+
+    Args:
+        given: length, seed, folder.
+        buyers: whether devices work on what buyers ask for.
+    """
     draws = given.draws("kills")
     tally, broken = _Tally(), list[str]()
     left, market = given.rounds, 0
     while left and not broken:
         kills = min(KILLS_EACH, left)
-        broken += _one_market(given, draws, tally, market, kills)
+        broken += _one_market(given, draws, tally, market, kills, buyers=buyers)
         left, market = left - kills, market + 1
     return Outcome(
         did=f"{tally.kills} kills in {market} markets",
@@ -84,10 +89,16 @@ class _Tally:
 
 
 def _one_market(
-    given: Given, draws: random.Random, tally: _Tally, number: int, kills: int
+    given: Given,
+    draws: random.Random,
+    tally: _Tally,
+    number: int,
+    kills: int,
+    *,
+    buyers: bool,
 ) -> list[str]:
     folder = given.folder / f"market-{number}"
-    with Market(folder, devices=DEVICES, serve=SERVE) as market:
+    with Market(folder, devices=DEVICES, serve=SERVE, buyers=buyers) as market:
         witness = Witness(market)
         try:
             _begin(market, draws, tally, 1 + kills // 20)

@@ -20,6 +20,7 @@ import psutil
 
 import chaos
 from chaos import adding
+from edgepact.market.demand import Buyer, Demand, write_requests
 
 PATIENCE_S = 300.0
 """The end of all patience: what takes longer hangs."""
@@ -36,6 +37,15 @@ AUDIT_TIMEOUT_S = 120
 
 # With alpha so small a device takes all steps at any price.
 DEVICE = {"alpha": 0.001, "capacity": 20, "A": 1, "B": 1}
+
+
+REQUESTS = 10_000
+"""Of each device."""
+
+BUYERS = (
+    Buyer(name="shop", microcredits=5_000_000, units=100_000, units_each=1),
+    Buyer(name="club", microcredits=700, per="request", units=100_000, units_each=1),
+)
 
 
 class Broken(Exception):
@@ -56,6 +66,7 @@ class Market:
         servers_wrapped: commands that servers are started by, one each, such as `unshare`.
         revive: whether a server that ends since another one leads is started again.
         results: folder of what devices write; None for that of all files.
+        buyers: whether devices work on what two buyers ask for, and on nothing else.
     """
 
     def __init__(
@@ -71,6 +82,7 @@ class Market:
         servers_wrapped: Sequence[Sequence[str]] = ((), ()),
         revive: bool = False,
         results: Path | None = None,
+        buyers: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -92,6 +104,11 @@ class Market:
             "OPENBLAS_NUM_THREADS": "1",
             "EDGEPACT_OPERATOR_TOKEN": "operator-of-chaos",
         }
+        self.demand = Demand.of(BUYERS) if buyers else None
+        if self.demand is not None:
+            self.demand.write(folder / "demand.json")
+            for index in self.devices:
+                self._ask(self.demand, index)
         (folder / "tokens.txt").write_text("".join(f"once-{index}\n" for index in self.devices))
 
     def __enter__(self) -> "Market":
@@ -112,6 +129,7 @@ class Market:
         arguments += ["--tokens", str(self.folder / "tokens.txt"), "--price", "1"]
         arguments += ["--key", str(self.folder / "server.key")]
         arguments += ["--audit-timeout-s", str(AUDIT_TIMEOUT_S)]
+        arguments += ["--demand", str(self.folder / "demand.json")] if self.demand else []
         return self._start(name, [*arguments, *self._serve, *more], self._wrapped[which])
 
     def start_device(self, index: int) -> str:
@@ -123,6 +141,8 @@ class Market:
         arguments += ["--token-file", str(self.folder / f"{name}.token")]
         arguments += ["--results", str(self.results(index)), "--job", "adding"]
         arguments += ["--job-settings", json.dumps(settings)]
+        if self.demand is not None:
+            arguments += ["--requests", str(self._requests_file(index))]
         for field, value in DEVICE.items():
             arguments += [f"--{field}", str(value)]
         return self._start(name, arguments)
@@ -237,6 +257,18 @@ class Market:
             time.sleep(0.02)
 
     # ------------------------------------------------------------ private
+
+    def _requests_file(self, index: int) -> Path:
+        return self.folder / f"requests-{index}.jsonl"
+
+    def _ask(self, demand: Demand, index: int) -> None:
+        """Both buyers ask a device, by turns, until their quotas are shared out."""
+        asks = []
+        for at in range(REQUESTS):
+            source = str((index + 1) * 10**6 + at).encode()
+            buyer, number = BUYERS[at % 2].name, index * REQUESTS + at // 2
+            asks.append((demand.issue(buyer, number, f"cam-{index}", source), source))
+        write_requests(self._requests_file(index), asks)
 
     def _ready_file(self, which: int) -> Path:
         return self.folder / f"ready-{which}.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-PARTS = ("kills", "standby", "database", "clock", "network", "simulation", "fuzz")
+PARTS = ("kills", "buyers", "standby", "database", "clock", "network", "simulation", "fuzz")
 """Modules of this package, in the order in which they run."""
 
 

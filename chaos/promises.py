@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from chaos.market import PATIENCE_S, Broken, Market
-from edgepact.market.ledger import Ledger, LedgerError, PieceState, Seal, Settlement
+from edgepact.market.demand import Demand
+from edgepact.market.ledger import Ledger, LedgerError, PieceState, Seal, Settlement, buyer_of
 
 OPEN = "pending"
 SETTLED = frozenset({"paid", "forfeit", "expired"})
@@ -78,6 +79,8 @@ class Witness:
                 wrong.append("the balances of all accounts do not add up to zero")
             for index in self._market.devices:
                 wrong += _agree(f"cam-{index}", self._told[index], ledger)
+            if self._market.demand is not None:
+                wrong += _sold(self._market.demand, ledger)
         return wrong
 
     def counts(self) -> dict[str, int]:
@@ -153,4 +156,27 @@ def _agree(device: str, told: dict[str, dict[str, Any]], ledger: Ledger) -> list
     paid = sum(row.microcredits for row in kept.values() if row.state == PieceState.PAID)
     if paid != earned:
         wrong.append(f"{device} has earned {earned} micro-credits, its paid pieces are {paid}")
+    return wrong
+
+
+def _sold(demand: Demand, ledger: Ledger) -> list[str]:
+    """Where what was sold differs from what was delivered, asked for and paid."""
+    wrong, balances, sales = list[str](), ledger.balances(), ledger.sales()
+    with ledger.told() as all_of_it:
+        pieces = {row.piece: row for row in all_of_it.pieces()}
+    requests = [each.request for each in sales]
+    if sorted(requests) != sorted(pieces):
+        wrong.append(f"{len(requests)} sales are not those of {len(pieces)} pieces, once each")
+        return wrong
+    for buyer in demand.buyers:
+        own = [each for each in sales if each.buyer == buyer.name]
+        if sum(each.units for each in own) > buyer.units:
+            wrong.append(f"{buyer.name} was sold more than its quota of {buyer.units}")
+        paid = [each for each in own if pieces[each.request].state == PieceState.PAID]
+        due = buyer.microcredits * len(paid)  # a unit each
+        if -balances.get(buyer_of(buyer.name), 0) != due:
+            found = -balances.get(buyer_of(buyer.name), 0)
+            wrong.append(f"{buyer.name} has paid {found} micro-credits for {len(paid)} pieces")
+        if any(each.microcredits for each in own if each not in paid):
+            wrong.append(f"{buyer.name} pays for pieces that their devices were not paid for")
     return wrong

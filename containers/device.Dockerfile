@@ -1,5 +1,5 @@
 # A device: the light distribution, without JAX and a database. Build it in the repository's root:
-#   docker build -f containers/device.Dockerfile -t edgepact-device:0.1.0 .
+#   docker build -f containers/device.Dockerfile -t edgepact-device:0.2.0 .
 FROM python:3.13.9-slim-trixie AS build
 WORKDIR /source
 COPY . .

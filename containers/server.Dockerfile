@@ -1,5 +1,5 @@
 # The server of a market. Build it in the repository's root:
-#   docker build -f containers/server.Dockerfile -t edgepact-server:0.1.0 .
+#   docker build -f containers/server.Dockerfile -t edgepact-server:0.2.0 .
 FROM python:3.13.9-slim-trixie AS build
 WORKDIR /source
 COPY . .

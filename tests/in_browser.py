@@ -55,12 +55,17 @@ def waits_for(page: Page, script: str) -> None:
     pytest.fail(f"waited in vain for {script}")
 
 
-def photographed(page: Page, name: str, otherwise: Path) -> None:
-    """Keeps the page in both sizes, in the folder that `EDGEPACT_PHOTOGRAPHS` names, and holds
+SIZES = {"wide": WIDE, "narrow": NARROW}
+
+
+def photographed(
+    page: Page, name: str, otherwise: Path, sizes: dict[str, dict[str, int]] = SIZES
+) -> None:
+    """Keeps the page in these sizes, in the folder that `EDGEPACT_PHOTOGRAPHS` names, and holds
     that it never has to be pushed sideways."""
     folder = Path(os.environ.get("EDGEPACT_PHOTOGRAPHS") or otherwise)
     folder.mkdir(parents=True, exist_ok=True)
-    for size_name, size in (("wide", WIDE), ("narrow", NARROW)):
+    for size_name, size in sizes.items():
         page.set_viewport_size(size)
         waits_for(
             page, "document.documentElement.scrollWidth <= document.documentElement.clientWidth"

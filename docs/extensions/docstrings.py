@@ -20,6 +20,7 @@ import edgepact
 
 INLINE = re.compile(r"(?<![\\$`\w])\$(?!\s)([^$`]+?)(?<!\s)\$(?![\w$])")
 BLOCK = re.compile(r"^([ \t]*)\$\$(.+?)\$\$(\S?)$", re.MULTILINE | re.DOTALL)
+GIVEN = re.compile(r"^( *)(Returns|Yields):\n( +)(?=\S)", re.MULTILINE)
 SHAPE = re.compile(r"\[([\w.~]+), '\s*([^']*)'\]")
 FRONT_DOOR = {
     id(offered): name
@@ -134,13 +135,15 @@ def written_signature(
 
 
 def formulas(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Formulas between dollars become those of reStructuredText."""
+    """Formulas between dollars, and what is returned, become what Sphinx takes them for."""
 
     def block(found: "re.Match[str]") -> str:
         indent, tex, stop = found.groups()
         return f"\n{indent}.. math:: {' '.join(f'{tex}{stop}'.split())}\n"
 
-    text = BLOCK.sub(block, "\n".join(lines))
+    # What is returned is told in a sentence, which may have a colon and no type before it.
+    text = GIVEN.sub(r"\1\2:\n\3: ", "\n".join(lines))
+    text = BLOCK.sub(block, text)
     lines[:] = INLINE.sub(r":math:`\1`", text).split("\n")
 
 

@@ -11,7 +11,7 @@ names are in `__init__.pyi`.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     **dict.fromkeys(("load_study", "quote", "run", "solve", "study", "train"), "edgepact.api"),

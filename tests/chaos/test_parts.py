@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos import clock, database, kills, standby
+from chaos import buyers, clock, database, kills, standby
 from chaos.parts import CannotHere, Given, Part
 
 SEED = 14
@@ -26,8 +26,8 @@ def test_a_few_kills(tmp_path: Path) -> None:
 @pytest.mark.full  # minutes a part; `make chaos` is the long form
 @pytest.mark.parametrize(
     ("part", "rounds"),
-    [(kills, 25), (standby, 40), (clock, 30), (database, 1)],
-    ids=["kills", "standby", "clock", "database"],
+    [(kills, 25), (buyers, 25), (standby, 40), (clock, 30), (database, 1)],
+    ids=["kills", "buyers", "standby", "clock", "database"],
 )
 def test_the_middle_form(tmp_path: Path, part: Part, rounds: int) -> None:
     kept(part, tmp_path, rounds)

@@ -37,7 +37,14 @@ from edgepact.jobs.speech.voice import VOICE, macs_per_frame, read_voice
 from edgepact.jobs.staged.reading import Piece
 from edgepact.market.evidence import unpacked
 from edgepact.tensors import Codec, Tensors
-from edgepact.work import DevicePart, Job, Reply, ServerAway, ServerPart
+from edgepact.work import (
+    NEAR_REPEAT_DISTANCE,
+    DevicePart,
+    Job,
+    Reply,
+    ServerAway,
+    ServerPart,
+)
 
 KEY = bytes(range(32))
 SEED = 2**61 + 12345
@@ -81,6 +88,7 @@ class Spoken:
     evidence: list[bytes]
     units: int
     numbers: np.ndarray
+    sketch: np.ndarray | None
 
 
 def speak(
@@ -97,6 +105,7 @@ def speak(
     device.prepare(amount)
     running = device.work(Piece(name=sentence), amount)
     session, evidence, units = server.begin(amount, seed), list[bytes](), 0
+    sketch: np.ndarray | None = None
     try:
         sent = next(running)
         while True:
@@ -108,11 +117,11 @@ def speak(
             assert isinstance(reply, Reply), reply
             assert set(reply.outputs) <= {each.name for each in server.returns(amount)}
             evidence.append(server.evidence(amount, len(evidence), came, reply, KEY))
-            units = reply.units
+            units, sketch = reply.units, reply.sketch
             sent = running.send(reply)
     except StopIteration as end:
         numbers = of_pcm(of_text(end.value["sound"])).astype(int)
-        return Spoken(end.value, evidence, units, numbers)
+        return Spoken(end.value, evidence, units, numbers, sketch)
 
 
 def passes(
@@ -281,6 +290,36 @@ def refused(server: SpeechServer, amount: int, *sent: Tensors) -> str:
         (reply,) = server.answer([(session, each)])
     assert isinstance(reply, InputError)
     return str(reply)
+
+
+@pytest.mark.parametrize("amount", [1, 4, 11])
+def test_a_sentence_is_known_again_however_it_comes(
+    server: SpeechServer, device: SpeechDevice, amount: int
+) -> None:
+    """Under another seed, at another cut, by the least exact codec, or as another's sound."""
+    first = speak(server, device, 3).sketch
+    again = speak(server, device, amount, seed=SEED + 1, codec=INT8).sketch
+    other = speak(server, device, amount, sentence=OTHER).sketch
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert np.linalg.norm(again - first) < NEAR_REPEAT_DISTANCE
+    assert np.linalg.norm(other - first) > NEAR_REPEAT_DISTANCE
+    silence = {SOUND: (bytes(2 * FRAME),)}
+    if amount == 11:
+        assert (
+            speak(server, device, 11, change=lambda at, sent: silence if at else sent).sketch
+            is None
+        )
+
+
+def test_sentences_that_sound_alike_are_two(server: SpeechServer, device: SpeechDevice) -> None:
+    bob, rob = (
+        speak(server, device, 3, sentence=f"Hello, {each}.").sketch for each in ("Bob", "Rob")
+    )
+    assert bob is not None
+    assert rob is not None
+    assert np.linalg.norm(bob - rob) > NEAR_REPEAT_DISTANCE
 
 
 def test_a_server_believes_nothing_that_comes(server: SpeechServer, device: SpeechDevice) -> None:

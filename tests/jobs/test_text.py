@@ -17,6 +17,7 @@ from edgepact.inference.decoder import States
 from edgepact.inference.gguf import known
 from edgepact.inference.sampling import Drawn, Sampling, drawn
 from edgepact.jobs.text import TEXT
+from edgepact.jobs.text import evidence as kept_evidence
 from edgepact.jobs.text.device import TextDevice
 from edgepact.jobs.text.engine import generated
 from edgepact.jobs.text.exchange import Asked, drawn_in
@@ -478,3 +479,15 @@ def test_what_a_server_says_of_tokens_is_checked(others: str) -> None:
     )
     with pytest.raises(InputError, match="probabilities of each token"):
         drawn_in(reply)
+
+
+def test_an_archive_in_a_models_folder_that_unpacks_without_end_is_not_read(
+    tmp_path: Path,
+) -> None:
+    """As if nothing lay there: it is measured anew."""
+    one, path = np.ones(3), tmp_path / kept_evidence.AUDIT_FILE
+    good = {"digest": np.array("d"), "tolerance": one, "honest": one, "cheat": one, "power": one[0]}
+    np.savez_compressed(path, scale=np.zeros(9 << 20), **good)
+    assert kept_evidence._read(path, "d", 3) is None
+    np.savez_compressed(path, scale=one, **good)
+    assert kept_evidence._read(path, "d", 3) is not None

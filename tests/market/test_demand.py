@@ -1,5 +1,6 @@
 """Who asks and pays: devices are not paid for demand they invent, and buyers' money balances."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,11 +23,12 @@ from edgepact.market.demand import (
     write_requests,
 )
 from edgepact.market.ledger import SERVER, Ledger, PieceState, RepeatedWork, account_of, buyer_of
+from edgepact.market.posted import FixedPrice
 from edgepact.market.statement import read_statement
 from tests.market.echo import PIECES, Echo, EchoDevice, EchoServer
-from tests.market.harness import Device, image, parameters, served
+from tests.market.harness import SALT, Device, image, parameters, served
 from tests.market.ledger_cases import delivered, forfeit, open_ledger, picking, piece, with_round
-from tests.market.test_exchanges import REWARD, market, run, sent
+from tests.market.test_exchanges import REWARD, lines, market, run, sent
 
 SHOP = Buyer(name="shop", microcredits=5_000_000, units=5, units_each=2)
 CLUB = Buyer(name="club", microcredits=700, per="request", units=9, units_each=3)
@@ -363,6 +365,71 @@ def test_a_device_works_on_what_is_asked_for_alone(tmp_path: Path, lies: bool) -
         assert done.paid_microcredits == 5 * REWARD  # 1, 1 and 3 units
         assert [each.microcredits for each in sold] == [700] * 3
         assert statement.balances[buyer_of("club")] == -2100
+
+
+def test_what_a_killed_device_had_delivered_is_heard_of_and_not_worked_again(
+    tmp_path: Path,
+) -> None:
+    """It had no time to write a line. The request is the first of its file still, in the next
+    round, and it must not keep the device from the others."""
+    first, second = PIECES[1], PIECES[0]
+    asks = [DEMAND.issue("shop", at, "cam-0", source_of(n)) for at, n in enumerate((first, second))]
+    path = tmp_path / "requests.jsonl"
+    write_requests(path, [(asks[0], source_of(first)), (asks[1], source_of(second))])
+    settings = {"rounds": 2, "units_per_round": 3, "demand": asking(tmp_path)}
+    with ExitStack() as stack, market(tmp_path, **settings) as server:
+        killed = Device(server.url, "once-0", "cam-0")
+        stack.callback(killed.http.close)
+        assert killed.offer()["round"] == 1
+        killed.answer(1, item=0)
+        told = {"model": "echo", "exchange": 0, "request": asks[0], "source": source_of(first)}
+        parameters(killed.infer(3, 1, "shop:0", sent(4.0 * first[0], 0), **told))
+        killed.http.post("/market/done", params={"round": 1})
+        (tmp_path / "token").write_text(killed.token)
+        row = {"piece": "shop:0", "round": 1, "place": 0, "salt": SALT.hex()}
+        row["sha256"] = hashlib.sha256(source_of(first)).hexdigest()
+        (tmp_path / "results.jsonl.sources").write_text(json.dumps(row) + "\n")
+        done = run(server, tmp_path, Echo(), requests=path)
+        sold = [(each.request, each.round) for each in server.market._ledger.sales()]
+    assert sold == [("shop:0", 1), ("shop:1", 2)]
+    assert done.paid_microcredits == 3 * REWARD  # of the second 2 of 3 numbers were asked for
+    assert {each["piece"]: each["state"] for each in lines(tmp_path)} == {
+        "shop:0": "paid",
+        "shop:1": "paid",
+    }
+
+
+def test_a_request_that_is_refused_does_not_keep_a_device_from_the_others(tmp_path: Path) -> None:
+    """As those beyond a quota are that was made smaller."""
+    other = Demand(key=bytes(KEY_BYTES), buyers=(SHOP, CLUB))
+    numbers = PIECES[1]
+    asks = [
+        each.issue("shop", at, "cam-0", source_of(numbers))
+        for at, each in enumerate((other, DEMAND))
+    ]
+    path = tmp_path / "requests.jsonl"
+    write_requests(path, [(each, source_of(numbers)) for each in asks])
+    with market(tmp_path, rounds=2, units_per_round=1, demand=asking(tmp_path)) as server:
+        run(server, tmp_path, Echo(), requests=path)
+        assert [(each.request, each.round) for each in server.market._ledger.sales()] == [
+            ("shop:1", 1)
+        ]
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_what_earns_its_device_nothing_is_audited_for_its_buyer(tmp_path: Path, lies: bool) -> None:
+    """A price below half a micro-credit is posted as 0, and nothing is at stake."""
+    settings = {"rounds": 1, "units_per_round": 1, "audit_probability": None}
+    free = FixedPrice(price=4e-7, steps_max=4)
+    with market(tmp_path, demand=asking(tmp_path), mechanism=free, **settings) as server:
+        asks = DEMAND.issue("shop", 0, "cam-0", source_of(PIECES[1]))
+        path = tmp_path / "requests.jsonl"
+        write_requests(path, [(asks, source_of(PIECES[1]))])
+        run(server, tmp_path, Echo(lies=lies), requests=path, alpha=1e-12)
+        ledger = server.market._ledger
+        assert [each.units for each in ledger.sales()] == [1]
+        assert [each.microcredits for each in ledger.sales()] == [0 if lies else SHOP.microcredits]
+        assert ledger.strikes() == ({"cam-0": 1} if lies else {})
 
 
 def test_a_buyer_pays_at_amount_0_for_what_it_has_asked_for_alone(tmp_path: Path) -> None:

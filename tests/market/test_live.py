@@ -48,7 +48,7 @@ def assert_clean_end(process: subprocess.Popen[str], *, waited: bool = False) ->
     said = [
         line
         for line in err.splitlines()
-        if not (waited and "waits for http" in line) and " of the jobs of a device" not in line
+        if not (waited and "waits for http" in line) and " of the pieces of a device" not in line
     ]
     assert said == []
     return out

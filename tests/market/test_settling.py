@@ -353,11 +353,11 @@ def test_sources_of_no_use_are_a_mistake_some_times_and_then_a_cheat(
 @pytest.mark.parametrize(
     ("settings", "power", "told"),
     [
-        ({"audit_probability": None}, 1.0, ["audits: 40.5 % of the jobs"]),
-        ({"audit_probability": None}, 0.5, ["audits: 81.1 % of the jobs"]),
+        ({"audit_probability": None}, 1.0, ["audits: 40.5 % of the pieces"]),
+        ({"audit_probability": None}, 0.5, ["audits: 81.1 % of the pieces"]),
         ({"audit_probability": 0.05}, 1.0, ["warning: audits of 5 % are too few", "from 40.5 %"]),
         ({"audit_probability": 0.9}, 1.0, ["audits: 90 %; cheating loses money from 40.5 %"]),
-        ({"margin": 0.5, "audit_probability": None}, 1.0, ["audits: 29.3 % of the jobs"]),
+        ({"margin": 0.5, "audit_probability": None}, 1.0, ["audits: 29.3 % of the pieces"]),
         ({"audit_probability": None}, 0.2, ["finds 20% of cheats, and no rate makes"]),
     ],
 )

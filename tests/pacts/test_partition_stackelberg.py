@@ -57,10 +57,9 @@ def test_a_listed_market_is_the_files() -> None:
 
 
 def test_settings_of_the_main_job_are_the_scenarios(tmp_path: Path) -> None:
-    from edgepact.live.run import config_of, terms_of
+    from edgepact.live.run import terms_of
+    from edgepact.live.run_config import RunConfig
 
     terms = read(tmp_path, PACT, DRAWN.format("grid", 7))
-    config = config_of(terms, tmp_path / "out")
-    assert (config.devices, config.seed, config.solver, config.fleet) == (4, 7, "grid", None)
-    told = terms_of(config)
+    told = terms_of(RunConfig(devices=4, seed=7, solver="grid", rounds=terms.rounds))
     assert PACT.optimum(told, None).to_dict() == PACT.optimum(terms, None).to_dict()

@@ -4,7 +4,8 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from edgepact.live import work_page
+from edgepact.live import report_page
+from edgepact.live.report_charts import table
 from edgepact.pacts.compression_stackelberg_model import HalvesPlayed, pairs_sheet
 from edgepact.provenance import provenance, write_metrics
 
@@ -25,7 +26,7 @@ def write_halves_report(folder: Path, terms: Any, outcome: HalvesPlayed) -> Path
     write_metrics(folder, terms, outcome.to_dict())
     drawn = base64.b64encode((folder / "halves.png").read_bytes()).decode()
     picture = (
-        f'<img style="max-width:100%" src="data:image/png;base64,{drawn}" '
+        f'<img class="drawing" src="data:image/png;base64,{drawn}" '
         'alt="Accuracy against seconds of all pairs of forms; the figures stand in halves.json">'
     )
     names = ("device", "images", "paid, credits", "device ms", "server ms", "bytes sent")
@@ -34,13 +35,15 @@ def write_halves_report(folder: Path, terms: Any, outcome: HalvesPlayed) -> Path
             each.name,
             f"{each.images}",
             f"{each.paid_credits:.3f}",
-            f"{1e3 * each.device_s:.3f}",
-            f"{1e3 * each.compute_s:.3f}",
+            f"{1e3 * each.times.device_s:.3f}",
+            f"{1e3 * each.times.compute_s:.3f}",
             f"{each.bytes_sent:,.0f}",
         )
         for each in work.devices
     ]
-    page = work_page.page(
+    sound = work.statement.balanced and outcome.paid_by_price
+    paid = sum(each.paid_credits for each in work.devices)
+    page = report_page.page(
         kind="halves",
         title=f"{len(work.devices)} devices, {len(work.images)} images, "
         f"{device} on devices and {server} on the server",
@@ -49,15 +52,26 @@ def write_halves_report(folder: Path, terms: Any, outcome: HalvesPlayed) -> Path
             "In which form each half runs was decided together with the price per layer, of "
             "which every pair of forms has its own best."
         ),
-        cards=work_page.cards((name, value) for name, value in outcome.sheets[0].rows),
+        verdict=(
+            f"The server paid {paid:.3g} credits for {len(work.images):,} images, with {device} on "
+            f"devices and {server} on the server.",
+            f"In the last round it had {outcome.rounds[-1].utility:.3g} credits for an image of "
+            f"each device; the best of all pairs of forms and prices leaves it "
+            f"{outcome.others[0].server_utility:.3g}.",
+            "The ledger balances, and everybody was paid as promised."
+            if sound
+            else "The ledger does NOT show what was promised.",
+        ),
+        good=sound,
+        tiles=report_page.tiles(outcome.sheets[0].rows),
         sections=(
-            work_page.section("What forms cost and get right", picture),
-            work_page.sheet_section(pairs_sheet(outcome.decision.problem, outcome.others)),
-            *(work_page.sheet_section(each) for each in outcome.decision.sheets),
-            *(work_page.sheet_section(each) for each in outcome.decided),
-            work_page.section(
+            report_page.section("What forms cost and get right", picture),
+            report_page.sheet_section(pairs_sheet(outcome.decision.problem, outcome.others)),
+            *(report_page.sheet_section(each) for each in outcome.decision.sheets),
+            *(report_page.sheet_section(each) for each in outcome.decided),
+            report_page.section(
                 "What each device did",
-                work_page.table(names, devices),
+                table(names, devices),
                 "Milliseconds and bytes of an image, the median and the mean.",
             ),
         ),

@@ -1,47 +1,33 @@
-"""The report of a run in which pictures were drawn: one HTML file with all of them in it."""
+"""What the report of a run shows in which pictures were drawn: all of them."""
 
-import csv
 from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from edgepact.credits import in_credits
-from edgepact.live import work_page
+from edgepact.live.job_told import JobTold
+from edgepact.live.report_charts import spread_out
+from edgepact.live.report_page import strip
 from edgepact.market.demand import buyer_in
-from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_pictures import DevicePictures, PictureResult, PicturesDone
-from edgepact.pacts.partition_priced import WorkPriced
-from edgepact.provenance import provenance, write_metrics
 
 SHOWN_MAX = 60
 """Pictures in the report."""
 
 
-def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBought) -> Path:
-    """Writes report.html, pictures.csv and metrics.json.
+def told(work: PicturesDone, place: Path | None) -> JobTold:
+    """What was drawn, and by whom.
 
     Args:
-        folder: to write into.
-        terms: of the scenario, kept beside its figures.
-        outcome: of the pact.
-
-    Returns:
-        The path of report.html.
+        work: that was done.
+        place: not asked for.
     """
-    work = outcome.work
-    assert isinstance(work, PicturesDone)
-    with (folder / "pictures.csv").open("w", newline="", encoding="utf-8") as file:
-        names = [each.name for each in fields(PictureResult) if each.name != "picture"]
-        table = csv.DictWriter(file, ["device", *names], extrasaction="ignore")
-        table.writeheader()
-        for device, result in work.pieces:
-            table.writerow({"device": device, **asdict(result)})
-    write_metrics(folder, terms, outcome.to_dict())
     recipe = work.recipe
     shared = "the first step" if recipe.shared == 1 else f"the first {recipe.shared} steps"
     together = f", {shared} once for prompts that belong together" if recipe.shared else ""
-    page = work_page.page(
+    shown = spread_out(work.pieces, SHOWN_MAX)
+    tiles = "".join(_tile(device, each, recipe.steps) for device, each in shown)
+    return JobTold(
         kind="pictures",
         title=f"{len(work.devices)} devices, {len(work.pieces)} pictures",
         intro=(
@@ -49,34 +35,23 @@ def write_picture_report(folder: Path, terms: Any, outcome: WorkPriced | LayersB
             f"steps with a guidance of {recipe.guidance:g}: one edge server does the "
             f"first{together}; a self-interested device does the last, and is paid for each."
         ),
-        cards=work_page.cards(work.rows("as promised")),
-        sections=(
-            work_page.section(
-                "What was drawn",
-                _tiles(work),
-                "Beneath a picture stand its prompt and what a judge saw in it that took no part "
-                "in drawing it, in red where that is not what was meant; then who did which steps "
-                "(blue: the server, green: the device), and what was paid.",
-            ),
-            work_page.section("Where the time went", _times(work), "Medians over pictures."),
-            work_page.section("What each device did", _devices(work)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
-            work_page.payments(work.statement, [each.name for each in work.devices]),
+        file="pictures.csv",
+        columns=[each.name for each in fields(PictureResult) if each.name != "picture"],
+        rows=({"device": device, **asdict(result)} for device, result in work.pieces),
+        made=(
+            "What was drawn",
+            f'<div class="tiled">{tiles}</div>',
+            "Beneath a picture stand its prompt and what a judge saw in it that took no part in "
+            "drawing it; where that is not what was meant, the tile's upper edge is dashed. Then "
+            "a bar of who did which steps, the server first, and what was paid.",
         ),
-        origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
+        timed="a picture",
+        head=("device", "pictures", "steps", "bytes sent a picture", "received", "paid, credits"),
+        devices=[_device(each) for each in work.devices],
     )
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 # ---------------------------------------------------------------- private
-
-
-def _tiles(work: PicturesDone) -> str:
-    shown = work_page.spread_out(work.pieces, SHOWN_MAX)
-    tiles = "".join(_tile(device, each, work.recipe.steps) for device, each in shown)
-    return f'<div class="tiles">{tiles}</div>'
 
 
 def _tile(device: str, each: PictureResult, steps: int) -> str:
@@ -106,7 +81,7 @@ def _asked(each: PictureResult) -> str:
 def _strip(device: str, each: PictureResult, steps: int) -> str:
     own = steps if each.alone else each.amount
     words = _who(device, each, steps)
-    return work_page.strip(own, steps - own, words=words, device_first=False)
+    return strip(own, steps - own, words=words, device_first=False)
 
 
 def _who(device: str, each: PictureResult, steps: int) -> str:
@@ -119,18 +94,6 @@ def _who(device: str, each: PictureResult, steps: int) -> str:
     if each.amount == 1:
         return f"{device} the last of {steps} steps"
     return f"{device} the last {each.amount} of {steps} steps"
-
-
-def _times(work: PicturesDone) -> str:
-    times = [(each.name, each.times) for each in work.devices if each.pictures]
-    return work_page.time_bars(times, unit="a picture")
-
-
-def _devices(work: PicturesDone) -> str:
-    head = (*("device", "pictures", "steps", "bytes sent a picture", "received", "paid, credits"),)
-    lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
-    told = "".join(f"<p>{escape(each)}</p>" for each in lost)
-    return work_page.table(head, [_device(each) for each in work.devices]) + told
 
 
 def _device(each: DevicePictures) -> tuple[str, ...]:

@@ -28,22 +28,6 @@ from edgepact.pacts.partition_stackelberg import PACT, PHOTO, SENTENCES, STAGED,
 from edgepact.tables import rich_table
 
 
-def config_of(terms: PartitionTerms, out: Path) -> RunConfig:
-    """The settings of the main job that a scenario states."""
-    return RunConfig(
-        fleet=None if terms.market is None else terms.source,
-        devices=terms.devices or None,
-        rounds=terms.rounds,
-        images=terms.units,
-        seed=terms.seed,
-        model=terms.model,
-        samples=terms.inputs_from,
-        out=out,
-        solver=terms.solver,
-        smoke=terms.smoke,
-    )
-
-
 def terms_of(config: RunConfig) -> PartitionTerms:
     """What the pact is told.
 
@@ -88,13 +72,12 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
     assert isinstance(played, MarketPlayed)  # as images are classified
     print_summary(played.findings)
-    return write_report(out, config, played)
+    return write_report(out, config, played, job=PACT.job, place=terms.inputs_place)
 
 
 def _run_staged(config: RunConfig, run: Run) -> Path:
     """The same with stages of another model than an image encoder, by the job that it is for."""
     # Here, so that the main job loads no more than it needs.
-    from edgepact.live.staged_report import write_staged_report
     from edgepact.pacts.partition_staged import job_for
 
     assert config.model is not None
@@ -107,7 +90,7 @@ def _run_staged(config: RunConfig, run: Run) -> Path:
     assert isinstance(played, WorkPriced)
     for sheet in (*played.decided, *played.sheets):
         Console().print(rich_table(sheet))
-    return write_staged_report(run.out, terms, played)
+    return write_report(run.out, terms, played, job=job, place=terms.inputs_place)
 
 
 @contextmanager

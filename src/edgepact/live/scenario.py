@@ -9,7 +9,6 @@ Private costs appear in steps 2 and 3 as the yardstick of whoever looks on; the 
 server of step 4 never see them.
 """
 
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,8 +22,7 @@ from edgepact.errors import InputError
 from edgepact.files.scenario import Scenario
 from edgepact.framework import Outcome, Run, Sheet
 from edgepact.live.halves_report import write_halves_report
-from edgepact.live.report import write_report
-from edgepact.live.run import config_of
+from edgepact.live.report import JOBS, write_report
 from edgepact.pacts.compression_stackelberg_model import HalvesPlayed
 from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
@@ -37,17 +35,6 @@ STEPS = {
     3: "a solver",
     4: "the job",
 }
-
-REPORTS = {
-    "photo": "edgepact.live.staged_report:write_staged_report",
-    "picture": "edgepact.live.picture_report:write_picture_report",
-    "sentences": "edgepact.live.staged_report:write_staged_report",
-    "speech": "edgepact.live.speech_report:write_speech_report",
-    "staged": "edgepact.live.staged_report:write_staged_report",
-    "text": "edgepact.live.text_report:write_text_report",
-}
-"""What writes the report of a job, called with the folder, the terms and the outcome; of images
-that were classified for a posted price there is `live.report`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,14 +127,11 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
     if isinstance(outcome, Outcome):
         told.add(3, outcome.decided)
     told.add(4, outcome.sheets)
-    if isinstance(outcome, MarketPlayed):
-        write_report(run.out, config_of(terms, run.out), outcome)
-    elif isinstance(outcome, HalvesPlayed):
+    if isinstance(outcome, HalvesPlayed):
         write_halves_report(run.out, terms, outcome)
-    elif isinstance(outcome, WorkPriced | LayersBought) and pact.job in REPORTS:
-        # Loaded here, so that scenarios of images load no tokenizer.
-        module, _, name = REPORTS[pact.job].partition(":")
-        getattr(importlib.import_module(module), name)(run.out, terms, outcome)
+    elif isinstance(outcome, MarketPlayed | WorkPriced | LayersBought) and pact.job in JOBS:
+        place = getattr(terms, "inputs_place", None)
+        write_report(run.out, terms, outcome, job=pact.job, place=place)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)

@@ -1,52 +1,41 @@
-"""The report of a run in which sentences were spoken: one HTML file with players, CSV beside it.
+"""What the report of a run shows in which sentences were spoken: players of them.
 
 Sounds stand in the page itself, so that it asks nothing of any server; there are as many of them as
 `PLAYERS_MAX` and `SOUND_BYTES_MAX` allow. Sentences come from a user and are escaped.
 """
 
 import base64
-import csv
 from dataclasses import fields
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from edgepact.credits import in_credits
 from edgepact.jobs.speech.sound import as_wav, of_text
-from edgepact.live import work_page
-from edgepact.pacts.partition_bought import LayersBought
-from edgepact.pacts.partition_priced import WorkPriced
+from edgepact.live.job_told import JobTold, notes
+from edgepact.live.report_charts import spread_out
+from edgepact.live.report_page import strip
 from edgepact.pacts.partition_results import time_split
 from edgepact.pacts.partition_speech import DeviceSpeech, SpeechDone, SpokenResult
-from edgepact.provenance import provenance, write_metrics
 
 PLAYERS_MAX = 24
 SOUND_BYTES_MAX = 8 << 20
 """Of all WAV files in the page."""
 
+HEAD = (
+    *("device", "sentences", "seconds of sound", "of these a second of computing"),
+    *("bytes sent a second of sound", "received", "GMAC: device", "server", "paid, credits"),
+)
 
-def write_speech_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBought) -> Path:
-    """Writes report.html, sentences.csv and metrics.json.
+
+def told(work: SpeechDone, place: Path | None) -> JobTold:
+    """What was spoken, and by whom.
 
     Args:
-        folder: to write into.
-        terms: of the scenario, kept beside its figures.
-        outcome: of the pact.
-
-    Returns:
-        The path of report.html.
+        work: that was done.
+        place: not asked for.
     """
-    work = outcome.work
-    assert isinstance(work, SpeechDone)
-    with (folder / "sentences.csv").open("w", newline="", encoding="utf-8") as file:
-        names = [each.name for each in fields(SpokenResult) if each.name != "sound"]
-        table = csv.DictWriter(file, ["device", *names])
-        table.writeheader()
-        for device, result in work.pieces:
-            table.writerow({"device": device, **result.as_row()})
-    write_metrics(folder, terms, outcome.to_dict())
     stages = work.profile.costs.layers_max
-    page = work_page.page(
+    return JobTold(
         kind="speech",
         title=f"{len(work.devices)} devices, {len(work.pieces)} sentences, "
         f"{work.seconds:.0f} seconds of sound",
@@ -55,32 +44,26 @@ def write_speech_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBo
             "devices and one edge server. A device reads a sentence and runs the first stages, "
             "the server the rest; stages are paid for each frame of 12.5 ms of sound."
         ),
-        cards=work_page.cards(work.rows("as promised")),
-        sections=(
-            work_page.section(
-                "What was spoken",
-                _players(work, stages),
-                "Bars show who ran which stages: the device in green, the server in blue.",
-            ),
-            work_page.section("Where the time went", _times(work)),
-            work_page.section("What each device did", _devices(work)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
-            work_page.payments(work.statement, [each.name for each in work.devices]),
+        file="sentences.csv",
+        columns=[each.name for each in fields(SpokenResult) if each.name != "sound"],
+        rows=({"device": device, **result.as_row()} for device, result in work.pieces),
+        made=(
+            "What was spoken",
+            _players(work, stages),
+            "Bars show who ran which stages: the device first, the server after it.",
         ),
-        origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
+        timed="a second of sound",
+        head=HEAD,
+        devices=[_device(each) for each in work.devices],
     )
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 # ---------------------------------------------------------------- private
 
 
 def _players(work: SpeechDone, stages: int) -> str:
-    step = max(1, len(work.pieces) // PLAYERS_MAX)
     shown, left = [], SOUND_BYTES_MAX
-    for device, each in work.pieces[::step][:PLAYERS_MAX]:
+    for device, each in spread_out(work.pieces, PLAYERS_MAX):
         sound = as_wav(of_text(each.sound))
         if len(sound) <= left:
             left -= len(sound)
@@ -103,13 +86,12 @@ def _player(device: str, each: SpokenResult, stages: int, sound: bytes) -> str:
         f"{each.codec or 'no codec'}",
         *(("spoken without the server",) if each.alone else ()),
     )
-    notes = "".join(f"<li>{escape(line)}</li>" for line in told)
     data = base64.b64encode(sound).decode()
     return (
         f'<article><p class="prompt">{escape(each.sentence)}</p>'
         f'<audio controls preload="none" aria-label="{escape(f"Spoken: {each.sentence}")}" '
         f'src="data:audio/wav;base64,{data}"></audio>'
-        f"{work_page.strip(own, stages - own, words=who)}<ul>{notes}</ul></article>"
+        f"{strip(own, stages - own, words=who)}{notes(told)}</article>"
     )
 
 
@@ -120,21 +102,6 @@ def _who(amount: int, stages: int) -> str:
         return f"all {stages} stages, and the sound"
     first = "the first stage" if amount == 1 else f"the first {amount} stages"
     return f"{first} of {stages}, the server the rest and the sound"
-
-
-def _times(work: SpeechDone) -> str:
-    times = [(each.name, each.times) for each in work.devices if each.sentences]
-    return work_page.time_bars(times, unit="a second of sound")
-
-
-def _devices(work: SpeechDone) -> str:
-    head = (
-        *("device", "sentences", "seconds of sound", "of these a second of computing"),
-        *("bytes sent a second of sound", "received", "GMAC: device", "server", "paid, credits"),
-    )
-    lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
-    told = "".join(f"<p>{escape(each)}</p>" for each in lost)
-    return work_page.table(head, [_device(each) for each in work.devices]) + told
 
 
 def _device(each: DeviceSpeech) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
-"""The report of a run of a model in stages: each piece, what was found, and who computed what."""
+"""What the report of a run of a model in stages shows: each piece, and what was found in it."""
 
 import base64
-import csv
 import io
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,11 +14,10 @@ from edgepact.credits import in_credits
 from edgepact.errors import InputError
 from edgepact.inference.pictures import decoded, read_picture
 from edgepact.jobs.classification import IMAGE_SUFFIXES
-from edgepact.live import work_page
-from edgepact.pacts.partition_bought import LayersBought
-from edgepact.pacts.partition_priced import WorkPriced
+from edgepact.live.job_told import JobTold, notes
+from edgepact.live.report_charts import spread_out
+from edgepact.live.report_page import strip
 from edgepact.pacts.partition_staged import DevicePieces, StagedDone, StagedResult
-from edgepact.provenance import provenance, write_metrics
 from edgepact.tables import one
 
 SHOWN_MAX = 60
@@ -32,28 +29,17 @@ THUMBNAIL = 168
 TOP_SHOWN = 3
 
 
-def write_staged_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBought) -> Path:
-    """Writes report.html, pieces.csv and metrics.json.
+def told(work: StagedDone, place: Path | None) -> JobTold:
+    """What was found in each piece, and who computed it.
 
     Args:
-        folder: to write into.
-        terms: of the scenario, kept beside its figures.
-        outcome: of the pact.
-
-    Returns:
-        The path of report.html.
+        work: that was done.
+        place: the folder of pieces; None where there is none.
     """
-    work = outcome.work
-    assert isinstance(work, StagedDone)
-    with (folder / "pieces.csv").open("w", newline="", encoding="utf-8") as file:
-        names = [each.name for each in fields(StagedResult) if each.name not in ("facts", "more")]
-        table = csv.DictWriter(file, ["device", *names], extrasaction="ignore")
-        table.writeheader()
-        for device, result in work.pieces:
-            table.writerow({"device": device, **asdict(result)})
-    write_metrics(folder, terms, outcome.to_dict())
     stages, units = work.profile.costs.layers_max, f"{work.unit}s"
-    page = work_page.page(
+    vectors = _vectors(work)
+    shown = spread_out(work.pieces, SHOWN_MAX)
+    return JobTold(
         kind=units,
         title=f"{len(work.devices)} devices, {len(work.pieces)} {units}",
         intro=(
@@ -61,29 +47,24 @@ def write_staged_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBo
             "stages, split between self-interested devices and one edge server: a device runs the "
             f"first stages, the server the rest; stages are paid for each {work.unit}."
         ),
-        cards=work_page.cards(work.rows("as promised")),
-        sections=(
-            work_page.section("What was found", _found(work, terms.inputs_place, stages)),
-            work_page.section("Where the time went", _times(work), f"Medians over {units}."),
-            work_page.section("What each device did", _devices(work)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
-            work_page.payments(work.statement, [each.name for each in work.devices]),
+        file="pieces.csv",
+        columns=[each.name for each in fields(StagedResult) if each.name not in ("facts", "more")],
+        rows=({"device": device, **asdict(result)} for device, result in work.pieces),
+        made=(
+            "What was found",
+            "".join(_piece(device, each, place, stages, vectors) for device, each in shown),
+            "Bars show who ran which stages: the device first, the server after it.",
         ),
-        origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
+        timed=one(work.unit),
+        head=(
+            *("device", units, f"bytes sent {one(work.unit)}", "as it is"),
+            *("GMAC: device", "server", "paid, credits"),
+        ),
+        devices=[_device(each) for each in work.devices],
     )
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 # ---------------------------------------------------------------- private
-
-
-def _found(work: StagedDone, place: Path | None, stages: int) -> str:
-    step = max(1, len(work.pieces) // SHOWN_MAX)
-    shown = work.pieces[::step][:SHOWN_MAX]
-    vectors = _vectors(work)
-    return "".join(_piece(device, each, place, stages, vectors) for device, each in shown)
 
 
 def _piece(
@@ -107,11 +88,10 @@ def _piece(
         told.insert(0, others)
     if each.label_true is not None:
         told.insert(0, f"known to be: {each.label_true}")
-    notes = "".join(f"<li>{escape(line)}</li>" for line in told)
     return (
         f'<article><p class="prompt">{escape(each.file)}</p>{_thumbnail(each, place)}'
         f'<p class="text">{escape(each.answer)}</p>'
-        f"{work_page.strip(own, stages - own, words=words)}<ul>{notes}</ul></article>"
+        f"{strip(own, stages - own, words=words)}{notes(told)}</article>"
     )
 
 
@@ -179,24 +159,9 @@ def _thumbnail(each: StagedResult, place: Path | None) -> str:
     content = base64.b64encode(file.getvalue()).decode()
     width, height = picture.size
     return (
-        f'<img alt="{escape(each.file)}" width="{width}" height="{height}" '
+        f'<img alt="The picture {escape(each.file)}, in small" width="{width}" height="{height}" '
         f'src="data:image/jpeg;base64,{content}">'
     )
-
-
-def _times(work: StagedDone) -> str:
-    times = [(each.name, each.times) for each in work.devices if each.pieces]
-    return work_page.time_bars(times, unit=one(work.unit))
-
-
-def _devices(work: StagedDone) -> str:
-    head = (
-        *("device", f"{work.unit}s", f"bytes sent {one(work.unit)}", "as it is"),
-        *("GMAC: device", "server", "paid, credits"),
-    )
-    lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
-    told = "".join(f"<p>{escape(each)}</p>" for each in lost)
-    return work_page.table(head, [_device(each) for each in work.devices]) + told
 
 
 def _device(each: DevicePieces) -> tuple[str, ...]:

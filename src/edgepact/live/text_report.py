@@ -1,44 +1,34 @@
-"""The report of a run in which texts were written: one HTML file, with CSV beside it."""
+"""What the report of a run shows in which texts were written."""
 
-import csv
 from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from edgepact.credits import in_credits
-from edgepact.live import work_page
+from edgepact.live.job_told import JobTold, notes
+from edgepact.live.report_charts import spread_out
+from edgepact.live.report_page import strip
 from edgepact.market.demand import buyer_in
-from edgepact.pacts.partition_bought import LayersBought
-from edgepact.pacts.partition_priced import WorkPriced
 from edgepact.pacts.partition_texts import DeviceTexts, TextResult, TextsDone
-from edgepact.provenance import provenance, write_metrics
 
 TEXTS_SHOWN = 60
 
+HEAD = (
+    *("device", "texts", "tokens", "tokens a second", "bytes sent a token", "received"),
+    *("GMAC: device", "server", "paid, credits"),
+)
 
-def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBought) -> Path:
-    """Writes report.html, texts.csv and metrics.json.
+
+def told(work: TextsDone, place: Path | None) -> JobTold:
+    """What was written, and by whom.
 
     Args:
-        folder: to write into.
-        terms: of the scenario, kept beside its figures.
-        outcome: of the pact.
-
-    Returns:
-        The path of report.html.
+        work: that was done.
+        place: not asked for.
     """
-    work = outcome.work
-    assert isinstance(work, TextsDone)
-    with (folder / "texts.csv").open("w", newline="", encoding="utf-8") as file:
-        columns = ["device", *(each.name for each in fields(TextResult))]
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        for device, result in work.pieces:
-            table.writerow({"device": device, **asdict(result)})
-    write_metrics(folder, terms, outcome.to_dict())
     blocks = work.profile.costs.layers_max
-    page = work_page.page(
+    shown = spread_out(work.pieces, TEXTS_SHOWN)
+    return JobTold(
         kind="text",
         title=f"{len(work.devices)} devices, {len(work.pieces)} texts, {work.tokens} tokens",
         intro=(
@@ -46,27 +36,21 @@ def write_text_report(folder: Path, terms: Any, outcome: WorkPriced | LayersBoug
             "self-interested devices and one edge server. A device runs the first blocks for each "
             "token, the server the rest, and draws the token; blocks are paid for each token."
         ),
-        cards=work_page.cards(work.rows("as promised")),
-        sections=(
-            work_page.section("Where the time went", _times(work)),
-            work_page.section("What each device did", _devices(work)),
-            work_page.section("What was written", _texts(work, blocks)),
-            *(work_page.sheet_section(each) for each in (*outcome.decided, *outcome.besides)),
-            work_page.payments(work.statement, [each.name for each in work.devices]),
+        file="texts.csv",
+        columns=[each.name for each in fields(TextResult)],
+        rows=({"device": device, **asdict(result)} for device, result in work.pieces),
+        made=(
+            "What was written",
+            "".join(_text(device, each, blocks) for device, each in shown),
+            "Bars show who ran which blocks: the device first, the server after it.",
         ),
-        origin=f"edgepact {provenance(terms)['edgepact']} · {work.live_seconds:.0f} s",
+        timed="a token",
+        head=HEAD,
+        devices=[_device(each) for each in work.devices],
     )
-    path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 # ---------------------------------------------------------------- private
-
-
-def _texts(work: TextsDone, blocks: int) -> str:
-    shown = work_page.spread_out(work.pieces, TEXTS_SHOWN)
-    return "".join(_text(device, each, blocks) for device, each in shown)
 
 
 def _text(device: str, each: TextResult, blocks: int) -> str:
@@ -89,11 +73,10 @@ def _text(device: str, each: TextResult, blocks: int) -> str:
         told.append(f"its session was lost {each.replays} times, and brought back")
     if each.tokens_alone:
         told.append(f"{each.tokens_alone} tokens were written without the server")
-    notes = "".join(f"<li>{escape(line)}</li>" for line in told)
     return (
         f'<article><p class="prompt">{escape(each.prompt)}</p>'
         f'<p class="text">{escape(each.text)}</p>'
-        f"{work_page.strip(each.amount, blocks - each.amount, words=who)}<ul>{notes}</ul></article>"
+        f"{strip(each.amount, blocks - each.amount, words=who)}{notes(told)}</article>"
     )
 
 
@@ -110,21 +93,6 @@ def _rest(amount: int, blocks: int) -> str:
         return "the head"
     rest = f"blocks {amount + 1} to {blocks}" if amount + 1 < blocks else f"block {blocks}"
     return f"{rest} and the head"
-
-
-def _times(work: TextsDone) -> str:
-    times = [(each.name, each.times) for each in work.devices if each.tokens]
-    return work_page.time_bars(times, unit="a token")
-
-
-def _devices(work: TextsDone) -> str:
-    head = (
-        *("device", "texts", "tokens", "tokens a second", "bytes sent a token", "received"),
-        *("GMAC: device", "server", "paid, credits"),
-    )
-    lost = [f"{each.name} was lost: {each.lost}." for each in work.devices if each.lost]
-    told = "".join(f"<p>{escape(each)}</p>" for each in lost)
-    return work_page.table(head, [_device(each) for each in work.devices]) + told
 
 
 def _device(each: DeviceTexts) -> tuple[str, ...]:

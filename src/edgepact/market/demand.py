@@ -43,6 +43,10 @@ PER = ("unit", "request")
 SOURCE = "infer request"
 
 
+class NotAskedError(MarketError):
+    """No buyer has asked for a piece, or not for this one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buyer:
     """Who asks.
@@ -156,7 +160,7 @@ class Demand:
             source: of the piece, see `edgepact.work.DevicePart.source`.
 
         Raises:
-            MarketError: the quota of the buyer, if there is one of this name, is used up.
+            NotAskedError: the quota of the buyer, if there is one of this name, is used up.
         """
         self._expect_within_quota(buyer, number)
         bound = self._bound(buyer, number, device, source)
@@ -167,16 +171,16 @@ class Demand:
 
         Raises:
             InputError: it is no request.
-            MarketError: nobody asked for the piece: there is no request, or it is forged, of
+            NotAskedError: nobody asked for the piece: there is no request, or it is forged, of
                 another device or piece, or beyond the quota.
         """
         if text is None:
-            raise MarketError(f"no buyer asked for {piece!r}: it comes without a request")
+            raise NotAskedError(f"no buyer asked for {piece!r}: it comes without a request")
         buyer, number, bound, code = _parts(text)
         if not hmac.compare_digest(code, self._code(buyer, number, device, bound)):
-            raise MarketError(f"no buyer asked {device!r} for {piece!r}: its request is forged")
+            raise NotAskedError(f"no buyer asked {device!r} for {piece!r}: its request is forged")
         if piece != f"{buyer}:{number}":
-            raise MarketError(f"the request of {piece!r} is that of {buyer}:{number}")
+            raise NotAskedError(f"the request of {piece!r} is that of {buyer}:{number}")
         asks = self._expect_within_quota(buyer, number)
         return Request(
             id=piece,
@@ -217,9 +221,11 @@ class Demand:
     def _expect_within_quota(self, buyer: str, number: int) -> Buyer:
         known = self._named.get(buyer)
         if known is None:
-            raise MarketError(f"there is no buyer {buyer!r}")
+            raise NotAskedError(f"there is no buyer {buyer!r}")
         if known.units_of(number) == 0:
-            raise MarketError(f"request {number} of {buyer!r} is beyond its quota of {known.units}")
+            raise NotAskedError(
+                f"request {number} of {buyer!r} is beyond its quota of {known.units}"
+            )
         return known
 
     def _bound(self, buyer: str, number: int, device: str, source: bytes) -> bytes:

@@ -320,6 +320,7 @@ class _Worker:
         self._errands = ThreadPoolExecutor(1, thread_name_prefix="errands")
         self._errand: Future[None] | None = None
         self._useless: dict[int, Exception] = {}  # places of pieces that cannot be worked on
+        self._unwanted: set[str] = set()  # requests that the server takes no work on any more
         self._used: dict[int, int] = {}  # the last round in which an input was delivered
         self._due: set[str] = set()  # pieces whose sources are to be shown
         self._hopeless: set[str] = set()  # of these, those that cannot be
@@ -707,6 +708,8 @@ class _Worker:
         """Delivers the units of a round, several pieces at a time."""
         self._hand.part.prepare(amount)
         self._rounds += 1
+        if self._requests is not None:
+            self._expect_errand(wait=True)  # which asks for what a killed device had delivered
         todo = self._places(offer)
         done = sum(offer.pieces_done.values())
         flying: dict[Future[int], str] = {}
@@ -937,7 +940,7 @@ class _Worker:
             yield from (
                 (name, at)
                 for name, (_, at) in self._requests.items()
-                if not self._results.has(name)
+                if not self._results.has(name) and name not in self._unwanted
             )
             return
         number, inputs = offer.round, len(self._hand.pieces)
@@ -995,6 +998,7 @@ class _Worker:
         """
         piece = self._hand.pieces[at]
         result = PieceResult(round=offer.round, piece=name, amount=amount)
+        before = self._results.bound(name)
         try:
             away = self._carried(offer, at, piece, result)
         except InputError as error:
@@ -1005,9 +1009,16 @@ class _Worker:
             raise
         except Refused as error:
             result.refused = str(error)
-            self._results.add(result.as_json())
-            if error.reason == messages.REPEATED:
+            if error.reason == messages.REPEATED and before and before.round < offer.round:
+                # Delivered by this device, which was ended before it could write it down.
+                self._results.bind_again(name, before)
+                with self._counting:
+                    self._told.discard(before.round)
+            else:
+                self._results.add(result.as_json())
+            if error.reason in (messages.REPEATED, messages.NOT_ASKED):
                 self._used[at] = offer.round
+                self._unwanted.add(name)
                 return 0  # it is somebody's work already: another piece takes its turn
             if error.status in _NO_GOOD:
                 self._pass_over(at, error)

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Books, Busy
-from edgepact.market.demand import Demand, Request
+from edgepact.market.demand import Demand, NotAskedError, Request
 from edgepact.market.evidence import (
     chosen_codec,
     digest,
@@ -393,7 +393,7 @@ class Exchanges:
         if session.as_asked or source is None:
             return
         if not self._demand.fits(session.piece, session.device, request.bound, source):
-            raise MarketError(f"{session.piece!r} is worked from something else than asked for")
+            raise NotAskedError(f"{session.piece!r} is worked from something else than asked for")
         session.as_asked = True
 
     async def _passage(

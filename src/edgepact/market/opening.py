@@ -237,5 +237,6 @@ def _audit_rules(config: ServeConfig, power: float) -> AuditRules:
         timeout_s=config.audit_timeout_s,
         strikes_max=config.strikes_max,
         fixed=config.audit_probability,
+        bought=config.demand is not None,
         **chance,
     )

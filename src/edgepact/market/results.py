@@ -189,20 +189,38 @@ class Results:
     def bind(self, piece: str, round: int, place: int, source: bytes) -> Bound:
         """What binds the device to a source; it is kept before it is returned.
 
+        A piece that is begun anew in a later round keeps its salt.
+
         Raises:
             MarketError: it cannot be kept.
         """
         digest = hashlib.sha256(source).hexdigest()
         with self._lock:
             known = self._bound.get(piece)
-            if known is not None and known.source_digest == digest:
+            alike = known is not None and known.source_digest == digest
+            if known is not None and alike and known.round == round:
                 return known
-            bound = Bound(round, place, secrets.token_bytes(SALT_BYTES), digest)
-            row: dict[str, Json] = {"piece": piece, "round": round, "place": place}
-            row |= {"salt": bound.salt.hex(), "sha256": digest}
-            _append(self._journal, row)
-            self._bound[piece] = bound
+            salt = known.salt if known is not None and alike else secrets.token_bytes(SALT_BYTES)
+            bound = Bound(round, place, salt, digest)
+            self._note(piece, bound)
         return bound
+
+    def bind_again(self, piece: str, bound: Bound) -> None:
+        """Notes that a piece was delivered as it was bound before, and nothing of it since; its
+        pay is asked for there.
+
+        Raises:
+            MarketError: it cannot be kept.
+        """
+        with self._lock:
+            self._note(piece, bound)
+            self._last.pop(piece, None)
+
+    def _note(self, piece: str, bound: Bound) -> None:
+        row: dict[str, Json] = {"piece": piece, "round": bound.round, "place": bound.place}
+        row |= {"salt": bound.salt.hex(), "sha256": bound.source_digest}
+        _append(self._journal, row)
+        self._bound[piece] = bound
 
     def bound(self, piece: str) -> Bound | None:
         """What binds the device to the source of a piece."""

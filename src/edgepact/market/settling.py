@@ -64,6 +64,8 @@ class AuditRules:
         strikes_max: failed audits at which a device is excluded.
         fixed: share that is audited whatever `rate` says; None for what it says.
         chance: numbers from 0 to 1 that nobody can foresee.
+        bought: whether buyers pay for pieces. Then those that earn their device nothing are all
+            audited: it has no pay to lose that would keep it from spoiling what they buy.
     """
 
     rate: Callable[[list[int], int, int], float]
@@ -71,6 +73,7 @@ class AuditRules:
     strikes_max: int
     fixed: float | None = None
     chance: Callable[[], float] = secrets.SystemRandom().random
+    bought: bool = False
 
     def drawn(
         self, pending: list[Pending], least_reward: int, strikes: int = 0
@@ -88,6 +91,8 @@ class AuditRules:
         if not auditable:
             return [], 0.0
         reward = max(each.microcredits // max(1, each.units) for each in auditable)
+        if not reward and self.bought:
+            return [each.piece for each in auditable], 1.0
         if not reward:
             return [], 0.0  # there is nothing to lose, nor to gain
         least = min(reward, least_reward) if least_reward > 0 else reward

@@ -21,7 +21,10 @@ from edgepact.inference.zero_shot import KnowledgeBase
 from edgepact.market.statement import Statement
 from edgepact.pacts.partition_jobs import JobTerms
 from edgepact.pacts.partition_results import (
+    DeviceShare,
     Played,
+    TimeSplit,
+    mean,
     median,
     paid_as_promised,
     results_of,
@@ -88,26 +91,21 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFindings:
-    """What one device did in all rounds; times are medians over its images, seconds."""
+class DeviceFindings(DeviceShare):
+    """What one device did in all rounds; times are medians over its images, seconds.
 
-    name: str
-    images: int
-    paid_credits: float
-    device_s: float
-    link_s: float
-    compute_s: float
-    wait_s: float
+    Attributes:
+        bytes_sent: an image, HTTP bodies.
+        jpeg_bytes: of an image as a JPEG.
+    """
+
     bytes_sent: float
     jpeg_bytes: float
-    device_gmac: float
-    server_gmac: float
-    lost: str | None
 
     @property
-    def units(self) -> int:
-        """Images."""
-        return self.images
+    def images(self) -> int:
+        """Its units."""
+        return self.units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,17 +255,14 @@ def _device(
 
     return DeviceFindings(
         name=name,
-        images=len(own),
+        units=len(own),
         paid_credits=in_credits(sum(r.paid_microcredits for r in own)),
-        device_s=median([each.device_s for each in times]),
-        link_s=median([each.link_s for each in times]),
-        compute_s=median([each.compute_s for each in times]),
-        wait_s=median([each.wait_s for each in times]),
-        bytes_sent=float(np.mean([r.bytes_sent for r in own])) if own else 0.0,
-        jpeg_bytes=float(np.mean([r.jpeg_bytes for r in own])) if own else 0.0,
-        device_gmac=sum(costs.device(r.layers) for r in own),
-        server_gmac=sum(costs.server(r.layers) for r in own),
+        times=TimeSplit.over(times, median),
+        device_gmac=sum((costs.device(r.layers) for r in own), 0.0),
+        server_gmac=sum((costs.server(r.layers) for r in own), 0.0),
         lost=lost.get(name),
+        bytes_sent=mean(r.bytes_sent for r in own),
+        jpeg_bytes=mean(r.jpeg_bytes for r in own),
     )
 
 

@@ -20,7 +20,7 @@ from edgepact.errors import InputError
 from edgepact.fields import Table
 from edgepact.framework import Json
 from edgepact.market.statement import Statement
-from edgepact.pacts.partition_results import Played
+from edgepact.pacts.partition_results import Played, TimeSplit
 from edgepact.work import Model
 
 SPLIT_JOBS = {
@@ -55,6 +55,11 @@ class DeviceDone(Protocol):
         ...
 
     @property
+    def times(self) -> TimeSplit:
+        """Where its time went: as the job has it, of a piece or of a unit."""
+        ...
+
+    @property
     def lost(self) -> str | None:
         """Its last words, if it ended with an error."""
         ...
@@ -72,6 +77,16 @@ class Work(Protocol):
     @property
     def step(self) -> str:
         """What one step of an amount is: `layer`."""
+        ...
+
+    @property
+    def profile(self) -> Profile:
+        """Of the model on this machine."""
+        ...
+
+    @property
+    def live_seconds(self) -> float:
+        """From the start of the server to the end of the last round."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from edgepact.credits import MICRO, in_credits
 from edgepact.files.stackelberg import GameFile
 from edgepact.framework import Json, Sheet
 from edgepact.market.statement import Statement
-from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
+from edgepact.mechanisms.stackelberg.audit import Audit, audit_price, gains_over_staying_away
 from edgepact.mechanisms.stackelberg.benchmarks import first_best, personalised
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import Outcome, outcome, settle
@@ -33,6 +33,7 @@ class PlayedRound:
         layers: by device; devices that did not commit are missing.
         utility: of the server, for one image of each device, credits.
         share: of the range between random pricing and the exact optimum.
+        gains: by device, over staying away, credits for an image of its own.
     """
 
     number: int
@@ -40,6 +41,7 @@ class PlayedRound:
     layers: dict[str, int]
     utility: float
     share: float
+    gains: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,7 @@ class WorkPriced:
         best: the exact equilibrium.
         rounds: as played.
         paid_by_price: whether each payment was price times amount times units.
+        worth: by device, what the work it was paid for would have cost the server, credits.
         earnings: what the server earned; None where it was not paid.
     """
 
@@ -145,6 +148,7 @@ class WorkPriced:
     best: Outcome
     rounds: tuple[PlayedRound, ...]
     paid_by_price: bool
+    worth: dict[str, float]
     earnings: Earnings | None = None
 
     @property
@@ -187,8 +191,19 @@ def priced(work: Work, market: GameFile, solver: str, buyers: Sequence[Asking] =
         best=equilibrium(game),
         rounds=rounds,
         paid_by_price=_paid_by_price(rounds, work.statement),
+        worth=worth_of(work, market),
         earnings=earnings_of(work, market, buyers),
     )
+
+
+def worth_of(work: Work, market: GameFile) -> dict[str, float]:
+    """What the work that each device was paid for would have cost the server, credits."""
+    worth = dict.fromkeys(market.names, 0.0)
+    saving = dict(zip(market.names, map(float, market.game.saving), strict=True))
+    for name, amount, units, paid in work.paid_pieces:
+        if paid > 0:
+            worth[name] += saving[name] * amount * units
+    return worth
 
 
 def earnings_of(work: Work, market: GameFile, buyers: Sequence[Asking]) -> Earnings | None:
@@ -285,7 +300,9 @@ def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[Playe
     for record in statement.rounds:
         layers = np.array([record.amounts.get(name, 0) for name in market.names], float)
         price = in_credits(record.price_microcredits or 0)
-        utility = float(settle(market.game, price, layers).server_utility)
+        settled = settle(market.game, price, layers)
+        utility = float(settled.server_utility)
+        gains = np.asarray(gains_over_staying_away(market.game, settled)).tolist()
         rounds.append(
             PlayedRound(
                 number=record.number,
@@ -293,6 +310,7 @@ def _rounds(market: GameFile, statement: Statement, reach: Range) -> tuple[Playe
                 layers=record.amounts,
                 utility=utility,
                 share=float(reach.share(utility)),
+                gains=dict(zip(market.names, gains, strict=True)),
             )
         )
     return tuple(rounds)

@@ -318,6 +318,7 @@ class SelectionSlots:
             best=done.best,
             rounds=done.rounds,
             paid_by_price=done.paid_by_price,
+            worth=done.worth,
             earnings=done.earnings,
             sold=decision,
         )

@@ -61,6 +61,15 @@ def zipped(content: bytes, name: str = "x.npy") -> bytes:
     return file.getvalue()
 
 
+def listing(entries: int, packed: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive of nothing but names."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packed) as archive:
+        for at in range(entries):
+            archive.writestr(f"{at}.npy", b"")
+    return file.getvalue()
+
+
 def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
@@ -86,9 +95,18 @@ def header(text: str) -> bytes:
         npy(np.array([[1.0, 1e300, 0.0]])),
         zipped(b"\0" * (65 << 20)),
         zipped(npy(np.ones(3, np.float32)), "other.npy"),
+        listing(3000),
+        listing(1, zipfile.ZIP_LZMA),
     ],
     ids=lambda content: f"{len(content)} bytes",  # archives hold the time of day
 )
 def test_what_is_no_array_of_numbers_is_an_error_and_runs_nothing(content: bytes) -> None:
     with pytest.raises(InputError):
+        ARRAYS.tensors(content, name="sent")
+
+
+def test_a_list_of_entries_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = listing(65)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(InputError, match="at most 64 arrays, found 65"):
         ARRAYS.tensors(content, name="sent")

@@ -11,7 +11,7 @@ from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.responses import outcome
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
 from edgepact.mechanisms.stackelberg.score import range_of
-from edgepact.solvers.in_context import pricing
+from edgepact.solvers.in_context import pricing, supply
 from edgepact.solvers.in_context.pricing import (
     CAREFUL_AFTER,
     INDEPENDENT,
@@ -240,3 +240,23 @@ def test_prices_drawn_each_by_itself_are_worse_than_generated_ones() -> None:
     crude = InContext(pricing.load(pricing.SHIPPED), ways=(INDEPENDENT,))
     own, other = (play(each, games, rounds=2, seed=1)[:, 1].mean() for each in (SHIPPED, crude))
     assert other < own - 0.01
+
+
+@pytest.mark.parametrize("integer", [True, False])
+def test_supplies_agree_with_every_answer_of_each_device(integer: bool) -> None:
+    public = known(4, integer=integer)
+    layers = np.array([[5.0, 0.0, 3.0, 9.0], [8.0, 2.0, 4.0, 12.0]])
+    prices = np.array([0.3, 0.6])
+    found = SHIPPED.supplies(1, public, prices, layers)
+    assert sum(share for _, share in found) == pytest.approx(1.0)
+    for sample, _ in found:
+        for price, answers in zip(np.log(prices), layers, strict=True):
+            # A curve may touch a price that was posted; it does not pass on the wrong side.
+            below, above = (supply.each_supply(sample, price + at) for at in (-1e-9, 1e-9))
+            assert np.all(below <= answers + 1e-6)
+            assert np.all(above >= answers - 1e-6)
+
+
+def test_supplies_of_more_devices_than_are_drawn_are_refused() -> None:
+    with pytest.raises(InputError, match="observed rounds: devices: expected at most 512"):
+        SHIPPED.supplies(1, known(513), np.zeros(0), np.zeros((0, 513)))

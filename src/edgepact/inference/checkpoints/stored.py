@@ -157,14 +157,18 @@ def _opened(path: Path) -> dict[str, Stored]:
     except ImportError:
         raise MissingExtraError("reading a checkpoint", "clip") from None
     try:
-        with safetensors.safe_open(path, framework="numpy"):  # checks the header
-            pass
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
+            if length > HEADER_BYTES_MAX:
+                raise InputError(path, "header", f"at most {HEADER_BYTES_MAX} bytes", length)
+            with safetensors.safe_open(path, framework="numpy"):  # checks the header
+                pass
             header: dict[str, Any] = json.loads(file.read(length))
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(path, "", "a safetensors file", why) from None
+    if len(header) > TENSORS_MAX:
+        raise InputError(path, "header", f"at most {TENSORS_MAX} tensors", len(header))
     whole = np.memmap(path, np.uint8, "r")
     found = {}
     for name, about in header.items():
@@ -174,5 +178,10 @@ def _opened(path: Path) -> dict[str, Stored]:
         # A view of raw bytes: a tensor need not begin at a multiple of its numbers' size.
         values = np.frombuffer(whole, np.uint8, stop - start, start) if stop > start else whole[:0]
         kind = about["dtype"]
-        found[name] = Stored(values.view(KINDS[kind]).reshape(about["shape"]), kind)
+        try:
+            shaped = values.view(KINDS[kind]).reshape(about["shape"])
+        except (ValueError, OverflowError):  # more dimensions, or larger ones, than arrays have
+            shape = shown(about["shape"])
+            raise InputError(path, name, "a shape that an array can have", shape) from None
+        found[name] = Stored(shaped, kind)
     return found

@@ -14,6 +14,9 @@ be made again. At the last amount a device is told the seed before it makes the 
 of such a sound is how loud it is at some frames and bands; samples themselves would tell honest
 devices apart whose pitch differs in the last bit, which nobody hears.
 
+A sound is known again by its loudness at some moments, whatever its noise: who has sent one is not
+paid for sending it once more, a little changed.
+
 The server counts frames, and is told none: a device cannot be paid for more sound than there is,
 and one that draws its sounds out fails the audit.
 """
@@ -28,7 +31,7 @@ import numpy as np
 
 from edgepact.errors import InputError
 from edgepact.inference.stage_folder import StageFolder
-from edgepact.jobs.speech.reading import Speakable, comparable_sound
+from edgepact.jobs.speech.reading import Speakable, alike_sound, comparable_sound
 from edgepact.jobs.speech.sound import FRAME, FRAMES_MAX, PITCH, as_pcm, as_text, of_pcm, waveform
 from edgepact.jobs.staged.evidence import deviation, kept
 from edgepact.jobs.staged.halves import SOURCE, StagedDevice, StagedServer
@@ -222,7 +225,8 @@ class SpeechServer(StagedServer):
                 return Reply(outputs={}, finished=False, told={"seed": str(session.seed)})
             (pcm,) = sent[SOUND]
             of_pcm(bytes(pcm))
-            return Reply(outputs={}, units=_frames(bytes(pcm)))
+            sketch = self._sketched(alike_sound(bytes(pcm)))
+            return Reply(outputs={}, units=_frames(bytes(pcm)), sketch=sketch)
         except InputError as error:
             return error
 
@@ -245,7 +249,8 @@ class SpeechServer(StagedServer):
         spectra = self.runner.run(values, at, self.folder.stages)
         pcm = as_pcm(waveform(spectra, session.seed))
         told = {"seed": str(session.seed)}
-        return Reply(outputs={SOUND: (pcm,)}, units=_frames(pcm), told=told)
+        sketch = self._sketched(alike_sound(pcm))
+        return Reply(outputs={SOUND: (pcm,)}, units=_frames(pcm), told=told, sketch=sketch)
 
 
 # ---------------------------------------------------------------- private

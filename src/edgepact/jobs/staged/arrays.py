@@ -27,6 +27,7 @@ ARRAYS_MAX = 64
 SHOWN_NUMBERS = 4
 
 _MAGIC_ZIP, _MAGIC_NPY = b"PK", b"\x93NUMPY"
+_ENTRY_ZIP = b"PK\x01\x02"
 _HEADER_MAX = 4096
 
 
@@ -170,12 +171,17 @@ def _arrays(source: bytes, name: object) -> dict[str, np.ndarray]:
         raise InputError(name, "", expected, f"{len(source)} other bytes")
     found = {}
     left = BYTES_MAX
+    # Counted before the list of entries is read: each would be an object of a KB.
+    if source.count(_ENTRY_ZIP) > ARRAYS_MAX:
+        raise InputError(name, "", f"at most {ARRAYS_MAX} arrays", source.count(_ENTRY_ZIP))
     try:
         with zipfile.ZipFile(io.BytesIO(source)) as archive:
             entries = archive.infolist()
             if len(entries) > ARRAYS_MAX:
                 raise InputError(name, "", f"at most {ARRAYS_MAX} arrays", len(entries))
             for entry in entries:
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise InputError(name, "", "arrays stored or deflated", "another packing")
                 with archive.open(entry) as file:
                     content = file.read(left + 1)  # whatever the entry says of its size
                 left -= len(content)

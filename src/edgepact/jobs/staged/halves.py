@@ -23,6 +23,9 @@ from edgepact.work import NEAR_REPEAT_DISTANCE, Json, Model, Reply, ServerAway, 
 SOURCE = "source"
 """Name of the tensor that a piece travels in as it is."""
 
+EDITION = 2
+"""Of what is measured of a model: what lies in folders from before is measured anew."""
+
 POWER_LEAST = 0.01
 """Of an audit; where measuring found none at all, no rate is enough, and the market says so."""
 
@@ -215,9 +218,12 @@ class StagedServer(_Half):
         return self.folder.checked(handed, found, "infer request")
 
     def _sketch(self, outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        return self._sketched(self.reading.alike(outputs))
+
+    def _sketched(self, vector: np.ndarray | None) -> np.ndarray | None:
+        """The sketch of a piece by its vector, in the unit of near repeats."""
         distance = self._tolerances().repeat_distance
-        vector = self.reading.alike(outputs) if distance else None
-        if vector is None:
+        if vector is None or not distance:
             return None
         return sketch(vector) * np.float32(NEAR_REPEAT_DISTANCE / distance)
 
@@ -234,7 +240,7 @@ class StagedServer(_Half):
     def _tolerances(self) -> Tolerances:
         """What lies in the model's folder; else it is measured, and kept there if it can be."""
         if self._known is None:
-            self._known = read_tolerances(self.folder.folder, self._digest)
+            self._known = read_tolerances(self.folder.folder, self._measured_of)
         if self._known is None:
             self._known = self._measured(BUILT_IN)
             with suppress(OSError):
@@ -245,7 +251,11 @@ class StagedServer(_Half):
         # Only a server needs this, and the ONNX package with it; a device could not import it.
         from edgepact.jobs.staged.measuring import measured
 
-        return measured(self.folder, self.reading, model_digest=self._digest, codecs=codecs)
+        return measured(self.folder, self.reading, model_digest=self._measured_of, codecs=codecs)
+
+    @property
+    def _measured_of(self) -> str:
+        return f"{EDITION} {self._digest}"
 
 
 def through(

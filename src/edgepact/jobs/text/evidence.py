@@ -64,6 +64,7 @@ HONEST_LEAST, HONEST_MOST = 1.5, 4.0
 """Least and most multiple of the largest honest deviation that a tolerance is."""
 
 AUDIT_FILE = "audit.npz"
+AUDIT_BYTES_MAX = 64 << 20
 _HEAD, _COUNT = struct.Struct("<IH"), struct.Struct("<H")
 
 
@@ -411,6 +412,8 @@ def _write(path: Path, found: Tolerances) -> None:
 def _read(path: Path, digest: str, blocks: int) -> Tolerances | None:
     try:
         with np.load(path, allow_pickle=False) as table:
+            if sum(each.file_size for each in table.zip.infolist()) > AUDIT_BYTES_MAX:
+                return None  # no entry is unpacked further than it says
             found = Tolerances(
                 digest=str(table["digest"]),
                 power=float(table["power"]),

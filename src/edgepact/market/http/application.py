@@ -47,6 +47,7 @@ from starlette.responses import JSONResponse, Response
 from edgepact.errors import InputError, MarketError
 from edgepact.market.books import Busy
 from edgepact.market.bounds import Bounds, Crowded
+from edgepact.market.demand import NotAskedError
 from edgepact.market.entry import Entry
 from edgepact.market.http.market_routes import market_routes
 from edgepact.market.http.oip_routes import oip_routes
@@ -95,6 +96,7 @@ def application(
         NoSuchModel: _unknown,
         TooLarge: _too_large,
         RepeatedWork: _repeated,
+        NotAskedError: _not_asked,
         NoBudget: _unpayable,
         LedByAnother: _deposed,
         Busy: _busy,
@@ -163,6 +165,10 @@ async def _lost(request: Request, error: Exception) -> Response:
 
 async def _repeated(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error), "reason": messages.REPEATED}, 409)
+
+
+async def _not_asked(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error), "reason": messages.NOT_ASKED}, 409)
 
 
 async def _unpayable(request: Request, error: Exception) -> Response:

@@ -227,5 +227,7 @@ def _sale(each: Piece, request: Request, settlement: Settlement) -> dict[str, An
 
 
 def _expect_the_same(piece: Piece, round: int, amount: float, digest: bytes) -> None:
-    if (round, amount, digest) != (piece.round, piece.amount, piece.digest):
+    if round != piece.round:
+        raise RepeatedWork(f"{piece.piece!r} was delivered in round {round} already")
+    if (amount, digest) != (piece.amount, piece.digest):
         raise MarketError(f"the id {piece.piece!r} has been used for something else")

@@ -53,6 +53,9 @@ SESSION_LOST = "session lost"
 REPEATED = "repeated"
 """The `reason` in a refusal that tells a device that the same work was delivered before."""
 
+NOT_ASKED = "not asked"
+"""The `reason` in a refusal that tells a device that no buyer has asked for a piece."""
+
 NO_BUDGET = "no budget"
 """The `reason` in a refusal that tells a device that nobody can be promised more just now."""
 

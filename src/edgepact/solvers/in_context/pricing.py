@@ -235,6 +235,48 @@ class InContext:
         share = self._believed(seed, known, prices, layers[:, order], there)
         return {way: float(each) for way, each in zip(self._ways, share, strict=True)}
 
+    def supplies(
+        self,
+        seed: int,
+        known: Known,
+        prices: Float[np.ndarray, " rounds"],
+        layers: Float[np.ndarray, "rounds devices"],
+    ) -> list[tuple[Sample, float]]:
+        """What the next quote is decided on: supply curves that agree with every answer so far.
+
+        Args:
+            seed: of this fleet, the same in every round.
+            known: what is public of at most `DEVICES_DRAWN` devices.
+            prices: posted so far, the first round first.
+            layers: what was answered, in rounds in which all devices were there.
+
+        Returns:
+            Samples of every way to draw that counts, and what it counts; these sum to 1. Devices
+            stand in the order of `layers`. Before the first answer nothing tells them apart.
+
+        Raises:
+            InputError: an observation is not a possible one, or there are too many devices.
+        """
+        profits(known, prices, layers)
+        if known.devices > DEVICES_DRAWN:
+            expected = f"at most {DEVICES_DRAWN}, each of which is drawn"
+            raise InputError(SOURCE, "devices", expected, known.devices)
+        order = np.lexsort(layers) if len(prices) else np.arange(known.devices)
+        back = np.argsort(order)
+        there = np.ones(layers.shape, dtype=bool)
+        believed = self._believed(seed, known, prices, layers[:, order], there)
+        seen = curves.read(known, prices, layers[:, order], there)
+        return [
+            (
+                sample._replace(
+                    price=sample.price[:, back],
+                    pins=None if sample.pins is None else _of_devices(sample.pins, back),
+                ),
+                share,
+            )
+            for sample, share in self._samples(seed, known, seen, believed)
+        ]
+
     def _believed(
         self,
         seed: int,

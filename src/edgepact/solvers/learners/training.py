@@ -2,9 +2,9 @@
 
 All learners share this loop, so that a figure compares like with like. An
 *epoch* is a fixed number of rounds of the game, the same for every learner:
-rounds are what an operator pays for. An epoch is one compiled program, the same for all fleets
-of a size; seeds run side by side under `vmap`. How good a learner is is told by its share of the optimum in the very
-games it was judged by.
+rounds are what an operator pays for. An epoch is one compiled program, the same for all fleets of
+a size; seeds run side by side under `vmap`. How good a learner is is told by its share of the
+optimum in the very games it was judged by.
 """
 
 from abc import abstractmethod

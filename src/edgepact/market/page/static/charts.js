@@ -21,12 +21,15 @@ function inkOf(name) {
   return getComputedStyle(probe).color;
 }
 
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
+
 // Draws lines into `made.plot`, or draws them anew: `made` keeps the chart between two calls.
 //   kind.x      what the first column is
 //   kind.idle   what the legend shows while nobody points at the chart: "latest", or nothing
 //   kind.words  of a number
 //   kind.lines  name, ink, dash; dots: whether points are marked; joined: whether a line joins them
 //   kind.log    whether the first column has a logarithmic scale
+//   kind.whole  whether it is counted, as rounds are
 function drawLines(made, kind, columns) {
   const width = Math.max(200, made.plot.clientWidth);
   const same = JSON.stringify(kind) + inkOf("--ink");
@@ -40,14 +43,16 @@ function drawLines(made, kind, columns) {
   const { words = plain } = kind;
   const axis = { stroke: inkOf("--quiet"), grid: { stroke: inkOf("--line"), width: 1 }, ticks: { show: false } };
   const said = (plot, value, line, at, exact) => {
-    const one = at === null && kind.idle ? latest(plot.data[line]) : value;
+    if (at === null && !kind.idle) return "";
+    const one = at === null ? latest(plot.data[line]) : value;
     return one === null || one === undefined ? "none" : exact(one);
   };
   made.drawn = new uPlot({
     width, height: 220, scales: { x: { time: false, ...(kind.log ? { distr: 3 } : {}) } },
     legend: { live: true },
     cursor: { drag: { x: true, y: false } },
-    axes: [{ ...axis, label: kind.x, size: 28, labelSize: 20, labelFont: "13px system-ui" },
+    axes: [{ ...axis, label: kind.x, size: 28, labelSize: 20, labelFont: "13px system-ui",
+      ...(kind.whole ? { incrs: WHOLE } : {}) },
       { ...axis, size: 62, values: (_, at) => at.map((value) => words(value)) }],
     series: [{ label: kind.x, value: (plot, value, _, at) =>
       (at === null && kind.idle ? `${kind.idle}, ` : "") + said(plot, value, 0, at, (one) => plain(one, 6)) },

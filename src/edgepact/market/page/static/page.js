@@ -224,7 +224,7 @@ function drawCharts() {
     const lines = chart.lines.filter(([, , of]) => points.some((p) => Number.isFinite(of(p) ?? NaN)));
     const columns = [points.map((p) => p.last), ...lines.map(([, , of]) => points.map((p) => of(p) ?? null))];
     drawLines(made, {
-      x: "round", idle: "latest", words: chart.id === "bytes" ? bytes : plain,
+      x: "round", whole: true, idle: "latest", words: chart.id === "bytes" ? bytes : plain,
       lines: lines.map(([name, ink, , dash]) => ({ name, ink, dash, dots: points.length < 60 })),
     }, columns);
     const last = points[points.length - 1];

@@ -1,0 +1,41 @@
+"""The site as it is built, and where its pages are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PARTS = {"how-to/small-devices-measured"}
+"""Pages that are parts of others."""
+
+PAGES = [
+    *sorted(
+        {
+            page.relative_to(DOCS).with_suffix("").as_posix()
+            for page in DOCS.rglob("*.md")
+            if "_build" not in page.parts
+        }
+        - PARTS
+    ),
+    *sorted(f"notebooks/{page.stem}" for page in (ROOT / "examples" / "notebooks").glob("*.md")),
+    "genindex",
+    "search",
+]
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """Folder of the site, built anew where `make docs` has not, or something has changed since."""
+    pytest.importorskip("furo")
+    built = DOCS / "_build"
+    answer = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(built)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert (answer.returncode, answer.stderr) == (0, "")
+    return built

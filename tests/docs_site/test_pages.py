@@ -1,0 +1,90 @@
+"""Every page of the built site in a real browser: whoever reads it, on whatever screen.
+
+Run with `make test-browser`, which needs a Chromium on the machine.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs_site.conftest import PAGES
+from tests.market.page.conftest import CHROMIUM
+
+playwright = pytest.importorskip("playwright.sync_api")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+]
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+KINDS = [
+    "index",
+    "tutorials/own-mechanism",
+    "how-to/run-a-scenario",
+    "how-to/write-a-plugin",
+    "theory/scores",
+    "studies/fig5",
+    "reference/api/gym",
+    "reference/deployment-files",
+    "release-notes",
+    "search",
+]
+"""A page of each kind, on which every colour of the site stands: contrasts follow from the style
+sheets alone, and measuring them takes most of the time."""
+
+STRUCTURE = {"rules": {"color-contrast": {"enabled": False}}, "resultTypes": ["violations"]}
+COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"], "resultTypes": ["violations"]}
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Any]:
+    """One tab for all pages, of which every complaint is heard, and every request."""
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport=WIDE, color_scheme="light", reduced_motion="reduce")
+        tab.set_default_timeout(60_000)
+        tab.complaints, tab.asked = [], []
+        tab.on(
+            "console",
+            lambda said: said.type in ("error", "warning") and tab.complaints.append(said.text),
+        )
+        tab.on("pageerror", lambda error: tab.complaints.append(f"{error}"))
+        tab.on("request", lambda request: tab.asked.append(request.url))
+        yield tab
+        browser.close()
+
+
+def found(tab: Any, options: dict[str, Any]) -> list[str]:
+    """What is wrong with the page, each with the places it is wrong at."""
+    violations = axe.Axe().run(tab, options=options).response["violations"]
+    return [
+        f"{each['id']}: {[node['html'][:200] for node in each['nodes'][:3]]}" for each in violations
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_can_be_read_by_everybody(site: Path, tab: Any, name: str) -> None:
+    tab.complaints.clear()
+    tab.asked.clear()
+    tab.set_viewport_size(WIDE)
+    tab.goto((site / f"{name}.html").as_uri())
+    assert found(tab, STRUCTURE) == []
+    assert tab.get_attribute("html", "lang") == "en"
+    assert tab.locator("h1").count() == 1
+    tab.set_viewport_size(NARROW)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    assert [url for url in tab.asked if not url.startswith(("file:", "data:"))] == []
+    assert tab.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", KINDS)
+def test_colours_stand_out(site: Path, tab: Any, name: str, scheme: str) -> None:
+    tab.set_viewport_size(WIDE)
+    tab.emulate_media(color_scheme=scheme)
+    tab.goto((site / f"{name}.html").as_uri())
+    assert found(tab, COLOURS) == []
