@@ -349,12 +349,6 @@ pictures, best-of, found "fig99"; did you mean "fig4"?
         data=None if data is None else check_path("study", "data", data),
     )
     chosen = STUDIES[name]
-    if asked.data is not None and not chosen.draws_again:
-        able = ", ".join(each for each, of in STUDIES.items() if of.draws_again)
-        raise InputError("study", "--data", f"only with {able}", f"{asked.data}")
-    if asked.workers > 1 and not chosen.spreads:
-        able = ", ".join(each for each, of in STUDIES.items() if of.spreads)
-        raise InputError("study", "--workers", f"1, or one of the studies {able}", f"{workers}")
     check_place(folder, name)
     chosen.check(name, asked)
     if train:

@@ -1,12 +1,15 @@
 """The study of pictures: what it says of what it measured."""
 
 import csv
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgepact.studies.asked import Asked
-from edgepact.studies.pictures import Found, Quality, Split, config_for, run, verdicts
+from edgepact.studies.drawing import COLUMNS_IN, DPI, write_picture
+from edgepact.studies.pictures import Found, Quality, Shown, Split, config_for, draw, run, verdicts
 
 
 def found(*, few: float, shared: float, chain_bytes: int) -> Found:
@@ -25,6 +28,7 @@ def found(*, few: float, shared: float, chain_bytes: int) -> Found:
         split=[Split(4, "int8", quality(0.9), 1.0, chain_bytes, 0.5)],
         png_bytes=600.0,
         margins=(),
+        grid={},
     )
 
 
@@ -42,6 +46,19 @@ def test_marks_are_told_reached_or_missed(
 ) -> None:
     told = verdicts(found(few=few, shared=shared, chain_bytes=chain_bytes))
     assert [each[2] for each in told] == reached
+
+
+def test_the_grid_is_drawn_in_the_style_and_format_asked_for(tmp_path: Path) -> None:
+    config = config_for(True)
+    images = np.full((config.shown, 28, 28), 128, np.uint8)
+    grid = {label: Shown(images, images[:1]) for label in ("Bag", "Coat")}
+    for asked in (Asked(format="svg"), Asked(format="pdf"), Asked(style="article", smoke=True)):
+        write_picture(tmp_path, "pictures", lambda: draw(grid, config), config, asked)
+    assert {each.suffix for each in tmp_path.iterdir()} == {".svg", ".pdf", ".png"}
+    (width,) = struct.unpack(">I", (tmp_path / "pictures.png").read_bytes()[16:20])
+    assert width == pytest.approx(COLUMNS_IN * DPI["article"], abs=1)
+    shown = [axes for axes in draw(grid, config).axes if axes.images]
+    assert len(shown) == len(grid) * (config.shown + 1)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from edgepact.compiled import VARIABLE, keep_compiled
+from edgepact.errors import InputError
 from edgepact.studies.asked import Asked, check_sizes, sized
 from edgepact.studies.durations import how_long, reckoned
 
@@ -45,15 +46,22 @@ class Study:
         return import_module(f"edgepact.studies.{self.module}")
 
     def check(self, name: str, asked: Asked) -> None:
-        """Refuses sizes that it does not have.
+        """Refuses data, processes and sizes that it makes nothing of.
 
         Args:
             name: that it is called by.
             asked: what was asked for.
 
         Raises:
-            InputError: names the size, and those that there are.
+            InputError: names the option, and what can be had instead.
         """
+        if asked.data is not None and not self.draws_again:
+            able = ", ".join(each for each, of in STUDIES.items() if of.draws_again)
+            raise InputError("study", "--data", f"only with {able}", f"{asked.data}")
+        if asked.workers > 1 and not self.spreads:
+            able = ", ".join(each for each, of in STUDIES.items() if of.spreads)
+            expected = f"1, or one of the studies {able}"
+            raise InputError("study", "--workers", expected, f"{asked.workers}")
         if asked.sizes:
             check_sizes(name, self.load().Config, asked)
 

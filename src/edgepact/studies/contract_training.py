@@ -37,7 +37,7 @@ from edgepact.palette import (
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_picture
+from edgepact.studies.drawing import draw_curve, with_legend, write_picture
 from edgepact.studies.federation import federate, task_for
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
@@ -227,29 +227,30 @@ def write_table(folder: Path, found: Found) -> None:
 
 
 def draw(found: Found) -> Figure:
-    """Accuracy against bytes and against money; thin lines are seeds."""
+    """Accuracy against bytes and against money: means over seeds, and bands of all of them."""
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    by_bytes, by_money = figure.subplots(1, 2, sharey=True)
+    panels = figure.subplots(1, 2, sharey=True)
+    by_bytes, by_money = panels
     others = [name for name in found if name not in LOOKS]
     looks = LOOKS | dict(zip(others, cycle(UNPAID), strict=False))
     for name, of_name in found.items():
-        look: dict[str, Any] = {**looks[name].line, "markevery": 4}
-        for at, each in enumerate(of_name):
-            label = {"label": name} if at == 0 else {}
-            by_bytes.plot(each.bytes_up[1:] / 1e6, 100.0 * each.accuracy[1:], **look, **label)
-            if each.paid[-1] > 0:
-                by_money.plot(each.paid[1:], 100.0 * each.accuracy[1:], **look)
+        told = 100.0 * np.array([each.accuracy[1:] for each in of_name])
+        band = told.min(axis=0), told.max(axis=0)
+        sent = np.mean([each.bytes_up[1:] for each in of_name], axis=0) / 1e6
+        draw_curve(by_bytes, sent, told.mean(axis=0), band, looks[name], label=name)
+        paid = np.mean([each.paid[1:] for each in of_name], axis=0)
+        if paid[-1] > 0:
+            draw_curve(by_money, paid, told.mean(axis=0), band, looks[name])
     by_bytes.set_xscale("log")
     by_bytes.xaxis.set_major_formatter("{x:g}")
     by_bytes.xaxis.set_minor_formatter("")
-    by_bytes.set_xlabel("megabytes sent by clients")
+    by_bytes.set_xlabel("megabytes sent by clients, mean")
     by_bytes.set_ylabel("test images told right, %")
-    by_money.set_xlabel("credits paid")
-    for axes in (by_bytes, by_money):
+    by_money.set_xlabel("credits paid, mean")
+    for axes in panels:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(frameon=False, loc="outside lower center", ncols=4)
-    return figure
+    return with_legend(figure, panels, ncols=4)
 
 
 def page(contract: Contract, found: Found, config: FederationConfig) -> list[str]:
@@ -283,6 +284,7 @@ def page(contract: Contract, found: Found, config: FederationConfig) -> list[str
         "test images. What a rate is worth was fitted to the accuracies of the unpaid runs: "
         f"{value.scale:.4g} (1 - exp(-{value.rate:.4g} rate)) credits a client and round.",
         "![Accuracy against bytes and money](federations.png)",
+        "Curves are means over seeds, bands go from the worst seed to the best.",
         table(["offered", "accuracy", "times fewer bytes", "credits paid", "updates"], rows),
         f"Within {100 * config.within:g} point of the uncompressed accuracy with at least "
         f"{config.fewer:g} times fewer bytes: {verdict}.",

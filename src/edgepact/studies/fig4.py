@@ -17,6 +17,7 @@ import csv
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -423,10 +424,10 @@ def page(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
 def beside_the_article(curves: Curves, config: OneFleet) -> list[str]:
     """What figures 4 and 5 have in common with the article's, and what had to be inferred."""
     ends = {name: float(run.utility[:, -1].mean()) for name, run in curves.learning.items()}
-    order = sorted(ends, key=lambda name: -ends[name])
     rows = [
         ["who decides", "a GDM, PPO, random pricing", "the same; PPO with two settings"],
-        ["order at the end", "the GDM ahead of PPO and of random pricing", " > ".join(order)],
+        ["order at the end", "the GDM ahead of PPO and of random pricing", in_order(ends)],
+        ["how soon", "the GDM converges faster than PPO", "the curves of figure 4"],
         ["runs", "three", f"{config.seeds} seeds, bands are 95 % confidence intervals"],
         ["mean of figure 5", "over epochs 200 to 500", f"from epoch {config.settled_from} on"],
         ["the best that can be", "not shown", "the exact optimum, dotted"],
@@ -442,10 +443,27 @@ def beside_the_article(curves: Curves, config: OneFleet) -> list[str]:
     ]
     return [
         "## Beside the article",
-        "The article does not give all settings of its game: shape and order of its figures can be "
-        "compared with these, and values cannot. What it does not say is marked as inferred.",
+        "The middle column is what the article's text says. The values that its figures plot could "
+        "not be read for this page, so none is quoted; and since the article does not give all "
+        "settings of its game, order can be compared, and values could not be. What it does not "
+        "say is marked as inferred.",
         table(["what", "the article", "here"], rows),
     ]
+
+
+def in_order(utilities: dict[str, float]) -> str:
+    """Learners from the best to the worst; those that differ by less than a table shows are equal.
+
+    Example:
+        >>> in_order({"random": 1.0, "GDM": 2.0001, "PPO": 2.0})
+        'GDM = PPO > random'
+    """
+    names = sorted(utilities, key=lambda name: -utilities[name])
+    told = names[0]
+    for better, name in pairwise(names):
+        equal = f"{utilities[better]:.3f}" == f"{utilities[name]:.3f}"
+        told += (" = " if equal else " > ") + name
+    return told
 
 
 def write_hard_curves(folder: Path, hard: dict[str, dict[str, Learned]]) -> None:

@@ -31,7 +31,7 @@ from edgepact.pages import percent, table
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked
-from edgepact.studies.drawing import write_findings
+from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.picture_quality import frechet, recall, spread
 from edgepact.tensors import TensorSpec
 from edgepact.training import fashion_mnist
@@ -125,6 +125,18 @@ class Split(NamedTuple):
     device_share: float
 
 
+class Shown(NamedTuple):
+    """Pictures of one class in the grid.
+
+    Attributes:
+        drawn: from the first noise, not chosen.
+        real: samples that come with the package.
+    """
+
+    drawn: UInt8[np.ndarray, "n size size"]
+    real: UInt8[np.ndarray, "m size size"]
+
+
 class Found(NamedTuple):
     """All that the study has found."""
 
@@ -139,6 +151,7 @@ class Found(NamedTuple):
     split: list[Split]
     png_bytes: float
     margins: tuple[Margin, ...]
+    grid: dict[str, Shown]
 
 
 class Easel:
@@ -215,8 +228,8 @@ def real_pictures(judge: Judge, smoke: bool) -> Real:
     )
 
 
-def measure(config: Config, smoke: bool, folder: Path) -> Found:
-    """Draws and judges all settings; writes the grid of pictures."""
+def measure(config: Config, smoke: bool) -> Found:
+    """Draws and judges all settings."""
     judge = Judge(garment_judge())
     real = real_pictures(judge, smoke)
     easel = Easel(config, real, judge)
@@ -249,7 +262,6 @@ def measure(config: Config, smoke: bool, folder: Path) -> Found:
         png_bytes = float(np.mean([len(base64.b64decode(as_png(x.tobytes()))) for x in whole]))
         split = _splits(easel, whole, one)
     texts = [easel.texts[at : at + 1] for at in range(min(10, len(easel.texts)))]
-    _draw_grid(config, easel, whole, folder)
     return Found(
         config=config,
         recipe_steps=steps,
@@ -267,6 +279,7 @@ def measure(config: Config, smoke: bool, folder: Path) -> Found:
         split=split,
         png_bytes=png_bytes,
         margins=margins(base, texts, seed=config.seed),
+        grid=_shown(config, easel, whole),
     )
 
 
@@ -465,7 +478,7 @@ def run(folder: Path, asked: Asked) -> None:
     """The whole study; results go into `folder`."""
     config = config_for(asked.smoke)
     folder.mkdir(parents=True, exist_ok=True)
-    found = measure(config, asked.smoke, folder)
+    found = measure(config, asked.smoke)
     write_metrics(
         folder,
         config,
@@ -484,33 +497,35 @@ def run(folder: Path, asked: Asked) -> None:
                 writer.writerow([f"{count} steps shared {name}", *each])
         for one in found.split:
             writer.writerow([f"{one.amount} steps on the device, {one.codec}", *one.quality])
+    write_picture(folder, NAME, lambda: draw(found.grid, config), config, asked)
     write_findings(folder, NAME, "Pictures made together", parts_of(found), asked)
 
 
-def _draw_grid(
-    config: Config, easel: Easel, images: UInt8[np.ndarray, "n size size"], folder: Path
-) -> None:
-    labels = easel.generator.labels
-    rows, columns = len(labels), config.shown
-    real = find_images(samples())
-    figure = Figure(figsize=(0.55 * (2 * columns + 4), 0.55 * rows), dpi=110)
-    axes = figure.subplots(rows, 2 * columns + 1, squeeze=False)
-    for row, label in enumerate(labels):
-        drawn = images[easel.labels == row][:columns]
-        known = [each for each in real if each.label == label][:columns]
-        shown = [
-            *drawn,
-            None,
-            *(
-                np.asarray(decoded(read_picture(each.path), image_size=28).convert("L"))
-                for each in known
-            ),
-        ]
-        for column in range(2 * columns + 1):
-            axis = axes[row, column]
-            axis.axis("off")
-            if column < len(shown) and shown[column] is not None:
-                axis.imshow(shown[column], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes[row, 0].set_title(label, loc="left", fontsize=6, pad=1)
+def _shown(
+    config: Config, easel: Easel, images: UInt8[np.ndarray, "n size size"]
+) -> dict[str, Shown]:
+    """The first pictures of each class, drawn and real."""
+    samples_found = find_images(samples())
+    grid = {}
+    for row, label in enumerate(easel.generator.labels):
+        known = [each.path for each in samples_found if each.label == label][: config.shown]
+        real = [decoded(read_picture(path), image_size=28).convert("L") for path in known]
+        drawn = images[easel.labels == row][: config.shown]
+        grid[label] = Shown(drawn, np.array([np.asarray(each) for each in real], np.uint8))
+    return grid
+
+
+def draw(grid: dict[str, Shown], config: Config) -> Figure:
+    """A row for each class: what was drawn, a gap, and real pictures."""
+    rows, columns = len(grid), 2 * config.shown + 1
+    figure = Figure(figsize=(0.55 * (columns + 3), 0.55 * rows))
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.axis("off")
+    for row, (label, shown) in zip(panels, grid.items(), strict=True):
+        row[0].set_title(label, loc="left", fontsize=6, pad=1)
+        for first, images in ((0, shown.drawn), (config.shown + 1, shown.real)):
+            for axes, image in zip(row[first:], images, strict=False):
+                axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.05, 0.3)
-    figure.savefig(folder / f"{NAME}.png")
+    return figure
