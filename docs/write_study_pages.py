@@ -1,8 +1,8 @@
 """Puts what studies wrote into docs/studies: each `page.md` and the pictures that it shows.
 
 Run `python docs/write_study_pages.py FOLDER...` after `edgepact study NAME --out FOLDER`. A smoke
-run is refused, and so is a picture that is no PNG of the style `page`. What stands in docs/studies is
-replaced, with the note at its head that it was made by an earlier version, where it has one.
+run is refused, and so is a picture that is no PNG of the style `page`. What stands in docs/studies
+is replaced, with the note at its head that it was made by an earlier version, where it has one.
 """
 
 import re

@@ -4,7 +4,7 @@
 
 Without FOLDER, they become what every build is held against. Do that only where numbers are
 meant to change, and say which and why under "Changed numbers" in CHANGELOG.md:
-`tests/test_golden.py` compares to the digit, and quotes to four. Keys may join those that stand
+`tests/test_golden.py` compares to twelve digits, and quotes to four. Keys may join those that stand
 here; none may go.
 """
 
