@@ -29,6 +29,8 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parent / ".notebooks-run")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds a cell; JAX compiles
+# What compilers say of a busy machine; an error still fails the build.
+nb_output_stderr = "remove"
 html_theme = "furo"
 html_title = "edgepact"
 html_static_path = ["_static"]
