@@ -124,9 +124,9 @@ chaos: $(VENV)/dev ## real processes under every fault; ROUNDS=1000 is the long 
 device-wheel: $(VENV)/base ## what a device installs, as dist/edgepact_device-*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps -w dist packaging/device
 
-docs: $(VENV)/docs ## the documentation as HTML in docs/_build
+docs: $(VENV)/docs ## the documentation as HTML in docs/_build/html
 	rm -rf docs/_build
-	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) $(FEDERATED) $(RAY) dist build docs/_build docs/.notebooks-run photographs edgepact-run* edgepact-train* study-*

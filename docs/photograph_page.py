@@ -1,7 +1,7 @@
-"""Photographs the live page for README and docs, while `edgepact run --open` plays a market.
+"""Photographs the live page while `edgepact run --open` plays a market, and then its report.
 
 Run `python docs/photograph_page.py` with the extra `browser` and a Chromium on the machine; the
-pictures are `docs/live-page-light.png` and `docs/live-page-dark.png`.
+pictures are `docs/live-page-THEME.png` and `docs/report-THEME.png`, for light and dark.
 """
 
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 SIZE = {"width": 1280, "height": 1230}
+THEMES = ("light", "dark")
 ROUNDS = 14
 
 
@@ -38,14 +39,20 @@ def photograph() -> None:
             shown = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = shown.new_page(viewport=SIZE)
             page.goto(told.read_text().strip())
+            page.locator("#link", has_text="Live").wait_for()
             while page.evaluate("state.facts.round") != ROUNDS:
                 page.wait_for_timeout(100)
-            for theme in ("light", "dark"):
+            for theme in THEMES:
                 page.evaluate(f"theme('{theme}'); draw()")
                 page.wait_for_timeout(500)
                 page.screenshot(path=Path(__file__).parent / f"live-page-{theme}.png")
+            market.wait()
+            for theme in THEMES:
+                page = shown.new_page(viewport=SIZE, color_scheme=theme)
+                page.goto((Path(place) / "run" / "report.html").as_uri())
+                page.wait_for_timeout(500)
+                page.screenshot(path=Path(__file__).parent / f"report-{theme}.png")
             shown.close()
-        market.wait()
 
 
 if __name__ == "__main__":

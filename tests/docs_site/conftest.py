@@ -30,7 +30,7 @@ PAGES = [
 def site() -> Path:
     """Folder of the site, built anew where `make docs` has not, or something has changed since."""
     pytest.importorskip("furo")
-    built = DOCS / "_build"
+    built = DOCS / "_build" / "html"
     answer = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(built)],
         capture_output=True,
