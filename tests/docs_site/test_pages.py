@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.docs_site.conftest import PAGES
-from tests.market.page.conftest import CHROMIUM
+from tests.in_browser import CHROMIUM
 
 playwright = pytest.importorskip("playwright.sync_api")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
