@@ -37,5 +37,5 @@ def site() -> Path:
         text=True,
         timeout=600,
     )
-    assert (answer.returncode, answer.stderr) == (0, "")
+    assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
     return built
