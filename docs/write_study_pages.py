@@ -28,17 +28,24 @@ def put(folder: Path, pages: Path = PAGES) -> Path:
         The page.
 
     Raises:
-        InputError: there is no study in the folder, it is a smoke run, or it has no PNG to show.
+        InputError: there is no study in the folder, it is a smoke run, or its page or a PNG to show
+            is not there.
     """
     found = load_study(folder)
     if found.smoke:
         raise InputError(folder, "--smoke", "a study in full size", "a smoke run")
     if (style := found.provenance.get("style", "page")) != "page":
         raise InputError(folder, "--style", "page", style)
-    text = (folder / "page.md").read_text(encoding="utf-8")
+    if not re.fullmatch(r"[\w-]+", found.study):
+        raise InputError(folder, "study", "the name of a study", found.study)
+    written = folder / "page.md"
+    text = written.read_text(encoding="utf-8") if written.is_file() else ""
     pictures = PICTURE.findall(text)
     if not pictures:
-        raise InputError(folder / "page.md", "--format", "pictures in PNG", "none")
+        raise InputError(written, "--format", "a page that shows pictures in PNG", "none")
+    for picture in pictures:
+        if not (folder / picture).is_file():
+            raise InputError(written, "", f"{picture} beside it", "no such file")
     for picture in pictures:
         shutil.copyfile(folder / picture, pages / picture)
     page = pages / f"{found.study}.md"

@@ -3,16 +3,20 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepact.live import report_page
+from edgepact.live import report, report_page
+from edgepact.live.job_told import JobTold
 from edgepact.live.report_charts import Bars, Chart, Line, Shades, spread_out, table
 from edgepact.market.statement import Statement
+from edgepact.pacts.partition_bought import LayersBought
 from edgepact.pacts.partition_results import TimeSplit
 
 
@@ -144,3 +148,23 @@ def test_some_of_all_are_shown_from_first_to_last(count: int, most: int) -> None
     assert shown == sorted(shown)
     assert shown[:1] == list(range(min(count, 1)))
     assert most == 1 or shown[-1:] == list(range(count))[-1:]
+
+
+def test_a_file_whose_name_is_no_utf8_has_its_row(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    bought = LayersBought.__new__(LayersBought)
+    pieces = JobTold(
+        kind="images",
+        title="Images",
+        intro="",
+        file="images.csv",
+        columns=["file"],
+        rows=[{"device": "cam", "file": name}],
+        made=("", "", ""),
+        timed="",
+        head=[],
+        devices=[],
+    )
+    report._write_tables(tmp_path, pieces, bought)
+    rows = (tmp_path / "images.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[1:] == [r"cam,caf\udce9.png"]

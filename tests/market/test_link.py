@@ -1,5 +1,6 @@
 """A device's connection to its server: patient, bounded, and clear about what it waits for."""
 
+import gzip
 import re
 import socket
 import threading
@@ -8,8 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from edgepact.errors import InputError
 from edgepact.market import link, play
 from edgepact.market.link import Link, Refused, Traffic
+from edgepact.market.protocol.oip import BODY_BYTES_MAX
 from edgepact.work import ServerAway
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"a": 12}'
@@ -57,7 +60,10 @@ class Peer:
                 connection.close()
                 return
             if answer is not None:  # else it is never answered
-                connection.sendall(answer)
+                try:
+                    connection.sendall(answer)
+                except OSError:  # who asked has had enough
+                    return
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -101,6 +107,42 @@ def test_bytes_are_those_on_the_wire_heads_included() -> None:
         way.ask("GET", "/market/offer?after=0", held=True)
         assert way.traffic.bytes_sent == len(server.received)
         assert way.traffic.bytes_received == 2 * len(ANSWER)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+LARGE = 3 * BODY_BYTES_MAX
+
+
+def packed(content: bytes) -> bytes:
+    """A whole answer, compressed."""
+    body = gzip.compress(content)
+    return HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def test_a_compressed_answer_is_counted_as_it_travelled() -> None:
+    answer = packed(b'{"a": "' + b"x" * 50_000 + b'"}')
+    with peer(lambda _: answer) as server, Link((server.url,), 60.0, "cam") as way:
+        assert way.ask("GET", "/market/offer?after=0") == {"a": "x" * 50_000}
+        assert way.traffic.bytes_received == len(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + b"Content-Length: %d\r\n\r\n" % LARGE + bytes(LARGE),
+        HEAD + b"Connection: close\r\n\r\n" + bytes(LARGE),
+        packed(bytes(LARGE)),
+        packed(b"{}").replace(b"gzip", b"gzip, gzip"),
+        packed(b"{}")[:-4].replace(b"Length: ", b"Length: 1\r\nX: "),
+    ],
+    ids=["large", "large-of-no-length", "inflates", "packed-twice", "cut"],
+)
+def test_an_answer_is_never_larger_than_any_may_be(answer: bytes) -> None:
+    with peer(lambda _: answer) as server, Link((server.url,), 60.0, "cam") as way:
+        with pytest.raises(InputError, match=r"^server: "):
+            way.send("GET", "/", b"", {})
+        assert way.traffic.body_bytes_received < LARGE / 2
+        assert way.leave() == {}
 
 
 @pytest.mark.parametrize("lost", [None, b""], ids=["in silence", "with the connection"])

@@ -52,3 +52,22 @@ def test_pictures_in_another_format_are_refused(folder: Path, tmp_path: Path) ->
     (folder / "page.md").write_text("# A study\n\n[what it shows](quoting.pdf)\n")
     with pytest.raises(InputError, match="PNG"):
         put(folder, tmp_path / "pages")
+
+
+@pytest.mark.parametrize("lost", ["page.md", "quoting.png"])
+def test_half_a_folder_is_refused_and_nothing_is_written(
+    lost: str, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "page.md").write_text("![first](first.png)\n\n![second](quoting.png)\n")
+    (folder / "first.png").write_bytes(b"a picture")
+    (folder / lost).unlink()
+    with pytest.raises(InputError, match=r"PNG|beside it"):
+        put(folder, tmp_path / "pages")
+    assert not [*(tmp_path / "pages").iterdir()]
+
+
+def test_a_study_whose_name_is_a_path_is_refused(folder: Path, tmp_path: Path) -> None:
+    write_facts(folder, study="../quoting")
+    with pytest.raises(InputError, match="study"):
+        put(folder, tmp_path / "pages")
+    assert not (tmp_path / "quoting.md").exists()

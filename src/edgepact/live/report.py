@@ -142,7 +142,9 @@ def write_report(
         origin=_origin(config, work),
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    # Names of files on disk may be bytes that are no UTF-8; Python has half of a surrogate pair for
+    # each of them, which no encoding takes.
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 
@@ -420,7 +422,9 @@ def _origin(config: Any, work: Work) -> str:
 
 
 def _write_tables(folder: Path, told: JobTold, played: Played) -> None:
-    with (folder / told.file).open("w", newline="", encoding="utf-8") as file:
+    with (folder / told.file).open(
+        "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         pieces = csv.DictWriter(file, ["device", *told.columns], extrasaction="ignore")
         pieces.writeheader()
         pieces.writerows(told.rows)

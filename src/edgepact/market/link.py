@@ -29,7 +29,7 @@ import httpx
 
 from edgepact.errors import InputError, MarketError
 from edgepact.market.link_cost import LinkSpeed
-from edgepact.market.protocol import messages, oip
+from edgepact.market.protocol import compression, messages, oip
 from edgepact.work import ServerAway
 
 CONNECT_TIMEOUT_S = 5.0
@@ -140,10 +140,11 @@ class Traffic:
         self.bytes_sent += target + _fields_bytes(request.headers.raw) + len(body)
 
     def received(self, response: httpx.Response) -> None:
-        """Counts an answer."""
+        """Counts an answer, which has been read; its body as it travelled."""
         status = len(f"HTTP/1.1 {response.status_code} {response.reason_phrase}\r\n")
-        self.body_bytes_received += len(response.content)
-        self.bytes_received += status + _fields_bytes(response.headers.raw) + len(response.content)
+        body = response.num_bytes_downloaded
+        self.body_bytes_received += body
+        self.bytes_received += status + _fields_bytes(response.headers.raw) + body
 
 
 class Link:
@@ -258,6 +259,7 @@ class Link:
             traffic: where to count it, beside the link's own.
 
         Raises:
+            InputError: the answer is larger than any may be, or not compressed as it says.
             MarketError: no address can be used as it is given.
             Refused: the server does not want it.
             ServerAway: no answer within `away_timeout_s`, or the device is to stop.
@@ -306,10 +308,14 @@ class Link:
     def leave(self) -> dict[str, object]:
         """Says good-bye, once, and hears what is still to be shown; nothing if nobody answers."""
         try:
-            response = self._client.post(
-                self.address + "/market/leave", headers=self._headers, timeout=LEAVE_TIMEOUT_S
-            )
-            return messages.read_object("server", response.content, messages.ANSWER_BYTES_MAX)
+            with self._client.stream(
+                "POST",
+                self.address + "/market/leave",
+                headers=self._headers,
+                timeout=LEAVE_TIMEOUT_S,
+            ) as response:
+                content = _content(response)
+            return messages.read_object("server", content, messages.ANSWER_BYTES_MAX)
         except (httpx.HTTPError, InputError):
             return {}
 
@@ -401,11 +407,15 @@ class Link:
             with self._lock:
                 for each in counted:
                     each.sent(request, body)
-            response = client.send(request)
-            with self._lock:
-                for each in counted:
-                    each.received(response)
-            return response
+            response = client.send(request, stream=True)
+            try:
+                content = _content(response)
+            finally:
+                response.close()
+                with self._lock:
+                    for each in counted:
+                        each.received(response)
+            return httpx.Response(response.status_code, headers=_plain(response), content=content)
         except httpx.ConnectError as error:
             return _unreachable(error)
         except httpx.ConnectTimeout:
@@ -515,6 +525,30 @@ def _mistrusted(error: ssl.SSLCertVerificationError) -> str:
 def _fields_bytes(fields: Sequence[tuple[bytes, bytes]]) -> int:
     """Header fields, with the empty line that ends a head."""
     return 2 + sum(len(name) + len(value) + len(b": \r\n") for name, value in fields)
+
+
+def _content(response: httpx.Response) -> bytes:
+    """The body of an answer as it comes, never more of it than any answer has.
+
+    Raises:
+        InputError: it is larger, or inflates to more; or is not compressed as it says.
+    """
+    most = max(messages.ANSWER_BYTES_MAX, oip.BODY_BYTES_MAX)
+    encoding = compression.encoding_of(response.headers.get("content-encoding", ""), "server")
+    inflating = None if encoding is None else compression.Inflating(encoding, most, "server")
+    content = bytearray()
+    for chunk in response.iter_raw():
+        content += chunk if inflating is None else inflating.inflate(chunk)
+        if len(content) > most or response.num_bytes_downloaded > most:
+            raise InputError("server", "body", f"at most {most} bytes", "more")
+    if inflating is not None and response.num_bytes_downloaded:
+        inflating.end()
+    return bytes(content)
+
+
+def _plain(response: httpx.Response) -> list[tuple[bytes, bytes]]:
+    """The head of an answer, but for how its body was compressed."""
+    return [each for each in response.headers.raw if each[0].lower() != b"content-encoding"]
 
 
 def _told(response: httpx.Response) -> tuple[str, str]:

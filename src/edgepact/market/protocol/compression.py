@@ -33,9 +33,11 @@ class Inflating:
     Args:
         encoding: `gzip` or `deflate` (of zlib's format, or the raw one that some clients send).
         bytes_max: that it may inflate to.
+        source: whose body it is, for what is said.
     """
 
-    def __init__(self, encoding: str, bytes_max: int) -> None:
+    def __init__(self, encoding: str, bytes_max: int, source: str = SOURCE) -> None:
+        self._source = source
         self._encoding = encoding
         self._bytes_max = bytes_max
         self._stream = zlib.decompressobj(WINDOW[encoding])
@@ -55,17 +57,19 @@ class Inflating:
             self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         self._began = True
         if self._stream.eof:
-            raise InputError(SOURCE, "body", f"one {self._encoding} stream", "more behind it")
+            raise InputError(self._source, "body", f"one {self._encoding} stream", "more behind it")
         try:
             out = self._stream.decompress(chunk, self._bytes_max - self._out + 1)
         except zlib.error as error:
-            raise InputError(SOURCE, "body", f"a {self._encoding} stream", f"{error}") from None
+            raise InputError(
+                self._source, "body", f"a {self._encoding} stream", f"{error}"
+            ) from None
         self._out += len(out)
         if self._out > self._bytes_max:
             expected = f"a body that inflates to at most {self._bytes_max} bytes"
-            raise TooLarge(SOURCE, "body", expected, "a larger one")
+            raise TooLarge(self._source, "body", expected, "a larger one")
         if self._stream.unused_data:
-            raise InputError(SOURCE, "body", f"one {self._encoding} stream", "more behind it")
+            raise InputError(self._source, "body", f"one {self._encoding} stream", "more behind it")
         return out
 
     def end(self) -> None:
@@ -75,14 +79,15 @@ class Inflating:
             InputError: the stream has not.
         """
         if not self._stream.eof:
-            raise InputError(SOURCE, "body", f"a whole {self._encoding} stream", "a cut one")
+            raise InputError(self._source, "body", f"a whole {self._encoding} stream", "a cut one")
 
 
-def encoding_of(header: str) -> str | None:
+def encoding_of(header: str, source: str = SOURCE) -> str | None:
     """How a body is compressed; None if it is not.
 
     Args:
         header: the value of `Content-Encoding`, empty where there is none.
+        source: whose body it is, for what is said.
 
     Raises:
         InputError: by something that is not known here, or twice.
@@ -91,7 +96,7 @@ def encoding_of(header: str) -> str | None:
     if name in ("", IDENTITY):
         return None
     if name not in WINDOW:
-        raise InputError(SOURCE, "Content-Encoding", f"{GZIP}, {DEFLATE} or none", shown(header))
+        raise InputError(source, "Content-Encoding", f"{GZIP}, {DEFLATE} or none", shown(header))
     return name
 
 
