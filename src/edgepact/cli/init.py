@@ -30,8 +30,16 @@ def init(
         str | None,
         typer.Option(
             metavar="<str>",
-            help="Job of a scenario: classification, photo, picture, speech, text or training "
-            "[default: classification]",
+            help="Job of a scenario: classification, photo, picture, sentences, speech, staged, "
+            "text or training [default: classification]",
+        ),
+    ] = None,
+    mechanism: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<str>",
+            help="Mechanism of a scenario: stackelberg, contract or auction; classification has "
+            "files for all three, every other job for one [default: the usual one of the job]",
         ),
     ] = None,
 ) -> None:
@@ -41,8 +49,9 @@ def init(
     unit. Another file is never written over.
     """
     from edgepact.files.starting import starting_file, write_new
+    from edgepact.inference.models import embedded
 
-    text = starting_file(kind, job)
+    text = starting_file(kind, job, mechanism, model=embedded() / "image.onnx")
     if path is None:
         print(text, end="")
         return

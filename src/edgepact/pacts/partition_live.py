@@ -31,7 +31,7 @@ from edgepact.pacts.partition_demand import HandedOut, handed_out
 from edgepact.pacts.partition_jobs import SplitJob
 from edgepact.pacts.partition_results import Played
 from edgepact.pacts.partition_settings import DEVICES_MAX
-from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms
+from edgepact.pacts.partition_terms import PrivateDevices, SplitTerms, expect_model
 from edgepact.pacts.partition_watching import watching
 from edgepact.progress import progress_bar
 from edgepact.tables import one
@@ -115,8 +115,7 @@ def expect_folders(terms: SplitTerms) -> None:
     if place is not None and not (place.is_dir() if split.inputs_are_folder else place.is_file()):
         found = f"no such {'folder' if split.inputs_are_folder else 'file'}"
         raise InputError(terms.source, f"job.{split.inputs_field}", split.inputs_words, found)
-    if terms.model is not None and not terms.model.exists():
-        raise InputError(terms.source, "efficiency.model", "a model directory", "no such folder")
+    expect_model(terms)
     if not terms.model_folder.is_dir():
         raise InputError(terms.source, "efficiency.model", "a model directory", "no such folder")
 

@@ -161,10 +161,20 @@ def costs_of(terms: SplitTerms) -> LayerCosts:
     Raises:
         InputError: the model cannot be read.
     """
-    if terms.model is not None and not terms.model.exists():
-        expected = "a model directory"
-        raise InputError(terms.source, "efficiency.model", expected, f"{terms.model}")
+    expect_model(terms)
     return terms.split.costs(terms.model_folder, terms.settings)
+
+
+def expect_model(terms: SplitTerms) -> None:
+    """Expects the model that a scenario names.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if terms.model is not None and not terms.model.exists():
+        expected = "a model directory, a folder of stages, or a model's file"
+        found = f"{terms.model}, which is not there"
+        raise InputError(terms.source, "efficiency.model", expected, found)
 
 
 def drawn_names(count: int) -> list[str]:
