@@ -204,13 +204,12 @@ def test_the_report_has_players_and_nothing_of_a_users_text_is_run(
     assert cam.realtime == pytest.approx(result.seconds / 0.041)
     # Two sounds fit, whatever there is besides.
     monkeypatch.setattr(speech_report, "SOUND_BYTES_MAX", 2 * (len(of_text(result.sound)) + 44))
-    page = speech_report._players(work, 11) + speech_report._devices(work)
+    page = speech_report.told(work, None).made[1]
     assert page.count('<audio controls preload="none"') == 2
     assert page.count('src="data:audio/wav;base64,UklGR') == 2  # RIFF
     assert page.count("src=") == 2
     assert "cam did the first 5 stages of 11, the server the rest and the sound" in page
     assert "<script" not in page
-    assert "<b>gone</b>" not in page
 
 
 def run(path: Path, out: Path) -> str:

@@ -289,7 +289,7 @@ def settings_stated(
     Args:
         job: the table.
         names: of them.
-        expects: refuses what they cannot be.
+        expects: refuses what they cannot be; it may ask the table for more.
         **usual: what holds where nothing is stated.
 
     Raises:
@@ -300,5 +300,7 @@ def settings_stated(
         expects(found)
     except InputError as error:
         source, place = job.place(error.field.removeprefix("settings."))
+        if error.source == f"{source}":  # what the table has refused itself
+            raise
         raise InputError(source, place, error.expected, error.found) from None
     return found

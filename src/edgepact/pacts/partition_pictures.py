@@ -221,10 +221,13 @@ class SplitPictures:
 
     def read_settings(self, job: Table, *, smoke: bool) -> Mapping[str, Any]:
         """The recipe, as far as it is stated."""
-        found = settings_stated(job, OPTIONS, lambda found: recipe_of(found, steps=1, guidance=1.0))
-        if found.get("draws", 1) != 1 and "accepted_at" not in found:
-            job.raw("accepted_at", "a threshold beside draws, or all are alike")
-        return found
+
+        def expects(found: Mapping[str, Any]) -> None:
+            if found.get("draws", 1) != 1 and "accepted_at" not in found:
+                job.raw("accepted_at", "a threshold beside draws, or all are alike")
+            recipe_of(found, steps=1, guidance=1.0)
+
+        return settings_stated(job, OPTIONS, expects)
 
     def make_ready(self, model: Path, inputs: Path | None) -> None:
         """Reads both."""
