@@ -71,7 +71,7 @@ def test_a_partition_is_priced_and_run_by_any_solver(tmp_path: Path, solver: str
     steps = steps_of(tmp_path / "out")
     played = steps[2]["rows"]
     assert [row["round"] for row in played] == ["1", "2", "best"]
-    assert (played[0]["share of the optimum"] == "100.00%") == (solver == "optimum")
+    assert (played[0]["share of the range"] == "100.00%") == (solver == "optimum")
     told = values(steps[3])
     assert told["images classified"] == "12"
     assert told["paid price times layers for each image"] == "yes"

@@ -201,7 +201,10 @@ def _known(handler: _Handler) -> _Handler:
         own = str(request.app.state.token)
         shown = token if scheme.lower() == "bearer" else ""
         if not secrets.compare_digest(shown.encode(), own.encode()):
-            words = "expected the token of this device as API key; it stands in its token file"
+            words = (
+                "expected the key of this device's chats as API key; it stands in the file that "
+                "the device named when it began, NAME.chat-token"
+            )
             raise RefusalError(401, words, code="invalid_api_key")
         return await handler(request)
 

@@ -265,6 +265,12 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
             raise
         statement = read_statement(url)
         on_status(_last_status(statement))
+        if len(statement.rounds) < rounds:
+            print(
+                f"note: the market has ended after {len(statement.rounds)} of {rounds} rounds; the "
+                "report is of these",
+                file=sys.stderr,
+            )
         lost = live.lost_devices()
     return Played(statement=statement, lost=lost, live_seconds=time.monotonic() - started_s)
 

@@ -280,9 +280,9 @@ def _prices_sheet(rounds: Sequence[PlayedRound], best: Outcome, solver: str, ste
     rows.append(("best", f"{float(best.price):.5g}", layers, utility, f"{1.0:.2%}"))
     return Sheet(
         title=f"Prices posted in live rounds by {solver}",
-        head=("round", "price", f"{step}s of all", "server's utility", "share of the optimum"),
+        head=("round", "price", f"{step}s of all", "server's utility", "share of the range"),
         rows=tuple(rows),
-        notes=("A share of 0 is the mean of random prices.",),
+        notes=("A share of 0 is the mean of random prices, 100 % the best price.",),
     )
 
 

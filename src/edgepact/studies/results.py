@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepact.errors import InputError
+from edgepact.studies import STUDIES
 from edgepact.studies.place import FACTS, held_in
 
 
@@ -57,7 +58,7 @@ def load(folder: Path) -> StudyResults:
         InputError: there is no study in the folder, or its files cannot be read.
     """
     study = held_in(folder)
-    if study is None:
+    if study is None or study not in STUDIES:
         expected = f"a folder that `edgepact study` wrote, with {FACTS}"
         raise InputError("load_study", "folder", expected, f"{folder}")
     try:

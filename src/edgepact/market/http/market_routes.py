@@ -43,7 +43,8 @@ async def _enrol(request: Request) -> Response:
     asked = messages.EnrolRequest.from_json(body)
     token = await market_of(request).enrol(asked.token, asked.name)
     if token is None:
-        raise wrong_token(request, "this one-time token is not known here")
+        words = "this one-time token is not known here; `edgepact token issue` makes one"
+        raise wrong_token(request, words)
     return JSONResponse({"device_token": token, "device": asked.name})
 
 

@@ -101,7 +101,7 @@ class Quoted(Shown):
             head=(
                 *("round", "price"),
                 *(self.names if few else ("layers, all devices",)),
-                *("server's utility", "share of the optimum"),
+                *("server's utility", "share of the range"),
             ),
             rows=(*rows, self._row("best", self.best, ..., 1.0)),
             notes=(meaning, *self.notes),
