@@ -41,7 +41,7 @@ def told(work: WorkDone, place: Path | None) -> JobTold:
             "What was seen",
             f'<div class="tiled">{tiles}</div>',
             "Some of the images, with what split inference said of them. Where it is wrong, the "
-            "tile's upper edge is dashed and the true class is struck out below.",
+            "tile's upper edge is dashed and the true class stands below.",
         ),
         timed="an image",
         head=(
@@ -81,7 +81,7 @@ def _tile(place: Path, device: str, result: ImageResult) -> str:
     data = base64.b64encode((place / result.file).read_bytes()).decode()
     kind = "png" if result.file.endswith(".png") else "jpeg"
     right = result.label_true in (None, result.label_predicted)
-    note = "" if right else f"<s>{escape(result.label_true or '')}</s>"
+    note = "" if right else f"<small>in truth {escape(result.label_true or '')}</small>"
     return (
         f'<div class="tile{"" if right else " miss"}">'
         f'<img alt="{escape(_seen(device, result))}" src="data:image/{kind};base64,{data}">'
