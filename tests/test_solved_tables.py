@@ -14,6 +14,7 @@ from edgepact import cli
 from edgepact.api import solve
 from edgepact.files.auction import read_auction
 from edgepact.files.stackelberg import read_game
+from edgepact.fleet import Fleet
 from edgepact.mechanisms.stackelberg.audit import gains_over_staying_away
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.terms import Game
@@ -122,3 +123,10 @@ def test_no_help_points_down_to_what_stands_above() -> None:
         assert not [line for line in commands if line.endswith("...")], name
         seen += 1
     assert seen > 12
+
+
+def test_a_market_in_which_nobody_works_says_what_may_be_wrong() -> None:
+    fleet = Fleet(alpha=[3.0], capacity=[0.2], A=[0.5], B=[0.0])
+    game = Game(fleet, revenue=100.0, beta=10.0, price_min=0.0, price_max=1.0, layers_max=12)
+    notes = solve(game).sheets[0].notes
+    assert any("Nobody takes a layer" in note and "GMAC" in note for note in notes)

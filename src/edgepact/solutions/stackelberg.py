@@ -104,6 +104,11 @@ class PriceSolution(Shown):
             rows.append((everybody, "", "", f"{np.sum(self.layers):.{digits}f}", *totals))
         least = decimals(np.min(self.over_staying_away))
         notes = [f"The least a device gains over staying away is {least} credits."]
+        if not np.any(self.layers):
+            notes.append(
+                "Nobody takes a layer at a price that is worth posting. If that is not meant: A, B "
+                "and capacity are in one unit, such as GMAC, and price_max has to be high enough."
+            )
         if size > DEVICES_SHOWN:
             notes.insert(
                 0,
