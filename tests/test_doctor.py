@@ -100,6 +100,8 @@ def test_what_an_extra_lacks_is_told_with_the_command_that_brings_it(here: Path)
     assert asked.status == 1
     assert "gym: pip install 'edgepact[gym]'" in asked.out
     assert "`gym` CANNOT be done here" in asked.out
+    assert "grpc" not in asked.out  # nor any other purpose
+    assert "Extras" in command("doctor").out
 
 
 def test_a_base_that_is_not_whole_is_in_the_way_of_everything(here: Path) -> None:

@@ -74,6 +74,7 @@ class Diagnosis(Shown):
     Attributes:
         version: of edgepact.
         asked: name of the purpose that the exit status is about.
+        named: whether somebody asked for it by name; the tables then show no other.
         machine: the installation, Python, folders, ports, threads.
         purposes: what can be done here; missing for some is nothing but told.
         extras: what each extra is for, and what it lacks.
@@ -81,6 +82,7 @@ class Diagnosis(Shown):
 
     version: str
     asked: str
+    named: bool
     machine: tuple[Finding, ...]
     purposes: tuple[Finding, ...]
     extras: tuple[Finding, ...]
@@ -100,13 +102,18 @@ class Diagnosis(Shown):
 
     @property
     def sheets(self) -> tuple[Sheet, ...]:
-        """Three tables, and below each the commands that mend what is missing."""
-        verdict = "can be done here." if self.fit else "CANNOT be done here; see above."
+        """Tables, and below each the commands that mend what is missing."""
+        verdict = f"`{self.asked}` " + (
+            "can be done here." if self.fit else "CANNOT be done here; see above."
+        )
+        machine = _sheet(f"edgepact {self.version} on this machine", "what", self.machine)
+        if self.named:
+            own = tuple(each for each in self.purposes if each.name == self.asked)
+            every = "`edgepact doctor` alone shows all purposes and extras."
+            return machine, _sheet("What was asked for", "purpose", own, every, verdict)
         return (
-            _sheet(f"edgepact {self.version} on this machine", "what", self.machine),
-            _sheet(
-                "What can be done here", "purpose", self.purposes, told=f"`{self.asked}` {verdict}"
-            ),
+            machine,
+            _sheet("What can be done here", "purpose", self.purposes, verdict),
             _sheet("Extras", "extra", self.extras),
         )
 
@@ -131,6 +138,7 @@ def diagnose(purpose: str | None = None, *, port: int = 8080) -> Diagnosis:
     return Diagnosis(
         version=edgepact.__version__,
         asked=asked,
+        named=purpose is not None,
         machine=(
             _installation(own),
             _python(own),
@@ -300,9 +308,7 @@ def _extra(
     return Finding(name=name, state="absent", found=about, mend=mend)
 
 
-def _sheet(title: str, head: str, findings: tuple[Finding, ...], told: str = "") -> Sheet:
+def _sheet(title: str, head: str, findings: tuple[Finding, ...], *told: str) -> Sheet:
     rows = tuple((each.name, each.state, each.found) for each in findings)
     mends = [f"{each.name}: {each.mend}" for each in findings if each.mend]
-    return Sheet(
-        title=title, head=(head, "state", "found"), rows=rows, notes=(*mends, *filter(None, [told]))
-    )
+    return Sheet(title=title, head=(head, "state", "found"), rows=rows, notes=(*mends, *told))
