@@ -213,7 +213,11 @@ def test_a_device_that_dies_is_reported_and_the_rest_goes_on(tmp_path: Path) -> 
             ["--images-from", "nowhere"],
             "run: --images-from: expected a folder of images, found nowhere",
         ),
-        (["--model", "nowhere"], "run: --model: expected a model directory, found nowhere"),
+        (
+            ["--model", "nowhere"],
+            "run: --model: expected a model directory, a folder of stages, or a model's file, "
+            "found nowhere",
+        ),
         (["--fleet", "nowhere.toml"], "nowhere.toml: expected a TOML file"),
     ],
 )
