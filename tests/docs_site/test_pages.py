@@ -36,8 +36,10 @@ KINDS = [
 """A page of each kind, on which every colour of the site stands: contrasts follow from the style
 sheets alone, and measuring them takes most of the time."""
 
-STRUCTURE = {"rules": {"color-contrast": {"enabled": False}}, "resultTypes": ["violations"]}
-COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"], "resultTypes": ["violations"]}
+# Style sheets that lie in files cannot be asked for again, which axe would complain of.
+TELLS = {"preload": False, "resultTypes": ["violations"]}
+STRUCTURE = {**TELLS, "rules": {"color-contrast": {"enabled": False}}}
+COLOURS = {**TELLS, "runOnly": ["color-contrast", "link-in-text-block"]}
 
 
 @pytest.fixture(scope="module")
