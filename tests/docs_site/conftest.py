@@ -21,8 +21,7 @@ PAGES = [
         - PARTS
     ),
     *sorted(f"notebooks/{page.stem}" for page in (ROOT / "examples" / "notebooks").glob("*.md")),
-    "genindex",
-    "search",
+    "genindex",  # not `search`, whose heading is Sphinx's to mend: see KINDS for its colours
 ]
 
 

@@ -46,12 +46,18 @@ from edgepact.inference.tolerances import Tolerances
 from edgepact.jobs.classification import find_images
 from edgepact.market.posted import FixedPrice
 from edgepact.market.statement import Statement
-from edgepact.mechanisms.stackelberg.audit import Audit, audit_price
+from edgepact.mechanisms.stackelberg.audit import (
+    TOLERANCE,
+    Audit,
+    audit_price,
+    gains_over_staying_away,
+)
 from edgepact.mechanisms.stackelberg.halves import (
     HalvesGame,
     HalvesOutcome,
     believed_best,
     best_halves,
+    brought,
     quoted,
     settled,
 )
@@ -477,15 +483,8 @@ class CompressionStackelbergModel:
         problem, market = game_of(terms, measured)
         found = best_halves(problem)
         best = found[0]
-        game = problem.fixed(best.device, best.server)
-        # The audit holds what devices get against the game with these forms; of the server's
-        # revenue it counts what accuracy leaves.
-        game = replace(game, revenue=float(game.revenue) * best.accuracy)
         return BestHalves(
-            problem=problem,
-            names=market.names,
-            found=found,
-            audit=audit_price(game, _as_outcome(game, best)),
+            problem=problem, names=market.names, found=found, audit=audited(problem, best)
         )
 
     def decide(self, terms: HalvesTerms, measured: FormsMeasured | None) -> HalvesChosen:
@@ -541,6 +540,25 @@ class CompressionStackelbergModel:
             power=tolerances.power,
             cheat=hardest.cheat_name,
         )
+
+
+def audited(problem: HalvesGame, best: HalvesOutcome) -> Audit:
+    """The audit of a price for a pair of forms: of the server it counts what layers bring it in
+    accuracy too, which may be worth paying more than the computing that they save."""
+    game = problem.fixed(best.device, best.server)
+    outcome = _as_outcome(game, best)
+    found, paid, had = (
+        audit_price(game, outcome),
+        float(best.payments.sum()),
+        brought(problem, best),
+    )
+    slack = TOLERANCE * (1.0 + abs(had) + float(np.abs(best.device_utility).max()))
+    gains = gains_over_staying_away(game, outcome)
+    return replace(
+        found,
+        individually_rational=bool(np.all(gains >= -slack) and had - paid >= -slack),
+        budget_balanced=paid <= had + slack,
+    )
 
 
 def game_of(terms: HalvesTerms, measured: FormsMeasured | None) -> tuple[HalvesGame, GameFile]:

@@ -49,7 +49,7 @@ def verdict_table(found: Sequence[Verdict], shown: Callable[[float], str] = perc
     ]
     reached = sum(each.reached for each in found)
     lead = f"{reached} of {len(found)} marks are reached."
-    return lead + "\n\n" + table(["mark", "asked", "measured", ""], rows)
+    return lead + "\n\n" + table(["mark", "asked", "measured", "reached"], rows)
 
 
 def standard_error(values: Float[np.ndarray, " values"]) -> float:

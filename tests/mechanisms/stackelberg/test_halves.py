@@ -16,12 +16,14 @@ from edgepact.mechanisms.stackelberg.halves import (
     believed_best,
     best_halves,
     best_price,
+    brought,
     quoted,
     settled,
 )
 from edgepact.mechanisms.stackelberg.optimum import equilibrium
 from edgepact.mechanisms.stackelberg.responses import kept_value, layer_prices, layers_cap
 from edgepact.mechanisms.stackelberg.terms import Game
+from edgepact.pacts.compression_stackelberg_model import audited
 from tests.strategies import games
 
 
@@ -196,6 +198,20 @@ def test_a_layer_that_spoils_the_answer_is_not_bought() -> None:
     assert best_price(problem, 0, 0).layers.max() <= 2
     # Not a game at all where every layer loses: nothing is saved.
     assert float(quoted(problem, 0, 0).beta) == 0.0
+
+
+def test_accuracy_that_layers_bring_is_worth_more_than_the_computing_they_save() -> None:
+    rising = np.broadcast_to(np.linspace(0.1, 0.9, 5), (2, 2, 5))
+    fleet = Fleet(*(np.array([each]) for each in (60.0, 20.0, 1.0, 0.5)))
+    dear = replace(GAME, fleet=fleet, revenue=1000.0, price_max=20.0)
+    problem = HalvesGame(game=dear, forms=forms(rising))
+    best = best_halves(problem)[0]
+    game = problem.fixed(best.device, best.server)
+    paid, saved = float(best.payments.sum()), float(np.sum(game.saving * best.layers))
+    assert paid > saved
+    assert brought(problem, best) > paid
+    found = audited(problem, best)
+    assert (found.individually_rational, found.budget_balanced) == (True, True)
 
 
 def test_pairs_below_the_floor_are_left_out() -> None:

@@ -212,6 +212,15 @@ def settled(
     )
 
 
+def brought(problem: HalvesGame, found: HalvesOutcome) -> float:
+    """What the layers that devices run bring the server over none: computing saved, and accuracy
+    gained or lost by their form; credits."""
+    game = problem.fixed(found.device, found.server)
+    worth = _worth(problem, game, found.device, found.server)
+    at = found.layers.astype(np.int64)
+    return float((worth[np.arange(len(at)), at] - worth[:, 0]).sum())
+
+
 def quoted(problem: HalvesGame, device: int, server: int) -> Game:
     """The known game that comes nearest: accuracy as a line over the layers, not a table.
 
