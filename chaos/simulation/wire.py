@@ -6,7 +6,7 @@ an answer that a server has sent counts as given: `heard` is told of it before i
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
@@ -280,6 +280,16 @@ async def _asked(
     return Given(status, headers, b"".join(chunks)) if status else None
 
 
+class _Streamed(httpx.SyncByteStream):
+    """A body that is read once, from its beginning."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+
 class Client:
     """Stands for `httpx.Client`, for whichever process makes it."""
 
@@ -298,8 +308,8 @@ class Client:
         told = {"timeout": timeout.as_dict()}
         return httpx.Request(method, url, extensions=told, **settings)
 
-    def send(self, request: httpx.Request) -> httpx.Response:
-        """A request and its answer."""
+    def send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        """A request and its answer, whose body the caller reads if it asked for a stream."""
         url = request.url
         message = Message(
             device=self._device,
@@ -310,9 +320,13 @@ class Client:
         )
         told = request.extensions["timeout"]
         given = self.wire.ask(url.host, message, told["read"] or 60.0, told["connect"] or 5.0)
-        return httpx.Response(
-            given.status, headers=given.headers, content=given.body, request=request
+        # A stream is not read before it is asked for, as one from a socket is not.
+        answer = httpx.Response(
+            given.status, stream=_Streamed(given.body), headers=given.headers, request=request
         )
+        if not stream:
+            answer.read()
+        return answer
 
     def post(self, url: str, *, headers: Mapping[str, str], timeout: float) -> httpx.Response:
         """A request and its answer."""
