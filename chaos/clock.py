@@ -89,10 +89,10 @@ class Clock:
         self.path = path
         path.write_bytes(struct.pack("q", 0))
 
-    def set(self, off_s: int) -> None:
+    def set(self, off_s: float) -> None:
         """Sets it to the machine's and so many seconds."""
         with self.path.open("r+b") as file, mmap.mmap(file.fileno(), 8) as seconds:
-            seconds[:] = struct.pack("q", off_s)
+            seconds[:] = struct.pack("q", round(off_s))
 
 
 def build(folder: Path) -> Path:
