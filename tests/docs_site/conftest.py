@@ -21,7 +21,9 @@ PAGES = [
         - PARTS
     ),
     *sorted(f"notebooks/{page.stem}" for page in (ROOT / "examples" / "notebooks").glob("*.md")),
-    "genindex",  # not `search`, whose heading is Sphinx's to mend: see KINDS for its colours
+    "genindex",
+    "py-modindex",
+    "search",
 ]
 
 
