@@ -19,7 +19,7 @@ def test_every_parser_reads_or_refuses(tmp_path: Path) -> None:
     listed = [each for each in parsers(tmp_path) if not each.apart]
     assert len(listed) > 20
     for parser in listed:
-        found = fuzz.fuzz(parser, SEED, max(len(parser.seeds), int(20 * parser.weight)), tmp_path)
+        found = fuzz.fuzz(parser, SEED, max(len(parser.seeds), int(8 * parser.weight)), tmp_path)
         assert found.findings == ()
         if parser.seeds_are_right:
             assert found.right >= len(parser.seeds)

@@ -98,7 +98,8 @@ def test_a_prior_is_not_needed(tmp_path: Path) -> None:
         decision.engagement(Model(name="m", amount_max=12), None)
 
 
-@pytest.mark.parametrize("name", ["supply-curves", pytest.param("block", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["supply-curves", "block"])
 def test_an_auction_is_played_paid_and_told(tmp_path: Path, name: str) -> None:
     file, out = tmp_path / "own.toml", tmp_path / "out"
     text = (EXAMPLES / f"scenario-{name}.toml").read_text().replace("images = 8", "images = 2")

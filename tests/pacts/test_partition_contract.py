@@ -125,9 +125,8 @@ def test_a_menu_needs_something_believed(tmp_path: Path) -> None:
         PACT.decide(terms, None)
 
 
-@pytest.mark.parametrize(
-    "solver", [pytest.param("optimum", marks=pytest.mark.slow), pytest.param("gdm")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["optimum", "gdm"])
 def test_a_menu_is_played_paid_and_told(tmp_path: Path, solver: str) -> None:
     file = tmp_path / "own.toml"
     text = (EXAMPLES / "scenario-layer-menu.toml").read_text().replace("images = 8", "images = 2")

@@ -112,6 +112,7 @@ def test_augmenting_mirrors_and_shifts_only():
     assert len(seen) > 9
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_repeats_itself(model, striped):
     images, labels = striped
     config = TrainingConfig(batch=32, captions=2, chunk_steps=10, learning_rate=3e-3)

@@ -162,6 +162,7 @@ class TestOff:
 
 
 class TestChurn:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("slots", "crowded"), [(30, False), (4, True)])
     def test_population_is_poisson_at_all_times(self, slots: int, crowded: bool) -> None:
         """From the first round on, since it begins in the stationary state."""
@@ -194,6 +195,7 @@ class TestChurn:
                 seen, chances = seen[:5], np.append(law.pmf(np.arange(4)), law.sf(3))
             assert stats.chisquare(seen, chances * seen.sum()).pvalue > 1e-4
 
+    @pytest.mark.slow
     def test_stays_are_exponential(self) -> None:
         path = walk(Dynamics(arrivals=3.0, stay=5.0), 4000, 40)
         present, new = np.asarray(path.present), np.asarray(path.new)
@@ -226,6 +228,7 @@ class TestChurn:
             assert not np.any(alpha[0][new] == alpha[1][new])
         assert came > 10
 
+    @pytest.mark.slow
     def test_empty_slots_cost_and_earn_nothing(self) -> None:
         dynamics = Dynamics(arrivals=1.0, stay=3.0)
         problem = RepeatedPricing(a_fleet(6), integer=True, dynamics=dynamics)

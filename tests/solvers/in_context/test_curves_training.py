@@ -65,6 +65,7 @@ def test_a_fleet_of_the_pool_rises_and_is_shown_as_answers_leave_it(
     assert int(terms.devices) == there.sum()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_reproduces_from_its_seed_to_the_bit() -> None:
     course = Course(fleets=40, updates=120, batch=8, memory=0.9)
     first, again = (training.train_generator(7, course, chunk=40) for _ in range(2))

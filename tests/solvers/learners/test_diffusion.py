@@ -170,6 +170,7 @@ class TestNeverFrozen:
         np.testing.assert_allclose(price(taught(learners)), _best(problem), atol=0.1)
 
 
+@pytest.mark.slow
 def test_expert_mode_restores_the_oracles_decision() -> None:
     problem = RepeatedPricing(a_fleet())
     solver = Diffusion(mode="expert", hidden=32)

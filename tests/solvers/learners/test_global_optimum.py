@@ -16,6 +16,7 @@ WITHIN = 0.99
 """Share of the gain over no trade from which a price counts as the global optimum."""
 
 
+@pytest.mark.slow
 def test_a_false_peak_is_left_and_a_wide_range_does_not_hide_the_true_one() -> None:
     """In small: few rounds, and prices to ten times what a layer saves."""
     solver = Diffusion(hidden=32, learning_updates=160)
@@ -36,7 +37,7 @@ def test_fleets_far_apart_each_at_its_best_price(high: float) -> None:
     assert ours.mean() >= theirs.mean() - 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("high", [12.0, 120.0])
 def test_sixteen_of_sixteen_seeds(high: float) -> None:
     """With the settings of figure 4's study."""

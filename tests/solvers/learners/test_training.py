@@ -45,6 +45,7 @@ def gdm() -> Training:
     return gdm_training()
 
 
+@pytest.mark.slow
 class TestDiffusionModel:
     def test_reaches_the_optimum_on_every_seed(self, gdm: Training) -> None:
         share = gdm.share.mean
@@ -63,11 +64,12 @@ class TestDiffusionModel:
     def test_other_seed_other_learning(self, gdm: Training) -> None:
         assert not np.array_equal(gdm.utility[0, :5], gdm.utility[1, :5])
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("fleet", [0, 1, 2])
-    def test_many_seeds(self, fleet: int) -> None:
-        share = trained(Diffusion(), fleet=fleet, seeds=10, epochs=500)
-        assert np.all(share[:, -50:] >= 0.99), share[:, -50:].min(axis=1)
+
+@pytest.mark.full
+@pytest.mark.parametrize("fleet", [0, 1, 2])
+def test_many_seeds(fleet: int) -> None:
+    share = trained(Diffusion(), fleet=fleet, seeds=10, epochs=500)
+    assert np.all(share[:, -50:] >= 0.99), share[:, -50:].min(axis=1)
 
 
 @pytest.mark.slow
