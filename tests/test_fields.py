@@ -231,6 +231,7 @@ class TestLoad:
             (gzip.compress(TEXT.encode(), mtime=0), "found a compressed file (gzip): unpack it"),
             (b"PK\x03\x04rest", "an archive or a spreadsheet"),
             (b"a = = 3", "expected TOML, found"),
+            (b"[device]\n[device]\n", "of several each is written [[device]]"),
         ],
     )
     def test_what_is_no_toml_in_utf8_is_named(

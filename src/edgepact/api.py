@@ -221,15 +221,15 @@ none there
     if isinstance(what, str | Path):
         from edgepact.files.scenario import read_scenario
         from edgepact.framework import Run
-        from edgepact.live import opened
+        from edgepact.live.opened import opened
         from edgepact.live.run_config import free_folder
         from edgepact.live.scenario import run_scenario
 
         file = check_path("run", "what", what)
         folder = folder or free_folder(f"edgepact-run-{file.stem}")
-        shows = opened.open_page if open_page else opened.no_page
-        run = Run(out=folder, on_live=on_live, on_served=shows)
-        ran = run_scenario(read_scenario(file, smoke=smoke), run)
+        with opened(folder, asked=open_page) as shows:
+            run = Run(out=folder, on_live=on_live, on_served=shows)
+            ran = run_scenario(read_scenario(file, smoke=smoke), run)
         facts = ran.page.with_suffix(".json")
         return Written(page=ran.page, facts=facts, broken=ran.broken)
     from edgepact.live.run import run_market

@@ -353,7 +353,13 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(path, "", "TOML in UTF-8", other_encoding(content, error.start)) from None
     # ValueError: not TOML, or a number of too many digits.
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(path, "", "TOML", f"{error}") from None
+        raise InputError(path, "", "TOML", _untangled(f"{error}")) from None
+
+
+def _untangled(told: str) -> str:
+    """What the reader of TOML says, with what to write instead where that is likely."""
+    twice = re.search(r"Cannot declare \('([\w-]+)',\) twice", told)
+    return f"{told}; of several each is written [[{twice[1]}]]" if twice else told
 
 
 FOREIGN = (

@@ -151,7 +151,12 @@ def check(problem: Problem) -> None:
             _check_number(name, f"{method}()", found[method], ())
     over = found["finished"]
     if _shape(over) != () or over.dtype != jnp.bool_:
-        raise InputError(name, "finished()", "one truth value, bool ()", _told(over))
+        raise InputError(
+            name,
+            "finished()",
+            "one truth value of JAX, bool (), such as jnp.asarray(True)",
+            _told(over),
+        )
     _check_state(name, found["reset"], found["after"])
 
 

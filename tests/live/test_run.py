@@ -217,7 +217,7 @@ def test_a_device_that_dies_is_reported_and_the_rest_goes_on(tmp_path: Path) -> 
         (
             ["--model", "nowhere"],
             "run: --model: expected a model directory, a folder of stages, or a model's file, "
-            "found nowhere",
+            "found nowhere: there is no such file or folder",
         ),
         (["--fleet", "nowhere.toml"], "nowhere.toml: expected a TOML file"),
     ],

@@ -71,6 +71,32 @@ def test_every_cheat_of_every_device_loses(units: list[float], told: dict[str, f
 
 
 @given(UNITS, terms())
+def test_a_cheat_loses_half_of_the_margin_on_what_it_invents(
+    units: list[float], told: dict[str, float]
+) -> None:
+    rate = audit_rate(units, **told)
+    if rate == 1:
+        return
+    largest = np.cumsum(np.sort(units)[::-1])
+    for k in range(1, len(units) + 1):
+        least = SURPLUS * told["margin"] * told["least_reward"] * largest[k - 1]
+        slack = 1e-9 * told["reward"] * sum(units)
+        assert expected_gain(k, rate, units, **told) <= -least + slack
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 12), st.floats(0.02, 1.0))
+def test_spoilt_first_tries_pay_less_than_honest_work(
+    spoilt: int, honest: int, tries: int, margin: float
+) -> None:
+    """Pictures drawn again at most so many times: the rate is reckoned from the units delivered."""
+    units = [float(tries)] * spoilt + [1.0] * honest
+    rate = audit_rate(units, margin=margin / tries, reward=1.0, least_reward=1.0)
+    left = sum(units) * (1.0 - rate) ** spoilt - honest * (1.0 - margin)
+    assert left <= (honest + spoilt / 2) * margin + 1e-9
+    assert left < (honest + spoilt) * margin
+
+
+@given(UNITS, terms())
 def test_it_is_the_least_such_rate(units: list[float], told: dict[str, float]) -> None:
     """At the rate some cheat just loses the surplus of its honest profit; below, less than that."""
     rate = audit_rate(units, **told)

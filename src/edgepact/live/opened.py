@@ -7,6 +7,8 @@ the machine. So the browser is given a file that only its owner can read, which 
 import html
 import os
 import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 FILE = "live-page.html"
@@ -17,7 +19,21 @@ _PAGE = """<!doctype html><meta charset="utf-8"><title>edgepact</title>
 """
 
 
-def open_page(folder: Path, address: str) -> None:
+@contextmanager
+def opened(folder: Path, *, asked: bool) -> Iterator[Callable[[Path, str], None]]:
+    """What shows the live page of a run, whose file goes when the run has ended.
+
+    Args:
+        folder: of the run's results.
+        asked: whether the page is to be opened.
+    """
+    try:
+        yield _open_page if asked else _no_page
+    finally:
+        (folder / FILE).unlink(missing_ok=True)
+
+
+def _open_page(folder: Path, address: str) -> None:
     """Opens the live page in a browser; where there is none, a line says where it is.
 
     Args:
@@ -32,5 +48,5 @@ def open_page(folder: Path, address: str) -> None:
         print(f"no browser could be opened; open {file} to see the market", flush=True)
 
 
-def no_page(folder: Path, address: str) -> None:
+def _no_page(folder: Path, address: str) -> None:
     """Opens nothing."""

@@ -19,7 +19,7 @@ from edgepact.errors import InputError
 from edgepact.files.stackelberg import read_game
 from edgepact.framework import Run
 from edgepact.jobs.staged.place import is_staged
-from edgepact.live.opened import no_page, open_page
+from edgepact.live.opened import opened
 from edgepact.live.report import print_summary, write_report
 from edgepact.live.run_config import RunConfig, free_folder
 from edgepact.pacts.partition_priced import MarketPlayed, WorkPriced
@@ -62,17 +62,22 @@ def run_market(config: RunConfig, *, on_live: Callable[[], None] = lambda: None)
     out = config.out or free_folder(f"edgepact-run-{config.seed}")
     devices = config.devices or (DEVICES if config.fleet is None else None)
     config = replace(config, out=out, devices=devices)
-    on_served = open_page if config.open_page else no_page
-    run = Run(out=out, on_live=on_live, on_served=on_served)
-    if config.model is not None and is_staged(config.model):
-        return _run_staged(config, run)
+    with opened(out, asked=config.open_page) as on_served:
+        run = Run(out=out, on_live=on_live, on_served=on_served)
+        if config.model is not None and is_staged(config.model):
+            return _run_staged(config, run)
+        return _run_images(config, run)
+
+
+def _run_images(config: RunConfig, run: Run) -> Path:
+    """The same with an image encoder."""
     terms = terms_of(config)
     with _named_as_settings(config):
         measured = PACT.measure(terms, run)
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
     assert isinstance(played, MarketPlayed)  # as images are classified
     print_summary(played.findings)
-    return write_report(out, config, played, job=PACT.job, place=terms.inputs_place)
+    return write_report(run.out, config, played, job=PACT.job, place=terms.inputs_place)
 
 
 def _run_staged(config: RunConfig, run: Run) -> Path:
@@ -109,5 +114,6 @@ def _named_as_settings(config: RunConfig) -> Iterator[None]:
         if error.field not in settings:
             raise
         field, said = settings[error.field]
-        found = f"{said}: {error.found}"
+        found = f"{error.found}"
+        found = found if found.startswith(f"{said}") else f"{said}: {found}"
         raise InputError(config.SOURCE, field, error.expected, found) from None

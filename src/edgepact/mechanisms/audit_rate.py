@@ -13,7 +13,7 @@ than that if
 $$1 - (1-q)^k > \gamma \frac{U_k}{U} \quad\text{for all } k, \qquad \gamma = 1 - m \frac{r_0}{r}.$$
 
 `audit_rate` asks for half of the margin to be enough, so that a cheat does not break even but
-loses at least that half. The proof stands in docs/theory/audits.md.
+loses at least that half on every unit that it invents. The proof stands in docs/theory/audits.md.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,8 @@ from jaxtyping import Float
 from edgepact.errors import InputError
 
 SURPLUS = 0.5
-"""Share of its honest profit that a cheat loses at least, where a rate below one is enough."""
+"""Share of its honest profit on the units invented that a cheat loses at least, where a rate of one
+or less is enough."""
 
 Units = Sequence[float | int] | np.ndarray
 """Of each piece of a device-round."""

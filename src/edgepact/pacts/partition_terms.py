@@ -173,7 +173,7 @@ def expect_model(terms: SplitTerms) -> None:
     """
     if terms.model is not None and not terms.model.exists():
         expected = "a model directory, a folder of stages, or a model's file"
-        found = f"{terms.model}, which is not there"
+        found = f"{terms.model}: there is no such file or folder"
         raise InputError(terms.source, "efficiency.model", expected, found)
 
 

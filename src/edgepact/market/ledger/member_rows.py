@@ -33,12 +33,18 @@ def enrol(books: sa.Connection, one_time_token: str, name: str) -> str:
     if known is None:
         used = sa.select(DEVICES.c.name).where(DEVICES.c.enrol_hash == enrol_hash)
         if books.execute(used).first() is not None:
-            raise MarketError("this one-time token has enrolled another device already")
+            raise MarketError(
+                "this one-time token has enrolled another device already: each needs one of its "
+                "own, which the operator makes by `edgepact token issue`"
+            )
         books.execute(DEVICES.insert().values(name=name, **row))
     elif known.enrol_hash != enrol_hash:
-        raise MarketError(f"another device has enrolled as {name!r}")
+        raise MarketError(f"another device has enrolled as {name!r}: take another name")
     elif known.confirmed:
-        raise MarketError(f"{name!r} has enrolled already and uses its own token")
+        raise MarketError(
+            f"{name!r} has enrolled already and uses the token that it was given then, which "
+            "stands in its token file"
+        )
     else:  # a token of an older version was drawn
         books.execute(DEVICES.update().where(DEVICES.c.name == name).values(**row))
     return token
