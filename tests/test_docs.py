@@ -33,6 +33,7 @@ PAGES = sorted(
         *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts),
     ]
 )
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.md"))
 NEEDS_A_SERVER = ROOT / "docs" / "how-to" / "call-the-server.md"
 NEEDS_A_DEVICE = ROOT / "docs" / "how-to" / "chat-with-a-split-model.md"
 """Its code runs against one in tests/market/test_oip_clients.py."""
@@ -203,7 +204,7 @@ def assert_same(got: object, shown: object) -> None:
         assert got == pytest.approx(shown, rel=1e-6)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = re.findall(
@@ -219,6 +220,11 @@ def anchors(page: Path) -> set[str]:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=named)
+def test_links_to_pages_work_on_a_forge_too(page: Path) -> None:
+    assert re.findall(r"\{(?:doc|any|ref)\}`[^`]*`", page.read_text()) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -108,6 +108,13 @@ class RepositoryLinks(SphinxTransform):
         outside = path.is_relative_to(ROOT) and not path.is_relative_to(self.env.srcdir)
         return path if outside and path.exists() else None
 
+    def page_at(self, path: Path) -> str | None:
+        """The page that a file is, behind a link in the file system."""
+        pages = (page for page in self.env.found_docs if page.endswith(f"/{path.stem}"))
+        return next(
+            (page for page in pages if Path(self.env.doc2path(page)).resolve() == path), None
+        )
+
     def link_to(self, path: Path, link: nodes.Element) -> nodes.Element:
         """A link to where the site shows a file or folder."""
         name = path.relative_to(ROOT).as_posix()
@@ -116,6 +123,10 @@ class RepositoryLinks(SphinxTransform):
             module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
             made = addnodes.pending_xref(
                 refdomain="py", reftype="mod", reftarget=module.removesuffix(".__init__"), **words
+            )
+        elif (page := self.page_at(path)) is not None:
+            made = addnodes.pending_xref(
+                refdomain="std", reftype="doc", reftarget=f"/{page}", **words
             )
         else:
             made = addnodes.pending_xref(

@@ -453,8 +453,9 @@ def page(costs: Costs, waits: list[Waiting], config: Config, running: float | No
         f"One server process on {os.cpu_count()} cores that it shares with the crowd and with "
         f"whatever else runs{load}, a ledger in an SQLite file written through to the disk, "
         f"{config.devices} devices, {config.units} pieces of each in a round, audits at the rate "
-        "that the market derives. The job costs next to nothing. {doc}`../theory/capacity` has "
-        "the model. Figures belong to this machine; what they are in proportion to, less so.",
+        "that the market derives. The job costs next to nothing. [How long a piece waits]"
+        "(../theory/capacity.md) has the model. Figures belong to this machine; what they are in "
+        "proportion to, less so.",
         *([CROWDED] if crowded else []),
         "![Waiting against load; time of a durable write](capacity.png)",
         "## What a piece and a device cost",

@@ -412,9 +412,9 @@ def page(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
         f"Figure 4's fleet after {config.epochs} epochs of 64 rounds, the hard games after "
         f"{config.hard_epochs}; {config.seeds} seeds of each, and {config.seeds_of_fleets} on each "
         f"of {config.fleets} fleets that enter far apart. The two shares are those of "
-        "{doc}`../theory/scores`: random pricing has 0 by the first and, where prices may be "
-        "posted that are far too high, far less than 0 by the second. After ± stands the standard "
-        "error over learners.",
+        "[How good a price is](../theory/scores.md): random pricing has 0 by the first and, where "
+        "prices may be posted that are far too high, far less than 0 by the second. After ± stands "
+        "the standard error over learners.",
         "![Utility, and what is missed of the gain, against epochs](fig4.png)",
         table(head, rows),
         *beside_the_article(curves, config),
