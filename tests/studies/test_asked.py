@@ -10,7 +10,7 @@ import pytest
 
 from edgepact import api
 from edgepact.errors import InputError
-from edgepact.studies import STUDIES, contract, dynamics, fig4, quoting, robustness
+from edgepact.studies import STUDIES, cheating, contract, dynamics, fig4, quoting, robustness
 from edgepact.studies.asked import Asked, check_sizes, size, sized, sizes_of
 from edgepact.studies.durations import how_long, in_words, reckoned
 from edgepact.studies.methods import GDM
@@ -155,6 +155,8 @@ def test_durations_grow_with_sizes_and_are_shared() -> None:
         double = sized(module.Config(), Asked(fleets=2 * module.Config().fleets))
         assert usual is not None
         assert reckoned(module, double) > usual > 60.0  # type: ignore[operator]
+    few, many = cheating.Config(market_seeds=2), cheating.Config()
+    assert reckoned(cheating, many) > reckoned(cheating, few) > 10.0  # type: ignore[operator]
     assert how_long("quoting", 6000.0, Asked()).startswith("quoting: about 1.7 hours of one core")
     assert "about 10 minutes of each of 10 cores" in how_long("x", 6000.0, Asked(workers=10))
     assert "not been recorded" in how_long("x", None, Asked())

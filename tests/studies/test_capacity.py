@@ -7,7 +7,7 @@ import pytest
 
 from edgepact.studies import STUDIES
 from edgepact.studies.asked import Asked
-from edgepact.studies.capacity import Config, Costs, line, need, predicted
+from edgepact.studies.capacity import Config, Costs, Waiting, draw, line, need, predicted
 from edgepact.studies.queueing import group_response, shared_response
 
 COSTS = Costs(
@@ -55,6 +55,21 @@ def test_the_lightest_load_is_fitted_and_the_others_are_not() -> None:
 
 def test_the_line_through_writes() -> None:
     assert line([(1, 0.0042), (10, 0.006), (100, 0.024)]) == pytest.approx((0.004, 0.0002))
+
+
+def test_the_picture_says_what_was_found_and_less_waiting_is_further_up() -> None:
+    waits = [
+        Waiting(load, 500.0 * load, 500.0, wait_ms, *(wait_ms + each for each in (-2, -1, 1, 9)),
+                predicted_ms=10.0, group=2.0)
+        for load, wait_ms in ((0.2, 10.0), (0.5, 12.0), (0.9, 35.0))
+    ]  # fmt: skip
+    figure = draw(COSTS, waits, [(1, 0.004), (64, 0.02)])
+    left, right = figure.axes
+    assert left.get_title() == "at 90% of the capacity a piece waits\n3.5 times as long as at 20%"
+    assert right.get_title() == "64 pieces are written in\n5.0 times the time of one"
+    for axes in figure.axes:
+        assert axes.get_ylim()[0] > axes.get_ylim()[1] == 0.0
+    assert len(left.collections) == 1
 
 
 @pytest.mark.slow

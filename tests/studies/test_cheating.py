@@ -12,7 +12,7 @@ from edgepact.jobs.classification import find_images
 from edgepact.mechanisms.audit_rate import expected_gain
 from edgepact.studies import STUDIES, cheating
 from edgepact.studies.asked import Asked
-from edgepact.studies.cheating import FIXED, Rules, derived_rate, interval, reckoned
+from edgepact.studies.cheating import FIXED, Found, Power, Rules, derived_rate, interval, reckoned
 from edgepact.studies.cheats import CHEATS, HONEST, one_bit_changed
 from edgepact.studies.cheats_at_market import write_pictures
 
@@ -66,6 +66,29 @@ def test_pictures_of_devices_are_different_ones(tmp_path: Path) -> None:
     copies = {one_bit_changed(image, at) for at in range(50)}
     assert len(copies) == 50
     assert image not in copies
+
+
+def test_the_picture_has_cheats_that_lose_further_up() -> None:
+    config = replace(CONFIG, runs=200)
+    powers = {kind: Power(200, 200) for kind, cheat in CHEATS.items() if cheat.every}
+    figure = cheating.draw(Found(config, powers, {}, {}))
+    left, right = figure.axes
+    # The last star is that of the legend.
+    drawn = [line.get_ydata() for line in left.lines if line.get_marker() == "*"][:-1]
+    stars = [float(at) for line in drawn for at in line]
+    assert stars == [pytest.approx(1.0 - row["best"]) for row in cheating.sweep(config)]
+    assert all(star > 0.0 for star in stars)
+    assert "even the best cheat earns less" in left.get_title()
+    fewest = right.get_ylim()
+    assert fewest[0] > fewest[1]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [
+        "margin 0.5",
+        "margin 0.25",
+        "margin 0.1",
+        "derived rate",
+        "random numbers, margin 0.25, reckoned",
+    ]
 
 
 @pytest.mark.slow

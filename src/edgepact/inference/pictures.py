@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from edgepact.errors import InputError
+from edgepact.exhibit import PICTURE_BYTES_MAX, PICTURE_SIDE_MAX
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 
@@ -46,6 +47,9 @@ many pixels: more adds nothing to what the model sees."""
 
 PARTS_MAX = 4096
 """Chunks of a PNG, or segments of a JPEG: each costs time however small it is."""
+
+_THUMBNAIL_SIDES = (PICTURE_SIDE_MAX, 112, 80)
+"""That a thumbnail is tried with; the last always fits, whatever it shows."""
 
 SCANS_MAX = 24
 """Scans of a JPEG. Usual progressive files have 6 to 12."""
@@ -137,6 +141,22 @@ def read_picture(path: Path) -> bytes:
         raise InputError(path, "", EXPECTED, error.strerror or "nothing") from None
     if len(content) > BYTES_MAX:
         raise InputError(path, "", f"at most {BYTES_MAX} bytes", "more")
+    return content
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """A picture small enough for an exhibit: a PNG file with nothing in it but the pixels."""
+    content = b""
+    for side in _THUMBNAIL_SIDES:
+        small = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+        small = small.copy()
+        small.thumbnail((side, side))
+        small.info.clear()
+        buffer = io.BytesIO()
+        small.save(buffer, "PNG")
+        content = buffer.getvalue()
+        if len(content) <= PICTURE_BYTES_MAX:
+            break
     return content
 
 

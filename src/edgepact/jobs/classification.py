@@ -29,11 +29,12 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.exhibit import Exhibit, named
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.compact_evidence import deviation, kept
 from edgepact.inference.digests import digest_of
 from edgepact.inference.models import embedded, samples
-from edgepact.inference.pictures import decoded, read_picture
+from edgepact.inference.pictures import decoded, read_picture, thumbnail
 from edgepact.inference.pipeline import (
     MODEL_JSON,
     SERVER_HALF,
@@ -216,6 +217,14 @@ class DeviceHalf(_Half):
     def source(self, piece: Picture) -> bytes:
         """The image file."""
         return read_picture(piece.path)
+
+    def exhibit(self, piece: Picture, result: Mapping[str, Json]) -> Exhibit:
+        """The image, and its class."""
+        size = self._pipeline.info.image_size
+        return Exhibit(
+            answer=named(result["label_predicted"], result["label_true"]),
+            picture=thumbnail(decoded(self.source(piece), image_size=size, source=piece.path)),
+        )
 
     def _sent(self, path: Path, image: bytes, amount: int) -> Tensors:
         if amount == 0:

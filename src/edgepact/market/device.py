@@ -35,15 +35,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import quote
 
 from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
 from edgepact.errors import InputError, MarketError
+from edgepact.exhibit import ExhibitedPart, shortened
 from edgepact.market.asked import Asked, Desk
 from edgepact.market.demand import Asks, read_requests
 from edgepact.market.device_config import IN_FLIGHT_MAX, DeviceConfig
@@ -53,6 +55,7 @@ from edgepact.market.link import Link, Refused, Traffic
 from edgepact.market.link_cost import sent_bytes, with_link
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
+from edgepact.market.protocol.exhibits import exhibit_json
 from edgepact.market.protocol.messages import (
     Commitment,
     CommitRequest,
@@ -333,6 +336,9 @@ class _Worker:
         self._rounds = self._units = self._finished = 0
         self._settled: dict[str, int] = {}  # micro-credits of pieces, as far as they are known
         self._pending: dict[str, int] = {}
+        self._show_every_s: float | None = None  # what the server takes; None for nothing
+        self._shown_s = -math.inf
+        self._showing: Future[None] | None = None
 
     @property
     def summary(self) -> DeviceSummary:
@@ -485,6 +491,7 @@ class _Worker:
         self._note_due(told.get("audits"))
         self._note_name(messages.read_device("offer", told))
         self._agree(messages.read_settings("offer", told.get("job_settings")))
+        self._show_every_s = messages.read_pace("offer", told.get("show_every_s"))
         return messages.read_offer(told)
 
     def _note_name(self, known_as: str | None) -> None:
@@ -1032,9 +1039,37 @@ class _Worker:
                 self._units += result.units
                 self._finished += 1
             self._count_pay(name, line)
+            self._exhibit(name, piece, result.own)
         if away is not None:
             raise away
         return result.units
+
+    def _exhibit(self, name: str, piece: Any, own: Mapping[str, Json]) -> None:
+        """Shows a finished piece to who looks at the market, if the device's owner agrees, the
+        server takes any, and the last one was a while ago."""
+        part, every_s, now_s = self._hand.part, self._show_every_s, time.monotonic()
+        if not self._config.show_pieces or every_s is None or not isinstance(part, ExhibitedPart):
+            return
+        with self._counting:
+            busy = self._showing is not None and not self._showing.done()
+            if busy or now_s < self._shown_s + every_s or self._stop.requested:
+                return
+            self._shown_s = now_s
+        # As little as a thumbnail takes, it waits for the part, which one thread uses at a time.
+        try:
+            with self._computing:
+                exhibit = part.exhibit(piece, own)
+        except InputError:
+            return
+        given, answer = shortened(exhibit.given), shortened(exhibit.answer)
+        message = exhibit_json(replace(exhibit, given=given, answer=answer))
+        with suppress(RuntimeError):  # the device is leaving
+            self._showing = self._errands.submit(self._send_exhibit, name, message)
+
+    def _send_exhibit(self, name: str, message: Mapping[str, object]) -> None:
+        """An exhibit that does not arrive is missed by nobody."""
+        with suppress(Refused, ServerAway, InputError, MarketError):
+            self._link.ask("POST", f"/market/exhibit?piece={quote(name)}", message=message)
 
     def _carried(self, offer: Offer, at: int, piece: Any, result: PieceResult) -> ServerAway | None:
         """Carries a piece to its end, begun again where its session is lost.

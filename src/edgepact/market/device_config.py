@@ -123,6 +123,11 @@ class DeviceConfig:
     chat_token_file: Path | None = setting(
         "Where the token is kept that these show as their API key [default: NAME.chat-token]"
     )
+    show_pieces: bool = setting(
+        "Show the server's operator a piece every few seconds, on the live page: a thumbnail, the "
+        "beginning of a text or of a sound, and the answer.",
+        default=False,
+    )
     job_settings: Mapping[str, Any] = setting(
         "Settings of the job, as JSON; what is not stated is as the server tells it.", default={}
     )

@@ -108,6 +108,7 @@ class MarketServer(uvicorn.Server):
             self._tls = _tls(config, self._log)
             named = config.job or DEFAULT_JOB
             job = job or registry.part("jobs", named, source="serve", field="job")
+            self._job = job
             part = self._part(job)
             part.warm()
             codecs = tuple(registry.part("codecs", name) for name in job.codecs)
@@ -335,7 +336,13 @@ class MarketServer(uvicorn.Server):
         self._market, self._books = self._opening.market_on(ledger)
         watch = None
         if config.page:
-            watch = Watch(self._market, self._market.rounds_found, config.best_price)
+            watch = Watch(
+                self._market,
+                self._market.rounds_found,
+                config.best_price,
+                unit=self._job.unit,
+                step=self._job.step,
+            )
             self._market.witness = watch
         self._switch.current = self._app = application(
             self._market,

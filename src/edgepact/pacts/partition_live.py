@@ -256,6 +256,7 @@ def play(terms: SplitTerms, devices: PrivateDevices, asked: Mapping[str, Any], r
                     away_timeout_s=terms.away_timeout_s,
                     enrol_token=token,
                     seed=terms.seed,
+                    show_pieces=True,  # all of it is on this machine, which is its owner's
                 )
             )
         try:

@@ -71,7 +71,7 @@ TRAININGS = {
 LOOKS: dict[str, Look] = dict(
     zip(("drawn from", "H", "samples", "steps", "training"), PALETTE, strict=False)
 )
-"""Colour, of Okabe and Ito's palette for the colour-blind, and marker of what is changed."""
+"""Colour and marker of what is changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked
 from edgepact.studies.crowd import Crowd, Round, Server, enrolled, served
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, write_findings, write_picture
 from edgepact.studies.light import MODEL
 from edgepact.studies.queueing import group_response, group_size, shared_response
 
@@ -136,7 +136,7 @@ class Waiting(NamedTuple):
         load: share of the capacity that was asked for.
         rate: pieces a second, as they came.
         capacity: of the closed rounds before and after.
-        measured_ms: mean; median_ms, p99_ms: quantiles.
+        measured_ms: mean; low_ms, median_ms, high_ms, p99_ms: quartiles and a percentile.
         predicted_ms: by the model; the lightest load is fitted.
         group: pieces of a write, by the model.
     """
@@ -145,7 +145,9 @@ class Waiting(NamedTuple):
     rate: float
     capacity: float
     measured_ms: float
+    low_ms: float
     median_ms: float
+    high_ms: float
     p99_ms: float
     predicted_ms: float
     group: float
@@ -377,7 +379,9 @@ def measure(config: Config) -> tuple[Costs, list[Waiting], list[tuple[int, float
                 rate=rate,
                 capacity=capacity,
                 measured_ms=1e3 * mean_s,
+                low_ms=1e3 * quantiles[24],
                 median_ms=1e3 * quantiles[49],
+                high_ms=1e3 * quantiles[74],
                 p99_ms=1e3 * quantiles[98],
                 predicted_ms=1e3 * wait_s,
                 group=group_size(rate, fixed_s, each_s),
@@ -389,33 +393,45 @@ def measure(config: Config) -> tuple[Costs, list[Waiting], list[tuple[int, float
 
 
 def draw(costs: Costs, waits: list[Waiting], writes: list[tuple[int, float]]) -> Figure:
-    """Waiting against load, and the time of a write against its size."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    """Waiting against load, and the time of a write against its size; less is further up."""
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     loads = [each.rate / each.capacity for each in waits]
-    curves = {
-        "measured, mean": ([each.measured_ms for each in waits], BLUE_LINE),
-        "measured, median": ([each.median_ms for each in waits], PURPLE_LINE),
-        "predicted, mean": ([each.predicted_ms for each in waits], AMBER_LINE),
-    }
-    for name, (waited, look) in curves.items():
-        left.plot(loads, waited, label=name, **look.line)
+    quartiles = [each.low_ms for each in waits], [each.high_ms for each in waits]
+    middle, every = [each.median_ms for each in waits], len(waits)
+    label = "measured, median and quartiles"
+    draw_curve(left, loads, middle, quartiles, PURPLE_LINE, label=label, marks=every)
+    left.plot(loads, [each.measured_ms for each in waits], label="measured, mean", **BLUE_LINE.line)
+    left.plot(
+        loads, [each.predicted_ms for each in waits], label="predicted, mean", **AMBER_LINE.line
+    )
     left.set_xlabel("share of the capacity")
-    left.set_ylabel("milliseconds a piece")
-    left.set_ylim(left.get_ylim()[1], 0.0)
-    left.legend(frameon=False)
+    left.set_ylabel("wait of a piece, ms (up: shorter)")
+    light, heavy = waits[0], waits[-1]
+    left.set_title(
+        f"at {heavy.rate / heavy.capacity:.0%} of the capacity a piece waits\n"
+        f"{heavy.measured_ms / light.measured_ms:.1f} times as long as at "
+        f"{light.rate / light.capacity:.0%}"
+    )
     sizes = [size for size, _ in writes]
-    right.plot(sizes, [1e3 * seconds for _, seconds in writes], "o", color=BLUE, label="measured")
+    took_ms = [1e3 * seconds for _, seconds in writes]
+    right.plot(sizes, took_ms, "o", color=BLUE, label="measured, median")
     fitted = [costs.write_fixed_ms + costs.write_each_ms * size for size in sizes]
-    right.plot(sizes, fitted, "--", color=AMBER, label="a + b n")
-    right.set_xlabel("pieces of a durable write")
-    right.set_ylabel("milliseconds")
+    law = f"{_plain(costs.write_fixed_ms)} + {_plain(costs.write_each_ms)} n"
+    right.plot(sizes, fitted, "--", color=AMBER, label=law)
+    right.set_xlabel("pieces n of a durable write")
+    right.set_ylabel("time of a write, ms (up: shorter)")
+    right.set_title(
+        f"{sizes[-1]} pieces are written in\n{took_ms[-1] / took_ms[0]:.1f} times the time of "
+        f"{'one' if sizes[0] == 1 else sizes[0]}"
+    )
     right.set_xscale("log", base=2)
-    right.set_ylim(right.get_ylim()[1], 0.0)
     right.xaxis.set_major_formatter("{x:g}")
-    right.legend(frameon=False)
     for axes in (left, right):
+        axes.set_ylim(axes.get_ylim()[1], 0.0)
+        axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     return figure
 
 

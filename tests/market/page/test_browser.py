@@ -12,7 +12,8 @@ import pytest
 from edgepact.market.ledger import Ledger
 from edgepact.market.server import MarketServer
 from tests.in_browser import NEEDED, Page, photographed, serious, waits_for
-from tests.market.harness import Processes, wait_until
+from tests.market.harness import Device, Processes, served, wait_until
+from tests.market.page.test_exhibits import GOOD, bring, in_text, png, show, wav
 from tests.market.page.test_history import record
 from tests.market.page.test_served import Bounded, Playing
 
@@ -188,3 +189,33 @@ def test_axe_finds_nothing_serious(playing: Playing, page: Page, scheme: str) ->
         assert serious(page) == []
         page.click("#pause")
         assert serious(page) == []
+
+
+def test_a_picture_a_text_and_a_sound_are_seen_and_a_stranger_writes_no_page(
+    page: Page, tmp_path: Path
+) -> None:
+    attack = "<img src=x onerror=\"document.title='taken over'\">"
+    with served(tmp_path, units_per_round=200) as server:
+        device = Device(server.url, "once-0", "cam-0")
+        device.commit(int(device.offer()["round"]), 0)
+        bring(device, "first", "second")
+        opened(page, server)
+        page.locator("#exhibit", has_text="cam-0 has shown nothing").wait_for()
+        told = GOOD | {"given": attack, "picture": in_text(png()), "sound": in_text(wav())}
+        assert show(device, "second", told).status_code == 200
+        page.locator("#exhibit dd", has_text="<img src=x").wait_for()
+        picture = page.locator("#exhibit img")
+        assert picture.count() == 1
+        assert picture.evaluate("image => image.naturalWidth") == 4
+        assert picture.get_attribute("alt") == "Picture of this piece: a label"
+        sound = "#exhibit audio"
+        waits_for(page, f"document.querySelector('{sound}').readyState >= 1")
+        lasts_s = page.locator(sound).evaluate("sound => sound.duration")
+        assert lasts_s == pytest.approx(100 / 12_000, rel=0.01)
+        assert page.locator("#piece").input_value() == "cam-0 second"
+        page.locator("#piece").select_option("cam-0 first")
+        page.locator("#exhibit", has_text="This piece is not shown").wait_for()
+        assert page.title() != "taken over"
+        assert page.complaints == []
+        assert serious(page) == []
+        device.http.close()

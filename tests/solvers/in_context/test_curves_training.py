@@ -98,7 +98,7 @@ def test_prices_are_posted_by_what_has_been_answered_alone() -> None:
     assert not np.array_equal(price, cheaper)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_short_training_learns_to_quote() -> None:
     course = Course(fleets=2000, reference_share=1.0, updates=1500)
     quoter = InContext(training.train_generator(0, course), ways=("reference",))

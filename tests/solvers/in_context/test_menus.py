@@ -335,7 +335,7 @@ def test_pools_hold_the_truth_within_its_intervals() -> None:
     assert pool.features.shape == shape
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_training_learns() -> None:
     import jax
 

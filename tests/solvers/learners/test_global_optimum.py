@@ -25,7 +25,7 @@ def test_a_false_peak_is_left_and_a_wide_range_does_not_hide_the_true_one() -> N
     assert np.all(share.gain <= 1.0 + 1e-4), "nobody beats the oracle"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("high", [12.0, 120.0])
 def test_fleets_far_apart_each_at_its_best_price(high: float) -> None:
     def final(solver: Solver) -> np.ndarray:

@@ -52,14 +52,14 @@ def share_of_range(problem: Problem, mode: Mode, *, seeds: int, epochs: int) -> 
     return share
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_finds_a_price_for_each_class() -> None:
     share = share_of_range(three_classes(), "value", seeds=1, epochs=25)
     assert np.all(share[:, -5:] >= 0.97)
     assert np.all(share[:, 0] < 0.9), "it had something to learn"
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["value", "expert"])
 def test_many_seeds_find_a_price_for_each_class(mode: Mode) -> None:
     share = share_of_range(three_classes(), mode, seeds=5, epochs=100)

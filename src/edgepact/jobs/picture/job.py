@@ -40,6 +40,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from edgepact.errors import InputError, shown
+from edgepact.exhibit import Exhibit, named
 from edgepact.inference.flow import IMAGE_SIZE, PIXELS
 from edgepact.inference.judge import Judge
 from edgepact.inference.models import garment_judge, garments
@@ -212,6 +213,14 @@ class DeviceHalf(_Half):
     def source(self, piece: Prompt) -> bytes:
         """The prompt."""
         return piece.text.encode()
+
+    def exhibit(self, piece: Prompt, result: Mapping[str, Json]) -> Exhibit:
+        """The prompt, the picture, and what the judge saw in it."""
+        return Exhibit(
+            given=piece.text,
+            answer=named(result["label_judged"], result["label_meant"]),
+            picture=base64.b64decode(result["picture"]),
+        )
 
 
 @dataclass(slots=True)

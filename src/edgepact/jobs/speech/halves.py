@@ -30,9 +30,20 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.exhibit import Exhibit
 from edgepact.inference.stage_folder import StageFolder
 from edgepact.jobs.speech.reading import Speakable, alike_sound, comparable_sound
-from edgepact.jobs.speech.sound import FRAME, FRAMES_MAX, PITCH, as_pcm, as_text, of_pcm, waveform
+from edgepact.jobs.speech.sound import (
+    FRAME,
+    FRAMES_MAX,
+    PITCH,
+    as_pcm,
+    as_text,
+    excerpt,
+    of_pcm,
+    of_text,
+    waveform,
+)
 from edgepact.jobs.staged.evidence import deviation, kept
 from edgepact.jobs.staged.halves import SOURCE, StagedDevice, StagedServer
 from edgepact.jobs.staged.reading import Piece
@@ -121,6 +132,10 @@ class SpeechDevice(StagedDevice):
             "alone": alone,
             "speech_seconds": time.perf_counter() - start_s,
         }
+
+    def exhibit(self, piece: Piece, result: Mapping[str, Json]) -> Exhibit:
+        """The sentence, and how it begins to sound."""
+        return Exhibit(given=piece.name, sound=excerpt(of_text(result["sound"])))
 
 
 @dataclass(slots=True)

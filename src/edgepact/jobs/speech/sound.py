@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int16
 
 from edgepact.errors import InputError
+from edgepact.exhibit import SOUND_SECONDS_MAX
 
 RATE = 24_000
 """Samples a second."""
@@ -77,15 +78,22 @@ def of_pcm(content: bytes) -> Int16[np.ndarray, " samples"]:
     return np.frombuffer(content, "<i2")
 
 
-def as_wav(content: bytes) -> bytes:
+def as_wav(content: bytes, rate: int = RATE) -> bytes:
     """A file that any player plays, of what `as_pcm` made."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(RATE)
+        file.setframerate(rate)
         file.writeframes(content)
     return buffer.getvalue()
+
+
+def excerpt(content: bytes) -> bytes:
+    """The first `SOUND_SECONDS_MAX` seconds of what `as_pcm` made, at half the rate: a WAV file for
+    an exhibit, in which speech is as well understood."""
+    pairs = np.frombuffer(content, "<i2")[: SOUND_SECONDS_MAX * RATE].reshape(-1, 2)
+    return as_wav((pairs.astype(np.int32).sum(axis=1) // 2).astype("<i2").tobytes(), RATE // 2)
 
 
 def as_text(content: bytes) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.exhibit import Exhibit
 from edgepact.inference.codecs import BUILT_IN
 from edgepact.inference.digests import digest_of_stages
 from edgepact.inference.sketch import sketch
@@ -123,6 +124,10 @@ class StagedDevice(_Half):
     def source(self, piece: Piece) -> bytes:
         """The piece as it is."""
         return self.reading.source(piece)
+
+    def exhibit(self, piece: Piece, result: Mapping[str, Json]) -> Exhibit:
+        """What the reading shows of it."""
+        return self.reading.exhibit(piece, result)
 
 
 class StagedServer(_Half):

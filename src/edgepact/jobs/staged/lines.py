@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from edgepact.errors import InputError
-from edgepact.inference.pictures import decoded, read_picture
+from edgepact.exhibit import Exhibit, named
+from edgepact.inference.pictures import decoded, read_picture, thumbnail
 from edgepact.inference.stage_folder import STAGES_JSON, StageFolder
 from edgepact.jobs.staged.photographs import photographs_in
 from edgepact.jobs.staged.place import STAGES, kept_folder
@@ -74,6 +75,12 @@ class Lines(Reading):
         """The image file."""
         assert piece.path is not None
         return read_picture(piece.path)
+
+    def exhibit(self, piece: Piece, result: Mapping[str, Json]) -> Exhibit:
+        """The image, and what the model found."""
+        picture = decoded(self.source(piece), image_size=WIDTH_MAX, source=piece.name)
+        answer = named(result["answer"], result["label_true"])
+        return Exhibit(answer=answer, picture=thumbnail(picture))
 
     def tensors(self, source: bytes, *, name: object = "line") -> dict[str, np.ndarray]:
         """The line at the model's height, from -1 to 1, blue first."""

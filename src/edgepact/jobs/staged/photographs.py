@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError, MissingExtraError, shown
-from edgepact.inference.pictures import decoded, read_picture
+from edgepact.exhibit import Exhibit, named
+from edgepact.inference.pictures import decoded, read_picture, thumbnail
 from edgepact.inference.pipeline import FITS, RESAMPLES, preprocess
 from edgepact.inference.stage_folder import STAGES_JSON, StageFolder
 from edgepact.jobs.classification import find_images
@@ -128,6 +129,12 @@ class Photographs(Reading):
         # A broken file is refused here, whatever travels of it.
         decoded(content, image_size=self.seen.image_size, source=piece.path)
         return content
+
+    def exhibit(self, piece: Piece, result: Mapping[str, Json]) -> Exhibit:
+        """The image, and what the model found."""
+        picture = decoded(self.source(piece), image_size=self.seen.image_size, source=piece.name)
+        answer = named(result["answer"], result["label_true"])
+        return Exhibit(answer=answer, picture=thumbnail(picture))
 
     def tensors(self, source: bytes, *, name: object = "photograph") -> dict[str, np.ndarray]:
         """The picture as the model wants it."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.exhibit import Exhibit, named
 from edgepact.inference.stage_folder import STAGES_JSON, Handed, StageFolder
 from edgepact.work import Json
 
@@ -149,6 +150,15 @@ class Reading:
     def result(self, piece: Piece, tensors: Mapping[str, np.ndarray]) -> Mapping[str, Json]:
         """Fields of the device's results, of what came back to it."""
         return {}
+
+    def exhibit(self, piece: Piece, result: Mapping[str, Json]) -> Exhibit:
+        """What people may be shown of a finished piece; see `edgepact.exhibit`.
+
+        Args:
+            piece: as it was.
+            result: fields of the device's results.
+        """
+        return Exhibit(given=piece.name, answer=named(result["answer"], result["label_true"]))
 
     def same(self, result: Mapping[str, Json], whole: Answer) -> bool:
         """Whether a line of results says what the unsplit model says."""

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from edgepact.errors import InputError, MissingExtraError, shown
+from edgepact.exhibit import Exhibit, named
 from edgepact.inference.stage_folder import STAGES_JSON, Handed, StageFolder
 from edgepact.jobs.staged import Staged
 from edgepact.jobs.staged.arrays import file_content
@@ -101,6 +102,11 @@ class Sentences(Reading):
             expected = f"a sentence of at most {SENTENCE_BYTES_MAX} bytes"
             raise InputError(piece.name, "", expected, len(piece.content))
         return piece.content
+
+    def exhibit(self, piece: Piece, result: Mapping[str, Json]) -> Exhibit:
+        """The sentence, and what the model says of it."""
+        given = piece.content.decode(errors="replace")
+        return Exhibit(given=given, answer=named(result["answer"], result["label_true"]))
 
     def tensors(self, source: bytes, *, name: object = "sentence") -> dict[str, np.ndarray]:
         """Its tokens."""

@@ -12,7 +12,7 @@ is sent whole.
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.exhibit import Exhibit
 from edgepact.inference.decoder import CHUNK_MAX, Decoder, State, States
 from edgepact.inference.drafts import guesses
 from edgepact.inference.gguf.known import text_model
@@ -42,7 +43,7 @@ from edgepact.jobs.text.exchange import (
 )
 from edgepact.jobs.text.prompts import Prompt, TextSettings, own_prompts, read_prompts
 from edgepact.tensors import Tensors, TensorSpec, TensorValue
-from edgepact.work import Model, Reply, ServerAway, SessionLost, Work
+from edgepact.work import Json, Model, Reply, ServerAway, SessionLost, Work
 
 
 class TextDevice:
@@ -109,6 +110,10 @@ class TextDevice:
         """The tokens of the prompt: with those that the server has drawn, all that the device's
         part of a text is made from."""
         return source_of(piece.tokens)
+
+    def exhibit(self, piece: Prompt, result: Mapping[str, Json]) -> Exhibit:
+        """The prompt, and the text."""
+        return Exhibit(given=str(result["prompt"]), answer=str(result["text"]))
 
     def work(self, piece: Prompt, amount: int) -> Work:
         """Sends the prompt, then each token that is told, through the device's blocks.

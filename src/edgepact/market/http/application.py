@@ -6,6 +6,7 @@
                                          `device` names whose token is shown
 `POST /market/commit`                    an answer to the question of a round
 `POST /market/audit?piece=P`             salt (32 bytes) and source of a piece that is audited
+`POST /market/exhibit?piece=P`           what the device's owner lets be shown of a piece
 `POST /market/done?round=R`              a device has no more to bring in a round
 `GET /market/pieces?round=R`             how the device's pieces of a round stand
 `POST /market/leave`                     a device goes

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, MarketError
 from edgepact.market.http.requests import (
     address_of,
     body_of,
@@ -18,7 +18,7 @@ from edgepact.market.http.requests import (
 )
 from edgepact.market.inference import outcome
 from edgepact.market.metrics import METRICS_TYPE
-from edgepact.market.protocol import messages, oip
+from edgepact.market.protocol import exhibits, messages, oip
 
 
 def market_routes() -> list[Route]:
@@ -28,6 +28,7 @@ def market_routes() -> list[Route]:
         Route("/market/offer", _offer),
         Route("/market/commit", _commit, methods=["POST"]),
         Route("/market/audit", _audit, methods=["POST"]),
+        Route("/market/exhibit", _exhibit, methods=["POST"]),
         Route("/market/leave", _leave, methods=["POST"]),
         Route("/market/done", _done, methods=["POST"]),
         Route("/market/pieces", _pieces),
@@ -57,6 +58,8 @@ async def _offer(request: Request, device: str) -> Response:
     told: dict[str, object] = {"audits": market_of(request).due(device), "device": device}
     if market_of(request).rules.job_settings is not None:
         told["job_settings"] = market_of(request).rules.job_settings
+    if request.app.state.watch is not None:
+        told["show_every_s"] = request.app.state.watch.show_every_s
     return JSONResponse({**offer.as_json(), **told})
 
 
@@ -75,6 +78,19 @@ async def _audit(request: Request, device: str) -> Response:
     shown = await body_of(request, oip.BODY_BYTES_MAX)
     settled = await market_of(request).audit(device, piece, shown)
     return JSONResponse({**outcome(settled), "audits": market_of(request).due(device)})
+
+
+@for_devices
+async def _exhibit(request: Request, device: str) -> Response:
+    piece = messages.check_piece("exhibit", request.query_params.get("piece"))
+    watch = request.app.state.watch
+    if watch is None:
+        raise MarketError("this market has no page on which pieces are shown")
+    watch.expect_room(device, piece)
+    content = await body_of(request, exhibits.EXHIBIT_BYTES_MAX)
+    told = messages.read_object("exhibit", content, exhibits.EXHIBIT_BYTES_MAX)
+    watch.show(device, piece, exhibits.read_exhibit(told))
+    return JSONResponse({"audits": market_of(request).due(device)})
 
 
 @for_devices

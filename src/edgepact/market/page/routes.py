@@ -4,10 +4,11 @@
 `GET /page`                the page itself, which holds no secret
 `GET /page/static/NAME`    its style, script and chart library; nothing comes from another host
 `GET /page/events`         what happens, as server-sent events: `all`, then `change` after `change`
+`GET /page/exhibit`        what a device shows of a piece: `device` and `piece` name it
 `POST /page/control`       what is to be changed, see `control.change`
 =========================  ====================================================================
 
-The latter two ask for the operator's token as a header, on loopback as well: whoever can reach a
+The latter three ask for the operator's token as a header, on loopback as well: whoever can reach a
 port of a machine need not be its operator. The page asks for it, or is opened with it behind the
 `#` of its address, which no browser sends anywhere, and keeps it for the tab.
 """
@@ -30,6 +31,7 @@ from edgepact.market.http.requests import (
 from edgepact.market.page import control
 from edgepact.market.page.watch import Watch
 from edgepact.market.protocol import messages
+from edgepact.market.protocol.exhibits import exhibit_json
 
 TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html", "svg": "image/svg+xml"}
 
@@ -63,6 +65,7 @@ def page_routes() -> list[Route]:
         Route("/page/", _to_page),
         Route("/page/static/{name}", _file),
         Route("/page/events", _events),
+        Route("/page/exhibit", _exhibit),
         Route("/page/control", _control, methods=["POST"]),
     ]
 
@@ -94,6 +97,17 @@ async def _events(request: Request) -> Response:
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+async def _exhibit(request: Request) -> Response:
+    _expect_operator(request)
+    watch = request.app.state.watch
+    assert isinstance(watch, Watch)
+    device, piece = (request.query_params.get(name, "") for name in ("device", "piece"))
+    found = watch.exhibit(device, piece)
+    if found is None:
+        raise HTTPException(404, "nothing is shown of this piece, or no more")
+    return JSONResponse(exhibit_json(found), headers={"Cache-Control": "no-store"})
 
 
 async def _control(request: Request) -> Response:

@@ -20,10 +20,13 @@ import numpy as np
 
 from edgepact.credits import in_credits
 from edgepact.engagement import PriceBounded, Valuing
+from edgepact.errors import MarketError
+from edgepact.exhibit import Exhibit
 from edgepact.market.books import Busy
 from edgepact.market.ledger import Ledger, LedgerError, Member, RoundRecord
 from edgepact.market.page.history import History, Load, Point, load_of
 from edgepact.market.play import Market
+from edgepact.market.rates import Rate
 from edgepact.market.witness import ExchangeSeen
 from edgepact.work import Json
 
@@ -47,6 +50,18 @@ COUNTS_S = 5.0
 
 PIECES_MAX = 64
 """Pieces whose way is kept."""
+
+EXHIBITS_MAX = 32
+"""Pieces whose exhibit is kept, in memory alone, beside the ways of `PIECES_MAX` without one."""
+
+EXHIBITS_EACH = 4
+"""Of these, of one device."""
+
+LOOKED_AT_S, UNSEEN_S = 2.0, 20.0
+"""How often a device may show a piece while somebody looks, and while nobody does, seconds."""
+
+SHOWING_MAX = 16
+"""Devices that may show pieces so often; where more are here, each does so more rarely."""
 
 EXCHANGES_MAX = 64
 """Exchanges of a piece that are kept, the latest ones."""
@@ -82,12 +97,20 @@ class Watch:
         market: that is looked at.
         seen: rounds that are over already.
         best_price: of the exact optimum, credits; None where nobody knows it.
+        unit, step: of the job, in words: `image`, `layer`.
     """
 
     def __init__(
-        self, market: Market, seen: Sequence[RoundRecord] = (), best_price: float | None = None
+        self,
+        market: Market,
+        seen: Sequence[RoundRecord] = (),
+        best_price: float | None = None,
+        *,
+        unit: str = "unit",
+        step: str = "step",
     ) -> None:
         self._market = market
+        self._unit, self._step = unit, step
         self._best_price = best_price
         engagement = market.engagement
         worth = engagement.worth if isinstance(engagement, Valuing) else None
@@ -97,6 +120,12 @@ class Watch:
         self._loads: dict[int, Load] = {}
         self._pieces: OrderedDict[tuple[str, str], dict[str, Json]] = OrderedDict()
         self._fresh: set[tuple[str, str]] = set()  # pieces of which nobody was told yet
+        self._known: Set[tuple[str, str]] = frozenset()  # pieces that were told
+        self._exhibits: OrderedDict[tuple[str, str], Exhibit] = OrderedDict()
+        self._showing: set[str] = set()  # devices that have shown a piece
+        # Twice what `show_every_s` asks for, so that a late clock refuses nobody.
+        self._shows = Rate(per_s=2.0 / LOOKED_AT_S, burst=4.0)
+        self._shows_in_all = Rate(per_s=2.0 * SHOWING_MAX / LOOKED_AT_S, burst=4.0 * SHOWING_MAX)
         self._order: dict[str, int] = {}  # where a device stands in packed amounts
         self._counts = _Counts()
         self._told: dict[str, dict[Any, Json]] = {"points": {}, "map": {}, "devices": {}}
@@ -125,6 +154,7 @@ class Watch:
                 "round": seen.round,
                 "amount": seen.amount,
                 "exchanges": [],
+                "shown": False,
             },
         )
         self._pieces.move_to_end(key)
@@ -146,9 +176,54 @@ class Watch:
         )
         del ways[:-EXCHANGES_MAX]
         piece["state"] = seen.state
-        while len(self._pieces) > PIECES_MAX:
-            old, _ = self._pieces.popitem(last=False)
-            self._fresh.discard(old)
+        if len(self._pieces) - len(self._exhibits) > PIECES_MAX:
+            self._drop(next(each for each in self._pieces if each not in self._exhibits))
+
+    @property
+    def show_every_s(self) -> float:
+        """How often a device may show a piece, seconds."""
+        often = LOOKED_AT_S if self._viewers else UNSEEN_S
+        return often * max(1.0, len(self._market.present) / SHOWING_MAX)
+
+    def expect_room(self, device: str, piece: str) -> None:
+        """Expects that a piece may be shown, before what is shown of it is read.
+
+        Raises:
+            MarketError: nobody knows the piece, it is shown already, or too many were lately.
+        """
+        key = device, piece
+        if key not in self._pieces:
+            raise MarketError(f"no piece {piece} of {device} has come in lately")
+        if key in self._exhibits:
+            raise MarketError(f"{piece} is shown already")
+        if self._shows.wait_s(device) or self._shows_in_all.wait_s(""):
+            raise MarketError("too many pieces were shown lately; offers say how often one may be")
+        self._shows.take(device)
+        self._shows_in_all.take("")
+
+    def show(self, device: str, piece: str, exhibit: Exhibit) -> None:
+        """Keeps what is shown of a piece, if that is still known."""
+        key = device, piece
+        if key not in self._pieces:
+            return
+        own = [each for each in self._exhibits if each[0] == device]
+        if len(own) >= EXHIBITS_EACH:
+            self._drop(own[0])
+        elif len(self._exhibits) >= EXHIBITS_MAX:
+            self._drop(next(iter(self._exhibits)))
+        self._exhibits[key] = exhibit
+        self._pieces[key]["shown"] = True
+        self._fresh.add(key)
+        self._showing.add(device)
+
+    def exhibit(self, device: str, piece: str) -> Exhibit | None:
+        """What is shown of a piece; None for nothing."""
+        return self._exhibits.get((device, piece))
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        del self._pieces[key]
+        self._exhibits.pop(key, None)
+        self._fresh.discard(key)
 
     # ------------------------------------------------------------ who looks
 
@@ -227,6 +302,10 @@ class Watch:
             "map": [[number, amounts[number]] for number in self._new_keys("map", amounts)],
             "pieces": [self._pieces[key] for key in self._pieces if key in self._fresh],
         }
+        lost = [list(key) for key in self._known - self._pieces.keys()]
+        if lost:
+            changes["pieces_gone"] = lost
+        self._known = set(self._pieces)
         gone = [last for last in self._told["points"] if last not in points]
         if gone:  # older rounds were put together
             changes["points_gone"] = gone
@@ -245,6 +324,7 @@ class Watch:
 
     def _whole(self) -> bytes:
         """Everything, for who has just come."""
+        self._known = frozenset(self._known | self._pieces.keys())
         terms = self._market.rules.terms
         return _encoded(
             "all",
@@ -252,6 +332,8 @@ class Watch:
                 "about": {
                     "job": terms.job,
                     "model": terms.model.name,
+                    "unit": self._unit,
+                    "step": self._step,
                     "amount_max": terms.model.amount_max,
                     "units_per_round": terms.units_per_round,
                     "rounds_total": self._market.rules.rounds,
@@ -282,6 +364,7 @@ class Watch:
                 "strikes": member.strikes,
                 "excluded": member.excluded,
                 "revoked": member.revoked,
+                "shows": member.name in self._showing,
                 "pending": in_credits(member.pending_microcredits),
                 "paid": in_credits(member.paid_microcredits),
             }

@@ -38,6 +38,9 @@ MESSAGE_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
 """Largest JSON that a server answers: offers list the pieces done."""
 
+PACE_S_MAX = 1e6
+"""Longest time between two pieces that a device may show."""
+
 SETTINGS_MAX = 32
 """Most settings of a job that a server tells."""
 
@@ -491,6 +494,17 @@ def read_settings(source: str, value: object) -> dict[str, Json] | None:
             check_number(source, field, each, least=-SETTING_MAX, most=SETTING_MAX)
             found[name] = each
     return found
+
+
+def read_pace(source: str, value: object) -> float | None:
+    """Seconds between two pieces that a device may show; None where none are taken.
+
+    Raises:
+        InputError: it is no number above 0.
+    """
+    if value is None:
+        return None
+    return check_number(source, "show_every_s", value, above=0.0, most=PACE_S_MAX)
 
 
 def check_round(source: str, value: object) -> int:

@@ -11,12 +11,15 @@ from typing import Any
 import edgepact
 from edgepact.credits import REWARD_MICROCREDITS_MAX
 from edgepact.engagement import AMOUNT_MAX, ITEMS_MAX
+from edgepact.exhibit import TEXT_CHARS_MAX
 from edgepact.market.protocol import messages, oip
+from edgepact.market.protocol.exhibits import PICTURE_CHARS_MAX, SOUND_CHARS_MAX
 from edgepact.market.protocol.messages import (
     CLAIM_MAX,
     CLAIMS_MAX,
     JSON_TYPE,
     NAME_CHARS_MAX,
+    PACE_S_MAX,
     PIECE_CHARS_MAX,
     SETTINGS_MAX,
     TOKEN_CHARS_MAX,
@@ -130,6 +133,17 @@ def _market() -> Table:
                         "schema": {"type": "string", "format": "binary", "minLength": 32}
                     }
                 },
+            )
+        },
+        "/market/exhibit": {
+            "post": _operation(
+                "exhibit",
+                "Shows the operator a piece, where the device's owner agrees to it: one every "
+                "`show_every_s` seconds of the latest offer. It is kept in memory, for a while.",
+                _ref("Due"),
+                errors=(*STRAIGHT, *BODY, *CROWDED),
+                parameters=[{"name": "piece", "in": "query", "required": True, "schema": _PIECE}],
+                body=_json(_ref("Exhibit")),
             )
         },
         "/market/done": {
@@ -405,7 +419,10 @@ def _schemas() -> Table:
                 "audits": due["properties"]["audits"],
                 "device": name,
             },
-            {"job_settings": {"type": "object", "maxProperties": SETTINGS_MAX}},
+            {
+                "job_settings": {"type": "object", "maxProperties": SETTINGS_MAX},
+                "show_every_s": {"type": "number", "exclusiveMinimum": 0, "maximum": PACE_S_MAX},
+            },
         ),
         "Offer": _object(
             {
@@ -426,7 +443,19 @@ def _schemas() -> Table:
                 "audits": due["properties"]["audits"],
                 "device": name,
             },
-            {"job_settings": {"type": "object", "maxProperties": SETTINGS_MAX}},
+            {
+                "job_settings": {"type": "object", "maxProperties": SETTINGS_MAX},
+                "show_every_s": {"type": "number", "exclusiveMinimum": 0, "maximum": PACE_S_MAX},
+            },
+        ),
+        "Exhibit": _object(
+            {},
+            {
+                "given": {"type": "string", "maxLength": TEXT_CHARS_MAX},
+                "answer": {"type": "string", "maxLength": TEXT_CHARS_MAX},
+                "picture": _base64("A PNG file.", PICTURE_CHARS_MAX),
+                "sound": _base64("A WAV file.", SOUND_CHARS_MAX),
+            },
         ),
         "Commit": _object(
             {"round": {"type": "integer", "minimum": 1, "maximum": 2**53}},
@@ -610,6 +639,11 @@ def _infer_request() -> Table:
 
 def _object(needed: Table, more: Table | None = None) -> Table:
     return {"type": "object", "required": list(needed), "properties": {**needed, **(more or {})}}
+
+
+def _base64(what: str, chars_max: int) -> Table:
+    told = {"contentEncoding": "base64", "maxLength": chars_max, "description": what}
+    return {"type": "string", **told}
 
 
 def _flags(name: str) -> Table:

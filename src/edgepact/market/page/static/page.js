@@ -21,6 +21,11 @@ const bytes = (value) =>
   value >= 1e9 ? `${plain(value / 1e9, 3)} GB` : value >= 1e6 ? `${plain(value / 1e6, 3)} MB`
     : value >= 1e3 ? `${plain(value / 1e3, 3)} kB` : `${plain(value, 3)} B`;
 
+const counted = (count, noun) => `${plain(count, 9)} ${noun}${count === 1 ? "" : "s"}`;
+const article = (noun) => `${/^[aeio]/.test(noun) ? "an" : "a"} ${noun}`;
+// What a price is paid for, in the words of the job: a layer of an image.
+const priced = () => `credits for ${article(state.about.step)} of ${article(state.about.unit)}`;
+
 // ---------------------------------------------------------------- the token
 
 function readToken() {
@@ -107,12 +112,12 @@ function take(event) {
   for (const each of said.devices) state.devices.set(each.name, each);
   for (const [number, packed] of said.map) state.map.set(number, unpacked(packed));
   for (const number of [...state.map.keys()].sort((a, b) => a - b).slice(0, -120)) state.map.delete(number);
+  for (const [device, piece] of said.pieces_gone || []) state.pieces.delete(`${device} ${piece}`);
   for (const each of said.pieces) {
     const key = `${each.device} ${each.piece}`;
     state.pieces.delete(key);
     state.pieces.set(key, each);
   }
-  for (const key of [...state.pieces.keys()].slice(0, -64)) state.pieces.delete(key);
   state.facts = said.facts;
   byId("market").hidden = false;
   byId("sign-in").hidden = true;
@@ -156,13 +161,13 @@ function drawTiles() {
   const pieces = Object.values(jobs).reduce((a, b) => a + b, 0);
   const tiles = [
     ["Price", last && last.price !== null ? plain(last.price) : "none posted",
-      about.best_price === null ? "credits a step and unit" : `exact optimum ${plain(about.best_price)}`],
+      about.best_price === null ? priced() : `exact optimum ${plain(about.best_price)}`],
     ["Devices here", `${facts.present} of ${facts.devices}`, `${facts.answered} have answered`],
     ["Paid", credits(facts.paid), "credits, settled"],
     ["Pending", credits(facts.pending), "credits, until their round is settled"],
     ["Pieces", plain(pieces, 9), `${plain(facts.audited, 9)} audited`],
-    ["Strikes", plain(facts.strikes), `${facts.audits_open} audits open, ${jobs.forfeit || 0} pieces lost their pay`],
-    ["In flight", plain(facts.exchanges_in_flight), `${facts.sessions} pieces begun`],
+    ["Strikes", plain(facts.strikes), `${counted(facts.audits_open, "audit")} not finished, ${counted(jobs.forfeit || 0, "piece")} lost the pay`],
+    ["In flight", plain(facts.exchanges_in_flight), `${counted(facts.sessions, "piece")} begun`],
     ["Health", facts.state === "over" ? "ended" : facts.ready && facts.books ? "good" : "not ready",
       facts.books ? "the ledger can be read" : "the ledger cannot be read just now"],
   ];
@@ -172,7 +177,7 @@ function drawTiles() {
 
 // Each chart: its columns as functions of a point; what is null is left out.
 const CHARTS = [
-  { id: "price", title: "Price", unit: "credits a step and unit", lines: [
+  { id: "price", title: "Price", unit: "credits", lines: [
     ["posted", "--device", (p) => p.price, []],
     ["exact optimum", "--server", () => state.about.best_price, [6, 4]] ] },
   { id: "money", title: "A round's money", unit: "credits a round", lines: [
@@ -220,7 +225,7 @@ function makeCharts() {
       draw();
     });
     byId("chart-grid").append(element("figure", { id: `chart-${chart.id}` },
-      element("figcaption", {}, element("span", {}, element("strong", {}, chart.title), `, ${chart.unit}`),
+      element("figcaption", {}, element("span", {}, element("strong", {}, chart.title), element("span", { id: `unit-${chart.id}` }, `, ${chart.unit}`)),
         element("span", {}, button, " ", copy)),
       plot, place));
     const absent = element("p", { class: "quiet-text", hidden: "" });
@@ -231,6 +236,8 @@ function makeCharts() {
 
 function drawCharts() {
   const points = inOrder();
+  CHARTS[0].unit = priced();
+  byId("unit-price").textContent = `, ${priced()}`;
   for (const chart of CHARTS) {
     const made = charts.get(chart.id);
     const lines = chart.lines.filter(([, , of]) => points.some((p) => Number.isFinite(of(p) ?? NaN)));
@@ -318,17 +325,66 @@ byId("map").addEventListener("mousemove", (event) => {
 function drawPieces() {
   const select = byId("piece");
   const keys = [...state.pieces.keys()].reverse();
-  const kept = byId("follow").checked ? keys[0] : select.value;
+  const open = keys.find((key) => state.pieces.get(key).shown);
+  const listening = byId("exhibit").querySelector("audio")?.paused === false;
+  const kept = byId("follow").checked && !listening ? open ?? keys[0] : select.value;
   if (document.activeElement !== select) {
     select.replaceChildren(...keys.map((key) => {
-      const { device, piece, round } = state.pieces.get(key);
-      return element("option", { value: key }, `${device}, round ${round}, ${piece.slice(0, 24)}`);
+      const { device, piece, round, shown: seen } = state.pieces.get(key);
+      return element("option", { value: key }, `${device}, round ${round}, ${piece.slice(0, 24)}${seen ? ", shown" : ""}`);
     }));
     if (state.pieces.has(kept)) select.value = kept;
   }
-  drawWay(state.pieces.get(select.value));
+  const piece = state.pieces.get(select.value);
+  drawExhibit(piece);
+  drawWay(piece);
 }
 byId("piece").addEventListener("change", () => { byId("follow").checked = false; draw(); });
+
+// What the device shows of a piece. It comes from a stranger: texts are set as text, and pictures and
+// sounds, which the server has checked, are nothing but sources of images and players.
+function drawExhibit(piece) {
+  const place = byId("exhibit");
+  const key = piece ? `${piece.device} ${piece.piece} ${piece.shown}` : "";
+  if (place.dataset.piece === key) return;
+  place.dataset.piece = key;
+  if (!piece) return place.replaceChildren();
+  if (piece.shown) return fetchExhibit(piece, key);
+  const why = state.devices.get(piece.device)?.shows
+    ? "This piece is not shown: its device shows one every few seconds, once it is finished."
+    : `${piece.device} has shown nothing of what it works on. A device does so only where its owner says so `
+      + "(edgepact device --show-pieces).";
+  place.replaceChildren(element("p", { class: "quiet-text" }, why));
+}
+
+async function fetchExhibit(piece, key) {
+  const place = byId("exhibit");
+  const query = new URLSearchParams({ device: piece.device, piece: piece.piece });
+  let told;
+  try {
+    const answer = await fetch(`/page/exhibit?${query}`, { headers: shown(), cache: "no-store" });
+    if (!answer.ok) throw new Error((await answer.json()).error);
+    told = await answer.json();
+  } catch (error) {
+    if (place.dataset.piece === key)
+      place.replaceChildren(element("p", { class: "quiet-text" }, "What was shown of this piece is not there any more."));
+    return;
+  }
+  if (place.dataset.piece !== key) return;  // another was chosen meanwhile
+  const words = told.answer || told.given || "no words with it";
+  const parts = [];
+  if (told.picture) {
+    const image = element("img", { alt: `Picture of this piece: ${words}`, src: `data:image/png;base64,${told.picture}` });
+    image.addEventListener("load", () => image.classList.toggle("coarse", image.naturalWidth < 80));
+    parts.push(element("figure", {}, image));
+  }
+  const lines = [["What went in", told.given], ["What came out", told.answer]].filter(([, text]) => text);
+  const list = element("dl", {}, ...lines.flatMap(([name, text]) => [element("dt", {}, name), element("dd", { dir: "auto" }, text)]));
+  if (told.sound) list.append(element("dt", {}, "How it sounds"), element("dd", {}, element("audio", { controls: "",
+    preload: "metadata", "aria-label": `Sound of this piece: ${words}`, src: `data:audio/wav;base64,${told.sound}` })));
+  parts.push(list);
+  place.replaceChildren(element("div", { class: "exhibit" }, ...parts));
+}
 
 const PARTS = [["on the device and the link", "--quiet"], ["coming in", "--link"],
   ["waiting for its turn", "--server"], ["computing on the server", "--device"], ["into the ledger", "--ledger"]];
@@ -374,7 +430,7 @@ function drawWay(piece) {
   })));
   const size = (name) => piece.exchanges.reduce((sum, one) => sum + one[name], 0);
   place.replaceChildren(
-    element("p", {}, `${piece.device} did ${piece.amount} of ${state.about.amount_max} steps; `
+    element("p", {}, `${piece.device} did ${piece.amount} of ${counted(state.about.amount_max, state.about.step)}; `
       + `${piece.exchanges.length} exchange${piece.exchanges.length === 1 ? "" : "s"}, `
       + `${bytes(size("bytes_in"))} to the server, ${bytes(size("bytes_out"))} back; `
       + `${piece.state ? `when it was finished its pay was ${piece.state}` : "it is under way"}.`),
