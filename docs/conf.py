@@ -22,7 +22,14 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 # Headings can be linked to as on a forge.
 myst_heading_anchors = 4
 # Pages that are parts of others, and what builds the pages.
-exclude_patterns = ["_build", ".notebooks-run", "extensions", "how-to/small-devices-measured.md"]
+exclude_patterns = [
+    "_build",
+    ".notebooks-run",
+    "extensions",
+    "templates",
+    "how-to/small-devices-measured.md",
+]
+templates_path = ["templates"]
 # Notebooks are run once, and again when their text changes; a clean clone has nothing kept. Whoever
 # changes what they show removes the folder.
 nb_execution_mode = "cache"

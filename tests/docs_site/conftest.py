@@ -1,5 +1,6 @@
 """The site as it is built, and where its pages are."""
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -21,20 +22,28 @@ PAGES = [
         - PARTS
     ),
     *sorted(f"notebooks/{page.stem}" for page in (ROOT / "examples" / "notebooks").glob("*.md")),
-    "genindex",  # not `search`, whose heading is Sphinx's to mend: see KINDS for its colours
+    "genindex",
+    "py-modindex",
+    "search",
 ]
 
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    """Folder of the site, built anew where `make docs` has not, or something has changed since."""
+    """Folder of the site: what `make docs` built, of which pages that have changed are built anew.
+
+    One process builds at a time, of those that share the tests.
+    """
     pytest.importorskip("furo")
     built = DOCS / "_build" / "html"
-    answer = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(built)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    built.mkdir(parents=True, exist_ok=True)
+    with (built.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = subprocess.run(
+            [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(DOCS), str(built)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
     assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
     return built
