@@ -38,8 +38,8 @@ def init(
         str | None,
         typer.Option(
             metavar="<str>",
-            help="Mechanism of a scenario: stackelberg, contract or auction; classification has "
-            "files for all three, every other job for one [default: the usual one of the job]",
+            help="Mechanism of a scenario: stackelberg, contract or auction; each job has "
+            "a file for each [default: the usual one of the job]",
         ),
     ] = None,
 ) -> None:

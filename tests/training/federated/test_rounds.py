@@ -4,6 +4,8 @@ import random
 import signal
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -305,6 +307,49 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / files.CHECKPOINT).write_bytes(content)
     with pytest.raises(InputError, match="checkpoint"):
         files.read_checkpoint(tmp_path, SIZE)
+
+
+def _packed(path: Path, **entries: bytes) -> None:
+    """A checkpoint whose arrays are replaced by these bytes, deflated."""
+    with zipfile.ZipFile(path) as archive:
+        kept = {each: archive.read(each) for each in archive.namelist()}
+    kept |= {f"{name}.npy": content for name, content in entries.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in kept.items():
+            archive.writestr(name, content)
+
+
+def _array(shape: str, content: bytes = b"", dtype: str = "<f4") -> bytes:
+    """A .npy file that says of its shape what it likes."""
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + content
+
+
+@pytest.mark.parametrize(
+    ("field", "content"),
+    [
+        ("weights", _array(f"({1 << 40},)")),  # numbers that are not there
+        ("weights", _array(f"({1 << 24},)", bytes(1 << 26))),  # packed to some KB
+        ("first", _array(f"({SIZE + 1},)", bytes(4 * SIZE + 4))),
+        ("second", _array(f"({SIZE},)", bytes(8 * SIZE), "<f8")),
+        ("history", _array("(2, 2)", bytes(4), "|u1")),
+    ],
+    ids=("promised", "inflated", "too many moments", "another type", "a matrix"),
+)
+def test_no_more_of_a_checkpoint_is_taken_than_it_can_be(
+    tmp_path: Path, field: str, content: bytes
+) -> None:
+    play_in(tmp_path, rounds=1)
+    _packed(tmp_path / files.CHECKPOINT)
+    assert files.read_checkpoint(tmp_path, SIZE) is not None
+    _packed(tmp_path / files.CHECKPOINT, **{field: content})
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=f"checkpoint.npz: {field}.*: expected"):
+            files.read_checkpoint(tmp_path, SIZE)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
 
 
 def test_accounts_show_what_clients_earned(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Starting files: one that is solved or run as it stands, with a comment on every field.
 
-They lie beside this module as they are written, so that what is tested is what a user gets.
-`scenario-JOB.toml` has the mechanism that is usual for the job, `scenario-JOB-MECHANISM.toml`
-another one.
+They lie beside this module. `scenario-JOB.toml` has the mechanism that is usual for the job,
+`scenario-JOB-MECHANISM.toml` another one. Where a job has no file of its own for a mechanism, its
+usual one is written with `mechanism-MECHANISM.toml` in place of what is about the other: terms,
+solver, server and what devices may be.
 """
 
 import json
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 from edgepact.errors import InputError, check_choice
-from edgepact.files import mechanism_of
+from edgepact.files import MECHANISMS, mechanism_of
 from edgepact.registry import JOBS_SPELT
 
 KINDS = ("market", "contract", "auction", "scenario")
@@ -31,12 +34,60 @@ _MODEL = '"MODEL"'
 """Where a file names a model that comes with edgepact, which lies elsewhere on each machine."""
 
 
-def mechanisms_for(job: str) -> dict[str, Path]:
-    """Files of a job by their mechanism, the usual one first.
+class Scale(NamedTuple):
+    """What a job's own model costs, by which credits and GMAC of a file are set.
+
+    Attributes:
+        gmac: of one step.
+        steps: of the model.
+        step, unit: what these are called.
+    """
+
+    gmac: float
+    steps: int
+    step: str
+    unit: str
+
+    def numbers(self) -> dict[str, str]:
+        """What stands in `mechanism-MECHANISM.toml`: a step costs the server a credit, and a
+        device has computing for all steps and up to as much again."""
+        return {
+            "revenue": f"{5.0 * self.steps:.1f}",
+            "beta": f"{float(f'{1.0 / self.gmac:.3g}'):g}",
+            "block": f"{self.steps // 2}",
+            "capacity_min": f"{1.1 * self.steps * self.gmac:.2g}",
+            "capacity_max": f"{2.1 * self.steps * self.gmac:.2g}",
+            "step": self.step,
+            "unit": self.unit,
+        }
+
+
+SCALES = {
+    "photo": Scale(0.0321, 12, "stage", "photograph"),
+    "picture": Scale(0.0034, 8, "step", "picture"),
+    "sentences": Scale(0.1195, 12, "stage", "sentence"),
+    "speech": Scale(0.000478, 11, "stage", "frame of sound"),
+    "staged": Scale(0.000824, 12, "stage", "piece"),
+    "text": Scale(0.0038, 30, "block", "token"),
+}
+"""Of the jobs whose files for other mechanisms are put together. A test holds them against the
+models."""
+
+DEALS = {"contract": "offer", "auction": "ask"}
+"""What a mechanism does where the usual one posts a price, in the line that says what is done."""
+
+
+def mechanisms_for(job: str) -> tuple[str, ...]:
+    """Mechanisms that there is a file for, the usual one first.
 
     Args:
         job: one of `JOBS`.
     """
+    return tuple(dict.fromkeys((*_files_of(job), *MECHANISMS)))
+
+
+def _files_of(job: str) -> dict[str, Path]:
+    """The files that a job has of its own by their mechanism, the usual one first."""
     paths = [path for name, path in _SCENARIOS if name.partition("-")[0] == job]
     return {mechanism_of(path): path for path in paths}
 
@@ -71,13 +122,32 @@ def starting_file(
         return (_FOLDER / f"{kind}.toml").read_text(encoding="utf-8")
     job = JOB if job is None else JOBS_SPELT.get(job, job)
     check_choice("init", "--job", job, JOBS)
-    files = mechanisms_for(job)
+    files = _files_of(job)
     mechanism = next(iter(files)) if mechanism is None else mechanism
-    check_choice(f"init scenario --job {job}", "--mechanism", mechanism, tuple(files))
-    text = files[mechanism].read_text(encoding="utf-8")
+    check_choice("init", "--mechanism", mechanism, mechanisms_for(job))
+    if mechanism in files:
+        text = files[mechanism].read_text(encoding="utf-8")
+    else:
+        usual = next(iter(files.values())).read_text(encoding="utf-8")
+        text = _with_mechanism(usual, mechanism, SCALES[job])
     if model is None:
         return text
     return text.replace(_MODEL, json.dumps(model.as_posix(), ensure_ascii=False))
+
+
+def _with_mechanism(usual: str, mechanism: str, scale: Scale) -> str:
+    """A job's usual file with another mechanism: the paragraphs that are about it exchanged."""
+    own = (_FOLDER / f"mechanism-{mechanism}.toml").read_text(encoding="utf-8")
+    terms, solver, *rest = own.format(**scale.numbers()).rstrip().split("\n\n")
+    head, _, after = usual.partition("\nmechanism = ")
+    efficiency, job = re.findall(r"(?ms)^\[(?:efficiency|job)\]\n.*?(?=\n\n|\Z)", after)
+    head = re.sub(r"(?m)^(#   edgepact run FILE  .*)\bprice,", rf"\1{DEALS[mechanism]},", head)
+    if "GMAC" not in head:
+        head += "\n# GMAC is 10^9 multiplications with an addition."
+    if "devices = " not in job:
+        drawn = "devices = 3                     # devices to draw, a process each\n"
+        job = re.sub(r"(?m)^(name = .*\n)", rf"\1{drawn}", job)
+    return "\n\n".join((f"{head}\n{terms}", efficiency, solver, job.rstrip(), *rest)) + "\n"
 
 
 def write_new(path: Path, text: str) -> None:

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.training.federated.aggregate import Model
 from edgepact.training.federated.rounds import Progress, Round
 
@@ -40,8 +41,11 @@ CONFIG, CHECKPOINT, LEDGER, ROUNDS, METRICS, FIGURE, LOG, LOCK = (
     "lock",
 )
 
-CHECKPOINT_BYTES_MAX = 1 << 32
-"""Largest checkpoint that is read."""
+HISTORY_BYTES_MAX = 1 << 30
+"""Most bytes of all rounds in a checkpoint that is read."""
+
+ARRAY_BYTES_MORE = 4096
+"""Most bytes that an array takes in a checkpoint beside its numbers: the header."""
 
 COLUMNS = (
     "round",
@@ -126,28 +130,62 @@ def write_checkpoint(folder: Path, progress: Progress) -> None:
 def read_checkpoint(folder: Path, size: int) -> Progress | None:
     """Where the folder's run stands; None before its first checkpoint.
 
+    Args:
+        folder: of the run.
+        size: number of weights of the model.
+
     Raises:
-        InputError: the file is damaged or of another model.
+        InputError: the file is damaged, larger than a checkpoint can be, or of another model.
     """
     path = folder / CHECKPOINT
     if not path.exists():
         return None
-    if path.stat().st_size > CHECKPOINT_BYTES_MAX:
-        expected = f"at most {CHECKPOINT_BYTES_MAX} bytes"
-        raise InputError(path, "", expected, path.stat().st_size)
     try:
-        # From memory: of a damaged file NumPy would leave the handle open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            model = Model(weights=arrays["weights"], first=arrays["first"], second=arrays["second"])
-            rounds = json.loads(arrays["history"].tobytes())
-        history = tuple(Round.from_json(each) for each in rounds)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(path, "", "a checkpoint", f"{error}") from None
-    if model.weights.shape != (size,) or [each.number for each in history] != list(
-        range(len(history))
-    ):
+        with zipfile.ZipFile(path) as archive:
+            model = Model(
+                weights=_numbers(path, archive, "weights", "float32", size),
+                first=_numbers(path, archive, "first", "float32", size),
+                second=_numbers(path, archive, "second", "float32", size),
+            )
+            history = _numbers(path, archive, "history", "uint8", HISTORY_BYTES_MAX)
+        rounds = tuple(Round.from_json(each) for each in json.loads(history.tobytes()))
+    except InputError:
+        raise
+    except Exception as error:  # what zipfile raises at strange bytes shares no base
+        raise InputError(path, "", "a checkpoint", shown(f"{error}")) from None
+    if model.weights.shape != (size,):
         raise InputError(path, "weights", f"shape ({size},)", f"{model.weights.shape}")
-    return Progress(model=model, history=history)
+    moments = {model.first.size, model.second.size}
+    if moments not in ({0}, {size}):
+        expected = f"as many moments as weights, {size}, or none"
+        raise InputError(path, "first, second", expected, sorted(moments))
+    if [each.number for each in rounds] != list(range(len(rounds))):
+        raise InputError(path, "history", "rounds 0, 1, ... in order", "others")
+    return Progress(model=model, history=rounds)
+
+
+def _numbers(path: Path, archive: zipfile.ZipFile, name: str, dtype: str, most: int) -> np.ndarray:
+    """A row of numbers, of which no more is unpacked or allotted than there may be.
+
+    Raises:
+        InputError: there are more, or they are no row of this type.
+    """
+    wanted = np.dtype(dtype)
+    limit = most * wanted.itemsize + ARRAY_BYTES_MORE
+    with archive.open(f"{name}.npy") as file:
+        content = file.read(limit + 1)  # whatever the entry says of its size
+    if len(content) > limit:
+        raise InputError(path, name, f"at most {most} numbers of {dtype}", "more")
+    stream = io.BytesIO(content)
+    if npy.read_magic(stream) != (1, 0):
+        raise ValueError(f"another version of an array in {name}")
+    shape, _, found = npy.read_array_header_1_0(stream)
+    rest = content[stream.tell() :]
+    # Of a shape that promises more than there are bytes NumPy would allot all.
+    if len(shape) != 1 or found != wanted or shape[0] * wanted.itemsize != len(rest):
+        expected = f"a row of numbers of {dtype}"
+        raise InputError(path, name, expected, f"{len(rest)} bytes of {found}, shape {shape}")
+    return np.frombuffer(rest, wanted).copy()
 
 
 def write_rounds(folder: Path, history: tuple[Round, ...]) -> None:
