@@ -422,6 +422,7 @@ function drawWay(piece) {
   });
   const last = piece.exchanges[piece.exchanges.length - 1];
   const told = JSON.stringify(last.told, null, 1);
+  const open = place.querySelector("details")?.open ? { open: "" } : {};
   const table = element("table", {}, element("tbody", {}, ...PARTS.map(([name, ink], at) => {
     const mark = element("i");
     mark.style.background = `var(${ink})`;
@@ -434,7 +435,8 @@ function drawWay(piece) {
       + `${piece.exchanges.length} exchange${piece.exchanges.length === 1 ? "" : "s"}, `
       + `${bytes(size("bytes_in"))} to the server, ${bytes(size("bytes_out"))} back; `
       + `${piece.state ? `when it was finished its pay was ${piece.state}` : "it is under way"}.`),
-    svg, table, told === "{}" ? "" : element("pre", { "aria-label": "What the job told the device" }, told));
+    svg, table, told === "{}" ? "" : element("details", open, element("summary", {}, "What the server told the device last"),
+      element("pre", {}, told)));
 }
 
 // ---------------------------------------------------------------- control
