@@ -75,7 +75,8 @@ $(VENV)/browser: $(VENV)/dev
 test-browser: export EDGEPACT_PHOTOGRAPHS ?= $(CURDIR)/photographs
 test-browser: $(VENV)/browser $(VENV)/docs ## the live page, reports and documentation in a real Chromium, which has to be there
 	sh scripts/chromium.sh
-	$(BIN)/python -m pytest -m browser tests/market/page tests/live tests/docs_site $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m browser \
+		tests/docs_site tests/live tests/market/page $(ARGS)
 	@echo "Photographs of the pages: $(EDGEPACT_PHOTOGRAPHS)"
 
 test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals of the benchmarks
