@@ -145,7 +145,9 @@ def test_who_is_late_in_the_last_round_hears_that_the_market_is_over(
         refused = player.send("p", 1, 1.0, 1)
         assert refused.status_code == 409
         assert "round 1 is closed" in refused.json()["error"]
-        assert player.device.offer(1) == {"state": "over", "audits": [], "device": "cam-0"}
+        told = player.device.offer(1)
+        assert told.pop("show_every_s") > 0
+        assert told == {"state": "over", "audits": [], "device": "cam-0"}
         player.device.http.post("/market/leave")
         wait_until(lambda: server.should_exit)
 
