@@ -48,7 +48,7 @@ def test_positions_of_bidders_that_bid_are_uniform() -> None:
     assert np.allclose(position.std(axis=0), np.sqrt(1.0 / 3.0), atol=0.08)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_learns_and_a_seed_reproduces_it() -> None:
     course = replace(SMALL, updates=300, memory=0.95)
     first, again = (training.train_generator(1, course, lambda done, of: None) for _ in range(2))

@@ -81,7 +81,7 @@ def test_scores_of_a_known_prior_are_its_virtual_values() -> None:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_earns_more_than_a_rule_and_less_than_who_knows_the_priors() -> None:
     keys = jax.random.split(jax.random.key(3), 12)
     priors, of_past = jax.vmap(PROBLEM.draw)(keys)

@@ -66,7 +66,7 @@ def test_many_seeds_find_a_price_for_each_class(mode: Mode) -> None:
     assert np.all(share[:, -10:] >= 0.99), share[:, -10:].min(axis=1)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 class TestSchedules:
     """Twelve prices, each at the edge of a cliff: the optimum leaves devices indifferent."""
 

@@ -80,7 +80,7 @@ def test_ppo_learns() -> None:
     assert np.mean(share[:, 0]) < 0.85
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(
     "solver",
     [
