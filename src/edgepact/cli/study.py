@@ -32,8 +32,8 @@ def study(
         int,
         typer.Option(
             metavar="N",
-            help="Share the work among so many processes, in quoting, robustness, dynamics or "
-            "contract; results do not depend on it.",
+            help="Share the work among so many processes, in quoting, robustness, dynamics, "
+            "ablation, contract or selection; results do not depend on it.",
         ),
     ] = 1,
     format: Annotated[

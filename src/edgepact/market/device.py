@@ -1059,10 +1059,13 @@ class _Worker:
         try:
             with self._computing:
                 exhibit = part.exhibit(piece, own)
+            given, answer = shortened(exhibit.given), shortened(exhibit.answer)
+            message = exhibit_json(replace(exhibit, given=given, answer=answer))
         except InputError:
             return
-        given, answer = shortened(exhibit.given), shortened(exhibit.answer)
-        message = exhibit_json(replace(exhibit, given=given, answer=answer))
+        except Exception as error:  # of a plugin: what may be missed must not end the work
+            self._say(f"{name} is not shown: its job's exhibit failed: {type(error).__name__}")
+            return
         with suppress(RuntimeError):  # the device is leaving
             self._showing = self._errands.submit(self._send_exhibit, name, message)
 

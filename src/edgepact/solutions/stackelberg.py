@@ -144,7 +144,8 @@ def price_audit(audit: Audit) -> Sheet:
         (NOBODY_LOSES, yes(audit.individually_rational)),
         ("payments stay within the saving", yes(audit.budget_balanced)),
         (
-            f"largest gain from lying about alpha or W ({audit.lies_tried:,} lies tried)",
+            "largest gain from lying about own cost or computing power, alpha or W "
+            f"({audit.lies_tried:,} lies tried)",
             f"at least {figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
         ),
     )

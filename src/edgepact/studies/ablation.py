@@ -18,8 +18,8 @@ there, and leaves them out if not.
 
 import csv
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +43,10 @@ from edgepact.solvers.quoting import play, reference_fleets, regret
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import write_findings, write_picture
 from edgepact.studies.marks import standard_error
-from edgepact.studies.methods import CEILING, SHIPPING, train_to
+from edgepact.studies.methods import CEILING, GDM, QUOTE_CPU_S, SHIPPING, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
 from edgepact.studies.quoting import error_of
+from edgepact.studies.spread import spread
 
 BASE = "as shipped"
 
@@ -172,25 +173,64 @@ def kinds(config: Config) -> dict[str, list[Game]]:
     }
 
 
-def play_all(config: Config, chosen: dict[str, Variant]) -> Found:
-    """Lets every variant quote to every fleet; the ceiling to those of whose prior it is told."""
-    found: Found = {name: {} for name in chosen}
-    for kind, games in kinds(config).items():
-        for name, variant in chosen.items():
-            if name == CEILING and kind.startswith("odd"):
-                continue
-            with progress_bar(f"{kind}: {name}"[:34]) as advance:
-                found[name][kind] = _play(variant.quoter, games, config, advance)
-    return found
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the recorded times of quotes; without `--train`."""
+    fleets = 2 * config.fleets + config.odd
+    others = len(HORIZONS) + len(ROWS) + len(STEPS) + 4
+    return fleets * config.rounds * others * QUOTE_CPU_S[GDM]
 
 
-def _play(
-    quoter: Quoter, games: list[Game], config: Config, advance: Callable[[int, int], None]
-) -> Result:
+class Piece(NamedTuple):
+    """What one process does at a time: a variant's quotes to all fleets of a kind.
+
+    Attributes:
+        config: of the study.
+        folder: may hold the weights of `TRAININGS`.
+        kind: of fleets.
+        variant: by name.
+    """
+
+    config: Config
+    folder: Path
+    kind: str
+    variant: str
+
+
+_kinds = cache(kinds)
+"""Once a process."""
+
+
+@cache
+def _quoter(folder: Path, variant: str) -> Quoter:
+    return variants(folder)[variant].quoter
+
+
+def play_piece(piece: Piece) -> Result:
+    """Lets a variant quote to the fleets of a kind, each of which has its own seed."""
+    quoter, games = _quoter(piece.folder, piece.variant), _kinds(piece.config)[piece.kind]
+    rounds, seed = piece.config.rounds, piece.config.seed
+    play(quoter, games[:1], rounds=rounds, seed=seed)  # compiles what is not to be timed
     started = time.process_time()
-    shares = play(quoter, games, rounds=config.rounds, seed=config.seed, on_fleet=advance)
-    spent = time.process_time() - started
-    return Result(shares, 1e3 * spent / shares.size)
+    shares = play(quoter, games, rounds=rounds, seed=seed)
+    return Result(shares, 1e3 * (time.process_time() - started) / shares.size)
+
+
+def play_all(
+    config: Config, chosen: dict[str, Variant], folder: Path, *, workers: int = 1
+) -> Found:
+    """Lets every variant quote to every fleet; the ceiling to those of whose prior it is told."""
+    pieces = [
+        Piece(config, folder, kind, name)
+        for kind in _kinds(config)
+        for name in chosen
+        if name != CEILING or not kind.startswith("odd")
+    ]
+    with progress_bar(f"{len(chosen)} variants") as advance:
+        played = spread(play_piece, pieces, workers=workers, on_piece=advance)
+    found: Found = {name: {} for name in chosen}
+    for piece, result in zip(pieces, played, strict=True):
+        found[piece.variant][piece.kind] = result
+    return found
 
 
 class Lost(NamedTuple):
@@ -364,7 +404,7 @@ def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, ablation.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
     config, chosen = sized(config_for(asked.smoke), asked), variants(folder)
-    found = play_all(config, chosen)
+    found = play_all(config, chosen, folder, workers=asked.workers)
     write_curves(folder, found, chosen)
     write_picture(folder, "ablation", lambda: draw(found, chosen), config, asked)
     write_metrics(folder, config, {"variants": measures(found, chosen)}, asked.record("ablation"))

@@ -7,7 +7,7 @@ the rates they take. Accuracy stands against the bytes that were sent and the cr
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -39,6 +39,7 @@ from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import draw_curve, with_legend, write_picture
 from edgepact.studies.federation import federate, task_for
+from edgepact.studies.spread import spread
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
 from edgepact.training.federated.everyone import Everyone
@@ -114,19 +115,22 @@ Accuracies = dict[float, list[float]]
 """By rate, an accuracy for each seed; that before any training by rate 0."""
 
 
-def study(config: FederationConfig, smoke: bool) -> tuple[Accuracies, Contract, Found]:
+def study(
+    config: FederationConfig, smoke: bool, *, workers: int = 1
+) -> tuple[Accuracies, Contract, Found]:
     """Measures what rates are worth, writes menus for it, and trains by them."""
-    found: Found = {}
+    unpaid = {
+        UNCOMPRESSED if rate == 1.0 else f"rate {rate:g}, unpaid": partial(_unpaid, rate)
+        for rate in config.rates
+    }
+    found = _train_all(config, smoke, unpaid, workers)
     measured: Accuracies = {}
-    for rate in config.rates:
-        name = UNCOMPRESSED if rate == 1.0 else f"rate {rate:g}, unpaid"
-        found[name] = _trained(config, smoke, name, partial(_unpaid, rate))
-        measured[0.0] = [float(each.accuracy[0]) for each in found[name]]
-        measured[rate] = [float(each.accuracy[-1]) for each in found[name]]
+    for rate, courses in zip(config.rates, found.values(), strict=True):
+        measured[0.0] = [float(each.accuracy[0]) for each in courses]
+        measured[rate] = [float(each.accuracy[-1]) for each in courses]
     contract = contract_of(config, measured)
-    for name, menu in menus(contract).items():
-        found[name] = _trained(config, smoke, name, partial(_offered, contract, menu))
-    return measured, contract, found
+    paid = {name: partial(_offered, contract, menu) for name, menu in menus(contract).items()}
+    return measured, contract, found | _train_all(config, smoke, paid, workers)
 
 
 def contract_of(config: FederationConfig, measured: Accuracies) -> Contract:
@@ -157,40 +161,61 @@ def _offered(contract: Contract, menu: Menu | None, seed: int) -> Engagement:
     return ByContract(contract=contract, offer=menu, seed=seed)
 
 
-def _trained(
-    config: FederationConfig, smoke: bool, name: str, engagement: Callable[[int], Engagement]
-) -> list[Federation]:
-    found = []
-    for seed in config.seeds:
-        run = TrainConfig(
-            clients=config.clients,
-            rounds=config.rounds,
-            dirichlet=config.dirichlet,
-            task=task_for(smoke, seed=seed),
-        )
-        fleet = Simulated(
-            task=run.task,
-            clients=run.clients,
-            dirichlet=run.dirichlet,
-            costs=CostTypes(
-                psi=config.psi,
-                probability=config.probability,
-                form="linear",
-                participation_credits=0.0,
-            ),
-            seed=seed,
-        )
-        with progress_bar(f"Train: {name}") as advance:
-            history = federate(run, engagement(seed), fleet, advance)
-        found.append(
-            Federation(
-                accuracy=np.array([each.accuracy for each in history]),
-                bytes_up=np.cumsum([each.bytes_up for each in history]),
-                paid=np.cumsum([each.paid_microcredits for each in history]) / MICRO,
-                updates=sum(len(each.accepted) for each in history),
-            )
-        )
-    return found
+class Piece(NamedTuple):
+    """What one process does at a time: a federation of one seed, and what its clients are offered
+    in it."""
+
+    config: FederationConfig
+    smoke: bool
+    seed: int
+    engagement: Callable[[int], Engagement]
+
+
+def _train_all(
+    config: FederationConfig,
+    smoke: bool,
+    offers: Mapping[str, Callable[[int], Engagement]],
+    workers: int,
+) -> Found:
+    """A federation of every seed for each of what is offered."""
+    seeds = config.seeds
+    pieces = [Piece(config, smoke, seed, offer) for offer in offers.values() for seed in seeds]
+    with progress_bar(f"{len(pieces)} federations") as advance:
+        courses = spread(train_piece, pieces, workers=workers, on_piece=advance)
+    return {
+        name: courses[at : at + len(seeds)]
+        for name, at in zip(offers, range(0, len(courses), len(seeds)), strict=True)
+    }
+
+
+def train_piece(piece: Piece) -> Federation:
+    """Plays one federation."""
+    config, seed = piece.config, piece.seed
+    run = TrainConfig(
+        clients=config.clients,
+        rounds=config.rounds,
+        dirichlet=config.dirichlet,
+        task=task_for(piece.smoke, seed=seed),
+    )
+    fleet = Simulated(
+        task=run.task,
+        clients=run.clients,
+        dirichlet=run.dirichlet,
+        costs=CostTypes(
+            psi=config.psi,
+            probability=config.probability,
+            form="linear",
+            participation_credits=0.0,
+        ),
+        seed=seed,
+    )
+    history = federate(run, piece.engagement(seed), fleet)
+    return Federation(
+        accuracy=np.array([each.accuracy for each in history]),
+        bytes_up=np.cumsum([each.bytes_up for each in history]),
+        paid=np.cumsum([each.paid_microcredits for each in history]) / MICRO,
+        updates=sum(len(each.accepted) for each in history),
+    )
 
 
 def measures(measured: Accuracies, contract: Contract, found: Found) -> dict[str, Any]:
@@ -312,7 +337,7 @@ def _times(whole: list[Federation], other: list[Federation]) -> str:
 def write(folder: Path, asked: Asked) -> tuple[dict[str, Any], list[str]]:
     """Plays part B into a folder; returns its figures and its page."""
     config = sized(config_for(asked.smoke), asked)
-    measured, contract, found = study(config, asked.smoke)
+    measured, contract, found = study(config, asked.smoke, workers=asked.workers)
     write_table(folder, found)
     write_picture(folder, "federations", lambda: draw(found), config, asked)
     return measures(measured, contract, found), page(contract, found, config)

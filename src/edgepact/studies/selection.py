@@ -45,6 +45,7 @@ from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import draw_curve, write_findings, write_picture
 from edgepact.studies.federation import federate, task_for
+from edgepact.studies.spread import spread
 from edgepact.training.federated.bidding import ByAuction
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.rounds import Round
@@ -166,12 +167,30 @@ def methods(config: Config, speeds: list[Speed], seed: int) -> dict[str, Engagem
     }
 
 
-def train_all(config: Config, smoke: bool) -> Found:
+class Piece(NamedTuple):
+    """What one process does at a time: a federation of one method, split and seed."""
+
+    config: Config
+    smoke: bool
+    dirichlet: float
+    seed: int
+    method: str
+
+
+def train_all(config: Config, smoke: bool, *, workers: int = 1) -> Found:
     """Every method on every split, the mean over seeds."""
-    found: Found = {}
-    for dirichlet in config.dirichlets:
-        by_seed = [_train(config, smoke, dirichlet, seed) for seed in config.seeds]
-        found[dirichlet] = {name: _mean([of[name] for of in by_seed]) for name in by_seed[0]}
+    pieces = [
+        Piece(config, smoke, dirichlet, seed, method)
+        for dirichlet in config.dirichlets
+        for method in LOOKS
+        for seed in config.seeds
+    ]
+    with progress_bar(f"{len(pieces)} federations") as advance:
+        courses = spread(train_piece, pieces, workers=workers, on_piece=advance)
+    seeds, found = len(config.seeds), Found()
+    for at in range(0, len(pieces), seeds):
+        of_method = found.setdefault(pieces[at].dirichlet, {})
+        of_method[pieces[at].method] = _mean(courses[at : at + seeds])
     return found
 
 
@@ -181,17 +200,23 @@ def _mean(courses: list[Course]) -> Course:
     return mean._replace(low=smoothed.min(axis=0), high=smoothed.max(axis=0))
 
 
-def _train(config: Config, smoke: bool, dirichlet: float, seed: int) -> dict[str, Course]:
-    task_config = task_for(smoke, seed=seed)
-    if not smoke:
+def train_piece(piece: Piece) -> Course:
+    """Plays one federation."""
+    config, seed = piece.config, piece.seed
+    task_config = task_for(piece.smoke, seed=seed)
+    if not piece.smoke:
         task_config = replace(task_config, warm_up_steps=config.warm_up_steps)
+    auction = piece.method == AUCTION
     run = TrainConfig(
-        clients=config.clients, rounds=config.rounds, dirichlet=dirichlet, task=task_config
+        clients=config.clients,
+        rounds=config.rounds_of_auction if auction else config.rounds,
+        dirichlet=piece.dirichlet,
+        task=task_config,
     )
     fleet = Simulated(
         task=run.task,
         clients=run.clients,
-        dirichlet=dirichlet,
+        dirichlet=run.dirichlet,
         costs=CostRange(low=config.cost_min, high=config.cost_max),
         seed=seed,
     )
@@ -199,13 +224,8 @@ def _train(config: Config, smoke: bool, dirichlet: float, seed: int) -> dict[str
     speeds = [
         drawn_speed(seed, number, config.clients, task=task) for number in range(config.clients)
     ]
-    courses = {}
-    for name, engagement in methods(config, speeds, seed).items():
-        rounds = config.rounds_of_auction if name == AUCTION else config.rounds
-        with progress_bar(f"{name}, Dirichlet {dirichlet:g}") as advance:
-            history = federate(replace(run, rounds=rounds), engagement, fleet, advance)
-        courses[name] = _course(history, speeds, config)
-    return courses
+    engagement = methods(config, speeds, seed)[piece.method]
+    return _course(federate(run, engagement, fleet), speeds, config)
 
 
 def _course(history: tuple[Round, ...], speeds: list[Speed], config: Config) -> Course:
@@ -416,7 +436,7 @@ def run(folder: Path, asked: Asked) -> None:
     """Writes curves.csv, selection.png, metrics.json and page.md."""
     folder.mkdir(parents=True, exist_ok=True)
     config = sized(config_for(asked.smoke), asked)
-    found, told = train_all(config, asked.smoke), lies(config)
+    found, told = train_all(config, asked.smoke, workers=asked.workers), lies(config)
     write_tables(folder, found)
     write_picture(folder, "selection", lambda: draw(found), config, asked)
     write_metrics(folder, config, measures(found, told), asked.record("selection"))

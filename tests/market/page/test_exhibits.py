@@ -18,6 +18,7 @@ from edgepact.errors import InputError
 from edgepact.exhibit import PICTURE_BYTES_MAX, SOUND_BYTES_MAX, TEXT_CHARS_MAX, Exhibit, shortened
 from edgepact.inference.models import samples
 from edgepact.inference.pictures import thumbnail
+from edgepact.jobs.classification import DeviceHalf
 from edgepact.jobs.speech.sound import FRAME, as_wav, excerpt
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
@@ -250,6 +251,28 @@ def test_a_device_shows_its_pieces_only_where_its_owner_agrees(
         assert name == "cam-0"
         assert exhibit.answer
         assert Image.open(io.BytesIO(exhibit.picture)).size == (28, 28)
+
+
+def test_an_exhibit_that_fails_costs_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object) -> Exhibit:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(DeviceHalf, "exhibit", fails)
+    with served(tmp_path, units_per_round=2, rounds=1, price=3.0) as server:
+        config = DeviceConfig(
+            server_url=server.url,
+            name="cam-0",
+            inputs=samples(),
+            results=tmp_path / "results.jsonl",
+            enrol_token="once-0",
+            show_pieces=True,
+            **DEVICE,
+        )
+        assert run_device(config).units == 2
+        assert not server._app.state.watch._exhibits
+    assert "exhibit failed: ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_market_without_a_page_asks_for_nothing(tmp_path: Path) -> None:
