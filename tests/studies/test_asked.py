@@ -10,7 +10,17 @@ import pytest
 
 from edgepact import api
 from edgepact.errors import InputError
-from edgepact.studies import STUDIES, cheating, contract, dynamics, fig4, quoting, robustness
+from edgepact.studies import (
+    STUDIES,
+    ablation,
+    cheating,
+    contract,
+    dynamics,
+    fig4,
+    quoting,
+    robustness,
+    selection,
+)
 from edgepact.studies.asked import Asked, check_sizes, size, sized, sizes_of
 from edgepact.studies.durations import how_long, in_words, reckoned
 from edgepact.studies.methods import GDM
@@ -112,6 +122,21 @@ def test_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         for prior, of_rule in of_prior.items():
             for rule, shares in of_rule.items():
                 assert np.array_equal(shares, written[1][comparison][prior][rule])
+
+
+@pytest.mark.slow
+def test_workers_change_nothing_where_many_train(tmp_path: Path) -> None:
+    few = replace(selection.config_for(True), rounds=1)
+    found = [selection.train_all(few, True, workers=workers)[1.0] for workers in (1, 2)]
+    for method, course in found[0].items():
+        for part, other in zip(course, found[1][method], strict=True):
+            assert np.array_equal(part, other), method
+
+    some = ablation.config_for(True)
+    pieces = [ablation.Piece(some, tmp_path, "odd, whole", name) for name in ("H = 0", "1 step")]
+    one, two = (spread(ablation.play_piece, pieces, workers=workers) for workers in (1, 2))
+    for result, again in zip(one, two, strict=True):
+        assert np.array_equal(result.shares, again.shares)
 
 
 def test_fleets_of_some_are_those_of_more() -> None:
