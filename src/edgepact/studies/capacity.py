@@ -48,6 +48,10 @@ CROWDED = (
 """Said where more than two programs for each core wanted to run."""
 
 
+LOAD_S = 10.0
+"""Seconds for which one load is played, with its share of everything else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Settings of the study.
@@ -97,6 +101,11 @@ def config_for(smoke: bool) -> Config:
         writes=3,
         answers=3,
     )
+
+
+def seconds(config: Config) -> float:
+    """Seconds that the study takes, most of them by the clock; recorded in November 2026."""
+    return LOAD_S * (1 + len(config.loads))
 
 
 class Costs(NamedTuple):

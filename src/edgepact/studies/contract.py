@@ -125,6 +125,10 @@ LEAST_MISSED = 1e-3
 LOW = 5.0
 """Percentile shown beside means."""
 
+SCORED_CPU_S, WRITTEN_CPU_S, LEARNED_CPU_S = 0.3, 0.6, 0.12
+"""CPU seconds of all rules on a population of each prior, of menus of their own writing for one,
+and of an epoch of all learners on one contract; recorded in November 2026."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -236,6 +240,15 @@ def config_for(smoke: bool) -> Config:
         return Config()
     small = Config(populations=8, devices=(10, 1000), contracts=2, seeds=1, epochs=2, lanes=2)
     return replace(small, sweeps=20, own_rounds=2, own_populations=4)
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that both parts take, by recorded times."""
+    rules_of_all = SCORED_CPU_S * config.populations
+    own = WRITTEN_CPU_S * (config.populations + config.own_populations)
+    learners = LEARNED_CPU_S * config.epochs * config.seeds * config.contracts
+    part_b = replace(contract_training.FederationConfig(), seeds=tuple(range(config.seeds)))
+    return rules_of_all + own + learners + contract_training.seconds(part_b)
 
 
 def rules(weights: Path) -> dict[str, Rule]:

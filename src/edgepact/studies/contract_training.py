@@ -38,7 +38,7 @@ from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import draw_curve, with_legend, write_picture
-from edgepact.studies.federation import federate, task_for
+from edgepact.studies.federation import UPDATE_CPU_S, federate, task_for
 from edgepact.studies.spread import spread
 from edgepact.training.federated.config import TrainConfig
 from edgepact.training.federated.contract import ByContract
@@ -159,6 +159,12 @@ def _unpaid(rate: float, seed: int) -> Engagement:
 
 def _offered(contract: Contract, menu: Menu | None, seed: int) -> Engagement:
     return ByContract(contract=contract, offer=menu, seed=seed)
+
+
+def seconds(config: FederationConfig) -> float:
+    """CPU seconds that part B takes, by the recorded time of an update."""
+    federations = (len(config.rates) + len(LOOKS) - 1) * len(config.seeds)
+    return federations * config.rounds * config.clients * UPDATE_CPU_S
 
 
 class Piece(NamedTuple):

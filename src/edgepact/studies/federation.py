@@ -22,6 +22,10 @@ from edgepact.training.federated.task import read_data, task_of
 from edgepact.training.federated.task_config import SAMPLES, TaskConfig
 from edgepact.training.federated.transport import Handler, InMemory, Request
 
+UPDATE_CPU_S = 0.5
+"""CPU seconds of a client's update, with its share of what is computed once a round; recorded in
+November 2026 on a slow core. Durations are reckoned from it."""
+
 
 def task_for(smoke: bool, *, seed: int) -> TaskConfig:
     """What studies train: Fashion-MNIST with all test images; a smoke run has the samples."""

@@ -44,7 +44,7 @@ from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import draw_curve, write_findings, write_picture
-from edgepact.studies.federation import federate, task_for
+from edgepact.studies.federation import UPDATE_CPU_S, federate, task_for
 from edgepact.studies.spread import spread
 from edgepact.training.federated.bidding import ByAuction
 from edgepact.training.federated.config import TrainConfig
@@ -165,6 +165,13 @@ def methods(config: Config, speeds: list[Speed], seed: int) -> dict[str, Engagem
             preferred_s=float(np.median(seconds)),
         ),
     }
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the recorded time of an update."""
+    rounds = (len(LOOKS) - 1) * config.rounds + config.rounds_of_auction
+    federations = len(config.dirichlets) * len(config.seeds)
+    return federations * rounds * config.per_round * UPDATE_CPU_S
 
 
 class Piece(NamedTuple):
