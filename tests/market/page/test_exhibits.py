@@ -200,6 +200,20 @@ def test_nobody_shows_what_he_has_not_brought(server: MarketServer, device: Devi
     other.http.close()
 
 
+def test_of_two_exhibits_of_a_piece_that_come_beside_each_other_the_first_is_kept(
+    server: MarketServer, device: Device
+) -> None:
+    """The second one was let in before the first was read: where the device has as many as it may,
+    room was made for it by dropping the piece itself, and the server broke."""
+    names = [f"beside-{at}" for at in range(EXHIBITS_EACH)]
+    bring(device, *names)
+    watch = server._app.state.watch
+    for name in names:
+        watch.show("cam-0", name, Exhibit(answer=name))
+    watch.show("cam-0", names[0], Exhibit(answer="another"))
+    assert [seen(server, "cam-0", name).json()["answer"] for name in names] == names
+
+
 def test_a_server_takes_no_more_than_it_says(server: MarketServer, device: Device) -> None:
     bring(device, *"abcdef")
     assert show(device, "a", {"picture": in_text(b"<html>")}).status_code == 400
