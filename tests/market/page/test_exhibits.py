@@ -93,6 +93,7 @@ HOSTILE: dict[str, tuple[str, Table]] = {
     "no sound": ("a WAV file", {"sound": in_text(b"RIFF")}),
     "a video": ("head of 44 bytes", {"sound": in_text(b"\x1a\x45\xdf\xa3" + bytes(200))}),
     "a longer sound": ("head of 44 bytes", {"sound": in_text(wav() + b"more")}),
+    "a sound of nothing": ("head of 44 bytes", {"sound": in_text(wav(b""))}),
     "a fast sound": ("samples a second", {"sound": in_text(wav(rate=96_000))}),
 }
 
