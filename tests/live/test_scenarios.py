@@ -46,6 +46,7 @@ def steps_of(folder: Path) -> list[dict[str, list[dict[str, str]]]]:
     assert [each["chosen"] for each in steps if each["step"] == 2].count("Audit") == 1
     page = (folder / "steps.md").read_text()
     assert page.count("\n## Step ") == len(steps)
+    assert ".toml --smoke\n" in page, "the command that made it"
     rows: list[dict[str, list[dict[str, str]]]] = first
     return rows
 

@@ -60,7 +60,12 @@ def test_a_server_that_paid_more_than_the_work_is_worth_is_told() -> None:
 @pytest.mark.parametrize(
     ("gains", "facts", "said"),
     [
-        ({"cam": -0.25}, {}, "cam LOST by taking part, cam most: 0.25 credits."),
+        ({"cam": -0.25}, {}, "cam LOST 0.25 credits by taking part."),
+        (
+            {"cam": -0.25, "phone": -0.5},
+            {},
+            "cam, phone LOST by taking part, phone most: 0.5 credits.",
+        ),
         ({"cam": 0.5}, {"lost": "out of memory"}, "phone dropped out."),
         ({"cam": 0.5}, {"balanced": False}, "does NOT show what was promised"),
     ],
@@ -90,8 +95,9 @@ def test_what_was_bought_is_held_against_the_best() -> None:
         as_ruled=True,
     )
     played = LayersBought.__new__(LayersBought)
-    for name, value in (("rounds", (only,)), ("kept", {"cam": 0.3})):
+    known = "what the best menu leaves it"
+    for name, value in (("rounds", (only,)), ("kept", {"cam": 0.3}), ("optimum", known)):
         object.__setattr__(played, name, value)
     text = " ".join(verdict_of(played, work()).sentences)
     assert "kept 2.5 credits for one picture of each device in the last round" in text
-    assert "98.5% of the best it could do with perfect knowledge" in text
+    assert "That is 98.5% of what the best menu leaves it." in text

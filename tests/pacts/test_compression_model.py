@@ -66,6 +66,8 @@ def measured(terms: HalvesTerms, *, pruned: float = 0.88) -> FormsMeasured:
         codecs=(CodecCost(codec="fp16", bytes_per_image=1, encode_s=0.0, decode_s=0.0),),
         pixel_bytes=1,
         vector_bytes=1,
+        unit="image",
+        step="block",
     )
     return FormsMeasured(
         profile=base,

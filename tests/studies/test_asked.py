@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from edgepact import api
+from edgepact.cli import app
 from edgepact.errors import InputError
 from edgepact.studies import (
     STUDIES,
@@ -63,6 +65,11 @@ def test_each_study_says_its_sizes(name: str) -> None:
     row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
     assert {word for word in ("seeds", "epochs", "fleets") if f"`--{word}`" in row} == set(taken)
     assert ("`--workers`" in row) == STUDIES[name].spreads
+
+
+def test_the_help_says_of_each_study_what_it_is() -> None:
+    told = typer.main.get_command(app).commands["study"].help  # type: ignore[attr-defined]
+    assert [name for name in STUDIES if f"{name}: " not in told] == []
 
 
 def test_stretches_hold_every_number_once() -> None:

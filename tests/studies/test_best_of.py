@@ -37,6 +37,8 @@ def test_the_page_says_what_was_measured() -> None:
     page = "\n".join(parts_of(Config(), [plain, better], 8))
     assert "| 0.5 | 3 | 1.250 | 50.00 | 20.00 | 100.00 | 95.00 ± 1.00 | 0.90 |" in page
     assert "80.00% as they were meant, and at best 95.00%" in page
+    page = "\n".join(parts_of(Config(), [better._replace(accepted_at=0.0, draws=1), plain], 8))
+    assert "95.00% as they were meant, and no setting does better." in page
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def study(
     and in federated training. selection: who should train, by money and time. auctions: revenue,
     bounds and lies of auctions that are learnt. cheating: what cheats earn at the rate of audits.
     capacity: what a market process costs and carries. pictures: what sharing and splitting the
-    steps of generated pictures cost.
+    steps of generated pictures cost. best-of: what another draw of a picture gains and costs.
     """
     from edgepact import api
 

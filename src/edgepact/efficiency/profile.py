@@ -64,7 +64,7 @@ class CodecCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile(Shown):
-    """What a model costs on this machine, for one image and one thread unless told.
+    """What a model costs on this machine, for one unit of work.
 
     Attributes:
         model: its name.
@@ -91,8 +91,8 @@ class Profile(Shown):
     codecs: tuple[CodecCost, ...]
     pixel_bytes: int
     vector_bytes: int
-    unit: str = "image"
-    step: str = "block"
+    unit: str
+    step: str
 
     @property
     def costs(self) -> LayerCosts:
@@ -214,6 +214,8 @@ def profile(
         ),
         pixel_bytes=int(np.prod(pixels_shape)),
         vector_bytes=inputs[-1].nbytes,
+        unit="image",
+        step="block",
     )
 
 

@@ -24,12 +24,14 @@ class Scenario:
         pact: method, mechanism and job.
         solver: name of the solver.
         terms: what the pact has read; its own business.
+        smoke: whether it is played in small.
     """
 
     source: Path
     pact: Pact
     solver: str
     terms: Any
+    smoke: bool = False
 
 
 def read_scenario(path: Path, *, smoke: bool = False) -> Scenario:
@@ -65,7 +67,7 @@ def scenario_of(path: Path, document: Document, *, smoke: bool = False) -> Scena
         found = f"{solver}{hint}" if isinstance(solver, str) and solver else shown(solver)
         raise InputError(path, "solver.name", f"one of {', '.join(pact.solvers)}", found)
     terms = pact.read(path, document, smoke=smoke)
-    return Scenario(source=path, pact=pact, solver=solver, terms=terms)
+    return Scenario(source=path, pact=pact, solver=solver, terms=terms, smoke=smoke)
 
 
 def _expect_tables(path: Path, document: Document) -> None:

@@ -236,8 +236,8 @@ def _decided(played: Played, work: Work) -> Iterator[str]:
         yield report_page.section(
             "What the rounds brought",
             chart.figure(),
-            before="What the server keeps of what it saves, beside the mechanism's exact optimum "
-            "with everybody's costs known.",
+            before="What the server keeps of what it saves; the exact optimum is "
+            f"{played.optimum}.",
         )
         yield _answers(charts.who(played.rounds, names, None, step).figure(), None)
         return
@@ -298,7 +298,7 @@ def _paid(played: Played, work: Work) -> str:
     return report_page.section(
         "Who was paid",
         charts.pay(paid, worth, work.step).figure(),
-        before=f"Each verified {work.unit} is paid in one transaction of the double-entry ledger."
+        before="Each verified piece of work is paid in one transaction of the double-entry ledger."
         f"{gain}",
     )
 

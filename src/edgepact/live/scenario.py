@@ -149,7 +149,8 @@ def _write(ran: Ran, scenario: Scenario) -> None:
     """Writes `steps.md` and `steps.json`."""
     pact = scenario.pact
     head = f"# {pact.method}, {pact.mechanism}, {scenario.solver}"
-    command = f"```console\n$ edgepact run {scenario.source.name}\n```"
+    small = " --smoke" if scenario.smoke else ""
+    command = f"```console\n$ edgepact run {scenario.source.name}{small}\n```"
     text = "\n\n".join([head, command, *(markdown(sheet) for sheet in ran.sheets)])
     ran.page.write_text(text + "\n", encoding="utf-8")
     values = json.dumps(ran.to_dict(), indent=2) + "\n"

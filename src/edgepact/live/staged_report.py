@@ -52,7 +52,7 @@ def told(work: StagedDone, place: Path | None) -> JobTold:
         rows=({"device": device, **asdict(result)} for device, result in work.pieces),
         made=(
             "What was found",
-            "".join(_piece(device, each, place, stages, vectors) for device, each in shown),
+            "".join(_piece(device, each, place, work, vectors) for device, each in shown),
             "Bars show who ran which stages: the device first, the server after it.",
         ),
         timed=one(work.unit),
@@ -71,15 +71,16 @@ def _piece(
     device: str,
     each: StagedResult,
     place: Path | None,
-    stages: int,
+    work: StagedDone,
     vectors: Mapping[str, np.ndarray],
 ) -> str:
+    stages = work.profile.costs.layers_max
     words = _who(device, each, stages)
     own = stages if each.alone else each.amount
     told = [
         words,
         f"{each.bytes_sent:,} bytes sent{f' as {each.codec}' if each.codec else ''}; "
-        f"{each.source_bytes:,} bytes it has as it is",
+        f"the {work.unit} itself has {each.source_bytes:,}",
         f"{in_credits(each.paid_microcredits):.3f} credits, {each.state}"
         f"{', audited' if each.audited else ''}",
     ]

@@ -93,7 +93,7 @@ def _reached(played: MarketPlayed | WorkPriced | LayersBought) -> str:
         share = played.rounds[-1].share
         if share is None:
             return "There was nothing to earn by sharing the work."
-        return f"That is {share:.1%} of the best it could do with perfect knowledge of all costs."
+        return f"That is {share:.1%} of {played.optimum}."
     rounds = played.findings.rounds if isinstance(played, MarketPlayed) else played.rounds
     mean, last = sum(each.share for each in rounds) / len(rounds), rounds[-1].share
     scale = "where a random price is at 0% and perfect knowledge of all costs at 100%"
@@ -117,8 +117,10 @@ def _fate(losers: Mapping[str, float]) -> str:
     if not losers:
         return "No device lost by taking part."
     worst = min(losers, key=lambda name: losers[name])
-    many = _named(list(losers))
-    return f"{many} LOST by taking part, {worst} most: {number(-losers[worst])} credits."
+    most = f"{number(-losers[worst])} credits"
+    if len(losers) == 1:
+        return f"{worst} LOST {most} by taking part."
+    return f"{_named(list(losers))} LOST by taking part, {worst} most: {most}."
 
 
 def _named(names: list[str]) -> str:

@@ -372,6 +372,7 @@ class PartitionAuction:
             alone=terms.alone(devices),
             ruled=_Ruled(terms),
             asked=_bids_heard,
+            optimum="what the rule leaves it if every device bids its true cost",
             title=f"Awards in live rounds by {_called(terms.rule)}",
             words="awards are those of the rule on true costs",
             learnt=_ceilings_set(terms) if learns else None,

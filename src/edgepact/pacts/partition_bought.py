@@ -70,10 +70,11 @@ class LayersBought:
         work: that was done.
         rounds: as played.
         kept: by each device of all its pay, over staying away, credits.
-        best_profit: of the optimum with everybody's costs known, credits.
+        best_profit: of the optimum, credits.
         best_saving: the same before anybody is paid.
         best_utility: the server's utility then.
         best_layers: layers of all devices then.
+        optimum: what brings it, in words.
         title: of the table of rounds.
         ruled: what `BoughtRound.as_ruled` says, in words.
         learnt: what was believed and decided in each round; None where rounds do not learn.
@@ -86,6 +87,7 @@ class LayersBought:
     best_saving: float
     best_utility: float
     best_layers: int
+    optimum: str
     title: str
     ruled: str
     learnt: "Learnt | None" = None
@@ -230,6 +232,7 @@ class Yardstick:
         alone: what the server spends if it does all by itself, credits.
         ruled: whether a round went as the mechanism says: of the round and everybody's cost.
         asked: what a round asked, in words.
+        optimum: what brings it, in words.
         title: of the table of rounds.
         words: what `ruled` says.
         learnt: decides all rounds again, as they were then; None where rounds do not learn.
@@ -242,6 +245,7 @@ class Yardstick:
     alone: float
     ruled: Callable[[RoundRecord, Mapping[str, Cost]], bool]
     asked: Callable[[RoundRecord], str]
+    optimum: str
     title: str
     words: str
     learnt: Callable[[Sequence[RoundRecord]], Learnt] | None = None
@@ -295,6 +299,7 @@ def bought(
         best_utility=terms.server.revenue - yardstick.alone + yardstick.profit,
         best_saving=yardstick.saving,
         best_layers=yardstick.layers,
+        optimum=yardstick.optimum,
         title=yardstick.title,
         ruled=yardstick.words,
         learnt=None if yardstick.learnt is None else yardstick.learnt(played.statement.rounds),

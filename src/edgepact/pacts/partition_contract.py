@@ -54,7 +54,7 @@ from edgepact.pacts.partition_server import BoughtTerms, read_bought
 from edgepact.pacts.partition_terms import PrivateDevices, read_split
 from edgepact.solutions.contract import menu_audit
 from edgepact.solvers.in_context.layer_menus import LayerMenus, LayersPublic
-from edgepact.tables import DEVICES_SHOWN, IF_KNOWN, Shown, decimals, figure, one
+from edgepact.tables import DEVICES_SHOWN, Shown, decimals, figure, one
 from edgepact.work import Model
 
 PROMISES = (
@@ -64,6 +64,9 @@ PROMISES = (
 )
 """What a menu promises: nobody loses by it, nobody likes another's item better, and the server
 pays no more than it saves."""
+
+COSTS_KNOWN = "if it is known which costs there are, but not whose they are"
+"""What the best menu is written for: with costs in public the server would earn more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,7 +132,7 @@ class BestLayerMenu(Shown):
         takers, items = self._takers, [(0, 0.0), *self.menu.items()]
         return Sheet(
             title=f"Contract: a menu of {self.step}s and rewards, each device takes an item; "
-            f"{IF_KNOWN}",
+            f"the exact optimum {COSTS_KNOWN}",
             head=(f"{self.step}s", "reward", "devices that take it"),
             rows=tuple(
                 (f"{layers}", decimals(paid), f"{len(takers.get(layers, []))}")
@@ -413,6 +416,7 @@ class PartitionContract:
             alone=best.alone,
             ruled=_best_items_taken,
             asked=_items_offered,
+            optimum=f"what the best menu leaves it {COSTS_KNOWN}",
             title=f"The menu of {terms.solver} in live rounds",
             words="each device took its best item",
             learnt=_menus_written(decision) if terms.solver == LEARNT else None,

@@ -273,6 +273,8 @@ class SplitPictures:
             codecs=(),
             pixel_bytes=flow.mean.size,
             vector_bytes=4 * flow.components,
+            unit=self.unit,
+            step=self.step,
         )
 
     @contextmanager

@@ -258,6 +258,8 @@ class SplitSpeech:
             codecs=(),
             pixel_bytes=0,
             vector_bytes=2 * FRAME,
+            unit=self.unit,
+            step=self.step,
         )
 
     def shared_out(

@@ -226,6 +226,8 @@ class SplitTexts:
             codecs=(),
             pixel_bytes=0,
             vector_bytes=4 * found.sizes.width,
+            unit=self.unit,
+            step=self.step,
         )
 
     def shared_out(

@@ -140,6 +140,12 @@ def parts_of(config: Config, found: list[Setting], steps: int) -> list[str]:
         for each in found
     ]
     plain, best = found[0], max(found, key=lambda each: each.second)
+    at_best = (
+        "and no setting does better"
+        if best is plain
+        else f"and at best {best.second:.2%}, where a picture takes {best.until.draws:.2f} draws "
+        f"(accepted at {best.accepted_at:g}, at most {best.draws})"
+    )
     return [
         f"{config.pictures:,} pictures of ten classes, chains of {steps} steps. A picture is drawn "
         "until the judge sees what was meant with at least the probability of the first column, at "
@@ -149,9 +155,7 @@ def parts_of(config: Config, found: list[Setting], steps: int) -> list[str]:
         "appropriate.",
         "The judge has chosen what is shown, so its own share of right ones says little. The "
         "embedded CLIP had no part in it: of first draws it names "
-        f"{plain.second:.2%} as they were meant, and at best {best.second:.2%}, where a picture "
-        f"takes {best.until.draws:.2f} draws (accepted at {best.accepted_at:g}, at most "
-        f"{best.draws}).",
+        f"{plain.second:.2%} as they were meant, {at_best}.",
         table(HEAD, rows),
         f"![What is gained for which steps]({NAME}.png)",
         "Spread: how far pictures of a class lie apart, over that of first draws. What a judge "
