@@ -5,7 +5,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -268,13 +268,32 @@ def test_a_device_shows_its_pieces_only_where_its_owner_agrees(
         assert Image.open(io.BytesIO(exhibit.picture)).size == (28, 28)
 
 
-def test_an_exhibit_that_fails_costs_no_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def raising(error: BaseException) -> Callable[..., Exhibit]:
     def fails(*_: object) -> Exhibit:
-        raise ZeroDivisionError
+        raise error
 
-    monkeypatch.setattr(DeviceHalf, "exhibit", fails)
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (raising(ZeroDivisionError()), "exhibit failed: ZeroDivisionError"),
+        (raising(SystemExit()), "exhibit failed: SystemExit"),
+        (lambda *_: "a text", "exhibit is no Exhibit of texts and bytes: AttributeError"),
+        (lambda *_: Exhibit(picture=b"<svg>"), "exhibit cannot be shown: exhibit: picture: exp"),
+    ],
+)
+def test_an_exhibit_that_fails_costs_no_work_and_is_told_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    made: Callable[..., Exhibit],
+    words: str,
+) -> None:
+    monkeypatch.setattr(DeviceHalf, "exhibit", made)
+    monkeypatch.setattr(watch_module, "LOOKED_AT_S", 1e-6)
+    monkeypatch.setattr(watch_module, "UNSEEN_S", 1e-6)  # each piece is to be shown
     with served(tmp_path, units_per_round=2, rounds=1, price=3.0) as server:
         config = DeviceConfig(
             server_url=server.url,
@@ -287,7 +306,7 @@ def test_an_exhibit_that_fails_costs_no_work(
         )
         assert run_device(config).units == 2
         assert not server._app.state.watch._exhibits
-    assert "exhibit failed: ZeroDivisionError" in capsys.readouterr().err
+    assert capsys.readouterr().err.count(words) == 1
 
 
 def test_a_market_without_a_page_asks_for_nothing(tmp_path: Path) -> None:
