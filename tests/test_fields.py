@@ -232,6 +232,7 @@ class TestLoad:
             (b"PK\x03\x04rest", "an archive or a spreadsheet"),
             (b"a = = 3", "expected TOML, found"),
             (b"[device]\n[device]\n", "of several each is written [[device]]"),
+            (b"[a]\nname = 1\n\nname = 2\n", "is a line such as [job] or [[device]] missing"),
         ],
     )
     def test_what_is_no_toml_in_utf8_is_named(

@@ -359,7 +359,11 @@ def load(path: Path) -> dict[str, Any]:
 def _untangled(told: str) -> str:
     """What the reader of TOML says, with what to write instead where that is likely."""
     twice = re.search(r"Cannot declare \('([\w-]+)',\) twice", told)
-    return f"{told}; of several each is written [[{twice[1]}]]" if twice else told
+    if twice:
+        return f"{told}; of several each is written [[{twice[1]}]]"
+    if "Cannot overwrite a value" in told:
+        return f"{told}: a name twice; is a line such as [job] or [[device]] missing before it?"
+    return told
 
 
 FOREIGN = (
