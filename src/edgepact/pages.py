@@ -48,6 +48,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
+def count(number: int, noun: str) -> str:
+    """So many of what a noun says.
+
+    Example:
+        >>> count(1, "seed"), count(2, "seed")
+        ('1 seed', '2 seeds')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def percent(share: float, error: float | None = None) -> str:
     """A share in percent, with its standard error if there is one."""
     text = f"{100.0 * share:.2f}"

@@ -41,7 +41,7 @@ from edgepact.mechanisms.contract.quality import Log1p, Saturating, Value, cost_
 from edgepact.mechanisms.contract.responses import NONE, choose, profit, rents
 from edgepact.mechanisms.contract.take_up import TakeUp, frequencies, take_up_of
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.pages import percent, table
+from edgepact.pages import count, percent, table
 from edgepact.palette import (
     AMBER_LINE,
     BLUE_LINE,
@@ -939,10 +939,10 @@ def profit_page(
         f"Promises: over {len(written)} menus of the GDM no type gained more than {lie:.1e} "
         f"credits by another's item, and none lost more than {loss:.1e} by its own.",
         "## Part A: learners of one contract",
-        f"{config.contracts} contracts of {config.types} types, {config.seeds} seeds each, "
-        f"{config.epochs} epochs of 64 rounds. Learners speak in steps of quality, which cannot "
-        "break a promise, or with the menus of the literature, qualities and rewards as they come. "
-        "Of the latter, devices take what suits them best, or nothing.",
+        f"{config.contracts} contracts of {config.types} types, "
+        f"{count(config.seeds, 'seed')} each, {config.epochs} epochs of 64 rounds. "
+        "Learners speak in steps of quality, which cannot break a promise, or with the "
+        "menus of the literature, qualities and rewards as they come. Of the latter, devices take what suits them best, or nothing.",
     ]
     rows = [
         [

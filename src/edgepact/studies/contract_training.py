@@ -22,7 +22,7 @@ from edgepact.engagement import Engagement
 from edgepact.mechanisms.contract.optimum import menu_at
 from edgepact.mechanisms.contract.quality import Saturating, fit_saturating
 from edgepact.mechanisms.contract.terms import Contract, Menu
-from edgepact.pages import percent, table
+from edgepact.pages import count, percent, table
 from edgepact.palette import (
     AMBER_LINE,
     BLUE_LINE,
@@ -37,7 +37,7 @@ from edgepact.palette import (
 from edgepact.progress import progress_bar
 from edgepact.solvers.in_context.menus import gdm_menu
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import draw_curve, with_legend, write_picture
+from edgepact.studies.drawing import draw_curve, log_ticks, with_legend, write_picture
 from edgepact.studies.federation import UPDATE_CPU_S, federate, task_for
 from edgepact.studies.spread import spread
 from edgepact.training.federated.config import TrainConfig
@@ -273,8 +273,7 @@ def draw(found: Found) -> Figure:
         if paid[-1] > 0:
             draw_curve(by_money, paid, told.mean(axis=0), band, looks[name])
     by_bytes.set_xscale("log")
-    by_bytes.xaxis.set_major_formatter("{x:g}")
-    by_bytes.xaxis.set_minor_formatter("")
+    log_ticks(by_bytes.xaxis)
     by_bytes.set_xlabel("megabytes sent by clients, mean")
     by_bytes.set_ylabel("test images told right, %")
     by_money.set_xlabel("credits paid, mean")
@@ -311,8 +310,9 @@ def page(contract: Contract, found: Found, config: FederationConfig) -> list[str
     return [
         "## Part B: accuracy against bytes and money",
         f"{config.clients} clients hold Fashion-MNIST by a Dirichlet distribution of concentration "
-        f"{config.dirichlet:g}; {config.rounds} rounds, {len(config.seeds)} seeds, accuracy on all "
-        "test images. What a rate is worth was fitted to the accuracies of the unpaid runs: "
+        f"{config.dirichlet:g}; {count(config.rounds, 'round')}, "
+        f"{count(len(config.seeds), 'seed')}, accuracy on all test images. "
+        "What a rate is worth was fitted to the accuracies of the unpaid runs: "
         f"{value.scale:.4g} (1 - exp(-{value.rate:.4g} rate)) credits a client and round.",
         "![Accuracy against bytes and money](federations.png)",
         "Curves are means over seeds, bands go from the worst seed to the best.",
