@@ -382,6 +382,13 @@ class TestOtherCommands:
         ("arguments", "told"),
         [
             (["study", "fig99"], ["NAME", "fig4", "fig99"]),
+            (["study", "fig4", "--seeds", "two"], ["study: --seeds:", "whole number", '"two"']),
+            (["study", "fig4", "--workers", "1.5"], ["study: --workers:", "whole", '"1.5"']),
+            (["ledger", "check", "run/l.db"], ["such as sqlite:///run/l.db", "found run/l.db"]),
+            (
+                ["run", "--fleet", LOCAL_WORK],
+                ["mechanism", "stackelberg", "`edgepact run FILE`", '"contract"'],
+            ),
             (["serve"], ["--price", "--saving", "none of them"]),
             (["serve", "--price", "1", "--saving", "1"], ["both"]),
             (

@@ -101,7 +101,9 @@ def test_what_an_extra_lacks_is_told_with_the_command_that_brings_it(here: Path)
     assert "gym: pip install 'edgepact[gym]'" in asked.out
     assert "`gym` CANNOT be done here" in asked.out
     assert "grpc" not in asked.out  # nor any other purpose
-    assert "Extras" in command("doctor").out
+    every = command("doctor").out
+    assert every.count("pip install 'edgepact[gym]'") == 1
+    assert "For work on edgepact itself" not in every  # an installation without those extras
 
 
 def test_a_base_that_is_not_whole_is_in_the_way_of_everything(here: Path) -> None:

@@ -230,7 +230,10 @@ class TestLoad:
             (TEXT.encode("latin-1"), "found a byte of another encoding (0xfc, line 2): save it"),
             (gzip.compress(TEXT.encode(), mtime=0), "found a compressed file (gzip): unpack it"),
             (b"PK\x03\x04rest", "an archive or a spreadsheet"),
-            (b"a = = 3", "expected TOML, found"),
+            (b"a = = 3", "line 1, column 5: expected TOML, found"),
+            (b"a = 1\nb = 2,5  # of 3\n", "line 2, column 6: expected TOML, found"),
+            (b"b = 2,5", "numbers have a decimal point, not a comma"),
+            (b"b = [2,5", "expected TOML, found"),  # it ends too soon: no line is told
             (b"[device]\n[device]\n", "of several each is written [[device]]"),
             (b"[a]\nname = 1\n\nname = 2\n", "is a line such as [job] or [[device]] missing"),
         ],

@@ -109,12 +109,14 @@ class Diagnosis(Shown):
         machine = _sheet(f"edgepact {self.version} on this machine", "what", self.machine)
         if self.named:
             own = tuple(each for each in self.purposes if each.name == self.asked)
-            every = "`edgepact doctor` alone shows all purposes and extras."
+            every = "`edgepact doctor` alone shows all purposes."
             return machine, _sheet("What was asked for", "purpose", own, every, verdict)
+        # All other extras are told by the purposes that need them.
+        others = tuple(each for each in self.extras if each.name in CONTRIBUTORS)
         return (
             machine,
             _sheet("What can be done here", "purpose", self.purposes, verdict),
-            _sheet("Extras", "extra", self.extras),
+            *((_sheet("For work on edgepact itself", "extra", others),) if others else ()),
         )
 
 

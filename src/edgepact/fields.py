@@ -344,6 +344,7 @@ def load(path: Path) -> dict[str, Any]:
     expect_file(path, "a TOML file")
     if path.stat().st_size > FILE_BYTES_MAX:
         raise InputError(path, "", f"at most {FILE_BYTES_MAX} bytes", path.stat().st_size)
+    content = b""
     try:
         content = path.read_bytes()
         if other := foreign(content):
@@ -353,17 +354,25 @@ def load(path: Path) -> dict[str, Any]:
         raise InputError(path, "", "TOML in UTF-8", other_encoding(content, error.start)) from None
     # ValueError: not TOML, or a number of too many digits.
     except (ValueError, OSError, RecursionError) as error:
-        raise InputError(path, "", "TOML", _untangled(f"{error}")) from None
+        raise _no_toml(path, without_mark(content).decode(), f"{error}") from None
 
 
-def _untangled(told: str) -> str:
-    """What the reader of TOML says, with what to write instead where that is likely."""
-    twice = re.search(r"Cannot declare \('([\w-]+)',\) twice", told)
-    if twice:
-        return f"{told}; of several each is written [[{twice[1]}]]"
+def _no_toml(path: Path, text: str, told: str) -> InputError:
+    """What the reader of TOML says: where, and what to write instead where that is likely.
+
+    The line itself is not repeated, since it may hold a password.
+    """
+    place = ""
+    if at := re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", told):
+        told, place = at[1], f"line {at[2]}, column {at[3]}"
+        line = text.split("\n")[int(at[2]) - 1]
+        if re.search(r"=\s*[+-]?\d+,\d+\s*(#.*)?$", line):
+            told += "; numbers have a decimal point, not a comma"
+    if twice := re.search(r"Cannot declare \('([\w-]+)',\) twice", told):
+        told += f"; of several each is written [[{twice[1]}]]"
     if "Cannot overwrite a value" in told:
-        return f"{told}: a name twice; is a line such as [job] or [[device]] missing before it?"
-    return told
+        told += ": a name twice; is a line such as [job] or [[device]] missing before it?"
+    return InputError(path, place, "TOML", f"what its reader refuses: {told}")
 
 
 FOREIGN = (

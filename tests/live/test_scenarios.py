@@ -69,6 +69,7 @@ def test_a_partition_is_priced_and_run_by_any_solver(tmp_path: Path, solver: str
     done = run(str(file), "--smoke", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert "Step 3, a solver" in done.stdout
+    assert f"Report: {tmp_path / 'out' / 'report.html'}\n" in done.stdout
     steps = steps_of(tmp_path / "out")
     played = steps[2]["rows"]
     assert [row["round"] for row in played] == ["1", "2", "best"]

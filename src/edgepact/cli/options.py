@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgepact.errors import InputError, shown
 from edgepact.settings import (
     Setting,
     flags_of,
@@ -31,6 +32,18 @@ from edgepact.settings import (
 Command = Callable[..., None]
 
 CONFIG = "config"
+
+
+def whole(source: str, flag: str) -> Callable[[str | int], int]:
+    """Reads an option that no settings object has: a whole number, or what came is named."""
+
+    def read_whole(given: str | int) -> int:  # Typer reads defaults too
+        try:
+            return int(given)
+        except ValueError:
+            raise InputError(source, flag, "a whole number", shown(given)) from None
+
+    return read_whole
 
 
 def options_of(

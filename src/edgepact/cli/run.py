@@ -48,6 +48,9 @@ def run(
             raise InputError(RunConfig.SOURCE, name, expected, f"{value}")
     written = api.run(scenario, **said, on_live=interrupt.expect_processes)
     print(f"\nResults: {written.page}")
+    report = written.page.with_name("report.html")
+    if report.is_file():  # of a live market; a training has none
+        print(f"Report: {report}")
     if written.broken:
         print_broken(scenario, written.broken)
         raise typer.Exit(1)

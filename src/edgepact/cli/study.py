@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from edgepact.cli.options import whole
+
 
 def study(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which of the studies named above.")],
@@ -20,18 +22,33 @@ def study(
     ] = False,
     seeds: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Play so many seeds, instead of the study's own number."),
+        typer.Option(
+            metavar="N",
+            parser=whole("study", "--seeds"),
+            help="Play so many seeds, instead of the study's own number.",
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="Let learners learn for so many epochs.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=whole("study", "--epochs"),
+            help="Let learners learn for so many epochs.",
+        ),
     ] = None,
     fleets: Annotated[
-        int | None, typer.Option(metavar="N", help="Meet so many fleets of each kind.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            parser=whole("study", "--fleets"),
+            help="Meet so many fleets of each kind.",
+        ),
     ] = None,
     workers: Annotated[
         int,
         typer.Option(
             metavar="N",
+            parser=whole("study", "--workers"),
             help="Share the work among so many processes, in quoting, robustness, dynamics, "
             "ablation, contract or selection; results do not depend on it.",
         ),

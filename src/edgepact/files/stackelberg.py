@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.fields import Table, check_list, load, terms_in
 from edgepact.files.buyers import buyers_of, mean_revenue
 from edgepact.files.columns import ROWS_MAX
@@ -53,6 +53,9 @@ def read_game(path: Path) -> GameFile:
     """
     document = load(path)
     if is_scenario(document):
+        if (mechanism := document.get("mechanism", "stackelberg")) != "stackelberg":
+            expected = '"stackelberg" of a fleet; `edgepact run FILE` plays others'
+            raise InputError(path, "mechanism", expected, shown(mechanism))
         scenario_of(path, document)
     return game_of(path, document)
 
@@ -73,8 +76,8 @@ def game_of(
     """
     document = terms_in(document)
     table = Table(path, "", document)
+    table.choice("mechanism", ("stackelberg",))  # first: other mechanisms have other fields
     table.expect_known(*FIELDS)
-    table.choice("mechanism", ("stackelberg",))
     layers = table.choice("layers", ("integer", "continuous"), "integer")
     satisfaction = table.choice("satisfaction", tuple(FAMILIES), "log1p")
     outside_option = table.flag("outside_option", False)

@@ -88,7 +88,8 @@ class Database:
             self.engine = sa.create_engine(parsed)
             self._reads = self.engine.execution_options(**_reading(self.engine))
         except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError) as error:
-            expected = "a database URL such as sqlite:///ledger.db"
+            meant = url if url and not set(url) & set(":@?") else "ledger.db"
+            expected = f"a database URL such as sqlite:///{meant}"
             if "@" in url:
                 expected += ", in whose password an @ is written %40"
             found = without_password(url)
