@@ -1187,7 +1187,8 @@ def _page_of_proposals(proposals: Proposals, config: Config) -> list[str]:
     return [
         "## One item, set up from past bids",
         f"Three bidders, {config.contexts} priors that no learner met, "
-        f"{config.epochs * 512:,} rounds of learning for each of {config.seeds} seeds. "
+        f"{config.epochs * 512:,} rounds of learning for "
+        f"{'one seed' if config.seeds == 1 else f'each of {config.seeds} seeds'}. "
         "Shares of the revenue of Myerson's auction, which knows the priors; ways to set up an "
         f"auction see {AuctionDesign().past} past bids of each bidder, but for the last one, "
         f"which knows the priors too and sets Myerson's own slopes and reserves. *{BAYES}* is the "

@@ -942,7 +942,8 @@ def profit_page(
         f"{config.contracts} contracts of {config.types} types, "
         f"{count(config.seeds, 'seed')} each, {config.epochs} epochs of 64 rounds. "
         "Learners speak in steps of quality, which cannot break a promise, or with the "
-        "menus of the literature, qualities and rewards as they come. Of the latter, devices take what suits them best, or nothing.",
+        "menus of the literature, qualities and rewards as they come. Of the latter, "
+        "devices take what suits them best, or nothing.",
     ]
     rows = [
         [

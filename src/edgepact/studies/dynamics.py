@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from edgepact.mechanisms.stackelberg.channel import Channel
 from edgepact.mechanisms.stackelberg.dynamics import Dynamics
-from edgepact.pages import percent, table
+from edgepact.pages import count, percent, table
 from edgepact.palette import AMBER_LINE, GREY
 from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
@@ -492,7 +492,8 @@ def page(
     """The findings in words and tables."""
     named = kinds(config)
     parts = [
-        f"Every method prices the same {config.episodes} episodes of {config.rounds} rounds for "
+        f"Every method prices the same {count(config.episodes, 'episode')} of "
+        f"{config.rounds} rounds for "
         "each kind of change and of layers, with devices of the reference prior. A share of 100 "
         "is the exact optimum of the fleet as it is in that round, 0 the mean of random prices "
         "in it. All are scored by the quotes they post, of which none can be taken back. Methods "
