@@ -235,6 +235,7 @@ class TestLoad:
             (b"b = 2,5", "numbers have a decimal point, not a comma"),
             (b"b = [2,5", "expected TOML, found"),  # it ends too soon: no line is told
             (b"[device]\n[device]\n", "of several each is written [[device]]"),
+            (b"[a]\nname = 1\n\nname = 2\n", "is a line such as [job] or [[device]] missing"),
         ],
     )
     def test_what_is_no_toml_in_utf8_is_named(

@@ -328,7 +328,7 @@ pictures, best-of, found "fig99"; did you mean "fig4"?
     """
     from edgepact.studies import STUDIES, TRAININGS
     from edgepact.studies.asked import FORMATS, STYLES, Asked, check_size
-    from edgepact.studies.place import check_place
+    from edgepact.studies.place import check_place, make_place
     from edgepact.studies.results import write_parquet
     from edgepact.written import Written
 
@@ -351,6 +351,7 @@ pictures, best-of, found "fig99"; did you mean "fig4"?
     chosen = STUDIES[name]
     check_place(folder, name)
     chosen.check(name, asked)
+    make_place(folder)
     if train:
         chosen.train(folder, smoke)
     chosen(folder, asked)

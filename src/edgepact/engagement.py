@@ -279,7 +279,8 @@ class PriceBounded(Protocol):
         """Names no other price from the next question on.
 
         Raises:
-            MarketError: not 0 < low < high, or more than can be posted.
+            MarketError: not from a micro-credit up, the first below the second, or more than can
+                be posted.
         """
         ...
 

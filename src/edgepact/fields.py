@@ -370,6 +370,8 @@ def _no_toml(path: Path, text: str, told: str) -> InputError:
             told += "; numbers have a decimal point, not a comma"
     if twice := re.search(r"Cannot declare \('([\w-]+)',\) twice", told):
         told += f"; of several each is written [[{twice[1]}]]"
+    if "Cannot overwrite a value" in told:
+        told += ": a name twice; is a line such as [job] or [[device]] missing before it?"
     return InputError(path, place, "TOML", f"what its reader refuses: {told}")
 
 

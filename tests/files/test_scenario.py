@@ -138,6 +138,7 @@ def test_what_is_compressed_may_be_left_out_while_there_is_one(
         (selection(solver="name = 'grid'"), "solver.name: expected one of exact, gdm, found grid"),
         (selection(solver="name = 'gdm'"), "worth, terms: expected .* found neither"),
         (selection(solver="name = 3"), "solver.name: expected one of exact, gdm, found 3"),
+        (selection(solver="name = ''"), 'solver.name: expected one of exact, gdm, found ""'),
         (selection().replace("[solver]", ""), "solver: expected a table"),
         ("mechanism = 'auction'\n", "--fleet"),
         (

@@ -1,16 +1,16 @@
 """Pieces of several exchanges with state: repetitions, lost sessions, restarts, pay, audits."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from edgepact.engagement import Answer, Finished, Item, Question, taken
-from edgepact.errors import MarketError
+from edgepact.errors import EdgepactError, MarketError
 from edgepact.market import sessions
 from edgepact.market.device import DeviceSummary, run_device
 from edgepact.market.device_config import DeviceConfig
@@ -20,8 +20,8 @@ from edgepact.market.protocol import oip
 from edgepact.market.server import MarketServer
 from edgepact.market.sessions import NoRoom, Session, Sessions
 from edgepact.tensors import Tensors
-from edgepact.work import DevicePart, Job, ServerPart
-from tests.market.echo import PIECES, Echo, EchoServer, first_of
+from edgepact.work import DevicePart, Job, ServerPart, Work
+from tests.market.echo import PIECES, Echo, EchoDevice, EchoServer, first_of
 from tests.market.harness import Device, parameters, served, wait_until
 
 REWARD = 1_000_000
@@ -221,6 +221,82 @@ def test_a_device_plays_whole_rounds(tmp_path: Path, codec: str) -> None:
         assert line["exchanges"] == len(line["numbers"])
         steps = np.diff(line["sums"])
         np.testing.assert_allclose(steps, 4 * np.array(line["numbers"][1:]), rtol=0.05)
+
+
+class Breaking(EchoDevice):
+    """Breaks at the end of the first piece of three numbers, which the server has taken by then."""
+
+    __slots__ = ()
+    ending: ClassVar[Callable[[], Any]]
+
+    def work(self, piece: tuple[float, ...], amount: int) -> Work:
+        told = yield from EchoDevice.work(self, piece, amount)
+        return type(self).ending() if len(piece) == 3 else told
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def end() -> Any:
+        raise error
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("ending", "words"),
+    [
+        (raising(ZeroDivisionError("by hand")), "failed in its work on .*: ZeroDivisionError: by"),
+        (raising(SystemExit(3)), "failed in its work on .*: SystemExit: 3 .*test_exchanges.py"),
+        (lambda: [1, 2], "returns a list of .*, expected a mapping"),
+        (lambda: {"numbers": {1, 2}}, "returns what is no JSON of "),
+    ],
+)
+def test_a_job_that_breaks_ends_its_device_in_words_and_loses_no_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Callable[[], Any], words: str
+) -> None:
+    """All is audited: what the server took before the job broke is still shown, and paid."""
+    monkeypatch.setattr(Breaking, "ending", staticmethod(ending), raising=False)
+    monkeypatch.setattr(Echo, "device_part", lambda self, *_: Breaking(self))
+    with market(tmp_path, rounds=1, units_per_round=6, audit_probability=1.0) as server:
+        with pytest.raises(MarketError, match=f"the job echo {words}"):
+            run(server, tmp_path, Echo())
+        told = {line["piece"]: line for line in lines(tmp_path)}
+        paid = sum(line["paid_microcredits"] for line in told.values())
+        assert server.market._ledger.balances()["device:cam-0"] == paid >= 3 * REWARD
+    assert {line["state"] for line in told.values()} == {"paid"}
+
+
+def test_what_a_job_tells_of_a_piece_is_not_taken_for_what_the_market_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"state": "lost", "piece": 7, "paid_microcredits": -1, "device_seconds": 0.25, "mood": 1}
+    monkeypatch.setattr(Breaking, "ending", staticmethod(lambda: own), raising=False)
+    monkeypatch.setattr(Echo, "device_part", lambda self, *_: Breaking(self))
+    with market(tmp_path, rounds=1, units_per_round=6) as server:
+        assert run(server, tmp_path, Echo()).paid_microcredits == 6 * REWARD
+    (line,) = [each for each in lines(tmp_path) if "mood" in each]
+    assert (line["state"], line["paid_microcredits"]) == ("paid", 3 * REWARD)
+    assert line["device_seconds"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("method", "made", "words"),
+    [
+        ("work", lambda *_: None, "the work of the job echo is a NoneType, no generator"),
+        ("pieces", lambda *_: (), "inputs: expected a piece to work on at least, found none"),
+        ("pieces", lambda *_: 3, "the job echo failed in its device part: TypeError"),
+        ("prepare", raising(OSError("no disk")), "failed in preparing: (TypeError|OSError)"),
+        ("source", lambda *_: "text", r"failed in its work on .*: Type(Check)?Error"),
+    ],
+)
+def test_a_job_of_the_wrong_shape_ends_its_device_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, made: Any, words: str
+) -> None:
+    monkeypatch.setattr(EchoDevice, method, made)
+    with (
+        market(tmp_path, rounds=1, units_per_round=6, devices_min=1) as server,
+        pytest.raises(EdgepactError, match=words),
+    ):
+        run(server, tmp_path, Echo())
 
 
 @pytest.mark.parametrize("handles_loss", [True, False])

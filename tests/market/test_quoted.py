@@ -1,11 +1,13 @@
 """Prices of live rounds by a way to quote, with devices that come and go."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from edgepact.engagement import Answer, Finished, posted
+from edgepact.errors import MarketError
 from edgepact.market.quoted_price import QuotedPrice
 from edgepact.solvers.in_context.pricing import InContext
 from edgepact.solvers.quoter import Known
@@ -84,3 +86,26 @@ def test_others_see_the_mean_answer_in_place_of_one_that_was_away() -> None:
 def test_a_first_price_needs_no_history() -> None:
     for quoter in (GoldenSection(), InContext.shipped(), Recorder(), Another()):
         assert 0.05 <= next_price(quoter, []) <= 3.0
+
+
+@pytest.mark.parametrize("bounds", [(1e-29, 2e-29), (1e-9, 1.0), (2.0, 1.0), (1.0, 1.0 + 1e-9)])
+def test_bounds_between_which_no_price_lies_are_refused(bounds: tuple[float, float]) -> None:
+    mechanism = QuotedPrice(GoldenSection(), KNOWN, 0)
+    with pytest.raises(MarketError, match="expected bounds of whole micro-credits, from 1e-06 to"):
+        mechanism.bound_prices(*bounds)
+    assert mechanism.price_bounds == (KNOWN.price_min, KNOWN.price_max)
+
+
+def test_a_price_that_rounds_to_nothing_does_not_end_the_market() -> None:
+    """Nobody can quote from what 0 buys: what is posted is a micro-credit at least, and a round
+    at 0 that an older ledger holds is left out."""
+    low = replace(KNOWN, price_min=1e-9, price_max=2e-9)
+    mechanism = QuotedPrice(GoldenSection(), low, 0)
+    free = posted(0, KNOWN.layers_max)
+    mechanism.observe(Finished(number=1, question=free, answers={"a": Answer()}, assigned={}))
+    for number in (2, 3):
+        question = mechanism.question(number)
+        assert question.price_microcredits == 1
+        mechanism.observe(
+            Finished(number=number, question=question, answers={"a": Answer()}, assigned={})
+        )

@@ -42,6 +42,17 @@ def test_the_rule_keeps_its_promises(tmp_path: Path, top: str) -> None:
     assert told["profit"] == pytest.approx(told["saving"] - np.sum(best.payments))
 
 
+def test_a_device_without_room_for_the_block_is_told_as_such(tmp_path: Path) -> None:
+    small = DEVICES.replace("capacity = 6.0", "capacity = 0.0")
+    terms = read(tmp_path, PACT, stated("auction", top=TOPS[-1], rest=small))
+    best = PACT.optimum(terms, None)
+    told = json.loads(json.dumps(best.to_dict(), allow_nan=False))
+    costs = {each["name"]: each["block_cost"] for each in told["devices"]}
+    assert costs["one"] is None
+    assert costs["two"] > 0
+    assert [row[2] == "no room for it" for row in best.sheets[0].rows] == [True, False]
+
+
 def test_a_server_whose_own_layers_get_dearer_couples_devices(tmp_path: Path) -> None:
     text = stated("auction", top="rule = 'vcg'", server=SERVER + "cost_rise = 0.25")
     terms = read(tmp_path, PACT, text)

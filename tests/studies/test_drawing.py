@@ -14,7 +14,9 @@ from edgepact.studies.drawing import (
     COLUMNS_IN,
     DPI,
     draw_curve,
+    log_ticks,
     mark,
+    say_found,
     with_legend,
     write_findings,
     write_picture,
@@ -49,6 +51,30 @@ def test_print_embeds_its_letters(tmp_path: Path) -> None:
     assert b"/Type3" not in source
     write_picture(tmp_path, "again", lambda: drawn(1), Config(), asked)
     assert (tmp_path / "again.pdf").read_bytes() == source
+
+
+@pytest.mark.parametrize(("style", "told"), [("page", "as was found"), ("article", "")])
+def test_captions_say_what_was_found_in_print(style: str, told: str, tmp_path: Path) -> None:
+    figure = drawn(2)
+    left, right = figure.axes
+    say_found(left, "as was found")
+    right.set_title("whole layers")
+    write_picture(tmp_path, "x", lambda: figure, Config(), Asked(style=style))
+    assert (left.get_title(), right.get_title()) == (told, "whole layers")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"), [(0.3, 6.0, ["0.5", "1", "2", "5"]), (0.005, 60.0, ["0.01", "1"])]
+)
+def test_numbers_of_a_short_axis_are_plain(low: float, high: float, ticks: list[str]) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    axes.set(xscale="log", xlim=(low, high))
+    log_ticks(axes.xaxis)
+    figure.draw_without_rendering()
+    told = [label.get_text() for label in axes.get_xticklabels(which="both")]
+    assert set(ticks) <= set(told)
+    assert all(float(each) > 0.0 for each in told if each), "no powers written as powers"
 
 
 def test_a_legend_names_each_curve_once() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import edgepact
 from edgepact import api
-from edgepact.errors import InputError
+from edgepact.errors import InputError, InputWarning
 from edgepact.studies import fig4
 from edgepact.studies.fig4 import Curves, OneFleet, learn, write_curves
 from edgepact.studies.learned_before import Learning, fitting, read
@@ -65,6 +65,81 @@ def test_tables_without_parquet_are_read_from_csv(folder: Path) -> None:
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"load_study: folder: .*metrics\.json"):
         edgepact.load_study(tmp_path)
+
+
+def test_a_broken_parquet_file_costs_a_warning_and_no_table(folder: Path) -> None:
+    assert write_parquet(folder)
+    quick = folder / "curves.parquet"
+    quick.write_bytes(quick.read_bytes()[:-7])
+    with pytest.warns(InputWarning, match=r"curves\.parquet: no Parquet file .*; the CSV beside"):
+        assert edgepact.load_study(folder).tables["curves"].num_rows == 36
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("metrics.json", b"[" * 100_000, "metrics.json of|expected a folder"),
+        (
+            "curves.csv",
+            b"a,b\n1,2,3\n",
+            r"curves\.csv: expected a table of a study, found CSV parse",
+        ),
+        ("curves.csv", None, r"curves\.csv: expected a table of a study, found none there"),
+        ("curves.csv/in", b"", r"curves\.csv: expected a table of a study, found a folder"),
+    ],
+)
+def test_a_broken_folder_is_refused_by_its_file(
+    folder: Path, file: str, content: bytes | None, words: str
+) -> None:
+    path = folder / file
+    if content is None or not path.parent.is_dir():
+        (folder / "curves.csv").unlink()
+    if content is None:
+        path.symlink_to("nowhere")
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=words):
+        edgepact.load_study(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "words"),
+    [
+        (("solvers",), [1], "solvers: expected a table, found"),
+        (("provenance", "config"), "x", "provenance.config: expected a table, found"),
+        (("provenance", "config", "epochs"), "six", "config.epochs: expected a whole number"),
+        (("provenance", "config", "seeds"), -3, "config.seeds: expected a whole number"),
+    ],
+)
+def test_facts_that_cannot_be_drawn_from_are_refused_by_their_field(
+    folder: Path, names: tuple[str, ...], value: object, words: str
+) -> None:
+    facts = json.loads((folder / "metrics.json").read_text())
+    place = facts
+    for name in names[:-1]:
+        place = place[name]
+    place[names[-1]] = value
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    with pytest.raises(InputError, match=words):
+        api.study("fig5", data=folder, out=folder.parent / "fig5")
+
+
+def test_curves_that_are_no_csv_are_refused(folder: Path) -> None:
+    (folder / "curves.csv").write_text("a" * 300_000)
+    with pytest.raises(InputError, match=r"--data: expected the curves of fig4, found .* limit"):
+        api.study("fig5", data=folder, out=folder.parent / "fig5")
+
+
+@pytest.mark.parametrize("place", ["a file", "a file/in it", "a link"])
+def test_a_place_that_cannot_be_written_to_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(fig4, "run", None)
+    (tmp_path / "a file").write_text("")
+    (tmp_path / "a link").symlink_to("nowhere")
+    with pytest.raises(InputError, match="--out: expected a folder that can be written to, found"):
+        api.study("fig4", smoke=True, out=tmp_path / place)
 
 
 def test_figure_5_is_drawn_from_figure_4(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def study(
         str,
         typer.Option(
             metavar="page|article",
-            help="Draw for a screen, or for a column of print: narrow, serif and without a title.",
+            help="Draw for a screen, or for a column of print: narrow, serif, panels named only.",
         ),
     ] = "page",
     data: Annotated[

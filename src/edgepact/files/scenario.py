@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, shown
 from edgepact.fields import FRAMEWORK, Table, check_table, load, nearest
 from edgepact.framework import Document, Pact
 from edgepact.registry import JOBS_SPELT, parts
@@ -64,7 +64,7 @@ def scenario_of(path: Path, document: Document, *, smoke: bool = False) -> Scena
     if solver not in pact.solvers:
         near = nearest(solver, pact.solvers) if isinstance(solver, str) else None
         hint = f"; did you mean {near}?" if near else ""
-        found = f"{solver}{hint}" if isinstance(solver, str) else solver
+        found = f"{solver}{hint}" if isinstance(solver, str) and solver else shown(solver)
         raise InputError(path, "solver.name", f"one of {', '.join(pact.solvers)}", found)
     terms = pact.read(path, document, smoke=smoke)
     return Scenario(source=path, pact=pact, solver=solver, terms=terms, smoke=smoke)

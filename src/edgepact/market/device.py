@@ -31,8 +31,9 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from urllib.parse import quote
 
 from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
-from edgepact.errors import InputError, MarketError
+from edgepact.errors import EdgepactError, InputError, MarketError
 from edgepact.exhibit import ExhibitedPart, shortened
 from edgepact.market.asked import Asked, Desk
 from edgepact.market.demand import Asks, read_requests
@@ -55,7 +56,7 @@ from edgepact.market.link import Link, Refused, Traffic
 from edgepact.market.link_cost import sent_bytes, with_link
 from edgepact.market.own_cost import computing_cost
 from edgepact.market.protocol import messages, oip
-from edgepact.market.protocol.exhibits import exhibit_json
+from edgepact.market.protocol.exhibits import exhibit_json, read_exhibit
 from edgepact.market.protocol.messages import (
     Commitment,
     CommitRequest,
@@ -213,6 +214,45 @@ class _OfBooks(Exception):
     """A piece was finished before, and nobody keeps any more what it came to."""
 
 
+@contextmanager
+def _told_of(job: Job, what: str) -> Iterator[None]:
+    """Tells in words of what a job raises that nobody has foreseen, such as one from outside.
+
+    Raises:
+        MarketError: in place of it, with where it was raised.
+    """
+    try:
+        yield
+    except (EdgepactError, Refused, ServerAway, SessionLost, _Stopped):
+        raise
+    except (Exception, SystemExit) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise MarketError(
+            f"the job {job.name} failed in {what}: {type(error).__name__}: {error} "
+            f"({place.filename}, line {place.lineno})"
+        ) from error
+
+
+def _own_fields(job: Job, piece: str, value: object) -> Mapping[str, Json]:
+    """What a job returns of a finished piece, if a line of the results file can hold it.
+
+    Raises:
+        MarketError: it cannot.
+    """
+    fields = {} if value is None else value
+    if not isinstance(fields, Mapping):
+        raise MarketError(
+            f"the job {job.name} returns a {type(value).__name__} of {piece}, expected a mapping"
+        )
+    try:
+        json.dumps(dict(fields))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MarketError(
+            f"the job {job.name} returns what is no JSON of {piece}: {error}"
+        ) from None
+    return fields
+
+
 class _Stop:
     """Turns SIGINT and SIGTERM into a request to stop, and ends only waits at once.
 
@@ -278,9 +318,13 @@ class _Hand:
 
         Raises:
             InputError: a setting, the model or the inputs cannot be used.
+            MarketError: the job fails.
         """
-        part = job.device_part(config.model, config.inputs, settings)
-        pieces = list(part.pieces())
+        with _told_of(job, "its device part"):
+            part = job.device_part(config.model, config.inputs, settings)
+            pieces = list(part.pieces())
+        if not pieces:
+            raise InputError("device", "inputs", "a piece to work on at least", "none")
         # With its name, so that devices of one seed do not all send the same pieces.
         random.Random(f"{config.seed} {config.name}").shuffle(pieces)
         return cls(part=part, pieces=pieces)
@@ -339,6 +383,7 @@ class _Worker:
         self._show_every_s: float | None = None  # what the server takes; None for nothing
         self._shown_s = -math.inf
         self._showing: Future[None] | None = None
+        self._unshown: set[str] = set()  # why pieces were not shown
 
     @property
     def summary(self) -> DeviceSummary:
@@ -713,7 +758,8 @@ class _Worker:
 
     def _work(self, offer: Offer, amount: int) -> None:
         """Delivers the units of a round, several pieces at a time."""
-        self._hand.part.prepare(amount)
+        with _told_of(self._job, "preparing"):
+            self._hand.part.prepare(amount)
         self._rounds += 1
         if self._requests is not None:
             self._expect_errand(wait=True)  # which asks for what a killed device had delivered
@@ -854,6 +900,7 @@ class _Worker:
                 desk.again(asked, error)
             raise
         except BaseException as error:
+            self._keep_taken(name, result)
             asked.fail(error if isinstance(error, Exception) else ServerAway("the device ends"))
             if isinstance(error, InputError | MarketError):
                 return 0
@@ -1007,10 +1054,15 @@ class _Worker:
         result = PieceResult(round=offer.round, piece=name, amount=amount)
         before = self._results.bound(name)
         try:
-            away = self._carried(offer, at, piece, result)
+            with _told_of(self._job, f"its work on {name}"):
+                away = self._carried(offer, at, piece, result)
         except InputError as error:
+            self._keep_taken(name, result)
             self._pass_over(at, error)
-            return 0
+            return result.units
+        except MarketError:
+            self._keep_taken(name, result)
+            raise
         except ServerAway:
             self._results.add(result.as_json())
             raise
@@ -1044,6 +1096,14 @@ class _Worker:
             raise away
         return result.units
 
+    def _keep_taken(self, name: str, result: PieceResult) -> None:
+        """Notes a piece that the server has taken, though the job broke after that: its pay is
+        asked for, and its source is shown."""
+        if result.state != "unpaid":
+            line = result.as_json()
+            self._results.add(line)
+            self._count_pay(name, line)
+
     def _exhibit(self, name: str, piece: Any, own: Mapping[str, Json]) -> None:
         """Shows a finished piece to who looks at the market, if the device's owner agrees, the
         server takes any, and the last one was a while ago."""
@@ -1059,15 +1119,32 @@ class _Worker:
         try:
             with self._computing:
                 exhibit = part.exhibit(piece, own)
-            given, answer = shortened(exhibit.given), shortened(exhibit.answer)
-            message = exhibit_json(replace(exhibit, given=given, answer=answer))
         except InputError:
             return
-        except Exception as error:  # of a plugin: what may be missed must not end the work
-            self._say(f"{name} is not shown: its job's exhibit failed: {type(error).__name__}")
+        except (Exception, SystemExit) as error:
+            # Of a plugin: what may be missed must not end the work.
+            self._say_unshown(f"exhibit failed: {type(error).__name__}")
+            return
+        try:
+            given, answer = shortened(exhibit.given), shortened(exhibit.answer)
+            message = exhibit_json(replace(exhibit, given=given, answer=answer))
+            read_exhibit(message)  # as the server does, which tells nobody of its job
+        except InputError as error:
+            self._say_unshown(f"exhibit cannot be shown: {error}")
+            return
+        except Exception as error:
+            self._say_unshown(f"exhibit is no Exhibit of texts and bytes: {type(error).__name__}")
             return
         with suppress(RuntimeError):  # the device is leaving
             self._showing = self._errands.submit(self._send_exhibit, name, message)
+
+    def _say_unshown(self, why: str) -> None:
+        """Says why a piece is not shown, once."""
+        with self._counting:
+            known = why in self._unshown
+            self._unshown.add(why)
+        if not known:
+            self._say(f"a piece is not shown: its job's {why}")
 
     def _send_exhibit(self, name: str, message: Mapping[str, object]) -> None:
         """An exhibit that does not arrive is missed by nobody."""
@@ -1104,6 +1181,9 @@ class _Worker:
         """
         amount, exchange, losses = result.amount, 0, 0
         running = self._hand.part.work(piece, amount)
+        if not isinstance(running, Generator):
+            kind = type(running).__name__
+            raise MarketError(f"the work of the job {self._job.name} is a {kind}, no generator")
         away: ServerAway | None = None
         commitment: str | None = None
         event: Reply | SessionLost | ServerAway | None = None
@@ -1152,7 +1232,7 @@ class _Worker:
                 raise MarketError(
                     f"{self._job.name} has ended {result.piece} before the server"
                 ) from None
-            result.own = dict(end.value or {})
+            result.own = _own_fields(self._job, result.piece, end.value)
             return away
         finally:
             running.close()

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgepact.credits import PRICE_CREDITS_MAX, in_credits
+from edgepact.credits import MICRO, PRICE_CREDITS_MAX, in_credits, in_microcredits
 from edgepact.engagement import Answer, Finished, Item, Question, posted, taken
 from edgepact.errors import MarketError
 from edgepact.market.posted import price_in_microcredits
@@ -36,8 +36,9 @@ class QuotedPrice:
         self._seen: deque[tuple[float, dict[str, int]]] = deque(maxlen=ROUNDS_MAX)
 
     def question(self, round: int) -> Question:
-        """The next price."""
-        return posted(price_in_microcredits(self._quote()), self._known.layers_max)
+        """The next price: a micro-credit at least, since nobody can learn from what 0 buys."""
+        price = max(1, price_in_microcredits(self._quote()))
+        return posted(price, self._known.layers_max)
 
     def engage(
         self, round: int, question: Question, answers: Mapping[str, Answer]
@@ -56,10 +57,11 @@ class QuotedPrice:
         Raises:
             MarketError: they are none.
         """
-        if not 0 < low < high <= PRICE_CREDITS_MAX:
+        if not (1 <= in_microcredits(low) < in_microcredits(high) and high <= PRICE_CREDITS_MAX):
             raise MarketError(
-                f"expected bounds above 0, the first below the second, and at most "
-                f"{PRICE_CREDITS_MAX:g} credits, found {low:g} and {high:g}"
+                f"expected bounds of whole micro-credits, from {1 / MICRO:g} to "
+                f"{PRICE_CREDITS_MAX:g} credits, the first below the second, found {low:g} and "
+                f"{high:g}"
             )
         self._known = replace(self._known, price_min=low, price_max=high)
 
@@ -68,9 +70,10 @@ class QuotedPrice:
         return self._known.saving * amount
 
     def observe(self, finished: Finished) -> None:
-        """Remembers who took how much at which price; a round nobody answered tells nothing."""
+        """Remembers who took how much at which price; a round that nobody answered, or in which
+        nothing was offered, tells nothing."""
         price = finished.question.price_microcredits
-        if price is not None and finished.answers:
+        if price and finished.answers:
             layers = {
                 name: int(finished.assigned[name].amount) if name in finished.assigned else 0
                 for name in finished.answers

@@ -62,7 +62,8 @@ class PieceResult:
         audited: whether the server has audited it.
         paid_microcredits: what it has earned.
         pending_microcredits: what it will have earned if its round passes its audit.
-        own: fields of the job.
+        own: fields of the job. Of these names it can state `device_seconds`; all others stay the
+            market's.
     """
 
     round: int
@@ -95,7 +96,11 @@ class PieceResult:
     def as_json(self) -> dict[str, Json]:
         """The line; the job's fields among the others."""
         names = [name for name in self.__slots__ if name != "own"]
-        return {name: getattr(self, name) for name in names} | dict(self.own)
+        markets = {name: getattr(self, name) for name in names}
+        free = {name: value for name, value in self.own.items() if name not in markets}
+        if "device_seconds" in self.own:
+            free["device_seconds"] = self.own["device_seconds"]
+        return markets | free
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ what the past bids of all others suggest.
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,8 @@ class LayersAwarded(Shown):
             strict=True,
         )
         rows = tuple(
-            (name, f"{layers}", *(decimals(float(each)) for each in credits))
-            for name, layers, *credits in columns
+            (name, f"{layers}", _cost_told(cost), *(decimals(float(each)) for each in credits))
+            for name, layers, cost, *credits in columns
         )
         cost = "its cost" if self.block_costs is None else "its cost of the block"
         notes = [
@@ -269,7 +270,7 @@ class LayersAwarded(Shown):
         }
         if self.block_costs is not None:
             for device, cost in zip(answer["devices"], self.block_costs.tolist(), strict=True):
-                device["block_cost"] = cost
+                device["block_cost"] = cost if isfinite(cost) else None  # it has no room for it
         return answer
 
 
@@ -426,6 +427,10 @@ def _limits(rule: ByCurves | ByBlock) -> dict[str, Json]:
         "cost_rise": competition.rise or None,
     }
     return {name: limit for name, limit in limits.items() if limit is not None}
+
+
+def _cost_told(cost: float) -> str:
+    return decimals(float(cost)) if isfinite(cost) else "no room for it"
 
 
 def _rule_told(terms: AuctionTerms) -> str:

@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
 
 from edgepact.mechanisms.stackelberg.terms import Game
 from edgepact.pages import percent, table
@@ -41,7 +40,7 @@ from edgepact.solvers.known_form.told_posterior import ToldPosterior
 from edgepact.solvers.quoter import Quoter
 from edgepact.solvers.quoting import play, reference_fleets, regret
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.drawing import log_ticks, scaled, write_findings, write_picture
 from edgepact.studies.marks import standard_error
 from edgepact.studies.methods import CEILING, GDM, QUOTE_CPU_S, SHIPPING, train_to
 from edgepact.studies.odd_fleets import LAYERS, odd_fleets
@@ -300,12 +299,10 @@ def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
             # The axis is logarithmic: an error bar must not reach down to 0.
             below = min(each.error, 0.9 * each.mean)
             bars = [[below], [each.error]]
-            axes.errorbar([each.mean], [row], xerr=bars, markersize=7, capsize=3, **look)
+            axes.errorbar([each.mean], [row], xerr=bars, markersize=scaled(7), capsize=3, **look)
         axes.set_xscale("log")
         axes.invert_xaxis()
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        log_ticks(axes.xaxis)
         axes.set_title(kind)
         axes.grid(axis="both", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

@@ -101,6 +101,8 @@ TRAINING_SEED = 0
 
 COLOURS = {"learnt": BLUE, "RegretNet": AMBER, "theory": INK}
 BARS = (BLUE, AMBER, PURPLE, GREY)
+ABOVE: dict[str, Any] = {"frameon": False, "loc": "lower right", "bbox_to_anchor": (1.0, 1.0)}
+"""Place of a panel's legend: bars leave none inside it."""
 
 SEPARATELY = "items separately (Myerson)"
 MENU = "menu, learnt"
@@ -922,7 +924,7 @@ def draw(
     lies: dict[str, dict[str, BestLie]],
 ) -> Figure:
     """Revenue up to its bound, learnt reserves and exact ones, shares, and the best lies."""
-    figure = Figure(figsize=(15, 8.4), layout="constrained")
+    figure = Figure(figsize=(13, 10.5), layout="constrained")
     (revenue, shares), (learned, lied) = figure.subplots(2, 2)
     _draw_revenue(revenue, sold, bounds)
     exact, learnt = proposals.reserves.T
@@ -964,8 +966,8 @@ def draw(
     lied.set_yticks(np.arange(len(SETTERS)), list(SETTERS))
     lied.invert_yaxis()
     lied.axvline(0.0, color=COLOURS["theory"], linewidth=1.0)
-    lied.set_xlabel("gain of the best lie over the horizon, % of what truth earns")
-    lied.legend(frameon=False)
+    lied.set_xlabel("gain of the best lie over the horizon,\n% of what truth earns")
+    lied.legend(**ABOVE, ncols=2)
     for axes in (revenue, learned, shares, lied):
         axes.grid(alpha=0.2)
         axes.spines[["top", "right"]].set_visible(False)
@@ -1000,18 +1002,14 @@ def _draw_revenue(
         bound = bounds[name]
         if bound is not None:
             most = 100.0 * (bound.revenue / base - 1.0)
-            axes.vlines(most, first - 0.4, len(names) - 0.6, color=INK, linestyle="--")
-            axes.annotate(
-                "no auction earns more",
-                (most, first - 0.45),
-                ha="right",
-                va="bottom",
-                fontsize="small",
-            )
+            reach = (first - 0.4, len(names) - 0.6)
+            axes.vlines(most, *reach, color=INK, linestyle="--", label="no auction earns more")
     axes.axvline(0.0, color=COLOURS["theory"], linestyle=":", linewidth=1.0)
     axes.set_yticks(np.arange(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -1.0)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlabel("revenue above selling items separately, %")
+    # Each setting has its bound; one of them is named.
+    axes.legend(handles=axes.get_legend_handles_labels()[0][:1], **ABOVE)
 
 
 def page(

@@ -32,7 +32,7 @@ from edgepact.progress import progress_bar
 from edgepact.provenance import write_metrics
 from edgepact.studies.asked import Asked
 from edgepact.studies.crowd import Crowd, Round, Server, enrolled, served
-from edgepact.studies.drawing import draw_curve, write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, say_found, write_findings, write_picture
 from edgepact.studies.light import MODEL
 from edgepact.studies.queueing import group_response, group_size, shared_response
 
@@ -417,10 +417,11 @@ def draw(costs: Costs, waits: list[Waiting], writes: list[tuple[int, float]]) ->
     left.set_xlabel("share of the capacity")
     left.set_ylabel("wait of a piece, ms (up: shorter)")
     light, heavy = waits[0], waits[-1]
-    left.set_title(
+    say_found(
+        left,
         f"at {heavy.rate / heavy.capacity:.0%} of the capacity a piece waits\n"
         f"{heavy.measured_ms / light.measured_ms:.1f} times as long as at "
-        f"{light.rate / light.capacity:.0%}"
+        f"{light.rate / light.capacity:.0%}",
     )
     sizes = [size for size, _ in writes]
     took_ms = [1e3 * seconds for _, seconds in writes]
@@ -430,9 +431,10 @@ def draw(costs: Costs, waits: list[Waiting], writes: list[tuple[int, float]]) ->
     right.plot(sizes, fitted, "--", color=AMBER, label=law)
     right.set_xlabel("pieces n of a durable write")
     right.set_ylabel("time of a write, ms (up: shorter)")
-    right.set_title(
+    say_found(
+        right,
         f"{sizes[-1]} pieces are written in\n{took_ms[-1] / took_ms[0]:.1f} times the time of "
-        f"{'one' if sizes[0] == 1 else sizes[0]}"
+        f"{'one' if sizes[0] == 1 else sizes[0]}",
     )
     right.set_xscale("log", base=2)
     right.xaxis.set_major_formatter("{x:g}")

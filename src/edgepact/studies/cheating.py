@@ -42,7 +42,7 @@ from edgepact.studies.cheats_at_market import (
     play_market,
     write_pictures,
 )
-from edgepact.studies.drawing import with_legend, write_findings, write_picture
+from edgepact.studies.drawing import say_found, scaled, with_legend, write_findings, write_picture
 
 FIXED = 0.05
 """The share that was audited before it was derived."""
@@ -349,35 +349,38 @@ def draw(found: Found) -> Figure:
     rows = sweep(config)
     for row in rows:
         margin = row["margin"]
-        look: dict[str, Any] = {**LOOKS[margin].line, "markersize": 5}
+        look: dict[str, Any] = {**LOOKS[margin].line, "markersize": scaled(5)}
         ahead = 1.0 - np.array(curve(config, margin))
         left.plot(RATES, ahead, **look, markevery=6, label=f"margin {margin:g}")
-        star = {"color": LOOKS[margin].colour, "markeredgecolor": INK, "markersize": 15}
+        star = {"color": LOOKS[margin].colour, "markeredgecolor": INK, "markersize": scaled(15)}
         left.plot([row["rate"]], [1.0 - row["best"]], "*", **star)
         lengths = [derived_rate(config, pieces, margin) for pieces in PIECES_SHOWN]
         right.plot(PIECES_SHOWN, lengths, **look)
-    told = {"fmt": "x", "color": INK, "markersize": 6, "capsize": 2}
+    told = {"fmt": "x", "color": INK, "markersize": scaled(6), "capsize": 2}
     for rate in RATES[::5]:
         rules = Rules(rate, True, True, 1)
         each = reckoned(CHEATS["random"], found.powers["random"].share, rules, config)
         label = f"random numbers, margin {config.margin:g}, reckoned" if rate == RATES[0] else None
         left.errorbar([rate], [1.0 - each.mean], [each.half], label=label, **told)
-    left.plot([], [], "*", color="white", markeredgecolor=INK, markersize=13, label="derived rate")
+    left.plot(
+        [], [], "*", color="white", markeredgecolor=INK, markersize=scaled(13), label="derived rate"
+    )
     left.axhline(0.0, color=INK, linewidth=0.9, linestyle=":")
     left.axvline(FIXED, color=INK, linewidth=0.9, linestyle="--")
     beside = {"textcoords": "offset points", "fontsize": "small"}
     left.annotate("above: cheating loses", (RATES[0], 0.0), xytext=(0, 4), **beside)
-    left.annotate(f"{FIXED:.0%}, as before", (FIXED, -3.9), xytext=(4, 0), **beside)
+    left.annotate(f"{FIXED:.0%}, as before", (FIXED, 1.25), xytext=(4, 0), **beside)
     left.set_xscale("log")
     left.xaxis.set_major_formatter("{x:g}")
     left.set_ylim(-4.0, 1.5)
     left.set_xlabel("share of pieces that is audited")
     left.set_ylabel("honest profit less best cheat's,\nas a share of honest profit")
     loses = all(row["best"] < 1.0 for row in rows)
-    left.set_title(
+    say_found(
+        left,
         f"one round of {config.pieces} pieces: at the derived rate\n"
         + ("even the best cheat earns less" if loses else "some cheat earns no less")
-        + " than honest work"
+        + " than honest work",
     )
     right.set_xscale("log", base=2)
     right.set_yscale("log")
@@ -386,7 +389,7 @@ def draw(found: Found) -> Figure:
         axis.set_major_formatter("{x:g}")
     right.set_xlabel("pieces of a device in a round")
     right.set_ylabel("derived rate of audits (up: fewer)")
-    right.set_title("the longer the round,\nthe fewer audits are needed")
+    say_found(right, "the longer the round,\nthe fewer audits are needed")
     for axes in (left, right):
         _clean(axes)
     return with_legend(figure, panels, ncols=5)

@@ -79,7 +79,13 @@ from edgepact.solvers.learners.random import Random
 from edgepact.solvers.learners.training import Solver
 from edgepact.studies import contract_training
 from edgepact.studies.asked import Asked, size, sized
-from edgepact.studies.drawing import draw_curve, with_legend, write_findings, write_picture
+from edgepact.studies.drawing import (
+    draw_curve,
+    log_ticks,
+    with_legend,
+    write_findings,
+    write_picture,
+)
 from edgepact.studies.spread import spread
 
 TRAINED = "menus.npz"
@@ -850,8 +856,11 @@ def draw(scores: list[Score], learned: dict[str, Learned], config: Config) -> Fi
             places, at_least = np.arange(len(lost)), np.maximum(lost, LEAST_MISSED)
             draw_curve(axes, places, at_least, band, LOOKS[rule], label=rule, marks=len(lost))
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xticks(places, [each.replace(" x ", " x\n", 1) for each in conditions])
+        log_ticks(axes.yaxis)
+        axes.set_xticks(places, [_seen(each) for each in conditions])
+        axes.set_xlabel(
+            f"devices seen with each of {config.rounds}\npast menus, or frequencies told"
+        )
         axes.set_title(f"never seen, {prior}:\n{sort}")
     panels[0].invert_yaxis()
     panels[0].set_ylabel("missed share of the optimum, %")
@@ -867,6 +876,16 @@ def draw(scores: list[Score], learned: dict[str, Learned], config: Config) -> Fi
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     return with_legend(figure, panels, ncols=3)
+
+
+def _seen(condition: str) -> str:
+    """A condition as short as ticks ask for it.
+
+    Example:
+        >>> _seen("3 x 10 devices"), _seen(TOLD)
+        ('10', 'told')
+    """
+    return "told" if condition == TOLD else condition.split()[-2]
 
 
 def profit_page(

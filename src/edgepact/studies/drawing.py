@@ -2,8 +2,8 @@
 
 A study draws its picture as it is; what depends on the style is set around that. In the style
 `article` text is serif and embedded as letters, a picture of one panel across is a column wide and
-any other one two columns, as journals of the IEEE have them; there is no title, since captions say
-what is seen. A smoke run is marked in its picture, with what it really played.
+any other one two columns, as journals of the IEEE have them; titles name panels and say no finding,
+since captions do. A smoke run is marked in its picture, with what it really played.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, rcParams, rcParamsDefault
+from matplotlib.ticker import LogLocator
 
 from edgepact.pages import write_page
 from edgepact.palette import BAND, COLOURS, PURPLE, Look
@@ -46,6 +47,9 @@ ARTICLE: dict[str, Any] = {
 }
 """Type 42 keeps letters of fonts as letters, which printers ask for."""
 
+FINDING = "finding"
+"""Label of a panel's title that says what was found, and not which panel it is."""
+
 DPI = {"page": 120, "article": 300}
 
 
@@ -68,6 +72,9 @@ def write_picture(
             width, height = figure.get_size_inches()
             wide = COLUMN_IN if across(figure) == 1 else COLUMNS_IN
             figure.set_size_inches(wide, max(wide * height / width, LEAST_IN))
+            for axes in figure.axes:
+                if axes.title.get_label() == FINDING:
+                    axes.set_title("")
         if asked.smoke:
             _mark_across(figure, mark(config))
         # No date, so that the same results give the same file.
@@ -103,9 +110,27 @@ def draw_curve(
     # Curves that lie on each other have their markers at different points.
     first = COLOURS.index(look.colour) * every // len(COLOURS)
     named = {} if label is None else {"label": label}
-    thin = rcParams["lines.linewidth"] / rcParamsDefault["lines.linewidth"]
-    usual = {"linewidth": width * thin, "markersize": 4.5 * thin, "markevery": (first, every)}
+    usual = {"linewidth": scaled(width), "markersize": scaled(4.5), "markevery": (first, every)}
     axes.plot(x, middle, **look.line, **usual, **named)
+
+
+def say_found(axes: Any, words: str) -> None:
+    """What was found, as the title of a panel; in print the caption says it, and none is drawn."""
+    axes.set_title(words).set_label(FINDING)
+
+
+def scaled(points: float) -> float:
+    """A width or size of marker on a screen, in the style that is being drawn: print is thinner."""
+    return points * float(rcParams["lines.linewidth"] / rcParamsDefault["lines.linewidth"])
+
+
+def log_ticks(axis: Any) -> None:
+    """Plain numbers at powers of ten; on an axis of less than two decades, which may hold none, at
+    2 and 5 times each as well. To be set when all is drawn."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100.0 * low else (1.0,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def with_legend(figure: Any, panels: Any, *, ncols: int, place: str = "lower center") -> Any:

@@ -29,7 +29,7 @@ from edgepact.provenance import write_metrics
 from edgepact.solvers.quoter import Quoter
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.changing import Episode, draw_episode, play_changing
-from edgepact.studies.drawing import draw_curve, write_findings, write_picture
+from edgepact.studies.drawing import draw_curve, log_ticks, scaled, write_findings, write_picture
 from edgepact.studies.live_quotes import live_example, play_live, run_market
 from edgepact.studies.marks import Verdict, standard_error, verdict_table
 from edgepact.studies.methods import GDM, LOOKS, QUOTE_CPU_S, TRANSFORMER, methods
@@ -426,18 +426,18 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
             below = np.minimum(error, 0.9 * missed)
             at = np.arange(len(names)) + 0.11 * (place - (len(drawn) - 1) / 2.0)
             bars = [100.0 * below, 100.0 * error]
-            usual = {"linestyle": "none", "capsize": 2, "markersize": 7, "label": method}
+            usual = {"linestyle": "none", "capsize": 2, "markersize": scaled(7), "label": method}
             look = {"color": LOOKS[method].colour, "marker": LOOKS[method].marker}
             if method in TOLD:
                 look["fillstyle"] = "none"
             axes.errorbar(100.0 * missed, at, xerr=bars, **(usual | look))
         axes.set_xscale("log")
         axes.invert_xaxis()
-        axes.xaxis.set_major_formatter("{x:g}")
+        log_ticks(axes.xaxis)
         axes.set_yticks(range(len(names)), names if layers == next(iter(KINDS)) else [])
         axes.invert_yaxis()
         axes.set_xlabel(
-            f"missed share of the range from round {config.early + 1} on, % (better to the right)"
+            f"missed share of the range from round {config.early + 1} on, %\n(better to the right)"
         )
         axes.set_title(f"{layers} layers")
         for row in range(len(names) - 1):

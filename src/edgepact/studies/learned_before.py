@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from edgepact.errors import InputError
+from edgepact.fields import check_table, check_whole
 from edgepact.studies.asked import Asked
 from edgepact.studies.false_peaks import Learned
 from edgepact.studies.place import FACTS, held_in
@@ -27,6 +28,10 @@ OF_FLEET = ("fleet_seed", "seed", "seeds", "epochs")
 """Settings that curves of figure 4's fleet depend on."""
 OF_HARD = ("seed", "seeds", "hard_epochs", "fleets", "seeds_of_fleets")
 """Settings that curves of the hard games depend on."""
+
+
+SIZE_MOST = 2**31 - 1
+"""Largest whole number of a setting."""
 
 
 class Learning(NamedTuple):
@@ -81,9 +86,9 @@ def read(folder: Path) -> Before:
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         source = facts["provenance"]
-        seconds = {
-            name: each["cpu_seconds_with_compilation"] for name, each in facts["solvers"].items()
-        }
+        config = check_table(folder / FACTS, "provenance.config", source["config"])
+        solvers = check_table(folder / FACTS, "solvers", facts["solvers"])
+        seconds = {name: each["cpu_seconds_with_compilation"] for name, each in solvers.items()}
         learning = {
             name: Learning(columns["utility"], columns["action"], seconds[name])
             for (name,), columns in _columns(
@@ -96,8 +101,8 @@ def read(folder: Path) -> Before:
             for (game, name), columns in _columns(folder / HARD, *keys).items():
                 shares = Learned(columns["gain_share"], columns["share"])
                 hard.setdefault(game, {})[name] = shares
-        return Before(folder, source["config"], learning, hard, source)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        return Before(folder, config, learning, hard, source)
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise InputError("study", "--data", "the curves of fig4", f"{folder}: {error}") from error
 
 
@@ -159,6 +164,10 @@ def settle(
         there: Any = config
         known = {each.name for each in fields(there)} & set(held.config)
         taken = {name: _frozen(held.config[name]) for name in known}
+        for name, value in taken.items():
+            if type(getattr(config, name)) is int:
+                place = held.folder / FACTS if held.folder else FACTS
+                check_whole(place, f"provenance.config.{name}", value, least=0, most=SIZE_MOST)
         config = replace(there, **taken)
     before = fitting(held, config)
     if before is NOTHING:

@@ -1,6 +1,7 @@
 """A folder of results belongs to one study: another one would leave a mixture of both."""
 
 import json
+import os
 from pathlib import Path
 
 from edgepact.errors import InputError
@@ -21,6 +22,21 @@ def check_place(folder: Path, study: str) -> None:
         raise InputError("study", "--out", expected, f"{folder}, which holds {held}")
 
 
+def make_place(folder: Path) -> None:
+    """Makes a folder of results before hours of work end at a place that cannot be written to.
+
+    Raises:
+        InputError: it cannot be made, or not written to.
+    """
+    expected = "a folder that can be written to"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError("study", "--out", expected, f"{folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError("study", "--out", expected, f"{folder}: Permission denied")
+
+
 def held_in(folder: Path) -> str | None:
     """The study whose results a folder holds; None if it holds none.
 
@@ -30,9 +46,9 @@ def held_in(folder: Path) -> str | None:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         source = facts["provenance"]
         command = str(source.get("command", ""))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "metrics.json of something else"
     words = command.split()
     # Folders of earlier versions do not name their study but by the command.

@@ -6,13 +6,15 @@ which. They are read as Arrow tables, which pandas and Polars take over as they 
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgepact.errors import InputError
+from edgepact.errors import InputError, InputWarning
+from edgepact.fields import check_table, expect_file, file_exists
 from edgepact.studies import STUDIES
 from edgepact.studies.place import FACTS, held_in
 
@@ -65,8 +67,9 @@ def load(folder: Path) -> StudyResults:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         source = facts.pop("provenance")
         config = source["config"]
-    except (OSError, ValueError, LookupError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise InputError(folder / FACTS, "", "facts of a study", f"{error}") from error
+    check_table(folder / FACTS, "provenance.config", config, kind="a JSON object")
     return StudyResults(
         study=study,
         folder=folder,
@@ -79,12 +82,18 @@ def load(folder: Path) -> StudyResults:
 
 
 def _read(path: Path) -> Any:
-    """The Parquet file beside a CSV, or the CSV where there is none, or an older one."""
+    """The Parquet file beside a CSV, or the CSV where there is none, an older or a broken one."""
+    from pyarrow import ArrowException
     from pyarrow.parquet import read_table
 
+    expect_file(path, "a table of a study")
     quick = path.with_suffix(".parquet")
-    if quick.is_file() and quick.stat().st_mtime >= path.stat().st_mtime:
-        return read_table(quick)
+    if file_exists(quick) and quick.stat().st_mtime >= path.stat().st_mtime:
+        try:
+            return read_table(quick)
+        except (ArrowException, OSError) as error:
+            told = f"{quick}: no Parquet file ({_line(error)}); the CSV beside it is read"
+            warnings.warn(told, InputWarning, stacklevel=5)
     return _read_csv(path)
 
 
@@ -94,5 +103,9 @@ def _read_csv(path: Path) -> Any:
 
     try:
         return read_csv(path)
-    except ArrowException as error:
-        raise InputError(path, "", "a table of a study", f"{error}".splitlines()[0]) from error
+    except (ArrowException, OSError) as error:
+        raise InputError(path, "", "a table of a study", _line(error)) from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(f"{error}".splitlines()), type(error).__name__)

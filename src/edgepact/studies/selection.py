@@ -360,12 +360,15 @@ def draw(found: Found) -> Figure:
         for axes, what in zip(
             panels[row], ("credits paid", "simulated seconds", "rounds"), strict=True
         ):
-            axes.axhline(100.0 * target_of(courses), color=GREY, linewidth=0.8, linestyle="--")
+            look = {"color": GREY, "linewidth": 0.8, "linestyle": "--"}
+            label = "target" if axes is panels[0, 0] else None
+            axes.axhline(100.0 * target_of(courses), **look, label=label)
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_xlabel(what)
+        panels[row, 2].xaxis.get_major_locator().set_params(integer=True)
         panels[row, 0].set_ylabel(f"test images told right, %\nDirichlet {dirichlet:g}")
-    figure.legend(frameon=False, loc="outside lower center", ncols=6)
+    figure.legend(frameon=False, loc="outside lower center", ncols=4)
     return figure
 
 

@@ -7,6 +7,7 @@ import re
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from edgepact.market.ledger import Ledger
@@ -131,12 +132,18 @@ def test_it_comes_back_when_the_server_does(processes: Processes, page: Page) ->
     process, url = processes.server(**token)
     page.goto(f"{url}/page#token={token['operator_token']}")
     page.locator("#link", has_text="Live").wait_for()
+    operator = {"Authorization": f"Bearer {token['operator_token']}"}
+    httpx.post(f"{url}/page/control", json={"action": "pause"}, headers=operator).raise_for_status()
+    page.locator("#pause", has_text="Resume").wait_for()
     process.kill()
     process.wait()
     page.locator("#link", has_text="away").wait_for()
     assert page.locator("#market").is_visible()  # what was known stays
     processes.server(**token, port=int(url.rsplit(":", 1)[1]))
     page.locator("#link", has_text="Live").wait_for()
+    # It follows its settings again: the pause is over, and that is said.
+    page.locator("#pause", has_text="Pause").wait_for()
+    page.locator("#control-said", has_text="no longer holds: the pause.").wait_for()
     assert [said for said in page.complaints if not AWAY.search(said)] == []
 
 
@@ -201,9 +208,12 @@ def test_a_picture_a_text_and_a_sound_are_seen_and_a_stranger_writes_no_page(
         bring(device, "first", "second")
         opened(page, server)
         page.locator("#exhibit", has_text="cam-0 has shown nothing").wait_for()
-        told = GOOD | {"given": attack, "picture": in_text(png()), "sound": in_text(wav())}
+        tall = attack + 200 * "\n"  # of which no line pushes the controls below away
+        told = GOOD | {"given": tall, "picture": in_text(png()), "sound": in_text(wav())}
         assert show(device, "second", told).status_code == 200
         page.locator("#exhibit dd", has_text="<img src=x").wait_for()
+        height = page.locator("#exhibit dd").first.evaluate("text => text.clientHeight")
+        assert 100 < height < 300
         picture = page.locator("#exhibit img")
         assert picture.count() == 1
         assert picture.evaluate("image => image.naturalWidth") == 4

@@ -93,6 +93,7 @@ HOSTILE: dict[str, tuple[str, Table]] = {
     "no sound": ("a WAV file", {"sound": in_text(b"RIFF")}),
     "a video": ("head of 44 bytes", {"sound": in_text(b"\x1a\x45\xdf\xa3" + bytes(200))}),
     "a longer sound": ("head of 44 bytes", {"sound": in_text(wav() + b"more")}),
+    "a sound of nothing": ("head of 44 bytes", {"sound": in_text(wav(b""))}),
     "a fast sound": ("samples a second", {"sound": in_text(wav(rate=96_000))}),
 }
 
@@ -198,6 +199,20 @@ def test_nobody_shows_what_he_has_not_brought(server: MarketServer, device: Devi
     other = Device(server.url, "once-1", "cam-1")
     assert show(other, "a", GOOD).status_code == 409
     other.http.close()
+
+
+def test_of_two_exhibits_of_a_piece_that_come_beside_each_other_the_first_is_kept(
+    server: MarketServer, device: Device
+) -> None:
+    """The second one was let in before the first was read: where the device has as many as it may,
+    room was made for it by dropping the piece itself, and the server broke."""
+    names = [f"beside-{at}" for at in range(EXHIBITS_EACH)]
+    bring(device, *names)
+    watch = server._app.state.watch
+    for name in names:
+        watch.show("cam-0", name, Exhibit(answer=name))
+    watch.show("cam-0", names[0], Exhibit(answer="another"))
+    assert [seen(server, "cam-0", name).json()["answer"] for name in names] == names
 
 
 def test_a_server_takes_no_more_than_it_says(server: MarketServer, device: Device) -> None:

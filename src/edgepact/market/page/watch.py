@@ -202,9 +202,10 @@ class Watch:
         self._shows_in_all.take("")
 
     def show(self, device: str, piece: str, exhibit: Exhibit) -> None:
-        """Keeps what is shown of a piece, if that is still known."""
+        """Keeps what is shown of a piece, if that is still known; of several that came beside each
+        other the first."""
         key = device, piece
-        if key not in self._pieces:
+        if key not in self._pieces or key in self._exhibits:
             return
         own = [each for each in self._exhibits if each[0] == device]
         if len(own) >= EXHIBITS_EACH:

@@ -180,7 +180,7 @@ def _check_wav(content: bytes) -> None:
     names = (riff, kind, form, data) == (b"RIFF", b"WAVE", b"fmt ", b"data")
     sizes = (whole, size) == (len(content) - 8, len(content) - _WAV.size)
     plain = (form_size, coding, channels, frame, bits) == (16, 1, 1, 2, 16)
-    if not (names and sizes and plain and size % 2 == 0 and pace == 2 * rate):
+    if not (names and sizes and plain and size > 0 and size % 2 == 0 and pace == 2 * rate):
         expected = "a WAV file of a head of 44 bytes and 16-bit samples of one channel"
         raise InputError(_SOURCE, "sound", expected, "another")
     if not RATE_LEAST <= rate <= RATE_MOST:

@@ -106,6 +106,7 @@ function take(event) {
     for (const each of ["points", "map", "devices", "pieces"]) state[each].clear();
     state.about = said.about;
     tries = 0;
+    sayForgotten(state.facts, said.facts);
   }
   for (const last of said.points_gone || []) state.points.delete(last);
   for (const each of said.points) state.points.set(each.last, each);
@@ -123,6 +124,16 @@ function take(event) {
   byId("sign-in").hidden = true;
   say("Live", true);
   draw();
+}
+
+// A server that is started again follows its settings: what was asked for here is not lost in silence.
+const ASKED = { paused: "the pause", budget: "the budget in all", round_budget: "the budget of a round",
+  price_bounds: "the bounds of the price" };
+
+function sayForgotten(before, now) {
+  const gone = Object.keys(ASKED).filter((name) => name in before && String(before[name]) !== String(now[name]));
+  if (gone.length) byId("control-said").textContent =
+    `The server was away; what was asked of it no longer holds: ${gone.map((name) => ASKED[name]).join(", ")}.`;
 }
 
 function unpacked(packed) {
@@ -357,6 +368,9 @@ function drawExhibit(piece) {
   place.replaceChildren(element("p", { class: "quiet-text" }, why));
 }
 
+// Whether a text may be more than its place holds, so that it is scrolled, by keys too.
+const isLong = (text) => text.length > 200 || text.split("\n").length > 8;
+
 async function fetchExhibit(piece, key) {
   const place = byId("exhibit");
   const query = new URLSearchParams({ device: piece.device, piece: piece.piece });
@@ -379,7 +393,7 @@ async function fetchExhibit(piece, key) {
     parts.push(element("figure", {}, image));
   }
   const lines = [["What went in", told.given], ["What came out", told.answer]].filter(([, text]) => text);
-  const list = element("dl", {}, ...lines.flatMap(([name, text]) => [element("dt", {}, name), element("dd", { dir: "auto" }, text)]));
+  const list = element("dl", {}, ...lines.flatMap(([name, text]) => [element("dt", {}, name), element("dd", isLong(text) ? { dir: "auto", tabindex: "0" } : { dir: "auto" }, text)]));
   if (told.sound) list.append(element("dt", {}, "How it sounds"), element("dd", {}, element("audio", { controls: "",
     preload: "metadata", "aria-label": `Sound of this piece: ${words}`, src: `data:audio/wav;base64,${told.sound}` })));
   parts.push(list);
