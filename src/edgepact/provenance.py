@@ -21,7 +21,7 @@ def provenance(config: Any) -> dict[str, Any]:
         config: a dataclass, the settings of the study.
     """
     return {
-        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "config": _plain(asdict(config)),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "edgepact": edgepact.__version__,
         "commit": _commit(),
@@ -29,6 +29,23 @@ def provenance(config: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+
+
+VALUES_MOST = 1000
+"""Of a longer array only the shape and the range are told."""
+
+
+def _plain(settings: Any) -> Any:
+    """Settings as JSON holds them; numbers that are none, and infinite ones, by their names."""
+
+    def told(value: Any) -> Any:
+        if not hasattr(value, "tolist"):
+            return str(value)
+        if value.size <= VALUES_MOST:
+            return value.tolist()
+        return {"shape": value.shape, "least": float(value.min()), "most": float(value.max())}
+
+    return json.loads(json.dumps(settings, default=told), parse_constant=str)
 
 
 def write_metrics(

@@ -23,11 +23,15 @@ from edgepact.market.statement import Statement, read_statement
 from edgepact.market.tls import AUTHORITY
 from edgepact.settings import arguments, environment
 
-READY_TIMEOUT_S = 90.0
-"""Loading JAX, compiling the policy and opening the model takes seconds, not minutes."""
+READY_TIMEOUT_S = 300.0
+"""Loading JAX, compiling the policy and opening the model takes seconds, and minutes on a machine
+with much else to do."""
 
 STALL_TIMEOUT_S = 120.0
 """Longest time without any unit of work delivered; rounds have shorter limits of their own."""
+
+CLOSING_TIMEOUT_S = 60.0
+"""Longest time in which the server closes its last round, and devices hear of their pay."""
 
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.15
@@ -145,7 +149,7 @@ class LiveMarket:
             raise MarketError(f"the server ended early: {self._last_words('server')}")
         for device in self._devices.values():
             try:
-                device.wait(STOP_TIMEOUT_S)
+                device.wait(CLOSING_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 device.terminate()
 
@@ -161,10 +165,13 @@ class LiveMarket:
         """The last device has gone; the server may still be closing its last round."""
         assert self._server is not None
         try:
-            self._server.wait(STOP_TIMEOUT_S)
+            self._server.wait(CLOSING_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             lost = "; ".join(f"{name}: {words}" for name, words in self.lost_devices().items())
-            raise MarketError(f"all devices have gone ({lost or 'without an error'})") from None
+            raise MarketError(
+                f"all devices have gone ({lost or 'without an error'}), and the server has not "
+                f"closed its last round within {CLOSING_TIMEOUT_S:g} s"
+            ) from None
 
     def _start(
         self, name: str, arguments: Sequence[str], secret: dict[str, str]
