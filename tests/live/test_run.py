@@ -97,6 +97,7 @@ class TestAWholeRun:
 
     def test_the_report_is_one_file_that_asks_for_nothing(self, finished: Path) -> None:
         page = (finished / "report.html").read_text()
+        assert "A smoke run: " in page
         assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
         for name in ("camera", "phone", "drone"):
             assert name in page

@@ -78,6 +78,9 @@ PRICING = {
 }
 
 
+SMOKE = "A smoke run: few rounds and little work, to see that all of it runs. "
+
+
 def _pricing(solver: str) -> Pricing:
     name = solver.replace("-", " ")
     return PRICING.get(
@@ -87,7 +90,13 @@ def _pricing(solver: str) -> Pricing:
 
 
 def write_report(
-    folder: Path, config: Any, played: Played, *, job: str, place: Path | None
+    folder: Path,
+    config: Any,
+    played: Played,
+    *,
+    job: str,
+    place: Path | None,
+    smoke: bool = False,
 ) -> Path:
     """Writes report.html, a CSV of all pieces, rounds.csv and metrics.json.
 
@@ -97,6 +106,7 @@ def write_report(
         played: what came of it.
         job: whose work it was, one of `JOBS`.
         place: what devices worked on, a folder or a file; None for what comes with the job.
+        smoke: whether it was played in small, which the report and `metrics.json` say.
 
     Returns:
         The path of report.html.
@@ -106,7 +116,7 @@ def write_report(
     told = tell(work, place)
     _write_tables(folder, told, played)
     figures = as_json(played.findings) if isinstance(played, MarketPlayed) else played.to_dict()
-    write_metrics(folder, config, figures)
+    write_metrics(folder, config, figures, {"smoke": smoke})
     verdict = verdict_of(played, work)
     title, made, note = told.made
     page = report_page.page(
@@ -114,7 +124,7 @@ def write_report(
         title=told.title,
         verdict=verdict.sentences,
         good=verdict.good,
-        intro=f"{told.intro} {_decider(played)}",
+        intro=f"{SMOKE if smoke else ''}{told.intro} {_decider(played)}",
         tiles=report_page.tiles(_tiles(played)),
         sections=(
             report_page.section(title, made, before=note),

@@ -77,7 +77,8 @@ def _run_images(config: RunConfig, run: Run) -> Path:
     played = PACT.engage(terms, measured, PACT.decide(terms, measured), run)
     assert isinstance(played, MarketPlayed)  # as images are classified
     print_summary(played.findings)
-    return write_report(run.out, config, played, job=PACT.job, place=terms.inputs_place)
+    place = terms.inputs_place
+    return write_report(run.out, config, played, job=PACT.job, place=place, smoke=config.smoke)
 
 
 def _run_staged(config: RunConfig, run: Run) -> Path:
@@ -95,7 +96,8 @@ def _run_staged(config: RunConfig, run: Run) -> Path:
     assert isinstance(played, WorkPriced)
     for sheet in (*played.decided, *played.sheets):
         Console().print(rich_table(sheet))
-    return write_report(run.out, terms, played, job=job, place=terms.inputs_place)
+    place = terms.inputs_place
+    return write_report(run.out, terms, played, job=job, place=place, smoke=config.smoke)
 
 
 @contextmanager

@@ -131,7 +131,8 @@ def run_scenario(scenario: Scenario, run: Run) -> Ran:
         write_halves_report(run.out, terms, outcome)
     elif isinstance(outcome, MarketPlayed | WorkPriced | LayersBought) and pact.job in JOBS:
         place = getattr(terms, "inputs_place", None)
-        write_report(run.out, terms, outcome, job=pact.job, place=place)
+        small = scenario.smoke
+        write_report(run.out, terms, outcome, job=pact.job, place=place, smoke=small)
     page = run.out / "steps.md"
     ran = Ran(page=page, steps=tuple(told.steps), broken=optimum.broken)
     _write(ran, scenario)
