@@ -71,7 +71,7 @@ def made(
 def _ran(calls: list[Any]) -> Any:
     def run(what: Any, **beside: Any) -> Any:
         calls.append(what)
-        return SimpleNamespace(page="report.html", broken=())
+        return SimpleNamespace(page=Path("report.html"), broken=())
 
     return run
 

@@ -103,6 +103,7 @@ def test_what_time_does_not_mend_is_not_waited_for(
 ) -> None:
     url, ca, says = _misfit(both, kind)
     traffic = Traffic()
+    capfd.readouterr()  # what the servers have said, if they were started for this test
     with Link((url,), float("inf"), "cam", ca) as way, pytest.raises(MarketError) as told:
         way.send("GET", "/v2/health/live", b"", {}, traffic=traffic)
     assert url in str(told.value)

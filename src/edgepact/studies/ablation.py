@@ -299,7 +299,7 @@ def draw(found: Found, chosen: dict[str, Variant]) -> Figure:
             # The axis is logarithmic: an error bar must not reach down to 0.
             below = min(each.error, 0.9 * each.mean)
             bars = [[below], [each.error]]
-            axes.errorbar([each.mean], [row], xerr=bars, markersize=scaled(7), capsize=3, **look)
+            axes.errorbar([each.mean], [row], xerr=bars, markersize=scaled(7.0), capsize=3, **look)
         axes.set_xscale("log")
         axes.invert_xaxis()
         log_ticks(axes.xaxis)

@@ -349,21 +349,21 @@ def draw(found: Found) -> Figure:
     rows = sweep(config)
     for row in rows:
         margin = row["margin"]
-        look: dict[str, Any] = {**LOOKS[margin].line, "markersize": scaled(5)}
+        look: dict[str, Any] = {**LOOKS[margin].line, "markersize": scaled(5.0)}
         ahead = 1.0 - np.array(curve(config, margin))
         left.plot(RATES, ahead, **look, markevery=6, label=f"margin {margin:g}")
-        star = {"color": LOOKS[margin].colour, "markeredgecolor": INK, "markersize": scaled(15)}
+        star = {"color": LOOKS[margin].colour, "markeredgecolor": INK, "markersize": scaled(15.0)}
         left.plot([row["rate"]], [1.0 - row["best"]], "*", **star)
         lengths = [derived_rate(config, pieces, margin) for pieces in PIECES_SHOWN]
         right.plot(PIECES_SHOWN, lengths, **look)
-    told = {"fmt": "x", "color": INK, "markersize": scaled(6), "capsize": 2}
+    told = {"fmt": "x", "color": INK, "markersize": scaled(6.0), "capsize": 2}
     for rate in RATES[::5]:
         rules = Rules(rate, True, True, 1)
         each = reckoned(CHEATS["random"], found.powers["random"].share, rules, config)
         label = f"random numbers, margin {config.margin:g}, reckoned" if rate == RATES[0] else None
         left.errorbar([rate], [1.0 - each.mean], [each.half], label=label, **told)
     left.plot(
-        [], [], "*", color="white", markeredgecolor=INK, markersize=scaled(13), label="derived rate"
+        [], [], "*", color="white", markeredgecolor=INK, markersize=scaled(13.0), label="derived rate"
     )
     left.axhline(0.0, color=INK, linewidth=0.9, linestyle=":")
     left.axvline(FIXED, color=INK, linewidth=0.9, linestyle="--")

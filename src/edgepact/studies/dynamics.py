@@ -426,7 +426,7 @@ def draw(found: Found, figures: dict[str, Any], live: Live, config: Config) -> F
             below = np.minimum(error, 0.9 * missed)
             at = np.arange(len(names)) + 0.11 * (place - (len(drawn) - 1) / 2.0)
             bars = [100.0 * below, 100.0 * error]
-            usual = {"linestyle": "none", "capsize": 2, "markersize": scaled(7), "label": method}
+            usual = {"linestyle": "none", "capsize": 2, "markersize": scaled(7.0), "label": method}
             look = {"color": LOOKS[method].colour, "marker": LOOKS[method].marker}
             if method in TOLD:
                 look["fillstyle"] = "none"
