@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepact.compiled import VARIABLE, _can_be_written, _folder
+from edgepact import compiled
+from edgepact.compiled import FLAGS, IN_ORDER, VARIABLE, _can_be_written, _folder, keep_compiled
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -68,3 +69,48 @@ def test_relative_cache_homes_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     assert _folder() == tmp_path / ".cache" / "edgepact" / "jax"
     assert not _can_be_written(Path("/proc/edgepact"))
+
+
+def test_jaxlib_0_10_goes_without_the_scheduler_that_hangs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, "off")
+    for own, released, after in (
+        ("", "0.10.2", IN_ORDER),
+        ("--xla_dump_to=x", "0.10.2", f"--xla_dump_to=x {IN_ORDER}"),
+        (IN_ORDER.replace("false", "true"), "0.10.2", IN_ORDER.replace("false", "true")),
+        ("", "0.11.2", ""),
+    ):
+        monkeypatch.setenv(FLAGS, own)
+        monkeypatch.setattr(compiled, "version", lambda _, told=released: told)
+        keep_compiled()
+        keep_compiled()
+        assert os.environ[FLAGS] == after
+
+
+SIDE_BY_SIDE = """
+from edgepact.compiled import keep_compiled
+keep_compiled()
+from dataclasses import replace
+import jax
+from edgepact.mechanisms.contract.problem import InstancePrior, MenuDesign
+from edgepact.solvers.learners.ppo import PPO
+
+problem, solver = MenuDesign(window=1, rounds=None), PPO(learning_rate=3e-3)
+keys = jax.random.split(jax.random.key(0), 8)
+instances = jax.vmap(lambda key: InstancePrior().sample(key, 8))(keys)
+
+def one(instance, key):
+    game = replace(problem, instances=instance, types=8)
+    return jax.tree.leaves(solver.epoch(game, solver.init(game, key), key))[0]
+
+epoch = jax.jit(jax.vmap(one))
+for at in range(100):
+    epoch(instances, jax.random.split(jax.random.key(at), 8)).block_until_ready()
+"""
+
+
+@pytest.mark.slow
+def test_learners_side_by_side_end() -> None:
+    own = {name: value for name, value in os.environ.items() if name != FLAGS}
+    subprocess.run([sys.executable, "-c", SIDE_BY_SIDE], env=own, check=True, timeout=600)

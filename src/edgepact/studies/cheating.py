@@ -363,7 +363,13 @@ def draw(found: Found) -> Figure:
         label = f"random numbers, margin {config.margin:g}, reckoned" if rate == RATES[0] else None
         left.errorbar([rate], [1.0 - each.mean], [each.half], label=label, **told)
     left.plot(
-        [], [], "*", color="white", markeredgecolor=INK, markersize=scaled(13.0), label="derived rate"
+        [],
+        [],
+        "*",
+        color="white",
+        markeredgecolor=INK,
+        markersize=scaled(13.0),
+        label="derived rate",
     )
     left.axhline(0.0, color=INK, linewidth=0.9, linestyle=":")
     left.axvline(FIXED, color=INK, linewidth=0.9, linestyle="--")
