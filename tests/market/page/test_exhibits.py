@@ -245,21 +245,26 @@ def test_a_few_are_kept_and_all_others_forgotten(
         assert len(watch._pieces) == 3 + EXHIBITS_EACH
 
 
+def deliver_both(server: MarketServer, folder: Path, *, show_pieces: bool) -> None:
+    """A real device delivers the two pieces of a round."""
+    config = DeviceConfig(
+        server_url=server.url,
+        name="cam-0",
+        inputs=samples(),
+        results=folder / "results.jsonl",
+        enrol_token="once-0",
+        show_pieces=show_pieces,
+        **DEVICE,
+    )
+    assert run_device(config).units == 2
+
+
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_device_shows_its_pieces_only_where_its_owner_agrees(
     tmp_path: Path, agrees: bool
 ) -> None:
     with served(tmp_path, units_per_round=2, rounds=1, price=3.0) as server:
-        config = DeviceConfig(
-            server_url=server.url,
-            name="cam-0",
-            inputs=samples(),
-            results=tmp_path / "results.jsonl",
-            enrol_token="once-0",
-            show_pieces=agrees,
-            **DEVICE,
-        )
-        assert run_device(config).units == 2
+        deliver_both(server, tmp_path, show_pieces=agrees)
         kept = list(server._app.state.watch._exhibits.items())
     assert len(kept) == (1 if agrees else 0)  # of two that came within a moment
     for (name, _), exhibit in kept:
@@ -295,16 +300,7 @@ def test_an_exhibit_that_fails_costs_no_work_and_is_told_once(
     monkeypatch.setattr(watch_module, "LOOKED_AT_S", 1e-6)
     monkeypatch.setattr(watch_module, "UNSEEN_S", 1e-6)  # each piece is to be shown
     with served(tmp_path, units_per_round=2, rounds=1, price=3.0) as server:
-        config = DeviceConfig(
-            server_url=server.url,
-            name="cam-0",
-            inputs=samples(),
-            results=tmp_path / "results.jsonl",
-            enrol_token="once-0",
-            show_pieces=True,
-            **DEVICE,
-        )
-        assert run_device(config).units == 2
+        deliver_both(server, tmp_path, show_pieces=True)
         assert not server._app.state.watch._exhibits
     assert capsys.readouterr().err.count(words) == 1
 

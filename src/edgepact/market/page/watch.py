@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
@@ -109,6 +110,7 @@ class Watch:
         unit: str = "unit",
         step: str = "step",
     ) -> None:
+        self._started = secrets.token_hex(8)  # another one after a restart
         self._market = market
         self._unit, self._step = unit, step
         self._best_price = best_price
@@ -331,6 +333,7 @@ class Watch:
             "all",
             {
                 "about": {
+                    "started": self._started,
                     "job": terms.job,
                     "model": terms.model.name,
                     "unit": self._unit,

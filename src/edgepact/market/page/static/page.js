@@ -104,9 +104,10 @@ function take(event) {
   const said = JSON.parse(data);
   if (kind === "all") {
     for (const each of ["points", "map", "devices", "pieces"]) state[each].clear();
+    // What changed while only this browser was away was asked for by somebody else.
+    if (said.about.started !== state.about.started) sayForgotten(state.facts, said.facts);
     state.about = said.about;
     tries = 0;
-    sayForgotten(state.facts, said.facts);
   }
   for (const last of said.points_gone || []) state.points.delete(last);
   for (const each of said.points) state.points.set(each.last, each);
