@@ -4,6 +4,7 @@ Run with `make test-browser`, which needs a Chromium on the machine.
 """
 
 import re
+import signal
 import threading
 from pathlib import Path
 
@@ -145,6 +146,24 @@ def test_it_comes_back_when_the_server_does(processes: Processes, page: Page) ->
     page.locator("#pause", has_text="Pause").wait_for()
     page.locator("#control-said", has_text="no longer holds: the pause.").wait_for()
     assert [said for said in page.complaints if not AWAY.search(said)] == []
+
+
+def test_what_others_ask_while_a_browser_is_away_is_not_called_lost(
+    processes: Processes, page: Page
+) -> None:
+    token = {"operator_token": "an-operator-of-two-browsers"}
+    process, url = processes.server(**token)
+    page.goto(f"{url}/page#token={token['operator_token']}")
+    page.locator("#link", has_text="Live").wait_for()
+    process.send_signal(signal.SIGSTOP)
+    page.locator("#link", has_text="away").wait_for()
+    page.context.set_offline(True)
+    process.send_signal(signal.SIGCONT)
+    operator = {"Authorization": f"Bearer {token['operator_token']}"}
+    httpx.post(f"{url}/page/control", json={"action": "pause"}, headers=operator).raise_for_status()
+    page.context.set_offline(False)
+    page.locator("#pause", has_text="Resume").wait_for()
+    assert page.locator("#control-said").inner_text() == ""
 
 
 def test_a_day_of_rounds_and_a_thousand_devices(
