@@ -501,6 +501,27 @@ class TestOtherCommands:
         assert "Traceback" not in err
 
 
+def test_a_full_disk_is_told_in_a_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(
+            [sys.executable, "-m", "edgepact", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+    assert answer.returncode == 2
+    assert answer.stderr == "edgepact: no space is left; free some, or write elsewhere\n"
+
+
+def test_a_folder_where_a_study_writes_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "best-of.png").mkdir()
+    answer = edgepact("study", "best-of", "--smoke", "--out", tmp_path)
+    assert answer.status == 2
+    last = answer.err.splitlines()[-1]
+    assert last.startswith(f"edgepact: {tmp_path / 'best-of.png'}: expected a file, found a folder")
+
+
 def test_help_of_every_command_loads_nothing_heavy() -> None:
     script = """
 import contextlib, io, sys

@@ -43,7 +43,7 @@ def keep_compiled() -> Path | None:
 
     It may be called as often as one likes.
     """
-    _have_programs_end()
+    have_programs_end()
     import jax
 
     settings: Any = jax.config  # its names are made at run time, unknown to type checkers
@@ -66,8 +66,11 @@ def keep_compiled() -> Path | None:
     return folder
 
 
-def _have_programs_end() -> None:
-    """Leaves out of XLA what makes programs of jaxlib 0.10 hang; own flags of the user stay."""
+def have_programs_end() -> None:
+    """Leaves out of XLA what makes programs of jaxlib 0.10 hang; own flags of the user stay.
+
+    It has to come before the first program, and what is kept is found again by equal flags only.
+    """
     flags = os.environ.get(FLAGS, "")
     # Other versions may not know the flag, and end the process for it.
     if version("jaxlib").startswith("0.10.") and IN_ORDER.partition("=")[0] not in flags:

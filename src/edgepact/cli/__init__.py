@@ -98,7 +98,9 @@ def main() -> None:
         if not complaints.print_left_out(error):
             raise
         raise SystemExit(2) from None
-    except BaseException:
-        if not interrupt.came():
-            raise
-        interrupt.leave()
+    except BaseException as error:
+        if interrupt.came():
+            interrupt.leave()
+        if isinstance(error, OSError) and complaints.print_of_place(error):
+            raise SystemExit(2) from None
+        raise

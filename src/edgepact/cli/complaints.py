@@ -1,5 +1,6 @@
 """How errors and broken promises are told: in one line on standard error."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -14,6 +15,27 @@ def print_error(error: EdgepactError) -> None:
 def print_broken(file: Path, broken: tuple[str, ...]) -> None:
     """Promises of a mechanism that the answer to a file does not keep."""
     _print(f"{file}: the answer breaks what its mechanism promises: {', '.join(broken)}")
+
+
+OF_PLACES = {
+    errno.ENOSPC: "no space is left; free some, or write elsewhere",
+    errno.EDQUOT: "the quota of the disk is used up; free some, or write elsewhere",
+    errno.EROFS: "the disk can only be read; write elsewhere",
+    errno.EACCES: "not allowed; ask for access, or use another place",
+    errno.EPERM: "not allowed; ask for access, or use another place",
+    errno.EISDIR: "expected a file, found a folder; move it away, or use another place",
+    errno.ENOTDIR: "expected a folder, found a file; move it away, or use another place",
+}
+"""What the system says of a place on a disk, and what to do about it."""
+
+
+def print_of_place(error: OSError) -> bool:
+    """A place on a disk that refuses; False if it is anything else, which is a fault of ours."""
+    told = OF_PLACES.get(error.errno or 0)
+    if told is None:
+        return False
+    _print(told if error.filename is None else f"{error.filename}: {told}")
+    return True
 
 
 def print_left_out(error: ImportError) -> bool:

@@ -70,7 +70,7 @@ class Study:
         module = self.load()
         if asked.data is None:
             config = sized(module.config_for(asked.smoke), asked)
-            told = how_long(self.module, reckoned(module, config), asked)
+            told = how_long(self.module.replace("_", "-"), reckoned(module, config), asked)
             print(told, file=sys.stderr, flush=True)
         module.run(folder, asked)
 
