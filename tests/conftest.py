@@ -55,8 +55,10 @@ HEAVY = (
 
 QUICKLY = (
     "tests/mechanisms/",
-    "tests/solvers/learned_auctions/",
-    "tests/solvers/learners/test_training.py::test_another_fleet",
+    "tests/solvers/",
+    "tests/studies/",
+    "tests/training/",
+    "tests/test_gym.py",
 )
 """Where compiling takes several times as long as what is compiled."""
 
@@ -96,7 +98,7 @@ def compiled_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
     """Programs that run once and shortly are compiled with few optimisations.
 
     What they compute differs by rounding. Slow tests compile as users do, and so do all tests of
-    other folders, of the same mechanisms in solvers, studies and the main job too.
+    other folders, and the smoke runs of studies and of the main job.
     """
     if not request.node.nodeid.startswith(QUICKLY) or request.node.get_closest_marker("slow"):
         yield

@@ -22,8 +22,33 @@ def doubling(kind: type) -> Callable[..., object]:
 
 
 def test_the_package_is_checked() -> None:
-    with pytest.raises(TypeCheckError):
-        layers_cap("no game")  # type: ignore[arg-type]
+    def refused() -> bool:
+        try:
+            layers_cap("no game")  # type: ignore[arg-type]
+        except TypeCheckError:
+            return True
+        except AttributeError:  # it was called often before, and is checked now and then
+            return False
+        return False
+
+    assert any(refused() for _ in range(typechecks.NOW_AND_THEN))
+
+
+def test_what_is_called_often_is_checked_now_and_then() -> None:
+    @jaxtyped(typechecker=beartype_once)
+    def half(number: int) -> int:
+        return number // 2
+
+    for _ in range(typechecks.OFTEN):
+        with pytest.raises(TypeCheckError):
+            half(3.0)  # type: ignore[arg-type]
+    refused = 0
+    for _ in range(3 * typechecks.NOW_AND_THEN):
+        try:
+            half(3.0)  # type: ignore[arg-type]
+        except TypeCheckError:
+            refused += 1
+    assert refused == 3
 
 
 def test_one_checker_serves_equal_functions(monkeypatch: pytest.MonkeyPatch) -> None:

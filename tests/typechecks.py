@@ -12,6 +12,9 @@ and compile a checker for it each time: where an exact search or a trace calls t
 thousand times, that takes five times as long as all the rest. Functions of equal code and equal
 annotations share a checker.
 
+A function that has been called often is checked now and then from there on: exact searches call
+some of them half a million times in a test, and most of those calls tell nothing new.
+
 What beartype alone cannot do is left to jaxtyping: annotations that are strings, and generators.
 """
 
@@ -29,6 +32,12 @@ from jaxtyping import AbstractArray, PyTree, _decorator
 KEPT = 4096
 """Checkers kept; the least recently used is dropped first."""
 
+OFTEN = 200
+"""Calls of a function that are all checked."""
+
+NOW_AND_THEN = 20
+"""Of later calls, every so many-th is."""
+
 CONFIGURED = beartype.BeartypeConf(violation_type=jaxtyping.TypeCheckError)
 """What is wrong is told as jaxtyping tells it."""
 
@@ -38,6 +47,8 @@ CHECKED = "__checked_by_beartype__"
 _by_jaxtyping: Any = jaxtyping.jaxtyped
 _sizes = _by_jaxtyping("context")
 _kept: OrderedDict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = OrderedDict()
+_called: dict[tuple[str, str, int], list[int]] = {}
+"""Number of calls of each function so far, by module, name and line."""
 
 
 def jaxtyped(*args: Any, **kwargs: Any) -> Any:
@@ -58,12 +69,16 @@ def jaxtyped(*args: Any, **kwargs: Any) -> Any:
         return _by_jaxtyping(function, **kwargs)
     checked = beartype_once(function)
     called = _in_sizes_of_its_own(checked) if any(map(_names_sizes, hints)) else checked
+    place = function.__module__, function.__qualname__, function.__code__.co_firstlineno
+    calls = _called.setdefault(place, [0])
 
     @functools.wraps(checked)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        asked = function if jaxtyping.config.jaxtyping_disable else called
-        return asked(*args, **kwargs)
+        calls[0] += 1
+        if jaxtyping.config.jaxtyping_disable or (calls[0] > OFTEN and calls[0] % NOW_AND_THEN):
+            return function(*args, **kwargs)
+        return called(*args, **kwargs)
 
     setattr(call, CHECKED, True)
     return call

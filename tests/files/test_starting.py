@@ -186,16 +186,16 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere.toml").exists()
 
 
-QUICK = ("classification", "picture", "staged")
-"""Scenarios that run in the slow suite; the others load models that take half a minute each, and
-differ little from the examples that CI runs anyhow."""
+PLAYED = {"classification": "contract", "picture": "auction", "staged": "stackelberg"}
+"""Scenarios that run in the slow suite: every mechanism once. The others take half a minute each,
+and differ little from the examples that CI runs anyhow."""
 
 
 @pytest.mark.parametrize(
     ("job", "mechanism"),
     [
-        pytest.param(job, mechanism, marks=pytest.mark.slow if job in QUICK else pytest.mark.full)
-        for job, mechanism in SCENARIOS
+        pytest.param(*each, marks=pytest.mark.slow if each in PLAYED.items() else pytest.mark.full)
+        for each in SCENARIOS
     ],
 )
 def test_a_scenario_runs(

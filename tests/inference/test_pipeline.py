@@ -102,7 +102,7 @@ class TestSplit:
     ) -> None:
         assert _agreement(pipeline, sample_pixels).min() >= 0.995
 
-    @pytest.mark.slow
+    @pytest.mark.full
     @pytest.mark.skipif(not FASHION_MNIST.exists(), reason="needs dataset-fashion-mnist")
     def test_with_the_default_codec_the_best_class_stays_on_all_test_images(
         self, pipeline: Pipeline

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,8 @@ import pytest
 
 from edgepact.solvers.in_context import curves
 from edgepact.solvers.in_context.pricing import SHIPPED, InContext
-from edgepact.studies import STUDIES, ablation
+from edgepact.studies import ablation
 from edgepact.studies.ablation import BASE, Result, Variant, draw, lost, noises, page
-from edgepact.studies.asked import Asked
 from edgepact.studies.methods import CEILING
 
 KINDS = ("reference, whole", "reference, continuous", "odd, whole")
@@ -78,14 +78,14 @@ def test_the_page_says_what_is_worse_and_what_is_better() -> None:
 
 
 @pytest.mark.slow
-def test_in_small(tmp_path: Path) -> None:
-    STUDIES["ablation"](tmp_path, Asked(smoke=True))
-    measured = json.loads((tmp_path / "metrics.json").read_text())["variants"]
-    assert set(measured) == set(ablation.variants(tmp_path))
-    rows = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
+def test_in_small(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("ablation")
+    measured = json.loads((folder / "metrics.json").read_text())["variants"]
+    assert set(measured) == set(ablation.variants(folder))
+    rows = list(csv.DictReader((folder / "curves.csv").read_text().splitlines()))
     rounds = ablation.config_for(True).rounds
     kinds = 3 * len(measured) - 1
     assert len(rows) == kinds * rounds, "the ceiling meets no odd fleets"
     assert all(float(row["mean"]) <= 1.0 + 1e-9 for row in rows)
-    assert (tmp_path / "ablation.png").stat().st_size > 10_000
-    assert "Shorter trainings are not here" in (tmp_path / "page.md").read_text()
+    assert (folder / "ablation.png").stat().st_size > 10_000
+    assert "Shorter trainings are not here" in (folder / "page.md").read_text()

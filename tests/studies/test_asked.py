@@ -98,6 +98,13 @@ def test_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         for method, play in of_kind.items():
             assert np.array_equal(play.shares, shared[kind][method].shares), (kind, method)
 
+    small, weights = contract.config_for(True), contract.SHIPPED
+    scores = [contract.score_all(small, weights, workers=workers) for workers in (1, 2)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.full
+def test_workers_change_nothing_in_other_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = replace(dynamics.config_for(True), episodes=2)
     some = [
         dynamics.Piece(changes, change, "integer", method)
@@ -122,8 +129,6 @@ def test_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert np.array_equal(each.posted, second[case][kind][method].posted)
 
     small, weights = contract.config_for(True), contract.SHIPPED
-    scores = [contract.score_all(small, weights, workers=workers) for workers in (1, 2)]
-    assert scores[0] == scores[1]
     written = [contract.write_all(small, weights, workers=workers) for workers in (1, 2)]
     for comparison, of_prior in written[0].items():
         for prior, of_rule in of_prior.items():
@@ -131,7 +136,7 @@ def test_workers_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert np.array_equal(shares, written[1][comparison][prior][rule])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_workers_change_nothing_where_many_train(tmp_path: Path) -> None:
     few = replace(selection.config_for(True), rounds=1)
     found = [selection.train_all(few, True, workers=workers)[1.0] for workers in (1, 2)]

@@ -1,6 +1,7 @@
 """The study of learnt auctions: how it measures, and that it runs."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +9,7 @@ import numpy as np
 import pytest
 
 from edgepact.mechanisms.auction.tariffs import no_fee, sell
-from edgepact.studies import STUDIES, auctions
-from edgepact.studies.asked import Asked
+from edgepact.studies import auctions
 
 TWO = "2 bidders, 2 items, additive on [0, 1]"
 
@@ -42,9 +42,9 @@ def test_theory_of_separate_items() -> None:
 
 
 @pytest.mark.slow
-def test_in_small(tmp_path: Path) -> None:
-    STUDIES["auctions"](tmp_path, Asked(smoke=True))
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+def test_in_small(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("auctions")
+    metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics["several_items"]) == set(auctions.SMOKED)
     for ways in metrics["several_items"].values():
         for name, each in ways["auctions"].items():
@@ -52,8 +52,8 @@ def test_in_small(tmp_path: Path) -> None:
             if name != auctions.REGRETNET:
                 assert each["worst"] <= 1e-9
                 assert each["lost"] <= 1e-12
-    assert (tmp_path / "auctions.png").stat().st_size > 10_000
-    assert "smoke run" in (tmp_path / "page.md").read_text()
+    assert (folder / "auctions.png").stat().st_size > 10_000
+    assert "smoke run" in (folder / "page.md").read_text()
 
 
 def test_bounds_lie_above_all_that_is_known() -> None:

@@ -1,6 +1,7 @@
 """The study of pictures that are drawn until they are appropriate."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.jobs.picture.appropriate import Until, shown, until
-from edgepact.studies.asked import Asked
-from edgepact.studies.best_of import Config, Setting, parts_of, run
+from edgepact.studies.best_of import Config, Setting, parts_of
 
 
 @given(
@@ -42,11 +42,11 @@ def test_the_page_says_what_was_measured() -> None:
 
 
 @pytest.mark.slow
-def test_the_study_in_small_writes_its_page(tmp_path: Path) -> None:
-    run(tmp_path, Asked(smoke=True))
-    assert "smoke run" in (tmp_path / "page.md").read_text(encoding="utf-8")
-    with (tmp_path / "best-of.csv").open() as file:
+def test_the_study_in_small_writes_its_page(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("best-of")
+    assert "smoke run" in (folder / "page.md").read_text(encoding="utf-8")
+    with (folder / "best-of.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
     assert all(float(row["draws"]) <= float(row["draws_max"]) for row in rows)
-    assert (tmp_path / "best-of.png").stat().st_size > 5000
+    assert (folder / "best-of.png").stat().st_size > 5000

@@ -1,12 +1,11 @@
 """The study of capacity: its arithmetic, and that it runs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edgepact.studies import STUDIES
-from edgepact.studies.asked import Asked
 from edgepact.studies.capacity import Config, Costs, Waiting, draw, line, need, predicted
 from edgepact.studies.queueing import group_response, shared_response
 
@@ -73,11 +72,11 @@ def test_the_picture_says_what_was_found_and_less_waiting_is_further_up() -> Non
 
 
 @pytest.mark.slow
-def test_it_runs_in_small(tmp_path: Path) -> None:
-    STUDIES["capacity"](tmp_path, Asked(smoke=True))
-    told = json.loads((tmp_path / "metrics.json").read_text())
+def test_it_runs_in_small(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("capacity")
+    told = json.loads((folder / "metrics.json").read_text())
     assert told["costs"]["capacity"] > 0
     assert len(told["waiting"]) == 2
     assert [each["devices"] for each in told["needs"]] == [1_000, 100_000, 10_000_000]
-    assert (tmp_path / "capacity.png").stat().st_size > 10_000
-    assert "A smoke run" in (tmp_path / "page.md").read_text()
+    assert (folder / "capacity.png").stat().st_size > 10_000
+    assert "A smoke run" in (folder / "page.md").read_text()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +18,6 @@ from edgepact.solvers.quoter import Known, Quoter
 from edgepact.solvers.quoting import play
 from edgepact.solvers.search.golden_section import GoldenSection
 from edgepact.solvers.search.random_quotes import RandomQuotes
-from edgepact.studies import STUDIES
-from edgepact.studies.asked import Asked
 from edgepact.studies.changing import Episode, draw_episode, play_changing
 from edgepact.studies.dynamics import (
     EVERYTHING,
@@ -234,17 +233,17 @@ class TestMarks:
 
 
 @pytest.mark.slow
-def test_the_study_in_small(tmp_path: Path) -> None:
-    STUDIES["dynamics"](tmp_path, Asked(smoke=True))
-    figures = json.loads((tmp_path / "metrics.json").read_text())["changes"]
+def test_the_study_in_small(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("dynamics")
+    figures = json.loads((folder / "metrics.json").read_text())["changes"]
     assert list(figures) == list(kinds(Config()))
     methods = set(figures["still"]["integer"])
     assert "GDM in context" in methods
-    rows = list(csv.DictReader((tmp_path / "curves.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((folder / "curves.csv").read_text().splitlines()))
     rounds = config_for(True).rounds
     assert len(rows) == len(figures) * 2 * len(methods) * rounds
-    assert (tmp_path / "dynamics.png").stat().st_size > 10_000
-    page = (tmp_path / "page.md").read_text()
+    assert (folder / "dynamics.png").stat().st_size > 10_000
+    page = (folder / "page.md").read_text()
     assert "edgepact study dynamics --smoke" in page
     assert "smoke run" in page
     assert "| still | reached: " in page or "| still | **missed**: " in page

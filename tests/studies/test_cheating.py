@@ -1,6 +1,7 @@
 """The study of cheating: what it reckons is what the theory says, and it runs."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,7 @@ import pytest
 from edgepact.inference.models import samples
 from edgepact.jobs.classification import find_images
 from edgepact.mechanisms.audit_rate import expected_gain
-from edgepact.studies import STUDIES, cheating
-from edgepact.studies.asked import Asked
+from edgepact.studies import cheating
 from edgepact.studies.cheating import FIXED, Found, Power, Rules, derived_rate, interval, reckoned
 from edgepact.studies.cheats import CHEATS, HONEST, one_bit_changed
 from edgepact.studies.cheats_at_market import write_pictures
@@ -92,9 +92,9 @@ def test_the_picture_has_cheats_that_lose_further_up() -> None:
 
 
 @pytest.mark.slow
-def test_in_small(tmp_path: Path) -> None:
-    STUDIES["cheating"](tmp_path, Asked(smoke=True))
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+def test_in_small(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("cheating")
+    metrics = json.loads((folder / "metrics.json").read_text())
     played = metrics["played"]
     assert set(played) == set(CHEATS)
     assert played[HONEST]["ratio"]["mean"] == pytest.approx(1.0)
@@ -103,7 +103,7 @@ def test_in_small(tmp_path: Path) -> None:
         assert played[kind]["refused"] > played[kind]["delivered"]
     for power in metrics["power"].values():
         assert power["found"] == power["audits"]
-    assert (tmp_path / "cheating.png").stat().st_size > 10_000
-    assert "smoke run" in (tmp_path / "page.md").read_text()
+    assert (folder / "cheating.png").stat().st_size > 10_000
+    assert "smoke run" in (folder / "page.md").read_text()
     for table in ("curves.csv", "reckoned.csv"):
-        assert len((tmp_path / table).read_text().splitlines()) > 10
+        assert len((folder / table).read_text().splitlines()) > 10

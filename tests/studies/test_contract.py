@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from edgepact.mechanisms.contract.take_up import TakeUp
 from edgepact.solvers.in_context.menus import SHIPPED
 from edgepact.solvers.known_form.frequencies import expected_frequencies
 from edgepact.studies import STUDIES, contract
-from edgepact.studies.asked import Asked
 
 
 def test_rules_keep_promises_and_do_not_look_at_frequencies() -> None:
@@ -73,14 +73,18 @@ def test_bayes_is_right_where_it_can_be_told_by_hand() -> None:
 
 
 @pytest.mark.slow
-def test_in_small(tmp_path: Path) -> None:
+def test_training_in_small(tmp_path: Path) -> None:
     STUDIES["contract"].train(tmp_path, True)
     assert (tmp_path / contract.TRAINED).is_file()
-    STUDIES["contract"](tmp_path, Asked(smoke=True))
-    metrics = json.loads((tmp_path / "metrics.json").read_text())["profit"]
+
+
+@pytest.mark.slow
+def test_in_small(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("contract")
+    metrics = json.loads((folder / "metrics.json").read_text())["profit"]
     assert set(metrics["one_contract"]) == set(contract.SMOKED)
     assert metrics["promises"][contract.GDM]["largest_gain_from_lying"] < 1e-6
-    rows = list(csv.DictReader((tmp_path / "shares.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((folder / "shares.csv").read_text().splitlines()))
     assert len(rows) == 3 * 8 * 3 * len(contract.LOOKS)
     assert all(float(row["share"]) <= 1.0 + 1e-6 for row in rows)
-    assert (tmp_path / "page.md").read_text().count("\n| ") > 20
+    assert (folder / "page.md").read_text().count("\n| ") > 20

@@ -2,13 +2,12 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgepact.studies import STUDIES
-from edgepact.studies.asked import Asked
 from edgepact.studies.fig4 import FAR_APART, HARD_SMOKED, SMOKED, SOLVERS, stays_above
 
 
@@ -24,24 +23,24 @@ def test_after_which_epoch_a_seed_stays_above_the_mark() -> None:
 
 
 @pytest.mark.slow
-def test_both_figures_in_small(tmp_path: Path) -> None:
-    for name in ("fig4", "fig5"):
-        STUDIES[name](tmp_path / name, Asked(smoke=True))
-        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+def test_both_figures_in_small(smoke_run: Callable[[str], Path]) -> None:
+    fig4 = smoke_run("fig4")
+    for name, folder in (("fig4", fig4), ("fig5", smoke_run("fig5"))):
+        metrics = json.loads((folder / "metrics.json").read_text())
         assert set(metrics["solvers"]) == set(SMOKED)
         assert metrics["rounds_per_epoch"] == 64
-        assert (tmp_path / name / f"{name}.png").stat().st_size > 10_000
-        rows = list(csv.DictReader((tmp_path / name / "curves.csv").read_text().splitlines()))
+        assert (folder / f"{name}.png").stat().st_size > 10_000
+        rows = list(csv.DictReader((folder / "curves.csv").read_text().splitlines()))
         assert len(rows) == len(SMOKED) * 2 * 20
         best = metrics["optimum"]
         assert all(float(row["utility"]) <= best + 1e-3 for row in rows)
-    hard = json.loads((tmp_path / "fig4" / "metrics.json").read_text())["hard_games"]
+    hard = json.loads((fig4 / "metrics.json").read_text())["hard_games"]
     assert set(hard) == {FAR_APART}
     assert all(set(learners) == set(HARD_SMOKED) for learners in hard.values())
-    rows = list(csv.DictReader((tmp_path / "fig4" / "curves-hard.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((fig4 / "curves-hard.csv").read_text().splitlines()))
     assert len(rows) == len(HARD_SMOKED) * 2 * 2 * 20
     assert all(float(row["gain_share"]) <= 1.0 + 1e-3 for row in rows)
-    page = (tmp_path / "fig4" / "page.md").read_text()
+    page = (fig4 / "page.md").read_text()
     assert f"| {FAR_APART} | {HARD_SMOKED[0]} |" in page
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from edgepact.studies.asked import Asked
 from edgepact.studies.drawing import COLUMNS_IN, DPI, write_picture
-from edgepact.studies.pictures import Found, Quality, Shown, Split, config_for, draw, run, verdicts
+from edgepact.studies.pictures import Found, Quality, Shown, Split, config_for, draw, verdicts
 
 
 def found(*, few: float, shared: float, chain_bytes: int) -> Found:
@@ -62,12 +63,12 @@ def test_the_grid_is_drawn_in_the_style_and_format_asked_for(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_the_study_in_small_writes_its_page(tmp_path: Path) -> None:
-    run(tmp_path, Asked(smoke=True))
-    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+def test_the_study_in_small_writes_its_page(smoke_run: Callable[[str], Path]) -> None:
+    folder = smoke_run("pictures")
+    page = (folder / "page.md").read_text(encoding="utf-8")
     assert "smoke run" in page
     assert page.count("**reached**") + page.count("**missed**") == 3
-    with (tmp_path / "pictures.csv").open() as file:
+    with (folder / "pictures.csv").open() as file:
         settings = [row["setting"] for row in csv.DictReader(file)]
     assert len(settings) == len(set(settings))
-    assert (tmp_path / "pictures.png").stat().st_size > 5000
+    assert (folder / "pictures.png").stat().st_size > 5000

@@ -139,33 +139,39 @@ def test_another_fleet_of_the_size_is_learnt_by_the_program_of_the_first() -> No
     assert len(Traced.times) == 1
 
 
+@pytest.fixture(scope="module")
+def guessed() -> Training:
+    problem = RepeatedPricing(a_fleet())
+    return train(Random(), problem, jax.random.key(1), seeds=2, epochs=80, chunk=40)
+
+
 class TestShares:
     """Of the optimum, on the very games that learners were judged by."""
 
-    def test_they_are_paired_and_of_the_one_range(self, gdm: Training) -> None:
-        games = gdm.evaluation
+    def test_they_are_paired_and_of_the_one_range(self, guessed: Training) -> None:
+        games = guessed.evaluation
         assert games.utility.shape == games.optimum.shape == (2, 80, 16)
         assert games.guess is not None
         fleet = jax.tree.map(lambda column: np.asarray(column, np.float64), a_fleet())
         reach = range_of(RepeatedPricing(a_fleet()).game(fleet))
         np.testing.assert_allclose(games.optimum, float(reach.best), rtol=1e-5)
         np.testing.assert_allclose(games.guess, float(reach.zero), rtol=1e-5)
-        np.testing.assert_allclose(gdm.utility, games.utility.mean(axis=-1), rtol=1e-5)
-        np.testing.assert_allclose(gdm.optimum, games.optimum.mean(axis=-1), rtol=1e-5)
-        expected = reach.share(np.asarray(gdm.utility, float))
-        np.testing.assert_allclose(gdm.share.mean, expected, atol=1e-4)
+        np.testing.assert_allclose(guessed.utility, games.utility.mean(axis=-1), rtol=1e-5)
+        np.testing.assert_allclose(guessed.optimum, games.optimum.mean(axis=-1), rtol=1e-5)
+        expected = reach.share(np.asarray(guessed.utility, float))
+        np.testing.assert_allclose(guessed.share.mean, expected, atol=1e-4)
         gain = gain_of(RepeatedPricing(a_fleet()).game(fleet))
         np.testing.assert_allclose(games.no_trade, float(gain.alone), rtol=1e-5)
-        assert gdm.gain_share is not None
-        expected = gain.share(np.asarray(gdm.utility, float))
-        np.testing.assert_allclose(gdm.gain_share.mean, expected, atol=1e-4)
+        assert guessed.gain_share is not None
+        expected = gain.share(np.asarray(guessed.utility, float))
+        np.testing.assert_allclose(guessed.gain_share.mean, expected, atol=1e-4)
 
-    def test_a_share_of_all_lies_within_its_interval(self, gdm: Training) -> None:
-        share = gdm.share_of_last(10)
+    def test_a_share_of_all_lies_within_its_interval(self, guessed: Training) -> None:
+        share = guessed.share_of_last(10)
         assert share.low <= share.mean <= share.high <= 1.0 + 1e-4
-        assert share.mean == pytest.approx(gdm.share.mean[:, -10:].mean(), abs=1e-6)
+        assert share.mean == pytest.approx(guessed.share.mean[:, -10:].mean(), abs=1e-6)
         with pytest.raises(InputError, match="epochs: expected 1 to 80"):
-            gdm.share_of_last(81)
+            guessed.share_of_last(81)
 
     def test_intervals_hold_the_true_share_as_often_as_they_say(self) -> None:
         # Games of which the share is known: utilities are 0.8 of the optimum, and noise.
