@@ -97,10 +97,11 @@ def compiled_once() -> None:
 def compiled_quickly(request: pytest.FixtureRequest) -> Iterator[None]:
     """Programs that run once and shortly are compiled with few optimisations.
 
-    What they compute differs by rounding. Slow tests compile as users do, and so do all tests of
-    other folders, and the smoke runs of studies and of the main job.
+    What they compute differs by rounding. Tests that take long compile as users do, and so do all
+    tests of other folders, and the smoke runs of studies and of the main job.
     """
-    if not request.node.nodeid.startswith(QUICKLY) or request.node.get_closest_marker("slow"):
+    takes_long = any(map(request.node.get_closest_marker, ("slow", "full")))
+    if takes_long or not request.node.nodeid.startswith(QUICKLY):
         yield
         return
     import jax
