@@ -15,6 +15,7 @@ from edgepact.errors import InputError
 from edgepact.studies import (
     STUDIES,
     ablation,
+    auctions,
     cheating,
     contract,
     dynamics,
@@ -143,6 +144,10 @@ def test_workers_change_nothing_where_many_train(tmp_path: Path) -> None:
     for method, course in found[0].items():
         for part, other in zip(course, found[1][method], strict=True):
             assert np.array_equal(part, other), method
+
+    lots = replace(auctions.config_for(True), settings=("1 bidder, 2 items, additive on [0, 1]",))
+    sold = [auctions.sell_several_items(lots, workers=workers) for workers in (1, 2)]
+    assert sold[0] == sold[1]
 
     some = ablation.config_for(True)
     pieces = [ablation.Piece(some, tmp_path, "odd, whole", name) for name in ("H = 0", "1 step")]

@@ -50,7 +50,7 @@ def study(
             metavar="N",
             parser=whole("study", "--workers"),
             help="Share the work among so many processes, in quoting, robustness, dynamics, "
-            "ablation, contract or selection; results do not depend on it.",
+            "ablation, contract, selection or auctions; results do not depend on it.",
         ),
     ] = 1,
     format: Annotated[

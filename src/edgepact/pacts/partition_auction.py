@@ -437,7 +437,7 @@ def _rule_told(terms: AuctionTerms) -> str:
     rule, split = terms.mechanism, terms.split
     if isinstance(rule, ByBlock):
         return (
-            f"Proportional-share auction: a block of {rule.steps} {split.step}s of each winner, "
+            f"Proportional-share auction: {rule.steps} {split.step}s of each winner, or none, "
             f"for at most {rule.budget:g} credits {one(split.unit)} of each device"
         )
     competition = rule.competition

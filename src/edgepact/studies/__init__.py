@@ -89,7 +89,7 @@ STUDIES: dict[str, Study] = {
     "contract": Study(module="contract", one_thread=True, spreads=True),
     "speed": Study(module="speed", one_thread=True),
     "selection": Study(module="selection", spreads=True),
-    "auctions": Study(module="auctions", one_thread=True),
+    "auctions": Study(module="auctions", one_thread=True, spreads=True),
     "cheating": Study(module="cheating", one_thread=True),
     "capacity": Study(module="capacity", one_thread=True),
     "pictures": Study(module="pictures", one_thread=True),

@@ -19,7 +19,7 @@ import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ from edgepact.mechanisms.auction import (
     tariffs,
 )
 from edgepact.mechanisms.auction import problem as auction_design
-from edgepact.mechanisms.auction.affine_maximiser import AffineMaximiser, Demand
+from edgepact.mechanisms.auction.affine_maximiser import Demand
 from edgepact.mechanisms.auction.learnt_reserves import Reserves as Setter
 from edgepact.mechanisms.auction.lies_over_rounds import BestLie, Lie, best_lie
 from edgepact.mechanisms.auction.misreport import Auction, search
@@ -83,6 +83,7 @@ from edgepact.solvers.learners.training import Solver
 from edgepact.solvers.learners.training import train as learn
 from edgepact.studies.asked import Asked, size, sized
 from edgepact.studies.drawing import write_findings, write_picture
+from edgepact.studies.spread import spread, stretches
 
 BINS = 14
 """Of the histogram, each with as many past bids."""
@@ -95,6 +96,9 @@ LOT = 0.01
 
 TRAINED = "reserves.npz"
 """Weights that `--train` leaves in the folder."""
+
+CONTEXTS_AT_A_TIME = 100
+"""Contexts of one process at a time."""
 
 TRAINING_SEED = 0
 """Of the weights that ship."""
@@ -116,6 +120,11 @@ GENERATED = "Myerson's auction of generated distributions"
 HISTOGRAM = "Myerson's auction of a histogram of past bids"
 BAYES = "Bayes told how priors are drawn"
 BEST_PRICE = "best price of each bidder's past bids"
+TELLING = (GENERATED, HISTOGRAM, BAYES)
+"""Ways that see every past bid."""
+
+Advance = Callable[[int, int], None]
+"""Told how many steps are done, and how many there are."""
 
 SMOKED = ("1 bidder, 2 items, additive on [0, 1]", "2 bidders, 2 items, additive on [0, 1]")
 """Settings of a smoke run: each costs its own compilations."""
@@ -380,7 +389,7 @@ def _with_controls(seen: np.ndarray, setting: Setting) -> tuple[float, float]:
     return float(corrected.mean()), float(corrected.std(ddof=1) / math.sqrt(len(corrected)))
 
 
-def learnt_menu(setting: Setting, config: Config, title: str) -> tuple[AffineMaximiser, Measured]:
+def learnt_menu(setting: Setting, config: Config, on_steps: Advance) -> dict[str, Measured]:
     """Learns a menu and measures it."""
     course = auction_menus.Course(
         menu=config.menu_large if setting.large else config.menu,
@@ -390,14 +399,13 @@ def learnt_menu(setting: Setting, config: Config, title: str) -> tuple[AffineMax
         hot=0.03 if setting.bidders == 2 else 0.05,
         cold=0.002,
     )
-    with progress_bar(title) as advance:
-        menu = auction_menus.learn_menu(
-            setting.draw(256 if setting.large else 2048),
-            jax.random.key(config.seed),
-            demand=setting.demand,
-            course=course,
-            on_steps=advance,
-        )
+    menu = auction_menus.learn_menu(
+        setting.draw(256 if setting.large else 2048),
+        jax.random.key(config.seed),
+        demand=setting.demand,
+        course=course,
+        on_steps=on_steps,
+    )
 
     def known(values: np.ndarray) -> list[np.ndarray]:
         return [
@@ -414,26 +422,24 @@ def learnt_menu(setting: Setting, config: Config, title: str) -> tuple[AffineMax
         known=known,
         bound=lambda values: affine_maximiser.most_by_any_bid(menu, values),
     )
-    return menu, measured
+    return {MENU: measured}
 
 
-def learnt_tariffs(setting: Setting, config: Config, title: str) -> Measured:
+def learnt_tariffs(setting: Setting, config: Config, on_steps: Advance) -> dict[str, Measured]:
     """Learns tariffs and measures them."""
     course = tariff_learning.Course(steps=config.steps_large if setting.large else config.steps)
-    with progress_bar(title) as advance:
-        network = tariff_learning.learn_tariffs(
-            setting.draw(1024), jax.random.key(config.seed), course=course, on_steps=advance
-        )
-    return measure(lambda bids: tariffs.sell(network.offer, bids), setting, config)
+    network = tariff_learning.learn_tariffs(
+        setting.draw(1024), jax.random.key(config.seed), course=course, on_steps=on_steps
+    )
+    return {TARIFFS: measure(lambda bids: tariffs.sell(network.offer, bids), setting, config)}
 
 
-def small_regretnet(setting: Setting, config: Config, title: str) -> Measured:
+def small_regretnet(setting: Setting, config: Config, on_steps: Advance) -> dict[str, Measured]:
     """Trains RegretNet; its regret twice, as its training measures it and by the search."""
     course = regretnet.Course(steps=config.regretnet_steps)
-    with progress_bar(title) as advance:
-        network = regretnet.train_regretnet(
-            setting.draw(256), jax.random.key(config.seed), course=course, on_steps=advance
-        )
+    network = regretnet.train_regretnet(
+        setting.draw(256), jax.random.key(config.seed), course=course, on_steps=on_steps
+    )
     rng = np.random.default_rng([config.seed, 2])
     values = setting.values(rng, 10 * config.profiles)
     start = rng.uniform(0.0, course.unit, values.shape)
@@ -444,10 +450,10 @@ def small_regretnet(setting: Setting, config: Config, title: str) -> Measured:
     def known(values: np.ndarray) -> list[np.ndarray]:
         return regretnet.known_lies(network, values, rng, restarts=10, steps=100, course=course)
 
-    return measure(network.sell, setting, config, known=known, claimed=claimed)
+    return {REGRETNET: measure(network.sell, setting, config, known=known, claimed=claimed)}
 
 
-def three_numbers(setting: Setting, config: Config) -> dict[str, Measured]:
+def three_numbers(setting: Setting, config: Config, on_steps: Advance) -> dict[str, Measured]:
     """Fits auctions of three numbers on values of their own and measures them."""
     rng = np.random.default_rng([config.seed, 3])
     values = setting.values(rng, config.fitted_large if setting.large else config.fitted)
@@ -481,19 +487,64 @@ def bound_of(setting: Setting, config: Config) -> Bound | None:
     return Bound(flow.revenue, flow.error, 0.0, "flow of types")
 
 
-def sell_several_items(config: Config) -> dict[str, dict[str, Measured]]:
+WAYS: dict[str, Callable[[Setting, Config, Advance], dict[str, Measured]]] = {
+    "menu": learnt_menu,
+    "tariffs": learnt_tariffs,
+    "three numbers": three_numbers,
+    "RegretNet": small_regretnet,
+}
+"""Ways to sell several items, each of which finds one auction or two."""
+
+
+def _ways_of(setting: Setting) -> list[str]:
+    met = {"menu": True, "RegretNet": setting.bidders == 2}
+    return [way for way in WAYS if met.get(way, setting.bidders > 1)]
+
+
+class Piece(NamedTuple):
+    """What one process does at a time: one way in one setting.
+
+    Attributes:
+        config: of the study.
+        setting, way: by name.
+        alone: whether no other process works beside this one, so that it shows how far it is.
+    """
+
+    config: Config
+    setting: str
+    way: str
+    alone: bool
+
+
+def sell_piece(piece: Piece) -> dict[str, Measured]:
+    """Finds the auctions of one way and measures them."""
+    setting = SETTINGS[piece.setting]
+    title = f"{piece.way}, {setting.bidders} x {setting.items} {setting.demand}"
+    with progress_bar(title, enabled=piece.alone) as advance:
+        return WAYS[piece.way](setting, piece.config, advance)
+
+
+def sell_several_items(config: Config, *, workers: int = 1) -> dict[str, dict[str, Measured]]:
     """All auctions of all settings."""
-    found: dict[str, dict[str, Measured]] = {}
-    for name in config.settings or SETTINGS:
-        setting = SETTINGS[name]
-        title = f"{setting.bidders} x {setting.items} {setting.demand}"
-        found[name] = {MENU: learnt_menu(setting, config, f"menu, {title}")[1]}
-        if setting.bidders > 1:
-            found[name][TARIFFS] = learnt_tariffs(setting, config, f"tariffs, {title}")
-            found[name] |= three_numbers(setting, config)
-        if setting.bidders == 2:
-            found[name][REGRETNET] = small_regretnet(setting, config, f"RegretNet, {title}")
+    names = config.settings or tuple(SETTINGS)
+    pieces = [
+        Piece(config, name, way, workers == 1) for name in names for way in _ways_of(SETTINGS[name])
+    ]
+    pieces.sort(key=lambda piece: not SETTINGS[piece.setting].large)  # longest first
+    with progress_bar(f"{len(pieces)} ways to sell items", enabled=workers > 1) as advance:
+        measured = spread(sell_piece, pieces, workers=workers, on_piece=advance)
+    found: dict[str, dict[str, Measured]] = {name: {} for name in names}
+    for name in names:
+        for piece, auctions in zip(pieces, measured, strict=True):
+            if piece.setting == name:
+                found[name] |= auctions
     return found
+
+
+def bound_piece(piece: tuple[str, Config]) -> Bound | None:
+    """What no auction of one setting earns."""
+    name, config = piece
+    return bound_of(SETTINGS[name], config)
 
 
 ANCHORS: dict[str, Priors] = {
@@ -578,17 +629,16 @@ def solvers(config: Config) -> dict[str, Solver]:
     }
 
 
-def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
+def propose(config: Config, weights: Path = reserves.SHIPPED, *, workers: int = 1) -> Proposals:
     """Trains every learner on priors drawn anew each round, and compares all ways on others.
 
     Args:
         config: settings.
         weights: of the generator of distributions.
+        workers: processes that share the work.
     """
     problem = AuctionDesign()
-    of_states, of_training, of_acting, of_anchors = jax.random.split(
-        jax.random.key(config.seed + 1), 4
-    )
+    of_states, of_acting, of_anchors = (_keys(config)[at] for at in (0, 2, 3))
     keys = jax.random.split(of_states, config.contexts)
     copies = max(1, config.contexts // 10)
     priors, of_past = jax.vmap(problem.draw)(keys)
@@ -605,7 +655,7 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
     best = np.asarray(jax.jit(jax.vmap(auction_design.optimal))(theory))
     earned = jax.jit(jax.vmap(auction_design.expected))
 
-    ways = _trained(problem, config, of_training, of_acting)
+    ways = _trained(problem, config, of_acting, workers)
     ways[BEST_PRICE] = [plug_in]
     ways[SECOND_PRICE] = [_second_price]
     ways[MYERSON] = [lambda state: problem.rules(state, problem.best_action(state))]
@@ -623,7 +673,7 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
         sold_lazily[name] = np.stack(
             [np.asarray(_all_lazily(theory, each.reserve)) / best for each in without]
         )
-    told = _of_past_bids(past, theory, best, config, weights)
+    told = _of_past_bids(past, theory, best, config, weights, workers)
     shares |= {name: each.told for name, each in told.items()}
     left_out |= {name: each.left_out for name, each in told.items()}
     sold_lazily |= {name: each.lazy for name, each in told.items()}
@@ -648,36 +698,55 @@ def propose(config: Config, weights: Path = reserves.SHIPPED) -> Proposals:
     )
 
 
+def _keys(config: Config) -> jax.Array:
+    """Of states, of training, of acting and of anchors."""
+    return jax.random.split(jax.random.key(config.seed + 1), 4)
+
+
+class Lesson(NamedTuple):
+    """What one process does at a time: a learner of one seed, as in `Piece`."""
+
+    config: Config
+    learner: str
+    seed: int
+    alone: bool
+
+
+def learn_piece(lesson: Lesson) -> Any:
+    """What a learner of the design has become, as arrays of NumPy."""
+    config, name, seed, alone = lesson
+    epochs = config.epochs if name != "random" else 1
+    title = f"{name}, auction design, seed {seed}"
+    with progress_bar(title, enabled=alone) as advance:
+        training = learn(
+            solvers(config)[name],
+            AuctionDesign(),
+            jax.random.fold_in(_keys(config)[1], seed),
+            seeds=1,
+            epochs=epochs,
+            lanes=4,
+            on_epochs=lambda done: advance(done, epochs),
+        )
+    return jax.tree.map(lambda part: np.asarray(part[0]), training.learner)
+
+
 def _trained(
-    problem: AuctionDesign, config: Config, of_training: jax.Array, of_acting: jax.Array
+    problem: AuctionDesign, config: Config, of_acting: jax.Array, workers: int
 ) -> dict[str, list[Callable[[Selling], Rules]]]:
     """The rules that each learner sets, one of every seed, by its name."""
-    ways: dict[str, list[Callable[[Selling], Rules]]] = {}
     found = solvers(config)
     for name in config.learners:
         check_choice("auctions", "learners", name, tuple(found))
-    for name, solver in found.items():
-        if config.learners and name not in config.learners:
-            continue
-        # One seed after another: side by side, PPO's program never ended in this game.
-        ways[name] = []
-        for seed in range(config.seeds):
-            with progress_bar(f"{name}, auction design, seed {seed}") as advance:
-
-                def on_epochs(done: int, show: Callable[[int, int], None] = advance) -> None:
-                    show(done, config.epochs)
-
-                training = learn(
-                    solver,
-                    problem,
-                    jax.random.fold_in(of_training, seed),
-                    seeds=1,
-                    epochs=config.epochs if name != "random" else 1,
-                    lanes=4,
-                    on_epochs=on_epochs,
-                )
-            learner = jax.tree.map(lambda part: part[0], training.learner)
-            ways[name].append(_way(problem, solver, learner, of_acting))
+    names = config.learners or tuple(found)
+    # One seed after another: side by side, PPO's program never ended in this game.
+    lessons = [
+        Lesson(config, name, seed, workers == 1) for name in names for seed in range(config.seeds)
+    ]
+    with progress_bar(f"{len(lessons)} learners", enabled=workers > 1) as advance:
+        learners = spread(learn_piece, lessons, workers=workers, on_piece=advance)
+    ways: dict[str, list[Callable[[Selling], Rules]]] = {name: [] for name in names}
+    for lesson, learner in zip(lessons, learners, strict=True):
+        ways[lesson.learner].append(_way(problem, found[lesson.learner], learner, of_acting))
     return ways
 
 
@@ -702,47 +771,82 @@ Beliefs = tuple[list[Predicted], list[Predicted]]
 """What is thought of each bidder's next value, after all past bids and after all others'."""
 
 
+class Contexts(NamedTuple):
+    """What one process does at a time: what past bids of some contexts tell.
+
+    Attributes:
+        weights: of the generator of distributions.
+        seed: of the first context; each has the next.
+        past: bids, contexts x past x bidders, credits.
+        values: of the grid of each bidder, contexts x bidders x values, credits.
+    """
+
+    weights: Path
+    seed: int
+    past: np.ndarray
+    values: np.ndarray
+
+
+@cache
+def _decider(weights: Path) -> Reserves:
+    """Once a process."""
+    return Reserves(reserves.load(weights))
+
+
+def _generated(weights: Path, bids: np.ndarray, seed: int) -> Beliefs:
+    evidence, decider = Bids(past=tuple(bids.T)), _decider(weights)
+    return decider.beliefs(evidence, seed), decider.beliefs(evidence, seed, own_left_out=True)
+
+
+def tell_piece(contexts: Contexts) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Virtual values and reserves by each way, from all past bids and from those of others."""
+    past, values = contexts.past, contexts.values
+    score = {name: np.empty((2, *values.shape)) for name in TELLING}
+    least = {name: np.empty((2, *values.shape[:2])) for name in TELLING}
+    for context, bids in enumerate(past):
+        told: dict[str, Beliefs] = {
+            GENERATED: _generated(contexts.weights, bids, contexts.seed + context),
+            HISTOGRAM: _by_histogram(bids),
+            BAYES: _by_bayes(bids),
+        }
+        for name, both in told.items():
+            for number, beliefs in enumerate(both):
+                for bidder, belief in enumerate(beliefs):
+                    at = number, context, bidder
+                    score[name][at] = virtual_of(belief).at(values[context, bidder])
+                    least[name][at] = reserve(belief)
+    return {name: (score[name], least[name]) for name in TELLING}
+
+
 def _of_past_bids(
-    past: np.ndarray, known: Tables, best: np.ndarray, config: Config, weights: Path
+    past: np.ndarray, known: Tables, best: np.ndarray, config: Config, weights: Path, workers: int
 ) -> dict[str, Told]:
     """Shares of the ways that see every past bid."""
     values = np.asarray(known.value, float)
-    decider = Reserves(reserves.load(weights))
-
-    def generated(bids: np.ndarray, context: int) -> Beliefs:
-        evidence, seed = Bids(past=tuple(bids.T)), config.seed + context
-        left_out = decider.beliefs(evidence, seed, own_left_out=True)
-        return decider.beliefs(evidence, seed), left_out
-
-    ways: dict[str, Callable[[np.ndarray, int], Beliefs]] = {
-        GENERATED: generated,
-        HISTOGRAM: lambda bids, _: _by_histogram(bids),
-        BAYES: lambda bids, _: _by_bayes(bids),
-    }
-    score = {name: np.empty((2, *values.shape)) for name in ways}
-    least = {name: np.empty((2, *values.shape[:2])) for name in ways}
+    some = [
+        Contexts(weights, config.seed + each.start, past[each], values[each])
+        for each in map(_slice, stretches(len(past), CONTEXTS_AT_A_TIME))
+    ]
     with progress_bar("ways that see every past bid") as advance:
-        for context, bids in enumerate(past):
-            for name, way in ways.items():
-                for number, beliefs in enumerate(way(bids, context)):
-                    for bidder, belief in enumerate(beliefs):
-                        at = number, context, bidder
-                        score[name][at] = virtual_of(belief).at(values[context, bidder])
-                        least[name][at] = reserve(belief)
-            advance(context + 1, len(past))
+        parts = spread(tell_piece, some, workers=workers, on_piece=advance)
 
     def share(way: Any, each: np.ndarray) -> np.ndarray:
         return np.asarray(way(known, jnp.asarray(each, jnp.float32)) / best)[None]
 
-    return {
-        name: Told(
-            share(_by_scores, score[name][0]),
-            share(_by_scores, score[name][1]),
-            share(_all_lazily, least[name][1]),
-            least[name][0],
+    found = {}
+    for name in TELLING:
+        score, least = (np.concatenate([part[name][at] for part in parts], 1) for at in (0, 1))
+        found[name] = Told(
+            share(_by_scores, score[0]),
+            share(_by_scores, score[1]),
+            share(_all_lazily, least[1]),
+            least[0],
         )
-        for name in ways
-    }
+    return found
+
+
+def _slice(numbers: range) -> slice:
+    return slice(numbers.start, numbers.stop)
 
 
 class OtherForms(NamedTuple):
@@ -757,46 +861,62 @@ class OtherForms(NamedTuple):
     shares: dict[str, np.ndarray]
 
 
-def on_other_forms(config: Config, weights: Path = reserves.SHIPPED) -> list[OtherForms]:
+class Forms(NamedTuple):
+    """What one process does at a time: priors of other forms, of so many past bids; as `Piece`."""
+
+    config: Config
+    weights: Path
+    past: int
+    alone: bool
+
+
+def on_other_forms(
+    config: Config, weights: Path = reserves.SHIPPED, *, workers: int = 1
+) -> list[OtherForms]:
     """Ways that need no learner of `AuctionDesign`, on distributions of many forms and none.
 
     Args:
         config: settings.
         weights: of the generator of distributions.
+        workers: processes that share the work.
     """
-    decider, found = Reserves(reserves.load(weights)), []
-    for past in OTHER_PAST:
-        rng = np.random.default_rng([config.seed, 6, past])
-        known: list[np.ndarray] = []
-        score: dict[str, list[np.ndarray]] = {
-            name: [] for name in (GENERATED, HISTOGRAM, BEST_PRICE)
-        }
-        with progress_bar(f"priors of other forms, {past} past bids") as advance:
-            for at in range(config.contexts):
-                priors = [broad_table(rng) for _ in range(3)]
-                priors = [priors[0]] * 3 if rng.uniform() < 0.5 else priors
-                bids = [drawn_bids(rng, each, past) for each in priors]
-                theory = _tabulated(priors)
-                value = theory[0]
-                told = {
-                    GENERATED: decider.beliefs(Bids(past=tuple(bids)), config.seed + at),
-                    HISTOGRAM: _by_histogram(np.array(bids).T)[0],
-                }
-                for name, beliefs in told.items():
-                    each = [virtual_of(b).at(v) for b, v in zip(beliefs, value, strict=True)]
-                    score[name].append(np.array(each))
-                price = learnt_reserves.best_price(np.array(bids))
-                score[BEST_PRICE].append(value - price[:, None])
-                known.append(theory)
-                advance(at + 1, config.contexts)
-        stacked = Tables(*jnp.asarray(np.stack(known, axis=1), jnp.float32))
-        best = np.asarray(jax.vmap(auction_design.optimal)(stacked))
-        shares = {
-            name: np.asarray(_by_scores(stacked, jnp.asarray(np.array(each), jnp.float32))) / best
-            for name, each in score.items()
-        }
-        found.append(OtherForms(past, shares))
-    return found
+    pieces = [Forms(config, weights, past, workers == 1) for past in OTHER_PAST]
+    with progress_bar("priors of other forms", enabled=workers > 1) as advance:
+        return spread(forms_piece, pieces, workers=workers, on_piece=advance)
+
+
+def forms_piece(forms: Forms) -> OtherForms:
+    """All priors of other forms, of so many past bids."""
+    config, past = forms.config, forms.past
+    rng = np.random.default_rng([config.seed, 6, past])
+    decider, known = _decider(forms.weights), list[np.ndarray]()
+    score: dict[str, list[np.ndarray]] = {name: [] for name in (GENERATED, HISTOGRAM, BEST_PRICE)}
+    title = f"priors of other forms, {past} past bids"
+    with progress_bar(title, enabled=forms.alone) as advance:
+        for at in range(config.contexts):
+            priors = [broad_table(rng) for _ in range(3)]
+            priors = [priors[0]] * 3 if rng.uniform() < 0.5 else priors
+            bids = [drawn_bids(rng, each, past) for each in priors]
+            theory = _tabulated(priors)
+            value = theory[0]
+            told = {
+                GENERATED: decider.beliefs(Bids(past=tuple(bids)), config.seed + at),
+                HISTOGRAM: _by_histogram(np.array(bids).T)[0],
+            }
+            for name, beliefs in told.items():
+                each = [virtual_of(b).at(v) for b, v in zip(beliefs, value, strict=True)]
+                score[name].append(np.array(each))
+            price = learnt_reserves.best_price(np.array(bids))
+            score[BEST_PRICE].append(value - price[:, None])
+            known.append(theory)
+            advance(at + 1, config.contexts)
+    stacked = Tables(*jnp.asarray(np.stack(known, axis=1), jnp.float32))
+    best = np.asarray(jax.vmap(auction_design.optimal)(stacked))
+    shares = {
+        name: np.asarray(_by_scores(stacked, jnp.asarray(np.array(each), jnp.float32))) / best
+        for name, each in score.items()
+    }
+    return OtherForms(past, shares)
 
 
 def _tabulated(priors: list[np.ndarray], cells: int = 256) -> np.ndarray:
@@ -1348,14 +1468,15 @@ def run(folder: Path, asked: Asked) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = sized(config_for(asked.smoke), asked)
-    sold = sell_several_items(config)
+    sold = sell_several_items(config, workers=asked.workers)
     write_auctions(folder, sold)
-    bounds = {name: bound_of(SETTINGS[name], config) for name in sold}
+    bounded = [(name, config) for name in sold]
+    bounds = dict(zip(sold, spread(bound_piece, bounded, workers=asked.workers), strict=True))
     trained = folder / TRAINED
     weights = trained if trained.is_file() else reserves.SHIPPED
-    proposals = propose(config, weights)
+    proposals = propose(config, weights, workers=asked.workers)
     write_shares(folder, proposals)
-    others = on_other_forms(config, weights)
+    others = on_other_forms(config, weights, workers=asked.workers)
     lies = lies_over_rounds(config)
     write_picture(folder, "auctions", lambda: draw(sold, bounds, proposals, lies), config, asked)
     write_metrics(

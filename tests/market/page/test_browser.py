@@ -128,6 +128,16 @@ def test_controls_ask_before_they_act(playing: Playing, page: Page) -> None:
                                    "of 400 (Bad Request)"]  # fmt: skip
 
 
+def test_of_a_market_that_has_ended_nothing_can_be_changed(playing: Playing, page: Page) -> None:
+    with playing() as server:
+        opened(page, server)
+        waits_for(page, "state.devices.size >= 1")
+        assert page.locator("#devices tbody button").first.is_enabled()
+    page.locator("#link", has_text="The market has ended").wait_for()
+    for each in ("#pause", "#budget-form button", "#devices tbody button"):
+        assert page.locator(each).first.is_disabled(), each
+
+
 def test_it_comes_back_when_the_server_does(processes: Processes, page: Page) -> None:
     token = {"operator_token": "an-operator-who-comes-back"}
     process, url = processes.server(**token)

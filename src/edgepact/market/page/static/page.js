@@ -58,6 +58,8 @@ const shown = () => ({ Authorization: `Bearer ${sessionStorage.getItem(TOKEN)}` 
 
 let tries = 0;
 
+const isOver = () => ["over", "stopping"].includes(state.facts.state);
+
 function say(words, live) {
   const link = byId("link");
   if (link.textContent !== words) link.textContent = words;
@@ -93,8 +95,7 @@ async function connect() {
     byId("link").title = String(error.message || error);
   }
   clearTimeout(silence);
-  const over = state.facts.state === "over" || state.facts.state === "stopping";
-  say(over ? "The market has ended; this is how it stood" : "The server is away; trying again", false);
+  say(isOver() ? "The market has ended; this is how it stood" : "The server is away; trying again", false);
   setTimeout(connect, RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)]);
 }
 
@@ -463,6 +464,8 @@ for (const id of ["budget", "round-budget", "low", "high"])
 function drawControl() {
   const { facts } = state;
   byId("pause").textContent = facts.paused ? "Resume" : "Pause";
+  // Of a market that has ended there is nothing left to change.
+  for (const each of document.querySelectorAll(".controls button")) each.disabled = isOver();
   const set = (id, value) => { if (isFree(byId(id))) byId(id).value = value ?? ""; };
   set("budget", facts.budget);
   set("round-budget", facts.round_budget);
@@ -545,6 +548,7 @@ function drawDevices() {
     const amount = latest[device.index] ?? ABSENT;
     const button = element("button", { type: "button", class: "small", "data-device": device.name,
       "aria-label": `${out ? "Readmit" : "Revoke"} ${device.name}` }, out ? "Readmit" : "Revoke");
+    button.disabled = isOver();
     button.addEventListener("click", () => out
       ? change(`Readmit ${device.name}`, "It may take part again, with the token it had; its strikes are forgotten.",
         { action: "readmit", device: device.name })
