@@ -36,6 +36,7 @@ BENCHMARKS = {
     "batching": "mixed cuts: passing the stages together, one by one, and full batches",
     "ledger": "payments in groups, one by one, and beside a reader",
     "links": "devices on bad links beside others, and a window of jobs in flight",
+    "exhibits": "what a device shows of a piece against the piece itself",
     "market": "a thousand devices on one server",
     "oip": "an activation over the Open Inference Protocol against a bare gRPC echo",
     "learning": "the diffusion model against Stable-Baselines3 PPO",
