@@ -32,6 +32,9 @@ NAME = "best-of"
 
 TITLE = "Pictures drawn until they are appropriate"
 
+DRAWN_CPU_S = 0.005
+"""CPU seconds of a draw and of what judges it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -53,6 +56,11 @@ class Config:
 def config_for(smoke: bool) -> Config:
     """The full study, or one that only shows that everything runs."""
     return Config(pictures=40, draws=(1, 3), thresholds=(0.5,)) if smoke else Config()
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the time of a draw recorded in November 2026."""
+    return config.pictures * max(config.draws) * DRAWN_CPU_S
 
 
 class Setting(NamedTuple):
