@@ -67,8 +67,8 @@ def test_a_fleet_of_the_pool_rises_and_is_shown_as_answers_leave_it(
 
 @pytest.mark.slow
 def test_training_lowers_the_loss_and_reproduces_from_its_seed_to_the_bit() -> None:
-    course = Course(fleets=40, updates=120, batch=8, memory=0.9)
-    first, again = (training.train_generator(7, course, chunk=40) for _ in range(2))
+    course = Course(fleets=40, updates=60, batch=8, memory=0.9)
+    first, again = (training.train_generator(7, course, chunk=20) for _ in range(2))
     assert all(np.array_equal(first[name][0], again[name][0]) for name in first)
     pool = training.make_pool(8, course)
     fleets = jax.tree.map(lambda column: column[:8], pool)
