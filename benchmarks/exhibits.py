@@ -2,9 +2,10 @@
 
 Run by `python -m benchmarks exhibits`. The device of the embedded model works on a sample image,
 at the fewest and at the most layers, and in turn makes and checks what it would show of it, as
-`edgepact device --show-pieces` does; so does it with the largest photograph that it takes. Processor
-time of this process, so that other processes and the link do not count. A device shows a piece
-every few seconds, whatever it works on: the share is of a device that looks at a live page.
+`edgepact device --show-pieces` does; so does it with the largest photograph that it takes. What is
+measured is processor time of this process, so that other processes and the link do not count. A
+device shows a piece every few seconds, whatever it works on: the share is of a device that shows
+pieces to a live page.
 """
 
 import json

@@ -41,6 +41,9 @@ STEPS_ASKED = 8
 SHARING_MAY_COST = 0.01
 SHARING_STEPS = 16
 
+PICTURE_CPU_S = 0.0036
+"""CPU seconds of a picture of a setting, and of its part in all that is not swept."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -68,6 +71,12 @@ def config_for(smoke: bool) -> Config:
     if smoke:
         return Config(pictures=60, guidances=(1.0, 2.0), steps=(4, 8), shared=(0, 1, 4), shown=3)
     return Config()
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that the study takes, by the time of a picture recorded in November 2026."""
+    settings = len(config.guidances) * len(config.steps) + 2 * len(config.shared)
+    return config.pictures * settings * PICTURE_CPU_S
 
 
 class Quality(NamedTuple):
@@ -518,14 +527,18 @@ def _shown(
 def draw(grid: dict[str, Shown], config: Config) -> Figure:
     """A row for each class: what was drawn, a gap, and real pictures."""
     rows, columns = len(grid), 2 * config.shown + 1
-    figure = Figure(figsize=(0.55 * (columns + 3), 0.55 * rows))
+    wide_in = 0.55 * (columns + 3)
+    figure = Figure(figsize=(wide_in, 0.55 * rows))
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:
         axes.axis("off")
     for row, (label, shown) in zip(panels, grid.items(), strict=True):
-        row[0].set_title(label, loc="left", fontsize=6, pad=1)
+        beside = row[0].transAxes
+        row[0].text(-0.15, 0.5, label, transform=beside, ha="right", va="center", fontsize=8)
         for first, images in ((0, shown.drawn), (config.shown + 1, shown.real)):
             for axes, image in zip(row[first:], images, strict=False):
                 axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    figure.subplots_adjust(0.01, 0.01, 0.99, 0.96, 0.05, 0.3)
+    for first, title in ((0, "drawn"), (config.shown + 1, "real")):
+        panels[0, first].set_title(title, loc="left", fontsize=9, pad=3)
+    figure.subplots_adjust(0.9 / wide_in, 0.01, 0.99, 0.95, 0.05, 0.08)
     return figure
