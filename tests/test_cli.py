@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -512,6 +513,14 @@ def test_a_full_disk_is_told_in_a_line() -> None:
         )
     assert answer.returncode == 2
     assert answer.stderr == "edgepact: no space is left; free some, or write elsewhere\n"
+
+
+def test_a_refusal_that_is_about_no_place_keeps_its_traceback() -> None:
+    from edgepact.cli.complaints import print_of_place
+
+    assert not print_of_place(PermissionError(errno.EPERM, "Operation not permitted"))
+    assert not print_of_place(ConnectionRefusedError(errno.ECONNREFUSED, "refused", "peer"))
+    assert print_of_place(PermissionError(errno.EACCES, "Permission denied", "a.toml"))
 
 
 def test_a_folder_where_a_study_writes_is_told_in_a_line(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ def print_broken(file: Path, broken: tuple[str, ...]) -> None:
     _print(f"{file}: the answer breaks what its mechanism promises: {', '.join(broken)}")
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 OF_PLACES = {
     errno.ENOSPC: "no space is left; free some, or write elsewhere",
     errno.EDQUOT: "the quota of the disk is used up; free some, or write elsewhere",
@@ -32,7 +34,8 @@ OF_PLACES = {
 def print_of_place(error: OSError) -> bool:
     """A place on a disk that refuses; False if it is anything else, which is a fault of ours."""
     told = OF_PLACES.get(error.errno or 0)
-    if told is None:
+    # A write to a full disk names no file; what else names none is about no place.
+    if told is None or (error.filename is None and error.errno not in FULL):
         return False
     _print(told if error.filename is None else f"{error.filename}: {told}")
     return True

@@ -97,7 +97,7 @@ LOT = 0.01
 TRAINED = "reserves.npz"
 """Weights that `--train` leaves in the folder."""
 
-CONTEXTS_AT_A_TIME = 100
+CONTEXTS_AT_A_TIME = 25
 """Contexts of one process at a time."""
 
 TRAINING_SEED = 0
@@ -737,8 +737,8 @@ def _trained(
     found = solvers(config)
     for name in config.learners:
         check_choice("auctions", "learners", name, tuple(found))
-    names = config.learners or tuple(found)
-    # One seed after another: side by side, PPO's program never ended in this game.
+    names = [name for name in found if not config.learners or name in config.learners]
+    # Each seed by itself: in one program side by side, PPO never ended in this game.
     lessons = [
         Lesson(config, name, seed, workers == 1) for name in names for seed in range(config.seeds)
     ]
@@ -825,7 +825,7 @@ def _of_past_bids(
     values = np.asarray(known.value, float)
     some = [
         Contexts(weights, config.seed + each.start, past[each], values[each])
-        for each in map(_slice, stretches(len(past), CONTEXTS_AT_A_TIME))
+        for each in stretches(len(past), CONTEXTS_AT_A_TIME)
     ]
     with progress_bar("ways that see every past bid") as advance:
         parts = spread(tell_piece, some, workers=workers, on_piece=advance)
@@ -843,10 +843,6 @@ def _of_past_bids(
             least[0],
         )
     return found
-
-
-def _slice(numbers: range) -> slice:
-    return slice(numbers.start, numbers.stop)
 
 
 class OtherForms(NamedTuple):
