@@ -1,6 +1,8 @@
 """Starting files work as they stand, with every option they show, and are written over nothing."""
 
 import re
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import get_type_hints
@@ -184,6 +186,22 @@ def test_a_link_is_not_written_through(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         write_new(tmp_path / "link.toml", "x")
     assert not (tmp_path / "elsewhere.toml").exists()
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from edgepact.files.starting import write_new
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+write_new(Path(sys.argv[1]), "x" * 1000)
+"""
+    path = tmp_path / "start.toml"
+    answer = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, timeout=600
+    )
+    assert "InputError: init: PATH: expected a file that can be written" in answer.stderr
+    assert not path.exists()
 
 
 PLAYED = {"classification": "contract", "picture": "auction", "staged": "stackelberg"}

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import ssl
 import subprocess
 import sys
@@ -32,6 +33,9 @@ STALL_TIMEOUT_S = 120.0
 
 CLOSING_TIMEOUT_S = 60.0
 """Longest time in which the server closes its last round, and devices hear of their pay."""
+
+ROOM_BYTES_MIN = 4096
+"""Less room than this on its disk, and a log may be empty for that alone."""
 
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.15
@@ -187,7 +191,11 @@ class LiveMarket:
 
     def _last_words(self, name: str) -> str:
         lines = (self._folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        if lines:
+            return lines[-1]
+        if shutil.disk_usage(self._folder).free < ROOM_BYTES_MIN:
+            return f"no space is left in {self._folder}; free some, or write elsewhere"
+        return "it said nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

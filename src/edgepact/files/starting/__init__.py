@@ -157,10 +157,19 @@ def write_new(path: Path, text: str) -> None:
         InputError: there is one, or it cannot be written.
     """
     try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        file = path.open("x", encoding="utf-8", newline="\n")
     except FileExistsError:
         raise InputError("init", "PATH", "a file that is not there yet", f"{path}") from None
     except OSError as error:
-        found = f"{path}: {error.strerror or error}"
-        raise InputError("init", "PATH", "a file that can be written", found) from None
+        raise _unwritten(path, error) from None
+    try:
+        with file:
+            file.write(text)
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a file would stand in the way of the next try
+        raise _unwritten(path, error) from None
+
+
+def _unwritten(path: Path, error: OSError) -> InputError:
+    found = f"{path}: {error.strerror or error}"
+    return InputError("init", "PATH", "a file that can be written", found)
