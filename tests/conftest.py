@@ -70,11 +70,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # After jaxtyping has said what it checks, and before anything is compiled: what is kept goes
-    # by these flags, here and in the processes that tests start.
-    from edgepact.compiled import have_programs_end
+    # After jaxtyping has said what it checks, and before anything is compiled: it sets flags of XLA,
+    # by which what is kept goes, here and in the processes that tests start.
+    import edgepact  # noqa: F401
 
-    have_programs_end()
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if not is_worker and COMPILED.exists():
         kept = sum(file.stat().st_size for file in COMPILED.iterdir())

@@ -3,12 +3,20 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from edgepact import compiled
-from edgepact.compiled import FLAGS, IN_ORDER, VARIABLE, _can_be_written, _folder, keep_compiled
+from edgepact.compiled import (
+    FLAGS,
+    IN_ORDER,
+    VARIABLE,
+    _can_be_written,
+    _folder,
+    have_programs_end,
+)
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -74,7 +82,6 @@ def test_relative_cache_homes_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_jaxlib_0_10_goes_without_the_scheduler_that_hangs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(VARIABLE, "off")
     for own, released, after in (
         ("", "0.10.2", IN_ORDER),
         ("--xla_dump_to=x", "0.10.2", f"--xla_dump_to=x {IN_ORDER}"),
@@ -83,14 +90,32 @@ def test_jaxlib_0_10_goes_without_the_scheduler_that_hangs_it(
     ):
         monkeypatch.setenv(FLAGS, own)
         monkeypatch.setattr(compiled, "version", lambda _, told=released: told)
-        keep_compiled()
-        keep_compiled()
+        have_programs_end()
+        have_programs_end()
         assert os.environ[FLAGS] == after
 
 
+def test_nothing_is_left_out_where_there_is_no_jaxlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setenv(FLAGS, "")
+    monkeypatch.setattr(compiled, "version", missing)
+    have_programs_end()
+    assert os.environ[FLAGS] == ""
+
+
+def test_programs_of_ones_own_have_the_flag_too() -> None:
+    """XLA reads its flags once, before the first program, which need not be one of edgepact."""
+    first = "import jax, edgepact, os; jax.numpy.ones(3) + 1; print(os.environ.get('XLA_FLAGS'))"
+    own = {name: value for name, value in os.environ.items() if name != FLAGS}
+    said = subprocess.run(
+        [sys.executable, "-c", first], env=own, check=True, capture_output=True, text=True
+    )
+    assert (IN_ORDER in said.stdout) == version("jaxlib").startswith("0.10.")
+
+
 SIDE_BY_SIDE = """
-from edgepact.compiled import keep_compiled
-keep_compiled()
 from dataclasses import replace
 import jax
 from edgepact.mechanisms.contract.problem import InstancePrior, MenuDesign

@@ -11,6 +11,10 @@ names are in `__init__.pyi`.
 from importlib import import_module
 from typing import Any
 
+from edgepact.compiled import have_programs_end
+
+have_programs_end()
+
 __version__ = "0.2.0"
 
 _HOMES = {

@@ -13,13 +13,14 @@ Compiled programs are trusted code: the folder belongs to the user alone.
 
 Programs of jaxlib 0.10 on processors now and then never end: PPO on eight menu designs side by side
 hung within fifty epochs, in threads that all wait for work. Without the scheduler that orders a
-program for concurrency, or with jaxlib 0.11.2, four hundred went through. So 0.10 does without it.
+program for concurrency, or with jaxlib 0.11.2, four hundred went through. So 0.10 does without it,
+from `import edgepact` on: XLA reads its flags before the first program, which may be a user's own.
 """
 
 import os
 import tempfile
 import warnings
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ def keep_compiled() -> Path | None:
 
     It may be called as often as one likes.
     """
-    have_programs_end()
     import jax
 
     settings: Any = jax.config  # its names are made at run time, unknown to type checkers
@@ -71,9 +71,13 @@ def have_programs_end() -> None:
 
     It has to come before the first program, and what is kept is found again by equal flags only.
     """
+    try:
+        released = version("jaxlib")
+    except PackageNotFoundError:  # devices do without
+        return
     flags = os.environ.get(FLAGS, "")
     # Other versions may not know the flag, and end the process for it.
-    if version("jaxlib").startswith("0.10.") and IN_ORDER.partition("=")[0] not in flags:
+    if released.startswith("0.10.") and IN_ORDER.partition("=")[0] not in flags:
         os.environ[FLAGS] = f"{flags} {IN_ORDER}".strip()
 
 

@@ -45,5 +45,6 @@ def site() -> Path:
             text=True,
             timeout=600,
         )
-    assert (answer.returncode, answer.stderr) == (0, ""), answer.stderr
+    # A warning fails it; what kernels of notebooks say of themselves does not.
+    assert answer.returncode == 0, answer.stderr
     return built
