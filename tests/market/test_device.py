@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -18,13 +20,14 @@ from edgepact.engagement import chosen, posted, truthful_bids
 from edgepact.errors import InputError, MarketError
 from edgepact.inference.digests import state_weights
 from edgepact.inference.models import embedded, samples
+from edgepact.inference.pipeline import Pipeline
 from edgepact.market.device import run_device
 from edgepact.market.device_config import DeviceConfig
 from edgepact.market.device_token import held_alone
 from edgepact.market.ledger import Ledger
 from edgepact.market.own_cost import computing_cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from tests.market.harness import DEVICE, PATIENCE_S, served
+from tests.market.harness import DEVICE, PATIENCE_S, Device, image, inputs_at, served
 
 SATISFACTION: dict[str, Callable[[float], float]] = {
     "log1p": math.log1p,
@@ -263,13 +266,36 @@ def test_a_budget_that_is_used_up_is_told_on_the_terminal(
         assert ledger.check() == []
     paid = 2 if of == "the market" else 6  # images of 12 layers
     assert (done.rounds, done.paid_microcredits) == (3, paid * 12_000_000)
-    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("cam-1: ")]
+    refused = "cam-1: gets no more work"
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith(refused)]
     again = [f"round {number}" for number in (1, 2, 3)] if of == "round" else [of]
     assert said == [
-        f"cam-1: gets no more work for now: the budget of {name} is used up: "
+        f"{refused} for now: the budget of {name} is used up: "
         "24.000000 of 24.500000 credits"
         for name in again
     ]
+
+
+def test_a_market_without_end_rests_once_its_budget_is_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepact.market.play.REST_S", 3600.0)
+    monkeypatch.setattr("edgepact.market.play.POLL_TIMEOUT_S", 1.0)
+    pipeline = Pipeline(embedded())
+    with served(tmp_path, units_per_round=1, budget=1.0) as server:
+        device = Device(server.url, "once-0", "cam-1")
+        with closing(device.http):
+            assert device.offer()["round"] == 1
+            device.commit(1, 12)
+            refused = device.infer(12, 1, "1-0", inputs_at(pipeline, 12, image()))
+            assert refused.status_code == 409
+            assert "used up" in refused.text
+            device.http.post("/market/leave")
+            assert device.offer(after=1)["state"] == "wait", "round 2 would come at once"
+            own = {"Authorization": f"Bearer {server.operator_token}"}
+            more = {"action": "budget", "credits": None, "round_credits": None}
+            assert httpx.post(f"{server.url}/page/control", json=more, headers=own).status_code == 200
+            assert device.offer(after=1)["round"] == 2
 
 
 # ---------------------------------------------------------------- what both sides must hold

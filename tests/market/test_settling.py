@@ -313,6 +313,33 @@ def test_what_a_device_can_show_no_more_since_it_was_revoked_expires(
         assert ledger.strikes() == {}
 
 
+def test_who_is_readmitted_has_the_whole_time_again_to_show_its_source(
+    tmp_path: Path, server_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    with (
+        served(tmp_path, job=Echo(), audit_timeout_s=30.0, **server_settings) as server,
+        closing(Connected(server, "once-0", "cam-0")) as first,
+    ):
+        settling, device = server.market._settling, first.device
+        ledger = server.market._ledger
+        monkeypatch.setattr(settling, "_clock", lambda: now_s[0])
+        assert device.offer()["round"] == 1
+        device.answer(1, item=0)
+        deliver(device, 1, "a", 1.0)
+        device.http.post("/market/leave")
+        ledger.revoke("cam-0")
+        wait_until(lambda: settling.shut_out)
+        assert device.audit("a", b"[1.0]").status_code == 409  # it is shut out
+        now_s[0] += 29.0
+        ledger.readmit("cam-0")
+        wait_until(lambda: not settling.shut_out)
+        (due,) = settling.due("cam-0")
+        assert due["seconds"] >= 30.0
+        assert device.audit("a", b"[1.0]").json()["state"] == "paid"
+        assert ledger.strikes() == {}
+
+
 def test_to_revoke_a_device_before_its_audit_does_not_pay_what_was_not_picked(
     tmp_path: Path, server_settings: dict[str, Any]
 ) -> None:

@@ -22,6 +22,7 @@ from edgepact.market.ledger import (
     Ledger,
     LedgerError,
     Limits,
+    NoBudget,
     Piece,
     Settlement,
 )
@@ -77,6 +78,7 @@ class Books:
         limits: of what may be promised.
         repeat_rounds: the same work is not taken twice within so many rounds; None takes it.
         sound: whether the last write went through.
+        unpayable: pieces that were refused because nothing more may be promised.
         seal: seals the ledger, now and then and before it is closed.
         log: hears when the database fails, and when it is there again.
     """
@@ -86,6 +88,7 @@ class Books:
     limits: Limits = field(default_factory=Limits)
     repeat_rounds: int | None = None
     sound: bool = True
+    unpayable: int = 0
     seal: Callable[[], None] = lambda: None
     log: Log = field(default_factory=Log)
     _waiting: list[_Write] = field(default_factory=list)
@@ -279,6 +282,7 @@ class Books:
         settled = self.ledger.deliver(pieces, first_round=first, limits=self.limits)
         for each, found in zip(run, settled, strict=True):
             if isinstance(found, MarketError):
+                self.unpayable += isinstance(found, NoBudget)
                 each.error, each.result = found, None
             else:
                 each.result, each.error = found, None

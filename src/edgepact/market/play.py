@@ -69,6 +69,10 @@ FAREWELL_LATE_S = 10.0
 """How long it waits for those that are still at work on the last round, which was over for the
 others: a device that finds nobody would look for the server as long as it would for any other."""
 
+REST_S, REST_S_MAX = 0.5, 60.0
+"""How long a market without end rests after a round whose every piece was beyond the budget: twice
+as long after each, until something is delivered or the limits change."""
+
 HISTORY_ROUNDS_MAX = 1000
 """Rounds that a mechanism and the status see."""
 
@@ -410,6 +414,7 @@ class Market:
             )
         # After a restart the devices come back by themselves; some of them may not.
         patience_s = commit_timeout_s if self._number else self.rules.gather_timeout_s
+        rest_s = REST_S
         while self.rules.rounds is None or self._number < self.rules.rounds:
             await self._gather(patience_s)
             if self._paused:
@@ -417,8 +422,20 @@ class Market:
                 continue
             self._round = await self._open(self._number + 1)
             self._number += 1
-            await self._play_round()
+            unpayable = self._books.unpayable
+            delivered = await self._play_round()
             patience_s = 0.0
+            if delivered:
+                rest_s = REST_S
+            elif self._books.unpayable > unpayable and self.rules.rounds is None:
+                await self._rest(rest_s)
+                rest_s = min(2.0 * rest_s, REST_S_MAX)
+
+    async def _rest(self, rest_s: float) -> None:
+        """Waits so long, or until more may be promised."""
+        limits, end_s = self.limits, time.monotonic() + rest_s
+        while self.limits == limits and not self._stopping and await self._change(end_s):
+            pass
 
     # ------------------------------------------------------------ what an operator may change
 
@@ -642,8 +659,12 @@ class Market:
         """How much is audited, as far as it is known before anything is asked: at equal pay."""
         self._tell_rates([1], Question(), {})
 
-    async def _play_round(self) -> None:
-        """Carries the current round to its end, closes it in the books and remembers it."""
+    async def _play_round(self) -> bool:
+        """Carries the current round to its end, closes it in the books and remembers it.
+
+        Returns:
+            Whether anything was delivered.
+        """
         assert self._round is not None
         here = len(self._present)
         self._log.info("round open", round=self._round.number, devices=here)
@@ -691,6 +712,7 @@ class Market:
             await asyncio.to_thread(self._engagement.observe, _finished(record))
         if self.witness is not None:
             self.witness.round_closed(record)
+        return any(record.delivered.values())
 
     async def _poll(self, device: str, after: int, end_s: float) -> Offer | NoOffer:
         asked_for = {each["piece"] for each in self.due(device)}

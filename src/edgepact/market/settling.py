@@ -355,11 +355,21 @@ class Settling:
             audit.deadline_s = max(audit.deadline_s, self._clock() + self._rules.timeout_s)
 
     async def hear_of_members(self, *, insist: bool = False) -> None:
-        """Who may take no part, and who has failed audits."""
+        """Who may take no part, and who has failed audits.
+
+        Time in which a device could show nothing, since it was shut out, is not its own: what it
+        still has to show it may show from its return on.
+        """
         read = self._books.insist_on_reading if insist else self._books.read
+        before = self.shut_out
         self.shut_out, self._strikes = await read(
             lambda ledger: (ledger.shut_out(), ledger.strikes())
         )
+        back = before.keys() - self.shut_out.keys()
+        until_s = self._clock() + self._rules.timeout_s
+        for (_, device), audit in self._open.items():
+            if device in back:
+                audit.deadline_s = max(audit.deadline_s, until_s)
 
     async def drained(self) -> None:
         """Returns once no audit is open."""

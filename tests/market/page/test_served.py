@@ -230,6 +230,7 @@ def test_bounds_of_the_price_reach_the_mechanism(playing: Playing) -> None:
         ({"action": "budget", "credits": 1}, "round_credits"),
         ({"action": "budget", "credits": -1, "round_credits": None}, "credits"),
         ({"action": "budget", "credits": "x", "round_credits": None}, "credits"),
+        ({"action": "budget", "credits": 1, "round_credits": 1e-7}, "round_credits"),
         ({"action": "price_bounds", "low": True, "high": 1}, "low"),
         ({"action": "revoke", "device": 3}, "device"),
         ({"action": "revoke", "device": ""}, "device"),

@@ -7,7 +7,7 @@ shut out or readmitted stands in the ledger.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from edgepact.credits import in_microcredits
+from edgepact.credits import in_credits, in_microcredits
 from edgepact.engagement import PriceBounded
 from edgepact.errors import InputError, MarketError
 from edgepact.fields import check_number
@@ -19,6 +19,9 @@ SOURCE = "control"
 
 CREDITS_MAX = 1e9
 """Largest budget that can be stated."""
+
+NAME_MAX = 64
+"""Characters of an unknown field's name that are told."""
 
 
 async def change(market: Market, asked: Mapping[str, Any]) -> None:
@@ -42,7 +45,7 @@ async def change(market: Market, asked: Mapping[str, Any]) -> None:
     unknown = sorted(set(asked) - {"action", *fields})
     if unknown:
         expected = f"none but {', '.join(fields)}" if fields else "no further field"
-        raise InputError(SOURCE, unknown[0], expected, asked[unknown[0]])
+        raise InputError(SOURCE, unknown[0][:NAME_MAX], expected, asked[unknown[0]])
     missing = [name for name in fields if name not in asked]
     if missing:
         raise InputError(SOURCE, missing[0], f"a field of {action}", "nothing")
@@ -88,7 +91,11 @@ def _credits(asked: Mapping[str, Any], name: str) -> int | None:
     value = asked[name]
     if value is None:
         return None
-    return in_microcredits(check_number(SOURCE, name, value, least=0.0, most=CREDITS_MAX))
+    number = check_number(SOURCE, name, value, least=0.0, most=CREDITS_MAX)
+    found = in_microcredits(number)
+    if number > 0.0 and found == 0:  # it would end all pay
+        raise InputError(SOURCE, name, f"0, or at least {in_credits(1):f} credits", value)
+    return found
 
 
 def _device(asked: Mapping[str, Any]) -> str:
