@@ -234,6 +234,8 @@ def as_numbers(source: object, field: str, values: Any, *, row: str = "") -> np.
                 raise InputError(source, field, expected, shown(values)) from None
     elif not hasattr(values, "__array__"):
         raise InputError(source, field, expected, shown(values))
+    elif isinstance(values, np.ma.MaskedArray):
+        raise InputError(source, field, expected, "an array of which parts are masked")
     try:
         column = np.asarray(values)
     except (ValueError, TypeError):

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from edgepact.errors import InputError
-from edgepact.fields import as_numbers, check_column
+from edgepact.fields import as_numbers, check_column, check_kind, check_number
 
 if TYPE_CHECKING:
     # The array API standard has no static type yet, and a union would ask every caller
@@ -43,21 +43,24 @@ ABOVE_ZERO = ("alpha", "A")
 
 
 def _column(values: Any) -> Any:
-    """What can be made an array of floats, and all else as it is, to be told of with its name."""
-    if isinstance(values, jax.Array) or (
-        isinstance(values, np.ndarray) and values.dtype.kind == "f"
-    ):
+    """What can be made an array of floats, and all else as it is, to be told of with its name.
+
+    What was checked once stays as it was: nobody else holds it, and it cannot be written to.
+    """
+    if isinstance(values, jax.Array):
         return values
     try:
-        return as_numbers("fleet", "", values)
+        column = np.array(as_numbers("fleet", "", values), np.float64)
     except InputError:
         return values
+    column.flags.writeable = False
+    return column
 
 
 class Fleet(eqx.Module):
     """What is private to the devices, one entry a device.
 
-    Lists become float64 arrays of NumPy. What is made inside of a compiled function has no values
+    Lists and arrays of NumPy become float64 arrays of NumPy that cannot be written to. What is made inside of a compiled function has no values
     yet, so that only its shapes are checked.
 
     Attributes:
@@ -135,12 +138,24 @@ class FleetPrior(eqx.Module):
 
     The defaults are a fleet in which the best price lies between the devices'
     entry prices and several local maxima are common.
+
+    Raises:
+        InputError: an interval falls, or a value is not finite, too small or too large.
     """
 
     alpha: Interval = Interval(2.0, 6.0)
     capacity: Interval = Interval(8.0, 14.0)
     A: float = eqx.field(default=1.0, static=True)
     B: float = eqx.field(default=0.5, static=True)
+
+    def __check_init__(self) -> None:
+        for name, interval in (("alpha", self.alpha), ("capacity", self.capacity)):
+            check_kind("FleetPrior", name, interval, Interval, "an Interval")
+            least = {"above": 0.0} if name in ABOVE_ZERO else {"least": 0.0}
+            low = check_number("FleetPrior", f"{name}.low", interval.low, **least)
+            check_number("FleetPrior", f"{name}.high", interval.high, least=low)
+        check_number("FleetPrior", "A", self.A, above=0.0)
+        check_number("FleetPrior", "B", self.B, least=0.0)
 
     def sample(self, key: PRNGKeyArray, devices: int) -> Fleet:
         """Draws a fleet; arrays of shape (devices,)."""

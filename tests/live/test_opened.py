@@ -40,3 +40,12 @@ def test_nothing_is_opened_that_nobody_asked_for(tmp_path: Path) -> None:
     with opened(tmp_path, asked=False) as show:
         show(tmp_path, ADDRESS)
         assert not (tmp_path / FILE).exists()
+
+
+def test_a_folder_that_is_none_is_told_by_whoever_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(LookupError, match="of the run"),
+        opened(tmp_path / "file" / "out", asked=True),
+    ):
+        raise LookupError("of the run")

@@ -62,6 +62,12 @@ def test_tables_without_parquet_are_read_from_csv(folder: Path) -> None:
     assert edgepact.load_study(folder).tables["curves"].num_rows == 36
 
 
+def test_a_parquet_file_without_its_csv_is_a_table_too(folder: Path) -> None:
+    assert write_parquet(folder)
+    (folder / "curves.csv").unlink()
+    assert edgepact.load_study(folder).tables["curves"].num_rows == 36
+
+
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"load_study: folder: .*metrics\.json"):
         edgepact.load_study(tmp_path)
@@ -71,14 +77,18 @@ def test_a_broken_parquet_file_costs_a_warning_and_no_table(folder: Path) -> Non
     assert write_parquet(folder)
     quick = folder / "curves.parquet"
     quick.write_bytes(quick.read_bytes()[:-7])
-    with pytest.warns(InputWarning, match=r"curves\.parquet: no Parquet file .*; the CSV beside"):
+    with pytest.warns(InputWarning, match=r"curves\.parquet: expected a Parquet file, .*; the CSV"):
         assert edgepact.load_study(folder).tables["curves"].num_rows == 36
 
 
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("metrics.json", b"[" * 100_000, "metrics.json of|expected a folder"),
+        ("metrics.json", b"[" * 100_000, r"metrics\.json: expected facts of a study, found a file"),
+        ("metrics.json", b"{", r"metrics\.json: expected facts of a study, found a file"),
+        ("metrics.json", b"\xff", r"metrics\.json: expected facts of a study, found a file"),
+        ("metrics.json", b"{}", r"metrics\.json: expected facts of a study, found none of 'prov"),
+        ("more.parquet", b"PAR1", r"more\.parquet: expected a Parquet file, found"),
         (
             "curves.csv",
             b"a,b\n1,2,3\n",

@@ -8,7 +8,7 @@ import html
 import os
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FILE = "live-page.html"
@@ -27,10 +27,14 @@ def opened(folder: Path, *, asked: bool) -> Iterator[Callable[[Path, str], None]
         folder: of the run's results.
         asked: whether the page is to be opened.
     """
+    if not asked:
+        yield _no_page
+        return
     try:
-        yield _open_page if asked else _no_page
+        yield _open_page
     finally:
-        (folder / FILE).unlink(missing_ok=True)
+        with suppress(NotADirectoryError):  # nothing was written where no folder could be made
+            (folder / FILE).unlink(missing_ok=True)
 
 
 def _open_page(folder: Path, address: str) -> None:

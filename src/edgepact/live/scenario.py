@@ -143,7 +143,8 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError("run", "out", "a folder that can be made", f"{error}") from None
+        found = f"{folder}: {error.strerror}"
+        raise InputError("run", "out", "a folder that can be made", found) from None
 
 
 def _write(ran: Ran, scenario: Scenario) -> None:

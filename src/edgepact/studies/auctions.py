@@ -211,6 +211,17 @@ def config_for(smoke: bool) -> Config:
     )
 
 
+SOLD_CPU_S, EPOCH_CPU_S, CONTEXT_CPU_S = 600.0, 3.0, 0.17
+"""CPU seconds of all items sold together, of an epoch of one seed of all learners, and of one
+unseen prior by all ways that see every past bid; recorded as in `durations`."""
+
+
+def seconds(config: Config) -> float:
+    """CPU seconds that the full settings of items and so many learners and priors take."""
+    learners = EPOCH_CPU_S * config.epochs * config.seeds
+    return SOLD_CPU_S + learners + CONTEXT_CPU_S * config.contexts
+
+
 class Setting(NamedTuple):
     """Bidders with values uniform on an interval, and what is known of their revenue.
 

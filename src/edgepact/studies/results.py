@@ -7,9 +7,10 @@ which. They are read as Arrow tables, which pandas and Polars take over as they 
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,21 @@ def load(folder: Path) -> StudyResults:
     Raises:
         InputError: there is no study in the folder, or its files cannot be read.
     """
-    study = held_in(folder)
-    if study is None or study not in STUDIES:
-        expected = f"a folder that `edgepact study` wrote, with {FACTS}"
-        raise InputError("load_study", "folder", expected, f"{folder}")
+    expected = f"a folder that `edgepact study` wrote, with {FACTS}"
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         source = facts.pop("provenance")
         config = source["config"]
-    except (OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        raise InputError(folder / FACTS, "", "facts of a study", f"{error}") from error
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError("load_study", "folder", expected, f"{folder}, which has none") from None
+    except LookupError as error:
+        raise InputError(folder / FACTS, "", "facts of a study", f"none of {error}") from error
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        found = f"a file that cannot be read ({_line(error)})"
+        raise InputError(folder / FACTS, "", "facts of a study", found) from error
+    study = held_in(folder)
+    if study is None or study not in STUDIES:
+        raise InputError("load_study", "folder", expected, f"{folder}, which holds {study}")
     check_table(folder / FACTS, "provenance.config", config, kind="a JSON object")
     return StudyResults(
         study=study,
@@ -77,24 +83,40 @@ def load(folder: Path) -> StudyResults:
         config=config,
         metrics=facts,
         provenance=source,
-        tables={path.stem: _read(path) for path in sorted(folder.glob("*.csv"))},
+        tables=dict(sorted(_tables_in(folder), key=itemgetter(0))),
     )
+
+
+def _tables_in(folder: Path) -> Iterator[tuple[str, Any]]:
+    written = {path.stem for path in folder.glob("*.csv")}
+    for name in written:
+        yield name, _read(folder / f"{name}.csv")
+    for path in folder.glob("*.parquet"):
+        if path.stem not in written:
+            yield path.stem, _read_parquet(path)
 
 
 def _read(path: Path) -> Any:
     """The Parquet file beside a CSV, or the CSV where there is none, an older or a broken one."""
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_table
-
     expect_file(path, "a table of a study")
     quick = path.with_suffix(".parquet")
     if file_exists(quick) and quick.stat().st_mtime >= path.stat().st_mtime:
         try:
-            return read_table(quick)
-        except (ArrowException, OSError) as error:
-            told = f"{quick}: no Parquet file ({_line(error)}); the CSV beside it is read"
-            warnings.warn(told, InputWarning, stacklevel=5)
+            return _read_parquet(quick)
+        except InputError as error:
+            told = f"{error}; the CSV beside it is read"
+            warnings.warn(told, InputWarning, stacklevel=6)
     return _read_csv(path)
+
+
+def _read_parquet(path: Path) -> Any:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        return read_table(path)
+    except (ArrowException, OSError) as error:
+        raise InputError(path, "", "a Parquet file", _line(error)) from error
 
 
 def _read_csv(path: Path) -> Any:

@@ -2,14 +2,19 @@
 
 Each piece of work says by itself what it needs, its seeds included, so it does not matter who does
 it or after what; results come back in the order of the pieces. Processes are started afresh
-(`spawn`): a copy of one in which JAX runs may hang.
+(`spawn`): a copy of one in which JAX runs may hang. They end with the process that started them,
+however that ends, and Ctrl-C ends them in silence.
 """
 
-from collections.abc import Callable, Sequence
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import pairwise
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import TypeVar
 
 from edgepact.errors import EdgepactError
@@ -50,10 +55,13 @@ def spread(
         for piece in pieces:
             keep(work(piece))
         return found
-    context = get_context("spawn")
-    with ProcessPoolExecutor(min(workers, max(1, len(pieces))), mp_context=context) as pool:
+    context, others = get_context("spawn"), set(active_children())
+    number = min(workers, max(1, len(pieces)))
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_serve) as pool:
         try:
-            for result in pool.map(work, pieces):
+            with _interrupts_held():  # a process that is being started is told once it has begun
+                results = pool.map(work, pieces)
+            for result in results:
                 keep(result)
         except BrokenProcessPool as error:
             message = (
@@ -63,8 +71,34 @@ def spread(
             raise EdgepactError(message) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - others:
+                process.terminate()
             raise
     return found
+
+
+def _serve() -> None:
+    """What a process does before its first piece: from now on it ends when it is told to."""
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_it() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C is heard after this, here and in the processes that are started meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stretches(total: int, most: int) -> list[range]:

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
-from edgepact.fields import check_flag
+from edgepact.fields import check_flag, check_kind
 from edgepact.fleet import Fleet, FleetPrior, Interval
 from edgepact.mechanisms.stackelberg.price_scale import on_a_log_scale
 from edgepact.mechanisms.stackelberg.problem import (
+    FLEETS,
     History,
     RepeatedPricing,
     Round,
@@ -64,6 +65,8 @@ class ClassPricing(Problem):
     rounds: int | None = eqx.field(static=True, default=None)
 
     def __post_init__(self) -> None:
+        for at, each in enumerate(self.classes):
+            check_kind("ClassPricing", f"classes[{at}]", each, FleetPrior | Fleet, FLEETS)
         # One scale for all classes, so that an action means the same price in each.
         self.price = on_a_log_scale(self.price, self.beta, self.classes)
 

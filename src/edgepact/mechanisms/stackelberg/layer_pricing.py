@@ -29,8 +29,9 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from edgepact.errors import InputError
+from edgepact.fields import check_kind
 from edgepact.fleet import Array, Fleet, FleetPrior, Interval, Layers, namespace
-from edgepact.mechanisms.stackelberg.problem import History, check_sizes
+from edgepact.mechanisms.stackelberg.problem import FLEETS, History, check_sizes
 from edgepact.mechanisms.stackelberg.responses import Outcome, layer_prices, settle
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES, Satisfaction
 from edgepact.mechanisms.stackelberg.score import alone_utility, random_utility
@@ -204,6 +205,7 @@ class LayerPricing(Problem):
 
     def __check_init__(self) -> None:
         fleets = self.fleets
+        check_kind("LayerPricing", "fleets", fleets, FleetPrior | Fleet, FLEETS)
         number = len(fleets) if isinstance(fleets, Fleet) else self.devices
         check_sizes(
             "LayerPricing",

@@ -32,6 +32,10 @@ makes sense only to a learner that looks no further than the next round.
 """
 
 
+FLEETS = "a Fleet, or a FleetPrior to draw one from"
+"""What a problem is told of its devices."""
+
+
 class History(eqx.Module):
     """The last rounds, the latest first; rounds not yet played hold zeros.
 
@@ -138,8 +142,8 @@ class RepeatedPricing(Problem):
             the prior, or return if the fleet is fixed.
 
     Raises:
-        InputError: a size is below 1, prices do not rise from 0 or more, or there is no
-            such reward.
+        InputError: there are no devices, a size is below 1, prices do not rise from 0 or more, or
+            there is no such reward.
     """
 
     fleets: FleetPrior | Fleet
@@ -156,6 +160,7 @@ class RepeatedPricing(Problem):
     dynamics: Dynamics | None = None
 
     def __post_init__(self) -> None:
+        check_kind("RepeatedPricing", "fleets", self.fleets, FleetPrior | Fleet, FLEETS)
         self.price = on_a_log_scale(self.price, self.beta, (self.fleets,))
 
     def __check_init__(self) -> None:
