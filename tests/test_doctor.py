@@ -211,6 +211,8 @@ def test_too_little_space_or_no_locks_are_told(here: Path, monkeypatch: pytest.M
     assert folder.state == MISSING
     monkeypatch.setattr("sqlite3.connect", _no_locks)
     assert "PostgreSQL" in of(diagnose().machine, "ledger").mend
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    assert "no SQLite" in of(diagnose().machine, "ledger").found
 
 
 def _no_locks(path: Path) -> object:

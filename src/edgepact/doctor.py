@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import socket
-import sqlite3
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -216,6 +215,11 @@ def _folders(*, device_alone: bool) -> tuple[Finding, ...]:
 
 def _ledger(folder: Path) -> Finding:
     """Network file systems lack the locks that SQLite needs."""
+    try:
+        import sqlite3
+    except ImportError as error:  # a Python that was built without it
+        mend = "install a Python with SQLite, or keep the ledger in PostgreSQL (--ledger)"
+        return Finding(name="ledger", state=MISSING, found=f"no SQLite: {error}", mend=mend)
     try:
         with closing(sqlite3.connect(folder / "ledger.db")) as database:
             (mode,) = database.execute("PRAGMA journal_mode=WAL").fetchone()

@@ -143,6 +143,7 @@ def test_the_command_writes_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (wrote.status, wrote.err) == (0, "")
     assert "edgepact run mine.toml --smoke" in wrote.out
     assert Path("mine.toml").read_text() == starting_file("scenario", "picture")
+    assert "edgepact solve 'my own.toml'" in command("init", "market", "my own.toml").out
     assert_refused(command("init", "market", "mine.toml"), "PATH", "mine.toml")
     assert Path("mine.toml").read_text() == starting_file("scenario", "picture")
     assert_refused(command("init", "market", "no/such/folder.toml"), "PATH", "no/such")

@@ -1,6 +1,7 @@
 """`edgepact init`: a commented file to start from."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -56,4 +57,4 @@ def init(
         print(text, end="")
         return
     write_new(path, text)
-    print(f"Wrote {path}; {NEXT.get(kind, NEXT['']).format(path=path)}")
+    print(f"Wrote {path}; {NEXT.get(kind, NEXT['']).format(path=quote(str(path)))}")

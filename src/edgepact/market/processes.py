@@ -29,7 +29,8 @@ READY_TIMEOUT_S = 300.0
 with much else to do."""
 
 STALL_TIMEOUT_S = 120.0
-"""Longest time without any unit of work delivered; rounds have shorter limits of their own."""
+"""Longest time between units of work delivered, once there was one: before, devices may still be
+loading what the server loads (`READY_TIMEOUT_S`). Rounds have shorter limits of their own."""
 
 CLOSING_TIMEOUT_S = 60.0
 """Longest time in which the server closes its last round, and devices hear of their pay."""
@@ -144,8 +145,10 @@ class LiveMarket:
                     now = sum(sum(each["units"].values()) for each in status["rounds"])
                     if now != delivered:
                         delivered, moved_s = now, time.monotonic()
-                if time.monotonic() - moved_s > STALL_TIMEOUT_S:
-                    raise MarketError(f"no work was delivered for {STALL_TIMEOUT_S:g} s")
+                patience_s = STALL_TIMEOUT_S if delivered > 0 else READY_TIMEOUT_S
+                if time.monotonic() - moved_s > patience_s:
+                    why = f"no work was delivered for {patience_s:g} s"
+                    raise MarketError(f"{why}; what its processes said is in {self._folder}")
                 if all(device.poll() is not None for device in self._devices.values()):
                     self._finish_without_devices()
                 time.sleep(POLL_S)
