@@ -131,5 +131,17 @@ class Tabled(Toy):
 
 def test_values_of_arrays_are_unknown_to_what_is_compiled() -> None:
     check(Tabled(table=jnp.ones(3)))
-    with pytest.raises(InputError, match="Tabled: methods: expected operations of JAX"):
+    with pytest.raises(InputError, match=r"Tabled: optimum\(\): expected operations of JAX"):
         check(Tabled(table=jnp.ones(3), how="as a number"))
+
+
+class Stateless(Toy):
+    """The same, which forgets the state that comes after."""
+
+    def step(self, key: PRNGKeyArray, state: Array, action: Array) -> Payoff:  # type: ignore[override]
+        return super().step(key, state, action)[1]
+
+
+def test_a_step_without_the_next_state_is_named() -> None:
+    with pytest.raises(InputError, match=r"Stateless: step\(\): .* as a pair, found a Payoff"):
+        check(Stateless())

@@ -349,7 +349,7 @@ pictures, best-of, found "fig99"; did you mean "fig4"?
         data=None if data is None else check_path("study", "data", data),
     )
     chosen = STUDIES[name]
-    check_place(folder, name)
+    check_place(folder, name, smoke=smoke)
     chosen.check(name, asked)
     make_place(folder)
     if train:

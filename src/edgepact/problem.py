@@ -109,6 +109,10 @@ def observation_size(problem: Problem) -> int:
     return int(jax.eval_shape(first_observation, jax.random.key(0)).shape[0])
 
 
+_VALUE_ASKED_FOR = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+"""What JAX raises where a method asks for the value of an array while it is compiled."""
+
+
 def check(problem: Problem) -> None:
     """Holds the pieces of a problem against each other; nothing is compiled or computed.
 
@@ -124,25 +128,30 @@ def check(problem: Problem) -> None:
     check_count(name, "action_size", size)
 
     def pieces(problem: Problem, key: PRNGKeyArray) -> dict[str, Any]:
-        state = problem.reset(key)
-        after, payoff = problem.step(key, state, jnp.zeros(size))
+        def of(method: str, *args: Any) -> Any:
+            try:
+                return getattr(problem, method)(*args)
+            except _VALUE_ASKED_FOR as error:
+                expected = "operations of JAX, such as jnp.where for `if`: values are not known yet"
+                found = str(error).splitlines()[0]
+                raise InputError(name, f"{method}()", expected, found) from error
+
+        state = of("reset", key)
+        stepped = of("step", key, state, jnp.zeros(size))
+        if not isinstance(stepped, tuple) or len(stepped) != 2:
+            expected = "the next state and a Payoff, as a pair"
+            raise InputError(name, "step()", expected, f"a {type(stepped).__name__}")
+        after, payoff = stepped
+        read = ("observe", "optimum", "best_action", "guess", "no_trade")
         return {
             "reset": state,
-            "observe": problem.observe(state),
             "step": payoff,
             "after": after,
-            "optimum": problem.optimum(state),
-            "best_action": problem.best_action(state),
-            "guess": problem.guess(state),
-            "no_trade": problem.no_trade(state),
-            "finished": problem.finished(after),
+            **{method: of(method, state) for method in read},
+            "finished": of("finished", after),
         }
 
-    try:
-        found = eqx.filter_eval_shape(pieces, problem, jax.random.key(0))
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
-        expected = "operations of JAX on arrays, whose values no method knows when it is compiled"
-        raise InputError(name, "methods", expected, str(error).splitlines()[0]) from error
+    found = eqx.filter_eval_shape(pieces, problem, jax.random.key(0))
     _check_observation(name, found["observe"])
     _check_payoffs(name, found["step"], found["optimum"])
     _check_number(name, "best_action()", found["best_action"], (size,))

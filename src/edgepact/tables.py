@@ -67,7 +67,8 @@ def rich_table(sheet: Sheet) -> "RenderableType":
     """A sheet for the terminal: title, table, notes; columns of figures are aligned right.
 
     What has to be typed again, the column `name`, is on one line however narrow the terminal:
-    where it leaves the figures no room, the rows are numbered and the names stand below.
+    where it leaves the figures no room, the rows are numbered and the names stand below. Without
+    such a column, what has no room stands in further tables.
     """
     from rich.console import Group
     from rich.text import Text
@@ -88,12 +89,16 @@ class _Fitting:
         from rich.text import Text
 
         sheet, room = self._sheet, options.max_width
-        if "name" not in sheet.head or _taken(_whole_widths(sheet)) <= room:
+        if _taken(_whole_widths(sheet)) <= room:
             yield _table(sheet)
             return
         widths = _narrow_widths(sheet, room)
         if _taken(widths) <= room:
             yield _table(sheet, widths)
+            return
+        if "name" not in sheet.head:
+            for part in _beside_each_other(sheet, widths, room):
+                yield _table(part)
             return
         at = sheet.head.index("name")
         rows = [
@@ -106,6 +111,19 @@ class _Fitting:
         for number, row in enumerate(sheet.rows, 1):
             # Longer than the terminal is wide, it is the terminal that breaks it.
             yield Text(f"{number:>3} {row[at]}", no_wrap=True, overflow="ignore")
+
+
+def _beside_each_other(sheet: Sheet, widths: Sequence[int], room: int) -> Iterator[Sheet]:
+    """A sheet too wide for the room in several, each with the first column and some others."""
+    at = 1
+    while at < len(widths):
+        last = at + 1
+        while last < len(widths) and _taken([widths[0], *widths[at : last + 1]]) <= room:
+            last += 1
+        head = (sheet.head[0], *sheet.head[at:last])
+        rows = tuple((row[0], *row[at:last]) for row in sheet.rows)
+        yield Sheet(title="", head=head, rows=rows)
+        at = last
 
 
 def _table(sheet: Sheet, widths: Sequence[int] = ()) -> "Table":

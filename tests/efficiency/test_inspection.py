@@ -146,6 +146,9 @@ def test_the_file_of_a_folder(tmp_path: Path) -> None:
     path = saved(tmp_path, exports.encoder())
     (tmp_path / "stage_00.onnx").write_bytes(b"")
     assert model_file(tmp_path) == model_file(path) == path
+    path = path.rename(tmp_path / "M.ONNX")
+    assert model_file(tmp_path) == path
+    path = path.rename(tmp_path / "m.onnx")
     (tmp_path / "other.onnx").write_bytes(b"")
     with pytest.raises(InputError, match=r"several: m\.onnx, other\.onnx"):
         model_file(tmp_path)

@@ -32,7 +32,7 @@ from edgepact.efficiency.model_compression.structured import (
 from edgepact.efficiency.model_compression.weight_only import quantise_weights4, quantise_weights8
 from edgepact.efficiency.partition import LayerCosts
 from edgepact.efficiency.profile import profile
-from edgepact.errors import InputError
+from edgepact.errors import InputError, InputWarning
 from edgepact.inference import graph
 from edgepact.inference.models import embedded, samples
 from edgepact.inference.pipeline import ModelInfo, Pipeline, open_session
@@ -508,7 +508,8 @@ class TestCompress:
     def test_images_of_unknown_classes_have_none(self, tmp_path: Path) -> None:
         shutil.copytree(samples() / "bag", tmp_path / "purse")
         info = ModelInfo.read(embedded())
-        assert read_images(tmp_path, info, split="test").classes is None
+        with pytest.warns(InputWarning, match='no accuracy is told: .*, found "purse"'):
+            assert read_images(tmp_path, info, split="test").classes is None
         assert read_images(samples() / "bag", info, split="test").classes is None
 
 

@@ -45,7 +45,8 @@ def test_embedded_model_states_its_weights() -> None:
 def test_digest_tells_other_weights_and_not_other_papers(model: Path) -> None:
     same = digest_of(embedded())
     assert digest_of(model) == same
-    (model / "MODEL_CARD.md").write_text("another card")
+    for name in ("MODEL_CARD.md", "LICENSE", "Thumbs.db"):
+        (model / name).write_text("another one")
     (model / "image.onnx").unlink()  # only its stages work
     assert digest_of(model) == same
     for name in ("stage_03.onnx", MODEL_JSON):

@@ -384,6 +384,7 @@ def test_what_is_hidden_is_no_class_and_no_image(tmp_path: Path) -> None:
     image = sorted(samples().glob("*/*.png"))[0]
     hidden = (".ipynb_checkpoints/a.png", "__MACOSX/b.png", "__MACOSX/._b.png", "@eaDir/c.png")
     hidden += ("bag/._d.png", "._e.png", "bag/.f.JPG", ".git/g.png", "__pycache__/h.bmp")
+    hidden += ("$RECYCLE.BIN/i.png", "System Volume Information/j.png")
     for name in ("bag/1.png", "coat/__2.png", "3.png", *hidden):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(image, tmp_path / name)

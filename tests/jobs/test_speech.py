@@ -395,6 +395,8 @@ def test_files_of_sentences_name_the_line_that_is_wrong(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
         read_sentences(path)
+    path.write_bytes(b"\xef\xbb\xbfFine.\n")  # the mark that some editors begin files with
+    assert read_sentences(path) == ["Fine."]
     path.write_text("\n \n")
     with pytest.raises(InputError, match="a line each"):
         read_sentences(path)

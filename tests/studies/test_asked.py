@@ -179,6 +179,17 @@ def test_a_folder_holds_one_study(facts: dict[str, object], tmp_path: Path) -> N
         api.study("speed", out=tmp_path)
 
 
+def test_a_smoke_run_does_not_take_the_place_of_a_full_one(tmp_path: Path) -> None:
+    facts: dict[str, object] = {"study": "quoting", "command": "", "smoke": False}
+    (tmp_path / "metrics.json").write_text(json.dumps({"provenance": facts}))
+    check_place(tmp_path, "quoting")
+    with pytest.raises(InputError, match=r"own for a smoke run, found .* quoting in full size"):
+        check_place(tmp_path, "quoting", smoke=True)
+    facts["smoke"] = True
+    (tmp_path / "metrics.json").write_text(json.dumps({"provenance": facts}))
+    check_place(tmp_path, "quoting", smoke=True)
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match=r"holds metrics\.json of something else"):

@@ -320,8 +320,9 @@ def model_file(model: Path) -> Path:
         for name in ("image.onnx", "model.onnx"):
             if (folder / name).is_file():
                 return folder / name
-        graphs = [path for path in sorted(folder.glob("*.onnx")) if not _is_stage(path)]
-        graphs += sorted(folder.glob("*.gguf"))
+        held = sorted(folder.iterdir()) if folder.is_dir() else []
+        graphs = [path for path in held if path.suffix.lower() == ".onnx" and not _is_stage(path)]
+        graphs += [path for path in held if path.suffix.lower() == ".gguf"]
         if len(graphs) == 1:
             return graphs[0]
         if graphs:

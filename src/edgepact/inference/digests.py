@@ -19,6 +19,11 @@ FIELD = "weights_sha256"
 GRAPH_SUFFIXES = frozenset({".onnx", ".json", ".md", ".txt", ".py"})
 """What a model's folder holds beside weights."""
 
+NOT_OF_MODELS = frozenset(
+    {"authors", "copying", "licence", "license", "notice", "readme", "desktop.ini", "thumbs.db"}
+)
+"""Names of files that people and their systems put into any folder, in small letters."""
+
 
 def weights_digests(model: Path) -> dict[str, str]:
     """SHA-256 of each file of weights in a model's folder, hexadecimal, by name.
@@ -29,8 +34,14 @@ def weights_digests(model: Path) -> dict[str, str]:
     return {
         path.name: _digest(path)
         for path in sorted(model.iterdir())
-        if path.is_file() and path.suffix not in GRAPH_SUFFIXES and not path.name.startswith(".")
+        if path.is_file() and _is_of_weights(path)
     }
+
+
+def _is_of_weights(path: Path) -> bool:
+    name = path.name.lower()
+    other = path.suffix in GRAPH_SUFFIXES or name.startswith(".") or name in NOT_OF_MODELS
+    return not other
 
 
 def state_weights(model: Path) -> None:

@@ -50,7 +50,9 @@ from edgepact.work import NEAR_REPEAT_DISTANCE, Json, Model, Reply, ServerAway, 
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 IMAGES_MAX = 1_000_000
-NOT_CLASSES = frozenset({"__macosx", "@eadir", "__pycache__"})
+NOT_CLASSES = frozenset(
+    {"__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information"}
+)
 """Folders that archives, file servers and tools leave behind, beside all whose names begin with
 a dot."""
 

@@ -167,7 +167,7 @@ def _read_tokens(path: Path | None) -> tuple[str, ...]:
     if path is None:
         return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         found = getattr(error, "strerror", None) or f"{error}"
         raise InputError(path, "", "a file of one-time tokens, one a line", found) from None

@@ -13,6 +13,9 @@ from edgepact.credits import in_credits
 
 ROUNDS_SHOWN = 16
 
+BESIDE, OTHERS = 3, 45
+"""Characters beside what a column says, and of all columns that are no device's."""
+
 
 @contextmanager
 def watching(
@@ -47,25 +50,33 @@ def watching(
                 f"Play rounds on real {unit}s" if done else f"{here} of {len(names)} devices here"
             )
             progress.update(task, completed=done, description=what)
-            live.update(Group(_table(names, status["rounds"], unit, step), progress))
+            table = _table(names, status["rounds"], unit, step, room=console.width)
+            live.update(Group(table, progress))
 
         yield on_status
     if not console.is_terminal:
         console.print()  # what follows must not start on the last line of the bar
 
 
-def _table(names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str, step: str) -> Table:
-    table = Table(title=f"{step.capitalize()}s each device runs", title_justify="left")
+def _table(
+    names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str, step: str, *, room: int
+) -> Table:
+    """The latest rounds; where there is no room for a column of each device, what all run."""
+    each_has_one = sum(len(name) + BESIDE for name in names) + OTHERS <= room
+    whose = "each device runs" if each_has_one else "all devices run"
+    table = Table(title=f"{step.capitalize()}s {whose}", title_justify="left")
     table.add_column("round", justify="right")
     priced = any(each["price"] is not None for each in rounds)
     if priced or not rounds:
         table.add_column("price", justify="right", no_wrap=True, min_width=6)
-    for name in names:
+    for name in names if each_has_one else (f"{step}s",):
         table.add_column(name, justify="right")
     table.add_column(f"{unit}s", justify="right")
     table.add_column("paid, credits", justify="right", min_width=8)
     for each in rounds[-ROUNDS_SHOWN:]:
-        layers = (str(each["amounts"].get(name, "")) for name in names)
+        layers = [str(each["amounts"].get(name, "")) for name in names]
+        if not each_has_one:
+            layers = [f"{sum(each['amounts'].values()):g}"]
         paid = in_credits(sum(each["paid_microcredits"].values()))
         delivered = str(sum(each["units"].values()))
         price = ("" if each["price"] is None else f"{each['price']:.4f}",) if priced else ()

@@ -4,6 +4,7 @@ Images come from a folder, or from the files of Fashion-MNIST, whose test half j
 whose training half is what pruning chooses its units by.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgepact.efficiency.model_compression.model_folder import check_free
 from edgepact.efficiency.model_compression.report import CompressionReport, Images, report
 from edgepact.efficiency.model_compression.structured import prune_structured
 from edgepact.efficiency.model_compression.weight_only import quantise_weights4, quantise_weights8
-from edgepact.errors import InputError, shown
+from edgepact.errors import InputError, InputWarning, shown
 from edgepact.inference.models import samples
 from edgepact.inference.pictures import read_picture
 from edgepact.inference.pipeline import ModelInfo, preprocess
@@ -83,6 +84,8 @@ def compress(config: CompressConfig) -> CompressionReport:
 def read_images(folder: Path, info: ModelInfo, *, split: str) -> Images:
     """Images of a folder, preprocessed, with their classes if all have one.
 
+    Where only some have, `InputWarning` says why no accuracy will be told.
+
     Args:
         folder: flat or one folder for each class; or the files of Fashion-MNIST.
         info: of the model that shall see them.
@@ -98,7 +101,12 @@ def read_images(folder: Path, info: ModelInfo, *, split: str) -> Images:
         preprocess(read_picture(picture.path), info, source=picture.path) for picture in pictures
     ]
     labels = [picture.label for picture in pictures]
-    known = all(label in info.labels for label in labels)
+    strange = {label for label in labels if label not in info.labels}
+    if strange and set(labels) != {None}:
+        found = ", ".join("images beside them" if each is None else shown(each) for each in strange)
+        told = "so no accuracy is told: expected all images in folders named as the model's labels"
+        warnings.warn(f"{folder}: {told}, found {found}", InputWarning, stacklevel=2)
+    known = not strange
     classes = [info.labels.index(label) for label in labels if label is not None] if known else None
     return Images(
         pixels=np.concatenate(pixels),

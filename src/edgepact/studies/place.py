@@ -10,8 +10,8 @@ FACTS = "metrics.json"
 """The file that each study writes."""
 
 
-def check_place(folder: Path, study: str) -> None:
-    """Refuses a folder that holds another study.
+def check_place(folder: Path, study: str, *, smoke: bool = False) -> None:
+    """Refuses a folder that holds another study, or the full one where a smoke run is asked for.
 
     Raises:
         InputError: names the folder and what it holds.
@@ -20,6 +20,9 @@ def check_place(folder: Path, study: str) -> None:
     if held is not None and held != study:
         expected = f"a folder of its own for {study}"
         raise InputError("study", "--out", expected, f"{folder}, which holds {held}")
+    if held is not None and smoke and not _is_smoke(folder):
+        expected = "a folder of its own for a smoke run"
+        raise InputError("study", "--out", expected, f"{folder}, which holds {held} in full size")
 
 
 def make_place(folder: Path) -> None:
@@ -35,6 +38,11 @@ def make_place(folder: Path) -> None:
         raise InputError("study", "--out", expected, f"{folder}: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError("study", "--out", expected, f"{folder}: Permission denied")
+
+
+def _is_smoke(folder: Path) -> bool:
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    return bool(facts["provenance"].get("smoke", False))
 
 
 def held_in(folder: Path) -> str | None:

@@ -42,13 +42,14 @@ def inspect(
     from edgepact.efficiency.footprint import footprint
     from edgepact.efficiency.inspection import inspection, model_file, picture
     from edgepact.inference.models import embedded
-    from edgepact.inference.pipeline import stage_path
+    from edgepact.inference.pipeline import MODEL_JSON, stage_path
 
     folder = model or embedded()
     path = model_file(folder)
     table: dict[str, Any] = {}
     sheets: list[Sheet] = []
-    if folder.is_dir() and stage_path(folder, 0).is_file():
+    # The folder of a model of images; what `model cut` writes has no costs of its own.
+    if stage_path(folder, 0).is_file() and (folder / MODEL_JSON).is_file():
         counted = footprint(folder)
         table |= counted.to_dict()
         sheets += counted.sheets

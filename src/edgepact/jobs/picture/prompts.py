@@ -30,7 +30,7 @@ def read_prompts(path: Path, *, labels: Sequence[str]) -> list[Prompt]:
         size = path.stat().st_size
         if size > BYTES_MAX:
             raise InputError(path, "", f"at most {BYTES_MAX} bytes of prompts", size)
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         found = getattr(error, "strerror", None) or "bytes that are no UTF-8 text"
         raise InputError(path, "", "a file of prompts, one a line", found) from None

@@ -77,7 +77,7 @@ def read_sentences(path: Path) -> list[str]:
         size = path.stat().st_size
         if size > FILE_BYTES_MAX:
             raise InputError(path, "", f"at most {FILE_BYTES_MAX} bytes of sentences", size)
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(path, "", "a file of sentences", error.strerror or "none") from None
     except UnicodeDecodeError:

@@ -126,7 +126,7 @@ def read_prompts(path: Path) -> list[str]:
         if path.stat().st_size > PROMPTS_BYTES_MAX:
             expected = f"at most {PROMPTS_BYTES_MAX} bytes"
             raise InputError(path, "", expected, path.stat().st_size)
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(path, "", "a file of prompts", error.strerror or "none") from None
     except UnicodeDecodeError:
