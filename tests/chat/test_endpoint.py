@@ -260,7 +260,9 @@ def test_several_clients_at_once_each_get_their_own(client: openai.OpenAI, place
         assert list(threads.map(text, prompts * 2)) == alone * 2
 
 
-def test_what_a_round_cannot_take_goes_on_in_the_next(model: Path, tmp_path: Path) -> None:
+def test_what_a_round_cannot_take_goes_on_in_the_next(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgepact.market.device.QUIET_S", 0.2)
         patch.setattr("edgepact.market.device.LOOK_S", 0.2)
@@ -281,8 +283,12 @@ def test_what_a_round_cannot_take_goes_on_in_the_next(model: Path, tmp_path: Pat
                     assert count == 8 or reason == "stop"
             place.close()
         device.__exit__(None, None, None)
-    rounds = {json.loads(line)["round"] for line in place.results.read_text().splitlines()}
-    assert len(rounds) > 1
+    lines = [json.loads(line) for line in place.results.read_text().splitlines()]
+    assert len({line["round"] for line in lines}) > 1
+    refused, told = [line for line in lines if line["refused"]], capfd.readouterr().err
+    assert refused
+    for line in refused:
+        assert f"what it did last in round {line['round']} is not paid: " in told
 
 
 @pytest.mark.parametrize(

@@ -838,6 +838,9 @@ class _Worker:
                         except Refused as error:
                             if error.reason == messages.NO_BUDGET and not refused:
                                 self._say_unpayable(str(error))
+                            elif not refused:
+                                number = offer.round
+                                self._say(f"what it did last in round {number} is not paid: {error}")
                             refused = True
                     if self._due:
                         self._run_errand(offer.round)
