@@ -70,8 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # After jaxtyping has said what it checks, and before anything is compiled: it sets flags of XLA,
-    # by which what is kept goes, here and in the processes that tests start.
+    # After jaxtyping has said what it checks, and before anything is compiled: it sets flags of
+    # XLA, by which what is kept goes, here and in the processes that tests start.
     import edgepact  # noqa: F401
 
     is_worker = "PYTEST_XDIST_WORKER" in os.environ

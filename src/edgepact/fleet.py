@@ -60,8 +60,8 @@ def _column(values: Any) -> Any:
 class Fleet(eqx.Module):
     """What is private to the devices, one entry a device.
 
-    Lists and arrays of NumPy become float64 arrays of NumPy that cannot be written to. What is made inside of a compiled function has no values
-    yet, so that only its shapes are checked.
+    Lists and arrays of NumPy become float64 arrays of NumPy that cannot be written to. What is
+    made inside of a compiled function has no values yet, so that only its shapes are checked.
 
     Attributes:
         alpha: weight of a device's satisfaction, credits; above 0.
@@ -151,8 +151,9 @@ class FleetPrior(eqx.Module):
     def __check_init__(self) -> None:
         for name, interval in (("alpha", self.alpha), ("capacity", self.capacity)):
             check_kind("FleetPrior", name, interval, Interval, "an Interval")
-            least = {"above": 0.0} if name in ABOVE_ZERO else {"least": 0.0}
-            low = check_number("FleetPrior", f"{name}.low", interval.low, **least)
+            above, least = (0.0, None) if name in ABOVE_ZERO else (None, 0.0)
+            place = f"{name}.low"
+            low = check_number("FleetPrior", place, interval.low, above=above, least=least)
             check_number("FleetPrior", f"{name}.high", interval.high, least=low)
         check_number("FleetPrior", "A", self.A, above=0.0)
         check_number("FleetPrior", "B", self.B, least=0.0)

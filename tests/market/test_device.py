@@ -270,8 +270,7 @@ def test_a_budget_that_is_used_up_is_told_on_the_terminal(
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith(refused)]
     again = [f"round {number}" for number in (1, 2, 3)] if of == "round" else [of]
     assert said == [
-        f"{refused} for now: the budget of {name} is used up: "
-        "24.000000 of 24.500000 credits"
+        f"{refused} for now: the budget of {name} is used up: 24.000000 of 24.500000 credits"
         for name in again
     ]
 
@@ -294,7 +293,8 @@ def test_a_market_without_end_rests_once_its_budget_is_used_up(
             assert device.offer(after=1)["state"] == "wait", "round 2 would come at once"
             own = {"Authorization": f"Bearer {server.operator_token}"}
             more = {"action": "budget", "credits": None, "round_credits": None}
-            assert httpx.post(f"{server.url}/page/control", json=more, headers=own).status_code == 200
+            changed = httpx.post(f"{server.url}/page/control", json=more, headers=own)
+            assert changed.status_code == 200
             assert device.offer(after=1)["round"] == 2
 
 

@@ -839,8 +839,8 @@ class _Worker:
                             if error.reason == messages.NO_BUDGET and not refused:
                                 self._say_unpayable(str(error))
                             elif not refused:
-                                number = offer.round
-                                self._say(f"what it did last in round {number} is not paid: {error}")
+                                what = f"what it did last in round {offer.round} is not paid"
+                                self._say(f"{what}: {error}")
                             refused = True
                     if self._due:
                         self._run_errand(offer.round)

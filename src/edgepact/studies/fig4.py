@@ -337,7 +337,7 @@ def draw(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
             draw_curve(axes, epochs, mean, (mean - half, mean + half), LOOKS[name], label=name)
         axes.axhline(curves.optimum, color=INK, linestyle=":", label="exact optimum")
         axes.set_xlabel("epoch (64 rounds each)")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     whole.set_ylabel("utility of the server, credits")
     whole.set_title("All of training")
@@ -347,8 +347,11 @@ def draw(curves: Curves, hard: dict[str, dict[str, Learned]], config: Config) ->
     close.set_ylim(curves.optimum - 0.02 * reach, curves.optimum + 0.002 * reach)
     close.axhline(curves.optimum - 0.01 * reach, color=GREY, linewidth=0.8, linestyle="--")
     # On the left, since learners come this far up only later.
-    beside = {"xycoords": close.get_yaxis_transform()}
-    close.annotate("99 % of the range", (0.01, curves.optimum - 0.0098 * reach), **beside)
+    close.annotate(
+        "99 % of the range",
+        (0.01, curves.optimum - 0.0098 * reach),
+        xycoords=close.get_yaxis_transform(),
+    )
     return with_legend(figure, np.array([whole, *below]), ncols=5, place="upper center")
 
 
@@ -364,7 +367,7 @@ def _draw_missed(axes: Any, title: str, learned: dict[str, Learned], config: Con
     axes.annotate(f"{mark:.2g} %", (config.hard_epochs, 1.08 * mark), ha="right", va="top")
     axes.set(title=title, xlabel="epoch (64 rounds each)", yscale="log", ylim=(100.0, LEAST_MISSED))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -12,7 +12,8 @@ LABELS = ("shirt", "t-shirt", "ankle boot")
 
 def test_a_line_is_a_prompt_and_means_the_longest_label_in_it(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
-    path.write_text("\ufeff# of summer\n\na T-shirt with sleeves\n  my shirt\nan ankle boot\nsomething\n")
+    lines = "# of summer\n\na T-shirt with sleeves\n  my shirt\nan ankle boot\nsomething\n"
+    path.write_text(f"\ufeff{lines}")  # the mark that some editors begin files with
     assert read_prompts(path, labels=LABELS) == [
         Prompt("a T-shirt with sleeves", "t-shirt"),
         Prompt("my shirt", "shirt"),
