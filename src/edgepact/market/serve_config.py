@@ -91,8 +91,8 @@ class ServeConfig:
         most=DAY_S,
     )
     wait_share: float = setting(
-        "By this share of what the others take, over all rounds, they wait for devices that lag, "
-        "such as 0.05; with inf none is taken to lag.",
+        "How long a round waits for devices that lag, as a share of the time that the others take, "
+        "over all rounds, such as 0.05; with inf no device is taken to lag.",
         default=math.inf,
         least=0,
         infinite=True,
@@ -186,8 +186,8 @@ class ServeConfig:
         most=64,
     )
     batch_wait_ms: float = setting(
-        "How long a piece may be passed over so that others come up to it, milliseconds; a server "
-        "with nothing else to do never waits.",
+        "Longest time that a piece waits for others to be computed together with it, milliseconds; "
+        "a server with nothing else to do never waits.",
         default=20.0,
         least=0,
         most=60_000,
@@ -302,8 +302,8 @@ class ServeOptions(ServeConfig):
         most=PRICE_CREDITS_MAX,
     )
     saving: float | None = setting(
-        "Quote in context: credits a unit, such as an image, that a step of it, such as a layer, "
-        "saves if it is run elsewhere.",
+        "Let the diffusion model quote prices, which learns from answers: this is what a step that "
+        "a device runs, such as a layer, saves the server, credits a unit, such as an image.",
         above=0,
         most=PRICE_CREDITS_MAX,
     )

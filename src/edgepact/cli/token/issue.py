@@ -22,8 +22,8 @@ def issue(
 ) -> None:
     """Make one-time tokens, each for one device to enrol with, and print them.
 
-    The ledger keeps only their hashes; one that does not exist is made. The label is for `list`
-    and `revoke`.
+    Beside each token stands its label, by which `list` and `revoke` know it. The ledger keeps only
+    the hashes of tokens; a ledger that does not exist is made.
     """
     import sys
 
