@@ -85,7 +85,7 @@ def test_minibatches_of_ppo_divide_its_rounds() -> None:
 @pytest.mark.parametrize("name", ["epochs", "seeds", "lanes", "chunk"])
 def test_a_training_of_nothing_is_refused(name: str) -> None:
     counts = {"epochs": 1, "seeds": 1, name: 0}
-    with pytest.raises(InputError, match=f"train: {name}: expected a whole number of at least 1"):
+    with pytest.raises(InputError, match=f"learn: {name}: expected a whole number of at least 1"):
         train(Random(), RepeatedPricing(FleetPrior()), jax.random.key(0), **counts)
 
 

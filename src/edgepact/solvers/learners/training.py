@@ -204,12 +204,12 @@ def train(
             has another shape than the seam wants (told before anything is compiled), or after
             some epoch what a learner saw, earned or decided is not finite.
     """
-    check_kind("train", "solver", solver, Solver, "a solver, such as Diffusion()")
-    check_kind("train", "problem", problem, Problem, "a Problem")
-    check_key("train", "key", key)
+    check_kind("learn", "solver", solver, Solver, "a solver, such as Diffusion()")
+    check_kind("learn", "problem", problem, Problem, "a Problem")
+    check_key("learn", "key", key)
     for name, count in (("seeds", seeds), ("epochs", epochs), ("lanes", lanes), ("chunk", chunk)):
-        check_count("train", name, count, most=COUNT_MAX)
-    check_callable("train", "on_epochs", on_epochs)
+        check_count("learn", name, count, most=COUNT_MAX)
+    check_callable("learn", "on_epochs", on_epochs)
     check(problem)
     keep_compiled()
 
