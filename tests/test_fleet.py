@@ -1,5 +1,7 @@
 """Devices as arrays: priors drawn, actions mapped."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepact.errors import InputError
-from edgepact.fleet import FleetPrior, Interval, fleet_of
+from edgepact.fleet import Fleet, FleetPrior, Interval, fleet_of
 
 
 def test_a_device_without_capacity_is_possible() -> None:
@@ -40,3 +42,32 @@ def test_a_prior_draws_within_its_intervals_and_again_the_same() -> None:
     assert abs(np.corrcoef(fleet.alpha, fleet.capacity)[0, 1]) < 0.1, "drawn independently"
     again = prior.sample(jax.random.key(3), 1000)
     assert np.array_equal(fleet.alpha, again.alpha)
+
+
+def test_a_fleet_stays_what_was_checked() -> None:
+    alpha = np.array([3.0, 8.0], np.float32)
+    fleet = Fleet(alpha=alpha, capacity=[9, 12], A=[1, 1], B=[0, 0])
+    alpha[0] = -5.0
+    assert fleet.alpha.tolist() == [3.0, 8.0]
+    assert fleet.alpha.dtype == np.float64
+    with pytest.raises(ValueError, match="read-only"):
+        fleet.alpha[0] = -5.0
+    masked = np.ma.array([3.0, 8.0], mask=[False, True])
+    with pytest.raises(InputError, match=r"fleet: alpha: .* masked"):
+        Fleet(alpha=masked, capacity=[9, 12], A=[1, 1], B=[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"alpha": Interval(float("nan"), 2.0)}, "alpha.low"),
+        ({"alpha": Interval(-5.0, -2.0)}, "alpha.low"),
+        ({"alpha": Interval(6.0, 2.0)}, "alpha.high"),
+        ({"A": -1.0}, "A"),
+        ({"B": float("inf")}, "B"),
+    ],
+)
+def test_a_prior_of_what_no_device_can_be_is_refused(settings: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError) as refused:
+        FleetPrior(**settings)
+    assert (refused.value.source, refused.value.field) == ("FleetPrior", field)

@@ -90,3 +90,19 @@ def test_a_name_stands_beside_its_figures_where_there_is_room_for_both() -> None
     (line,) = [line for line in numbered.splitlines() if "n" * 30 in line]
     assert line.strip() == "1 " + "n" * 30
     assert any(line.startswith("│ 1") and "0.0008694" in line for line in numbered.splitlines())
+
+
+def test_columns_without_room_go_on_in_further_tables() -> None:
+    devices = [f"new-phone-{at}" for at in range(7)]
+    amounts = [f"{28 + at}.770960" for at in range(7)]
+    sheet = Sheet(title="Paid", head=("round", *devices), rows=(("4", *amounts),))
+    lines = printed(sheet, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    for word in (*devices, *amounts):
+        assert sum(word in line for line in lines) == 1
+    assert sum("round" in line for line in lines) == 2
+
+
+def test_a_single_column_without_room_is_shown() -> None:
+    shown = printed(Sheet(title="One", head=("figure",), rows=(("1" * 150,),)), 80)
+    assert shown.count("1") == 150

@@ -115,6 +115,8 @@ class _Fitting:
 
 def _beside_each_other(sheet: Sheet, widths: Sequence[int], room: int) -> Iterator[Sheet]:
     """A sheet too wide for the room in several, each with the first column and some others."""
+    if len(widths) == 1:
+        yield sheet
     at = 1
     while at < len(widths):
         last = at + 1

@@ -12,6 +12,8 @@ import pytest
 
 from tests.market.harness import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 NAPPING = """
@@ -76,7 +78,6 @@ def test_an_interrupt_ends_them_in_silence(tmp_path: Path, begun: int) -> None:
         assert (study.returncode, said) == (130, "")
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
 def test_an_interrupt_of_it_alone_ends_the_others(tmp_path: Path) -> None:
     with napping(tmp_path) as study:
         wait_until(lambda: len(list(tmp_path.iterdir())) == 2)

@@ -57,7 +57,7 @@ def spread(
         return found
     context, others = get_context("spawn"), set(active_children())
     number = min(workers, max(1, len(pieces)))
-    with ProcessPoolExecutor(number, mp_context=context, initializer=_serve) as pool:
+    with ProcessPoolExecutor(number, mp_context=context, initializer=_end_when_told) as pool:
         try:
             with _interrupts_held():  # a process that is being started is told once it has begun
                 results = pool.map(work, pieces)
@@ -77,8 +77,8 @@ def spread(
     return found
 
 
-def _serve() -> None:
-    """What a process does before its first piece: from now on it ends when it is told to."""
+def _end_when_told() -> None:
+    """Has a process end with its parent and by Ctrl-C, from before its first piece on."""
     parent = parent_process()
     assert parent is not None
 

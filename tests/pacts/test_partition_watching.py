@@ -1,0 +1,31 @@
+"""The live market in the terminal."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from edgepact.pacts.partition_watching import _table
+
+
+@pytest.mark.parametrize(("width", "each_has_one"), [(80, False), (200, True)])
+def test_no_column_is_cut_off_however_many_devices_there_are(
+    width: int, each_has_one: bool
+) -> None:
+    names = [f"new-phone-{at}" for at in range(7)]
+    played: dict[str, Any] = {
+        "round": 4,
+        "price": 0.25,
+        "amounts": dict.fromkeys(names, 11.0),
+        "units": dict.fromkeys(names, 3),
+        "paid_microcredits": dict.fromkeys(names, 1_000_000),
+    }
+    console = Console(width=width)
+    with console.capture() as shown:
+        console.print(_table(names, [played], "image", "layer", room=width))
+    said = shown.get()
+    assert ("new-phone-6" in said) == each_has_one
+    assert ("77" in said) != each_has_one, "layers of all"
+    assert "7.000" in said
+    assert "paid, credits" in " ".join(said.split())
+    assert "…" not in said
