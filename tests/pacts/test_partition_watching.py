@@ -8,7 +8,7 @@ from rich.console import Console
 from edgepact.pacts.partition_watching import _table
 
 
-@pytest.mark.parametrize(("width", "each_has_one"), [(80, False), (200, True)])
+@pytest.mark.parametrize(("width", "each_has_one"), [(80, False), (100, True), (200, True)])
 def test_no_column_is_cut_off_however_many_devices_there_are(
     width: int, each_has_one: bool
 ) -> None:
@@ -24,7 +24,9 @@ def test_no_column_is_cut_off_however_many_devices_there_are(
     with console.capture() as shown:
         console.print(_table(names, [played], "image", "layer", room=width))
     said = shown.get()
-    assert ("new-phone-6" in said) == each_has_one
+    assert ("all devices" in said) != each_has_one
+    assert max(map(len, said.splitlines())) <= width
+    assert any(line.endswith("┓") for line in said.splitlines()), "no column is cut off"
     assert ("77" in said) != each_has_one, "layers of all"
     assert "7.000" in said
     assert "paid, credits" in " ".join(said.split())

@@ -13,8 +13,8 @@ from edgepact.credits import in_credits
 
 ROUNDS_SHOWN = 16
 
-BESIDE, OTHERS = 3, 45
-"""Characters beside what a column says, and of all columns that are no device's."""
+EACH, OTHERS = 7, 40
+"""Characters that the column of a device takes at least, its name broken, and all other columns."""
 
 
 @contextmanager
@@ -62,16 +62,18 @@ def _table(
     names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str, step: str, *, room: int
 ) -> Table:
     """The latest rounds; where there is no room for a column of each device, what all run."""
-    each_has_one = sum(len(name) + BESIDE for name in names) + OTHERS <= room
+    each_has_one = EACH * len(names) + OTHERS <= room
     whose = "each device runs" if each_has_one else "all devices run"
     table = Table(title=f"{step.capitalize()}s {whose}", title_justify="left")
-    table.add_column("round", justify="right")
+    table.add_column("round", justify="right", no_wrap=True)
     priced = any(each["price"] is not None for each in rounds)
     if priced or not rounds:
         table.add_column("price", justify="right", no_wrap=True, min_width=6)
+    share = (room - OTHERS) // max(1, len(names)) - 3  # lines and blanks left out
     for name in names if each_has_one else (f"{step}s",):
-        table.add_column(name, justify="right")
-    table.add_column(f"{unit}s", justify="right")
+        width = min(len(name), share) if each_has_one else None
+        table.add_column(name, justify="right", overflow="fold", width=width)
+    table.add_column(f"{unit}s", justify="right", no_wrap=True)
     table.add_column("paid, credits", justify="right", min_width=8)
     for each in rounds[-ROUNDS_SHOWN:]:
         layers = [str(each["amounts"].get(name, "")) for name in names]
