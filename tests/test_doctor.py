@@ -117,6 +117,27 @@ def test_a_base_that_is_not_whole_is_in_the_way_of_everything(here: Path) -> Non
     assert base.mend == "pip install --upgrade edgepact"
 
 
+def test_a_jax_that_cannot_be_loaded_is_in_the_way_though_its_package_is_there(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "computes on" in of(diagnose().machine, "JAX").found
+    # What lies in the working folder is not asked, as commands do not ask it.
+    Path("jax.py").write_text("raise SystemExit('of the working folder')")
+    assert of(diagnose().machine, "JAX").state == GOOD
+    (here / "jax.py").write_text("raise RuntimeError('built for newer processors')")
+    monkeypatch.setenv("PYTHONPATH", str(here))
+    found = diagnose()
+    jax = of(found.machine, "JAX")
+    assert (jax.state, found.fit) == (MISSING, False)
+    assert jax.found == "cannot be loaded: RuntimeError: built for newer processors"
+    assert "jaxlib" in jax.mend
+    monkeypatch.setattr(doctor, "COMPUTES", "import os; os.abort()")
+    assert "ended with status -6" in of(diagnose().machine, "JAX").found
+    monkeypatch.setattr(doctor, "COMPUTES", "import time; time.sleep(60)")
+    monkeypatch.setattr(doctor, "COMPUTES_S_MAX", 0.2)
+    assert of(diagnose().machine, "JAX").found == "not loaded within 0.2 s"
+
+
 def test_another_version_than_the_source_is_told(here: Path) -> None:
     packaged(here, "edgepact", version="0.0.9")
     found = of(diagnose().machine, "installation")

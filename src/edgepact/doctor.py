@@ -1,14 +1,16 @@
 """What is installed, what this machine lets edgepact do, and what is missing for which job.
 
 The answer of `edgepact doctor`. Nothing large is loaded and nothing is left behind: what is asked
-is the metadata of packages, a socket that is closed again, a folder that is removed again. It does
-the same on the install of a device, of which less is asked.
+is the metadata of packages, a process that loads JAX and ends, a socket that is closed again, a
+folder that is removed again. It does the same on the install of a device, of which less is asked.
 """
 
 import os
 import platform
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
@@ -43,6 +45,13 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 FREE_BYTES_MIN = 200_000_000
 """Free space below which a run may not end: its folder, and what JAX keeps of compiled programs."""
+
+
+COMPUTES = "import jax; print(jax.__version__, 'computes on', jax.default_backend())"
+"""What a process is asked that finds out whether JAX works."""
+
+COMPUTES_S_MAX = 60.0
+"""It takes one or two seconds; more than this is as good as never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +153,7 @@ def diagnose(purpose: str | None = None, *, port: int = 8080) -> Diagnosis:
             _installation(own),
             _python(own),
             *_base(own),
+            *(() if device_alone else (_computing(),)),
             *_folders(device_alone=device_alone),
             _port(port),
             _threads(),
@@ -188,6 +198,32 @@ def _base(own: Distribution | None) -> tuple[Finding, ...]:
         return (Finding(name="requirements", state=GOOD, found="all there, in versions that do"),)
     mend = f"pip install --upgrade {own.metadata['Name']}"
     return (Finding(name="requirements", state=MISSING, found=", ".join(missing), mend=mend),)
+
+
+def _computing() -> Finding:
+    """Whether JAX can be loaded, which packages alone do not tell: a processor may be too old for
+    it, a library of the system missing. A process of its own does it, as it may be ended for it."""
+    mend = "pip install --force-reinstall jax jaxlib"
+    try:
+        tried = subprocess.run(
+            [sys.executable, "-P", "-c", COMPUTES],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=COMPUTES_S_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        found = f"not loaded within {COMPUTES_S_MAX:g} s"
+        return Finding(name="JAX", state=MISSING, found=found, mend=mend)
+    except OSError as error:
+        found = f"no process can be started: {error.strerror or error}"
+        return Finding(name="JAX", state=MISSING, found=found, mend="run it as a user who may")
+    if tried.returncode == 0:
+        return Finding(name="JAX", state=GOOD, found=tried.stdout.strip())
+    said = tried.stderr.strip().splitlines() or [f"ended with status {tried.returncode}"]
+    return Finding(name="JAX", state=MISSING, found=f"cannot be loaded: {said[-1]}", mend=mend)
 
 
 def _folders(*, device_alone: bool) -> tuple[Finding, ...]:

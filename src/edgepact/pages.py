@@ -30,9 +30,8 @@ def write_page(
     head = [
         f"# {title}",
         f"```console\n$ {command}\n```",
-        "This page is `page.md` of the folder that the command writes, copied here with its "
-        "picture; the tables in full, the settings, versions and commit lie beside it there, in "
-        "CSV and `metrics.json`.",
+        "The command writes this page into its folder, as `page.md`; the tables in full, the "
+        "settings, versions and commit lie beside it there, in CSV and `metrics.json`.",
     ]
     text = "\n\n".join([*head, *([SMOKE] if smoke else []), *parts])
     if format != "png":

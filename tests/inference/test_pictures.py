@@ -411,8 +411,9 @@ GIANTS = {
 @pytest.mark.usefixtures("no_decoder")
 @pytest.mark.parametrize("kind", GIANTS)
 def test_giants_are_refused_before_a_decoder_is_asked(kind: str) -> None:
+    most = "a picture with pixels" if "without" in kind else f"at most {pixels_max(SIZE)} pixels"
     for read in (decoded, check_picture):
-        with pytest.raises(InputError, match=f"at most {pixels_max(SIZE)} pixels, found [0-9]+x"):
+        with pytest.raises(InputError, match=f"{most}, found [0-9]+x"):
             read(GIANTS[kind], image_size=SIZE)
 
 

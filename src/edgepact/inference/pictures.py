@@ -226,7 +226,9 @@ def _recognised(content: bytes, most: int, source: object) -> _Found:
     except ValueError as error:
         raise _undecodable(name, error, source) from None
     width, height = found.size
-    if width < 1 or height < 1 or width * height > most:
+    if width < 1 or height < 1:
+        raise InputError(source, "", "a picture with pixels", f"{width}x{height}")
+    if width * height > most:
         raise InputError(source, "", f"at most {most} pixels", f"{width}x{height}")
     return found
 
