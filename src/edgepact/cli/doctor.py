@@ -26,10 +26,10 @@ def doctor(
 ) -> None:
     """Tell what is installed, what this machine allows, and what is missing for which job.
 
-    Looks at versions, extras, Python, whether JAX can be loaded, the working folder, a ledger in it,
-    ports and threads, and names the command that mends what is missing. Nothing is changed. Exit
-    status 0 says that PURPOSE can be done here, 1 that it cannot, whatever else is missing for other
-    purposes.
+    Looks at versions, extras, Python, whether JAX can be loaded, the working folder, a ledger in
+    it, ports and threads, and names the command that mends what is missing. Nothing is changed.
+    Exit status 0 says that PURPOSE can be done here, 1 that it cannot, whatever else is missing for
+    other purposes.
     """
     from edgepact.doctor import diagnose
 
