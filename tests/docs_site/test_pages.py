@@ -25,6 +25,8 @@ pytestmark = [
 ]
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WIDEST = {"width": 1440, "height": 900}
+"""From 82 em on a page's own contents stand beside it."""
 KINDS = [
     "index",
     "tutorials/own-mechanism",
@@ -45,6 +47,7 @@ TELLS = {"preload": False, "resultTypes": ["violations"]}
 COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 STRUCTURE = {**TELLS, "rules": {rule: {"enabled": False} for rule in COLOUR_RULES}}
 COLOURS = {**TELLS, "runOnly": COLOUR_RULES}
+SIZES = {**TELLS, "runOnly": ["target-size"]}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +117,14 @@ def test_colours_stand_out(site: Path, tab: Any, name: str, scheme: str) -> None
     tab.emulate_media(color_scheme=scheme)
     tab.goto((site / f"{name}.html").as_uri())
     assert found(tab, COLOURS) == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_pointed_at_is_large_enough(site: Path, tab: Any, name: str) -> None:
+    for size in (WIDEST, NARROW):
+        tab.set_viewport_size(size)
+        tab.goto((site / f"{name}.html").as_uri())
+        assert found(tab, SIZES) == []
 
 
 def test_the_search_finds_pages_that_can_be_read_by_everybody(site: Path, tab: Any) -> None:
