@@ -203,7 +203,10 @@ def _base(own: Distribution | None) -> tuple[Finding, ...]:
 def _computing() -> Finding:
     """Whether JAX can be loaded, which packages alone do not tell: a processor may be too old for
     it, a library of the system missing. A process of its own does it, as it may be ended for it."""
-    mend = "pip install --force-reinstall jax jaxlib"
+    mend = (
+        f"pip install --force-reinstall {WHOLE}; where the processor is too old for jaxlib, take "
+        "another machine"
+    )
     try:
         tried = subprocess.run(
             [sys.executable, "-P", "-c", COMPUTES],

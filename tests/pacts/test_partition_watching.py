@@ -31,3 +31,19 @@ def test_no_column_is_cut_off_however_many_devices_there_are(
     assert "7.000" in said
     assert "paid, credits" in " ".join(said.split())
     assert "…" not in said
+
+
+def test_names_are_whole_where_they_have_room() -> None:
+    names = ["camera", "phone", "drone", "kiosk", "robot"]
+    played: dict[str, Any] = {
+        "round": 12,
+        "price": 0.2843,
+        "amounts": dict.fromkeys(names, 12),
+        "units": dict.fromkeys(names, 12),
+        "paid_microcredits": dict.fromkeys(names, 27_292_400),
+    }
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(_table(names, [played], "image", "layer", room=80))
+    for word in (*names, "136.462"):
+        assert word in shown.get()

@@ -13,8 +13,14 @@ from edgepact.credits import in_credits
 
 ROUNDS_SHOWN = 16
 
-EACH, OTHERS = 7, 40
-"""Characters that the column of a device takes at least, its name broken, and all other columns."""
+BESIDE = 3
+"""Characters of a column beside what it says: a line and two blanks."""
+
+LEAST = 4
+"""Characters that the column of a device says at least, its name broken."""
+
+HEADING = 8
+"""Characters of the column of pay, its heading in two lines."""
 
 
 @contextmanager
@@ -62,25 +68,33 @@ def _table(
     names: Sequence[str], rounds: Sequence[dict[str, Any]], unit: str, step: str, *, room: int
 ) -> Table:
     """The latest rounds; where there is no room for a column of each device, what all run."""
-    each_has_one = EACH * len(names) + OTHERS <= room
+    shown = rounds[-ROUNDS_SHOWN:]
+    paid = [f"{in_credits(sum(each['paid_microcredits'].values())):.3f}" for each in shown]
+    priced = any(each["price"] is not None for each in rounds) or not rounds
+    others = (len("round"), 6 * priced, len(f"{unit}s"), max([HEADING, *map(len, paid)]))
+    left = room - 1 - sum(width + BESIDE for width in others if width)
+    each_has_one = len(names) * (LEAST + BESIDE) <= left
+    asked = [max(LEAST, len(name)) for name in names]
+    whole = sum(width + BESIDE for width in asked) <= left
+    share = left // max(1, len(names)) - BESIDE
     whose = "each device runs" if each_has_one else "all devices run"
     table = Table(title=f"{step.capitalize()}s {whose}", title_justify="left")
     table.add_column("round", justify="right", no_wrap=True)
-    priced = any(each["price"] is not None for each in rounds)
-    if priced or not rounds:
+    if priced:
         table.add_column("price", justify="right", no_wrap=True, min_width=6)
-    share = (room - OTHERS) // max(1, len(names)) - 3  # lines and blanks left out
-    for name in names if each_has_one else (f"{step}s",):
-        width = min(len(name), share) if each_has_one else None
-        table.add_column(name, justify="right", overflow="fold", width=width)
+    if each_has_one:
+        for name, width in zip(names, asked, strict=True):
+            own = width if whole else min(width, share)
+            table.add_column(name, justify="right", overflow="fold", width=own)
+    else:
+        table.add_column(f"{step}s", justify="right", no_wrap=True)
     table.add_column(f"{unit}s", justify="right", no_wrap=True)
-    table.add_column("paid, credits", justify="right", min_width=8)
-    for each in rounds[-ROUNDS_SHOWN:]:
+    table.add_column("paid, credits", justify="right", min_width=others[-1])
+    for each, credits in zip(shown, paid, strict=True):
         layers = [str(each["amounts"].get(name, "")) for name in names]
         if not each_has_one:
             layers = [f"{sum(each['amounts'].values()):g}"]
-        paid = in_credits(sum(each["paid_microcredits"].values()))
         delivered = str(sum(each["units"].values()))
         price = ("" if each["price"] is None else f"{each['price']:.4f}",) if priced else ()
-        table.add_row(str(each["round"]), *price, *layers, delivered, f"{paid:.3f}")
+        table.add_row(str(each["round"]), *price, *layers, delivered, credits)
     return table
