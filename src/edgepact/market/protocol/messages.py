@@ -402,7 +402,8 @@ def read_assigned(source: str, value: object) -> Item | None:
 
 
 def check_name(source: str, value: object) -> str:
-    """A device's name: letters, digits, `.`, `_` and `-`, so that it can stand in accounts.
+    """A device's name: letters, digits, `.`, `_` and `-`, so that it can stand in accounts and in
+    names of files.
 
     Raises:
         InputError: anything else.
@@ -410,6 +411,8 @@ def check_name(source: str, value: object) -> str:
     name = check_text(source, "name", value, chars_max=NAME_CHARS_MAX)
     if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
         raise InputError(source, "name", "letters, digits, '.', '_' and '-' only", shown(name))
+    if not any(c.isalnum() for c in name):
+        raise InputError(source, "name", "a letter or a digit in it", shown(name))
     return name
 
 
