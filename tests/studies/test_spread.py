@@ -12,7 +12,10 @@ import pytest
 
 from tests.market.harness import PATIENCE_S, wait_until
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux"),
+    pytest.mark.usefixtures("ctrl_c"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 
