@@ -54,7 +54,7 @@ SERVERS = st.builds(
 DEVICES = st.builds(
     dict,
     server_url=st.just("http://127.0.0.1:80"),
-    name=st.text("abc-._", min_size=1, max_size=8),
+    name=st.text("abc-._", min_size=1, max_size=8).filter(lambda name: name not in (".", "..")),
     alpha=st.floats(1e-9, 1e9),
     capacity=st.floats(0, 1e9),
     A=st.floats(1e-9, 1e9),

@@ -92,7 +92,7 @@ def test_messages_survive_json() -> None:
     # A server of before did not say whom it takes a device for.
     assert read_device("offer", {"state": "wait"}) is None
     assert read_device("offer", {"state": "wait", "device": "cam-1"}) == "cam-1"
-    for name in ("cam 1\n", ".", "..", "-"):
+    for name in ("cam 1\n", ".", ".."):
         with pytest.raises(InputError, match="offer: name"):
             read_device("offer", {"device": name})
     enrol = EnrolRequest(token="t", name="cam-1")

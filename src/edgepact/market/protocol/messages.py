@@ -411,8 +411,8 @@ def check_name(source: str, value: object) -> str:
     name = check_text(source, "name", value, chars_max=NAME_CHARS_MAX)
     if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
         raise InputError(source, "name", "letters, digits, '.', '_' and '-' only", shown(name))
-    if not any(c.isalnum() for c in name):
-        raise InputError(source, "name", "a letter or a digit in it", shown(name))
+    if name in (".", ".."):
+        raise InputError(source, "name", "a name that is not that of a folder", shown(name))
     return name
 
 

@@ -398,7 +398,7 @@ def _schemas() -> Table:
         "type": "string",
         "minLength": 1,
         "maxLength": NAME_CHARS_MAX,
-        "pattern": "^[._-]*[A-Za-z0-9][A-Za-z0-9._-]*$",
+        "pattern": r"^(?!\.{1,2}$)[A-Za-z0-9._-]+$",
     }
     tensor = _object({"name": _TEXT, "datatype": _DATATYPE, "shape": _NUMBERS})
     return {
