@@ -212,6 +212,7 @@ const CHARTS = [
 ];
 const each = (p, sum) => sum === null || !p.closed ? null : sum / (p.last - p.first + 1);
 const some = (p, value) => p.exchanges ? value : null;
+const WORDS = { bytes, latency: (value) => plain(value, 3) };
 const charts = new Map();
 
 // Why a line is not there, where a reader would look for it.
@@ -256,7 +257,7 @@ function drawCharts() {
     const lines = chart.lines.filter(([, , of]) => points.some((p) => Number.isFinite(of(p) ?? NaN)));
     const columns = [points.map((p) => p.last), ...lines.map(([, , of]) => points.map((p) => of(p) ?? null))];
     drawLines(made, {
-      x: "round", whole: true, idle: "latest", words: chart.id === "bytes" ? bytes : plain,
+      x: "round", whole: true, idle: "latest", words: WORDS[chart.id] || plain,
       lines: lines.map(([name, ink, , dash]) => ({ name, ink, dash, dots: points.length < 60 })),
     }, columns);
     const last = points[points.length - 1];
@@ -420,13 +421,15 @@ function drawWay(piece) {
   const ways = wayOf(piece);
   const sums = PARTS.map((_, at) => ways.reduce((sum, way) => sum + way[at], 0));
   const all = sums.reduce((a, b) => a + b, 0) || 1;
+  // What a device does before its first exchange, nobody else sees.
+  const words = (at) => at === 0 && ways.length < 2 ? "not seen by the server" : `${plain(sums[at], 3)} ms`;
   const ns = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(ns, "svg");
   svg.setAttribute("class", "way");
   svg.setAttribute("viewBox", "0 0 1000 40");
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", PARTS.map(([name], at) => `${name} ${plain(sums[at], 3)} ms`).join(", "));
+  svg.setAttribute("aria-label", PARTS.map(([name], at) => `${name} ${words(at)}`).join(", "));
   let x = 0;
   PARTS.forEach(([, ink], at) => {
     const width = 1000 * sums[at] / all;
@@ -443,7 +446,7 @@ function drawWay(piece) {
     const mark = element("i");
     mark.style.background = `var(${ink})`;
     return element("tr", {}, element("th", { scope: "row", class: "key" }, element("span", {}, mark, name)),
-      element("td", { class: "number" }, `${plain(sums[at], 4)} ms`));
+      element("td", { class: "number" }, words(at)));
   })));
   const size = (name) => piece.exchanges.reduce((sum, one) => sum + one[name], 0);
   place.replaceChildren(
