@@ -275,22 +275,25 @@ def test_a_budget_that_is_used_up_is_told_on_the_terminal(
     ]
 
 
-def test_a_market_without_end_rests_once_its_budget_is_used_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rounds", [None, 300])
+def test_a_market_rests_once_its_budget_is_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int | None
 ) -> None:
     monkeypatch.setattr("edgepact.market.play.REST_S", 3600.0)
     monkeypatch.setattr("edgepact.market.play.POLL_TIMEOUT_S", 1.0)
     pipeline = Pipeline(embedded())
-    with served(tmp_path, units_per_round=1, budget=1.0) as server:
+    with served(tmp_path, units_per_round=1, budget=1.0, rounds=rounds) as server:
         device = Device(server.url, "once-0", "cam-1")
         with closing(device.http):
             assert device.offer()["round"] == 1
+            assert not server.market.glance()["budget_used_up"]
             device.commit(1, 12)
             refused = device.infer(12, 1, "1-0", inputs_at(pipeline, 12, image()))
             assert refused.status_code == 409
             assert "used up" in refused.text
             device.http.post("/market/leave")
             assert device.offer(after=1)["state"] == "wait", "round 2 would come at once"
+            assert server.market.glance()["budget_used_up"]
             own = {"Authorization": f"Bearer {server.operator_token}"}
             more = {"action": "budget", "credits": None, "round_credits": None}
             changed = httpx.post(f"{server.url}/page/control", json=more, headers=own)

@@ -240,3 +240,13 @@ def test_a_refusal_is_counted_and_not_tried_again() -> None:
         with pytest.raises(Refused, match="round 3 is closed"):
             way.send("POST", "/", b"1", {}, traffic=traffic)
         assert (traffic.attempts, server.requests) == (1, 1)
+
+
+def test_another_program_at_the_port_is_told_as_one() -> None:
+    strange = b"HTTP/1.1 501 Unsupported method\r\nContent-Length: 6\r\n\r\n<html>"
+    with (
+        peer(lambda _: strange) as server,
+        Link((server.url,), 0.5, "cam") as way,
+        pytest.raises((Refused, ServerAway), match="something else answer there"),
+    ):
+        way.send("POST", "/market/enrol", b"{}", {})

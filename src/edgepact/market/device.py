@@ -45,7 +45,7 @@ from urllib.parse import quote
 
 from edgepact import registry
 from edgepact.engagement import Answer, chosen, truthful_bids
-from edgepact.errors import EdgepactError, InputError, MarketError
+from edgepact.errors import EdgepactError, InputError, MarketError, shown
 from edgepact.exhibit import ExhibitedPart, shortened
 from edgepact.market.asked import Asked, Desk
 from edgepact.market.demand import Asks, read_requests
@@ -517,7 +517,10 @@ class _Worker:
         token = stored_token(config.token_file)
         if token is None:
             if config.enrol_token is None:
-                raise InputError("device", "enrol_token", "a one-time token", "none")
+                expected = "a one-time token, of `edgepact token issue` or of the server's start"
+                kept = config.token_file
+                found = "none" if kept is None else f"none, and no file {shown(str(kept))}"
+                raise InputError("device", "enrol_token", expected, found)
             request = EnrolRequest(token=config.enrol_token, name=config.name)
             with self._stop.waiting():
                 answer = self._link.ask("POST", "/market/enrol", message=request.as_json())

@@ -564,7 +564,8 @@ def _told(response: httpx.Response) -> tuple[str, str]:
         told = messages.read_object("server", response.content)
         return str(told["error"]), str(told.get("reason") or "")
     except (InputError, KeyError):
-        return f"HTTP status {response.status_code}", ""
+        strange = "not in the market's words: does something else answer there?"
+        return f"HTTP status {response.status_code}, {strange}", ""
 
 
 def _refusal(response: httpx.Response) -> Refused:

@@ -70,8 +70,9 @@ FAREWELL_LATE_S = 10.0
 others: a device that finds nobody would look for the server as long as it would for any other."""
 
 REST_S, REST_S_MAX = 0.5, 60.0
-"""How long a market without end rests after a round whose every piece was beyond the budget: twice
-as long after each, until something is delivered or the limits change."""
+"""How long a market rests after a round whose every piece was beyond the budget: twice as long
+after each, until something is delivered or the limits change. Else it would play all its rounds in
+vain before anybody had seen that its budget is used up."""
 
 HISTORY_ROUNDS_MAX = 1000
 """Rounds that a mechanism and the status see."""
@@ -183,6 +184,7 @@ class Market:
         self._over = False
         self._stopping = False
         self._paused = False
+        self._resting = False  # since a round whose every piece was beyond the budget
         self.witness: Witness | None = None
         """Told of every round that has ended."""
         self._changed = asyncio.Event()
@@ -426,14 +428,18 @@ class Market:
             delivered = await self._play_round()
             patience_s = 0.0
             if delivered:
-                rest_s = REST_S
-            elif self._books.unpayable > unpayable and self.rules.rounds is None:
+                rest_s, self._resting = REST_S, False
+            elif self._books.unpayable > unpayable:
                 await self._rest(rest_s)
                 rest_s = min(2.0 * rest_s, REST_S_MAX)
 
     async def _rest(self, rest_s: float) -> None:
         """Waits so long, or until more may be promised."""
         limits, end_s = self.limits, time.monotonic() + rest_s
+        if not self._resting:
+            self._log.warning("budget used up", round=self._number, next="raise it, or stop")
+        self._resting = True
+        self._notify()
         while self.limits == limits and not self._stopping and await self._change(end_s):
             pass
 
@@ -525,6 +531,7 @@ class Market:
         return {
             "state": self._state(),
             "paused": self._paused,
+            "budget_used_up": self._resting,
             "ready": self.ready,
             "round": self._number,
             "left_s": left_s,

@@ -172,6 +172,8 @@ class TestShares:
         assert share.mean == pytest.approx(guessed.share.mean[:, -10:].mean(), abs=1e-6)
         with pytest.raises(InputError, match="epochs: expected 1 to 80"):
             guessed.share_of_last(81)
+        assert f"last 10 epochs {share.mean:.3f}, 95 % interval {share.low:.3f}" in repr(guessed)
+        assert len(repr(guessed)) < 200
 
     def test_intervals_hold_the_true_share_as_often_as_they_say(self) -> None:
         # Games of which the share is known: utilities are 0.8 of the optimum, and noise.

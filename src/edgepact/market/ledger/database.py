@@ -95,6 +95,8 @@ class Database:
             found = without_password(url)
             if isinstance(error, ModuleNotFoundError):
                 found = f"{found}, whose driver {error.name} is not installed"
+                if error.name == "psycopg":
+                    found += ": pip install 'edgepact[postgres]'"
             raise InputError("ledger", "url", expected, found) from None
         if self.engine.dialect.name == "sqlite":
             file = self.engine.url.database

@@ -143,6 +143,16 @@ class Training(NamedTuple):
     gain_share: Share | None
     evaluation: Evaluation
 
+    def __repr__(self) -> str:
+        """What it came to, for all its arrays fill a screen many times."""
+        seeds, epochs = self.utility.shape
+        last = min(10, epochs)
+        mean, low, high = self.share_of_last(last)
+        return (
+            f"Training(seeds={seeds}, epochs={epochs}, share of the optimum over the last {last} "
+            f"epochs {mean:.3f}, 95 % interval {low:.3f} to {high:.3f})"
+        )
+
     def share_of_last(self, epochs: int) -> Share:
         """The share of all learners together over the last epochs, with its interval.
 

@@ -181,11 +181,17 @@ function drawTiles() {
     ["Pieces", plain(pieces, 9), `${plain(facts.audited, 9)} audited`],
     ["Strikes", plain(facts.strikes), `${counted(facts.audits_open, "audit")} not finished, ${counted(jobs.forfeit || 0, "piece")} lost the pay`],
     ["In flight", plain(facts.exchanges_in_flight), `${counted(facts.sessions, "piece")} begun`],
-    ["Health", facts.state === "over" ? "ended" : facts.ready && facts.books ? "good" : "not ready",
-      facts.books ? "the ledger can be read" : "the ledger cannot be read just now"],
+    ["Health", ...health(facts)],
   ];
   byId("tiles").replaceChildren(...tiles.map(([name, value, note]) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value, element("small", {}, note)))));
+}
+
+function health(facts) {
+  if (facts.state === "over") return ["ended", ""];
+  if (!facts.books) return ["not ready", "the ledger cannot be read just now"];
+  if (facts.budget_used_up) return ["resting", "the budget is used up; another can be set below"];
+  return [facts.ready ? "good" : "not ready", "the ledger can be read"];
 }
 
 // Each chart: its columns as functions of a point; what is null is left out.
@@ -206,7 +212,8 @@ const CHARTS = [
     ["from devices", "--device", (p) => each(p, p.bytes_in), []],
     ["to devices", "--server", (p) => each(p, p.bytes_out), [6, 4]] ] },
   { id: "work", title: "Work", unit: "a round", lines: [
-    ["units delivered", "--device", (p) => each(p, p.units), []],
+    ["units delivered", "--device", (p) => each(p, p.units), []] ] },
+  { id: "devices", title: "Devices", unit: "a round", lines: [
     ["devices that work", "--server", (p) => each(p, p.working * (p.last - p.first + 1)), [6, 4]],
     ["devices that answered", "--link", (p) => each(p, p.answered * (p.last - p.first + 1)), [2, 3]] ] },
 ];
@@ -508,16 +515,23 @@ const limit = (id) => {
   const text = byId(id).value.trim();
   return text === "" ? null : Number.isFinite(Number(text)) ? Number(text) : text;
 };
+const notAsked = (why) => { byId("control-said").textContent = `Not done: ${why}`; };
 const words = (value) => value === null ? "no limit" : `${value} credits`;
 byId("budget-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [all, round] = [limit("budget"), limit("round-budget")];
+  if (![all, round].every((value) => value === null || value >= 0))
+    return notAsked("a budget is a number of credits, 0 or more, or nothing for no limit.");
+  const spent = state.facts.paid + state.facts.pending;
   change("Set the budget", `At most ${words(all)} in all and ${words(round)} a round are promised from now on. `
+    + (all !== null && all <= spent ? `With ${credits(spent)} paid or pending that is nothing more. ` : "")
     + "What is promised already is paid.", { action: "budget", credits: all, round_credits: round });
 });
 byId("bounds-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [low, high] = [limit("low"), limit("high")];
+  if (!(low !== null && low >= 0 && low <= high))
+    return notAsked("bounds are two numbers of credits, 0 or more, the lowest price first.");
   change("Bound the price", `Prices are quoted between ${low} and ${high} credits from the next round on.`,
     { action: "price_bounds", low, high });
 });
