@@ -21,7 +21,11 @@ function inkOf(name) {
   return getComputedStyle(probe).color;
 }
 
-const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5];
+const WHOLE = Array.from({ length: 12 }, (_, power) => [1, 2, 5].map((times) => times * 10 ** power)).flat();
+
+// How a border is drawn that stands for a line in the legend.
+const strokeOf = ({ dash = [], joined = true }) =>
+  !joined || dash[0] < 5 ? "dotted" : dash.length ? "dashed" : "solid";
 
 // Draws lines into `made.plot`, or draws them anew: `made` keeps the chart between two calls.
 //   kind.x      what the first column is
@@ -30,6 +34,7 @@ const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4,
 //   kind.lines  name, ink, dash; dots: whether points are marked; joined: whether a line joins them
 //   kind.log    whether the first column has a logarithmic scale
 //   kind.whole  whether it is counted, as rounds are
+//   kind.counts whether the lines are counts
 function drawLines(made, kind, columns) {
   const width = Math.max(200, made.plot.clientWidth);
   const same = JSON.stringify(kind) + inkOf("--ink");
@@ -49,11 +54,11 @@ function drawLines(made, kind, columns) {
   };
   made.drawn = new uPlot({
     width, height: 220, scales: { x: { time: false, ...(kind.log ? { distr: 3 } : {}) } },
-    legend: { live: true },
+    legend: { live: true, markers: { dash: (_, line) => strokeOf(kind.lines[line - 1]) } },
     cursor: { drag: { x: true, y: false } },
     axes: [{ ...axis, label: kind.x, size: 28, labelSize: 20, labelFont: "13px system-ui",
       ...(kind.whole ? { incrs: WHOLE } : {}) },
-      { ...axis, size: 62, values: (_, at) => at.map((value) => words(value)) }],
+      { ...axis, size: 62, ...(kind.counts ? { incrs: WHOLE } : {}), values: (_, at) => at.map((value) => words(value)) }],
     series: [{ label: kind.x, value: (plot, value, _, at) =>
       (at === null && kind.idle ? `${kind.idle}, ` : "") + said(plot, value, 0, at, (one) => plain(one, 6)) },
     ...kind.lines.map(({ name, ink, dash = [], dots, joined = true }) => ({

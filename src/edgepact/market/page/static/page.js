@@ -211,9 +211,9 @@ const CHARTS = [
   { id: "bytes", title: "Bytes of tensors", unit: "bytes a round", lines: [
     ["from devices", "--device", (p) => each(p, p.bytes_in), []],
     ["to devices", "--server", (p) => each(p, p.bytes_out), [6, 4]] ] },
-  { id: "work", title: "Work", unit: "a round", lines: [
+  { id: "work", title: "Work", unit: "a round", counts: true, lines: [
     ["units delivered", "--device", (p) => each(p, p.units), []] ] },
-  { id: "devices", title: "Devices", unit: "a round", lines: [
+  { id: "devices", title: "Devices", unit: "a round", counts: true, lines: [
     ["devices that work", "--server", (p) => each(p, p.working * (p.last - p.first + 1)), [6, 4]],
     ["devices that answered", "--link", (p) => each(p, p.answered * (p.last - p.first + 1)), [2, 3]] ] },
 ];
@@ -264,7 +264,7 @@ function drawCharts() {
     const lines = chart.lines.filter(([, , of]) => points.some((p) => Number.isFinite(of(p) ?? NaN)));
     const columns = [points.map((p) => p.last), ...lines.map(([, , of]) => points.map((p) => of(p) ?? null))];
     drawLines(made, {
-      x: "round", whole: true, idle: "latest", words: WORDS[chart.id] || plain,
+      x: "round", whole: true, counts: chart.counts, idle: "latest", words: WORDS[chart.id] || plain,
       lines: lines.map(([name, ink, , dash]) => ({ name, ink, dash, dots: points.length < 60 })),
     }, columns);
     const last = points[points.length - 1];
@@ -301,7 +301,7 @@ function drawMap() {
   const most = Math.max(1, state.about.amount_max);
   byId("map-said").textContent = numbers.length
     ? `A column is a round (${numbers[0]} to ${numbers[numbers.length - 1]}), a row a device (${devices.length}); `
-      + `the stronger the colour, the more of the model it runs, up to ${most}. The same stands in the table of devices.`
+      + `the stronger the colour, the more of the model it runs, up to ${most}. The amounts of the latest round stand in the table of devices.`
     : "No device has answered yet.";
   const canvas = byId("map"), context = canvas.getContext("2d");
   canvas.width = Math.max(1, numbers.length);
