@@ -222,12 +222,13 @@ const some = (p, value) => p.exchanges ? value : null;
 const WORDS = { bytes, latency: (value) => plain(value, 3) };
 const charts = new Map();
 
-// Why a line is not there, where a reader would look for it.
-const ABSENT_LINES = {
+// Why a line is not there, or what two of them do not say, where a reader would look for it.
+const NOTES = {
   price: (points) => points.every((p) => p.price === null)
     ? "This mechanism posts no price: who is paid what follows from its menu, or from bids."
     : state.about.best_price === null
-      ? "No exact optimum: it follows from every device's costs, which this server does not know." : "",
+      ? "No exact optimum: it follows from every device's costs, which this server does not know."
+      : "A price some way off the optimum may earn nearly as much.",
   money: (points) => points.every((p) => p.worth === null)
     ? "No utility: the mechanism does not say what work is worth to the server." : "",
 };
@@ -249,9 +250,9 @@ function makeCharts() {
       element("figcaption", {}, element("span", {}, element("strong", {}, chart.title), element("span", { id: `unit-${chart.id}` }, `, ${chart.unit}`)),
         element("span", {}, button, " ", copy)),
       plot, place));
-    const absent = element("p", { class: "quiet-text", hidden: "" });
-    byId(`chart-${chart.id}`).append(absent);
-    charts.set(chart.id, { plot, place, absent });
+    const note = element("p", { class: "quiet-text", hidden: "" });
+    byId(`chart-${chart.id}`).append(note);
+    charts.set(chart.id, { plot, place, note });
   }
 }
 
@@ -272,8 +273,8 @@ function drawCharts() {
       ? `${chart.title}, ${chart.unit}, rounds ${points[0].first} to ${last.last}. Latest: ${
           lines.map(([name], at) => `${name} ${plain(latest(columns[at + 1]))}`).join(", ")}. All under Numbers.`
       : `${chart.title}: no round has ended yet.`);
-    made.absent.textContent = last ? ABSENT_LINES[chart.id]?.(points) ?? "" : "";
-    made.absent.hidden = made.absent.textContent === "";
+    made.note.textContent = last ? NOTES[chart.id]?.(points) ?? "" : "";
+    made.note.hidden = made.note.textContent === "";
     if (!made.place.hidden) fillTable(made.place, lines, points);
   }
 }
