@@ -396,7 +396,10 @@ class TestOtherCommands:
                 ["serve", "--price", "1", "--scenario", "s.toml"],
                 ["--scenario: ", "both price and scenario"],
             ),
-            (["serve", "--scenario", "s.toml"], ["s.toml: expected a TOML file"]),
+            (
+                ["serve", "--scenario", "s.toml"],
+                ["s.toml: expected a TOML file", "`edgepact init`"],
+            ),
             (["serve", "--scenario", "s.toml", "--price-max", "1"], ["--price-max", "a saving"]),
             (["serve", "--scenario", LOCAL_WORK], ["job.name: expected a job of the live market"]),
             (["serve", "--price", "1", "--policy", "p"], ["--policy"]),

@@ -248,9 +248,9 @@ class TestLoad:
         assert says in str(refused.value)
 
     def test_a_folder_and_nothing_are_named(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"expected a TOML file, .*, found a folder"):
+        with pytest.raises(InputError, match="expected a TOML file, found a folder"):
             load(tmp_path)
-        with pytest.raises(InputError, match=r"expected a TOML file, .*, found none there"):
+        with pytest.raises(InputError, match="expected a TOML file, found none there"):
             load(tmp_path / "none.toml")
         market = tmp_path / "market.toml"
         (tmp_path / "fleet.csv").mkdir()

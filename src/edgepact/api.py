@@ -209,8 +209,8 @@ def run(
         >>> edgepact.run("a-scenario-that-is-not-there.toml")
         Traceback (most recent call last):
         ...
-        edgepact.errors.InputError: a-scenario-that-is-not-there.toml: expected a TOML file, \
-such as `edgepact init` writes, found none there
+        edgepact.errors.InputError: a-scenario-that-is-not-there.toml: expected a TOML file, found \
+none there
     """
     from edgepact.written import Written
 

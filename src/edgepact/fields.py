@@ -343,7 +343,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, it is too large, or it is not TOML.
     """
-    expect_file(path, "a TOML file, such as `edgepact init` writes")
+    expect_file(path, "a TOML file")
     if path.stat().st_size > FILE_BYTES_MAX:
         raise InputError(path, "", f"at most {FILE_BYTES_MAX} bytes", path.stat().st_size)
     content = b""

@@ -4,12 +4,18 @@ import errno
 import sys
 from pathlib import Path
 
-from edgepact.errors import EdgepactError
+from edgepact.errors import EdgepactError, InputError
+
+
+NO_FILE = ("a TOML file", "none there")
 
 
 def print_error(error: EdgepactError) -> None:
     """What a user can mend."""
-    _print(str(error))
+    told = f"{error}"
+    if isinstance(error, InputError) and (error.expected, error.found) == NO_FILE:
+        told += "; `edgepact init` writes one to start from"
+    _print(told)
 
 
 def print_broken(file: Path, broken: tuple[str, ...]) -> None:
