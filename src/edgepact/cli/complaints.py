@@ -6,7 +6,6 @@ from pathlib import Path
 
 from edgepact.errors import EdgepactError, InputError
 
-
 NO_FILE = ("a TOML file", "none there")
 
 
