@@ -27,7 +27,7 @@ from edgepact.market.device_token import held_alone
 from edgepact.market.ledger import Ledger
 from edgepact.market.own_cost import computing_cost
 from edgepact.mechanisms.stackelberg.satisfaction import FAMILIES
-from tests.market.harness import DEVICE, PATIENCE_S, Device, image, inputs_at, served
+from tests.market.harness import DEVICE, PATIENCE_S, Device, image, inputs_at, served, wait_until
 
 SATISFACTION: dict[str, Callable[[float], float]] = {
     "log1p": math.log1p,
@@ -295,10 +295,41 @@ def test_a_market_rests_once_its_budget_is_used_up(
             assert device.offer(after=1)["state"] == "wait", "round 2 would come at once"
             assert server.market.glance()["budget_used_up"]
             own = {"Authorization": f"Bearer {server.operator_token}"}
-            more = {"action": "budget", "credits": None, "round_credits": None}
-            changed = httpx.post(f"{server.url}/page/control", json=more, headers=own)
-            assert changed.status_code == 200
+
+            def limit(credits: float | None) -> None:
+                asked = {"action": "budget", "credits": credits, "round_credits": None}
+                changed = httpx.post(f"{server.url}/page/control", json=asked, headers=own)
+                assert changed.status_code == 200
+
+            limit(0.5)
+            assert device.offer(after=1)["state"] == "wait", "less is no reason to go on"
+            limit(None)
             assert device.offer(after=1)["round"] == 2
+            assert not server.market.glance()["budget_used_up"]
+
+
+def test_a_market_that_rests_stops_at_once_and_opens_no_round_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepact.market.play.REST_S", 3600.0)
+    with served(tmp_path, units_per_round=1, budget=1.0) as server:
+        device = Device(server.url, "once-0", "cam-1")
+        with closing(device.http):
+            assert device.offer()["round"] == 1
+            device.commit(1, 12)
+            assert device.infer(12, 1, "1-0", inputs_at(Pipeline(embedded()), 12, image())).is_error
+            device.http.post("/market/leave")
+        wait_until(lambda: server.market.glance()["budget_used_up"])
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        assert [each.number for each in ledger.rounds()] == [1]
+
+
+def test_a_budget_that_is_used_up_in_the_last_round_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgepact.market.play.REST_S", 3600.0)
+    with served(tmp_path, units_per_round=1, budget=1.0, rounds=1) as server:
+        run_device(config(tmp_path, server_url=server.url, enrol_token="once-0"))
 
 
 # ---------------------------------------------------------------- what both sides must hold

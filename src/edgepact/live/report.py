@@ -372,7 +372,7 @@ def _audit(findings: Findings) -> str:
         ["Least gain of a device over staying away", f"{least:.3f} credits an image"],
         ["Payments stay within what they save", "yes" if audit.budget_balanced else "NO"],
         [
-            "Largest gain from lying about own cost or computing power, alpha or W "
+            "Largest gain from lying about own cost or computing power, alpha or capacity "
             f"({audit.lies_tried} lies tried)",
             f"at least {audit.largest_gain_from_lying:.3f} credits an image",
         ],

@@ -518,9 +518,9 @@ class _Worker:
         if token is None:
             if config.enrol_token is None:
                 expected = "a one-time token, of `edgepact token issue` or of the server's start"
-                kept = config.token_file
-                found = "none" if kept is None else f"none, and no file {shown(str(kept))}"
-                raise InputError("device", "enrol_token", expected, found)
+                if config.token_file is not None:
+                    expected += f", since there is no file {shown(str(config.token_file))}"
+                raise InputError("device", "enrol_token", expected, "none")
             request = EnrolRequest(token=config.enrol_token, name=config.name)
             with self._stop.waiting():
                 answer = self._link.ask("POST", "/market/enrol", message=request.as_json())

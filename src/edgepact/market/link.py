@@ -439,7 +439,7 @@ class Link:
     def _wants_tls(self, address: str, timeout_s: float) -> bool:
         """Whether a server that takes no plain HTTP speaks TLS; looks once at each address."""
         with self._lock:
-            if self._answered or not address.startswith("http://") or address in self._looked:
+            if self._answered or _is_tls(address) or address in self._looked:
                 return False
             self._looked.add(address)
         url = httpx.URL(address)
@@ -465,16 +465,19 @@ def speaks_tls(host: str, port: int, timeout_s: float) -> bool:
 
 def _trusting(addresses: tuple[str, ...], ca: Path | None) -> ssl.SSLContext:
     """What all connections share, for reading the system's certificates takes a while."""
-    if ca is None and all(httpx.URL(each).scheme == "http" for each in addresses):
+    if ca is None and not any(map(_is_tls, addresses)):
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is never asked
-    if ca is None:
-        return httpx.create_ssl_context()
     try:
-        return ssl.create_default_context(cafile=str(ca))
+        return httpx.create_ssl_context() if ca is None else ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         # OpenSSL's own words for a file without certificates help nobody.
         found = "none in it" if isinstance(error, ssl.SSLError) else f"{error.strerror}"
-        raise InputError(ca, "", "a file of certificates to trust, PEM", found) from None
+        source = "SSL_CERT_FILE" if ca is None else ca
+        raise InputError(source, "", "a file of certificates to trust, PEM", found) from None
+
+
+def _is_tls(address: str) -> bool:
+    return httpx.URL(address).scheme == "https"
 
 
 def _watched() -> list[tuple[int, int, int]]:

@@ -429,18 +429,18 @@ class Market:
             patience_s = 0.0
             if delivered:
                 rest_s, self._resting = REST_S, False
-            elif self._books.unpayable > unpayable:
+            elif self._books.unpayable > unpayable and self._number != self.rules.rounds:
                 await self._rest(rest_s)
                 rest_s = min(2.0 * rest_s, REST_S_MAX)
 
     async def _rest(self, rest_s: float) -> None:
-        """Waits so long, or until more may be promised."""
-        limits, end_s = self.limits, time.monotonic() + rest_s
+        """Waits so long, or until more may be promised. A server that stops cancels it."""
+        end_s = time.monotonic() + rest_s
         if not self._resting:
             self._log.warning("budget used up", round=self._number, next="raise it, or stop")
         self._resting = True
         self._notify()
-        while self.limits == limits and not self._stopping and await self._change(end_s):
+        while self._resting and await self._change(end_s):
             pass
 
     # ------------------------------------------------------------ what an operator may change
@@ -468,6 +468,8 @@ class Market:
 
     def limit(self, limits: Limits) -> None:
         """Promises no more than this from now on; what is promised already is paid."""
+        if limits.allows_more_than(self._books.limits):
+            self._resting = False
         self._books.limits = limits
         self._log.info(
             "limits",

@@ -144,7 +144,7 @@ def price_audit(audit: Audit) -> Sheet:
         (NOBODY_LOSES, yes(audit.individually_rational)),
         ("payments stay within the saving", yes(audit.budget_balanced)),
         (
-            "largest gain from lying about own cost or computing power, alpha or W "
+            "largest gain from lying about own cost or computing power, alpha or capacity "
             f"({audit.lies_tried:,} lies tried)",
             f"at least {figure(audit.largest_gain_from_lying, 1.0, 4)} credits",
         ),

@@ -201,6 +201,16 @@ class Limits:
     round_microcredits: int | None = None
     total_microcredits: int | None = None
 
+    def allows_more_than(self, before: "Limits") -> bool:
+        """Whether one of the limits is further away than it was."""
+        return any(
+            then is not None and (now is None or now > then)
+            for now, then in (
+                (self.round_microcredits, before.round_microcredits),
+                (self.total_microcredits, before.total_microcredits),
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:

@@ -490,6 +490,7 @@ function drawControl() {
 async function change(head, words, asked) {
   byId("ask-head").textContent = head;
   byId("ask-words").textContent = words;
+  byId("control-said").textContent = "";
   const dialog = byId("ask");
   dialog.returnValue = "no";
   dialog.showModal();
@@ -516,12 +517,13 @@ const limit = (id) => {
   const text = byId(id).value.trim();
   return text === "" ? null : Number.isFinite(Number(text)) ? Number(text) : text;
 };
+const isCredits = (value) => typeof value === "number" && value >= 0;
 const notAsked = (why) => { byId("control-said").textContent = `Not done: ${why}`; };
 const words = (value) => value === null ? "no limit" : `${value} credits`;
 byId("budget-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [all, round] = [limit("budget"), limit("round-budget")];
-  if (![all, round].every((value) => value === null || value >= 0))
+  if (![all, round].every((value) => value === null || isCredits(value)))
     return notAsked("a budget is a number of credits, 0 or more, or nothing for no limit.");
   const spent = state.facts.paid + state.facts.pending;
   change("Set the budget", `At most ${words(all)} in all and ${words(round)} a round are promised from now on. `
@@ -531,7 +533,7 @@ byId("budget-form").addEventListener("submit", (event) => {
 byId("bounds-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const [low, high] = [limit("low"), limit("high")];
-  if (!(low !== null && low >= 0 && low <= high))
+  if (!(isCredits(low) && isCredits(high) && low <= high))
     return notAsked("bounds are two numbers of credits, 0 or more, the lowest price first.");
   change("Bound the price", `Prices are quoted between ${low} and ${high} credits from the next round on.`,
     { action: "price_bounds", low, high });
