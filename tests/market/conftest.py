@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from edgepact.inference.models import embedded
 from edgepact.inference.pipeline import Pipeline
+from edgepact.market.link import Link
 from tests.market.harness import Processes
 
 
@@ -19,6 +21,21 @@ from tests.market.harness import Processes
 def processes(tmp_path: Path) -> Iterator[Processes]:
     with ExitStack() as stack:
         yield Processes(tmp_path, stack)
+
+
+@pytest.fixture
+def links(monkeypatch: pytest.MonkeyPatch) -> list[Link]:
+    """The links of devices in this process, which a test hurries once its server is to be away:
+    a device that gave up soon from the start would do so on a busy machine."""
+    made = list[Link]()
+
+    class Known(Link):
+        def __init__(self, *settings: Any) -> None:
+            super().__init__(*settings)
+            made.append(self)
+
+    monkeypatch.setattr("edgepact.market.device.Link", Known)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,9 @@ def test_whatever_happens_to_requests_all_is_paid_once(tmp_path: Path) -> None:
     assert len(+Counter(way.done)) >= 4  # several kinds of mischief were done
 
 
-def test_a_job_whose_answer_was_lost_is_settled_when_the_device_comes_back(tmp_path: Path) -> None:
+def test_a_job_whose_answer_was_lost_is_settled_when_the_device_comes_back(
+    tmp_path: Path, links: list[link.Link]
+) -> None:
     with market(tmp_path, rounds=2, units_per_round=3) as server, between(server) as way:
         part = server.market.part
         answer = part.answer
@@ -123,11 +125,12 @@ def test_a_job_whose_answer_was_lost_is_settled_when_the_device_comes_back(tmp_p
             replies = answer(batch)
             if isinstance(replies[0], Reply) and replies[0].finished:
                 way.mischief = replace(CALM, unanswered=1.0)
+                links[0].hurry(1.0)
             return replies
 
         part.answer = answer_unheard  # type: ignore[method-assign]
         with pytest.raises(MarketError, match="cam-0 ends"):
-            run_device(config(way.url, tmp_path, away_timeout_s=1.0, capacity=3.0), job=Echo())
+            run_device(config(way.url, tmp_path, capacity=3.0), job=Echo())
         (line,) = lines(tmp_path)
         assert (line["state"], line["alone"]) == ("unpaid", False)
         assert line["attempts"] > line["exchanges"]
@@ -210,18 +213,21 @@ def test_an_audit_that_is_shown_long_after_the_round_has_closed_is_in_time(tmp_p
     assert all(row["audited"] for row in told if row["state"] == "paid")
 
 
-def test_the_pieces_at_hand_are_finished_alone_and_marked(tmp_path: Path) -> None:
+def test_the_pieces_at_hand_are_finished_alone_and_marked(
+    tmp_path: Path, links: list[link.Link]
+) -> None:
     with market(tmp_path, rounds=1, units_per_round=6) as server, between(server) as way:
         part = server.market.part
         answer = part.answer
 
         def answer_unheard(batch: Any) -> Any:
             way.mischief = replace(CALM, truncated=1.0)
+            links[0].hurry(0.5)
             return answer(batch)
 
         part.answer = answer_unheard  # type: ignore[method-assign]
         with pytest.raises(MarketError, match="cam-0 ends"):
-            run_device(config(way.url, tmp_path, away_timeout_s=0.5), job=Echo())
+            run_device(config(way.url, tmp_path), job=Echo())
         told = lines(tmp_path)
         alone = [row for row in told if row["state"] == "unpaid"]
         assert alone
