@@ -22,7 +22,7 @@ from edgepact.market.sessions import NoRoom, Session, Sessions
 from edgepact.tensors import Tensors
 from edgepact.work import DevicePart, Job, ServerPart, Work
 from tests.market.echo import PIECES, Echo, EchoDevice, EchoServer, first_of
-from tests.market.harness import Device, parameters, served, wait_until
+from tests.market.harness import PATIENCE_S, Device, parameters, served, wait_until
 
 REWARD = 1_000_000
 MENU = (Item(amount=3.0, reward_microcredits=REWARD),)
@@ -254,6 +254,7 @@ def test_a_job_that_breaks_ends_its_device_in_words_and_loses_no_pay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: Callable[[], Any], words: str
 ) -> None:
     """All is audited: what the server took before the job broke is still shown, and paid."""
+    monkeypatch.setattr("edgepact.market.device.LEAVING_PATIENCE_S", PATIENCE_S)
     monkeypatch.setattr(Breaking, "ending", staticmethod(ending), raising=False)
     monkeypatch.setattr(Echo, "device_part", lambda self, *_: Breaking(self))
     with market(tmp_path, rounds=1, units_per_round=6, audit_probability=1.0) as server:
