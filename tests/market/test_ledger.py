@@ -543,6 +543,14 @@ PASSWORDS = (
     "sqlite:///no-such.db?passphrase=hunter2",
     "sqlite:///no-such.db?timeout=5&key=hunter2&key=hunter2",
     "postgresql://u@127.0.0.1:1/d?passphrase=hunter2",
+    "host=127.0.0.1 password=hunter2",
+    "host=127.0.0.1 password=a@hunter2",
+    "password = hunter2 host=127.0.0.1",
+    "nodriver://host=127.0.0.1 password=x@hunter2",
+    "nodriver://u:hunter2=x y@host/db",
+    "nodriver:host=127.0.0.1 password=hunter2",
+    "user:hunter2=@host/db",
+    "nodriver://host/db&password=hunter2",
 )
 
 

@@ -8,6 +8,7 @@ Whatever only reads has a read-only transaction on one state of the books, which
 who writes.
 """
 
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ class Database:
             self.engine = sa.create_engine(parsed)
             self._reads = self.engine.execution_options(**_reading(self.engine))
         except (sa.exc.ArgumentError, ModuleNotFoundError, ValueError) as error:
-            meant = url if url and not set(url) & set(":@?") else "ledger.db"
+            meant = url if url and not set(url) & set(":@?=") else "ledger.db"
             expected = f"a database URL such as sqlite:///{meant}"
             if "@" in url:
                 expected += ", in whose password an @ is written %40"
@@ -316,9 +317,15 @@ def _expect_known_options(url: sa.URL) -> None:
 def without_password(url: str) -> str:
     """A text that was to be a database URL, without what may be a password in it."""
     place, _, _ = url.partition("?")
+    if "=" in place and ("://" not in place or any(map(str.isspace, place))):
+        # What libpq takes besides URLs: `host=127.0.0.1 password=...`.
+        return f"{re.split('[=:]', place, maxsplit=1)[0]}***"
     head, at, tail = place.rpartition("@")
     scheme, slashes, _ = head.partition("://")
-    return f"{scheme if slashes else ''}{slashes}***@{tail}" if at else place
+    # After the place an = belongs to an option that lacks its ?, or is one of libpq's.
+    shown, more, _ = tail.partition("=")
+    told = f"{shown}=***" if more else tail
+    return f"{scheme if slashes else ''}{slashes}***@{told}" if at else told
 
 
 def known_fact(books: sa.Connection, name: str) -> str | None:
